@@ -1,0 +1,266 @@
+"""The asyncio client: the methods of ``Client``, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from . import calls
+from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from .errors import ClosedError, DeadlineError
+from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .schema import Attribute, Schema, VectorField
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """``Client`` for asyncio: ``async with AsyncClient("localhost:7070") as client``. Arguments and errors are ``Client``'s.
+
+    It belongs to the event loop of its first call. Cancelling a task cancels its call; a write may have happened then.
+    """
+
+    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+        self.target = check_target(target)
+        self._timeout = check_timeout(timeout)
+        self._closed = False
+        self._service = calls.Service()
+        self._options = channel_options(options)
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Any] = {}
+
+    async def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> AsyncCollection:
+        """A new collection. Raises AlreadyExistsError, or SchemaError. exist_ok: one that exists is returned as it is."""
+        return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
+
+    async def collection(self, name: str, *, timeout: float | None = None) -> AsyncCollection:
+        """A collection that exists; reads its schema. Raises NotFoundError."""
+        return AsyncCollection(self, await self._run(calls.collection(self._service, name), timeout))
+
+    async def collections(self, *, timeout: float | None = None) -> list[str]:
+        """The names of all collections."""
+        return await self._run(calls.collections(), timeout)
+
+    async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
+        """Removes a collection and its points. Raises NotFoundError."""
+        return await self._run(calls.drop_collection(name), timeout)
+
+    async def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """``version``, ``max_message_bytes`` and ``max_batch`` of the service."""
+        return await self._run(calls.server_info(), timeout)
+
+    async def close(self) -> None:
+        """Ends calls under way and the connection. Closing twice is fine."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"
+
+    def _connect(self) -> None:
+        # A channel belongs to the loop it is made in, and a client may be made before there is one.
+        self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
+        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+
+    async def _run(self, steps: calls.Steps[T], timeout: float | None) -> T:
+        if self._closed:
+            raise ClosedError("the client was closed")
+        if self._channel is None:
+            self._connect()
+        left = self._timeout if timeout is None else check_timeout(timeout)
+        end = None if left is None else time.monotonic() + left
+        try:
+            name, request = next(steps)
+            while True:
+                response = await self._methods[name](request, timeout=left)
+                name, request = steps.send(response)
+                if end is not None:
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise DeadlineError(f"time ran out before {name}", field="timeout")
+        except StopIteration as done:
+            return done.value
+        except grpc.RpcError as error:
+            raise failure(error, self.target, self._closed) from None
+        except (grpc.aio.UsageError, asyncio.CancelledError):
+            if self._closed and not asyncio.current_task().cancelling():  # closed under this call, and the task goes on
+                raise ClosedError("the client was closed") from None
+            raise
+
+
+class AsyncCollection:
+    """The methods of ``Collection``, awaited. What each does is said there."""
+
+    def __init__(self, client: AsyncClient, remote: calls.Remote):
+        self._client = client
+        self._remote = remote
+
+    @property
+    def name(self) -> str:
+        return self._remote.name
+
+    @property
+    def schema(self) -> Schema:
+        """As it was last read; ``info()`` reads it again."""
+        return self._remote.schema
+
+    async def upsert(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Writes whole points, replacing those with the same ids. Returns once it is durable.
+
+        The batch is atomic, unless it is larger than a message of the service may be: then it is sent as several batches in
+        order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
+        ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
+        """
+        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        return await self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
+
+    async def update(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
+        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        return await self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
+
+    async def delete(
+        self,
+        ids: Any = None,
+        *,
+        filter: Any = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Deletes points by id or by filter; ``.count`` is how many there were."""
+        return await self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
+
+    async def get(
+        self, ids: Any, *, with_vectors: bool | Sequence[str] = False, with_attributes: bool | Sequence[str] = True, timeout: float | None = None
+    ) -> list[Point | None] | Point | None:
+        """One point or None for each id, in the order asked; for a single id that point or None."""
+        return await self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
+
+    async def search(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: str | Mapping[str, str] | None = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: str | Fusion = "rrf",
+        candidates: int | None = None,
+        with_attributes: bool | Sequence[str] = True,
+        with_vectors: bool | Sequence[str] = False,
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> Hits:
+        """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
+        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
+
+    async def search_batch(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: str | Fusion = "rrf",
+        candidates: int | None = None,
+        with_attributes: bool | Sequence[str] = True,
+        with_vectors: bool | Sequence[str] = False,
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> list[Hits]:
+        """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
+        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
+        """How many points match; all of them without a filter."""
+        return await self._client._run(calls.count(self._remote, filter), timeout)
+
+    async def scroll(
+        self,
+        *,
+        filter: Any = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
+    ) -> Page:
+        """One page of points in id order. It holds fewer than ``limit`` when more wouldn't fit a message; only ``cursor`` None is the end."""
+        return await self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
+
+    async def iterate(
+        self,
+        *,
+        filter: Any = None,
+        page: int = 1000,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Point]:
+        """All points that match, in id order; ``page`` are read at a time, each page within ``timeout``."""
+        cursor = None
+        while True:
+            points = await self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout)
+            for point in points:
+                yield point
+            cursor = points.cursor
+            if cursor is None:
+                return
+
+    async def info(self, *, timeout: float | None = None) -> CollectionInfo:
+        """Facts about the collection; reads its schema again."""
+        return await self._client._run(calls.info(self._remote), timeout)
+
+    async def add_fields(
+        self,
+        *,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
+        return await self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+
+    def __repr__(self) -> str:
+        return f"AsyncCollection({self.name!r} of {self._client.target!r})"

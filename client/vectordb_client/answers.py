@@ -1,0 +1,266 @@
+"""What comes out of a service: points, hits with their explanation, and facts, as messages and back. Pure, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidArgumentError
+from .results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
+from .schema import Dense, Schema, Sparse
+from .v1 import vectordb_pb2 as pb
+from .vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
+from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json, unpack_bits, unpack_column, unpack_ids, unpack_items, unpack_json, unpack_json_list
+
+_NAN = float("nan")
+
+# ---- Attributes ----
+
+
+def forms_of(schema: Schema) -> pb.AttributeForms | None:
+    """Which attributes JSON writes as something else; None when there are none."""
+    names = {kind: [n for n, spec in schema.attributes.items() if spec.kind == kind] for kind in ("datetime", "uuid", "geo")}
+    if not any(names.values()):
+        return None
+    return pb.AttributeForms(datetimes=names["datetime"], uuids=names["uuid"], geos=names["geo"])
+
+
+def _pack_rows(rows: Sequence[Any]) -> bytes:
+    return pack_json([row if type(row) is dict else dict(row) for row in rows], "attributes") if any(rows) else b""
+
+
+def _pack_payloads(values: list) -> bytes:
+    return pack_json(values, "payload") if any(value is not None for value in values) else b""
+
+
+def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
+    if not data:
+        return [{} for _ in range(n)]
+    rows = unpack_json_list(data, n, "attributes")
+    if not all(type(row) is dict for row in rows):
+        raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
+    try:
+        for names, convert in ((forms.datetimes, _datetime), (forms.uuids, uuid.UUID)):
+            for name in names:
+                for row in rows:
+                    value = row.get(name)
+                    if value is not None:
+                        row[name] = [convert(v) for v in value] if type(value) is list else convert(value)
+        for name in forms.geos:
+            for row in rows:
+                value = row.get(name)
+                if value is not None:
+                    row[name] = tuple(value) if value and type(value[0]) is not list else [tuple(v) for v in value]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidArgumentError(f"attribute {name!r} of the answer can't be read: {error}", field=name) from None
+    return rows
+
+
+def _datetime(text: str) -> Any:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # a year that datetime doesn't have
+        return np.datetime64(text, "us")
+
+
+def _unpack_payloads(data: bytes, n: int) -> list:
+    return unpack_json_list(data, n, "payload") if data else [None] * n
+
+
+# ---- Vectors of points ----
+
+
+def pack_vectors(rows: Sequence[Mapping[str, Any]], schema: Schema) -> list[pb.VectorColumn]:
+    """The vectors of n points, a column a field that any of them has."""
+    columns = []
+    for name in dict.fromkeys(name for row in rows for name in row):
+        spec = schema.vector(name)
+        have = [i for i, row in enumerate(rows) if row.get(name) is not None]
+        if not have:
+            continue
+        values = [rows[i][name] for i in have]
+        covered = np.array(have, dtype=np.int32)
+        if isinstance(spec, Dense):
+            column = DenseColumn(np.stack(values), covered)
+        elif isinstance(spec, Sparse):
+            indptr = np.cumsum([0, *(len(terms) for terms, _ in values)])
+            column = SparseColumn(indptr, np.concatenate([t for t, _ in values]), np.concatenate([w for _, w in values]), covered)
+        else:
+            column = MultiColumn(np.cumsum([0, *map(len, values)]), np.concatenate(values), covered)
+        columns.append(pack_column(name, column))
+    return columns
+
+
+def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
+    rows: list[dict] = [{} for _ in range(n)]
+    for message in messages:
+        column = unpack_column(message, n)
+        if column is None:
+            continue
+        if isinstance(column, SparseColumn):
+            column = SparseColumn(column.indptr, column.terms.copy(), column.weights.copy(), column.rows)
+        elif isinstance(column, DenseColumn):  # copies, because a message's own bytes can't be written to
+            column = DenseColumn(column.values.copy(), column.rows)
+        else:
+            column = MultiColumn(column.indptr, column.values.copy(), column.rows)
+        for position, row in enumerate(range(n) if column.rows is None else column.rows.tolist()):
+            rows[row][message.field] = point_vector(column, position)
+    return rows
+
+
+# ---- Points ----
+
+
+def pack_points(points: Sequence[Point], schema: Schema, forms: pb.AttributeForms | None) -> pb.Points:
+    """Points as they are: what a point doesn't have isn't sent."""
+    return pb.Points(
+        ids=pack_ids([p.id for p in points]),
+        versions=np.array([-1 if p.version is None else p.version for p in points], dtype="<i8").tobytes(),
+        attributes=_pack_rows([p.attributes for p in points]),
+        forms=forms,
+        payloads=_pack_payloads([p.payload for p in points]),
+        vectors=pack_vectors([p.vectors for p in points], schema),
+    )
+
+
+def unpack_points(message: pb.Points) -> list[Point]:
+    """The points. Raises InvalidArgumentError when the columns don't agree."""
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    rows, payloads, vectors = _unpack_rows(message.attributes, n, message.forms), _unpack_payloads(message.payloads, n), _unpack_vectors(message.vectors, n)
+    versions = unpack_items(message.versions, "q", n, "versions")
+    return [Point(*point[:4], None if point[4] < 0 else point[4]) for point in zip(ids, vectors, rows, payloads, versions, strict=True)]
+
+
+def pack_found(points: Sequence[Point | None], schema: Schema, forms: pb.AttributeForms | None) -> pb.GetResponse:
+    """The points of a get, with gaps."""
+    found = [p for p in points if p is not None]
+    bits = b"" if len(found) == len(points) else np.packbits([p is not None for p in points], bitorder="little").tobytes()
+    return pb.GetResponse(points=pack_points(found, schema, forms), found=bits)
+
+
+def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
+    """One point or None for each of the n ids asked for."""
+    points = unpack_points(message.points)
+    if not message.found and len(points) == n:
+        return list(points)
+    found = unpack_bits(message.found, n, "found")
+    if found.sum() != len(points):
+        raise InvalidArgumentError(f"the answer holds {len(points)} points, its bitmap {int(found.sum())}", field="found")
+    rest = iter(points)
+    return [next(rest) if there else None for there in found]
+
+
+def unpack_page(message: pb.ScrollResponse) -> Page:
+    return Page(tuple(unpack_points(message.points)), message.cursor if message.HasField("cursor") else None)
+
+
+# ---- Hits ----
+
+
+def pack_hits(hits: Hits, schema: Schema) -> pb.Hits:
+    """Hits as columns; scores as float64, so that they are the very numbers."""
+    message = pb.Hits(
+        ids=pack_ids([hit.id for hit in hits]),
+        scores=pack_doubles([hit.score for hit in hits]),
+        attributes=_pack_rows([hit.attributes for hit in hits]),
+        payloads=_pack_payloads([hit.payload for hit in hits]),
+        arms=_pack_arms(hits),
+    )
+    if any(hit.vectors for hit in hits):
+        message.vectors.extend(pack_vectors([hit.vectors for hit in hits], schema))
+    if hits.plan is not None:
+        message.plan = pack_json(_finite(hits.plan), "plan")
+    return message
+
+
+def _pack_arms(hits: Hits) -> list[pb.ArmScores]:
+    rows = [hit.arms for hit in hits]
+    messages = []
+    for arm in dict.fromkeys(arm for row in rows for arm in row):
+        scores = [row.get(arm) or _ABSENT for row in rows]
+        messages.append(
+            pb.ArmScores(
+                arm=arm,
+                ranks=np.array([s.rank or 0 for s in scores], dtype="<u4").tobytes(),
+                scores=pack_doubles([_NAN if s.score is None else s.score for s in scores]),
+                normalized=pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores]),
+                weights=pack_doubles([s.weight for s in scores]),
+                contributions=pack_doubles([s.contribution for s in scores]),
+            )
+        )
+    return messages
+
+
+_ABSENT = ArmScore(None, None, None, 0.0, _NAN)
+
+
+def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, ArmScore]]:
+    rows: list[dict[str, ArmScore]] = [{} for _ in range(n)]
+    for message in messages:
+        columns = (
+            unpack_items(message.ranks, "I", n, "ranks"),
+            unpack_items(message.scores, "d", n, "scores"),
+            unpack_items(message.normalized, "d", n, "normalized"),
+            unpack_items(message.weights, "d", n, "weights"),
+            unpack_items(message.contributions, "d", n, "contributions"),
+        )
+        for row, (rank, score, normalized, weight, contribution) in zip(rows, zip(*columns, strict=True), strict=True):
+            if contribution == contribution:
+                row[message.arm] = ArmScore(
+                    rank or None, score if score == score else None, normalized if normalized == normalized else None, weight, contribution
+                )
+    return rows
+
+
+def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
+    """The hits. Raises InvalidArgumentError when the columns don't agree."""
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    columns = (
+        ids,
+        unpack_items(message.scores, "d", n, "scores"),
+        _unpack_rows(message.attributes, n, forms),
+        _unpack_payloads(message.payloads, n),
+        _unpack_arms(message.arms, n),
+        _unpack_vectors(message.vectors, n),
+    )
+    plan = unpack_json(message.plan, "plan") if message.HasField("plan") else None
+    return Hits([Hit(*hit) for hit in zip(*columns, strict=True)], plan)
+
+
+# ---- Facts ----
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinities: they become None."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
+    statistics = pack_json(_finite(info.statistics), "statistics")
+    return pb.CollectionInfo(points=info.points, sequence=info.sequence, deleted_rows=info.deleted_rows, bytes=info.bytes, statistics=statistics)
+
+
+def pack_schema(schema: Schema) -> bytes:
+    return pack_json(schema.to_dict(), "schema")
+
+
+def unpack_schema(data: bytes) -> Schema:
+    return Schema.from_dict(unpack_json(data, "schema"))
+
+
+def unpack_info(name: str, message: pb.DescribeCollectionResponse) -> CollectionInfo:
+    info = message.info
+    statistics = unpack_json(info.statistics, "statistics") if info.statistics else {}
+    return CollectionInfo(name, unpack_schema(message.schema), info.points, info.sequence, info.deleted_rows, info.bytes, statistics)

@@ -1,0 +1,302 @@
+"""What each method of a client asks and how it reads the answer, once for both clients. Pure, no I/O.
+
+A function here is a generator: it yields ``(rpc name, request message)``, is sent the response message, and returns the result.
+``Client`` drives it by blocking calls, ``AsyncClient`` by awaiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from . import answers, wire
+from .batch import Batch, make_batch, versions_of
+from .errors import InvalidArgumentError, SchemaError, shown
+from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .schema import Schema
+from .split import split_batch
+from .v1 import vectordb_pb2 as pb
+from .values import check_id
+from .vectors import query_vector, query_vectors
+
+T = TypeVar("T")
+Steps = Generator[tuple[str, Any], Any, T]
+
+
+class Service:
+    """What a client has learned of its service: ``max_message_bytes`` once it has asked."""
+
+    __slots__ = ("max_message_bytes",)
+
+    def __init__(self):
+        self.max_message_bytes: int | None = None
+
+
+class Remote:
+    """What a client knows of a collection. The schema is read again when a field isn't in it."""
+
+    __slots__ = ("name", "schema", "service")
+
+    def __init__(self, service: Service, name: str, schema: Schema):
+        self.service = service
+        self.name = name
+        self.schema = schema
+
+
+# ---- The service and its collections ----
+
+
+def server_info() -> Steps[dict]:
+    info = yield "ServerInfo", pb.ServerInfoRequest()
+    return {"version": info.version, "max_message_bytes": info.max_message_bytes, "max_batch": info.max_batch}
+
+
+def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
+    if not isinstance(schema, Schema):
+        raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
+    request = pb.CreateCollectionRequest(name=_name(name), schema=answers.pack_schema(schema), exist_ok=bool(exist_ok))
+    response = yield "CreateCollection", request
+    return Remote(service, name, answers.unpack_schema(response.schema))
+
+
+def collection(service: Service, name: str) -> Steps[Remote]:
+    response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=_name(name))
+    return Remote(service, name, answers.unpack_schema(response.schema))
+
+
+def collections() -> Steps[list[str]]:
+    response = yield "ListCollections", pb.ListCollectionsRequest()
+    return list(response.names)
+
+
+def drop_collection(name: str) -> Steps[None]:
+    yield "DropCollection", pb.DropCollectionRequest(name=_name(name))
+
+
+def _name(value: Any) -> str:
+    return wire.text_of(value, "collection")
+
+
+def info(remote: Remote) -> Steps[CollectionInfo]:
+    response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name, info=True)
+    facts = answers.unpack_info(remote.name, response)
+    remote.schema = facts.schema
+    return facts
+
+
+def add_fields(remote: Remote, vectors: Any, attributes: Any) -> Steps[None]:
+    added = {"vectors": _mapping(vectors, "vectors"), "attributes": _mapping(attributes, "attributes")}
+
+    def build(schema: Schema) -> bytes:
+        # Through the whole schema, because a new vector field may name a source that is there already.
+        whole = schema.with_fields(**added).to_dict()
+        return wire.pack_json({part: {name: whole[part][name] for name in names} for part, names in added.items()}, "schema")
+
+    fields = yield from _with_schema(remote, build)
+    response = yield "AddFields", pb.AddFieldsRequest(collection=remote.name, fields=fields)
+    remote.schema = answers.unpack_schema(response.schema)
+
+
+def _mapping(value: Any, field: str) -> Mapping:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(f"{field} must be a mapping of field names, not {shown(value)}", field=field, value=value)
+    return value
+
+
+# ---- Writes ----
+
+
+def write(remote: Remote, kind: str, points: Any, columns: Mapping[str, Any], durability: Any) -> Steps[WriteResult]:
+    """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence.
+
+    columns: the keyword arguments of ``make_batch``.
+    """
+    if hasattr(points, "__iter__") and not isinstance(points, (str, bytes, Mapping, Sequence, Point)):
+        points = list(points)  # it may be read twice
+    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns))
+    if remote.service.max_message_bytes is None:
+        facts = yield from server_info()
+        remote.service.max_message_bytes = facts["max_message_bytes"]
+    durability = _optional_text(durability, "durability")
+
+    def pack(part: Batch) -> pb.WriteRequest:
+        return pb.WriteRequest(collection=remote.name, batch=wire.pack_batch(part, remote.schema), durability=durability)
+
+    sequence, count = 0, 0
+    for request in split_batch(batch, remote.service.max_message_bytes, pack):
+        response = yield "Write", request
+        sequence, count = response.sequence, count + response.count
+    return WriteResult(sequence, count)
+
+
+def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
+    request = pb.DeleteRequest(
+        collection=remote.name,
+        filter=wire.pack_filter(filter),
+        if_filter=wire.pack_filter(if_filter),
+        durability=_optional_text(durability, "durability"),
+    )
+    if ids is not None:
+        ids = [check_id(i) for i in _id_list(ids)]
+        request.ids.CopyFrom(wire.pack_ids(ids))
+    if if_version is not None:
+        request.if_version = wire.pack_versions(versions_of(if_version, [0] if ids is None else ids))
+    response = yield "Delete", request
+    return WriteResult(response.sequence, response.count)
+
+
+def _id_list(ids: Any) -> Sequence:
+    if _single(ids):
+        return [ids]
+    if isinstance(ids, (bytes, Mapping)) or not hasattr(ids, "__iter__"):
+        raise InvalidArgumentError(f"ids must be a list or array of ids, not {shown(ids)}", field="ids", value=ids)
+    if isinstance(ids, np.ndarray):
+        if ids.ndim != 1:
+            raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
+        return ids.tolist()
+    return list(ids)
+
+
+def _single(ids: Any) -> bool:
+    return not hasattr(ids, "__len__") and not hasattr(ids, "__iter__") or isinstance(ids, str)
+
+
+def _optional_text(value: Any, field: str) -> str | None:
+    return None if value is None else wire.text_of(value, field)
+
+
+def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
+    """``build(schema)``; a field that isn't in the schema may have been added by someone else since it was read."""
+    try:
+        return build(remote.schema)
+    except SchemaError:
+        response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name)
+        remote.schema = answers.unpack_schema(response.schema)
+        return build(remote.schema)
+
+
+# ---- Reads ----
+
+
+def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
+    asked = [check_id(i) for i in _id_list(ids)]
+    response = yield (
+        "Get",
+        pb.GetRequest(
+            collection=remote.name,
+            ids=wire.pack_ids(asked),
+            with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+            with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+        ),
+    )
+    points = answers.unpack_found(response, len(asked))
+    return points[0] if _single(ids) else points
+
+
+class Wanted(NamedTuple):
+    """The arguments of a search beyond its queries."""
+
+    filter: Any
+    limit: int
+    exact: bool
+    fusion: Any
+    candidates: int | None
+    with_attributes: Any
+    with_vectors: Any
+    explain: bool
+
+
+def search(remote: Remote, vectors: Any, text: Any, wanted: Wanted) -> Steps[Hits]:
+    results = yield from _search(remote, vectors, text, wanted, False)
+    return results[0]
+
+
+def search_batch(remote: Remote, vectors: Any, text: Any, wanted: Wanted) -> Steps[list[Hits]]:
+    return (yield from _search(remote, vectors, text, wanted, True))
+
+
+def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> Steps[list[Hits]]:
+    request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
+    response = yield "Search", request
+    if len(response.results) != request.queries:
+        raise InvalidArgumentError(f"the answer holds {len(response.results)} results for {request.queries} queries", field="results")
+    forms = response.forms
+    return [answers.unpack_hits(hits, forms) for hits in response.results]
+
+
+def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> pb.SearchRequest:
+    """The request of one query, or of many. Raises InvalidArgumentError and SchemaError as the embedded search does."""
+    columns, sizes = [], {}
+    for field, value in _mapping(vectors, "vectors").items():
+        spec = schema.vector(field)
+        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
+        columns.append(wire.pack_queries(field, spec, queries))
+        sizes[f"vectors of {field}"] = len(queries)
+    texts = _texts(schema, text, batch)
+    for query in texts:
+        sizes[f"text of {query.field}" if query.field else "text"] = len(query.texts)
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{what} {size}" for what, size in sizes.items())
+        raise InvalidArgumentError(f"every arm must have the same number of queries: {told}", field="vectors", value=sizes)
+    return pb.SearchRequest(
+        collection=name,
+        queries=next(iter(sizes.values()), 0 if batch else 1),
+        vectors=columns,
+        texts=texts,
+        filter=wire.pack_filter(wanted.filter),
+        limit=_integer(wanted.limit, "limit"),
+        exact=_flag(wanted.exact, "exact"),
+        fusion=wire.pack_fusion(wanted.fusion),
+        candidates=None if wanted.candidates is None else _integer(wanted.candidates, "candidates"),
+        with_attributes=wire.pack_selection(wanted.with_attributes, "with_attributes"),
+        with_vectors=wire.pack_selection(wanted.with_vectors, "with_vectors"),
+        explain=_flag(wanted.explain, "explain"),
+        batch=batch,
+    )
+
+
+def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
+    if text is None:
+        return []
+    by_field = text if isinstance(text, Mapping) else {"": text}
+    queries = []
+    for field, value in by_field.items():
+        if by_field is text:
+            schema.vector(field)
+        if batch and (isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__")):
+            raise InvalidArgumentError(f"text must be a list of strings, one a query, not {shown(value)}", field="text", value=value)
+        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
+    return queries
+
+
+def _integer(value: Any, field: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not -(2**63) <= value < 2**63:
+        raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
+    return int(value)
+
+
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{field} must be True or False, not {shown(value)}", field=field, value=value)
+    return bool(value)
+
+
+def count(remote: Remote, filter: Any) -> Steps[int]:
+    response = yield "Count", pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
+    return response.count
+
+
+def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
+    request = pb.ScrollRequest(
+        collection=remote.name,
+        filter=wire.pack_filter(filter),
+        limit=_integer(limit, "limit"),
+        cursor=_optional_text(cursor, "cursor"),
+        with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+        with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+    )
+    return answers.unpack_page((yield "Scroll", request))

@@ -1,0 +1,258 @@
+"""The blocking client: the surface of an embedded database, over gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+
+from . import calls
+from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from .errors import ClosedError, DeadlineError
+from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .schema import Attribute, Schema, VectorField
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to a service, with the methods of an embedded ``Database``. Safe to share between threads.
+
+    target: "host:port". timeout: seconds that a call may take in all; None is no limit, and a call's own ``timeout=`` goes first.
+    options: gRPC channel options by name. The connection is made by the first call and made again when it was lost.
+
+    Every method raises UnavailableError when the service can't be reached, DeadlineError when time ran out (a write may have
+    happened then), ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
+    """
+
+    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+        self.target = check_target(target)
+        self._timeout = check_timeout(timeout)
+        self._closed = False
+        self._service = calls.Service()
+        self._channel = grpc.insecure_channel(target, options=channel_options(options))
+        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
+        """A new collection. Raises AlreadyExistsError, or SchemaError. exist_ok: one that exists is returned as it is."""
+        return Collection(self, self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
+
+    def collection(self, name: str, *, timeout: float | None = None) -> Collection:
+        """A collection that exists; reads its schema. Raises NotFoundError."""
+        return Collection(self, self._run(calls.collection(self._service, name), timeout))
+
+    def collections(self, *, timeout: float | None = None) -> list[str]:
+        """The names of all collections."""
+        return self._run(calls.collections(), timeout)
+
+    def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
+        """Removes a collection and its points. Raises NotFoundError."""
+        return self._run(calls.drop_collection(name), timeout)
+
+    def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """``version``, ``max_message_bytes`` and ``max_batch`` of the service."""
+        return self._run(calls.server_info(), timeout)
+
+    def close(self) -> None:
+        """Ends calls under way and the connection. Closing twice is fine."""
+        self._closed = True
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.target!r}{', closed' if self._closed else ''})"
+
+    def _run(self, steps: calls.Steps[T], timeout: float | None) -> T:
+        if self._closed:
+            raise ClosedError("the client was closed")
+        left = self._timeout if timeout is None else check_timeout(timeout)
+        end = None if left is None else time.monotonic() + left
+        try:
+            name, request = next(steps)
+            while True:
+                response = self._methods[name](request, timeout=left)
+                name, request = steps.send(response)
+                if end is not None:
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise DeadlineError(f"time ran out before {name}", field="timeout")
+        except StopIteration as done:
+            return done.value
+        except grpc.RpcError as error:
+            raise failure(error, self.target, self._closed) from None
+        except ValueError:
+            if self._closed:  # between the look above and the call
+                raise ClosedError("the client was closed") from None
+            raise
+
+
+class Collection:
+    """A collection of a service, with the methods of the embedded ``Collection``; ``timeout=`` is the client's when not given."""
+
+    def __init__(self, client: Client, remote: calls.Remote):
+        self._client = client
+        self._remote = remote
+
+    @property
+    def name(self) -> str:
+        return self._remote.name
+
+    @property
+    def schema(self) -> Schema:
+        """As it was last read; ``info()`` reads it again."""
+        return self._remote.schema
+
+    def upsert(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Writes whole points, replacing those with the same ids. Returns once it is durable.
+
+        The batch is atomic, unless it is larger than a message of the service may be: then it is sent as several batches in
+        order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
+        ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
+        """
+        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
+
+    def update(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
+        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
+
+    def delete(
+        self,
+        ids: Any = None,
+        *,
+        filter: Any = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> WriteResult:
+        """Deletes points by id or by filter; ``.count`` is how many there were."""
+        return self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
+
+    def get(
+        self, ids: Any, *, with_vectors: bool | Sequence[str] = False, with_attributes: bool | Sequence[str] = True, timeout: float | None = None
+    ) -> list[Point | None] | Point | None:
+        """One point or None for each id, in the order asked; for a single id that point or None."""
+        return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
+
+    def search(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: str | Mapping[str, str] | None = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: str | Fusion = "rrf",
+        candidates: int | None = None,
+        with_attributes: bool | Sequence[str] = True,
+        with_vectors: bool | Sequence[str] = False,
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> Hits:
+        """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
+        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
+
+    def search_batch(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: str | Fusion = "rrf",
+        candidates: int | None = None,
+        with_attributes: bool | Sequence[str] = True,
+        with_vectors: bool | Sequence[str] = False,
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> list[Hits]:
+        """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
+        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
+        """How many points match; all of them without a filter."""
+        return self._client._run(calls.count(self._remote, filter), timeout)
+
+    def scroll(
+        self,
+        *,
+        filter: Any = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
+    ) -> Page:
+        """One page of points in id order. It holds fewer than ``limit`` when more wouldn't fit a message; only ``cursor`` None is the end."""
+        return self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
+
+    def iterate(
+        self,
+        *,
+        filter: Any = None,
+        page: int = 1000,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
+    ) -> Iterator[Point]:
+        """All points that match, in id order; ``page`` are read at a time, each page within ``timeout``."""
+        cursor = None
+        while True:
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout)
+            yield from points
+            cursor = points.cursor
+            if cursor is None:
+                return
+
+    def info(self, *, timeout: float | None = None) -> CollectionInfo:
+        """Facts about the collection; reads its schema again."""
+        return self._client._run(calls.info(self._remote), timeout)
+
+    def add_fields(
+        self,
+        *,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
+        return self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r} of {self._client.target!r})"

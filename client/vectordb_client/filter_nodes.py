@@ -1,0 +1,426 @@
+"""The nodes of a filter: frozen, hashable, checked when they are made. ``filter.py`` builds them.
+
+A filter is a set of points. A comparison on an array holds when one element satisfies it, nothing compares with null, and
+NOT is the complement: ``F("x") != 3`` holds for points where x is null.
+
+Nodes are equal when they say the same *with the same types*: ``F("x") == 1`` and ``F("x") == True`` differ, so that a
+cache keyed by a filter can't give the one the answer of the other.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .errors import FilterError, InvalidArgumentError, LimitError, shown
+from .values import check_id
+
+MAX_DEPTH = 100
+MAX_NODES = 10_000
+MAX_VALUES = 1_000_000
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+MODES = ("any", "all", "phrase")
+_DEPTH, _SIZE = attrgetter("depth"), attrgetter("size")
+_EXACT = frozenset((str, bool, int, uuid.UUID))  # kept as they are, without a second look
+PARENTHESES = "put each comparison in parentheses: & and | bind tighter than comparisons"
+
+
+class Filter:
+    """Base of the nodes. Combine filters with ``&``, ``|`` and ``~``.
+
+    depth, size: levels and nodes of the tree, at most MAX_DEPTH and MAX_NODES, so no walk over a filter recurses deeper.
+    """
+
+    depth: ClassVar[int] = 1
+    size: ClassVar[int] = 1
+
+    def __and__(self, other: Any) -> Filter:
+        return _pair(And, self, operand(other))
+
+    def __rand__(self, other: Any) -> Filter:
+        return _pair(And, operand(other), self)
+
+    def __or__(self, other: Any) -> Filter:
+        return _pair(Or, self, operand(other))
+
+    def __ror__(self, other: Any) -> Filter:
+        return _pair(Or, operand(other), self)
+
+    def __invert__(self) -> Filter:
+        return Not(self)
+
+    def __bool__(self) -> bool:
+        raise FilterError("a filter has no truth value: combine filters with & | ~ (not and, or, not, nor a < F(x) < b: use between)")
+
+    def _parts(self) -> tuple:
+        return tuple([getattr(self, name) for name in self.__match_args__])
+
+    def _types(self) -> Any:
+        return None
+
+    def __eq__(self, other: Any) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        return hash(self) == hash(other) and self._parts() == other._parts() and self._types() == other._types()
+
+    def __hash__(self) -> int:
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = self.__dict__["_hash"] = hash((type(self).__name__, *self._parts()))
+        return known
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # strings hash differently in each process
+
+    def _set(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+
+def join(kind: type[And] | type[Or], filters: Iterable[Filter]) -> Filter:
+    """``And`` or ``Or`` of filters, members of the same kind taken in; one filter stays itself. Raises LimitError."""
+    children: list[Filter] = []
+    for child in filters:
+        children.extend(child.children if type(child) is kind else (child,))
+    return children[0] if len(children) == 1 else kind(tuple(children))
+
+
+def _pair(kind: type[And] | type[Or], one: Filter, other: Filter) -> Filter:
+    """``join`` of two, in time that doesn't grow with what they hold, so that filters can be built in a loop."""
+    children, depth, size = (), 0, 1
+    for side in (one, other):
+        same = type(side) is kind
+        children += side.children if same else (side,)
+        depth, size = max(depth, side.depth + (not same)), size + side.size - same
+    if len(children) == 1:
+        return children[0]
+    node = object.__new__(kind)
+    node._set(children=children)
+    _limited(node, depth, size)
+    return node
+
+
+def operand(other: Any) -> Filter:
+    if isinstance(other, Filter):
+        return other
+    raise FilterError(f"a filter can't be combined with {shown(other)} ({type(other).__name__}); {PARENTHESES}", value=other)
+
+
+def check_field(name: Any) -> str:
+    if type(name) is str and name:
+        return name
+    raise FilterError(f"a filter's field must be a non-empty string, not {shown(name)}", field="field", value=name)
+
+
+def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise FilterError(f"{what} of {field!r} must be one of {', '.join(choices)}, not {shown(value)}", field=field, value=value)
+
+
+def _value(field: str, value: Any) -> Any:
+    """One value as str, bool, int, finite float, UTC datetime or UUID. Raises FilterError."""
+    kind = type(value)
+    if kind in _EXACT:
+        return value
+    if kind is float:
+        if math.isfinite(value):
+            return value
+        raise FilterError(f"{field!r} can't be compared with {value}: numbers must be finite", field=field, value=value)
+    if value is None:
+        raise FilterError(f"{field!r} can't be compared with null; ask is_null or is_not_null (IS NULL, IS NOT NULL)", field=field, value=value)
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        value = value.astype("datetime64[us]").item()
+    elif isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        return _value(field, float(value) if isinstance(value, np.floating) else value.item())
+    if isinstance(value, datetime):
+        try:
+            value = datetime(*value.timetuple()[:6], value.microsecond, value.tzinfo, fold=value.fold)
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        except (ValueError, TypeError, OverflowError):
+            raise FilterError(f"{field!r} can't be compared with {shown(value)}: not a moment in time", field=field, value=value) from None
+    for base, convert in ((str, str.__str__), (int, int), (float, float), (uuid.UUID, lambda given: uuid.UUID(int=given.int))):
+        if isinstance(value, base):
+            return _value(field, convert(value))
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        raise FilterError(
+            f"{field!r} is compared with one value, not {shown(value)}; for several: isin, contains_any, contains_all; for places: geo_radius, geo_box",
+            field=field,
+            value=value,
+        )
+    raise FilterError(
+        f"{field!r} can't be compared with {shown(value)} ({type(value).__name__}): give a string, number, bool, datetime or UUID",
+        field=field,
+        value=value,
+    )
+
+
+def _values(field: str, values: Any, limit: int = MAX_VALUES) -> tuple:
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biufU":
+        values = values.tolist()
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise FilterError(f"{field!r} needs a list of values, not {shown(values)}", field=field, value=values)
+    values = tuple(values)
+    if len(values) > limit:
+        raise LimitError(f"{field!r} is compared with {len(values)} values, at most {limit} are allowed", field=field, value=len(values))
+    kinds = set(map(type, values))
+    if kinds <= _EXACT or (kinds <= _EXACT | {float} and all(math.isfinite(v) for v in values if type(v) is float)):
+        return values
+    return tuple([_value(field, value) for value in values])
+
+
+def _number(field: str, what: str, value: Any, low: float, high: float) -> float:
+    value = _value(field, value)
+    if type(value) not in (int, float) or not low <= value <= high:
+        bounds = f"a number from {low:g} to {high:g}" if high < math.inf else f"a number, at least {low:g}"
+        raise FilterError(f"{what} of {field!r} must be {bounds}, not {shown(value)}", field=field, value=value)
+    try:
+        return float(value) + 0.0
+    except OverflowError:
+        raise FilterError(f"{what} of {field!r} doesn't fit a 64-bit float", field=field, value=value) from None
+
+
+def _string(field: str, value: Any) -> str:
+    value = _value(field, value)
+    if type(value) is not str:
+        raise FilterError(f"{field!r} needs a string, not {shown(value)} ({type(value).__name__})", field=field, value=value)
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Compare(Filter):
+    """A value compares so with ``value``; op: eq, ne, lt, le, gt, ge. ``ne`` is the complement of ``eq``."""
+
+    field: str
+    op: str
+    value: Any
+
+    def __post_init__(self):
+        _choice(check_field(self.field), "comparison", self.op, COMPARISONS)
+        self._set(value=_value(self.field, self.value))
+
+    def _types(self):
+        return type(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed(Filter):
+    field: str
+    values: tuple
+    limit: ClassVar[int] = MAX_VALUES
+
+    def __post_init__(self):
+        self._set(values=_values(check_field(self.field), self.values, self.limit))
+
+    def _types(self):
+        return [*map(type, self.values)]
+
+
+class In(_Listed):
+    """A value is one of ``values``."""
+
+
+class ContainsAny(_Listed):
+    """One of ``values`` is among the elements."""
+
+
+class ContainsAll(_Listed):
+    """Each of ``values`` is among the elements."""
+
+    limit = MAX_NODES  # each value becomes a node of its own
+
+
+@dataclass(frozen=True, eq=False)
+class Between(Filter):
+    """``low <= value <= high``; of an array, one element lies in the range."""
+
+    field: str
+    low: Any
+    high: Any
+
+    def __post_init__(self):
+        self._set(low=_value(check_field(self.field), self.low), high=_value(self.field, self.high))
+
+    def _types(self):
+        return type(self.low), type(self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class IsNull(Filter):
+    """The point has no value. An empty array is a value."""
+
+    field: str
+
+    def __post_init__(self):
+        check_field(self.field)
+
+
+@dataclass(frozen=True, eq=False)
+class Count(Filter):
+    """The number of values compares so with ``n``: an array's length, 1 for a scalar that is present, 0 for null."""
+
+    field: str
+    op: str
+    n: int
+
+    def __post_init__(self):
+        _choice(check_field(self.field), "comparison", self.op, COMPARISONS)
+        self._set(n=_value(self.field, self.n))
+        if type(self.n) is not int:
+            raise FilterError(f"the count of {self.field!r} is compared with an integer, not {shown(self.n)}", field=self.field, value=self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Match(Filter):
+    """A text holds the words of ``text``: any of them, all of them, or as a phrase. No words match nothing."""
+
+    field: str
+    mode: str
+    text: str
+
+    def __post_init__(self):
+        _choice(check_field(self.field), "mode", self.mode, MODES)
+        self._set(text=_string(self.field, self.text))
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix(Filter):
+    """A keyword starts with ``value``."""
+
+    field: str
+    value: str
+
+    def __post_init__(self):
+        self._set(value=_string(check_field(self.field), self.value))
+
+
+@dataclass(frozen=True, eq=False)
+class Glob(Filter):
+    """A whole keyword matches ``pattern``, case-sensitively: ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star itself."""
+
+    field: str
+    pattern: str
+
+    def __post_init__(self):
+        self._set(pattern=_string(check_field(self.field), self.pattern))
+
+
+@dataclass(frozen=True, eq=False)
+class HasId(Filter):
+    """The point's id is one of ``ids``."""
+
+    ids: tuple
+
+    def __post_init__(self):
+        ids = _values("id", self.ids)
+        if not (set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) < 2**64):
+            try:
+                ids = tuple(map(check_id, ids))
+            except InvalidArgumentError as error:
+                raise FilterError(f"has_id: {error.message}", field="id", value=error.value) from None
+        self._set(ids=ids)
+
+    def _types(self):
+        return [*map(type, self.ids)]
+
+
+@dataclass(frozen=True, eq=False)
+class HasVector(Filter):
+    """The point has a vector in the vector field."""
+
+    field: str
+
+    def __post_init__(self):
+        check_field(self.field)
+
+
+@dataclass(frozen=True, eq=False)
+class GeoRadius(Filter):
+    """A place lies at most ``meters`` from (lat, lon), degrees."""
+
+    field: str
+    lat: float
+    lon: float
+    meters: float
+
+    def __post_init__(self):
+        lat, lon = _number(check_field(self.field), "lat", self.lat, -90, 90), _number(self.field, "lon", self.lon, -180, 180)
+        self._set(lat=lat, lon=lon, meters=_number(self.field, "meters", self.meters, 0, math.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class GeoBox(Filter):
+    """A place lies in the box, borders included; degrees. west > east crosses the antimeridian."""
+
+    field: str
+    south: float
+    west: float
+    north: float
+    east: float
+
+    def __post_init__(self):
+        south, north = (_number(check_field(self.field), side, getattr(self, side), -90, 90) for side in ("south", "north"))
+        west, east = (_number(self.field, side, getattr(self, side), -180, 180) for side in ("west", "east"))
+        if south > north:
+            raise FilterError(f"south {south:g} of {self.field!r} is north of north {north:g}", field=self.field, value=south)
+        self._set(south=south, west=west, north=north, east=east)
+
+
+@dataclass(frozen=True, eq=False)
+class _Joined(Filter):
+    children: tuple
+
+    def __post_init__(self):
+        children = tuple(self.children)
+        for kind in set(map(type, children)):
+            if not issubclass(kind, Filter):
+                operand(next(child for child in children if type(child) is kind))
+        _measure(self, children)
+        self._set(children=children)
+
+
+class And(_Joined):
+    """Every child holds; of no children: all points."""
+
+
+class Or(_Joined):
+    """A child holds; of no children: nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Not(Filter):
+    """The complement."""
+
+    child: Filter
+
+    def __post_init__(self):
+        _measure(self, (operand(self.child),))
+
+
+def _measure(node: Filter, children: tuple) -> None:
+    _limited(node, 1 + max(map(_DEPTH, children), default=0), 1 + sum(map(_SIZE, children)))
+
+
+def _limited(node: Filter, depth: int, size: int) -> None:
+    if depth > MAX_DEPTH:
+        raise LimitError(f"a filter is at most {MAX_DEPTH} levels deep", field="filter", value=depth)
+    if size > MAX_NODES:
+        raise LimitError(f"a filter has at most {MAX_NODES} conditions; for many values of one field use isin (IN)", field="filter", value=size)
+    node._set(depth=depth, size=size)
+
+
+@dataclass(frozen=True, eq=False)
+class All(Filter):
+    """All points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nothing(Filter):
+    """No point."""

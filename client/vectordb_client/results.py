@@ -1,0 +1,202 @@
+"""What reads and writes return: points, hits with their explanation, pages, and a write's receipt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import VectorDBError
+from .schema import Schema
+from .values import Id
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point. ``vectors`` holds what is given or was asked for; ``version`` is the sequence of its last write.
+
+    Dense vectors are ``(dim,)`` arrays, multi-vectors ``(rows, dim)``, sparse vectors ``(u64 term ids, f32 weights)``.
+    """
+
+    id: Id
+    vectors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    payload: Any = None
+    version: int | None = None
+
+
+class WriteResult(int):
+    """The sequence number of the batch, as an int; ``count`` is how many points it wrote or deleted."""
+
+    count: int
+
+    def __new__(cls, sequence: int, count: int):
+        self = super().__new__(cls, sequence)
+        self.count = count
+        return self
+
+    @property
+    def sequence(self) -> int:
+        return int(self)
+
+    def __repr__(self) -> str:
+        return f"WriteResult(sequence={int(self)}, count={self.count})"
+
+    def __reduce__(self):
+        return WriteResult, (int(self), self.count)
+
+
+@dataclass(frozen=True)
+class ArmScore:
+    """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
+
+    rank: 1 is best; None when the arm's candidates don't hold the hit (then score and normalized are None and contribution 0).
+    score: the arm's raw score (cosine, inner product, squared distance, …). normalized: what fusion made of it.
+    """
+
+    rank: int | None
+    score: float | None
+    normalized: float | None
+    weight: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result. ``score``: cosine or dot (higher is closer), l2 squared distance (lower is closer), or the fused score."""
+
+    id: Id
+    score: float
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    payload: Any = None
+    arms: Mapping[str, ArmScore] = dataclasses.field(default_factory=dict)
+    vectors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Hits(Sequence[Hit]):
+    """Ranked results, best first: a sequence of Hit, and columns.
+
+    ids: ``(n,)`` uint64 when all are integers, else object. scores: ``(n,)`` float32.
+    plan: how the search was run (a dict), when ``explain=True``.
+    """
+
+    def __init__(self, hits: Sequence[Hit], plan: dict | None = None):
+        self._hits = tuple(hits)
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __getitem__(self, index):
+        return Hits(self._hits[index], self.plan) if isinstance(index, slice) else self._hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._hits)
+
+    @property
+    def ids(self) -> np.ndarray:
+        ids = [hit.id for hit in self._hits]
+        if all(type(i) is int for i in ids):
+            return np.array(ids, dtype=np.uint64)
+        column = np.empty(len(ids), dtype=object)
+        column[:] = ids
+        return column
+
+    @property
+    def scores(self) -> np.ndarray:
+        return np.array([hit.score for hit in self._hits], dtype=np.float32)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Hits) and self._hits == other._hits
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{hit.id!r}: {hit.score:.4g}" for hit in self._hits[:5])
+        return f"Hits({len(self)}: {shown}{', …' if len(self) > 5 else ''})"
+
+    def _columns(self) -> dict[str, list]:
+        columns: dict[str, list] = {"id": [hit.id for hit in self._hits], "score": [hit.score for hit in self._hits]}
+        for name in dict.fromkeys(name for hit in self._hits for name in hit.attributes):
+            columns[name if name not in columns else f"attributes.{name}"] = [hit.attributes.get(name) for hit in self._hits]
+        return columns
+
+    def to_pandas(self):
+        """A DataFrame: id, score, and one column an attribute. Needs pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise VectorDBError("to_pandas() needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self._columns())
+
+    def to_arrow(self):
+        """A pyarrow Table: id (strings where ids are mixed), score, and one column an attribute. Needs pyarrow."""
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise VectorDBError("to_arrow() needs pyarrow: pip install pyarrow") from error
+        columns = self._columns()
+        columns["id"] = self.ids if self.ids.dtype != object else [str(i) for i in self.ids]
+        for name, values in columns.items():
+            if any(type(value).__name__ == "UUID" for value in values if not isinstance(values, np.ndarray)):
+                columns[name] = [None if value is None else str(value) for value in values]
+        return pyarrow.table(columns)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a scroll, in id order (integers, then strings, then UUIDs). ``cursor`` is None at the end."""
+
+    points: tuple[Point, ...]
+    cursor: str | None
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """Facts about a collection. ``statistics`` maps field names to counts and sizes."""
+
+    name: str
+    schema: Schema
+    points: int
+    sequence: int
+    deleted_rows: int
+    bytes: int
+    statistics: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RRF:
+    """Reciprocal rank fusion: ``Σ weight / (k + rank)`` (Cormack, Clarke, Büttcher 2009). weights: arm name → weight ≥ 0, default 1."""
+
+    k: float = 60.0
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    name = "rrf"
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Weighted sum of min–max normalised scores; an arm that doesn't hold a hit adds 0."""
+
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    name = "relative"
+
+
+@dataclass(frozen=True)
+class DBSF:
+    """Distribution-based score fusion: each arm's scores mapped from mean ± 3 standard deviations to 0 … 1, then a weighted sum."""
+
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    name = "dbsf"
+
+
+Fusion = RRF | Relative | DBSF
+FUSIONS = {c.name: c for c in (RRF, Relative, DBSF)}

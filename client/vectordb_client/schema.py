@@ -1,0 +1,274 @@
+"""Schemas: which vector fields and attributes the points of a collection have. Frozen values, JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .errors import SchemaError, shown
+
+MAX_DIM = 65_536
+MAX_FIELDS = 256
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
+
+
+def check_name(name: Any, what: str) -> str:
+    """A collection or field name: 1-64 characters, letters, digits, ``_ . -``, not starting with a digit."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SchemaError(
+            f"{what} {shown(name)} is not a name: 1-64 of letters, digits, '_', '.', '-', starting with a letter or '_'",
+            field=what,
+            value=name,
+        )
+    return name
+
+
+def _choice(field: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise SchemaError(f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}", field=field, value=value)
+
+
+def _check_dim(dim: Any) -> None:
+    if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+        raise SchemaError(f"dim must be an integer from 1 to {MAX_DIM}, not {shown(dim)}", field="dim", value=dim)
+
+
+def _check_encoder(encoder: Any, source: Any) -> None:
+    for field, value in (("encoder", encoder), ("source", source)):
+        if value is not None and (not isinstance(value, str) or not value):
+            raise SchemaError(f"{field} must be a non-empty string, not {shown(value)}", field=field, value=value)
+    if source is not None and encoder is None:
+        raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense vector field: ``dim`` numbers a point, float32 or float16.
+
+    metric: "cosine" (score is the cosine, higher is closer), "dot" (inner product, higher is closer) or
+    "l2" (score is the *squared* Euclidean distance, lower is closer).
+    encoder, source: the encoder's name and the attribute it reads; then upsert and ``search(text=…)`` embed by themselves.
+    """
+
+    dim: int
+    metric: str = "cosine"
+    dtype: str = "float32"
+    encoder: str | None = None
+    source: str | None = None
+    kind: ClassVar[str] = "dense"
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+        _choice("metric", self.metric, ("cosine", "dot", "l2"))
+        _choice("dtype", self.dtype, ("float32", "float16"))
+        _check_encoder(self.encoder, self.source)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A sparse vector field: u64 term ids with float32 weights, scored by inner product.
+
+    weighting="idf" multiplies each query weight by the term's inverse document frequency over the live
+    points that have the field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25).
+    A point that shares no term with the query is not a match of this field.
+    """
+
+    weighting: str | None = None
+    encoder: str | None = None
+    source: str | None = None
+    kind: ClassVar[str] = "sparse"
+
+    def __post_init__(self):
+        _choice("weighting", self.weighting, (None, "idf"))
+        _check_encoder(self.encoder, self.source)
+
+
+@dataclass(frozen=True)
+class MultiVector:
+    """Several vectors a point (token or passage embeddings), ``rows × dim``, searched with a ``rows × dim`` query.
+
+    aggregation: "maxsim" (sum over query rows of the best document row; ColBERT's late interaction) or
+    "max" (the best pair; ME-BERT). metric: "cosine" or "dot".
+    """
+
+    dim: int
+    metric: str = "cosine"
+    dtype: str = "float32"
+    aggregation: str = "maxsim"
+    encoder: str | None = None
+    source: str | None = None
+    kind: ClassVar[str] = "multi"
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+        _choice("metric", self.metric, ("cosine", "dot"))
+        _choice("dtype", self.dtype, ("float32", "float16"))
+        _choice("aggregation", self.aggregation, ("maxsim", "max"))
+        _check_encoder(self.encoder, self.source)
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    """array=True: a list of such values a point; a predicate then holds when any element satisfies it."""
+
+    array: bool = False
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self):
+        if not isinstance(self.array, bool):
+            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
+
+
+class Keyword(_Attribute):
+    """Exact strings of at most 480 UTF-8 bytes: equality, IN, prefix, glob."""
+
+    kind = "keyword"
+
+
+class Int(_Attribute):
+    """Signed 64-bit integers."""
+
+    kind = "int"
+
+
+class Float(_Attribute):
+    """64-bit floats, finite."""
+
+    kind = "float"
+
+
+class Bool(_Attribute):
+    """True or False."""
+
+    kind = "bool"
+
+
+class Datetime(_Attribute):
+    """``datetime`` or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC."""
+
+    kind = "datetime"
+
+
+class Text(_Attribute):
+    """Text of any length, tokenized into casefolded Unicode words for match any / all / phrase."""
+
+    kind = "text"
+
+
+class Uuid(_Attribute):
+    """``uuid.UUID`` or its string form."""
+
+    kind = "uuid"
+
+
+class Geo(_Attribute):
+    """A point on Earth: ``(lat, lon)`` in degrees, or ``{"lat": …, "lon": …}``."""
+
+    kind = "geo"
+
+
+VectorField = Dense | Sparse | MultiVector
+Attribute = Keyword | Int | Float | Bool | Datetime | Text | Uuid | Geo
+VECTOR_KINDS = {c.kind: c for c in (Dense, Sparse, MultiVector)}
+ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions."""
+
+    vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for what, fields, kinds in (
+            ("vector field", self.vectors, tuple(VECTOR_KINDS.values())),
+            ("attribute", self.attributes, tuple(ATTRIBUTE_KINDS.values())),
+        ):
+            if not isinstance(fields, Mapping):
+                raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
+            for name, spec in fields.items():
+                check_name(name, what)
+                if not isinstance(spec, kinds):
+                    hint = f" (did you mean {spec.__name__}()?)" if isinstance(spec, type) and spec in kinds else ""
+                    raise SchemaError(f"{what} {name!r} must be a {what} definition, not {shown(spec)}{hint}", field=name, value=spec)
+        both = set(self.vectors) & set(self.attributes)
+        if both:
+            name = min(both)
+            raise SchemaError(f"{name!r} is both a vector field and an attribute", field=name)
+        if len(self.vectors) + len(self.attributes) > MAX_FIELDS:
+            raise SchemaError(f"a schema has at most {MAX_FIELDS} fields", field="schema", value=len(self.vectors) + len(self.attributes))
+        for name, spec in self.vectors.items():
+            if spec.source is None:
+                continue
+            if spec.source not in self.attributes:
+                raise SchemaError(f"source of vector field {name!r} is {spec.source!r}, which is not an attribute", field=name, value=spec.source)
+            source = self.attributes[spec.source]
+            if not isinstance(source, (Text, Keyword)) or source.array:
+                raise SchemaError(f"source of vector field {name!r} must be a Text or Keyword attribute", field=name, value=spec.source)
+        object.__setattr__(self, "vectors", dict(self.vectors))
+        object.__setattr__(self, "attributes", dict(self.attributes))
+
+    def vector(self, name: Any) -> VectorField:
+        """The definition of a vector field. Raises SchemaError naming the fields there are."""
+        if isinstance(name, str) and name in self.vectors:
+            return self.vectors[name]
+        raise SchemaError(f"no vector field {shown(name)}; there are: {', '.join(self.vectors) or 'none'}", field="vectors", value=name)
+
+    def attribute(self, name: Any) -> Attribute:
+        """The definition of an attribute. Raises SchemaError naming the attributes there are."""
+        if isinstance(name, str) and name in self.attributes:
+            return self.attributes[name]
+        raise SchemaError(f"no attribute {shown(name)}; there are: {', '.join(self.attributes) or 'none'}", field="attributes", value=name)
+
+    def with_fields(self, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None) -> Schema:
+        """This schema with more fields. Raises SchemaError when a name is taken."""
+        for name in (*(vectors or {}), *(attributes or {})):
+            if name in self.vectors or name in self.attributes:
+                raise SchemaError(f"field {name!r} exists already", field=name)
+        return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
+
+    def to_dict(self) -> dict:
+        """Plain JSON data; ``from_dict`` reads it back."""
+        return {
+            "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
+            "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping) -> Schema:
+        """Read ``to_dict``'s form. Raises SchemaError on unknown kinds, options or sections."""
+        if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
+            raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
+        return cls(
+            _specs(data.get("vectors", {}), VECTOR_KINDS, "vector field"),
+            _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
+        )
+
+
+def _spec_dict(spec: VectorField | Attribute) -> dict:
+    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
+    return {"kind": spec.kind, **options}
+
+
+def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
+    if not isinstance(section, Mapping):
+        raise SchemaError(f"{what}s must be a mapping, not {shown(section)}", field=what, value=section)
+    specs = {}
+    for name, data in section.items():
+        options = dict(data) if isinstance(data, Mapping) else {"kind": data}
+        kind = options.pop("kind", None)
+        if not isinstance(kind, str) or kind not in kinds:
+            raise SchemaError(f"kind of {what} {name!r} must be one of {', '.join(kinds)}, not {shown(kind)}", field=name, value=kind)
+        known = {f.name for f in dataclasses.fields(kinds[kind])}
+        for option in options:
+            if option not in known:
+                raise SchemaError(f"{what} {name!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=name, value=option)
+        try:
+            specs[name] = kinds[kind](**options)
+        except TypeError as error:
+            raise SchemaError(f"{what} {name!r}: {error}", field=name, value=data) from None
+    return specs

@@ -1,0 +1,1 @@
+"""Messages generated from proto/vectordb/v1/vectordb.proto by tools/proto.sh. Don't edit."""

@@ -1,0 +1,260 @@
+"""Vector columns: the checked, columnar form of dense, sparse and multi-vectors, for writes and for queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidArgumentError, LimitError, shown
+from .schema import Dense, MultiVector, Sparse, VectorField
+from .values import Id
+
+MAX_TERMS = 65_535
+MAX_VECTOR_ROWS = 65_535
+
+
+@dataclass(frozen=True)
+class DenseColumn:
+    """values: ``(n, dim)`` float32 or float16, finite. rows: int32 ``(n,)``, the points covered, ascending; None = all."""
+
+    values: np.ndarray
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class SparseColumn:
+    """CSR: indptr int64 ``(n+1,)``, terms uint64 strictly ascending within a row, weights float32, finite and not 0."""
+
+    indptr: np.ndarray
+    terms: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True)
+class MultiColumn:
+    """indptr int64 ``(n+1,)`` into values ``(total, dim)`` float32 or float16; every point has at least one row."""
+
+    indptr: np.ndarray
+    values: np.ndarray
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+Column = DenseColumn | SparseColumn | MultiColumn
+
+
+def point_vector(column: Column, position: int) -> Any:
+    """The vector at a position of a column, as ``Point.vectors`` shows it."""
+    if isinstance(column, DenseColumn):
+        return column.values[position]
+    low, high = column.indptr[position], column.indptr[position + 1]
+    if isinstance(column, SparseColumn):
+        return column.terms[low:high], column.weights[low:high]
+    return column.values[low:high]
+
+
+def _invalid(name: str, ids: Sequence[Id] | None, row: int, what: str, value: Any) -> InvalidArgumentError:
+    where = f" of point {shown(ids[row])}" if ids is not None else ""
+    return InvalidArgumentError(f"vector {name!r}{where} {what}", field=name, value=value)
+
+
+def _floats(name: str, value: Any, dtype: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu":
+            if array.dtype.kind != "O":
+                raise TypeError
+            array = array.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(array, dtype=dtype)
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"vector {name!r} must be numbers of one shape, not {shown(value)}", field=name, value=value) from None
+
+
+def _check_rows(name: str, spec: Dense | MultiVector, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None = None) -> None:
+    """Finite everywhere (after the cast to the field's dtype), and not zero where a cosine must be taken."""
+    # A sum is finite only if every number is: one cheap pass before the exact one.
+    if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            row = int(bad[0]) if owner is None else int(owner[bad[0]])
+            at = int(np.flatnonzero(~np.isfinite(values[bad[0]]))[0])
+            value = float(values[bad[0], at])
+            raise _invalid(name, ids, row, f"holds {value} at position {at}; numbers must be finite and fit {spec.dtype}", value)
+    if spec.metric == "cosine":
+        zero = np.flatnonzero(~values.any(axis=1))
+        if len(zero):
+            row = int(zero[0]) if owner is None else int(owner[zero[0]])
+            raise _invalid(name, ids, row, "is all zeros, which has no cosine", 0.0)
+
+
+def dense_column(name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> DenseColumn:
+    """A column from an ``(n, dim)`` array or n vectors. Raises InvalidArgumentError naming field, point and value."""
+    if isinstance(value, DenseColumn):
+        value = value.values
+    if not isinstance(value, np.ndarray) and hasattr(value, "__len__"):
+        for row, vector in enumerate(value):
+            if hasattr(vector, "__len__") and len(vector) != spec.dim:
+                raise _invalid(name, ids if ids is not None and row < len(ids) else None, row, f"has {len(vector)} dimensions, not {spec.dim}", len(vector))
+    values = _floats(name, value, spec.dtype)
+    if values.ndim != 2 or values.shape[0] != n:
+        raise InvalidArgumentError(f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}", field=name, value=values.shape)
+    if values.shape[1] != spec.dim:
+        raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
+    _check_rows(name, spec, values, ids)
+    return DenseColumn(values, rows)
+
+
+def multi_column(name: str, spec: MultiVector, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> MultiColumn:
+    """A column from n ``(rows, dim)`` matrices. Raises InvalidArgumentError naming field, point and value."""
+    if isinstance(value, MultiColumn):
+        indptr, values = np.ascontiguousarray(value.indptr, dtype=np.int64), _floats(name, value.values, spec.dtype)
+        if len(indptr) != n + 1 or indptr[0] != 0 or (np.diff(indptr) < 1).any() or indptr[-1] != len(values):
+            raise InvalidArgumentError(f"vectors {name!r} don't hold at least one row for each of {n} points", field=name, value=len(indptr) - 1)
+        if values.ndim != 2 or values.shape[1] != spec.dim:
+            raise InvalidArgumentError(f"vectors {name!r} must have {spec.dim} dimensions, not shape {values.shape}", field=name, value=values.shape)
+        _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)))
+        return MultiColumn(indptr, values, rows)
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__") or len(value) != n:
+        raise InvalidArgumentError(f"vectors {name!r} must be {n} matrices of shape (rows, {spec.dim})", field=name, value=value)
+    matrices = []
+    for row, matrix in enumerate(value):
+        matrix = _floats(name, matrix, spec.dtype)
+        if matrix.ndim != 2 or matrix.shape[1] != spec.dim or not 1 <= len(matrix) <= MAX_VECTOR_ROWS:
+            raise _invalid(name, ids, row, f"must have shape (rows, {spec.dim}) with 1 to {MAX_VECTOR_ROWS} rows, not {matrix.shape}", matrix.shape)
+        matrices.append(matrix)
+    values = np.concatenate(matrices) if matrices else np.empty((0, spec.dim), spec.dtype)
+    sizes = np.array([len(m) for m in matrices], dtype=np.int64)
+    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes))
+    return MultiColumn(np.concatenate([[0], np.cumsum(sizes)]), values, rows)
+
+
+def sparse_column(name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> SparseColumn:
+    """A column from a scipy sparse matrix of n rows, or from n of ``{term: weight}`` / ``(indices, values)``.
+
+    Explicit zeros are dropped; a scipy matrix's repeated entries are summed, as scipy defines them.
+    Raises InvalidArgumentError naming field, point and value.
+    """
+    if isinstance(value, SparseColumn):
+        indptr, terms, weights = value.indptr, value.terms, value.weights
+    elif hasattr(value, "tocsr"):
+        matrix = value.tocsr()
+        if matrix.shape[0] != n:
+            raise InvalidArgumentError(f"vectors {name!r} have {matrix.shape[0]} rows for {n} points", field=name, value=matrix.shape[0])
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        indptr, terms, weights = matrix.indptr, matrix.indices, matrix.data
+    else:
+        if isinstance(value, (str, bytes, Mapping, np.ndarray)) or not hasattr(value, "__len__") or len(value) != n:
+            raise InvalidArgumentError(
+                f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {{term: weight}} or (indices, values)", field=name, value=value
+            )
+        pairs = [_pair(name, vector, ids, row) for row, vector in enumerate(value)]
+        indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in pairs])])
+        terms = np.concatenate([terms for terms, _ in pairs]) if pairs else np.empty(0, np.uint64)
+        weights = np.concatenate([weights for _, weights in pairs]) if pairs else np.empty(0, np.float32)
+    return SparseColumn(*_checked_csr(name, indptr, terms, weights, n, ids), rows)
+
+
+def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """One sparse vector as (uint64 terms, float32 weights), in the order given."""
+    if isinstance(vector, Mapping):
+        terms, weights = list(vector.keys()), list(vector.values())
+    elif hasattr(vector, "tocsr"):
+        matrix = vector.tocsr()
+        terms, weights = matrix.indices, matrix.data
+    elif isinstance(vector, (tuple, list)) and len(vector) == 2:
+        terms, weights = vector
+    else:
+        raise _invalid(name, ids, row, f"must be {{term: weight}} or (indices, values), not {shown(vector)}", vector)
+    if not isinstance(terms, np.ndarray):
+        for term in terms:
+            if isinstance(term, bool) or not isinstance(term, (int, np.integer)) or not 0 <= term < 2**64:
+                raise _invalid(name, ids, row, f"has term {shown(term)}; terms are integers from 0 to 2^64−1", term)
+        terms = np.array([int(t) for t in terms], dtype=np.uint64)
+    weights = _floats(name, weights, "float32")
+    if terms.shape != weights.shape or terms.ndim != 1:
+        raise _invalid(name, ids, row, f"has {len(terms)} terms and {len(weights)} weights", len(weights))
+    return _terms(name, terms), weights
+
+
+def _terms(name: str, terms: np.ndarray) -> np.ndarray:
+    if terms.dtype.kind not in "iu" and len(terms):
+        raise InvalidArgumentError(f"terms of vector {name!r} must be integers, not {terms.dtype}", field=name, value=str(terms.dtype))
+    if terms.dtype.kind == "i" and len(terms) and terms.min() < 0:
+        raise InvalidArgumentError(f"vector {name!r} has term {terms.min()}; terms are integers from 0 to 2^64−1", field=name, value=int(terms.min()))
+    return terms.astype(np.uint64, copy=False)
+
+
+def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    indptr, terms = np.ascontiguousarray(indptr, dtype=np.int64), _terms(name, np.ascontiguousarray(terms))
+    weights = _floats(name, weights, "float32")
+    if len(indptr) != n + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != len(terms) or len(terms) != len(weights):
+        raise InvalidArgumentError(f"vectors {name!r} are not a CSR matrix of {n} rows", field=name, value=len(indptr) - 1)
+    sizes = np.diff(indptr)
+    owner = np.repeat(np.arange(n), sizes)
+    bad = np.flatnonzero(~np.isfinite(weights))
+    if len(bad):
+        raise _invalid(name, ids, int(owner[bad[0]]), f"gives term {terms[bad[0]]} the weight {weights[bad[0]]}", float(weights[bad[0]]))
+    same = owner[1:] == owner[:-1]
+    if (same & (terms[1:] <= terms[:-1])).any():
+        order = np.lexsort((terms, owner))
+        terms, weights = terms[order], weights[order]
+        twice = np.flatnonzero(same & (terms[1:] == terms[:-1]))
+        if len(twice):
+            raise _invalid(name, ids, int(owner[twice[0]]), f"has term {terms[twice[0]]} twice", int(terms[twice[0]]))
+    if not weights.all():
+        keep = weights != 0
+        terms, weights = terms[keep], weights[keep]
+        sizes = np.bincount(owner[keep], minlength=n)
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+    if n and sizes.max() > MAX_TERMS:
+        row = int(sizes.argmax())
+        raise LimitError(f"vector {name!r} of row {row} has {sizes[row]} terms, at most {MAX_TERMS} are allowed", field=name, value=int(sizes[row]))
+    return indptr, terms, weights
+
+
+def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights)."""
+    if isinstance(spec, Sparse):
+        column = sparse_column(name, spec, [value] if not hasattr(value, "tocsr") else value, 1)
+        return column.terms, column.weights
+    array = _floats(name, value, "float32")
+    if isinstance(spec, Dense):
+        if array.shape != (spec.dim,):
+            if array.shape != (1, spec.dim):
+                raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not ({spec.dim},)", field=name, value=array.shape)
+            array = array[0]
+    elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
+        raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
+    if not np.isfinite(array).all():
+        value = float(array[~np.isfinite(array)][0])
+        raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)
+    if spec.metric == "cosine" and not array.any(axis=-1).all():
+        raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+    return array
+
+
+def query_vectors(name: str, spec: VectorField, value: Any) -> list:
+    """Many query vectors: an ``(n, dim)`` array, a scipy matrix of n rows, or a list of what ``query_vector`` takes."""
+    if isinstance(spec, Sparse) and hasattr(value, "tocsr"):
+        column = sparse_column(name, spec, value, value.shape[0])
+        return [point_vector(column, i) for i in range(len(column))]
+    if isinstance(spec, Dense) and isinstance(value, np.ndarray) and value.ndim != 2:
+        raise InvalidArgumentError(f"query vectors {name!r} have shape {value.shape}, not (n, {spec.dim})", field=name, value=value.shape)
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__"):
+        raise InvalidArgumentError(f"query vectors {name!r} must be a list or array, not {shown(value)}", field=name, value=value)
+    return [query_vector(name, spec, vector) for vector in value]

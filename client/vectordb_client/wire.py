@@ -1,0 +1,461 @@
+"""What goes into a service: ids, vectors, attributes, filters and batches as messages, and back. Pure, no I/O.
+
+``pack_*`` turns checked values into messages (the client). ``unpack_*`` reads messages that may say anything: lengths,
+shapes and ranges are checked before numpy sees them, and every fault is an InvalidArgumentError naming the field.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .batch import UNSET, Batch, make_batch
+from .errors import FilterError, InvalidArgumentError, VectorDBError, shown
+from .results import FUSIONS, Fusion
+from .schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
+from .v1 import vectordb_pb2 as pb
+from .values import Id, restore, to_json
+from .vectors import Column, DenseColumn, MultiColumn, SparseColumn
+
+_KINDS = {int: 0, str: 1, uuid.UUID: 2}
+_DTYPES = {pb.DTYPE_FLOAT32: np.dtype("<f4"), pb.DTYPE_FLOAT16: np.dtype("<f2")}
+_COLUMNS = {Dense: DenseColumn, Sparse: SparseColumn, MultiVector: MultiColumn}
+_CHUNK = 4096  # arguments of one struct call
+
+# ---- Bytes and JSON ----
+
+_json = json.JSONEncoder(default=to_json, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_json_ascii = json.JSONEncoder(default=to_json, separators=(",", ":"), allow_nan=False).encode
+
+
+def pack_json(value: Any, field: str) -> bytes:
+    """UTF-8 JSON. Raises InvalidArgumentError naming the field when the value isn't JSON."""
+    try:
+        try:
+            return _json(value).encode()
+        except UnicodeEncodeError:  # a lone surrogate: only an escape can say it
+            return _json_ascii(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field, value=value) from None
+
+
+def unpack_json(data: bytes, field: str) -> Any:
+    """Any JSON value. Raises InvalidArgumentError naming the field."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field) from None
+
+
+def unpack_json_list(data: bytes, n: int, field: str) -> list:
+    """A JSON array of n values."""
+    values = unpack_json(data, field)
+    if not isinstance(values, list) or len(values) != n:
+        raise InvalidArgumentError(f"{field} must be a JSON array of {n} values", field=field)
+    return values
+
+
+def pack_doubles(values: Sequence[float]) -> bytes:
+    """float64, little-endian. Python floats go in and come out: struct beats numpy at the size of a result list."""
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def unpack_items(data: bytes, code: str, n: int, field: str) -> tuple:
+    """n Python numbers of a struct code. Raises InvalidArgumentError when the length is another."""
+    size = struct.calcsize("<" + code)
+    if len(data) != n * size:
+        raise InvalidArgumentError(f"{field} has {len(data)} bytes, not {n} × {size}", field=field, value=len(data))
+    return struct.unpack(f"<{n}{code}", data)
+
+
+def array_of(data: bytes, dtype: Any, field: str) -> np.ndarray:
+    """A read-only array over the message's own bytes."""
+    dtype = np.dtype(dtype)
+    if len(data) % dtype.itemsize:
+        raise InvalidArgumentError(f"{field} has {len(data)} bytes, not a multiple of {dtype.itemsize}", field=field, value=len(data))
+    return np.frombuffer(data, dtype)
+
+
+def pack_bits(flags: Sequence[bool] | np.ndarray) -> bytes:
+    """A bitmap, lowest bit first; empty when no bit is set."""
+    flags = np.asarray(flags, dtype=bool)
+    return np.packbits(flags, bitorder="little").tobytes() if flags.any() else b""
+
+
+def unpack_bits(data: bytes, n: int, field: str) -> np.ndarray:
+    """bool ``(n,)``; empty bytes are n unset bits."""
+    if not data:
+        return np.zeros(n, dtype=bool)
+    if len(data) != (n + 7) // 8:
+        raise InvalidArgumentError(f"{field} is a bitmap of {len(data)} bytes, not of {n} bits", field=field, value=len(data))
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=n, bitorder="little").astype(bool)
+
+
+def text_of(value: Any, field: str) -> str:
+    """A string that UTF-8 can say. Raises InvalidArgumentError naming the field."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{field} must be a string, not {shown(value)}", field=field, value=value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{field} {shown(value)} has a lone surrogate and isn't valid text", field=field, value=value) from None
+    return value
+
+
+# ---- Ids ----
+
+
+def pack_ids(ids: Sequence[Id]) -> pb.Ids:
+    """A column of checked ids."""
+    kinds = set(map(type, ids))
+    if len(kinds) <= 1:
+        kind = next(iter(kinds), int)
+        if kind is int:
+            return pb.Ids(integers=_integers(ids))
+        return pb.Ids(strings=ids) if kind is str else pb.Ids(uuids=b"".join([i.bytes for i in ids]))
+    return pb.Ids(
+        kinds=bytes([_KINDS[type(i)] for i in ids]),
+        integers=_integers([i for i in ids if type(i) is int]),
+        strings=[i for i in ids if type(i) is str],
+        uuids=b"".join([i.bytes for i in ids if type(i) is uuid.UUID]),
+    )
+
+
+def _integers(ids: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(ids)}Q", *ids) if len(ids) <= _CHUNK else np.array(ids, dtype="<u8").tobytes()
+
+
+def unpack_ids(message: pb.Ids) -> list[Id]:
+    """The ids in order; strings are as they came (check_id says whether they may be ids)."""
+    data, strings, uuids = message.integers, message.strings, message.uuids
+    integers = unpack_items(data, "Q", len(data) // 8, "ids")
+    if not message.kinds:
+        if bool(integers) + bool(strings) + bool(uuids) > 1:
+            raise InvalidArgumentError("ids of several kinds need 'kinds'", field="ids")
+        if strings:
+            return list(strings)
+        return _uuids(uuids) if uuids else list(integers)
+    sources = (integers, strings, _uuids(uuids))
+    kinds = message.kinds
+    if max(kinds) > 2 or any(kinds.count(kind) != len(source) for kind, source in enumerate(sources)):
+        raise InvalidArgumentError("'kinds' of ids doesn't agree with the ids given", field="ids", value=len(kinds))
+    nexts = [iter(source).__next__ for source in sources]
+    return [nexts[kind]() for kind in kinds]
+
+
+def _uuids(data: bytes) -> list[uuid.UUID]:
+    if len(data) % 16:
+        raise InvalidArgumentError(f"UUIDs of ids have {len(data)} bytes, not a multiple of 16", field="ids", value=len(data))
+    return [uuid.UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)]
+
+
+# ---- Vectors ----
+
+
+def pack_column(field: str, column: Column | None, removed: np.ndarray | None = None) -> pb.VectorColumn:
+    """A checked column; None with ``removed`` when a field is only taken away."""
+    message = pb.VectorColumn(field=field)
+    if isinstance(column, DenseColumn):
+        data, dtype = _numbers(column.values)
+        message = pb.VectorColumn(field=field, dense=pb.DenseVectors(data=data, dtype=dtype, dim=column.values.shape[1]))
+    elif isinstance(column, SparseColumn):
+        terms, weights = np.ascontiguousarray(column.terms, "<u8").tobytes(), np.ascontiguousarray(column.weights, "<f4").tobytes()
+        message = pb.VectorColumn(field=field, sparse=pb.SparseVectors(counts=_counts(column.indptr), terms=terms, weights=weights))
+    elif column is not None:
+        data, dtype = _numbers(column.values)
+        multi = pb.MultiVectors(counts=_counts(column.indptr), data=data, dtype=dtype, dim=column.values.shape[1])
+        message = pb.VectorColumn(field=field, multi=multi)
+    if column is not None and column.rows is not None:
+        message.rows = np.ascontiguousarray(column.rows, "<i4").tobytes()
+    if removed is not None:
+        message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
+    return message
+
+
+def _numbers(values: np.ndarray) -> tuple[bytes, int]:
+    if values.dtype == np.float16:
+        return np.ascontiguousarray(values, "<f2").tobytes(), pb.DTYPE_FLOAT16
+    return np.ascontiguousarray(values, "<f4").tobytes(), pb.DTYPE_FLOAT32
+
+
+def _counts(indptr: np.ndarray) -> bytes:
+    return np.diff(indptr).astype("<u4").tobytes()
+
+
+def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
+    """The column of n points (or of ``rows`` of them); None when the message has no vectors."""
+    kind, field = message.WhichOneof("vectors"), message.field
+    if kind is None:
+        return None
+    rows = unpack_rows(message.rows, n, field) if message.HasField("rows") else None
+    count = n if rows is None else len(rows)
+    if kind == "dense":
+        return DenseColumn(_matrix(message.dense, count, field), rows)
+    if kind == "sparse":
+        sparse = message.sparse
+        indptr = _indptr(sparse.counts, count, field)
+        terms, weights = array_of(sparse.terms, "<u8", field), array_of(sparse.weights, "<f4", field)
+        if not len(terms) == len(weights) == indptr[-1]:
+            raise InvalidArgumentError(f"vectors {field!r} have {len(terms)} terms and {len(weights)} weights for counts of {indptr[-1]}", field=field)
+        return SparseColumn(indptr, terms, weights, rows)
+    multi = message.multi
+    indptr = _indptr(multi.counts, count, field)
+    return MultiColumn(indptr, _matrix(multi, int(indptr[-1]), field), rows)
+
+
+def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
+    """int32 positions, ascending within 0 … n−1."""
+    rows = array_of(data, "<i4", field)
+    # Bounds first: between them a difference can't overflow.
+    if len(rows) and (rows.min() < 0 or rows.max() >= n or (np.diff(rows) <= 0).any()):
+        raise InvalidArgumentError(f"rows of vectors {field!r} are not ascending positions below {n}", field=field)
+    return rows
+
+
+def _indptr(data: bytes, n: int, field: str) -> np.ndarray:
+    counts = array_of(data, "<u4", field)
+    if len(counts) != n:
+        raise InvalidArgumentError(f"vectors {field!r} have {len(counts)} counts for {n} points", field=field, value=len(counts))
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(counts, dtype=np.int64, out=indptr[1:])
+    return indptr
+
+
+def _matrix(message: pb.DenseVectors | pb.MultiVectors, n: int, field: str) -> np.ndarray:
+    dtype = _DTYPES.get(message.dtype)
+    if dtype is None:
+        raise InvalidArgumentError(f"vectors {field!r} have dtype {message.dtype}, which is none of FLOAT32, FLOAT16", field=field, value=message.dtype)
+    dim, data = message.dim, message.data
+    if not 1 <= dim <= MAX_DIM:
+        raise InvalidArgumentError(f"vectors {field!r} have {dim} dimensions; 1 to {MAX_DIM} are possible", field=field, value=dim)
+    if len(data) != n * dim * dtype.itemsize:
+        raise InvalidArgumentError(f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data))
+    return np.frombuffer(data, dtype).reshape(n, dim)
+
+
+def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column | None]:
+    columns = {}
+    for message in messages:
+        spec = schema.vector(message.field)
+        if message.field in columns:
+            raise InvalidArgumentError(f"vector field {message.field!r} appears twice", field=message.field)
+        column = unpack_column(message, n)
+        if column is not None and not isinstance(column, _COLUMNS[type(spec)]):
+            kind = message.WhichOneof("vectors")
+            raise InvalidArgumentError(f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind)
+        columns[message.field] = column
+    return columns
+
+
+# ---- Filters, selections, fusion ----
+
+
+def pack_filter(value: Any) -> pb.Filter | None:
+    """A filter's string, dict or tree. Raises FilterError when it is something else."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return pb.Filter(text=text_of(value, "filter"))
+    if not isinstance(value, Mapping):
+        from .filter import to_dict
+
+        try:
+            value = to_dict(value)
+        except (TypeError, AttributeError) as error:
+            if isinstance(error, VectorDBError):
+                raise
+            raise FilterError(f"a filter is a string, a dict or built from F, not {shown(value)}", field="filter", value=value) from None
+    try:
+        return pb.Filter(json=pack_json(value, "filter"))
+    except InvalidArgumentError as error:
+        raise FilterError(error.message, field="filter", value=value) from None
+
+
+def unpack_filter(holder: Any, field: str = "filter") -> Any:
+    """The ``filter`` of a request: its string, its JSON value, or None."""
+    if not holder.HasField(field):
+        return None
+    message = getattr(holder, field)
+    form = message.WhichOneof("form")
+    if form is None:
+        raise FilterError("the filter is empty", field=field)
+    return message.text if form == "text" else unpack_json(message.json, field)
+
+
+def pack_selection(value: Any, field: str) -> pb.Selection | None:
+    """``with_vectors=`` / ``with_attributes=``: True, False or names."""
+    if isinstance(value, (bool, np.bool_)) or value is None:
+        return pb.Selection(all=True) if value else None
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+        raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
+    return pb.Selection(names=[text_of(name, field) for name in value])
+
+
+def unpack_selection(message: pb.Selection) -> bool | list[str]:
+    return True if message.all else list(message.names) or False
+
+
+def pack_fusion(value: Any) -> pb.Fusion | None:
+    """A fusion's name or value; None for the default."""
+    if value == "rrf":
+        return None
+    if isinstance(value, str):
+        return pb.Fusion(method=text_of(value, "fusion"))
+    if not isinstance(value, Fusion):
+        raise InvalidArgumentError(f"fusion must be one of {', '.join(map(repr, FUSIONS))} or a Fusion, not {shown(value)}", field="fusion", value=value)
+    try:
+        return pb.Fusion(method=value.name, k=getattr(value, "k", None), weights={text_of(k, "fusion"): float(v) for k, v in dict(value.weights).items()})
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgumentError(f"fusion {shown(value)} needs numbers", field="fusion", value=value) from None
+
+
+def unpack_fusion(request: pb.SearchRequest) -> Any:
+    if not request.HasField("fusion"):
+        return "rrf"
+    message = request.fusion
+    if message.method not in FUSIONS or not (message.weights or message.HasField("k")):
+        return message.method  # a name alone; the query says which names there are
+    options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
+    if message.HasField("k"):
+        if message.method != "rrf":
+            raise InvalidArgumentError(f"fusion {message.method!r} has no k", field="fusion", value=message.k)
+        options["k"] = message.k
+    return FUSIONS[message.method](**options)
+
+
+# ---- Batches ----
+
+_YEAR = re.compile(r"-|\+?\d{5}")
+
+
+def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
+    """Stored forms as JSON can say them."""
+    if spec.kind in ("datetime", "uuid"):
+        return [None if value is None or value is UNSET else restore(spec, value) for value in values]
+    return [None if value is UNSET else value for value in values]
+
+
+def _from_wire(spec: Attribute, values: list) -> list:
+    """Years beyond 1 … 9999, which datetime doesn't have; all else ``coerce`` reads from JSON as it is."""
+    if spec.kind != "datetime":
+        return values
+    return [[_far(v) for v in value] if isinstance(value, list) else _far(value) for value in values]
+
+
+def _far(value: Any) -> Any:
+    if isinstance(value, str) and _YEAR.match(value):
+        try:
+            return np.datetime64(value, "us")
+        except ValueError:
+            return value
+    return value
+
+
+def pack_versions(versions: Sequence[int | None] | None) -> bytes:
+    """``if_version`` as int64, −1 for any."""
+    return b"" if versions is None else np.array([-1 if v is None else v for v in versions], dtype="<i8").tobytes()
+
+
+def unpack_versions(data: bytes, n: int) -> list[int | None] | None:
+    return [None if v == -1 else v for v in unpack_items(data, "q", n, "if_version")] if data else None
+
+
+def pack_batch(batch: Batch, schema: Schema) -> pb.Batch:
+    """A checked batch as a message."""
+    unsets = {name: pack_bits([v is UNSET for v in values]) if batch.kind == "update" else b"" for name, values in batch.attributes.items()}
+    message = pb.Batch(
+        kind=pb.WRITE_KIND_UPDATE if batch.kind == "update" else pb.WRITE_KIND_UPSERT,
+        ids=pack_ids(batch.ids),
+        vectors=[pack_column(name, batch.vectors.get(name), batch.removed.get(name)) for name in dict.fromkeys((*batch.vectors, *batch.removed))],
+        attributes=[
+            pb.JsonColumn(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name), unset=unsets[name])
+            for name, values in batch.attributes.items()
+        ],
+        if_version=pack_versions(batch.if_version),
+        if_filter=pack_filter(batch.if_filter),
+    )
+    if batch.payload is not None:
+        unset = [value is UNSET for value in batch.payload]
+        values = [None if value is UNSET else value for value in batch.payload]
+        message.payload.CopyFrom(pb.JsonColumn(json=pack_json(values, "payload"), unset=pack_bits(unset)))
+    return message
+
+
+def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
+    """The batch, checked against the schema as if a user had given it. Raises InvalidArgumentError, SchemaError or LimitError."""
+    kind = {pb.WRITE_KIND_UPSERT: "upsert", pb.WRITE_KIND_UPDATE: "update"}.get(message.kind)
+    if kind is None:
+        raise InvalidArgumentError(f"a batch is an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    columns = _unpack_columns(message.vectors, n, schema)
+    attributes = {}
+    for column in message.attributes:
+        if column.name in attributes:
+            raise InvalidArgumentError(f"attribute {column.name!r} appears twice", field=column.name)
+        attributes[column.name] = _from_wire(schema.attribute(column.name), _unpack_values(column, n, kind, column.name))
+    batch = make_batch(
+        schema,
+        kind,
+        ids=ids,
+        vectors={name: column for name, column in columns.items() if column is not None},
+        attributes=attributes,
+        payload=_unpack_values(message.payload, n, kind, "payload") if message.HasField("payload") else None,
+        if_version=unpack_versions(message.if_version, n),
+        if_filter=unpack_filter(message, "if_filter"),
+    )
+    for column in message.vectors:
+        if column.removed:
+            batch.removed[column.field] = _removed(column, batch, n)
+    return batch
+
+
+def _unpack_values(column: pb.JsonColumn, n: int, kind: str, field: str) -> list:
+    values = unpack_json_list(column.json, n, field)
+    if column.unset:
+        if kind != "update":
+            raise InvalidArgumentError(f"{field}: only an update leaves values unset", field=field)
+        for row in np.flatnonzero(unpack_bits(column.unset, n, field)):
+            values[row] = UNSET
+    return values
+
+
+def _removed(message: pb.VectorColumn, batch: Batch, n: int) -> np.ndarray:
+    field, rows = message.field, unpack_rows(message.removed, n, message.field)
+    if batch.kind != "update":
+        raise InvalidArgumentError(f"vectors {field!r}: only an update takes vectors away", field=field)
+    column = batch.vectors.get(field)
+    if column is not None and (column.rows is None or np.intersect1d(column.rows, rows).size):
+        raise InvalidArgumentError(f"vectors {field!r} are given and taken away for the same point", field=field)
+    return rows
+
+
+# ---- Queries ----
+
+
+def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column]:
+    """The query vectors of a request: one column a field, a vector a query."""
+    columns = _unpack_columns(requests, n, schema)
+    for message in requests:
+        if columns[message.field] is None or message.HasField("rows") or message.removed:
+            raise InvalidArgumentError(f"query vectors {message.field!r} need one vector for each of {n} queries", field=message.field)
+    return columns  # type: ignore[return-value]
+
+
+def pack_queries(field: str, spec: VectorField, queries: Sequence[Any]) -> pb.VectorColumn:
+    """Checked query vectors (as ``query_vector`` gives them) as one column."""
+    if isinstance(spec, Dense):
+        values = queries[0][None] if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
+        return pack_column(field, DenseColumn(values))
+    if isinstance(spec, Sparse):
+        indptr = np.cumsum([0, *(len(terms) for terms, _ in queries)])
+        terms = np.concatenate([np.empty(0, np.uint64), *(terms for terms, _ in queries)])
+        return pack_column(field, SparseColumn(indptr, terms, np.concatenate([np.empty(0, np.float32), *(weights for _, weights in queries)])))
+    values = np.concatenate(queries) if queries else np.empty((0, spec.dim), np.float32)
+    return pack_column(field, MultiColumn(np.cumsum([0, *map(len, queries)]), values))

@@ -1,0 +1,152 @@
+"""BM25: the weights are the formula's, whatever the batches; words become stems, stems become ids."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import xxhash
+
+from vectordb import encoders
+from vectordb.errors import EncoderError
+from vectordb.types import Sparse, query_vector
+from vectordb.words import words
+
+TEXTS = ["the quick brown fox jumps", "the lazy dog and the other dog", "fox", "a much longer text about dogs and foxes and dogs and dogs"]
+
+
+def by_hand(texts, stem, k1, b, mean):
+    """The formula of the module's docstring, one term at a time."""
+    rows = []
+    for text in texts:
+        found = [stem(w) for w in words(text)]
+        rows.append(
+            {
+                xxhash.xxh3_64_intdigest(s.encode()): found.count(s) * (k1 + 1) / (found.count(s) + k1 * (1 - b + b * len(found) / mean))
+                for s in found
+            }
+        )
+    return rows
+
+
+def rows_of(column):
+    return [
+        dict(zip(column.terms[lo:hi].tolist(), column.weights[lo:hi].tolist(), strict=True))
+        for lo, hi in zip(column.indptr[:-1], column.indptr[1:], strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (2.0, 0.0), (0.0, 1.0)])
+def test_weights_are_those_of_the_formula(k1, b):
+    Stemmer = pytest.importorskip("Stemmer")
+    column, delta = encoders.load(f"bm25(k1={k1}, b={b})").encode_documents(TEXTS)
+    total = sum(len(words(t)) for t in TEXTS)
+    assert delta == {"documents": 4, "words": total}
+    expected = by_hand(TEXTS, Stemmer.Stemmer("english").stemWord, k1, b, total / 4)
+    for got, want in zip(rows_of(column), expected, strict=True):
+        assert got.keys() == want.keys()
+        assert all(abs(got[t] - want[t]) < 1e-6 for t in want)
+
+
+def test_a_column_is_csr_with_ascending_terms():
+    column, _ = encoders.load("bm25").encode_documents(TEXTS)
+    assert column.indptr.dtype == np.int64 and column.terms.dtype == np.uint64 and column.weights.dtype == np.float32
+    for low, high in zip(column.indptr[:-1], column.indptr[1:], strict=True):
+        assert (np.diff(column.terms[low:high].astype(object)) > 0).all()
+    assert column.weights.all() and column.rows is None
+
+
+def test_the_mean_length_is_that_of_everything_so_far_and_this_batch():
+    encoder = encoders.load("bm25(language=none)")
+    state = {"documents": 10, "words": 500}
+    column, delta = encoder.encode_documents(["one two three"], state)
+    mean = (500 + 3) / 11
+    assert delta == {"documents": 1, "words": 3} and state == {"documents": 10, "words": 500}
+    assert np.allclose(column.weights, 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / mean)), atol=1e-6)
+
+
+def test_a_text_without_words_is_an_empty_row_and_no_document():
+    column, delta = encoders.load("bm25").encode_documents(["", "fox", "…!", " "])
+    assert np.diff(column.indptr).tolist() == [0, 1, 0, 0] and delta == {"documents": 1, "words": 1}
+    column, delta = encoders.load("bm25").encode_documents([])
+    assert len(column) == 0 and delta == {"documents": 0, "words": 0}
+    column, delta = encoders.load("bm25").encode_documents(["", ""])
+    assert len(column) == 2 and len(column.terms) == 0
+
+
+def test_a_query_counts_its_terms():
+    encoder = encoders.load("bm25")
+    terms, weights = encoder.encode_queries(["Foxes and the fox"])[0]
+    got = dict(zip(terms.tolist(), weights.tolist(), strict=True))
+    assert got == {encoder.term("fox"): 2.0, encoder.term("and"): 1.0, encoder.term("the"): 1.0}
+    assert query_vector("terms", Sparse(), (terms, weights))[0].tolist() == terms.tolist()
+
+
+def test_a_query_without_words_is_empty():
+    terms, weights = encoders.load("bm25").encode_queries(["?!"])[0]
+    assert len(terms) == len(weights) == 0
+    assert len(query_vector("terms", Sparse(), (terms, weights))[0]) == 0
+
+
+def test_stems_join_forms_of_a_word_and_case_does_not_matter():
+    encoder = encoders.load("bm25")
+    assert encoder.term("Running") == encoder.term("runs") == xxhash.xxh3_64_intdigest(b"run")
+    assert encoders.load("bm25(language=none)").term("Running") == xxhash.xxh3_64_intdigest(b"running")
+    assert encoders.load("bm25(language=german)").term("Häuser") == encoders.load("bm25(language=german)").term("haus")
+
+
+def test_stop_words_are_left_out_of_terms_and_length():
+    column, delta = encoders.load("bm25(stopwords=true)").encode_documents(["the fox and the dog"])
+    assert np.diff(column.indptr).tolist() == [2] and delta["words"] == 2
+    assert len(encoders.load("bm25(stopwords=true)").encode_queries(["the and of"])[0][0]) == 0
+
+
+def test_stop_words_of_other_languages_are_refused_rather_than_ignored():
+    with pytest.raises(EncoderError, match="english only"):
+        encoders.load("bm25(language=german, stopwords=true)")
+
+
+def test_an_unknown_language_lists_the_known_ones():
+    with pytest.raises(EncoderError, match=r"'klingon'.*english"):
+        encoders.load("bm25(language=klingon)")
+
+
+def test_a_term_is_one_word():
+    with pytest.raises(EncoderError, match="2 words"):
+        encoders.load("bm25").term("two words")
+
+
+def test_options_that_change_weights_change_the_identity():
+    specs = ["bm25", "bm25(k1=1.3)", "bm25(b=0.7)", "bm25(stopwords=true)", "bm25(language=none)", "bm25(language=porter)"]
+    assert len({encoders.load(s).identity for s in specs}) == len(specs)
+    assert encoders.load("bm25").identity == encoders.load("bm25(k1=1.2, b=0.75, language=english)").identity
+
+
+def test_threads_stem_alike():
+    encoder = encoders.load("bm25(k1=1.21)")
+    texts = [f"running{i} jumped{i % 97} houses dogs{i % 13}" for i in range(3000)]
+    expected = rows_of(encoders.load("bm25(k1=1.210001)").encode_documents(texts)[0])
+    results = {}
+
+    def work(number):
+        results[number] = rows_of(encoder.encode_documents(texts)[0])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all([r.keys() for r in results[n]] == [r.keys() for r in expected] for n in range(4))
+
+
+def test_thousands_of_documents_a_second():
+    rng = np.random.default_rng(0)
+    vocabulary = np.array([f"word{i}" for i in range(20_000)])
+    texts = [" ".join(vocabulary[(rng.pareto(1.0, 100) * 20).astype(int) % 20_000]) for _ in range(2000)]
+    encoder = encoders.load("bm25(b=0.7)")
+    best = np.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        encoder.encode_documents(texts)
+        best = min(best, time.perf_counter() - start)
+    assert 2000 / best > 2000, f"{2000 / best:.0f} documents of 100 words a second"

@@ -1,0 +1,175 @@
+"""One checked change → one place in the change log. Deterministic: the same changes in the same order give the same bytes.
+
+Everything that can be refused (a missing id, a precondition) is refused before the first write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lmdb
+import numpy as np
+from pyroaring import BitMap
+
+from . import snapshot
+from .errors import NotFoundError, PreconditionError, shown
+from .filters import as_filter
+from .filters.bitmap import matching
+from .filters.canonical import canonical
+from .snapshot import Snapshot, View
+from .storage import catalog, fields
+from .storage.catalog import Meta
+from .storage.fields import Ordinals
+from .storage.store import Store
+from .types import UNSET, Batch, Column, Id, Schema, WriteResult
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Points to delete, by id or by filter."""
+
+    ids: Sequence[Id] | None = None
+    filter: Any = None
+    if_version: Sequence[int | None] | None = None
+    if_filter: Any = None
+
+
+@dataclass(frozen=True)
+class Write:
+    """A batch with what its encoders counted (field name → counters to add)."""
+
+    batch: Batch
+    counted: Mapping[str, dict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a change did: its receipt, and the term numbers it used (they may be remembered once it is committed)."""
+
+    result: WriteResult
+    used: Mapping[int, Ordinals] = field(default_factory=dict)
+
+
+class Transaction:
+    """A collection inside a write transaction, as far as changes need it. ``newest`` saves reading what it already knows."""
+
+    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None):
+        self.txn = txn
+        self.collection = collection
+        self.newest = newest
+        self.store = Store(txn, collection)
+        self.meta: Meta = catalog.read_meta(txn, collection)
+        self.schema = Schema.from_dict(self.meta.schema) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
+        self.sequence = self.store.state()[0] + 1
+
+    def matching(self, condition: Any) -> BitMap:
+        """Live rows that satisfy a filter, earlier changes of this transaction included."""
+        seen = snapshot.load(self.txn, self.collection, self.newest, -1 if self.newest is None else self.newest.map_moves)
+        view = View(None, self.txn, seen, self.collection)
+        return matching(canonical(as_filter(condition), self.schema), view, None)
+
+
+def apply(txn: lmdb.Transaction, collection: int, change: Write | Delete, newest: Snapshot | None) -> Applied:
+    """Make one change. Raises NotFoundError or PreconditionError, having written nothing."""
+    inside = Transaction(txn, collection, newest)
+    return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
+
+
+def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version: Sequence | None, if_filter: Any) -> None:
+    if if_version is not None:
+        for value, entry, wanted in zip(ids, entries, if_version, strict=True):
+            version = 0 if entry is None else entry[1]
+            if wanted is not None and wanted != version:
+                state = f"is at version {version}" if version else "doesn't exist"
+                raise PreconditionError(f"if_version: point {shown(value)} {state}, not at version {wanted}", field="if_version", value=value)
+    if if_filter is not None:
+        allowed = inside.matching(if_filter)
+        for value, entry in zip(ids, entries, strict=True):
+            if entry is None or entry[0] not in allowed:
+                raise PreconditionError(f"if_filter: point {shown(value)} doesn't match", field="if_filter", value=value)
+
+
+def _write(inside: Transaction, change: Write) -> Applied:
+    batch, store, schema = change.batch, inside.store, inside.schema
+    entries = store.entries(batch.ids)
+    if batch.kind == "update":
+        for value, entry in zip(batch.ids, entries, strict=True):
+            if entry is None:
+                raise NotFoundError(f"no point {shown(value)} to update", field="ids", value=value)
+    _check(inside, batch.ids, entries, batch.if_version, batch.if_filter)
+    if not batch.ids:
+        return Applied(WriteResult(inside.sequence - 1, 0))
+    replaced = [entry[0] for entry in entries if entry is not None]
+    if batch.kind == "update":
+        vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64))
+    else:
+        vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
+    columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
+    known = {} if inside.newest is None else inside.newest.known
+    used, _ = store.write_rows(
+        inside.meta, schema, inside.sequence, batch.ids, attributes, payloads, vectors, columns, replaced, known
+    )
+    for name, counted in change.counted.items():
+        store.add_encoder_state(inside.meta.fields[name], counted)
+    return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
+
+
+def _by_row(batch: Batch) -> list[dict]:
+    """Attributes as one dict a point, without nulls."""
+    rows: list[dict] = [{} for _ in batch.ids]
+    for name, values in batch.attributes.items():
+        for row, value in zip(rows, values, strict=True):
+            if value is not None:
+                row[name] = value
+    return rows
+
+
+def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dict[str, Column], list[dict], list]:
+    """Whole rows: what is there, with what the batch names laid over it."""
+    order = np.argsort(docids)
+    rows: list = [None] * len(docids)
+    for row, record in zip(order.tolist(), inside.store.rows(docids[order]), strict=True):
+        rows[row] = record
+    for name, values in batch.attributes.items():
+        for row, value in zip(rows, values, strict=True):
+            if value is None:
+                row.attributes.pop(name, None)
+            elif value is not UNSET:
+                row.attributes[name] = value
+    payloads = [row.payload for row in rows]
+    if batch.payload is not None:
+        payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]
+    vectors: dict[str, Column] = {}
+    everything = np.arange(len(docids), dtype=np.int32)
+    for name, spec in inside.schema.vectors.items():
+        new = batch.vectors.get(name)
+        if new is not None and new.rows is None:
+            vectors[name] = new
+            continue
+        old = inside.store.vectors(inside.meta.fields[name], spec, docids[order])
+        if old is not None:  # its rows index the sorted docids: bring them to the batch's order
+            old = fields.reordered(spec, old, order[old.rows])
+            named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
+            old = fields.without(spec, old, named)
+        column = fields.overlaid(spec, old, new)
+        if column is not None:
+            vectors[name] = column
+    return vectors, [row.attributes for row in rows], payloads
+
+
+def _delete(inside: Transaction, change: Delete) -> Applied:
+    store = inside.store
+    if change.ids is not None:
+        ids, entries = change.ids, store.entries(change.ids)
+    else:
+        docids = np.asarray(inside.matching(change.filter).to_array(), dtype=np.int64)
+        ids = [row.id for row in store.rows(docids)]
+        entries = store.entries(ids)
+    _check(inside, ids, entries, change.if_version, change.if_filter)
+    there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
+    if not there:
+        return Applied(WriteResult(inside.sequence - 1, 0))
+    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there])
+    return Applied(WriteResult(inside.sequence, len(there)))

@@ -1,0 +1,386 @@
+"""The command line: ``vectordb serve | demo | import | export | info | check | version``.
+
+Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
+Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vectordb_client._version import __version__
+from vectordb_client.values import to_json
+
+from .errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .collection import Collection
+    from .database import Database
+    from .transfer import Columns
+    from .types import CollectionInfo, Schema
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except VectorDBError as error:
+        print(f"vectordb: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("\nvectordb: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vectordb", description="A vector database in a directory: dense, sparse and text search with filters."
+    )
+    parser.add_argument("--version", action="version", version=f"vectordb {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], about: str, details: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=details,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    def data(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", metavar="DIR", type=Path, required=True, help="the database's directory")
+
+    # What isn't given is left to serve(), which has the defaults.
+    serve = command("serve", _serve, "serve a directory over gRPC until Ctrl-C")
+    data(serve)
+    serve.add_argument("--host", default=argparse.SUPPRESS, help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=argparse.SUPPRESS, help="port; 0 takes a free one and prints it (7070)")
+    serve.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="calls answered at a time (4)")
+    serve.add_argument("--max-message-bytes", type=int, default=argparse.SUPPRESS, help="largest request (64 MiB)")
+    serve.add_argument(
+        "--durability",
+        choices=("commit", "batched"),
+        default=argparse.SUPPRESS,
+        help="commit: a write is on disk when it is answered (default); batched: soon after",
+    )
+    serve.add_argument("--grace", type=float, default=argparse.SUPPRESS, help="seconds for calls under way when stopping (10)")
+
+    demo = command("demo", _demo, "search the docstrings of Python's standard library, embedded and served")
+    demo.add_argument("--data", metavar="DIR", type=Path, help="keep the database here (a temporary directory unless given)")
+    demo.add_argument("--limit-points", metavar="N", type=_positive, help="take only the first N docstrings")
+    demo.add_argument("--port", type=int, default=0, help="port of the service; 0 takes a free one (default)")
+
+    load = command("import", _import, "import a JSON-lines, CSV or Parquet file into a collection", _IMPORT_DETAILS)
+    load.add_argument("file", metavar="FILE", type=Path, help=".jsonl, .csv (or these with .gz) or .parquet")
+    data(load)
+    load.add_argument("--collection", metavar="NAME", required=True)
+    load.add_argument("--create", action="store_true", help="make the collection if it isn't there, by --schema or by what the file holds")
+    load.add_argument("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (see: info --json)")
+    load.add_argument("--id-field", metavar="COLUMN", default="id", help="column of the id; # numbers the rows (id)")
+    load.add_argument(
+        "--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=_pair, help="vector field NAME is in COLUMN"
+    )
+    load.add_argument("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
+    load.add_argument("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
+    load.add_argument("--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, instead of stopping")
+
+    export = command("export", _export, "export a collection to a JSON-lines, CSV or Parquet file")
+    data(export)
+    export.add_argument("--collection", metavar="NAME", required=True)
+    export.add_argument(
+        "--out", metavar="FILE", required=True, help=".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
+    )
+    export.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
+    export.add_argument("--with-vectors", action="store_true", help="vectors too; without them encoded fields are made again by an import")
+    export.add_argument("--schema", metavar="FILE", type=Path, help="write the collection's schema here, for an import with --schema")
+    export.add_argument("--force", action="store_true", help="write over a file that exists")
+
+    info = command("info", _info, "show the collections of a directory")
+    data(info)
+    info.add_argument("--collection", metavar="NAME", help="only this one")
+    info.add_argument("--json", action="store_true", help="as JSON")
+
+    check = command("check", _check, "verify checksums and invariants of a directory; exit code 1 when something is wrong")
+    data(check)
+    check.add_argument("--json", action="store_true", help="as JSON")
+
+    command("version", _version, "show the versions of what is installed")
+    return parser
+
+
+_IMPORT_DETAILS = """\
+A row is a point in full, {"id": …, "vectors": {…}, "attributes": {…}, "payload": …}, or flat: a column an attribute, a column a
+vector field, the rest goes into the payload. Dense vectors are lists, sparse ones {"indices": […], "values": […]}, UUIDs as ids
+{"uuid": "…"}; a CSV cell holds them as JSON. Rows are upserts: a second import of a file changes nothing.
+
+An import that was interrupted goes on where it was when the same command is run again; its place is kept in DIR/imports/.
+"""
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not equals or not name or not column:
+        raise argparse.ArgumentTypeError(f"{text!r} must read NAME=COLUMN")
+    return name, column
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def _open(path: Path, create: bool = False) -> Database:
+    from .database import open as open_database
+
+    if not create and not path.is_dir():
+        raise NotFoundError(f"no database at {path}", field="data", value=str(path))
+    return open_database(path, create=create)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from .server.serve import serve
+    except ImportError as error:
+        raise VectorDBError(f"the service needs gRPC ({error}): pip install 'vectordb[server]'") from error
+    options = {k: v for k, v in vars(arguments).items() if k in ("host", "port", "threads", "max_message_bytes", "durability", "grace")}
+    return serve(arguments.data, **options)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import run
+
+    return run(arguments.data, limit=arguments.limit_points, port=arguments.port)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from .transfer import Columns, import_points, state_file
+
+    if not arguments.file.is_file():
+        raise NotFoundError(f"no file {arguments.file}", field="file", value=str(arguments.file))
+    columns = Columns(arguments.id_field, dict(arguments.vector_field))
+    console = _console(stderr=True)
+    with _open(arguments.data, create=arguments.create) as database:
+        collection = _target(database, arguments, columns, console)
+        state = state_file(arguments.data, collection.name, arguments.file)
+        layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]:,} points"))
+        with Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(arguments.file.name, total=1.0, points=0)
+            try:
+                result = import_points(
+                    collection,
+                    arguments.file,
+                    columns=columns,
+                    rejects=arguments.rejects,
+                    state=state,
+                    progress=lambda done, points, rejected: bar.update(task, completed=done, points=points),
+                )
+            except KeyboardInterrupt:
+                bar.stop()
+                console.print("stopped; the same command goes on from here")
+                raise
+    resumed = f", after the first {result.resumed:,} rows, which an earlier run had done" if result.resumed else ""
+    rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
+    console.print(f"{result.written:,} points into {collection.name!r}{resumed}{rejected}", markup=False)
+    return 0
+
+
+def _target(database: Database, arguments: argparse.Namespace, columns: Columns, console: Console) -> Collection:
+    """The collection to import into, made if that was asked for."""
+    name = arguments.collection
+    given = _read_schema(arguments.schema) if arguments.schema else None
+    if name in database.collections():
+        collection = database.collection(name)
+        if given is not None and given != collection.schema:
+            raise AlreadyExistsError(f"collection {name!r} is there with another schema than {arguments.schema}", field="schema")
+        if arguments.text or arguments.encoder:
+            raise InvalidArgumentError(f"collection {name!r} is there already: --text and --encoder are for a new one", field="text")
+        return collection
+    if not arguments.create:
+        there = ", ".join(database.collections()) or "none"
+        raise NotFoundError(f"no collection {name!r} (there are: {there}); --create makes it", field="collection", value=name)
+    if arguments.encoder and not arguments.text:
+        raise InvalidArgumentError("--encoder needs --text, the column it reads", field="encoder")
+    if given is None:
+        from .transfer import infer_schema
+
+        given = infer_schema(arguments.file, columns, arguments.text, arguments.encoder or ("bm25",))
+        console.print("The schema, by what the first rows hold:")
+        console.print(_fields(given), markup=False)
+    elif arguments.text:
+        raise InvalidArgumentError("--text is for a schema made from the file; --schema says it all", field="text")
+    return database.create_collection(name, given)
+
+
+def _read_schema(path: Path) -> Schema:
+    from .types import Schema
+
+    try:
+        return Schema.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror}", field="schema", value=str(path)) from error
+    except ValueError as error:
+        if isinstance(error, VectorDBError):
+            raise
+        raise SchemaError(f"{path} is not JSON: {error}", field="schema", value=str(path)) from error
+
+
+def _fields(schema: Schema) -> str:
+    data = schema.to_dict()
+    lines = []
+    for section in ("vectors", "attributes"):
+        for name, spec in data[section].items():
+            options = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "kind")
+            lines.append(f"  {name}: {spec['kind']}{f' ({options})' if options else ''}")
+    return "\n".join(lines) or "  no fields"
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from .transfer import export_points, export_stream
+
+    console = _console(stderr=True)
+    target = Path(arguments.out)
+    for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
+        if path.exists() and not arguments.force:
+            raise AlreadyExistsError(f"{path} is there already; --force writes over it", field="out", value=str(path))
+    with _open(arguments.data) as database:
+        collection = database.collection(arguments.collection)
+        if arguments.schema:
+            _write(arguments.schema, json.dumps(collection.schema.to_dict(), indent=1) + "\n")
+        options: dict[str, Any] = {"filter": arguments.filter, "with_vectors": arguments.with_vectors}
+        if arguments.out == "-":
+            export_stream(collection, sys.stdout.buffer, **options)
+            return 0
+        layout = (SpinnerColumn(), TextColumn("{task.completed:,} points"), TimeElapsedColumn())
+        with Progress(*layout, console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            count = export_points(collection, target, progress=lambda done: bar.update(task, completed=done), **options)
+    console.print(f"{count:,} points to {target}", markup=False)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    with _open(arguments.data) as database:
+        names = [arguments.collection] if arguments.collection else sorted(database.collections())
+        found = [database.collection(name).info() for name in names]
+    if arguments.json:
+        print(json.dumps({"path": str(arguments.data), "collections": [_info_dict(info) for info in found]}, default=to_json, indent=1))
+        return 0
+    console = _console()
+    if not found:
+        console.print(f"{arguments.data} has no collections", markup=False)
+    for info in found:
+        _print_info(console, info)
+    return 0
+
+
+def _info_dict(info: CollectionInfo) -> dict:
+    facts = {key: getattr(info, key) for key in ("name", "points", "sequence", "deleted_rows", "bytes")}
+    return {**facts, "schema": info.schema.to_dict(), "statistics": {name: dict(values) for name, values in info.statistics.items()}}
+
+
+def _print_info(console: Console, info: CollectionInfo) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    deleted = f", {info.deleted_rows:,} deleted rows to purge" if info.deleted_rows else ""
+    console.print(f"[bold]{escape(info.name)}[/]  {info.points:,} points, {_size(info.bytes)}, sequence {info.sequence:,}{deleted}")
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("field", "kind", "options", "statistics"):
+        table.add_column(column)
+    data = info.schema.to_dict()
+    for name, spec in {**data["vectors"], **data["attributes"]}.items():
+        options = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "kind")
+        statistics = ", ".join(f"{k} {_number(v)}" for k, v in info.statistics.get(name, {}).items())
+        table.add_row(escape(name), spec["kind"], escape(options), escape(statistics))
+    console.print(table, soft_wrap=False)
+    console.print()
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .storage.check import check
+
+    if not arguments.data.is_dir():
+        raise NotFoundError(f"no database at {arguments.data}", field="data", value=str(arguments.data))
+    problems = [str(problem) for problem in check(arguments.data).problems]
+    if arguments.json:
+        print(json.dumps({"path": str(arguments.data), "problems": problems}, indent=1))
+    elif not problems:
+        _console().print(f"{arguments.data}: no problems", markup=False)
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"vectordb: {arguments.data}: {len(problems)} problem{'s' * (len(problems) > 1)}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    print(f"vectordb {__version__}")
+    print(f"python {platform.python_version()} on {platform.machine()}")
+    for package in (
+        "numpy",
+        "numba",
+        "lmdb",
+        "pyroaring",
+        "faiss-cpu",
+        "grpcio",
+        "pyarrow",
+        "wordllama",
+        "PyStemmer",
+        "sentence-transformers",
+    ):
+        try:
+            print(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package} not installed")
+    return 0

@@ -1,0 +1,344 @@
+"""A collection: write, read, search. Each method is the straight line that ARCHITECTURE.md draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import encoders
+from .apply import Delete, Write, apply
+from .errors import EncoderError, InvalidArgumentError
+from .filters import as_filter
+from .filters.bitmap import FilterCache
+from .filters.canonical import canonical
+from .query import execute, read
+from .query.info import describe
+from .query.request import check_limit, check_selection, make_search, selected
+from .snapshot import Snapshots
+from .storage import catalog, fields
+from .storage.commit import Committer
+from .storage.env import Env
+from .storage.store import Store
+from .types import (
+    Batch,
+    CollectionInfo,
+    Hits,
+    Id,
+    Page,
+    Point,
+    Schema,
+    WriteResult,
+    check_id,
+    check_ids,
+    make_batch,
+    versions_of,
+)
+
+MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+
+
+class Collection:
+    """Points with named vectors, typed attributes and a JSON payload. Get one from ``Database.collection``. Safe to share among threads."""
+
+    def __init__(self, name: str, number: int, env: Env, committer: Committer, durability: str):
+        self.name = name
+        self._number = number
+        self._env = env
+        self._committer = committer
+        self._durability = durability
+        self._snapshots = Snapshots(env, number)
+        self._filters = FilterCache()
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r})"
+
+    @property
+    def schema(self) -> Schema:
+        with self._snapshots.pin() as view:
+            return view.schema
+
+    # Writing
+
+    def upsert(
+        self,
+        points: Sequence[Point | Mapping] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+    ) -> WriteResult:
+        """Insert points, replacing those whose ids exist. All or nothing; visible to the next read.
+
+        points: Point objects or dicts with id, vectors, attributes, payload. Or columns: ids (list or array), vectors (field → ``(n, dim)``
+        array, scipy CSR, or list), attributes (name → n values, None for null), payload (n JSON values).
+        if_version: the version each point must be at (an int, a list, or a mapping from id; 0: it must not exist).
+        if_filter: each point must exist and match. durability: see ``vectordb.open``.
+        Returns the batch's sequence. Raises InvalidArgumentError, SchemaError, LimitError, EncoderError, PreconditionError, StorageError.
+        """
+        batch = self._batch("upsert", points, ids, vectors, attributes, payload, if_version, if_filter)
+        return self.apply_batch(batch, durability)
+
+    def update(
+        self,
+        points: Sequence[Point | Mapping] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        if_version: Any = None,
+        if_filter: Any = None,
+        durability: str | None = None,
+    ) -> WriteResult:
+        """Change only what is named of points that exist; None takes a vector or an attribute away. Arguments as in ``upsert``.
+
+        Raises NotFoundError naming the first missing id, and what ``upsert`` raises.
+        """
+        batch = self._batch("update", points, ids, vectors, attributes, payload, if_version, if_filter)
+        return self.apply_batch(batch, durability)
+
+    def delete(
+        self, ids: Any = None, *, filter: Any = None, if_version: Any = None, if_filter: Any = None, durability: str | None = None
+    ) -> WriteResult:
+        """Delete points by ids (missing ones are passed over) or by filter; ``.count`` of the result says how many there were."""
+        if (ids is None) == (filter is None):
+            raise InvalidArgumentError("delete needs either ids or a filter", field="ids" if ids is None else "filter")
+        schema = self.schema
+        for condition in (filter, if_filter):
+            if condition is not None:
+                canonical(as_filter(condition), schema)
+        if ids is not None:
+            ids = check_ids([ids] if isinstance(ids, Id) else ids)
+        elif if_version is not None:
+            raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
+        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter))
+        return self._commit(change, durability)
+
+    def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
+        """Write a batch that ``make_batch`` made, its texts encoded first."""
+        if batch.if_filter is not None:
+            canonical(as_filter(batch.if_filter), self.schema)
+        batch, counted = self._encoded(batch)
+        return self._commit(Write(batch, counted), durability)
+
+    def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add vector fields and attributes; points written before don't have them. Raises SchemaError when a name is taken."""
+        added = Schema(vectors or {}, attributes or {})
+        identities = encoder_identities(self.schema.with_fields(added.vectors, added.attributes))
+
+        def work(txn) -> None:
+            store = Store(txn, self._number)
+            meta = catalog.add_fields(txn, self._number, added.vectors, added.attributes, identities)
+            store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
+
+        self._committer.run(work, self._durability)
+
+    def _batch(self, kind: str, points, ids, vectors, attributes, payload, if_version, if_filter) -> Batch:
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
+        return make_batch(self.schema, kind, points, **columns, if_version=if_version, if_filter=if_filter)
+
+    def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
+        def work(txn):
+            return apply(txn, self._number, change, self._snapshots.newest)
+
+        applied = self._committer.run(work, self._durability if durability is None else durability)
+        newest = self._snapshots.newest
+        if newest is not None:
+            for field, numbered in applied.used.items():
+                known = newest.known.setdefault(field, {})
+                if len(known) < MAX_KNOWN_TERMS:
+                    known.update(numbered)
+        return applied.result
+
+    def _encoded(self, batch: Batch) -> tuple[Batch, dict[str, dict]]:
+        """The batch with the vectors that fields with an encoder and a source make of their text."""
+        with self._snapshots.pin() as view:
+            made = {}
+            for name, spec in view.schema.vectors.items():
+                if spec.source is None or spec.source not in batch.attributes:
+                    continue
+                rows = _rows_to_encode(batch, name, batch.attributes[spec.source])
+                if rows:
+                    made[name] = (spec, rows, view.store.encoder_state(view.fields[name]), view.snapshot.meta.encoders[name])
+        vectors, removed, counted = dict(batch.vectors), dict(batch.removed), {}
+        for name, (spec, rows, state, identity) in made.items():
+            texts = [batch.attributes[spec.source][row] for row in rows]
+            column, counters = load_encoder(name, spec, identity).encode_documents(texts, state)
+            if counters:
+                counted[name] = counters
+            places = np.array(rows, dtype=np.int32)
+            column = _placed(column, places if column.rows is None else places[column.rows])
+            vectors[name] = fields.overlaid(spec, _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None, column)
+            if batch.kind == "update":  # a text that says nothing leaves no vector of the old text behind
+                silent = np.setdiff1d(places, column.rows).astype(np.int32)
+                removed[name] = np.union1d(removed.get(name, silent), silent).astype(np.int32)
+        if batch.kind == "update":
+            for name, spec in self.schema.vectors.items():
+                if spec.source in batch.attributes and spec.source is not None:
+                    gone = [row for row, text in enumerate(batch.attributes[spec.source]) if text is None]
+                    given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+                    gone = np.array([row for row in gone if row not in given], dtype=np.int32)
+                    removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
+        return Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter), counted
+
+    # Reading
+
+    def get(self, ids: Any, *, with_vectors: Any = False, with_attributes: Any = True) -> list[Point | None] | Point | None:
+        """Points by id, in the order asked, None where there is none; a single id gives a single point.
+
+        with_vectors, with_attributes: True, False, or a list of names. Raises InvalidArgumentError.
+        """
+        single = isinstance(ids, (*Id.__args__, np.integer))
+        asked = [check_id(ids)] if single else check_each_id(ids)
+        with self._snapshots.pin() as view:
+            attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+            vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+            found = read.get(view, asked, attributes, vectors)
+        return found[0] if single else found
+
+    def count(self, filter: Any = None) -> int:
+        """How many points there are, or match a filter. Raises FilterError."""
+        node = as_filter(filter)
+        with self._snapshots.pin() as view:
+            return read.count(view, None if node is None else canonical(node, view.schema), self._filters)
+
+    def scroll(
+        self, *, filter: Any = None, limit: int = 100, cursor: str | None = None, with_vectors: Any = False, with_attributes: Any = True
+    ) -> Page:
+        """A page of points in id order (integers, strings, UUIDs); pass ``page.cursor`` to go on, None is the end.
+
+        Stable under writes: a point that is there all the while comes exactly once. Raises InvalidArgumentError, FilterError.
+        """
+        check_limit(limit)
+        node = as_filter(filter)
+        with self._snapshots.pin() as view:
+            attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+            vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+            wanted = None if node is None else canonical(node, view.schema)
+            return read.scroll(view, wanted, int(limit), cursor, attributes, vectors, self._filters)
+
+    def iterate(self, *, filter: Any = None, page: int = 1000, with_vectors: Any = False, with_attributes: Any = True) -> Iterator[Point]:
+        """All points that match, page by page."""
+        check_limit(page, "page")
+        cursor = None
+        while True:
+            found = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+            yield from found
+            cursor = found.cursor
+            if cursor is None:
+                return
+
+    def search(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: Any = "rrf",
+        candidates: int | None = None,
+        with_attributes: Any = True,
+        with_vectors: Any = False,
+        explain: bool = False,
+    ) -> Hits:
+        """The best ``limit`` points for a query of one or several arms.
+
+        vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
+        every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
+        exact: the oracle; today every search is exact, whatever this says. fusion (with several arms): "rrf", "relative", "dbsf" or
+        RRF(…), Relative(…), DBSF(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
+        explain: ``hits.plan`` tells how it was run. Always min(limit, matches) hits, best first.
+        Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
+        """
+        arguments = {"vectors": vectors, "text": text, "filter": filter, "limit": limit, "exact": exact, "fusion": fusion}
+        options = {"candidates": candidates, "with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
+        return self._search(False, arguments | options)[0]
+
+    def search_batch(
+        self,
+        vectors: Mapping[str, Any] | None = None,
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        exact: bool = False,
+        fusion: Any = "rrf",
+        candidates: int | None = None,
+        with_attributes: Any = True,
+        with_vectors: Any = False,
+        explain: bool = False,
+    ) -> list[Hits]:
+        """Many searches at once, on all cores: one Hits a query. vectors: field → n queries; text: n strings, or field → n strings.
+
+        Everything else as in ``search``, and the same for all queries.
+        """
+        arguments = {"vectors": vectors, "text": text, "filter": filter, "limit": limit, "exact": exact, "fusion": fusion}
+        options = {"candidates": candidates, "with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
+        return self._search(True, arguments | options)
+
+    def _search(self, batch: bool, arguments: dict) -> list[Hits]:
+        with self._snapshots.pin() as view:
+            search = make_search(view.schema, lambda *asked: self._encode_queries(view.snapshot.meta.encoders, *asked), batch, **arguments)
+            return execute.run(view, search, self._filters) if search.queries else []
+
+    def _encode_queries(self, identities: Mapping[str, str], name: str, spec, texts: Sequence[str]) -> list:
+        return load_encoder(name, spec, identities[name]).encode_queries(texts)
+
+    def info(self) -> CollectionInfo:
+        """Schema, counts, sequence and per-field statistics."""
+        with self._snapshots.pin() as view:
+            return describe(view, self.name)
+
+
+def check_each_id(ids: Any) -> list[Id]:
+    """Ids to read: repeated ones are allowed."""
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+        raise InvalidArgumentError("ids must be an id or a list of ids", field="ids", value=ids)
+    return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+
+
+def _rows_of(column) -> np.ndarray:
+    return np.arange(len(column), dtype=np.int32) if column.rows is None else column.rows
+
+
+def _placed(column, rows: np.ndarray):
+    """The column with its rows named."""
+    return type(column)(**{**vars(column), "rows": rows})
+
+
+def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
+    """Rows whose text is given and whose vector isn't."""
+    given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+    return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
+
+
+def encoder_identities(schema: Schema) -> dict[str, str]:
+    """Field → identity of its encoder, checked to fit the field. Raises EncoderError."""
+    identities = {}
+    for name, spec in schema.vectors.items():
+        if spec.encoder is not None:
+            encoder = encoders.load(spec.encoder)
+            encoder.check(spec)
+            identities[name] = encoder.identity
+    return identities
+
+
+def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
+    """A field's encoder. Raises EncoderError unless it is the one the field was built with: its vectors would not compare."""
+    encoder = encoders.load(spec.encoder)
+    if encoder.identity != identity:
+        raise EncoderError(
+            f"vector field {name!r} was built with encoder {identity}, installed is {encoder.identity}: their vectors don't compare",
+            field=name,
+            value=encoder.identity,
+        )
+    return encoder
+
+

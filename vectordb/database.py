@@ -1,0 +1,115 @@
+"""A database: a directory with collections in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from .collection import Collection, encoder_identities
+from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
+from .storage import catalog
+from .storage.commit import Committer
+from .storage.env import close_env, open_env
+from .types import Schema
+
+
+
+def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True) -> Database:
+    """Open the database of a directory, making it if there is none (unless ``create=False``).
+
+    durability: "commit" — a write returns when it is on disk; "batched" — its last page is left to the next sync, so a power loss (not a
+    crash of the process) may undo the newest writes, never tear them. ``close()`` and ``flush()`` sync.
+    write_timeout: seconds to wait while another process writes, then LockedError.
+    Several processes may open one directory: one writes at a time, the others see it at their next query.
+    Raises StorageError, CorruptionError, FormatVersionError.
+    """
+    if durability not in ("commit", "batched"):
+        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability)
+    if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
+        raise InvalidArgumentError(f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout)
+    return Database(path, durability, float(write_timeout), create)
+
+
+class Database:
+    """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
+
+    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool):
+        self.path = os.fspath(path)
+        self._durability = durability
+        self._env = open_env(path, create)
+        self._committer = Committer(self._env, write_timeout)
+        self._collections: dict[int, Collection] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Database({self.path!r})"
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> Collection:
+        """Make a collection. With ``exist_ok`` one of the same schema is taken as it is.
+
+        Raises AlreadyExistsError, SchemaError, EncoderError.
+        """
+        self._check_open()
+        if not isinstance(schema, Schema):
+            raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
+        identities = encoder_identities(schema)
+        try:
+            number = self._committer.run(lambda txn: catalog.create(txn, name, schema, identities), self._durability)
+        except AlreadyExistsError:
+            if not exist_ok:
+                raise
+            found = self.collection(name)
+            if found.schema != schema:
+                raise AlreadyExistsError(f"collection {name!r} exists with another schema", field="collection", value=name) from None
+            return found
+        return self._collection(name, number)
+
+    def collection(self, name: str) -> Collection:
+        """A collection by name. Raises NotFoundError naming those there are."""
+        self._check_open()
+        with self._env.read() as txn:
+            number = catalog.number_of(txn, name)
+        return self._collection(name, number)
+
+    def collections(self) -> list[str]:
+        """Names of the collections, sorted."""
+        self._check_open()
+        with self._env.read() as txn:
+            return list(catalog.names(txn))
+
+    def drop_collection(self, name: str) -> None:
+        """Delete a collection and everything in it. Raises NotFoundError."""
+        self._check_open()
+        self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
+
+    def flush(self) -> None:
+        """Make every write so far durable (for durability="batched")."""
+        self._check_open()
+        self._env.sync()
+
+    def close(self) -> None:
+        """Sync and close. Further calls raise ClosedError; closing twice is fine."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        close_env(self._env)
+
+    def _collection(self, name: str, number: int) -> Collection:
+        with self._lock:
+            found = self._collections.get(number)
+            if found is None:
+                found = self._collections[number] = Collection(name, number, self._env, self._committer, self._durability)
+            return found
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"database {self.path} was closed", field="path", value=self.path)

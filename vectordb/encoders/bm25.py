@@ -1,0 +1,117 @@
+"""BM25 as a sparse encoder (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009).
+
+A document's weight of a term is ``tf·(k1+1) / (tf + k1·(1 − b + b·length/mean))`` and a query's weight is how often it says the
+term, so that their inner product, with ``Sparse(weighting="idf")`` supplying the inverse document frequency at search time,
+is BM25. The mean length is that of all documents encoded for the field up to and including the batch: weights are fixed at
+the write, and the mean settles after a few hundred documents.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from ..errors import EncoderError
+from ..types import SparseColumn
+from ..words import words
+from .base import Encoder, State, boolean, number, word
+
+# Lucene's English list: the words that carry grammar and no subject.
+STOPWORDS = frozenset(
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will "
+    "with".split()
+)
+_CACHE_WORDS = 1 << 18
+_INSTALL = "pip install PyStemmer"
+
+
+class BM25(Encoder):
+    """Okapi BM25 over Snowball stems. language: a Snowball language, or "none" to keep words as they are.
+
+    stopwords: leave out English function words (they are also left out of the length). k1: how fast repetition stops
+    counting. b: how much length counts, 0 … 1. A term's id is the 64-bit XXH3 of its stem in UTF-8.
+    """
+
+    kind = "sparse"
+    options = {"language": word, "stopwords": boolean, "k1": number(0, 100), "b": number(0, 1)}
+
+    def __init__(self, language: str = "english", stopwords: bool = False, k1: float = 1.2, b: float = 0.75):
+        self.k1, self.b = k1, b
+        self._stem, version = _stemmer(language)
+        if stopwords and language != "english":
+            raise EncoderError(f"bm25 has stop words for english only, not for {language!r}", field="encoder", value=language)
+        self._stop = STOPWORDS if stopwords else frozenset()
+        self._ids: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.identity = f"bm25(language={language}{version}, stopwords={str(stopwords).lower()}, k1={k1:g}, b={b:g})"
+
+    def term(self, text: str) -> int:
+        """The term id of one word, given in any case. Raises EncoderError when the text is not one word."""
+        found = words(text)
+        if len(found) != 1:
+            raise EncoderError(f"{text!r} is {len(found)} words, not one", field="term", value=text)
+        return self._lookup(found)[0]
+
+    def _lookup(self, found: Sequence[str]) -> list[int]:
+        """Term ids of casefolded words. Stemming happens once a distinct word; Snowball's objects are not thread-safe."""
+        ids = self._ids
+        try:
+            return [ids[w] for w in found]
+        except KeyError:
+            pass
+        with self._lock:
+            if len(ids) > _CACHE_WORDS:
+                self._ids = ids = {}
+            new = [w for w in dict.fromkeys(found) if w not in ids]
+            for w, stem in zip(new, self._stem(new), strict=True):
+                ids[w] = xxhash.xxh3_64_intdigest(stem.encode())
+            return [ids[w] for w in found]
+
+    def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """CSR (indptr, terms, counts) with terms ascending in a row, and the number of words a text."""
+        stop = self._stop
+        per_text = [[w for w in words(t) if w not in stop] for t in texts] if stop else [words(t) for t in texts]
+        lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
+        ids = np.array(self._lookup([w for found in per_text for w in found]), dtype=np.uint64)
+        vocabulary, code = np.unique(ids, return_inverse=True)
+        key = np.repeat(np.arange(len(texts)), lengths) * max(len(vocabulary), 1) + code
+        pairs, counts = np.unique(key, return_counts=True)
+        owner, code = np.divmod(pairs, max(len(vocabulary), 1))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(texts)))]).astype(np.int64)
+        return indptr, vocabulary[code], counts, lengths
+
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[SparseColumn, State]:
+        """Saturated, length-normalised term frequencies; the state counts ``documents`` that have words, and their ``words``."""
+        indptr, terms, counts, lengths = self._counted(texts)
+        delta = {"documents": int(np.count_nonzero(lengths)), "words": int(lengths.sum())}
+        state = state or {}
+        documents, total = state.get("documents", 0) + delta["documents"], state.get("words", 0) + delta["words"]
+        mean = total / documents if documents else 1.0
+        saturation = np.repeat(self.k1 * (1 - self.b + self.b * lengths / mean), np.diff(indptr))
+        weights = counts * (self.k1 + 1) / (counts + saturation)
+        return SparseColumn(indptr, terms, weights.astype(np.float32)), delta
+
+    def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """How often a query says each term. A query without words is an empty vector, which matches nothing."""
+        indptr, terms, counts, _ = self._counted(texts)
+        weights = counts.astype(np.float32)
+        return [(terms[low:high], weights[low:high]) for low, high in zip(indptr[:-1], indptr[1:], strict=True)]
+
+
+def _stemmer(language: str):
+    """(function from words to stems, what of its version belongs in the identity)."""
+    if language == "none":
+        return list, ""
+    try:
+        import Stemmer
+    except ImportError as error:
+        raise EncoderError(f"encoder 'bm25' needs PyStemmer: {_INSTALL} (or language=none)", field="encoder", value="bm25") from error
+    if language not in Stemmer.algorithms():
+        known = ", ".join(Stemmer.algorithms())
+        raise EncoderError(f"bm25 knows no language {language!r}; there are: none, {known}", field="encoder", value=language)
+    # Snowball changes its rules in minor releases, so two of those must not write to one field; patch releases may.
+    version = ".".join(Stemmer.version().split(".")[:2])
+    return Stemmer.Stemmer(language).stemWords, f" snowball {version}"

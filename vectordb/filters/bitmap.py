@@ -1,0 +1,288 @@
+"""Canonical filters → roaring bitmaps over docids.
+
+Rows never change, so the bitmap of a leaf stays right for the rows it covers: it is kept and only extended by newer rows. Dead rows
+are taken out once, at the end.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from pyroaring import BitMap
+
+from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
+
+from ..kernels import columns, sparse
+from ..storage import fields, format
+from ..storage.store import Store
+from ..types import Schema
+from .nodes import CountRange, MatchWords, Range
+
+CACHE_BYTES = 64 << 20
+MAX_COUNT = 65_535  # elements of an array
+
+
+class Reader(Protocol):
+    """What compiling needs of a pinned snapshot."""
+
+    store: Store
+    rows: int
+    schema: Schema
+    fields: dict[str, int]
+    known: dict[int, fields.Ordinals]
+    dead: BitMap
+    sequence: int
+
+    def table(self, field: int, part: int) -> np.ndarray: ...
+
+
+class FilterCache:
+    """Bitmaps of leaves (with the rows they cover) and of whole filters (with their sequence), least recently used out first."""
+
+    def __init__(self, capacity: int = CACHE_BYTES):
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._entries: OrderedDict[tuple, tuple[int, BitMap, int]] = OrderedDict()
+
+    def get(self, key: tuple) -> tuple[int, BitMap] | None:
+        """(mark, bitmap) as they were put."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[0], entry[1]
+
+    def put(self, key: tuple, mark: int, bitmap: BitMap) -> None:
+        size = bitmap.get_statistics()["n_bytes_array_containers"] + bitmap.get_statistics()["n_bytes_bitset_containers"] + 512
+        with self._lock:
+            old = self._entries.pop(key, None)
+            if old is not None:
+                self._bytes -= old[2]
+            self._entries[key] = (mark, bitmap, size)
+            self._bytes += size
+            while self._bytes > self._capacity and self._entries:
+                self._bytes -= self._entries.popitem(last=False)[1][2]
+
+
+def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
+    """The live rows that satisfy a canonical filter. The bitmap is shared: don't change it."""
+    if cache is None:
+        return _evaluate(node, reader, None) - reader.dead
+    found = cache.get(("filter", node))
+    if found is not None and found[0] == reader.sequence:
+        return found[1]
+    bitmap = _evaluate(node, reader, cache)
+    if reader.dead:
+        bitmap = bitmap - reader.dead
+    cache.put(("filter", node), reader.sequence, bitmap)
+    return bitmap
+
+
+def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
+    kind = type(node)
+    if kind is And:
+        # A complement is cheaper to subtract than to build.
+        negative = [child.child for child in node.children if type(child) is Not]
+        positive = [_evaluate(child, reader, cache) for child in node.children if type(child) is not Not]
+        positive.sort(key=len)
+        result = positive[0] if positive else _all(reader)
+        for bitmap in positive[1:]:
+            result = result & bitmap
+        for child in negative:
+            result = result - _evaluate(child, reader, cache)
+        return result
+    if kind is Or:
+        return BitMap.union(*[_evaluate(child, reader, cache) for child in node.children])
+    if kind is Not:
+        return _all(reader) - _evaluate(node.child, reader, cache)
+    if kind is All:
+        return _all(reader)
+    if kind is Nothing:
+        return BitMap()
+    if kind is HasId:  # ids move to new rows when they are written again: never kept
+        return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
+    found = cache.get(("leaf", node)) if cache is not None else None
+    covered, bitmap = found if found is not None else (0, BitMap())
+    if covered < reader.rows:
+        newer = _LEAVES[kind](node, reader, covered)
+        bitmap = bitmap | newer if covered else newer
+        if cache is not None:
+            cache.put(("leaf", node), reader.rows, bitmap)
+    elif covered > reader.rows:  # left by a newer snapshot
+        bitmap = bitmap & _all(reader)
+    return bitmap
+
+
+def _all(reader: Reader) -> BitMap:
+    return BitMap(range(reader.rows))
+
+
+def _kernel_rows(reader: Reader, run: Callable[[np.ndarray], int]) -> BitMap:
+    """The docids a kernel writes into a buffer as long as the collection (kernels may write one past what they keep)."""
+    out = np.empty(reader.rows + 1, np.uint32)
+    return BitMap(out[: run(out)])
+
+
+def _present(reader: Reader, name: str, start: int) -> BitMap:
+    """Rows ≥ start that have an attribute: its chunks list them."""
+    spec = reader.schema.attributes[name]
+    if spec.array:
+        part = format.COUNTS
+    else:
+        part = format.FORWARD if spec.kind in fields.NUMERIC or spec.kind == "text" else format.POSTINGS
+    table = reader.table(reader.fields[name], part)
+    return _kernel_rows(reader, lambda out: sparse.present_rows(table, start, out))
+
+
+def _is_null(node: IsNull, reader: Reader, start: int) -> BitMap:
+    return BitMap(range(start, reader.rows)) - _present(reader, node.field, start)
+
+
+def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int) -> BitMap:
+    """Rows ≥ start with any of the terms (uint64)."""
+    if not len(terms):
+        return BitMap()
+    table = reader.table(field, part)
+    words = np.zeros(1024, np.uint64)
+    return _kernel_rows(reader, lambda out: sparse.postings_union(table, np.sort(terms), start, words, out))
+
+
+def _numbers(reader: Reader, field: int, terms: list[bytes]) -> list[int | None]:
+    """The dictionary's numbers of terms, None where it doesn't hold one."""
+    known = reader.known.get(field, {})
+    prefix = format.field_key(reader.store.collection, format.TERMS, field)
+    found = []
+    for term in terms:
+        number = known.get(term)
+        if number is None:
+            stored = reader.store.txn.get(prefix + term)
+            number = None if stored is None else int.from_bytes(stored, "little")
+        found.append(number)
+    return found
+
+
+def _in(node: In, reader: Reader, start: int) -> BitMap:
+    spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
+    if spec.kind in fields.NUMERIC:
+        wanted = np.unique(np.array(node.values, dtype=fields.NUMERIC[spec.kind]))
+        table = reader.table(field, format.FORWARD)
+        return _kernel_rows(reader, lambda out: columns.rows_in_set(table, wanted, spec.array, start, out))
+    if spec.kind == "bool":
+        numbers = [int(value) for value in node.values]
+    else:
+        numbers = [n for n in _numbers(reader, field, [fields.term_bytes(spec.kind, value) for value in node.values]) if n is not None]
+    return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
+
+
+def _range(node: Range, reader: Reader, start: int) -> BitMap:
+    spec = reader.schema.attributes[node.field]
+    dtype = fields.NUMERIC[spec.kind]
+    widest = (-np.inf, np.inf) if dtype is np.float64 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low = np.array([widest[0] if node.low is None else node.low], dtype=dtype)
+    high = np.array([widest[1] if node.high is None else node.high], dtype=dtype)
+    table = reader.table(reader.fields[node.field], format.FORWARD)
+    return _kernel_rows(reader, lambda out: columns.rows_in_range(table, low, high, spec.array, start, out))
+
+
+def _count(node: CountRange, reader: Reader, start: int) -> BitMap:
+    spec = reader.schema.attributes[node.field]
+    low = 0 if node.low is None else max(node.low, 0)
+    high = MAX_COUNT if node.high is None else min(node.high, MAX_COUNT)
+    if low > high:
+        return BitMap()
+    result = BitMap()
+    if low == 0:
+        result |= _is_null(IsNull(node.field), reader, start)
+    if spec.array:
+        result |= _union(reader, reader.fields[node.field], format.COUNTS, np.arange(low, high + 1, dtype=np.uint64), start)
+    elif low <= 1 <= high:
+        result |= _present(reader, node.field, start)
+    return result
+
+
+def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
+    spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
+    numbers = _numbers(reader, field, [word.encode() for word in node.words])
+    if None in numbers:
+        return BitMap()
+    result = None
+    for number in dict.fromkeys(numbers):
+        rows = _union(reader, field, format.POSTINGS, np.array([number], dtype=np.uint64), start)
+        result = rows if result is None else result & rows
+    phrase = node.mode == "phrase"
+    if len(numbers) == 1 or not result or not (phrase or spec.array):
+        return result
+    table = reader.table(field, format.FORWARD)
+    tokens = np.array(numbers, dtype=np.uint32)
+    candidates = np.asarray(result.to_array(), dtype=np.uint32)
+    check = columns.rows_with_phrase if phrase else columns.rows_with_words
+    return _kernel_rows(reader, lambda out: check(table, tokens, candidates, out))
+
+
+def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
+    return _spelled(reader, node.field, node.value, None, start)
+
+
+def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
+    fixed = re.match(r"[^*?\[]*", node.pattern)[0]
+    return _spelled(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
+
+
+def _spelled(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern | None, start: int) -> BitMap:
+    """Rows whose keyword begins so and fits the pattern: a walk over that stretch of the dictionary, then one union."""
+    field = reader.fields[name]
+    root = format.field_key(reader.store.collection, format.TERMS, field)
+    prefix = root + start_of_value.encode()
+    cursor = reader.store.txn.cursor()
+    numbers = []
+    more = cursor.set_range(prefix)
+    while more:
+        key = bytes(cursor.key())
+        if not key.startswith(prefix):
+            break
+        if pattern is None or pattern.match(key[len(root) :].decode()):
+            numbers.append(int.from_bytes(cursor.value(), "little"))
+        more = cursor.next()
+    return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
+
+
+def _has_vector(node: HasVector, reader: Reader, start: int) -> BitMap:
+    table = reader.table(reader.fields[node.field], format.FORWARD)
+    return _kernel_rows(reader, lambda out: sparse.present_rows(table, start, out))
+
+
+def _geo_radius(node: GeoRadius, reader: Reader, start: int) -> BitMap:
+    return _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start)
+
+
+def _geo_box(node: GeoBox, reader: Reader, start: int) -> BitMap:
+    return _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start)
+
+
+def _area(reader: Reader, name: str, radial: bool, numbers: tuple, start: int) -> BitMap:
+    table = reader.table(reader.fields[name], format.FORWARD)
+    spec = reader.schema.attributes[name]
+    numbers = tuple(map(float, numbers))
+    return _kernel_rows(reader, lambda out: columns.rows_in_area(table, radial, *numbers, spec.array, start, out))
+
+
+_LEAVES = {
+    In: _in,
+    Range: _range,
+    IsNull: _is_null,
+    CountRange: _count,
+    MatchWords: _match,
+    Prefix: _prefix,
+    Glob: _glob,
+    HasVector: _has_vector,
+    GeoRadius: _geo_radius,
+    GeoBox: _geo_box,
+}

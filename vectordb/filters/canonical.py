@@ -1,0 +1,413 @@
+"""A filter bound to a schema and brought to one form, so that equivalent filters share a bitmap, a plan and a cache entry.
+
+Values are checked and turned into stored forms. Nodes of the result: In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId,
+HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
+
+* NOT is pushed down to the leaves (De Morgan), so Not holds only leaves; And holds no And, Or no Or, and both at least two children,
+  sorted and distinct. All and Nothing stand alone.
+* Everything that one And or Or says of one scalar attribute (or count, or id) is computed as one set of values, with or without null.
+  A set of one integer run is a Range (In if it is one value); in a set of several runs those of LISTED integers and more are Ranges
+  and the others are listed in one In. A set that holds both ends of the domain, or null and one end, is told by what is left out.
+* Of an array, only what is true of every array is used: OR of conditions on an element is one condition, AND is not.
+* In an And, an Or with a member that holds is dropped and members that can't hold leave it; likewise the other way round.
+* MATCH ANY, and MATCH ALL of a scalar, are one node a word.
+
+Not every equivalence is found (that is as hard as satisfiability), but no inequivalent filters share a form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vectordb.words import words
+from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.filter import (
+    All,
+    And,
+    Between,
+    Compare,
+    ContainsAll,
+    ContainsAny,
+    Count,
+    Filter,
+    GeoBox,
+    GeoRadius,
+    Glob,
+    HasId,
+    HasVector,
+    In,
+    IsNull,
+    Match,
+    Not,
+    Nothing,
+    Or,
+    Prefix,
+)
+from vectordb_client.schema import Attribute, Schema
+from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element
+
+from . import glob
+from .nodes import CountRange, MatchWords, Range, make
+from .sets import COUNTS, DOMAINS, IDS, INTS, KEYWORDS, Elements, Scalar, elements
+
+__all__ = ["CountRange", "MatchWords", "Range", "canonical"]
+
+
+def canonical(node: Filter, schema: Schema) -> Filter:
+    """The one form of a filter. Raises FilterError that names the field, its kind and the value."""
+    return _emit(_bind(node, schema, False))
+
+
+# Between binding and the result a filter is: True, False, a Scalar, Elements, a leaf or Not(leaf), or a _Joined of such.
+
+
+class _Joined:
+    """And or Or (``kind``) of distinct parts in any order."""
+
+    __slots__ = ("_hash", "kind", "parts")
+
+    def __init__(self, kind: type, parts: frozenset):
+        self.kind, self.parts = kind, parts
+        self._hash = hash((kind.__name__, parts))
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        return type(other) is _Joined and self._hash == other._hash and self.kind is other.kind and self.parts == other.parts
+
+
+def _flip(part: Any) -> Any:
+    kind = type(part)
+    if kind is Scalar or kind is Elements:
+        return part.flip()
+    if kind is bool:
+        return not part
+    if kind is _Joined:
+        return _Joined(Or if part.kind is And else And, frozenset(map(_flip, part.parts)))
+    return part.child if kind is Not else make(Not, child=part)
+
+
+def _join(kind: type, given: Iterable) -> Any:
+    """And or Or of parts, which are themselves in this form, with all rules applied."""
+    neutral = kind is And
+    single: dict = {}
+    joined: dict = {}
+    groups: dict = {}
+    for one in given:
+        for part in one.parts if type(one) is _Joined and one.kind is kind else (one,):
+            what = type(part)
+            if what is Scalar or (what is Elements and part.negated is neutral):
+                groups.setdefault(part.key, []).append(part)
+            elif what is bool:
+                if part is not neutral:
+                    return part
+            elif what is _Joined:
+                joined[part] = None
+            else:
+                single[part] = None
+    again = False
+    for key, group in groups.items():
+        part = group[0] if len(group) == 1 else group[0].merged(kind, group)
+        if type(part) is bool:
+            if part is not neutral:
+                return part
+            continue
+        single[part] = None
+        again = again or part.key != key  # full sets of elements became a count, which may meet another
+    for part in single:
+        if (type(part) is Not or (type(part) is Elements and part.negated)) and _flip(part) in single:
+            return not neutral
+    if again:
+        return _join(kind, [*single, *joined])
+    if joined:
+        reduced = [_reduced(part, single, joined) for part in joined]
+        if any(new is not old for new, old in zip(reduced, joined, strict=True)):
+            return _join(kind, [*single, *reduced])
+    parts = frozenset((*single, *joined))
+    if len(parts) > 1:
+        return _Joined(kind, parts)
+    return next(iter(parts), neutral)
+
+
+def _reduced(part: _Joined, single: dict, joined: dict) -> Any:
+    """An Or beside the other parts of an And, which hold (or the other way round): dropped, or without the members that can't hold.
+
+    The others may be reduced at the same time: each rests on smaller parts only, so no two rest on each other.
+    """
+    kept = []
+    for member in part.parts:
+        if member in single or (type(member) is _Joined and all(p in single or p in joined for p in member.parts)):
+            return part.kind is Or
+        flipped = _flip(member)
+        if flipped not in single and flipped not in joined:
+            kept.append(member)
+    return part if len(kept) == len(part.parts) else _join(part.kind, kept)
+
+
+def _emit(part: Any) -> Filter:
+    kind = type(part)
+    if kind is bool:
+        return All() if part else Nothing()
+    if kind is _Joined:
+        joins, nodes = part.kind, [_emit(each) for each in part.parts]
+    elif kind is Scalar or kind is Elements:
+        joins, nodes = part.nodes()
+    else:
+        return part
+    children: list[Filter] = []
+    for node in nodes:
+        children.extend(node.children if type(node) is joins else (node,))
+    return children[0] if len(children) == 1 else make(joins, children=tuple(sorted(children, key=_order)))
+
+
+_RANK = {
+    kind: rank
+    for rank, kind in enumerate((HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, HasVector, GeoBox, GeoRadius, Not, And, Or))
+}
+
+
+def _order(node: Filter) -> tuple:
+    """A total order that doesn't depend on hashes. Values of one attribute are of one type; the open end of a range comes first."""
+    kind = type(node)
+    rank = _RANK[kind]
+    if kind is And or kind is Or:
+        return (rank, *map(_order, node.children))
+    if kind is Not:
+        return (rank, _order(node.child))
+    if kind is HasId:
+        return (rank,)  # ids of one And or Or are one node
+    if kind is Range or kind is CountRange:
+        return (rank, node.field, node.low is not None, node.low or 0, node.high is not None, node.high or 0)
+    return (rank, *node._parts())
+
+
+# Binding: one function a node.
+
+
+def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
+    kind = type(node)
+    if kind is Not:
+        return _bind(node.child, schema, not negate)
+    if kind is And or kind is Or:
+        return _join(kind if not negate else Or if kind is And else And, [_bind(child, schema, negate) for child in node.children])
+    bind = _BINDERS.get(kind)
+    if bind is None:
+        raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
+    part = bind(node, schema)
+    return _flip(part) if negate else part
+
+
+_OFFERS = {
+    "keyword": "=, IN, STARTSWITH and GLOB",
+    "int": "comparisons, IN and BETWEEN",
+    "float": "comparisons, IN and BETWEEN",
+    "datetime": "comparisons, IN and BETWEEN",
+    "bool": "= and IN",
+    "uuid": "= and IN",
+    "text": "MATCH (match_any, match_all, match_phrase)",
+    "geo": "GEO_RADIUS and GEO_BOX (geo_radius, geo_box)",
+}
+
+
+def _spec(field: str, schema: Schema) -> Attribute:
+    spec = schema.attributes.get(field)
+    if spec is not None:
+        return spec
+    if field in schema.vectors:
+        raise FilterError(f"{field!r} is a vector field; ask HAS_VECTOR({field}) (has_vector) whether a point has one", field=field)
+    there = ", ".join(schema.attributes) or "none"
+    raise FilterError(f"no attribute {shown(field)}; there are: {there} (the payload isn't indexed and can't be filtered on)", field=field)
+
+
+def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterError:
+    return FilterError(f"{what} can't be asked of {field!r}, which is {spec.kind}; it offers {_OFFERS[spec.kind]}", field=field, value=value)
+
+
+def _stored(field: str, spec: Attribute, value: Any) -> Any:
+    try:
+        return coerce_element(field, spec.kind, value)
+    except InvalidArgumentError as error:
+        raise FilterError(f"attribute {field!r} is {spec.kind}: {error.message}", field=field, value=value) from None
+
+
+def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
+    """Stored forms of values; numbers that no integer equals are left out."""
+    types = set(map(type, values))
+    if types == {str} and spec.kind == "keyword" and max(map(len, values)) * 4 <= MAX_KEYWORD_BYTES:
+        try:
+            "".join(values).encode()
+            return values
+        except UnicodeEncodeError:
+            pass
+    elif spec.kind == "int" and types and types <= {int, float}:
+        if types == {float}:
+            values = [int(value) for value in values if value.is_integer()]
+        elif float in types:
+            values = [int(value) for value in values if type(value) is int or value.is_integer()]
+        if values and not (INTS.low <= min(values) and max(values) <= INTS.high):
+            values = [value for value in values if INTS.low <= value <= INTS.high]
+        return values
+    return [_stored(field, spec, value) for value in values]
+
+
+def _set(field: str, spec: Attribute, values: Any) -> Any:
+    """The rows with a value (an element) in a set."""
+    domain = DOMAINS[spec.kind]
+    return elements(field, domain, values) if spec.array else Scalar(field, domain, values, False).reduced()
+
+
+def _members(field: str, spec: Attribute, values: Sequence) -> Any:
+    if spec.kind in ("text", "geo"):
+        raise _unsupported(field, spec, "equality", values[0] if values else None)
+    return _set(field, spec, DOMAINS[spec.kind].of(_all_stored(field, spec, values)))
+
+
+def _bounds(field: str, spec: Attribute, low: Any, high: Any, open_low: bool = False, open_high: bool = False) -> Any:
+    """The rows with a value from low to high; None is unbounded, open_low and open_high leave the bound itself out."""
+    domain = DOMAINS.get(spec.kind)
+    if spec.kind not in ("int", "float", "datetime"):
+        raise _unsupported(field, spec, "a range", low if low is not None else high)
+    if low is None:
+        low = domain.low
+    elif spec.kind == "int" and type(low) in (int, float):
+        low = math.floor(low) + 1 if open_low else math.ceil(low)
+    else:
+        low = _stored(field, spec, low)
+        low = domain.after(low) if open_low else low
+    if high is None:
+        high = domain.high
+    elif spec.kind == "int" and type(high) in (int, float):
+        high = math.ceil(high) - 1 if open_high else math.floor(high)
+    else:
+        high = _stored(field, spec, high)
+        high = domain.before(high) if open_high else high
+    return _set(field, spec, domain.between(low, high))
+
+
+def _compare(node: Compare, schema: Schema) -> Any:
+    field, op, value = node.field, node.op, node.value
+    spec = _spec(field, schema)
+    if op == "eq":
+        return _members(field, spec, (value,))
+    if op == "ne":
+        return _flip(_members(field, spec, (value,)))
+    if op == "lt" or op == "le":
+        return _bounds(field, spec, None, value, open_high=op == "lt")
+    return _bounds(field, spec, value, None, open_low=op == "gt")
+
+
+def _among(node: In | ContainsAny, schema: Schema) -> Any:
+    return _members(node.field, _spec(node.field, schema), node.values)
+
+
+def _contains_all(node: ContainsAll, schema: Schema) -> Any:
+    spec = _spec(node.field, schema)
+    _members(node.field, spec, ())  # of no values too, the attribute must be one that has them
+    return _join(And, [_members(node.field, spec, (value,)) for value in node.values])
+
+
+def _between(node: Between, schema: Schema) -> Any:
+    return _bounds(node.field, _spec(node.field, schema), node.low, node.high)
+
+
+def _is_null(node: IsNull, schema: Schema) -> Any:
+    spec = _spec(node.field, schema)
+    return make(IsNull, field=node.field) if spec.array else _null(node.field, spec, True)
+
+
+def _null(field: str, spec: Attribute, null: bool) -> Scalar:
+    domain = DOMAINS.get(spec.kind, KEYWORDS)  # of text and geo only null and not null are told apart
+    return Scalar(field, domain, domain.empty if null else domain.full, null)
+
+
+def _present(field: str, spec: Attribute) -> Any:
+    return Scalar(field, COUNTS, COUNTS.between(1, COUNTS.high), False) if spec.array else _null(field, spec, False)
+
+
+def _count(node: Count, schema: Schema) -> Any:
+    spec, n = _spec(node.field, schema), node.n
+    low, high = {"eq": (n, n), "ne": (n, n), "lt": (0, n - 1), "le": (0, n), "gt": (n + 1, COUNTS.high), "ge": (n, COUNTS.high)}[node.op]
+    counts = COUNTS.between(low, high)
+    if spec.array:
+        part = Scalar(node.field, COUNTS, counts, False).reduced()
+    else:
+        zero, one = low <= 0 <= high, low <= 1 <= high
+        part = zero if zero is one else _null(node.field, spec, zero)
+    return _flip(part) if node.op == "ne" else part
+
+
+def _match(node: Match, schema: Schema) -> Any:
+    field, mode = node.field, node.mode
+    spec = _spec(field, schema)
+    if spec.kind != "text":
+        raise _unsupported(field, spec, "MATCH", node.text)
+    found = tuple(words(node.text))
+    if not found:
+        return False
+    if mode == "any" or (mode == "all" and not spec.array):
+        return _join(Or if mode == "any" else And, [make(MatchWords, field=field, mode="all", words=(word,)) for word in found])
+    if mode == "all" or len(found) == 1:
+        return make(MatchWords, field=field, mode="all", words=tuple(sorted(set(found))))
+    return make(MatchWords, field=field, mode="phrase", words=found)
+
+
+def _prefix(node: Prefix, schema: Schema) -> Any:
+    return _patterned(node.field, schema, "STARTSWITH", node.value, "prefix", node.value)
+
+
+def _glob(node: Glob, schema: Schema) -> Any:
+    return _patterned(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern))
+
+
+def _patterned(field: str, schema: Schema, what: str, value: str, form: str, text: str) -> Any:
+    spec = _spec(field, schema)
+    if spec.kind != "keyword":
+        raise _unsupported(field, spec, what, value)
+    if form == "exact":
+        return _members(field, spec, (text,))
+    if form == "prefix":
+        return make(Prefix, field=field, value=_stored(field, spec, text)) if text else _present(field, spec)
+    return make(Glob, field=field, pattern=text)
+
+
+def _has_id(node: HasId, schema: Schema) -> Any:
+    return Scalar("", IDS, IDS.of(node.ids), False).reduced()
+
+
+def _has_vector(node: HasVector, schema: Schema) -> Any:
+    if node.field in schema.vectors:
+        return node
+    if node.field in schema.attributes:
+        raise FilterError(f"{node.field!r} is an attribute, not a vector field; ask IS NOT NULL (is_not_null)", field=node.field)
+    there = ", ".join(schema.vectors) or "none"
+    raise FilterError(f"no vector field {shown(node.field)}; there are: {there}", field=node.field)
+
+
+def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
+    spec = _spec(node.field, schema)
+    if spec.kind != "geo":
+        raise _unsupported(node.field, spec, "a place", None)
+    return node if node._parts()[1:] != (-90.0, -180.0, 90.0, 180.0) else _present(node.field, spec)
+
+
+_BINDERS = {
+    All: lambda node, schema: True,
+    Nothing: lambda node, schema: False,
+    Compare: _compare,
+    In: _among,
+    ContainsAny: _among,
+    ContainsAll: _contains_all,
+    Between: _between,
+    IsNull: _is_null,
+    Count: _count,
+    Match: _match,
+    Prefix: _prefix,
+    Glob: _glob,
+    HasId: _has_id,
+    HasVector: _has_vector,
+    GeoRadius: _geo,
+    GeoBox: _geo,
+}

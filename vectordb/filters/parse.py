@@ -1,0 +1,355 @@
+"""The string notation of filters → the same tree that ``F`` and JSON make.
+
+    lines > 20 AND module IN ('json', "asyncio") OR NOT (tags CONTAINS ANY ('a', 'b'))
+
+    filter    = conj {OR conj}
+    conj      = {NOT} term {AND {NOT} term}
+    term      = "(" filter ")" | TRUE | FALSE | field test | COUNT "(" field ")" compare integer
+              | HAS_ID list | HAS_VECTOR "(" field ")" | GEO_RADIUS "(" field, lat, lon, meters ")"
+              | GEO_BOX "(" field, south, west, north, east ")"
+    test      = compare value | IS [NOT] NULL | [NOT] (IN list | BETWEEN value AND value | CONTAINS (value | (ANY | ALL) list)
+              | MATCH [ANY | ALL | PHRASE] string | STARTSWITH string | GLOB string)
+    compare   = "=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">="
+    list      = "(" [value {, value}] ")"
+    value     = string | number | TRUE | FALSE | DATETIME string | UUID string
+
+Keywords are case-insensitive. A field is a name of letters, digits, ``_ . -``, or anything in backticks; words that can't stand for a
+field without them: AND, OR, NOT, TRUE, FALSE, NULL, IN, IS, BETWEEN, LIKE. There is no arithmetic, so a ``-`` inside a name belongs to
+it: ``a-1 = 2`` is about the field "a-1". A ``-`` before a digit, with no name on its left, is a sign.
+In a string, single or double quoted, a quote is written twice or after a backslash, a backslash after a backslash; a backslash before
+anything else is itself.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
+
+from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
+from vectordb_client.filter import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    All,
+    And,
+    Between,
+    Compare,
+    ContainsAll,
+    ContainsAny,
+    Count,
+    Filter,
+    GeoBox,
+    GeoRadius,
+    Glob,
+    HasId,
+    HasVector,
+    In,
+    IsNull,
+    Match,
+    Not,
+    Nothing,
+    Or,
+    Prefix,
+    join,
+)
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<name>[^\W\d][\w.\-]*)
+    | (?P<number>[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)
+    | (?P<string>'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+")
+    | (?P<quoted>`(?:[^`]++|``)*+`)
+    | (?P<symbol>==|!=|<>|<=|>=|[=<>(),])
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = {quote: re.compile(rf"\\([\\'\"])|{quote}{quote}") for quote in "'\""}
+_COMPARE = {"=": "eq", "==": "eq", "!=": "ne", "<>": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+_RESERVED = frozenset(("AND", "OR", "NOT", "TRUE", "FALSE", "NULL", "IN", "IS", "BETWEEN", "LIKE"))
+_TESTS = "a comparison (= != < <= > >=), IN, BETWEEN, IS, CONTAINS, MATCH, STARTSWITH or GLOB"
+_CACHED_LENGTH = 4_096  # longer texts are lists of values, which seldom come twice and would fill memory
+_BLANK = re.compile(r"\s*")
+_EXCERPT = 60
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def parse(text: str) -> Filter:
+    """The filter of a text. Raises FilterError, whose message shows where and says what was expected, and LimitError."""
+    if not isinstance(text, str):
+        raise FilterError(f"a filter text must be a string, not {shown(text)}", field="filter", value=text)
+    return _cached(text) if len(text) <= _CACHED_LENGTH else _Parser(text).whole()
+
+
+class _Token(NamedTuple):
+    kind: str  # name, number, string, quoted, symbol or end
+    text: str
+    at: int
+    word: str  # the upper case form of a name and a symbol, to compare with keywords; else empty
+
+
+class _Parser:
+    """One token ahead. ``_filter`` is the only method that recurses, once a parenthesis."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.position = 0
+        self.token = self._scan()
+
+    def _scan(self) -> _Token:
+        match = _TOKEN.match(self.text, self.position)
+        if match is None:
+            at = _BLANK.match(self.text, self.position).end()
+            c = self.text[at : at + 1]
+            problem = f"the string that starts here has no closing {c}" if c in "'\"`" else f"{c!r} can't stand here"
+            self.fail(problem, at)
+        kind = match.lastgroup
+        text = match[kind]
+        self.position = match.end()
+        if kind == "number" and self.text[self.position : self.position + 1].isidentifier():
+            self.fail("a number ends in letters; strings need quotes, names can't start with a digit", match.start(kind))
+        return _Token(kind, text, match.start(kind), text.upper() if kind in ("name", "symbol") else "")
+
+    def advance(self) -> _Token:
+        token, self.token = self.token, self._scan()
+        return token
+
+    def accept(self, word: str) -> bool:
+        if self.token.word == word:
+            self.advance()
+            return True
+        return False
+
+    def expect(self, word: str, what: str) -> None:
+        if not self.accept(word):
+            self.expected(what)
+
+    def expected(self, what: str) -> NoReturn:
+        found = "the text ends" if self.token.kind == "end" else f"{shown(self.token.text)} stands"
+        self.fail(f"expected {what}, but {found} here", self.token.at)
+
+    def fail(self, problem: str, at: int, error: VectorDBError | None = None) -> NoReturn:
+        line = self.text.count("\n", 0, at) + 1
+        start = self.text.rfind("\n", 0, at) + 1
+        end = self.text.find("\n", at)
+        end = len(self.text) if end < 0 else end
+        where = f"line {line}, column {at - start + 1}" if "\n" in self.text else f"column {at + 1}"
+        left, right = max(start, at - _EXCERPT), min(end, at + _EXCERPT)
+        before = ("…" if left > start else "") + self.text[left:at]
+        excerpt = _CONTROL.sub(" ", before + self.text[at:right]) + ("…" if right < end else "")
+        message = f"{where}: {problem}\n  {excerpt}\n  {' ' * len(before)}^"
+        if error is None:
+            raise FilterError(message, field="filter", value=self.text)
+        raise type(error)(message, field=error.field, value=error.value) from None
+
+    def made(self, at: int, kind: Callable[..., Filter], *parts: Any) -> Filter:
+        """A node, its complaint about a value led back to the place in the text."""
+        try:
+            return kind(*parts)
+        except (FilterError, LimitError) as error:
+            self.fail(error.message, at, error)
+
+    def whole(self) -> Filter:
+        if self.token.kind == "end":
+            self.expected("a filter")
+        node = self._filter(1)
+        if self.token.kind != "end":
+            self.expected("AND, OR or the end")
+        return node
+
+    def _filter(self, depth: int) -> Filter:
+        start = self.token.at
+        if depth > MAX_DEPTH:
+            self.fail(problem := f"a filter is at most {MAX_DEPTH} levels deep", start, LimitError(problem, field="filter", value=depth))
+        either: list[Filter] = []
+        both: list[Filter] = []
+        while True:
+            at, nots = self.token.at, 0
+            while self.accept("NOT"):
+                nots += 1
+            if self.accept("("):
+                node = self._filter(depth + 1)
+                self.expect(")", "AND, OR or ')'")
+            else:
+                node = self._predicate()
+            for _ in range(nots):
+                node = self.made(at, Not, node)
+            both.append(node)
+            if self.accept("AND"):
+                continue
+            either.append(self.made(start, join, And, both))
+            if not self.accept("OR"):
+                return self.made(start, join, Or, either)
+            both = []
+
+    def _predicate(self) -> Filter:
+        token = self.token
+        if token.kind not in ("name", "quoted"):
+            hint = " (the field stands left of the comparison)" if token.kind in ("number", "string") else ""
+            self.expected(f"a field or NOT{hint}")
+        if token.kind == "name":
+            if token.word == "TRUE" or token.word == "FALSE":
+                self.advance()
+                return All() if token.word == "TRUE" else Nothing()
+            if token.word in _RESERVED:
+                self.expected("a field or NOT (a field of this name needs backticks)")
+            function = _FUNCTIONS.get(token.word)
+            if function is not None and self._opens():
+                self.advance()
+                self.advance()
+                return function(self, token.at)
+        field = self._field()
+        return self._test(field, token.at)
+
+    def _opens(self) -> bool:
+        at = _BLANK.match(self.text, self.position).end()
+        return self.text[at : at + 1] == "("
+
+    def _field(self) -> str:
+        token = self.token
+        if token.kind == "quoted":
+            self.advance()
+            name = token.text[1:-1].replace("``", "`")
+            return name or self.fail("a field's name is empty", token.at)
+        if token.kind != "name":
+            self.expected("a field")
+        return self.advance().text
+
+    def _test(self, field: str, at: int) -> Filter:
+        op = _COMPARE.get(self.token.word)
+        if op is not None:
+            self.advance()
+            if self.token.word == "NULL":
+                self.fail(f"nothing compares with NULL; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.at)
+            return self.made(at, Compare, field, op, self._value())
+        if self.accept("IS"):
+            negated = self.accept("NOT")
+            self.expect("NULL", "NULL" if negated else "NULL or NOT NULL")
+            return Not(IsNull(field)) if negated else IsNull(field)
+        negated = self.accept("NOT")
+        word = self.token.word
+        if word == "LIKE" or word == "ILIKE":
+            self.fail(f"{word} isn't known; write GLOB, with * and ? for % and _", self.token.at)
+        if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
+            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS)
+        self.advance()
+        node = self._word_test(word, field, at)
+        return self.made(at, Not, node) if negated else node
+
+    def _word_test(self, word: str, field: str, at: int) -> Filter:
+        if word == "IN":
+            return self.made(at, In, field, self._list())
+        if word == "BETWEEN":
+            low = self._value()
+            self.expect("AND", "AND and the upper bound")
+            return self.made(at, Between, field, low, self._value())
+        if word == "CONTAINS":
+            if self.accept("ANY"):
+                return self.made(at, ContainsAny, field, self._list())
+            if self.accept("ALL"):
+                return self.made(at, ContainsAll, field, self._list())
+            return self.made(at, Compare, field, "eq", self._value("a value, ANY (…) or ALL (…)"))
+        if word == "MATCH":
+            mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
+            return self.made(at, Match, field, mode.lower(), self._string("the words as a string"))
+        if word == "STARTSWITH":
+            return self.made(at, Prefix, field, self._string("a string"))
+        return self.made(at, Glob, field, self._string("a pattern as a string"))
+
+    def _string(self, what: str) -> str:
+        if self.token.kind != "string":
+            self.expected(what)
+        quoted = self.advance().text
+        quote = quoted[0]
+        return _ESCAPE[quote].sub(lambda match: match[1] or quote, quoted[1:-1])
+
+    def _value(self, what: str = "a value") -> Any:
+        token = self.token
+        if token.kind == "string":
+            return self._string(what)
+        if token.kind == "number":
+            return self._number()
+        if token.word == "TRUE" or token.word == "FALSE":
+            self.advance()
+            return token.word == "TRUE"
+        if token.word == "NULL":
+            self.fail("nothing compares with NULL; write IS NULL or IS NOT NULL", token.at)
+        if token.word == "DATETIME" or token.word == "UUID":
+            self.advance()
+            text = self._string(f"a string after {token.word}")
+            try:
+                return datetime.fromisoformat(text) if token.word == "DATETIME" else uuid.UUID(text)
+            except ValueError:
+                self.fail(f"{shown(text)} is not {'an ISO-8601 date and time' if token.word == 'DATETIME' else 'a UUID'}", token.at)
+        if token.kind == "name":
+            self.fail(f"expected {what}; a string needs quotes: '{token.text}'", token.at)
+        self.expected(what)
+
+    def _number(self) -> int | float:
+        token = self.advance()
+        try:
+            return int(token.text)
+        except ValueError:
+            if token.text.lstrip("+-").isdigit():
+                self.fail("the number has too many digits", token.at)
+            return float(token.text)
+
+    def _list(self) -> list:
+        self.expect("(", "'(' and a list of values")
+        values: list = []
+        if self.accept(")"):
+            return values
+        while True:
+            values.append(self._value())
+            if len(values) > MAX_VALUES:
+                self.fail(problem := f"a list has at most {MAX_VALUES} values", self.token.at, LimitError(problem, field="filter", value=len(values)))
+            if not self.accept(","):
+                break
+        self.expect(")", "',' or ')'")
+        return values
+
+    def _count(self, at: int) -> Filter:
+        field = self._field()
+        self.expect(")", "')'")
+        op = _COMPARE.get(self.token.word) or self.expected("a comparison (= != < <= > >=)")
+        self.advance()
+        return self.made(at, Count, field, op, self._value("an integer"))
+
+    def _has_id(self, at: int) -> Filter:
+        ids = [] if self.token.word == ")" else [self._value("an id")]
+        while ids and self.accept(","):
+            ids.append(self._value("an id"))
+        self.expect(")", "',' or ')'")
+        return self.made(at, HasId, ids)
+
+    def _has_vector(self, at: int) -> Filter:
+        field = self._field()
+        self.expect(")", "')'")
+        return self.made(at, HasVector, field)
+
+    def _geo(self, at: int, kind: type[Filter], *parts: str) -> Filter:
+        given: list = [self._field()]
+        for part in parts:
+            self.expect(",", f"',' and {part}")
+            if self.token.kind != "number":
+                self.expected(f"{part}, a number")
+            given.append(self._number())
+        self.expect(")", "')'")
+        return self.made(at, kind, *given)
+
+
+_FUNCTIONS: dict[str, Callable[[_Parser, int], Filter]] = {
+    "COUNT": _Parser._count,
+    "HAS_ID": _Parser._has_id,
+    "HAS_VECTOR": _Parser._has_vector,
+    "GEO_RADIUS": lambda parser, at: parser._geo(at, GeoRadius, "lat", "lon", "meters"),
+    "GEO_BOX": lambda parser, at: parser._geo(at, GeoBox, "south", "west", "north", "east"),
+}
+
+
+@lru_cache(maxsize=1_024)
+def _cached(text: str) -> Filter:
+    return _Parser(text).whole()

@@ -1,0 +1,105 @@
+"""Exact search: every wanted row is scored. Tables of chunk addresses in, docids and scores out; the oracle of every other index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..kernels import COUNT, FIRST, ITEMS, LAST, dense, sparse
+from ..kernels.topk import unpack
+
+METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
+AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
+Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
+_NO_ROWS = np.empty(0, np.uint32)
+_PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def pool() -> ThreadPoolExecutor:
+    """Threads for kernels, one a core; a new pool after a fork."""
+    global _pool
+    if _pool is None or _pool[0] != os.getpid():
+        _pool = (os.getpid(), ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="vectordb-kernel"))
+    return _pool[1]
+
+
+def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, k: int) -> list[np.ndarray]:
+    """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
+    cores = min(os.cpu_count() or 1, len(table))
+    if cores < 2 or nbytes < _PARALLEL_BYTES:
+        return work(0, len(table))
+    counts = np.cumsum(table[:, COUNT])
+    bounds = [0, *(np.searchsorted(counts, counts[-1] * np.arange(1, cores) / cores) + 1).tolist(), len(table)]
+    parts = list(pool().map(work, bounds[:-1], bounds[1:]))
+    return [np.sort(np.concatenate(keys))[::-1][:k] for keys in zip(*parts, strict=True)]
+
+
+def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
+    """The exact top k of each query.
+
+    queries: float32 ``(n, dim)``, of unit length for cosine. rows: the wanted docids (uint32, ascending), None for all. Scores: dot
+    product, cosine, or minus the squared distance. Ties go to the lower docid.
+    """
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    total = int(table[:, COUNT].sum()) if rows is None else len(rows)
+    k = min(k, total)
+    if k == 0:
+        return [_nothing()] * len(queries)
+    half = dtype == "float16"
+
+    def work(low: int, high: int) -> list[np.ndarray]:
+        heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
+        dense.dense_topk(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
+        return [heap[:size] for heap, size in zip(heaps, sizes.tolist(), strict=True)]
+
+    nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
+    return [unpack(keys) for keys in _over_chunks(work, table, nbytes, k)]
+
+
+def search_multi(
+    table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None
+) -> Found:
+    """The exact top k by MaxSim or by the best pair. query: float32 ``(rows, dim)``, of unit length for cosine."""
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
+    if k == 0:
+        return _nothing()
+    half, cosine = dtype == "float16", metric == "cosine"
+
+    def work(low: int, high: int) -> list[np.ndarray]:
+        heap = np.empty(k, np.int64)
+        size = dense.maxsim_topk(table, query, half, cosine, AGGREGATIONS[aggregation], wanted, filtered, low, high, heap)
+        return [heap[:size]]
+
+    nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
+    return unpack(_over_chunks(work, table, nbytes, k)[0])
+
+
+def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None) -> Found:
+    """The exact top k by inner product among rows that share a term with the query. terms: uint64 ascending, weights float32."""
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
+    if k == 0 or not len(terms):
+        return _nothing()
+    span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
+    heap = np.empty(k, np.int64)
+    scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
+    signed = bool((weights < 0).any())
+    size = sparse.sparse_topk(table, terms, weights, signed, wanted, filtered, 0, len(table), scores, touched, heap)
+    return unpack(heap[:size])
+
+
+def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
+    """Live rows that hold each term, int64."""
+    out = np.zeros(len(terms), np.int64)
+    empty = np.empty(0, np.uint64)
+    sparse.document_frequencies(table, terms, empty if dead_words is None else dead_words, dead_words is not None, out)
+    return out
+
+
+def _nothing() -> Found:
+    return np.empty(0, np.int64), np.empty(0, np.float32)

@@ -1,0 +1,9 @@
+"""Numba kernels over arrays and over chunk tables (addresses inside the memory map). Nothing here knows LMDB, ids or text.
+
+A chunk table is an int64 array with one row a chunk; the constants below name its columns. Addresses are valid only inside the
+read transaction they were taken in.
+"""
+
+# Columns of a chunk table.
+FIRST, LAST, COUNT, DATA, AUX, EXTRA, NORMS, DOCIDS, ITEMS, FLAGS = range(10)
+TABLE_WIDTH = 10

@@ -1,0 +1,189 @@
+"""Predicates over numeric, geo and token columns: which rows hold a value that satisfies them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import carray
+
+from . import AUX, COUNT, DATA, DOCIDS, FIRST, LAST
+from .dense import lower_bound, next_position
+from .jit import kernel, pointer
+
+EARTH_RADIUS_METERS = 6_371_008.8  # mean radius R1 of the IUGG
+
+
+@kernel
+def span_of(table, c, i, ragged):
+    """Items [low, high) of row i: one a row, or by the offsets of an array column."""
+    if not ragged:
+        return i, i + 1
+    offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
+    return np.int64(offsets[i]), np.int64(offsets[i + 1])
+
+
+@kernel
+def rows_in_range(table, low, high, ragged, start, out):
+    """Docids ≥ start with a value in the closed range [low, high], ascending into ``out``; the bounds' dtype is the column's."""
+    n = 0
+    for c in range(len(table)):
+        if table[c, LAST] < start:
+            continue
+        count = table[c, COUNT]
+        items = span_of(table, c, count - 1, ragged)[1]
+        values = carray(pointer(table[c, AUX]), items, low.dtype)
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        listed = table[c, DOCIDS] != 0
+        first = table[c, FIRST]
+        for i in range(count):
+            begin, end = span_of(table, c, i, ragged)
+            match = False
+            for j in range(begin, end):
+                match |= low[0] <= values[j] and values[j] <= high[0]
+            docid = np.int64(docids[i]) if listed else first + i
+            out[n] = docid
+            n += match and docid >= start
+    return n
+
+
+@kernel
+def rows_in_set(table, wanted, ragged, start, out):
+    """Docids ≥ start with a value among ``wanted`` (ascending, of the column's dtype), ascending into ``out``."""
+    n = 0
+    for c in range(len(table)):
+        if table[c, LAST] < start:
+            continue
+        count = table[c, COUNT]
+        items = span_of(table, c, count - 1, ragged)[1]
+        values = carray(pointer(table[c, AUX]), items, wanted.dtype)
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        listed = table[c, DOCIDS] != 0
+        first = table[c, FIRST]
+        for i in range(count):
+            begin, end = span_of(table, c, i, ragged)
+            match = False
+            for j in range(begin, end):
+                at = lower_bound(wanted, 0, len(wanted), values[j])
+                match |= at < len(wanted) and wanted[min(at, len(wanted) - 1)] == values[j]
+            docid = np.int64(docids[i]) if listed else first + i
+            out[n] = docid
+            n += match and docid >= start
+    return n
+
+
+@kernel
+def rows_in_area(table, radial, south, west, north, east, meters, ragged, start, out):
+    """Docids ≥ start with a point in the box, or (``radial``) within ``meters`` of (south, west) on the sphere, ascending into ``out``.
+
+    Points are (lat, lon) float64 pairs in degrees. west > east crosses the antimeridian.
+    """
+    n = 0
+    lat0 = math.radians(south)
+    lon0 = math.radians(west)
+    for c in range(len(table)):
+        if table[c, LAST] < start:
+            continue
+        count = table[c, COUNT]
+        items = span_of(table, c, count - 1, ragged)[1]
+        values = carray(pointer(table[c, AUX]), 2 * items, np.float64)
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        listed = table[c, DOCIDS] != 0
+        first = table[c, FIRST]
+        for i in range(count):
+            begin, end = span_of(table, c, i, ragged)
+            match = False
+            for j in range(begin, end):
+                lat = values[2 * j]
+                lon = values[2 * j + 1]
+                if radial:
+                    phi = math.radians(lat)
+                    a = math.sin((phi - lat0) / 2) ** 2 + math.cos(lat0) * math.cos(phi) * math.sin((math.radians(lon) - lon0) / 2) ** 2
+                    match |= 2 * EARTH_RADIUS_METERS * math.asin(math.sqrt(min(1.0, a))) <= meters
+                elif south <= lat and lat <= north:
+                    match |= (west <= lon and lon <= east) if west <= east else (lon >= west or lon <= east)
+            docid = np.int64(docids[i]) if listed else first + i
+            out[n] = docid
+            n += match and docid >= start
+    return n
+
+
+@kernel
+def rows_with_phrase(table, tokens, rows, out):
+    """Those of ``rows`` (u32, ascending) whose token column holds ``tokens`` (u32) in sequence, into ``out``. Returns how many."""
+    n = 0
+    at = 0
+    m = len(tokens)
+    for c in range(len(table)):
+        count = table[c, COUNT]
+        listed = table[c, DOCIDS] != 0
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        offsets = carray(pointer(table[c, DATA]), count + 1, np.uint32)
+        values = carray(pointer(table[c, AUX]), np.int64(offsets[count]), np.uint32)
+        position = 0
+        while at < len(rows) and np.int64(rows[at]) <= table[c, LAST]:
+            docid = np.int64(rows[at])
+            at += 1
+            if docid < table[c, FIRST]:
+                continue
+            found = next_position(docids, listed, table[c, FIRST], count, position, docid)
+            if found < 0:
+                position = -1 - found
+                continue
+            position = found
+            for j in range(np.int64(offsets[found]), np.int64(offsets[found + 1]) - m + 1):
+                same = True
+                for t in range(m):
+                    if values[j + t] != tokens[t]:
+                        same = False
+                        break
+                if same:
+                    out[n] = docid
+                    n += 1
+                    break
+    return n
+
+
+ELEMENT_END = np.uint32(0xFFFFFFFF)  # stands between the elements of an array of texts
+
+
+@kernel
+def rows_with_words(table, tokens, rows, out):
+    """Those of ``rows`` (u32, ascending) one of whose elements holds all ``tokens`` (u32, distinct), into ``out``. Returns how many."""
+    n = 0
+    at = 0
+    seen = np.zeros(len(tokens), np.int64)
+    element = 0
+    for c in range(len(table)):
+        count = table[c, COUNT]
+        listed = table[c, DOCIDS] != 0
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        offsets = carray(pointer(table[c, DATA]), count + 1, np.uint32)
+        values = carray(pointer(table[c, AUX]), np.int64(offsets[count]), np.uint32)
+        position = 0
+        while at < len(rows) and np.int64(rows[at]) <= table[c, LAST]:
+            docid = np.int64(rows[at])
+            at += 1
+            if docid < table[c, FIRST]:
+                continue
+            found = next_position(docids, listed, table[c, FIRST], count, position, docid)
+            if found < 0:
+                position = -1 - found
+                continue
+            position = found
+            element += 1
+            missing = len(tokens)
+            for j in range(np.int64(offsets[found]), np.int64(offsets[found + 1])):
+                if values[j] == ELEMENT_END:
+                    element += 1
+                    missing = len(tokens)
+                    continue
+                for t in range(len(tokens)):
+                    if values[j] == tokens[t] and seen[t] != element:
+                        seen[t] = element
+                        missing -= 1
+                if missing == 0:
+                    out[n] = docid
+                    n += 1
+                    break
+    return n

@@ -1,0 +1,183 @@
+"""Exact scans of dense and multi-vector chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from . import AUX, COUNT, DATA, DOCIDS, FIRST, ITEMS, LAST, NORMS
+from .jit import kernel, pointer
+from .topk import make_key, offer
+
+DOT, COSINE, L2 = 0, 1, 2
+MAXSIM, MAX = 0, 1
+
+
+@kernel
+def half_to_float(half):
+    """float16 bits to float32 without hardware support: shift into place, rescale the exponent. Exact, subnormals included."""
+    magnitude = np.uint32((np.uint32(half) & np.uint32(0x7FFF)) << np.uint32(13))
+    value = np.float32(magnitude.view(np.float32) * np.float32(5.192296858534828e33))
+    sign = np.uint32((np.uint32(half) & np.uint32(0x8000)) << np.uint32(16))
+    return np.uint32(value.view(np.uint32) | sign).view(np.float32)
+
+
+@kernel
+def score_row(query, address, half, metric):
+    """Dot product, or minus the squared distance, of a float32 query and the row at an address."""
+    dim = len(query)
+    total = np.float32(0)
+    if half:
+        row16 = carray(pointer(address), dim, np.uint16)
+        if metric == L2:
+            for j in range(dim):
+                gap = query[j] - half_to_float(row16[j])
+                total += gap * gap
+        else:
+            for j in range(dim):
+                total += query[j] * half_to_float(row16[j])
+    else:
+        row = carray(pointer(address), dim, np.float32)
+        if metric == L2:
+            for j in range(dim):
+                gap = query[j] - row[j]
+                total += gap * gap
+        else:
+            for j in range(dim):
+                total += query[j] * row[j]
+    return -total if metric == L2 else total
+
+
+@kernel
+def lower_bound(values, low, high, target):
+    """First index in [low, high) whose value is ≥ target."""
+    while low < high:
+        middle = (low + high) >> 1
+        if values[middle] < target:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def next_position(docids, listed, first, count, position, docid):
+    """Position of a docid in a chunk, or −1; ``position`` is where the last search ended (docids come ascending)."""
+    if not listed:
+        return docid - first
+    position = lower_bound(docids, position, count, docid)
+    return position if position < count and docids[position] == docid else -1 - position
+
+
+@kernel
+def select(table, c, rows, filtered, at, positions):
+    """Positions in chunk c of the wanted rows (``rows[at:]`` that it spans, or all); returns (how many, the next ``at``)."""
+    count = table[c, COUNT]
+    if not filtered:
+        for i in range(count):
+            positions[i] = i
+        return count, at
+    docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+    listed = table[c, DOCIDS] != 0
+    first = table[c, FIRST]
+    last = table[c, LAST]
+    n = 0
+    position = 0
+    while at < len(rows) and np.int64(rows[at]) <= last:
+        docid = np.int64(rows[at])
+        at += 1
+        if docid < first:
+            continue
+        found = next_position(docids, listed, first, count, position, docid)
+        if found < 0:
+            position = -1 - found
+            continue
+        position = found
+        positions[n] = found
+        n += 1
+    return n, at
+
+
+@kernel
+def first_row(table, rows, filtered, low, high):
+    """Index of the first of ``rows`` that chunks [low, high) can hold."""
+    return lower_bound(rows, 0, len(rows), table[low, FIRST]) if filtered and low < high else 0
+
+
+@kernel
+def widest(table, low, high):
+    """The most rows a chunk of [low, high) has."""
+    most = 0
+    for c in range(low, high):
+        most = max(most, table[c, COUNT])
+    return most
+
+
+BLOCK = 256  # rows scored for all queries of a batch before the next: they stay in the core's cache
+
+
+@kernel
+def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes):
+    """For each query the best rows of chunks [low, high), into heaps ``(queries, k)``; sizes (int64 zeros) says how many.
+
+    queries: float32 ``(n, dim)``, unit length for COSINE (then a row's score is divided by its stored norm). With ``filtered`` only
+    ``rows`` (uint32, ascending) are scored.
+    """
+    k = heaps.shape[1]
+    stride = queries.shape[1] * (2 if half else 4)
+    positions = np.empty(widest(table, low, high), np.int64)
+    at = first_row(table, rows, filtered, low, high)
+    for c in range(low, high):
+        selected, at = select(table, c, rows, filtered, at, positions)
+        docids = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
+        listed = table[c, DOCIDS] != 0
+        norms = carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)
+        for begin in range(0, selected, BLOCK):
+            for q in range(len(queries)):
+                query = queries[q]
+                heap = heaps[q]
+                n = sizes[q]
+                for i in range(begin, min(begin + BLOCK, selected)):
+                    p = positions[i]
+                    score = score_row(query, table[c, DATA] + p * stride, half, metric)
+                    if metric == COSINE:
+                        score /= norms[p]
+                    key = make_key(score, np.int64(docids[p]) if listed else table[c, FIRST] + p)
+                    if n < k or key > heap[0]:
+                        n = offer(heap, n, k, key)
+                sizes[q] = n
+
+
+@kernel
+def maxsim_topk(table, query, half, cosine, aggregation, rows, filtered, low, high, heap):
+    """Late interaction: MAXSIM sums over query rows the best document row, MAX takes the best pair. Returns how many.
+
+    query: float32 ``(query rows, dim)``, rows of unit length when ``cosine``. heap, rows, filtered: as in ``dense_topk``.
+    """
+    k = len(heap)
+    n = 0
+    stride = query.shape[1] * (2 if half else 4)
+    positions = np.empty(widest(table, low, high), np.int64)
+    at = first_row(table, rows, filtered, low, high)
+    for c in range(low, high):
+        selected, at = select(table, c, rows, filtered, at, positions)
+        docids = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
+        listed = table[c, DOCIDS] != 0
+        offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
+        norms = carray(pointer(table[c, NORMS]), table[c, ITEMS], np.float32)
+        for i in range(selected):
+            p = positions[i]
+            total = np.float32(0)
+            top = np.float32(-np.inf)
+            for m in range(len(query)):
+                best = np.float32(-np.inf)
+                for t in range(np.int64(offsets[p]), np.int64(offsets[p + 1])):
+                    score = score_row(query[m], table[c, AUX] + t * stride, half, DOT)
+                    if cosine:
+                        score /= norms[t]
+                    best = max(best, score)
+                total += best
+                top = max(top, best)
+            docid = np.int64(docids[p]) if listed else table[c, FIRST] + p
+            n = offer(heap, n, k, make_key(total if aggregation == MAXSIM else top, docid))
+    return n

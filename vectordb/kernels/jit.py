@@ -1,0 +1,84 @@
+"""One decorator compiles every kernel: no GIL, fast math, a disk cache of our own, and a word to the user on a cold start.
+
+A kernel stays a plain Python function (``kernel.py_func``), which is the oracle of its test.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import config, event
+from numba.extending import intrinsic
+
+
+def cache_dir() -> str:
+    """Where compiled kernels are kept: $VECTORDB_CACHE_DIR, else the user's cache folder, else a folder in tmp."""
+    chosen = os.environ.get("VECTORDB_CACHE_DIR")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    for folder in [Path(chosen)] if chosen else [home / "vectordb", Path(tempfile.gettempdir()) / f"vectordb-{os.getuid()}"]:
+        try:
+            folder = folder / "kernels"
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return str(folder)
+        except OSError:
+            continue
+    return tempfile.mkdtemp(prefix="vectordb-kernels-")
+
+
+_CACHE = cache_dir()
+
+
+def kernel(function):
+    """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = _CACHE  # read while decorating only: other users of numba in this process keep their own folder
+    try:
+        return numba.njit(function, nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+    finally:
+        config.CACHE_DIR = before
+
+
+class _Announce(event.Listener):
+    """Numba's compile events fire only when no cached code fits, so this speaks once a machine."""
+
+    def __init__(self):
+        self.said = False
+
+    def on_start(self, event):
+        dispatcher = event.data.get("dispatcher")
+        if not self.said and getattr(dispatcher, "__module__", "").startswith("vectordb.kernels"):
+            self.said = True
+            print(f"vectordb: compiling search kernels for this CPU, once (kept in {_CACHE}) …", file=sys.stderr, flush=True)
+
+    def on_end(self, event):
+        pass
+
+
+event.register("numba:compile", _Announce())
+
+
+@intrinsic
+def pointer(typingctx, address):
+    """An integer address as a pointer, for ``carray``."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.intp), codegen
+
+
+@intrinsic
+def count_trailing_zeros(typingctx, word):
+    """Index of the lowest set bit of a nonzero u64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen

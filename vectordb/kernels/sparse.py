@@ -1,0 +1,207 @@
+"""Inverted blocks: exact term-at-a-time scoring, unions of postings, document frequencies."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
+from .dense import first_row, lower_bound
+from .jit import count_trailing_zeros, kernel, pointer
+from .topk import make_key, offer
+
+SIGNED = 16  # the chunk flag: some weights are negative
+
+
+@kernel
+def find_term(terms, count, start, term):
+    """Position of a term at or after ``start`` by galloping (callers ask ascending), or −1 − where it would stand."""
+    step = 1
+    high = start
+    while high < count and terms[high] < term:
+        start = high + 1
+        high += step
+        step <<= 1
+    at = lower_bound(terms, start, min(high, count), term)
+    return at if at < count and terms[at] == term else -1 - at
+
+
+@kernel
+def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores, touched, heap):
+    """The best inner products over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
+
+    terms: uint64 ascending, weights float32. A row is a match when it shares a term with the query. scores: float32 zeros, touched:
+    bool False, each as long as the widest block's docid span; both are left cleared. ``signed``: a query weight is negative.
+    """
+    k = len(heap)
+    n = 0
+    at = first_row(table, rows, filtered, low, high)
+    for c in range(low, high):
+        first = table[c, FIRST]
+        last = table[c, LAST]
+        span = last - first + 1
+        vocabulary = table[c, ITEMS]
+        block_terms = carray(pointer(table[c, DATA]), vocabulary, np.uint64)
+        indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
+        postings = np.int64(indptr[vocabulary])
+        docs = carray(pointer(table[c, EXTRA]), postings, np.uint16)
+        values = carray(pointer(table[c, NORMS]), postings, np.float32)
+        if filtered:
+            while at < len(rows) and np.int64(rows[at]) < first:
+                at += 1
+            if at >= len(rows):
+                break
+            if np.int64(rows[at]) > last:
+                continue
+        # With weights of one sign a score is 0 only where nothing was added; otherwise the rows reached are marked.
+        mark = signed or (table[c, FLAGS] & SIGNED) != 0
+        position = 0
+        reached = False
+        for t in range(len(terms)):
+            position = find_term(block_terms, vocabulary, position, terms[t])
+            if position < 0:
+                position = -1 - position
+                continue
+            reached = True
+            weight = weights[t]
+            if mark:
+                for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
+                    scores[docs[p]] += weight * values[p]
+                    touched[docs[p]] = True
+            else:
+                for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
+                    scores[docs[p]] += weight * values[p]
+        if not reached:
+            continue
+        floor = np.float32(-np.inf)
+        if n == k:
+            floor = threshold(heap)
+        if filtered:
+            while at < len(rows) and np.int64(rows[at]) <= last:
+                i = np.int64(rows[at]) - first
+                at += 1
+                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                    if n == k:
+                        floor = threshold(heap)
+        else:
+            for i in range(span):
+                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                    if n == k:
+                        floor = threshold(heap)
+        scores[:span] = 0
+        if mark:
+            touched[:span] = False
+    return n
+
+
+@kernel
+def threshold(heap):
+    """The lowest kept score."""
+    ordered = np.int32(heap[0] >> 32)
+    return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+
+@kernel
+def set_bits(docs, indptr, position, words):
+    for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
+        words[docs[p] >> 6] |= np.uint64(1) << np.uint64(docs[p] & 63)
+
+
+@kernel
+def postings_union(table, terms, start, words, out):
+    """Docids ≥ start that hold any of the terms (uint64, ascending), ascending into ``out``. Returns how many.
+
+    words: uint64 zeros, 1,024 of them (one bit a docid of a block); left cleared.
+    """
+    n = 0
+    for c in range(len(table)):
+        if table[c, LAST] < start:
+            continue
+        first = table[c, FIRST]
+        vocabulary = table[c, ITEMS]
+        block_terms = carray(pointer(table[c, DATA]), vocabulary, np.uint64)
+        indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
+        docs = carray(pointer(table[c, EXTRA]), np.int64(indptr[vocabulary]), np.uint16)
+        position = 0
+        found = 0
+        only = 0
+        for t in range(len(terms)):
+            if position >= vocabulary:
+                break
+            position = find_term(block_terms, vocabulary, position, terms[t])
+            if position < 0:
+                position = -1 - position
+                continue
+            found += 1
+            if found == 1:
+                only = position  # one term's postings are ascending already: bits are set from the second term on
+                continue
+            if found == 2:
+                set_bits(docs, indptr, only, words)
+            set_bits(docs, indptr, position, words)
+        if found == 1:
+            for p in range(np.int64(indptr[only]), np.int64(indptr[only + 1])):
+                docid = first + np.int64(docs[p])
+                if docid >= start:
+                    out[n] = docid
+                    n += 1
+        elif found > 1:
+            span = table[c, LAST] - first + 1
+            for w in range((span + 63) >> 6):
+                word = words[w]
+                words[w] = 0
+                while word != 0:
+                    docid = first + w * 64 + count_trailing_zeros(word)
+                    word &= word - np.uint64(1)
+                    if docid >= start:
+                        out[n] = docid
+                        n += 1
+    return n
+
+
+@kernel
+def document_frequencies(table, terms, dead, has_dead, out):
+    """Live rows that hold each term (uint64, ascending) into ``out`` (int64 zeros). dead: uint64 words, a bit a docid."""
+    for c in range(len(table)):
+        first = table[c, FIRST]
+        vocabulary = table[c, ITEMS]
+        block_terms = carray(pointer(table[c, DATA]), vocabulary, np.uint64)
+        indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
+        docs = carray(pointer(table[c, EXTRA]), np.int64(indptr[vocabulary]), np.uint16)
+        position = 0
+        for t in range(len(terms)):
+            position = find_term(block_terms, vocabulary, position, terms[t])
+            if position < 0:
+                position = -1 - position
+                continue
+            low = np.int64(indptr[position])
+            high = np.int64(indptr[position + 1])
+            out[t] += high - low
+            if has_dead:
+                for p in range(low, high):
+                    docid = first + np.int64(docs[p])
+                    out[t] -= np.int64((dead[docid >> 6] >> np.uint64(docid & 63)) & np.uint64(1))
+
+
+@kernel
+def present_rows(table, start, out):
+    """Docids ≥ start that chunks of any kind hold, ascending into ``out``. Returns how many."""
+    n = 0
+    for c in range(len(table)):
+        if table[c, LAST] < start:
+            continue
+        count = table[c, COUNT]
+        first = table[c, FIRST]
+        if table[c, DOCIDS] != 0:
+            docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+            for i in range(count):
+                if np.int64(docids[i]) >= start:
+                    out[n] = docids[i]
+                    n += 1
+        else:
+            for docid in range(max(start, first), first + count):
+                out[n] = docid
+                n += 1
+    return n

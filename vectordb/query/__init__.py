@@ -1,0 +1,1 @@
+"""Queries: checked requests, the plan that answers them, fusion of arms."""

@@ -1,0 +1,178 @@
+"""A search as checked data: arms with their query vectors, a canonical filter, and what the answer should hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vectordb_client.filter import Filter
+
+from ..errors import InvalidArgumentError, shown
+from ..filters import as_filter
+from ..filters.canonical import canonical
+from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, query_vector, query_vectors
+
+MAX_LIMIT = 100_000
+MIN_CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One vector field of a search, with one query vector for each query of a batch."""
+
+    name: str
+    spec: VectorField
+    queries: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """queries: how many searches share it. candidates: how many of each arm's best rows are fused."""
+
+    arms: tuple[Arm, ...]
+    queries: int
+    filter: Filter | None
+    limit: int
+    fusion: Fusion
+    candidates: int
+    attributes: bool | Sequence[str]
+    vectors: Sequence[str]
+    explain: bool
+
+
+Encode = Callable[[str, VectorField, Sequence[str]], list]
+
+
+def make_search(
+    schema: Schema,
+    encode: Encode,
+    batch: bool,
+    *,
+    vectors: Mapping[str, Any] | None,
+    text: Any,
+    filter: Any,
+    limit: int,
+    exact: bool,
+    fusion: Any,
+    candidates: int | None,
+    with_attributes: Any,
+    with_vectors: Any,
+    explain: bool,
+) -> Search:
+    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors.
+
+    Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
+    """
+    check_limit(limit)
+    for name, flag in (("exact", exact), ("explain", explain)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise InvalidArgumentError(f"{name} must be True or False, not {shown(flag)}", field=name, value=flag)
+    given: dict[str, Sequence] = {}
+    if vectors is not None and not isinstance(vectors, Mapping):
+        raise InvalidArgumentError(f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors)
+    for name, value in (vectors or {}).items():
+        spec = schema.vector(name)
+        given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
+    for name, texts in _texts(schema, text, batch, given).items():
+        given[name] = encode(name, schema.vector(name), texts)
+    if not given:
+        raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
+    sizes = {name: len(queries) for name, queries in given.items()}
+    count = next(iter(sizes.values()))
+    if set(sizes.values()) != {count}:
+        raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
+    method = _fusion(fusion, given)
+    if candidates is None:
+        candidates = max(MIN_CANDIDATES, 4 * limit)
+    else:
+        _check_count("candidates", candidates)
+        candidates = max(candidates, limit)
+    node = as_filter(filter)
+    return Search(
+        arms=tuple(Arm(name, schema.vectors[name], queries) for name, queries in given.items()),
+        queries=count,
+        filter=None if node is None else canonical(node, schema),
+        limit=int(limit),
+        fusion=method,
+        candidates=min(int(candidates), MAX_LIMIT),
+        attributes=check_selection("with_attributes", with_attributes, schema.attributes),
+        vectors=selected(check_selection("with_vectors", with_vectors, schema.vectors), schema.vectors),
+        explain=bool(explain),
+    )
+
+
+def check_limit(limit: Any, name: str = "limit") -> None:
+    """Raises InvalidArgumentError unless ``limit`` is an integer from 1 to 100,000."""
+    _check_count(name, limit)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_LIMIT:
+        raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
+
+
+def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | Sequence[str]:
+    """True, False, or a list of field names. Raises InvalidArgumentError naming an unknown one."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
+    for field in value:
+        if field not in there:
+            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field)
+    return tuple(value)
+
+
+def selected(choice: bool | Sequence[str], there: Mapping[str, Any]) -> Sequence[str]:
+    """The names a selection stands for."""
+    if choice is True:
+        return tuple(there)
+    return () if choice is False else choice
+
+
+def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, list[str]]:
+    """Which fields encode which texts. A plain text goes to every field with an encoder that has no vector given."""
+    if text is None:
+        return {}
+    if isinstance(text, Mapping):
+        chosen = dict(text)
+        for name in chosen:
+            if schema.vector(name).encoder is None:
+                raise InvalidArgumentError(f"vector field {name!r} has no encoder for text", field="text", value=name)
+            if name in given:
+                raise InvalidArgumentError(f"both a vector and a text are given for {name!r}", field="text", value=name)
+    else:
+        chosen = {name: text for name, spec in schema.vectors.items() if spec.encoder is not None and name not in given}
+        if not chosen:
+            raise InvalidArgumentError("no vector field has an encoder for text", field="text", value=text)
+    texts = {}
+    for name, value in chosen.items():
+        values = value if batch else [value]
+        if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(v, str) for v in values):
+            what = "a list of strings" if batch else "a string"
+            raise InvalidArgumentError(f"text must be {what}, not {shown(value)}", field="text", value=value)
+        texts[name] = list(values)
+    return texts
+
+
+def _fusion(fusion: Any, arms: Mapping) -> Fusion:
+    if isinstance(fusion, str):
+        if fusion not in FUSIONS:
+            raise InvalidArgumentError(f"fusion must be one of {', '.join(FUSIONS)}, not {shown(fusion)}", field="fusion", value=fusion)
+        return FUSIONS[fusion]()
+    if not isinstance(fusion, tuple(FUSIONS.values())):
+        raise InvalidArgumentError(f"fusion must be a name or RRF(…), Relative(…), DBSF(…), not {shown(fusion)}", field="fusion", value=fusion)
+    numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
+    for name in fusion.weights:
+        if name not in arms:
+            raise InvalidArgumentError(f"fusion has a weight for {shown(name)}, which is not an arm of this search", field="fusion", value=name)
+    if isinstance(fusion, RRF):
+        numbers["k"] = fusion.k
+    for name, value in numbers.items():
+        good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and np.isfinite(value) and value >= 0
+        if not good or (name == "k" and value == 0):
+            raise InvalidArgumentError(f"{name} of the fusion must be a number ≥ 0, not {shown(value)}", field="fusion", value=value)
+    return fusion

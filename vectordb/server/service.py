@@ -1,0 +1,245 @@
+"""One method a call: read the message, ask the embedded database, write the answer.
+
+Bytes come in and go out, so that a message that can't be read, or an answer too large to send, is an error like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from vectordb_client import answers, wire
+from vectordb_client._version import __version__
+from vectordb_client.batch import MAX_BATCH
+from vectordb_client.status import DETAIL_KEY, status_of
+from vectordb_client.v1 import vectordb_pb2 as pb
+
+from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, UnavailableError, VectorDBError
+from ..types import DenseColumn, Schema, point_vector
+
+log = logging.getLogger("vectordb.server")
+SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
+
+
+class Service:
+    """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
+
+    def __init__(self, database: Any, max_message_bytes: int):
+        self._database = database
+        self._max_message_bytes = max_message_bytes
+        self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a grpc.Server registers."""
+        methods = {
+            method.name: grpc.unary_unary_rpc_method_handler(self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}")))
+            for method in SERVICE.methods
+        }
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
+
+    def _behavior(self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
+            try:
+                check_deadline(context)
+                try:
+                    request = request_class.FromString(data)
+                except DecodeError:
+                    raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+                answer = method(request, context).SerializeToString()
+                if len(answer) > self._max_message_bytes:
+                    raise LimitError(
+                        f"the answer takes {len(answer)} bytes, at most {self._max_message_bytes} are sent; ask for fewer points or fields",
+                        field="limit",
+                        value=len(answer),
+                    )
+                return answer
+            except ClosedError:
+                error: VectorDBError = UnavailableError("the service is shutting down")
+            except VectorDBError as raised:
+                error = raised
+            except Exception as raised:
+                # Its text may hold what users stored: the log gets the place, not the words.
+                log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, "".join(traceback.format_tb(raised.__traceback__)))
+                error = VectorDBError("the service failed unexpectedly; its log says where")
+            return fail(context, error)
+
+        return behavior
+
+    # ---- The service and its collections ----
+
+    def _server_info(self, request: pb.ServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfoResponse:
+        return pb.ServerInfoResponse(version=__version__, max_message_bytes=self._max_message_bytes, max_batch=MAX_BATCH)
+
+    def _create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
+        schema = answers.unpack_schema(request.schema)
+        collection = self._database.create_collection(request.name, schema, exist_ok=request.exist_ok)
+        return pb.CreateCollectionResponse(schema=answers.pack_schema(collection.schema))
+
+    def _drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
+        self._database.drop_collection(request.name)
+        self._forms.pop(request.name, None)
+        return pb.DropCollectionResponse()
+
+    def _list_collections(self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext) -> pb.ListCollectionsResponse:
+        return pb.ListCollectionsResponse(names=self._database.collections())
+
+    def _describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
+        collection = self._database.collection(request.name)
+        if not request.info:
+            return pb.DescribeCollectionResponse(schema=answers.pack_schema(collection.schema))
+        info = collection.info()
+        return pb.DescribeCollectionResponse(schema=answers.pack_schema(info.schema), info=answers.pack_info(info))
+
+    def _add_fields(self, request: pb.AddFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection = self._database.collection(request.collection)
+        given = wire.unpack_json(request.fields, "fields")
+        if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
+            raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
+        # Read together with what is there: a new vector field may name a source that is there already.
+        whole = collection.schema.to_dict()
+        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in whole}})
+        collection.add_fields(
+            vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
+            attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
+        )
+        return pb.AddFieldsResponse(schema=answers.pack_schema(self._database.collection(request.collection).schema))
+
+    # ---- Writes ----
+
+    def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
+        collection = self._database.collection(request.collection)
+        batch = wire.unpack_batch(request.batch, collection.schema)
+        check_deadline(context)
+        result = collection.apply_batch(batch, durability=_optional(request, "durability"))
+        return pb.WriteResponse(sequence=int(result), count=result.count)
+
+    def _delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
+        collection = self._database.collection(request.collection)
+        ids = wire.unpack_ids(request.ids) if request.HasField("ids") else None
+        versions = wire.unpack_versions(request.if_version, 1 if ids is None else len(ids))
+        result = collection.delete(
+            ids,
+            filter=wire.unpack_filter(request),
+            if_version=versions[0] if versions and ids is None else versions,
+            if_filter=wire.unpack_filter(request, "if_filter"),
+            durability=_optional(request, "durability"),
+        )
+        return pb.DeleteResponse(sequence=int(result), count=result.count)
+
+    # ---- Reads ----
+
+    def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
+        collection = self._database.collection(request.collection)
+        points = collection.get(
+            wire.unpack_ids(request.ids),
+            with_vectors=wire.unpack_selection(request.with_vectors),
+            with_attributes=wire.unpack_selection(request.with_attributes),
+        )
+        check_deadline(context)
+        return answers.pack_found(points, collection.schema, self._attribute_forms(request.collection, collection.schema))
+
+    def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
+        collection = self._database.collection(request.collection)
+        schema, n = collection.schema, request.queries
+        if n != 1 and not request.batch:
+            raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
+        columns = wire.query_columns(request.vectors, n, schema)
+        text = _texts(request, n)
+        wanted = {
+            "filter": wire.unpack_filter(request),
+            "limit": request.limit,
+            "exact": request.exact,
+            "fusion": wire.unpack_fusion(request),
+            "candidates": _optional(request, "candidates"),
+            "with_attributes": wire.unpack_selection(request.with_attributes),
+            "with_vectors": wire.unpack_selection(request.with_vectors),
+            "explain": request.explain,
+        }
+        if request.batch:
+            vectors = {name: _queries(column, n) for name, column in columns.items()}
+            results = collection.search_batch(vectors or None, text=text, **wanted)
+        else:
+            vectors = {name: point_vector(column, 0) for name, column in columns.items()}
+            results = [collection.search(vectors or None, text=_first(text), **wanted)]
+        check_deadline(context)
+        forms = self._attribute_forms(request.collection, schema) if wanted["with_attributes"] else None
+        return pb.SearchResponse(results=[answers.pack_hits(hits, schema) for hits in results], forms=forms)
+
+    def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
+        return pb.CountResponse(count=self._database.collection(request.collection).count(wire.unpack_filter(request)))
+
+    def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
+        collection = self._database.collection(request.collection)
+        forms = self._attribute_forms(request.collection, collection.schema)
+        limit = request.limit
+        while True:
+            page = collection.scroll(
+                filter=wire.unpack_filter(request),
+                limit=limit,
+                cursor=_optional(request, "cursor"),
+                with_vectors=wire.unpack_selection(request.with_vectors),
+                with_attributes=wire.unpack_selection(request.with_attributes),
+            )
+            check_deadline(context)
+            response = pb.ScrollResponse(points=answers.pack_points(page.points, collection.schema, forms), cursor=page.cursor)
+            size = response.ByteSize()
+            if size <= self._max_message_bytes or len(page) <= 1:
+                return response
+            limit = max(1, min(len(page) // 2, len(page) * self._max_message_bytes // size))
+
+    def _attribute_forms(self, name: str, schema: Schema) -> pb.AttributeForms | None:
+        known = self._forms.get(name)
+        if known is None or known[0] is not schema:
+            known = self._forms[name] = (schema, answers.forms_of(schema))
+        return known[1]
+
+
+def check_deadline(context: grpc.ServicerContext) -> None:
+    """Raises DeadlineError when nobody waits for the answer any more."""
+    left = context.time_remaining()
+    if (left is not None and left <= 0) or not context.is_active():
+        raise DeadlineError("the deadline passed, or the call was cancelled, before the work was done", field="timeout")
+
+
+def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:
+    """Ends the call with the error's status and detail."""
+    status, details, detail = status_of(error)
+    context.set_trailing_metadata(((DETAIL_KEY, detail),))
+    context.abort(grpc.StatusCode[status], details)
+    raise AssertionError  # abort raises
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def _optional(request: Any, field: str) -> Any:
+    return getattr(request, field) if request.HasField(field) else None
+
+
+def _texts(request: pb.SearchRequest, n: int) -> dict[str, list[str]] | list[str] | None:
+    """One list for every field that has an encoder, or a list a field."""
+    texts: dict[str, list[str]] = {}
+    for query in request.texts:
+        if query.field in texts or (texts and not (query.field and "" not in texts)):
+            raise InvalidArgumentError(f"texts name field {query.field!r} beside others that mean it too", field="text")
+        if len(query.texts) != n:
+            raise InvalidArgumentError(f"there are {len(query.texts)} texts for {n} queries", field="text", value=len(query.texts))
+        texts[query.field] = list(query.texts)
+    return texts.get("", texts) if texts else None
+
+
+def _first(text: Any) -> Any:
+    if isinstance(text, dict):
+        return {field: values[0] for field, values in text.items()}
+    return text[0] if text else None
+
+
+def _queries(column: Any, n: int) -> Any:
+    return column.values if isinstance(column, DenseColumn) else [point_vector(column, i) for i in range(n)]

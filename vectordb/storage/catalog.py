@@ -1,0 +1,101 @@
+"""Which collections there are, and each one's descriptor: schema, field numbers, encoder identities."""
+
+from __future__ import annotations
+
+import lmdb
+import msgspec
+
+from ..errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
+from ..types import Attribute, Schema, VectorField, check_name
+from . import format
+
+MAX_COLLECTIONS = 10_000
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """A collection's descriptor. fields: name → field number, never reused. revision: grows with every change of the schema."""
+
+    name: str
+    schema: dict
+    fields: dict[str, int]
+    encoders: dict[str, str]
+    revision: int
+
+
+def names(txn: lmdb.Transaction) -> dict[str, int]:
+    """Collection names to numbers, in name order."""
+    found = {}
+    prefix = format.key(format.CATALOG, format.NAME)
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix)
+    while more and bytes(cursor.key()[:5]) == prefix:
+        found[bytes(cursor.key()[5:]).decode()] = format.unpack_record(cursor.value(), "catalog")
+        more = cursor.next()
+    return found
+
+
+def number_of(txn: lmdb.Transaction, name: str) -> int:
+    """Raises NotFoundError."""
+    check_name(name, "collection")
+    value = txn.get(format.key(format.CATALOG, format.NAME, name.encode()))
+    if value is None:
+        there = ", ".join(names(txn)) or "none"
+        raise NotFoundError(f"no collection {shown(name)}; there are: {there}", field="collection", value=name)
+    return format.unpack_record(value, "catalog")
+
+
+def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str, str]) -> int:
+    """Make a collection; returns its number. Raises AlreadyExistsError or SchemaError."""
+    check_name(name, "collection")
+    if not schema.vectors and not schema.attributes:
+        raise SchemaError("a schema needs at least one field", field="schema")
+    key = format.key(format.CATALOG, format.NAME, name.encode())
+    if txn.get(key) is not None:
+        raise AlreadyExistsError(f"collection {name!r} exists already", field="collection", value=name)
+    if len(names(txn)) >= MAX_COLLECTIONS:
+        raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
+    next_key = format.key(format.CATALOG, format.NEXT)
+    stored = txn.get(next_key)
+    number = format.unpack_record(stored, "catalog") if stored else 1
+    fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
+    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1))
+    txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
+    txn.put(key, format.pack_record(number))
+    txn.put(next_key, format.pack_record(number + 1))
+    return number
+
+
+def drop(txn: lmdb.Transaction, name: str) -> None:
+    """Remove a collection and everything in it. Raises NotFoundError."""
+    number = number_of(txn, name)
+    txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
+    prefix = format.collection_prefix(number)
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix)
+    while more and bytes(cursor.key()[:4]) == prefix:
+        more = cursor.delete()
+
+
+def add_fields(
+    txn: lmdb.Transaction, number: int, vectors: dict[str, VectorField], attributes: dict[str, Attribute], encoders: dict[str, str]
+) -> Meta:
+    """Add fields to a living collection: rows written before don't have them."""
+    meta = read_meta(txn, number)
+    schema = Schema.from_dict(meta.schema).with_fields(vectors, attributes)
+    following = max(meta.fields.values(), default=format.FIRST_FIELD - 1) + 1
+    fields = meta.fields | {field: following + i for i, field in enumerate((*vectors, *attributes))}
+    changed = Meta(meta.name, schema.to_dict(), fields, meta.encoders | encoders, meta.revision + 1)
+    write_meta(txn, number, changed)
+    return changed
+
+
+def read_meta(txn: lmdb.Transaction, number: int) -> Meta:
+    """Raises NotFoundError when the collection was dropped."""
+    value = txn.get(format.key(number, format.META))
+    if value is None:
+        raise NotFoundError("the collection was dropped", field="collection")
+    return msgspec.convert(format.unpack_record(value, "collection"), Meta)
+
+
+def write_meta(txn: lmdb.Transaction, number: int, meta: Meta) -> None:
+    txn.put(format.key(number, format.META), format.pack_record(meta))

@@ -1,0 +1,296 @@
+"""Chunks: the rows of one field (or its postings) in one LMDB value, laid out for kernels to read in place.
+
+A chunk covers docids first … last, lists them when some rows of that span don't have the field, and never changes once written,
+except that the newest small chunks of a field are rewritten as one (``appended``). Three kinds: FIXED (one item a row), RAGGED
+(offsets and items), POSTINGS (sorted terms → rows, with optional weights).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from ..errors import CorruptionError
+from ..kernels import TABLE_WIDTH
+
+FIXED, RAGGED, POSTINGS = 1, 2, 3
+NORMS_FLAG, WEIGHTS_FLAG, EXTRA_FLAG, LISTED_FLAG, SIGNED_FLAG = 1, 2, 4, 8, 16
+MAGIC = 0x4356  # "VC"
+CHUNK_VERSION = 1
+# magic, version, kind, flags, first, last, count, width, items, postings, checksum. LMDB puts large values 16 bytes into a page,
+# so 48 bytes of header leave the data on a cache line.
+_header = struct.Struct("<HBBIIIIIIIQQ")
+HEADER = _header.size
+assert HEADER == 48
+BLOCK_ROWS = 65_536
+_SMALL = 4_096  # values up to a page may move when their neighbours are written
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A decoded chunk. Arrays are views of the value: valid only inside the transaction that read it.
+
+    docids: uint32 ``(count,)``. FIXED: data uint8 ``(count, width)``. RAGGED: offsets uint32 ``(count+1,)`` in items, data uint8
+    ``(items, width)``, extra uint8 ``(items, 4)`` or None. POSTINGS: terms uint64, indptr uint32, docs uint16 (docid − first),
+    weights float32 or None. norms: float32, one an item, or None.
+    """
+
+    kind: int
+    docids: np.ndarray
+    data: np.ndarray | None = None
+    norms: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    extra: np.ndarray | None = None
+    terms: np.ndarray | None = None
+    indptr: np.ndarray | None = None
+    docs: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    @property
+    def first(self) -> int:
+        return int(self.docids[0])
+
+    @property
+    def last(self) -> int:
+        return int(self.docids[-1])
+
+    def __len__(self) -> int:
+        return len(self.docids)
+
+
+def fixed(docids, data, norms=None) -> Chunk:
+    """data: any dtype, one row a docid."""
+    return Chunk(FIXED, np.asarray(docids, np.uint32), data=_bytes(data, len(docids)), norms=norms)
+
+
+def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
+    """offsets: in items, ``(n+1,)``; data, extra and norms: one row an item."""
+    items = int(offsets[-1])
+    extra = None if extra is None else np.ascontiguousarray(extra).view(np.uint8).reshape(items, 4)
+    return Chunk(RAGGED, np.asarray(docids, np.uint32), data=_bytes(data, items), offsets=np.asarray(offsets, np.uint32), extra=extra, norms=norms)
+
+
+def postings(docids, terms, owners, weights=None) -> Chunk:
+    """From one (term, docid) pair a posting; ``docids`` are all rows that have the field, also those without terms."""
+    docids = np.asarray(docids, np.uint32)
+    order = np.argsort(terms, kind="stable")
+    sorted_terms = np.asarray(terms, np.uint64)[order]
+    starts = np.flatnonzero(np.concatenate([[True], sorted_terms[1:] != sorted_terms[:-1]])) if len(sorted_terms) else np.empty(0, np.int64)
+    return Chunk(
+        POSTINGS,
+        docids,
+        terms=sorted_terms[starts],
+        indptr=np.append(starts, len(sorted_terms)).astype(np.uint32),
+        docs=(np.asarray(owners)[order] - int(docids[0])).astype(np.uint16),
+        weights=None if weights is None else np.asarray(weights, np.float32)[order],
+    )
+
+
+def _bytes(array, rows: int) -> np.ndarray:
+    array = np.ascontiguousarray(array)
+    width = array.nbytes // rows if rows else 0
+    return array.view(np.uint8).reshape(rows, width) if array.nbytes else np.empty((rows, width), np.uint8)
+
+
+def width_of(chunk: Chunk) -> int:
+    return 0 if chunk.data is None else chunk.data.shape[1]
+
+
+def size_of(chunk: Chunk) -> int:
+    """Bytes of the encoded chunk, about."""
+    return HEADER + sum(a.nbytes for a in _sections(chunk)) + chunk.docids.nbytes
+
+
+def _sections(chunk: Chunk) -> list[np.ndarray]:
+    if chunk.kind == FIXED:
+        sections = [chunk.data]
+    elif chunk.kind == RAGGED:
+        sections = [chunk.offsets, chunk.data, chunk.extra]
+    else:
+        sections = [chunk.terms, chunk.indptr, chunk.docs, chunk.weights]
+    return [a for a in (*sections, chunk.norms) if a is not None]
+
+
+def encode(chunk: Chunk) -> memoryview:
+    """The chunk's bytes: header, then its sections, each starting at a multiple of 8."""
+    listed = chunk.last - chunk.first + 1 != len(chunk)
+    flags = (
+        (NORMS_FLAG if chunk.norms is not None else 0)
+        | (WEIGHTS_FLAG if chunk.weights is not None else 0)
+        | (EXTRA_FLAG if chunk.extra is not None else 0)
+        | (LISTED_FLAG if listed else 0)
+        | (SIGNED_FLAG if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < 0 else 0)
+    )
+    sections = _sections(chunk) + ([chunk.docids] if listed else [])
+    size = HEADER
+    for section in sections:
+        size += -(-section.nbytes // 8) * 8
+    value = np.zeros(size, np.uint8)
+    at = HEADER
+    for section in sections:
+        value[at : at + section.nbytes] = section.reshape(-1).view(np.uint8)
+        at += -(-section.nbytes // 8) * 8
+    items = len(chunk.terms) if chunk.kind == POSTINGS else (int(chunk.offsets[-1]) if chunk.kind == RAGGED else len(chunk))
+    count = len(chunk.docs) if chunk.kind == POSTINGS else 0
+    width = width_of(chunk)
+    fields = (MAGIC, CHUNK_VERSION, chunk.kind, flags, chunk.first, chunk.last, len(chunk), width, items, count, size)
+    _header.pack_into(value, 0, *fields, 0)
+    _header.pack_into(value, 0, *fields, _digest(value))
+    return value.data
+
+
+def _digest(value: np.ndarray) -> int:
+    digest = xxhash.xxh3_64(value[: HEADER - 8])
+    digest.update(value[HEADER:])
+    return digest.intdigest()
+
+
+def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[str, tuple[int, int]]]:
+    """The header and, for each section, its (offset, bytes). Raises CorruptionError naming the chunk."""
+    if len(value) < HEADER:
+        raise CorruptionError(f"chunk {where} has {len(value)} bytes, less than a header", field=where)
+    header = _header.unpack_from(value)
+    magic, version, kind, flags, first, last, count, width, items, n_postings, size, digest = header
+    if magic != MAGIC or version != CHUNK_VERSION or kind not in (FIXED, RAGGED, POSTINGS):
+        raise CorruptionError(f"chunk {where} has no valid header", field=where)
+    if size != len(value) or count == 0 or last < first or (verify and digest != _digest(value)):
+        raise CorruptionError(f"chunk {where} fails its checksum", field=where)
+    listed = bool(flags & LISTED_FLAG)
+    sections: dict[str, int] = {}
+    if kind == FIXED:
+        sections["data"] = count * width
+    elif kind == RAGGED:
+        sections["offsets"] = 4 * (count + 1)
+        sections["data"] = items * width
+        if flags & EXTRA_FLAG:
+            sections["extra"] = 4 * items
+    else:
+        sections.update(terms=8 * items, indptr=4 * (items + 1), docs=2 * n_postings)
+        if flags & WEIGHTS_FLAG:
+            sections["weights"] = 4 * n_postings
+    if flags & NORMS_FLAG:
+        sections["norms"] = 4 * items
+    if listed:
+        sections["docids"] = 4 * count
+    at, places = HEADER, {}
+    for name, nbytes in sections.items():
+        places[name] = (at, nbytes)
+        at += -(-nbytes // 8) * 8
+    if at != size:
+        raise CorruptionError(f"chunk {where} has sections of {at} bytes in a value of {size}", field=where)
+    return header, places
+
+
+_DTYPES = {"offsets": np.uint32, "terms": np.uint64, "indptr": np.uint32, "docs": np.uint16, "weights": np.float32, "norms": np.float32, "docids": np.uint32}
+
+
+def decode(value, where: str, verify: bool = True) -> Chunk:
+    """A chunk from its bytes. Raises CorruptionError naming ``where`` when they fail the checksum."""
+    value = np.frombuffer(value, np.uint8)
+    header, places = _layout(value, where, verify)
+    arrays = {name: value[at : at + nbytes] for name, (at, nbytes) in places.items()}
+    for name, dtype in _DTYPES.items():
+        if name in arrays:
+            arrays[name] = arrays[name].view(dtype)
+    if "data" in arrays:
+        arrays["data"] = arrays["data"].reshape(-1, header[7]) if header[7] else np.empty((header[8], 0), np.uint8)
+    if "extra" in arrays:
+        arrays["extra"] = arrays["extra"].reshape(-1, 4)
+    if "docids" not in arrays:
+        arrays["docids"] = np.arange(header[4], header[5] + 1, dtype=np.uint32)
+    return Chunk(header[2], **arrays)
+
+
+def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
+    """The kernels' view of a chunk (a row of a chunk table): where its sections are in memory."""
+    value = np.frombuffer(value, np.uint8)
+    base = value.__array_interface__["data"][0]
+    header, places = _layout(value, where, verify)
+
+    def at(name: str) -> int:
+        return base + places[name][0] if name in places else 0
+
+    _, _, kind, flags, first, last, count, _, items, _, _, _ = header
+    if kind == FIXED:
+        data, aux, extra, norms = at("data"), at("data"), 0, at("norms")
+    elif kind == RAGGED:
+        data, aux, extra, norms = at("offsets"), at("data"), at("extra"), at("norms")
+    else:
+        data, aux, extra, norms = at("terms"), at("indptr"), at("docs"), at("weights")
+    row = (first, last, count, data, aux, extra, norms, at("docids"), items, flags)
+    assert len(row) == TABLE_WIDTH
+    return row
+
+
+def size_in(header: bytes) -> int:
+    """Bytes of the whole value, read off its header."""
+    return int.from_bytes(header[32:40], "little")
+
+
+def moves(nbytes: int) -> bool:
+    """Whether a value of this size shares its page, and so may change its address when a neighbour is written."""
+    return nbytes <= _SMALL
+
+
+def joined(chunks: list[Chunk]) -> Chunk:
+    """Consecutive chunks of one field as one."""
+    head = chunks[0]
+    docids = np.concatenate([c.docids for c in chunks])
+    norms = None if head.norms is None else np.concatenate([c.norms for c in chunks])
+    if head.kind == FIXED:
+        return Chunk(FIXED, docids, data=np.concatenate([c.data for c in chunks]), norms=norms)
+    if head.kind == RAGGED:
+        return Chunk(
+            RAGGED,
+            docids,
+            data=np.concatenate([c.data for c in chunks if len(c.data)] or [head.data]),
+            offsets=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(c.offsets) for c in chunks]))]).astype(np.uint32),
+            extra=None if head.extra is None else np.concatenate([c.extra for c in chunks]),
+            norms=norms,
+        )
+    terms = np.concatenate([np.repeat(c.terms, np.diff(c.indptr)) for c in chunks])
+    owners = np.concatenate([c.docs.astype(np.int64) + c.first for c in chunks])
+    weights = None if head.weights is None else np.concatenate([c.weights for c in chunks])
+    return postings(docids, terms, owners, weights)
+
+
+def sliced(chunk: Chunk, low: int, high: int) -> Chunk:
+    """Rows [low, high) of a chunk (positions, not docids)."""
+    docids = chunk.docids[low:high]
+    if chunk.kind == FIXED:
+        return Chunk(FIXED, docids, data=chunk.data[low:high], norms=None if chunk.norms is None else chunk.norms[low:high])
+    if chunk.kind == RAGGED:
+        a, b = int(chunk.offsets[low]), int(chunk.offsets[high])
+        return Chunk(
+            RAGGED,
+            docids,
+            data=chunk.data[a:b],
+            offsets=chunk.offsets[low : high + 1] - chunk.offsets[low],
+            extra=None if chunk.extra is None else chunk.extra[a:b],
+            norms=None if chunk.norms is None else chunk.norms[a:b],
+        )
+    terms = np.repeat(chunk.terms, np.diff(chunk.indptr))
+    owners = chunk.docs.astype(np.int64) + chunk.first
+    keep = (owners >= docids[0]) & (owners <= docids[-1])
+    return postings(docids, terms[keep], owners[keep], None if chunk.weights is None else chunk.weights[keep])
+
+
+def picked(chunk: Chunk, positions: np.ndarray) -> Chunk:
+    """Some rows of a FIXED or RAGGED chunk by position, copied, without norms."""
+    docids = chunk.docids[positions]
+    if chunk.kind == FIXED:
+        return Chunk(FIXED, docids, data=chunk.data[positions])
+    sizes = np.diff(chunk.offsets)[positions]
+    starts = chunk.offsets[positions].astype(np.int64)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    items = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+    return Chunk(
+        RAGGED,
+        docids,
+        data=chunk.data[items],
+        offsets=np.concatenate([[0], ends]).astype(np.uint32),
+        extra=None if chunk.extra is None else chunk.extra[items],
+    )

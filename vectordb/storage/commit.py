@@ -1,0 +1,63 @@
+"""Group commit: writers that wait for one another share a transaction and its sync."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import lmdb
+
+from .env import Env
+
+Work = Callable[[lmdb.Transaction], Any]
+
+
+class _Item:
+    __slots__ = ("done", "durability", "error", "result", "work")
+
+    def __init__(self, work: Work, durability: str):
+        self.work = work
+        self.durability = durability
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Committer:
+    """Runs writers' work in write transactions. Whoever gets the turn commits for all that are waiting."""
+
+    def __init__(self, env: Env, timeout: float):
+        self._env = env
+        self._timeout = timeout
+        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting: list[_Item] = []
+
+    def run(self, work: Work, durability: str) -> Any:
+        """``work(txn)``'s result, once it is committed. ``work`` may run more than once: it must only read and write ``txn``."""
+        item = _Item(work, durability)
+        with self._lock:
+            self._waiting.append(item)
+        with self._turn:
+            if not item.done:
+                with self._lock:
+                    group, self._waiting = self._waiting, []
+                self._commit(group)
+        if item.error is not None:
+            raise item.error
+        return item.result
+
+    def _commit(self, group: list[_Item]) -> None:
+        durability = "commit" if any(item.durability == "commit" for item in group) else "batched"
+        try:
+            results = self._env.write(lambda txn: [item.work(txn) for item in group], durability, self._timeout)
+        except BaseException as error:
+            if len(group) > 1:  # nothing was kept: let each stand alone, so that only the one at fault fails
+                for item in group:
+                    self._commit([item])
+                return
+            group[0].error, group[0].done = error, True
+            return
+        for item, result in zip(group, results, strict=True):
+            item.result, item.done = result, True

@@ -1,0 +1,307 @@
+"""The LMDB environment of a directory: one a process, one writer at a time, a map that grows, errors with names.
+
+Readers run inside ``read()``: their transaction keeps every page they see from being reused. The map may only move while no
+reader of this process is inside, so growing waits for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError
+from . import format
+
+INITIAL_MAP = 1 << 34  # address space, not disk
+MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
+_open: dict[str, Env] = {}
+_open_lock = threading.Lock()
+
+
+class Env:
+    """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
+
+    def __init__(self, path: Path, create: bool):
+        self.path = path
+        self.users = 0
+        self.pid = os.getpid()
+        self.map_moves = 0  # addresses taken before a move are void
+        self._gate = threading.Condition()
+        self._readers = 0
+        self._growing = False
+        self._closed = False
+        self._broken: str | None = None
+        self._write_lock = threading.Lock()
+        try:
+            if create:
+                path.mkdir(parents=True, exist_ok=True)
+            size = (path / "data.mdb").stat().st_size if (path / "data.mdb").exists() else 0
+            self._lmdb = lmdb.open(
+                str(path),
+                create=create,
+                subdir=True,
+                map_size=max(INITIAL_MAP, _rounded(2 * size)),
+                max_dbs=2,
+                max_readers=MAX_READERS,
+                metasync=False,  # commit() syncs the meta page itself when the write asked for it
+                readahead=True,
+            )
+            self._lock_file = open(path / "write.lock", "ab")  # noqa: SIM115 - lives as long as the environment
+            self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
+            if self._db is None:
+                with self._file_lock(60.0):
+                    self._initialise()
+        except (lmdb.Error, OSError) as error:
+            raise _translated(error, path) from error
+        with self.read() as txn:
+            self._check_version(txn.get(format.FORMAT_KEY))
+
+    def _has_data(self) -> bool:
+        with self._lmdb.begin() as txn:
+            return txn.get(b"data") is not None
+
+    def _initialise(self) -> None:
+        if self._has_data():  # another process was first
+            self._db = self._lmdb.open_db(b"data", create=False)
+            return
+        with self._lmdb.begin(write=True) as txn:
+            self._db = self._lmdb.open_db(b"data", txn=txn)
+            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}), db=self._db)
+        self._lmdb.sync(True)
+
+    def _check_version(self, record: bytes | None) -> None:
+        if record is None:
+            raise FormatVersionError(f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path))
+        version = format.unpack_record(record, "format").get("format")
+        if version != format.VERSION:
+            raise FormatVersionError(
+                f"{self.path} has format {version}; this version of vectordb reads format {format.VERSION}", field="format", value=version
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction over buffers; nothing that it shows changes or moves until it ends."""
+        txn = self.begin_read()
+        try:
+            yield txn
+        finally:
+            self.end_read(txn)
+
+    def begin_read(self) -> lmdb.Transaction:
+        """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
+        self._check_usable()
+        gate = self._gate
+        with gate:
+            while self._growing:
+                gate.wait()
+            self._readers += 1
+        try:
+            return self._begin_grown()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _begin_grown(self) -> lmdb.Transaction:
+        while True:
+            try:
+                return self._lmdb.begin(db=self._db, buffers=True)
+            except lmdb.MapResizedError:  # another process grew the file past our map
+                self._leave()
+                self._resize(0)
+                with self._gate:
+                    while self._growing:
+                        self._gate.wait()
+                    self._readers += 1
+            except lmdb.Error as error:
+                raise _translated(error, self.path) from error
+
+    def end_read(self, txn: lmdb.Transaction) -> None:
+        txn.abort()
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._readers -= 1
+            if self._growing and not self._readers:
+                self._gate.notify_all()
+
+    def _resize(self, size: int) -> None:
+        """Grow the map to ``size`` (0: to what another process made it) once this process's readers have left."""
+        with self._gate:
+            while self._growing:
+                self._gate.wait()
+            self._growing = True
+            try:
+                while self._readers:
+                    self._gate.wait()
+                self._lmdb.set_mapsize(size)
+                self.map_moves += 1
+            except lmdb.Error as error:
+                raise _translated(error, self.path) from error
+            finally:
+                self._growing = False
+                self._gate.notify_all()
+
+    def write(self, work, durability: str, timeout: float):
+        """Run ``work(txn)`` in a write transaction and commit it; on any error nothing of it is kept. Returns its result.
+
+        durability: "commit" returns after everything is on disk; "batched" leaves the final page to the next sync, so a power loss
+        (not a crash of the process) may undo the last writes, never tear them.
+        Raises LockedError when another writer holds the directory for ``timeout`` seconds.
+        """
+        if durability not in ("commit", "batched"):
+            raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {durability!r}", field="durability", value=durability)
+        self._check_usable()
+        if not self._write_lock.acquire(timeout=timeout):
+            raise LockedError(f"another thread has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path))
+        try:
+            with self._file_lock(timeout):
+                self._check_usable()
+                if self._broken:
+                    raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
+                return self._write_growing(work, durability)
+        finally:
+            self._write_lock.release()
+
+    def _write_growing(self, work, durability: str):
+        while True:
+            try:
+                txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
+            except lmdb.MapResizedError:
+                self._resize(0)
+                continue
+            except lmdb.Error as error:
+                raise _translated(error, self.path) from error
+            try:
+                result = work(txn)
+            except lmdb.MapFullError:
+                txn.abort()
+                self._resize(2 * self._lmdb.info()["map_size"])
+                continue
+            except lmdb.Error as error:
+                txn.abort()
+                raise _translated(error, self.path) from error
+            except BaseException:
+                txn.abort()
+                raise
+            try:
+                txn.commit()
+                if durability == "commit":
+                    self._lmdb.sync(True)
+            except lmdb.MapFullError:
+                self._resize(2 * self._lmdb.info()["map_size"])
+                continue
+            except lmdb.Error as error:
+                # After a failed sync nobody knows what is on disk: refuse to build on it.
+                self._broken = str(error)
+                raise _translated(error, self.path) from error
+            return result
+
+    @contextmanager
+    def _file_lock(self, timeout: float) -> Iterator[None]:
+        """The write lock between processes; unlike LMDB's own it can time out, and it goes with its process."""
+        deadline = time.monotonic() + timeout
+        pause = 0.0005
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LockedError(
+                        f"another process has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path)
+                    ) from None
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def sync(self) -> None:
+        """Make every committed write durable."""
+        self._check_usable()
+        try:
+            self._lmdb.sync(True)
+        except lmdb.Error as error:
+            self._broken = str(error)
+            raise _translated(error, self.path) from error
+
+    def size(self) -> int:
+        """Bytes of the data file."""
+        return (self.path / "data.mdb").stat().st_size
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
+        if self.pid != os.getpid():
+            raise ClosedError(f"{self.path} was opened before a fork; open it again in the child", field="path", value=str(self.path))
+
+    def close(self) -> None:
+        """Sync and unmap once the readers have left."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            while self._readers:
+                self._gate.wait()
+        if self.pid == os.getpid():
+            with self._write_lock:
+                self._lmdb.sync(True)
+                self._lmdb.close()
+        self._lock_file.close()
+
+
+def open_env(path: str | os.PathLike, create: bool = True) -> Env:
+    """The process's environment of a directory; call ``close_env`` once for each. Raises StorageError and its kin."""
+    path = Path(path)
+    name = str(path.resolve())
+    with _open_lock:
+        env = _open.get(name)
+        if env is None or env._closed or env.pid != os.getpid():
+            env = _open[name] = Env(path, create)
+        env.users += 1
+        return env
+
+
+def close_env(env: Env) -> None:
+    with _open_lock:
+        env.users -= 1
+        if env.users:
+            return
+        name = str(env.path.resolve())
+        if _open.get(name) is env:
+            del _open[name]
+    env.close()
+
+
+def _rounded(size: int) -> int:
+    return -(-size // (1 << 20)) * (1 << 20)
+
+
+def _translated(error: Exception, path: Path) -> StorageError:
+    """LMDB's and the system's errors in our words."""
+    where = {"field": "path", "value": str(path)}
+    code = getattr(error, "errno", None)
+    if isinstance(error, lmdb.DiskError) or code in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"no space left on the disk of {path}", **where)
+    if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
+        return CorruptionError(f"{path}/data.mdb is damaged or not an LMDB file: {error}", **where)
+    if isinstance(error, lmdb.VersionMismatchError):
+        return FormatVersionError(f"{path}/data.mdb was written by another version of LMDB: {error}", **where)
+    if isinstance(error, lmdb.ReadersFullError):
+        return StorageError(f"{path} has more than {MAX_READERS} readers", **where)
+    if isinstance(error, FileNotFoundError) or (isinstance(error, lmdb.Error) and "No such file" in str(error)):
+        return StorageError(f"{path} doesn't hold a database", **where)
+    text = str(error)
+    if "No space left" in text:
+        return StorageError(f"no space left on the disk of {path}", **where)
+    return StorageError(f"{path}: {text}", **where)

@@ -1,0 +1,180 @@
+"""The byte layout: keys, small records, checksums. FORMAT.md is the prose of this file; both change together.
+
+One LMDB tree, named "data". A key is: collection number (u32, big-endian), kind (one byte), rest. Integers in keys are
+big-endian so that they sort; integers in values are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+
+import msgspec
+import xxhash
+
+from ..errors import CorruptionError
+from ..types import Id
+
+VERSION = 1
+CATALOG = 0  # the collection number that holds the catalog
+
+FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
+
+# Kinds of a collection's keys.
+META = b"m"  # schema, field numbers, encoder identities
+STATE = b"s"  # sequence, rows, live rows
+IDS = b"i"  # id → docid, version
+DEAD = b"x"  # docids >> 16 → roaring bitmap of dead rows
+LOG = b"l"  # sequence → what the batch did
+CHUNK = b"c"  # field, part, first docid → a chunk of rows
+TERMS = b"d"  # field, value → ordinal
+TERM_COUNT = b"n"  # field → next ordinal
+ENCODER = b"e"  # field → encoder counters
+NAME = b"k"  # (catalog) collection name → collection number
+NEXT = b"#"  # (catalog) the next collection number
+
+# Field numbers below FIRST_FIELD are ours.
+ROWS_FIELD = 0  # records: (id, attributes, payload)
+FIRST_FIELD = 16
+
+# Parts of a field.
+FORWARD = 0  # the values, by row
+POSTINGS = 1  # term → rows
+COUNTS = 2  # number of elements of an array → rows
+
+BLOCK_BITS = 16
+MAX_ROWS = 2**32 - 2**17
+
+_prefix = struct.Struct(">IcHB")
+_chunk = struct.Struct(">IcHBI")
+_log = struct.Struct(">IcQ")
+_state = struct.Struct("<QQQ")
+_entry = struct.Struct("<IQ")
+_checksum = struct.Struct("<Q")
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+def key(collection: int, kind: bytes, rest: bytes = b"") -> bytes:
+    return struct.pack(">I", collection) + kind + rest
+
+
+def collection_prefix(collection: int) -> bytes:
+    return struct.pack(">I", collection)
+
+
+def field_key(collection: int, kind: bytes, field: int) -> bytes:
+    return struct.pack(">IcH", collection, kind, field)
+
+
+def chunk_prefix(collection: int, field: int, part: int) -> bytes:
+    return _prefix.pack(collection, CHUNK, field, part)
+
+
+def chunk_key(collection: int, field: int, part: int, first: int) -> bytes:
+    return _chunk.pack(collection, CHUNK, field, part, first)
+
+
+def dead_key(collection: int, block: int) -> bytes:
+    return struct.pack(">IcH", collection, DEAD, block)
+
+
+def log_key(collection: int, sequence: int) -> bytes:
+    return _log.pack(collection, LOG, sequence)
+
+
+_ID_PREFIX = struct.Struct(">Icc")
+_UINT_KEY = struct.Struct(">IccQ")
+
+
+def id_prefix(collection: int) -> bytes:
+    return key(collection, IDS)
+
+
+def id_key(collection: int, value: Id) -> bytes:
+    """Sorts as: integers ascending, then strings by UTF-8 bytes, then UUIDs."""
+    if type(value) is int:
+        return _UINT_KEY.pack(collection, IDS, b"\x01", value)
+    if isinstance(value, str):
+        return _ID_PREFIX.pack(collection, IDS, b"\x02") + value.encode()
+    return _ID_PREFIX.pack(collection, IDS, b"\x03") + value.bytes
+
+
+def id_of_key(stored: bytes) -> Id:
+    tag, rest = stored[5], bytes(stored[6:])
+    if tag == 1 and len(rest) == 8:
+        return int.from_bytes(rest, "big")
+    if tag == 2:
+        return rest.decode()
+    if tag == 3 and len(rest) == 16:
+        return uuid.UUID(bytes=rest)
+    raise CorruptionError(f"id key {bytes(stored)!r} is damaged", field="ids")
+
+
+def pack_entry(docid: int, version: int) -> bytes:
+    """The value of an id: its live row, and the sequence of the batch that wrote it."""
+    return _entry.pack(docid, version)
+
+
+def unpack_entry(value: bytes) -> tuple[int, int]:
+    return _entry.unpack(value)
+
+
+def pack_state(sequence: int, rows: int, live: int) -> bytes:
+    return sealed(_state.pack(sequence, rows, live))
+
+
+def unpack_state(value: bytes) -> tuple[int, int, int]:
+    """(sequence of the last batch, rows ever written = next docid, live rows)."""
+    return _state.unpack(opened(value, "state"))
+
+
+def sealed(body: bytes) -> bytes:
+    """A small record behind its checksum (xxh3-64)."""
+    return _checksum.pack(xxhash.xxh3_64_intdigest(body)) + body
+
+
+def opened(value: bytes, what: str) -> bytes:
+    """The body of a sealed record. Raises CorruptionError naming it."""
+    value = bytes(value)
+    if len(value) < 8 or _checksum.unpack_from(value)[0] != xxhash.xxh3_64_intdigest(value[8:]):
+        raise CorruptionError(f"{what} record fails its checksum", field=what)
+    return value[8:]
+
+
+def pack_record(record) -> bytes:
+    """A msgpack record behind its checksum."""
+    return sealed(_pack(record))
+
+
+def unpack_record(value: bytes, what: str):
+    try:
+        return _unpack(opened(value, what))
+    except msgspec.DecodeError as error:
+        raise CorruptionError(f"{what} record doesn't decode: {error}", field=what) from None
+
+
+class Row(msgspec.Struct, array_like=True):
+    """A row's record: its id (UUIDs as 16 bytes), attributes in stored form, and the JSON payload."""
+
+    id: object
+    attributes: dict
+    payload: object = None
+
+
+_row_decode = msgspec.msgpack.Decoder(Row).decode
+pack_row = msgspec.msgpack.Encoder().encode
+
+
+def unpack_row(data: bytes) -> Row:
+    try:
+        row = _row_decode(data)
+    except msgspec.DecodeError as error:
+        raise CorruptionError(f"a row doesn't decode: {error}", field="rows") from None
+    if type(row.id) is bytes:
+        row.id = uuid.UUID(bytes=row.id)
+    return row
+
+
+def row_of(value: Id, attributes: dict, payload) -> Row:
+    return Row(value.bytes if isinstance(value, uuid.UUID) else value, attributes, payload)

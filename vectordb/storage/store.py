@@ -1,0 +1,270 @@
+"""One collection inside a transaction: rows appended, ids mapped, dead rows marked, the change log written.
+
+``Store`` is cheap to make and belongs to one transaction. It never validates: what reaches it has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import lmdb
+import numpy as np
+from pyroaring import BitMap
+
+from ..errors import CorruptionError, LimitError
+from ..types import Column, Id, Schema, VectorField
+from . import chunks, fields, format
+from .catalog import Meta
+from .chunks import Chunk
+from .fields import Ordinals
+
+# A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
+CHUNK_BYTES = 2 << 20
+POSTINGS_BYTES = 8 << 20
+LOG_ENTRIES = 65_536
+
+
+class Store:
+    """Reads and writes of one collection in one LMDB transaction."""
+
+    def __init__(self, txn: lmdb.Transaction, collection: int):
+        self.txn = txn
+        self.collection = collection
+
+    # State
+
+    def state(self) -> tuple[int, int, int] | None:
+        """(sequence, rows, live rows), or None when the collection was dropped."""
+        value = self.txn.get(format.key(self.collection, format.STATE))
+        return None if value is None else format.unpack_state(value)
+
+    def entries(self, ids: Sequence[Id]) -> list[tuple[int, int] | None]:
+        """(docid, version) of each id, None where there is no such point."""
+        get, unpack, key, collection = self.txn.get, format.unpack_entry, format.id_key, self.collection
+        values = [get(key(collection, i)) for i in ids]
+        return [None if value is None else unpack(value) for value in values]
+
+    def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
+        """(id, docid) in id order, past ``after``."""
+        prefix = format.id_prefix(self.collection)
+        cursor = self.txn.cursor()
+        start = prefix if after is None else format.id_key(self.collection, after)
+        more = cursor.set_range(start)
+        if more and after is not None and bytes(cursor.key()) == start:
+            more = cursor.next()
+        while more:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                return
+            yield format.id_of_key(key), format.unpack_entry(cursor.value())[0]
+            more = cursor.next()
+
+    def dead(self) -> BitMap:
+        """All dead rows."""
+        found = BitMap()
+        prefix = format.key(self.collection, format.DEAD)
+        cursor = self.txn.cursor()
+        more = cursor.set_range(prefix)
+        while more and bytes(cursor.key()[:5]) == prefix:
+            found |= BitMap.deserialize(format.opened(cursor.value(), "dead rows"))
+            more = cursor.next()
+        return found
+
+    # Chunks
+
+    def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, memoryview]]:
+        """(first docid, bytes) of a field's chunks, ascending, from docid ``after`` + 1 on."""
+        prefix = format.chunk_prefix(self.collection, field, part)
+        cursor = self.txn.cursor()
+        more = cursor.set_range(prefix + (after + 1).to_bytes(4, "big"))
+        while more:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                return
+            yield int.from_bytes(key[-4:], "big"), cursor.value()
+            more = cursor.next()
+
+    def chunk_value(self, field: int, part: int, first: int) -> memoryview | None:
+        return self.txn.get(format.chunk_key(self.collection, field, part, first))
+
+    def chunk_name(self, field: int, part: int, first: int) -> str:
+        """How errors name a chunk."""
+        return f"collection {self.collection} field {field} part {part} rows {first}…"
+
+    def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+        """For ascending docids: each chunk that holds some, with (indexes into docids, positions in the chunk)."""
+        prefix = format.chunk_prefix(self.collection, field, part)
+        cursor = self.txn.cursor()
+        at, chunk = 0, None
+        while at < len(docids):
+            target = prefix + int(docids[at]).to_bytes(4, "big")
+            more = cursor.set_range(target)
+            if not more or bytes(cursor.key()) != target:  # then the chunk that starts before the row
+                more = cursor.prev() if more else cursor.last()
+            end = at + 1
+            if more and bytes(cursor.key()).startswith(prefix):
+                first = int.from_bytes(bytes(cursor.key()[-4:]), "big")
+                if chunk is None or chunk.first != first:
+                    chunk = chunks.decode(cursor.value(), self.chunk_name(field, part, first))
+                end = max(end, int(np.searchsorted(docids, chunk.last, side="right")))
+                positions = np.searchsorted(chunk.docids, docids[at:end])
+                there = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[at:end]
+                if there.any():
+                    yield chunk, np.arange(at, end)[there], positions[there]
+            at = end
+
+    def append(self, field: int, part: int, chunk: Chunk) -> None:
+        """Write rows after all others of the field, joined with its newest chunks while those are no larger."""
+        prefix = format.chunk_prefix(self.collection, field, part)
+        limit = POSTINGS_BYTES if chunk.kind == chunks.POSTINGS else CHUNK_BYTES
+        pieces, size, count = [chunk], chunks.size_of(chunk), len(chunk)
+        stale = []
+        cursor = self.txn.cursor()
+        more = cursor.prev() if cursor.set_range(prefix + b"\xff" * 4) else cursor.last()
+        while more and bytes(cursor.key()).startswith(prefix):
+            key, value = bytes(cursor.key()), cursor.value()
+            if len(value) + size > limit:
+                break
+            previous = chunks.decode(value, self.chunk_name(field, part, int.from_bytes(key[-4:], "big")))
+            if len(previous) > count or (chunk.kind == chunks.POSTINGS and chunk.last - previous.first >= chunks.BLOCK_ROWS):
+                break
+            pieces.insert(0, previous)
+            stale.append(key)
+            size += len(value)
+            count += len(previous)
+            more = cursor.prev()
+        whole = chunks.joined(pieces) if stale else chunk
+        for key in stale:
+            self.txn.delete(key)
+        for piece in _split(whole, limit):
+            self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))
+
+    # Rows
+
+    def write_rows(
+        self,
+        meta: Meta,
+        schema: Schema,
+        sequence: int,
+        ids: Sequence[Id],
+        attributes: Sequence[dict],
+        payloads: Sequence,
+        vectors: dict[str, Column],
+        columns: dict[str, Sequence],
+        replaced: Sequence[int],
+        known: dict[int, Ordinals],
+    ) -> tuple[dict[int, Ordinals], int]:
+        """Append one row a point, map the ids to them, mark the replaced rows dead; returns (term numbers used, first docid).
+
+        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters.
+        """
+        _, rows, live = self.state()
+        n = len(ids)
+        if rows + n > format.MAX_ROWS:
+            raise LimitError(f"a collection holds at most {format.MAX_ROWS} rows before it is compacted", field="ids", value=n)
+        first = rows
+        docids = np.arange(first, first + n, dtype=np.int64)
+        self.txn.cursor().putmulti(
+            [(format.id_key(self.collection, value), format.pack_entry(first + row, sequence)) for row, value in enumerate(ids)]
+        )
+        records = [format.pack_row(format.row_of(*row)) for row in zip(ids, attributes, payloads, strict=True)]
+        offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
+        self.append(format.ROWS_FIELD, format.FORWARD, chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8)))
+        for name, column in vectors.items():
+            if len(column):
+                covered = docids if column.rows is None else docids[column.rows]
+                for part, chunk in fields.vector_chunks(schema.vectors[name], column, covered).items():
+                    self.append(meta.fields[name], part, chunk)
+        used: dict[int, Ordinals] = {}
+        for name, values in columns.items():
+            field = meta.fields[name]
+            parts, numbered = fields.attribute_chunks(
+                self.txn, self.collection, field, schema.attributes[name], values, first, known.get(field, {})
+            )
+            if numbered:
+                used[field] = numbered
+            for part, chunk in parts.items():
+                self.append(field, part, chunk)
+        self._bury(replaced)
+        self._finish(sequence, rows + n, live + n - len(replaced), {"op": "write", "first": first, "rows": n, "dead": sorted(replaced)})
+        return used, first
+
+    def delete_rows(self, sequence: int, ids: Sequence[Id], docids: Sequence[int]) -> None:
+        """Take ids out of the map and mark their rows dead."""
+        _, rows, live = self.state()
+        for value in ids:
+            self.txn.delete(format.id_key(self.collection, value))
+        self._bury(docids)
+        self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids)})
+
+    def touch(self, sequence: int, entry: dict) -> None:
+        """A change without rows (a new schema) takes a place in the log, so that other processes see it."""
+        _, rows, live = self.state()
+        self._finish(sequence, rows, live, entry)
+
+    def _bury(self, docids: Sequence[int]) -> None:
+        by_block: dict[int, list[int]] = {}
+        for docid in docids:
+            by_block.setdefault(docid >> format.BLOCK_BITS, []).append(docid)
+        for block, dead in by_block.items():
+            key = format.dead_key(self.collection, block)
+            stored = self.txn.get(key)
+            bitmap = BitMap(dead)
+            if stored is not None:
+                bitmap |= BitMap.deserialize(format.opened(stored, "dead rows"))
+            self.txn.put(key, format.sealed(bitmap.serialize()))
+
+    def _finish(self, sequence: int, rows: int, live: int, entry: dict) -> None:
+        self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
+        self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
+        if sequence > LOG_ENTRIES:
+            self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+
+    # Reading rows back
+
+    def rows(self, docids: np.ndarray) -> list[format.Row]:
+        """The records of ascending docids. Raises CorruptionError when one is missing."""
+        found: list = [None] * len(docids)
+        for chunk, indexes, positions in self.chunks_with(format.ROWS_FIELD, format.FORWARD, docids):
+            data = chunk.data.reshape(-1).tobytes()
+            for index, position in zip(indexes.tolist(), positions.tolist(), strict=True):
+                found[index] = format.unpack_row(data[chunk.offsets[position] : chunk.offsets[position + 1]])
+        if None in found:
+            raise CorruptionError(f"row {int(docids[found.index(None)])} has no record", field="rows")
+        return found
+
+    def vectors(self, field: int, spec: VectorField, docids: np.ndarray) -> Column | None:
+        """The vectors of ascending docids; ``rows`` of the column index docids. None when no row has the field."""
+        columns, rows = [], []
+        for chunk, indexes, positions in self.chunks_with(field, format.FORWARD, docids):
+            columns.append(chunks.picked(chunk, positions))
+            rows.append(indexes)
+        if not columns:
+            return None
+        return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
+
+    # Encoder counters
+
+    def encoder_state(self, field: int) -> dict | None:
+        stored = self.txn.get(format.field_key(self.collection, format.ENCODER, field))
+        return None if stored is None else format.unpack_record(stored, "encoder state")
+
+    def add_encoder_state(self, field: int, delta: dict) -> None:
+        state = self.encoder_state(field) or {}
+        total = {name: state.get(name, 0) + delta.get(name, 0) for name in state | delta}
+        self.txn.put(format.field_key(self.collection, format.ENCODER, field), format.pack_record(total))
+
+
+def _split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
+    """Pieces of at most about ``limit`` bytes (a single large row is a piece), and of a block's span for postings."""
+    pieces = -(-chunks.size_of(chunk) // limit)
+    if chunk.kind == chunks.POSTINGS:
+        pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))
+    if pieces <= 1 or len(chunk) == 1:
+        yield chunk
+        return
+    middle = len(chunk) // 2
+    yield from _split(chunks.sliced(chunk, 0, middle), limit)
+    yield from _split(chunks.sliced(chunk, middle, len(chunk)), limit)
+
+

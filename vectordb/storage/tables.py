@@ -1,0 +1,81 @@
+"""Chunk tables: where the chunks of a field are in memory, kept up to date as the field grows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from ctypes import string_at
+
+import numpy as np
+
+from ..kernels import AUX, COUNT, DATA, TABLE_WIDTH
+from . import chunks
+from .store import Store
+
+
+class ChunkTable:
+    """The chunks of one field's part, as kernels read them. Valid in any read transaction that shows the same sequence.
+
+    rows: int64 ``(chunks, TABLE_WIDTH)``; see ``vectordb.kernels``. Every chunk's checksum was verified when it entered.
+    """
+
+    __slots__ = ("firsts", "heads", "rows", "_offsets")
+
+    def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes]):
+        self.firsts = firsts
+        self.rows = rows
+        self.heads = heads  # each chunk's header: it holds the checksum, so it tells whether the chunk changed
+        self._offsets: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    @property
+    def present(self) -> int:
+        """Rows that have the field, dead ones included."""
+        return int(self.rows[:, COUNT].sum())
+
+    def record(self, docid: int) -> bytes:
+        """The bytes of a row of a RAGGED byte column without gaps (the row records)."""
+        c = bisect_right(self.firsts, docid) - 1
+        offsets = self._offsets.get(c)
+        if offsets is None:
+            count = int(self.rows[c, COUNT])
+            raw = string_at(int(self.rows[c, DATA]), 4 * (count + 1))
+            offsets = self._offsets[c] = np.frombuffer(raw, np.uint32).tolist()
+        at = docid - self.firsts[c]
+        return string_at(int(self.rows[c, AUX]) + offsets[at], offsets[at + 1] - offsets[at])
+
+
+_HEAD = chunks.HEADER
+
+
+def load(store: Store, field: int, part: int, previous: ChunkTable | None = None) -> ChunkTable:
+    """The table of a field's part. ``previous`` (of an earlier sequence, under the same map) saves reading what didn't change."""
+    firsts, rows, heads = [], [], []
+    keep = 0
+    if previous is not None:
+        # Only the newest chunks are ever rewritten: what survives is a prefix, found from its end.
+        keep = len(previous)
+        while keep and not _same(store, field, part, previous, keep - 1):
+            keep -= 1
+        firsts, heads = previous.firsts[:keep], previous.heads[:keep]
+        rows = list(map(tuple, previous.rows[:keep].tolist()))
+        for i in range(keep):
+            if chunks.moves(chunks.size_in(heads[i])):
+                rows[i] = chunks.table_row(store.chunk_value(field, part, firsts[i]), store.chunk_name(field, part, firsts[i]), verify=False)
+    for first, value in store.chunk_values(field, part, firsts[-1] if firsts else -1):
+        firsts.append(first)
+        heads.append(bytes(value[:_HEAD]))
+        rows.append(chunks.table_row(value, store.chunk_name(field, part, first)))
+    array = np.array(rows, dtype=np.int64).reshape(-1, TABLE_WIDTH)
+    table = ChunkTable(firsts, array, heads)
+    if previous is not None:
+        table._offsets = {c: offsets for c, offsets in previous._offsets.items() if c < keep}
+    return table
+
+
+def _same(store: Store, field: int, part: int, table: ChunkTable, i: int) -> bool:
+    value = store.chunk_value(field, part, table.firsts[i])
+    return value is not None and bytes(value[:_HEAD]) == table.heads[i]
+
+

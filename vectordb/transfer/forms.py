@@ -1,0 +1,320 @@
+"""One point as a record of a file, and back, without losing anything.
+
+A *full* record is ``{"id", "vectors", "attributes", "payload"}``. A *flat* one, as other programs write them and as CSV and Parquet need,
+has a column for the id, for each attribute and each vector field; a column ``payload`` is the payload, and columns that nothing else
+claims are gathered in it. An attribute or field called like one of those two has the column ``attributes.NAME`` or ``vectors.NAME``.
+
+A *cell* is the text a CSV file holds. An empty cell is null; ``\\e`` is the empty string (and ``\\\\e`` the text ``\\e``, and so on).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+from vectordb_client.values import coerce, to_json
+
+from ..errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from ..types import Point, Schema, Sparse, VectorField
+
+POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
+_RESERVED = {"id", "payload"}
+_INTEGER = re.compile(r"0|[1-9]\d{0,19}")
+_ESCAPED = re.compile(r"\\+e")
+_TRUE, _FALSE = {"true", "t", "yes", "1"}, {"false", "f", "no", "0"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of flat records mean. id: the id's column, or ``#`` to number the rows from 0. vectors: field → its column."""
+
+    id: str = "id"
+    vectors: Mapping[str, str] = field(default_factory=dict)
+
+
+class Layout:
+    """Columns of flat records ↔ fields of a schema."""
+
+    def __init__(self, schema: Schema, columns: Columns | None = None):
+        columns = columns or Columns()
+        self.schema, self.id, self.canonical = schema, columns.id, columns.id == "id" and not columns.vectors
+        for name in columns.vectors:
+            schema.vector(name)
+        self.vectors = {columns.vectors.get(name) or _column(name, "vectors"): name for name in schema.vectors}
+        self.attributes = {_column(name, "attributes"): name for name in schema.attributes}
+        both = set(self.vectors) & set(self.attributes)
+        if both:
+            raise SchemaError(f"column {min(both)!r} can't be both an attribute and a vector field", field=min(both))
+
+    def names(self, with_vectors: bool) -> list[str]:
+        """The columns of a flat file, in order."""
+        return ["id", *self.attributes, *(self.vectors if with_vectors else ()), "payload"]
+
+    def point(self, record: Any, row: int, cells: bool = False) -> dict:
+        """The point (a dict as ``upsert`` takes it) in a record. ``cells``: values are text and are read as the schema says.
+
+        Raises InvalidArgumentError saying what is wrong with the record.
+        """
+        if not isinstance(record, Mapping):
+            raise InvalidArgumentError(f"a record must be an object, not {shown(record)}", field="record", value=record)
+        if self.canonical and not cells and is_full(record):
+            return {
+                "id": read_id(_present(record.get("id"), "id")),
+                "vectors": {n: read_vector(self.schema.vector(n), v) for n, v in (record.get("vectors") or {}).items()},
+                "attributes": {n: read_attribute(self.schema.attribute(n), v) for n, v in (record.get("attributes") or {}).items()},
+                "payload": record.get("payload"),
+            }
+        return self._flat(record, row, cells)
+
+    def _flat(self, record: Mapping, row: int, cells: bool) -> dict:
+        point: dict[str, Any] = {"vectors": {}, "attributes": {}}
+        if self.id == "#":
+            point["id"] = row
+        else:
+            _present(record.get(self.id), self.id)
+        rest: dict[str, Any] = {}
+        for column, value in record.items():
+            if column == self.id and self.id != "#":
+                point["id"] = cell_id(value) if cells else read_id(value)
+            elif column in self.vectors:
+                spec = self.schema.vectors[self.vectors[column]]
+                value = _json_cell(column, value) if isinstance(value, str) else value
+                if value is not None:
+                    point["vectors"][self.vectors[column]] = read_vector(spec, value)
+            elif column in self.attributes:
+                spec = self.schema.attributes[self.attributes[column]]
+                point["attributes"][self.attributes[column]] = read_cell(column, spec, value) if cells else read_attribute(spec, value)
+            elif column == "payload":
+                point["payload"] = _json_cell(column, value) if cells else value
+            else:
+                rest[column] = plain(value)
+        if rest:
+            payload = point.get("payload")
+            if not isinstance(payload, (dict, type(None))):
+                what = f"columns {', '.join(rest)} belong in the payload, which is not an object"
+                raise InvalidArgumentError(what, field="payload", value=payload)
+            point["payload"] = {**(payload or {}), **rest}
+        return point
+
+
+def _present(value: Any, column: str) -> Any:
+    if value is None or (isinstance(value, str) and not value):
+        raise InvalidArgumentError(f"no id: {column!r} is missing or empty", field="id", value=value)
+    return value
+
+
+def _column(name: str, section: str) -> str:
+    return f"{section}.{name}" if name in _RESERVED else name
+
+
+def is_full(record: Mapping) -> bool:
+    """Whether a record has the sections of a point rather than columns."""
+    return set(record) <= POINT_KEYS and all(isinstance(record.get(key), (Mapping, type(None))) for key in ("vectors", "attributes"))
+
+
+def read_id(value: Any) -> Any:
+    """An id as JSON has it: a number, a string, or ``{"uuid": "…"}``."""
+    if isinstance(value, Mapping):
+        if set(value) == {"uuid"}:
+            try:
+                return uuid.UUID(value["uuid"])
+            except (ValueError, AttributeError, TypeError):
+                pass
+        raise InvalidArgumentError(f"id {shown(value)} is not a number, a string or {{'uuid': '…'}}", field="id", value=value)
+    return value
+
+
+def write_id(value: Any) -> Any:
+    return {"uuid": str(value)} if isinstance(value, uuid.UUID) else value
+
+
+def cell_id(text: Any) -> Any:
+    """An id from a cell: digits are a number, ``{"uuid": "…"}`` a UUID, ``"…"`` a JSON string, anything else a string as it stands."""
+    if not isinstance(text, str):
+        return text
+    if _INTEGER.fullmatch(text) and int(text) < 2**64:
+        return int(text)
+    if text[:1] in ('"', "{"):
+        try:
+            return read_id(loads(text))
+        except (ValueError, VectorDBError):
+            return text
+    return text
+
+
+def id_cell(value: Any) -> str:
+    """The cell that ``cell_id`` reads back as this id."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return value if cell_id(value) == value and type(cell_id(value)) is str and value.strip() == value else dumps(value)
+    return dumps(write_id(value))
+
+
+def read_vector(spec: VectorField, value: Any) -> Any:
+    """A vector as JSON has it: numbers, rows of numbers, or ``{"indices": [...], "values": [...]}``."""
+    if isinstance(spec, Sparse) and isinstance(value, Mapping) and set(value) == {"indices", "values"}:
+        return (value["indices"], value["values"])
+    if isinstance(spec, Sparse) and isinstance(value, Mapping):
+        try:
+            return {int(term): weight for term, weight in value.items()}
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(f"{shown(value)} is no sparse vector", field="vectors", value=value) from None
+    return value
+
+
+def write_vector(spec: VectorField, value: Any) -> Any:
+    """Plain lists of Python numbers; a float32 written as a double in full is the same float32 when read."""
+    if isinstance(spec, Sparse):
+        terms, weights = value
+        return {"indices": np.asarray(terms).tolist(), "values": np.asarray(weights).tolist()}
+    return np.asarray(value).tolist()
+
+
+def read_attribute(spec: Any, value: Any) -> Any:
+    """An attribute as JSON has it. ISO dates beyond the year 9999, which Python's datetime hasn't, become numpy's."""
+    if spec.kind == "datetime" and value is not None:
+        return [_date(v) for v in value] if spec.array and isinstance(value, list) else _date(value)
+    return value
+
+
+def _date(value: Any) -> Any:
+    if type(value) is date:  # a day, from a Parquet file
+        return datetime(value.year, value.month, value.day)
+    if isinstance(value, str) and len(value) > 5 and value[4] != "-" and not value[:8].isdecimal():
+        try:
+            return np.datetime64(value, "us")
+        except ValueError:
+            return value
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can say, for the payload: what it can't is written as its text."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        return to_json(value)
+    except TypeError:
+        return str(value)
+
+
+def read_cell(column: str, spec: Any, value: Any) -> Any:
+    """An attribute's value from a cell. Raises InvalidArgumentError naming the column."""
+    if not isinstance(value, str):
+        return value
+    if value == "":
+        return None
+    if spec.array:
+        return read_attribute(spec, _json_cell(column, value))
+    kind = spec.kind
+    if kind in ("text", "keyword"):
+        return ("" if value == "\\e" else value[1:]) if _ESCAPED.fullmatch(value) else value
+    text = value.strip()
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError:
+        wanted = "an integer" if kind == "int" else "a number"
+        raise InvalidArgumentError(f"{column} must be {wanted}, not {shown(value)}", field=column, value=value) from None
+    if kind == "bool":
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise InvalidArgumentError(f"{column} must be true or false, not {shown(value)}", field=column, value=value)
+    if kind == "geo":
+        return _json_cell(column, text if text[:1] in "[{" else f"[{text}]")
+    return read_attribute(spec, text)
+
+
+def attribute_cell(spec: Any, value: Any) -> str:
+    """The cell that ``read_cell`` reads back as this value."""
+    if value is None:
+        return ""
+    if spec.array or spec.kind == "geo":
+        return dumps(value)
+    if spec.kind in ("text", "keyword"):
+        return "\\e" if value == "" else "\\" + value if _ESCAPED.fullmatch(value) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, (int, float)) else to_json(value)
+
+
+def _json_cell(column: str, text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not text.strip():
+        return None
+    try:
+        return loads(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{column} is not JSON ({error}): {shown(text)}", field=column, value=text) from None
+
+
+def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
+    """The full JSON record of a point; what it doesn't have is left out."""
+    record: dict[str, Any] = {"id": write_id(point.id)}
+    if with_vectors:
+        record["vectors"] = {name: write_vector(schema.vectors[name], vector) for name, vector in point.vectors.items()}
+    record["attributes"] = {name: value for name, value in point.attributes.items() if value is not None}
+    if point.payload is not None:
+        record["payload"] = point.payload
+    return record
+
+
+def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
+    """A CSV row of a point, in the order of ``layout.names``."""
+    cells = [id_cell(point.id)]
+    cells += [attribute_cell(layout.schema.attributes[name], point.attributes.get(name)) for name in layout.attributes.values()]
+    if with_vectors:
+        for name in layout.vectors.values():
+            vector = point.vectors.get(name)
+            cells.append("" if vector is None else dumps(write_vector(layout.schema.vectors[name], vector)))
+    return [*cells, "" if point.payload is None else dumps(point.payload)]
+
+
+def stored(name: str, spec: Any, values: Iterable[Any]) -> list[Any]:
+    """Values of an attribute in the forms Arrow takes: dates as microseconds, UUIDs as text, coordinates as pairs."""
+    column = [coerce(name, spec, value) for value in values]
+    if spec.kind == "uuid":
+        return [None if v is None else [str(uuid.UUID(bytes=e)) for e in v] if spec.array else str(uuid.UUID(bytes=v)) for v in column]
+    return column
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON as the standard defines it; raises ValueError, also on NaN."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        try:
+            return json.loads(text, parse_constant=_no_constant)  # it knows lone surrogates, and says where a mistake is
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def dumps(value: Any) -> str:
+    """One line of JSON that can be encoded as UTF-8."""
+    text = json.dumps(value, default=to_json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate in a payload
+        return json.dumps(value, default=to_json, separators=(",", ":"), allow_nan=False)
+    return text
