@@ -43,7 +43,8 @@ GIVEN = STORED | {
 rows = st.fixed_dictionaries(
     {"id": st.sampled_from(IDS), "vectors": st.sets(st.sampled_from(["vec", "vec2"]))}
     | {
-        name + s: st.none() | (st.lists(value, max_size=3) if s else value).map(
+        name + s: st.none()
+        | (st.lists(value, max_size=3) if s else value).map(
             lambda v, kind=KINDS[name].kind, s=s: [coerce_element("", kind, e) for e in v] if s else coerce_element("", kind, v)
         )
         for name, value in STORED.items()
@@ -68,7 +69,9 @@ leaves = st.one_of(
     _with_field(
         VALUED,
         lambda field: st.builds(
-            lambda kind, values: kind(field, values), st.sampled_from([f.In, f.ContainsAny, f.ContainsAll]), st.lists(_values(field), max_size=4)
+            lambda kind, values: kind(field, values),
+            st.sampled_from([f.In, f.ContainsAny, f.ContainsAll]),
+            st.lists(_values(field), max_size=4),
         ),
     ),
     _with_field(KINDS, lambda field: st.builds(f.IsNull, st.just(field))),
@@ -78,9 +81,11 @@ leaves = st.one_of(
     _with_field(["kw"], lambda field: st.builds(f.Glob, st.just(field), keywords | st.text("ab*?[]!-", max_size=5))),
     _with_field(
         ["place"],
-        lambda field: st.builds(lambda at, m: f.GeoRadius(field, *at, m), places, st.sampled_from([0, 1e5, 1e6, 3e7]))
-        | st.builds(lambda a, b: f.GeoBox(field, min(a[0], b[0]), a[1], max(a[0], b[0]), b[1]), places, places)
-        | st.just(f.GeoBox(field, -90, -180, 90, 180)),
+        lambda field: (
+            st.builds(lambda at, m: f.GeoRadius(field, *at, m), places, st.sampled_from([0, 1e5, 1e6, 3e7]))
+            | st.builds(lambda a, b: f.GeoBox(field, min(a[0], b[0]), a[1], max(a[0], b[0]), b[1]), places, places)
+            | st.just(f.GeoBox(field, -90, -180, 90, 180))
+        ),
     ),
     st.builds(f.HasId, st.lists(st.sampled_from(IDS), max_size=3)),
     st.builds(f.HasVector, st.sampled_from(["vec", "vec2"])),
@@ -91,9 +96,9 @@ leaves = st.one_of(
 def combined(leaf):
     return st.recursive(
         leaf,
-        lambda inner: st.builds(f.Not, inner)
-        | st.builds(f.And, st.lists(inner, max_size=4))
-        | st.builds(f.Or, st.lists(inner, max_size=4)),
+        lambda inner: (
+            st.builds(f.Not, inner) | st.builds(f.And, st.lists(inner, max_size=4)) | st.builds(f.Or, st.lists(inner, max_size=4))
+        ),
         max_leaves=8,
     )
 
@@ -183,9 +188,9 @@ def holds_canonical(node, row):
     """Whether a canonical filter holds for a row. Fails on nodes that a canonical filter must not have."""
     match node:
         case f.And(children):
-            return all([holds_canonical(child, row) for child in children])
+            return all(holds_canonical(child, row) for child in children)
         case f.Or(children):
-            return any([holds_canonical(child, row) for child in children])
+            return any(holds_canonical(child, row) for child in children)
         case f.Not(child):
             return not holds_canonical(child, row)
         case f.In(field, values):

@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from vectordb.filters.canonical import CountRange, MatchWords, Range, canonical
 from vectordb.filters.parse import parse
 from vectordb_client.errors import FilterError
@@ -47,7 +47,7 @@ def same(*given):
     assert all(each == forms[0] for each in forms), forms
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(filters, st.lists(rows, min_size=1, max_size=8))
 def test_canonical_filter_holds_where_the_given_one_does(node, sample):
     found = form(node)
@@ -64,9 +64,9 @@ def test_each_leaf_alone_holds_where_it_should(node, sample):
             assert holds_canonical(found, row) == holds(given_node, row)
 
 
-@settings(max_examples=500, deadline=None)
-@given(filters, filters, filters, st.randoms())
-def test_boolean_laws(a, b, c, rng):
+@settings(max_examples=250, deadline=None)
+@given(filters, filters, filters)
+def test_boolean_laws(a, b, c):
     same(a, Not(Not(a)), And((a,)), Or((a,)), And((a, a)), Or((a, a)), And((a, All())), Or((a, Nothing())))
     same(Not(And((a, b))), Or((Not(a), Not(b))))
     same(And((a, And((b, c)))), And((And((a, b)), c)), And((c, b, a)))
@@ -75,7 +75,7 @@ def test_boolean_laws(a, b, c, rng):
     assert form(Or((a, All()))) == All()
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(filters)
 def test_a_filter_and_its_complement_exclude_each_other_and_cover_all(a):
     assert form(And((a, Not(a)))) == Nothing()
@@ -92,7 +92,7 @@ int_leaves = st.one_of(
 int_rows = [{"n": n} for n in (None, *range(-6, 8), -(2**63), 2**63 - 1)]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(combined(int_leaves), combined(int_leaves))
 def test_filters_on_one_number_have_one_form_exactly_when_they_hold_for_the_same_values(a, b):
     assert (form(a) == form(b)) == all(holds(a, row) == holds(b, row) for row in int_rows)
@@ -107,7 +107,7 @@ def test_shape(node):
     def walk(node, parent=None):
         kind = type(node)
         if kind is And or kind is Or:
-            assert kind is not parent and parent is not Not
+            assert parent not in (kind, Not)
             assert len(node.children) == len(set(node.children)) > 1
             for child in node.children:
                 walk(child, kind)
@@ -192,13 +192,23 @@ def test_counts():
 
 
 def test_empty_conditions_hold_nowhere():
-    for text in ("n IN ()", "n BETWEEN 3 AND 1", "body MATCH ''", "body MATCH PHRASE '...'", "body MATCH ANY '-'", "HAS_ID()", "kws CONTAINS ANY ()"):
+    for text in (
+        "n IN ()",
+        "n BETWEEN 3 AND 1",
+        "body MATCH ''",
+        "body MATCH PHRASE '...'",
+        "body MATCH ANY '-'",
+        "HAS_ID()",
+        "kws CONTAINS ANY ()",
+    ):
         assert form(text) == Nothing(), text
     assert form("kws CONTAINS ALL ()") == All()
 
 
 def test_words():
-    assert form("body MATCH 'Fox'") == form("body MATCH ANY 'fox!'") == form("body MATCH PHRASE 'FOX'") == MatchWords("body", "all", ("fox",))
+    assert (
+        form("body MATCH 'Fox'") == form("body MATCH ANY 'fox!'") == form("body MATCH PHRASE 'FOX'") == MatchWords("body", "all", ("fox",))
+    )
     same("body MATCH 'red fox'", "body MATCH 'fox' AND body MATCH 'red'", "body MATCH ALL 'Red, red fox'")
     same("body MATCH ANY 'red fox'", "body MATCH 'fox' OR body MATCH 'red'")
     assert form("body MATCH PHRASE 'the red the'") == MatchWords("body", "phrase", ("the", "red", "the"))
@@ -238,7 +248,8 @@ def test_datetimes_and_uuids_take_strings():
 def test_form_does_not_depend_on_hash_seeds():
     code = (
         "from filter_model import SCHEMA; from vectordb.filters.canonical import canonical; from vectordb.filters.parse import parse;"
-        "print(canonical(parse(\"(kw = 'b' OR n > 3 OR kws = 'x') AND (ok = TRUE OR kws IN ('q','a','z') OR HAS_ID('a',1)) AND NOT kw = 'c'\"), SCHEMA))"
+        "text = \"(kw = 'b' OR n > 3 OR kws = 'x') AND (ok = TRUE OR kws IN ('q','a','z') OR HAS_ID('a',1)) AND NOT kw = 'c'\";"
+        "print(canonical(parse(text), SCHEMA))"
     )
     printed = {
         subprocess.run(

@@ -12,7 +12,6 @@ from .apply import Delete, Write, apply
 from .errors import EncoderError, InvalidArgumentError
 from .filters import as_filter
 from .filters.bitmap import FilterCache
-from .filters.canonical import canonical
 from .query import execute, read
 from .query.info import describe
 from .query.request import check_limit, check_selection, make_search, selected
@@ -111,8 +110,7 @@ class Collection:
             raise InvalidArgumentError("delete needs either ids or a filter", field="ids" if ids is None else "filter")
         schema = self.schema
         for condition in (filter, if_filter):
-            if condition is not None:
-                canonical(as_filter(condition), schema)
+            self._filters.bind(condition, schema)
         if ids is not None:
             ids = check_ids([ids] if isinstance(ids, Id) else ids)
         elif if_version is not None:
@@ -122,8 +120,7 @@ class Collection:
 
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
         """Write a batch that ``make_batch`` made, its texts encoded first."""
-        if batch.if_filter is not None:
-            canonical(as_filter(batch.if_filter), self.schema)
+        self._filters.bind(batch.if_filter, self.schema)
         batch, counted = self._encoded(batch)
         return self._commit(Write(batch, counted), durability)
 
@@ -204,9 +201,8 @@ class Collection:
 
     def count(self, filter: Any = None) -> int:
         """How many points there are, or match a filter. Raises FilterError."""
-        node = as_filter(filter)
         with self._snapshots.pin() as view:
-            return read.count(view, None if node is None else canonical(node, view.schema), self._filters)
+            return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
     def scroll(
         self, *, filter: Any = None, limit: int = 100, cursor: str | None = None, with_vectors: Any = False, with_attributes: Any = True
@@ -216,11 +212,10 @@ class Collection:
         Stable under writes: a point that is there all the while comes exactly once. Raises InvalidArgumentError, FilterError.
         """
         check_limit(limit)
-        node = as_filter(filter)
         with self._snapshots.pin() as view:
             attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
             vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
-            wanted = None if node is None else canonical(node, view.schema)
+            wanted = self._filters.bind(filter, view.schema)
             return read.scroll(view, wanted, int(limit), cursor, attributes, vectors, self._filters)
 
     def iterate(self, *, filter: Any = None, page: int = 1000, with_vectors: Any = False, with_attributes: Any = True) -> Iterator[Point]:
@@ -285,11 +280,13 @@ class Collection:
 
     def _search(self, batch: bool, arguments: dict) -> list[Hits]:
         with self._snapshots.pin() as view:
-            search = make_search(view.schema, lambda *asked: self._encode_queries(view.snapshot.meta.encoders, *asked), batch, **arguments)
-            return execute.run(view, search, self._filters) if search.queries else []
+            identities = view.snapshot.meta.encoders
 
-    def _encode_queries(self, identities: Mapping[str, str], name: str, spec, texts: Sequence[str]) -> list:
-        return load_encoder(name, spec, identities[name]).encode_queries(texts)
+            def encode(name: str, spec, texts: Sequence[str]) -> list:
+                return load_encoder(name, spec, identities[name]).encode_queries(texts)
+
+            search = make_search(view.schema, self._filters, encode, batch, **arguments)
+            return execute.run(view, search, self._filters) if search.queries else []
 
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence and per-field statistics."""

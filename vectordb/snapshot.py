@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import lmdb
 import numpy as np
@@ -131,9 +132,9 @@ class View:
         """The chunk table of a field's part."""
         return self.snapshot.table(self.store, field, part).rows
 
-    def row(self, docid: int) -> format.Row:
-        """A row's record."""
-        return format.unpack_row(self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).record(docid))
+    def records(self, docids: Sequence[int]) -> list[format.Row]:
+        """The records of rows."""
+        return format.unpack_rows(self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids))
 
 
 class Snapshots:

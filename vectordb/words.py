@@ -15,7 +15,8 @@ MAX_WORD = 120  # characters; at most 480 UTF-8 bytes, so that a word is a key. 
 _ASCII_SPACED = {c: chr(c).lower() if chr(c).isalnum() else " " for c in range(128)}
 _PLAIN = re.compile(rf"\w{{1,{MAX_WORD}}}")
 _IDEOGRAPHS = "\u3005-\u3007\u3041-\u3096\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-_INVISIBLE = re.compile("[\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")  # they only shape or hint: soft hyphen, joiners, variants
+# soft hyphen, joiners, byte order mark and variation selectors only shape a word or hint at its parts
+_INVISIBLE = re.compile("[\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")
 
 
 def words(text: str) -> list[str]:

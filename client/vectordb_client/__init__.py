@@ -56,7 +56,7 @@ _EXPORTS = {
     "values": ("Id",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = ["__version__", *sorted(_MODULES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,9 @@ class AsyncClient:
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
 
-    async def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> AsyncCollection:
+    async def create_collection(
+        self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None
+    ) -> AsyncCollection:
         """A new collection. Raises AlreadyExistsError, or SchemaError. exist_ok: one that exists is returned as it is."""
         return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
@@ -135,7 +137,7 @@ class AsyncCollection:
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
         """
-        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
         return await self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
     async def update(
@@ -152,7 +154,7 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> WriteResult:
         """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
-        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
         return await self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
     async def delete(
@@ -169,7 +171,12 @@ class AsyncCollection:
         return await self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
 
     async def get(
-        self, ids: Any, *, with_vectors: bool | Sequence[str] = False, with_attributes: bool | Sequence[str] = True, timeout: float | None = None
+        self,
+        ids: Any,
+        *,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return await self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
@@ -241,7 +248,9 @@ class AsyncCollection:
         """All points that match, in id order; ``page`` are read at a time, each page within ``timeout``."""
         cursor = None
         while True:
-            points = await self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout)
+            points = await self.scroll(
+                filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
+            )
             for point in points:
                 yield point
             cursor = points.cursor

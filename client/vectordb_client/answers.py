@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,18 @@ from .results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
 from .schema import Dense, Schema, Sparse
 from .v1 import vectordb_pb2 as pb
 from .vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
-from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json, unpack_bits, unpack_column, unpack_ids, unpack_items, unpack_json, unpack_json_list
+from .wire import (
+    pack_column,
+    pack_doubles,
+    pack_ids,
+    pack_json,
+    unpack_bits,
+    unpack_column,
+    unpack_ids,
+    unpack_items,
+    unpack_json,
+    unpack_json_list,
+)
 
 _NAN = float("nan")
 
@@ -74,9 +86,8 @@ def _unpack_payloads(data: bytes, n: int) -> list:
 # ---- Vectors of points ----
 
 
-def pack_vectors(rows: Sequence[Mapping[str, Any]], schema: Schema) -> list[pb.VectorColumn]:
-    """The vectors of n points, a column a field that any of them has."""
-    columns = []
+def pack_vectors(messages: Any, rows: Sequence[Mapping[str, Any]], schema: Schema) -> None:
+    """Adds the vectors of n points to a repeated field: a column a vector field that any of them has."""
     for name in dict.fromkeys(name for row in rows for name in row):
         spec = schema.vector(name)
         have = [i for i, row in enumerate(rows) if row.get(name) is not None]
@@ -91,8 +102,7 @@ def pack_vectors(rows: Sequence[Mapping[str, Any]], schema: Schema) -> list[pb.V
             column = SparseColumn(indptr, np.concatenate([t for t, _ in values]), np.concatenate([w for _, w in values]), covered)
         else:
             column = MultiColumn(np.cumsum([0, *map(len, values)]), np.concatenate(values), covered)
-        columns.append(pack_column(name, column))
-    return columns
+        pack_column(messages.add(), name, column)
 
 
 def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
@@ -117,21 +127,26 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
 
 def pack_points(points: Sequence[Point], schema: Schema, forms: pb.AttributeForms | None) -> pb.Points:
     """Points as they are: what a point doesn't have isn't sent."""
-    return pb.Points(
+    message = pb.Points(
         ids=pack_ids([p.id for p in points]),
         versions=np.array([-1 if p.version is None else p.version for p in points], dtype="<i8").tobytes(),
         attributes=_pack_rows([p.attributes for p in points]),
         forms=forms,
         payloads=_pack_payloads([p.payload for p in points]),
-        vectors=pack_vectors([p.vectors for p in points], schema),
     )
+    pack_vectors(message.vectors, [p.vectors for p in points], schema)
+    return message
 
 
 def unpack_points(message: pb.Points) -> list[Point]:
     """The points. Raises InvalidArgumentError when the columns don't agree."""
     ids = unpack_ids(message.ids)
     n = len(ids)
-    rows, payloads, vectors = _unpack_rows(message.attributes, n, message.forms), _unpack_payloads(message.payloads, n), _unpack_vectors(message.vectors, n)
+    rows, payloads, vectors = (
+        _unpack_rows(message.attributes, n, message.forms),
+        _unpack_payloads(message.payloads, n),
+        _unpack_vectors(message.vectors, n),
+    )
     versions = unpack_items(message.versions, "q", n, "versions")
     return [Point(*point[:4], None if point[4] < 0 else point[4]) for point in zip(ids, vectors, rows, payloads, versions, strict=True)]
 
@@ -162,58 +177,45 @@ def unpack_page(message: pb.ScrollResponse) -> Page:
 # ---- Hits ----
 
 
-def pack_hits(hits: Hits, schema: Schema) -> pb.Hits:
-    """Hits as columns; scores as float64, so that they are the very numbers."""
-    message = pb.Hits(
-        ids=pack_ids([hit.id for hit in hits]),
-        scores=pack_doubles([hit.score for hit in hits]),
-        attributes=_pack_rows([hit.attributes for hit in hits]),
-        payloads=_pack_payloads([hit.payload for hit in hits]),
-        arms=_pack_arms(hits),
-    )
-    if any(hit.vectors for hit in hits):
-        message.vectors.extend(pack_vectors([hit.vectors for hit in hits], schema))
+def pack_hits(message: pb.Hits, hits: Hits, schema: Schema) -> None:
+    """Fills a message with hits as columns; scores as float64, so that they are the very numbers."""
+    message.ids.CopyFrom(pack_ids([hit.id for hit in hits]))
+    message.scores = pack_doubles([hit.score for hit in hits])
+    message.attributes = _pack_rows([hit.attributes for hit in hits])
+    message.payloads = _pack_payloads([hit.payload for hit in hits])
+    rows = [hit.arms for hit in hits]
+    for arm in dict.fromkeys(arm for row in rows for arm in row):
+        _pack_arm(message.arms.add(), arm, [row.get(arm, _ABSENT) for row in rows])
+    if any([hit.vectors for hit in hits]):
+        pack_vectors(message.vectors, [hit.vectors for hit in hits], schema)
     if hits.plan is not None:
         message.plan = pack_json(_finite(hits.plan), "plan")
-    return message
-
-
-def _pack_arms(hits: Hits) -> list[pb.ArmScores]:
-    rows = [hit.arms for hit in hits]
-    messages = []
-    for arm in dict.fromkeys(arm for row in rows for arm in row):
-        scores = [row.get(arm) or _ABSENT for row in rows]
-        messages.append(
-            pb.ArmScores(
-                arm=arm,
-                ranks=np.array([s.rank or 0 for s in scores], dtype="<u4").tobytes(),
-                scores=pack_doubles([_NAN if s.score is None else s.score for s in scores]),
-                normalized=pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores]),
-                weights=pack_doubles([s.weight for s in scores]),
-                contributions=pack_doubles([s.contribution for s in scores]),
-            )
-        )
-    return messages
 
 
 _ABSENT = ArmScore(None, None, None, 0.0, _NAN)
 
 
+def _pack_arm(message: pb.ArmScores, arm: str, scores: list[ArmScore]) -> None:
+    message.arm = arm
+    message.ranks = struct.pack(f"<{len(scores)}I", *[s.rank or 0 for s in scores])
+    message.scores = pack_doubles([_NAN if s.score is None else s.score for s in scores])
+    message.normalized = pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores])
+    message.weights = pack_doubles([s.weight for s in scores])
+    message.contributions = pack_doubles([s.contribution for s in scores])
+
+
 def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, ArmScore]]:
     rows: list[dict[str, ArmScore]] = [{} for _ in range(n)]
     for message in messages:
-        columns = (
-            unpack_items(message.ranks, "I", n, "ranks"),
-            unpack_items(message.scores, "d", n, "scores"),
-            unpack_items(message.normalized, "d", n, "normalized"),
-            unpack_items(message.weights, "d", n, "weights"),
-            unpack_items(message.contributions, "d", n, "contributions"),
-        )
-        for row, (rank, score, normalized, weight, contribution) in zip(rows, zip(*columns, strict=True), strict=True):
-            if contribution == contribution:
-                row[message.arm] = ArmScore(
-                    rank or None, score if score == score else None, normalized if normalized == normalized else None, weight, contribution
-                )
+        arm = message.arm
+        ranks = unpack_items(message.ranks, "I", n, "ranks")
+        scores = [None if s != s else s for s in unpack_items(message.scores, "d", n, "scores")]
+        normalized = [None if s != s else s for s in unpack_items(message.normalized, "d", n, "normalized")]
+        weights = unpack_items(message.weights, "d", n, "weights")
+        contributions = unpack_items(message.contributions, "d", n, "contributions")
+        for i, row in enumerate(rows):
+            if contributions[i] == contributions[i]:
+                row[arm] = ArmScore(ranks[i] or None, scores[i], normalized[i], weights[i], contributions[i])
     return rows
 
 
@@ -221,16 +223,11 @@ def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
     """The hits. Raises InvalidArgumentError when the columns don't agree."""
     ids = unpack_ids(message.ids)
     n = len(ids)
-    columns = (
-        ids,
-        unpack_items(message.scores, "d", n, "scores"),
-        _unpack_rows(message.attributes, n, forms),
-        _unpack_payloads(message.payloads, n),
-        _unpack_arms(message.arms, n),
-        _unpack_vectors(message.vectors, n),
-    )
+    scores = unpack_items(message.scores, "d", n, "scores")
+    attributes, payloads = _unpack_rows(message.attributes, n, forms), _unpack_payloads(message.payloads, n)
+    arms, vectors = _unpack_arms(message.arms, n), _unpack_vectors(message.vectors, n)
     plan = unpack_json(message.plan, "plan") if message.HasField("plan") else None
-    return Hits([Hit(*hit) for hit in zip(*columns, strict=True)], plan)
+    return Hits([Hit(ids[i], scores[i], attributes[i], payloads[i], arms[i], vectors[i]) for i in range(n)], plan)
 
 
 # ---- Facts ----
@@ -249,7 +246,9 @@ def _finite(value: Any) -> Any:
 
 def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
     statistics = pack_json(_finite(info.statistics), "statistics")
-    return pb.CollectionInfo(points=info.points, sequence=info.sequence, deleted_rows=info.deleted_rows, bytes=info.bytes, statistics=statistics)
+    return pb.CollectionInfo(
+        points=info.points, sequence=info.sequence, deleted_rows=info.deleted_rows, bytes=info.bytes, statistics=statistics
+    )
 
 
 def pack_schema(schema: Schema) -> bytes:

@@ -124,7 +124,9 @@ def write(remote: Remote, kind: str, points: Any, columns: Mapping[str, Any], du
     durability = _optional_text(durability, "durability")
 
     def pack(part: Batch) -> pb.WriteRequest:
-        return pb.WriteRequest(collection=remote.name, batch=wire.pack_batch(part, remote.schema), durability=durability)
+        request = pb.WriteRequest(collection=remote.name, durability=durability)
+        wire.pack_batch(request.batch, part, remote.schema)
+        return request
 
     sequence, count = 0, 0
     for request in split_batch(batch, remote.service.max_message_bytes, pack):
@@ -162,7 +164,7 @@ def _id_list(ids: Any) -> Sequence:
 
 
 def _single(ids: Any) -> bool:
-    return not hasattr(ids, "__len__") and not hasattr(ids, "__iter__") or isinstance(ids, str)
+    return (not hasattr(ids, "__len__") and not hasattr(ids, "__iter__")) or isinstance(ids, str)
 
 
 def _optional_text(value: Any, field: str) -> str | None:
@@ -230,47 +232,46 @@ def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool
 
 def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> pb.SearchRequest:
     """The request of one query, or of many. Raises InvalidArgumentError and SchemaError as the embedded search does."""
-    columns, sizes = [], {}
+    # Filled in place and only where a value isn't the default: a search is short enough to notice.
+    request = pb.SearchRequest(collection=name, limit=_integer(wanted.limit, "limit"))
+    sizes = {}
     for field, value in _mapping(vectors, "vectors").items():
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
-        columns.append(wire.pack_queries(field, spec, queries))
+        wire.pack_queries(request.vectors.add(), field, spec, queries)
         sizes[f"vectors of {field}"] = len(queries)
-    texts = _texts(schema, text, batch)
-    for query in texts:
-        sizes[f"text of {query.field}" if query.field else "text"] = len(query.texts)
+    if text is not None:
+        _add_texts(request, schema, text, batch)
+        for query in request.texts:
+            sizes[f"text of {query.field}" if query.field else "text"] = len(query.texts)
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{what} {size}" for what, size in sizes.items())
         raise InvalidArgumentError(f"every arm must have the same number of queries: {told}", field="vectors", value=sizes)
-    return pb.SearchRequest(
-        collection=name,
-        queries=next(iter(sizes.values()), 0 if batch else 1),
-        vectors=columns,
-        texts=texts,
-        filter=wire.pack_filter(wanted.filter),
-        limit=_integer(wanted.limit, "limit"),
-        exact=_flag(wanted.exact, "exact"),
-        fusion=wire.pack_fusion(wanted.fusion),
-        candidates=None if wanted.candidates is None else _integer(wanted.candidates, "candidates"),
-        with_attributes=wire.pack_selection(wanted.with_attributes, "with_attributes"),
-        with_vectors=wire.pack_selection(wanted.with_vectors, "with_vectors"),
-        explain=_flag(wanted.explain, "explain"),
-        batch=batch,
-    )
+    request.queries = next(iter(sizes.values()), 0 if batch else 1)
+    request.batch = batch
+    for field, message in (
+        ("filter", wire.pack_filter(wanted.filter)),
+        ("fusion", wire.pack_fusion(wanted.fusion)),
+        ("with_attributes", wire.pack_selection(wanted.with_attributes, "with_attributes")),
+        ("with_vectors", wire.pack_selection(wanted.with_vectors, "with_vectors")),
+    ):
+        if message is not None:
+            getattr(request, field).CopyFrom(message)
+    if wanted.candidates is not None:
+        request.candidates = _integer(wanted.candidates, "candidates")
+    request.exact = _flag(wanted.exact, "exact")
+    request.explain = _flag(wanted.explain, "explain")
+    return request
 
 
-def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
-    if text is None:
-        return []
+def _add_texts(request: pb.SearchRequest, schema: Schema, text: Any, batch: bool) -> None:
     by_field = text if isinstance(text, Mapping) else {"": text}
-    queries = []
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
         if batch and (isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__")):
             raise InvalidArgumentError(f"text must be a list of strings, one a query, not {shown(value)}", field="text", value=value)
-        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
-    return queries
+        request.texts.add(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))])
 
 
 def _integer(value: Any, field: str) -> int:

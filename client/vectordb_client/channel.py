@@ -14,7 +14,11 @@ from .v1 import vectordb_pb2 as pb
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 METHODS = {
-    method.name: (f"/{_SERVICE.full_name}/{method.name}", GetMessageClass(method.input_type).SerializeToString, GetMessageClass(method.output_type).FromString)
+    method.name: (
+        f"/{_SERVICE.full_name}/{method.name}",
+        GetMessageClass(method.input_type).SerializeToString,
+        GetMessageClass(method.output_type).FromString,
+    )
     for method in _SERVICE.methods
 }
 

@@ -128,7 +128,7 @@ class Collection:
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
         """
-        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
     def update(
@@ -145,7 +145,7 @@ class Collection:
         timeout: float | None = None,
     ) -> WriteResult:
         """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
-        columns = dict(ids=ids, vectors=vectors, attributes=attributes, payload=payload, if_version=if_version, if_filter=if_filter)
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
     def delete(
@@ -162,7 +162,12 @@ class Collection:
         return self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
 
     def get(
-        self, ids: Any, *, with_vectors: bool | Sequence[str] = False, with_attributes: bool | Sequence[str] = True, timeout: float | None = None
+        self,
+        ids: Any,
+        *,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = True,
+        timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
@@ -234,7 +239,9 @@ class Collection:
         """All points that match, in id order; ``page`` are read at a time, each page within ``timeout``."""
         cursor = None
         while True:
-            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout)
+            points = self.scroll(
+                filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
+            )
             yield from points
             cursor = points.cursor
             if cursor is None:

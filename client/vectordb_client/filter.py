@@ -268,7 +268,9 @@ def _from_dict(data: Any, depth: int) -> Filter:
     make, keys = _FORMS[op]
     for key in data:
         if key != "op" and key not in keys:
-            raise FilterError(f"filter op {op!r} has no key {shown(key)}; it has: {', '.join(keys) or 'none'}", field=shown(key), value=data[key])
+            raise FilterError(
+                f"filter op {op!r} has no key {shown(key)}; it has: {', '.join(keys) or 'none'}", field=shown(key), value=data[key]
+            )
     parts = []
     for key in keys:
         if key not in data:

@@ -135,7 +135,9 @@ def _value(field: str, value: Any) -> Any:
             return value
         raise FilterError(f"{field!r} can't be compared with {value}: numbers must be finite", field=field, value=value)
     if value is None:
-        raise FilterError(f"{field!r} can't be compared with null; ask is_null or is_not_null (IS NULL, IS NOT NULL)", field=field, value=value)
+        raise FilterError(
+            f"{field!r} can't be compared with null; ask is_null or is_not_null (IS NULL, IS NOT NULL)", field=field, value=value
+        )
     if isinstance(value, np.datetime64) and not np.isnat(value):
         value = value.astype("datetime64[us]").item()
     elif isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
@@ -151,7 +153,8 @@ def _value(field: str, value: Any) -> Any:
             return _value(field, convert(value))
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
         raise FilterError(
-            f"{field!r} is compared with one value, not {shown(value)}; for several: isin, contains_any, contains_all; for places: geo_radius, geo_box",
+            f"{field!r} is compared with one value, not {shown(value)}; "
+            "for several: isin, contains_any, contains_all; for places: geo_radius, geo_box",
             field=field,
             value=value,
         )
@@ -274,7 +277,9 @@ class Count(Filter):
         _choice(check_field(self.field), "comparison", self.op, COMPARISONS)
         self._set(n=_value(self.field, self.n))
         if type(self.n) is not int:
-            raise FilterError(f"the count of {self.field!r} is compared with an integer, not {shown(self.n)}", field=self.field, value=self.n)
+            raise FilterError(
+                f"the count of {self.field!r} is compared with an integer, not {shown(self.n)}", field=self.field, value=self.n
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,7 +417,9 @@ def _limited(node: Filter, depth: int, size: int) -> None:
     if depth > MAX_DEPTH:
         raise LimitError(f"a filter is at most {MAX_DEPTH} levels deep", field="filter", value=depth)
     if size > MAX_NODES:
-        raise LimitError(f"a filter has at most {MAX_NODES} conditions; for many values of one field use isin (IN)", field="filter", value=size)
+        raise LimitError(
+            f"a filter has at most {MAX_NODES} conditions; for many values of one field use isin (IN)", field="filter", value=size
+        )
     node._set(depth=depth, size=size)
 
 

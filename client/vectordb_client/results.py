@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,8 +49,7 @@ class WriteResult(int):
         return WriteResult, (int(self), self.count)
 
 
-@dataclass(frozen=True)
-class ArmScore:
+class ArmScore(NamedTuple):
     """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
 
     rank: 1 is best; None when the arm's candidates don't hold the hit (then score and normalized are None and contribution 0).
@@ -64,16 +63,18 @@ class ArmScore:
     contribution: float
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One result. ``score``: cosine or dot (higher is closer), l2 squared distance (lower is closer), or the fused score."""
+class Hit(NamedTuple):
+    """One result. ``score``: cosine or dot (higher is closer), l2 squared distance (lower is closer), or the fused score.
+
+    attributes, payload: what was asked for. arms: field → ArmScore, when several arms were fused. vectors: when asked for.
+    """
 
     id: Id
     score: float
-    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    payload: Any = None
-    arms: Mapping[str, ArmScore] = dataclasses.field(default_factory=dict)
-    vectors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any]
+    payload: Any
+    arms: Mapping[str, ArmScore]
+    vectors: Mapping[str, Any]
 
 
 class Hits(Sequence[Hit]):

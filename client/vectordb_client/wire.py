@@ -158,24 +158,27 @@ def _uuids(data: bytes) -> list[uuid.UUID]:
 # ---- Vectors ----
 
 
-def pack_column(field: str, column: Column | None, removed: np.ndarray | None = None) -> pb.VectorColumn:
-    """A checked column; None with ``removed`` when a field is only taken away."""
-    message = pb.VectorColumn(field=field)
+def pack_column(message: pb.VectorColumn, field: str, column: Column | None, removed: np.ndarray | None = None) -> None:
+    """Fills a message with a checked column; None with ``removed`` when a field is only taken away."""
+    message.field = field
     if isinstance(column, DenseColumn):
-        data, dtype = _numbers(column.values)
-        message = pb.VectorColumn(field=field, dense=pb.DenseVectors(data=data, dtype=dtype, dim=column.values.shape[1]))
+        dense = message.dense
+        dense.data, dense.dtype = _numbers(column.values)
+        dense.dim = column.values.shape[1]
     elif isinstance(column, SparseColumn):
-        terms, weights = np.ascontiguousarray(column.terms, "<u8").tobytes(), np.ascontiguousarray(column.weights, "<f4").tobytes()
-        message = pb.VectorColumn(field=field, sparse=pb.SparseVectors(counts=_counts(column.indptr), terms=terms, weights=weights))
+        sparse = message.sparse
+        sparse.counts = _counts(column.indptr)
+        sparse.terms = np.ascontiguousarray(column.terms, "<u8").tobytes()
+        sparse.weights = np.ascontiguousarray(column.weights, "<f4").tobytes()
     elif column is not None:
-        data, dtype = _numbers(column.values)
-        multi = pb.MultiVectors(counts=_counts(column.indptr), data=data, dtype=dtype, dim=column.values.shape[1])
-        message = pb.VectorColumn(field=field, multi=multi)
+        multi = message.multi
+        multi.counts = _counts(column.indptr)
+        multi.data, multi.dtype = _numbers(column.values)
+        multi.dim = column.values.shape[1]
     if column is not None and column.rows is not None:
         message.rows = np.ascontiguousarray(column.rows, "<i4").tobytes()
     if removed is not None:
         message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
-    return message
 
 
 def _numbers(values: np.ndarray) -> tuple[bytes, int]:
@@ -202,7 +205,9 @@ def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
         indptr = _indptr(sparse.counts, count, field)
         terms, weights = array_of(sparse.terms, "<u8", field), array_of(sparse.weights, "<f4", field)
         if not len(terms) == len(weights) == indptr[-1]:
-            raise InvalidArgumentError(f"vectors {field!r} have {len(terms)} terms and {len(weights)} weights for counts of {indptr[-1]}", field=field)
+            raise InvalidArgumentError(
+                f"vectors {field!r} have {len(terms)} terms and {len(weights)} weights for counts of {indptr[-1]}", field=field
+            )
         return SparseColumn(indptr, terms, weights, rows)
     multi = message.multi
     indptr = _indptr(multi.counts, count, field)
@@ -230,12 +235,16 @@ def _indptr(data: bytes, n: int, field: str) -> np.ndarray:
 def _matrix(message: pb.DenseVectors | pb.MultiVectors, n: int, field: str) -> np.ndarray:
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:
-        raise InvalidArgumentError(f"vectors {field!r} have dtype {message.dtype}, which is none of FLOAT32, FLOAT16", field=field, value=message.dtype)
+        raise InvalidArgumentError(
+            f"vectors {field!r} have dtype {message.dtype}, which is none of FLOAT32, FLOAT16", field=field, value=message.dtype
+        )
     dim, data = message.dim, message.data
     if not 1 <= dim <= MAX_DIM:
         raise InvalidArgumentError(f"vectors {field!r} have {dim} dimensions; 1 to {MAX_DIM} are possible", field=field, value=dim)
     if len(data) != n * dim * dtype.itemsize:
-        raise InvalidArgumentError(f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data))
+        raise InvalidArgumentError(
+            f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data)
+        )
     return np.frombuffer(data, dtype).reshape(n, dim)
 
 
@@ -248,7 +257,9 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
         column = unpack_column(message, n)
         if column is not None and not isinstance(column, _COLUMNS[type(spec)]):
             kind = message.WhichOneof("vectors")
-            raise InvalidArgumentError(f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind)
+            raise InvalidArgumentError(
+                f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind
+            )
         columns[message.field] = column
     return columns
 
@@ -308,9 +319,13 @@ def pack_fusion(value: Any) -> pb.Fusion | None:
     if isinstance(value, str):
         return pb.Fusion(method=text_of(value, "fusion"))
     if not isinstance(value, Fusion):
-        raise InvalidArgumentError(f"fusion must be one of {', '.join(map(repr, FUSIONS))} or a Fusion, not {shown(value)}", field="fusion", value=value)
+        raise InvalidArgumentError(
+            f"fusion must be one of {', '.join(map(repr, FUSIONS))} or a Fusion, not {shown(value)}", field="fusion", value=value
+        )
     try:
-        return pb.Fusion(method=value.name, k=getattr(value, "k", None), weights={text_of(k, "fusion"): float(v) for k, v in dict(value.weights).items()})
+        return pb.Fusion(
+            method=value.name, k=getattr(value, "k", None), weights={text_of(k, "fusion"): float(v) for k, v in dict(value.weights).items()}
+        )
     except (TypeError, ValueError, OverflowError):
         raise InvalidArgumentError(f"fusion {shown(value)} needs numbers", field="fusion", value=value) from None
 
@@ -366,25 +381,23 @@ def unpack_versions(data: bytes, n: int) -> list[int | None] | None:
     return [None if v == -1 else v for v in unpack_items(data, "q", n, "if_version")] if data else None
 
 
-def pack_batch(batch: Batch, schema: Schema) -> pb.Batch:
-    """A checked batch as a message."""
-    unsets = {name: pack_bits([v is UNSET for v in values]) if batch.kind == "update" else b"" for name, values in batch.attributes.items()}
-    message = pb.Batch(
-        kind=pb.WRITE_KIND_UPDATE if batch.kind == "update" else pb.WRITE_KIND_UPSERT,
-        ids=pack_ids(batch.ids),
-        vectors=[pack_column(name, batch.vectors.get(name), batch.removed.get(name)) for name in dict.fromkeys((*batch.vectors, *batch.removed))],
-        attributes=[
-            pb.JsonColumn(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name), unset=unsets[name])
-            for name, values in batch.attributes.items()
-        ],
-        if_version=pack_versions(batch.if_version),
-        if_filter=pack_filter(batch.if_filter),
-    )
+def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
+    """Fills a message with a checked batch."""
+    update = batch.kind == "update"
+    message.kind = pb.WRITE_KIND_UPDATE if update else pb.WRITE_KIND_UPSERT
+    message.ids.CopyFrom(pack_ids(batch.ids))
+    for name in dict.fromkeys((*batch.vectors, *batch.removed)):
+        pack_column(message.vectors.add(), name, batch.vectors.get(name), batch.removed.get(name))
+    for name, values in batch.attributes.items():
+        column = message.attributes.add(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name))
+        if update:
+            column.unset = pack_bits([value is UNSET for value in values])
     if batch.payload is not None:
-        unset = [value is UNSET for value in batch.payload]
-        values = [None if value is UNSET else value for value in batch.payload]
-        message.payload.CopyFrom(pb.JsonColumn(json=pack_json(values, "payload"), unset=pack_bits(unset)))
-    return message
+        message.payload.json = pack_json([None if value is UNSET else value for value in batch.payload], "payload")
+        message.payload.unset = pack_bits([value is UNSET for value in batch.payload])
+    message.if_version = pack_versions(batch.if_version)
+    if batch.if_filter is not None:
+        message.if_filter.CopyFrom(pack_filter(batch.if_filter))
 
 
 def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
@@ -448,14 +461,16 @@ def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -
     return columns  # type: ignore[return-value]
 
 
-def pack_queries(field: str, spec: VectorField, queries: Sequence[Any]) -> pb.VectorColumn:
-    """Checked query vectors (as ``query_vector`` gives them) as one column."""
+def pack_queries(message: pb.VectorColumn, field: str, spec: VectorField, queries: Sequence[Any]) -> None:
+    """Fills a message with checked query vectors, as ``query_vector`` gives them."""
     if isinstance(spec, Dense):
-        values = queries[0][None] if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
-        return pack_column(field, DenseColumn(values))
-    if isinstance(spec, Sparse):
+        values = queries[0].reshape(1, -1) if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
+        pack_column(message, field, DenseColumn(values))
+    elif isinstance(spec, Sparse):
         indptr = np.cumsum([0, *(len(terms) for terms, _ in queries)])
         terms = np.concatenate([np.empty(0, np.uint64), *(terms for terms, _ in queries)])
-        return pack_column(field, SparseColumn(indptr, terms, np.concatenate([np.empty(0, np.float32), *(weights for _, weights in queries)])))
-    values = np.concatenate(queries) if queries else np.empty((0, spec.dim), np.float32)
-    return pack_column(field, MultiColumn(np.cumsum([0, *map(len, queries)]), values))
+        weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in queries)])
+        pack_column(message, field, SparseColumn(indptr, terms, weights))
+    else:
+        values = np.concatenate(queries) if queries else np.empty((0, spec.dim), np.float32)
+        pack_column(message, field, MultiColumn(np.cumsum([0, *map(len, queries)]), values))

@@ -43,21 +43,22 @@ def run(data: Path | None = None, *, limit: int | None = None, port: int = 0) ->
     sys.stdout.reconfigure(errors="replace")  # a terminal that can't show a bar still shows the rest
     out = show.console()
     started = time.perf_counter()
-    with nullcontext(data) if data is not None else tempfile.TemporaryDirectory(prefix="vectordb-demo-") as folder:
-        with open_database(folder) as database:
-            show.heading(out, f"The docstrings of Python {sys.version.split()[0]}'s standard library, in {folder}")
-            collection = database.create_collection(COLLECTION, SCHEMA, exist_ok=True)
-            _fill(out, collection, limit)
-            embedded = [_ask(out, number, query, collection) for number, query in enumerate(QUERIES, 1)]
-            show.heading(out, "The same directory, served")
-            same = _served(out, Path(folder), port, embedded)
+    kept = nullcontext(data) if data is not None else tempfile.TemporaryDirectory(prefix="vectordb-demo-")
+    with kept as folder, open_database(folder) as database:
+        show.heading(out, f"The docstrings of Python {sys.version.split()[0]}'s standard library, in {folder}")
+        collection = database.create_collection(COLLECTION, SCHEMA, exist_ok=True)
+        _fill(out, collection, limit)
+        embedded = [_ask(out, number, query, collection) for number, query in enumerate(QUERIES, 1)]
+        show.heading(out, "The same directory, served")
+        same = _served(out, Path(folder), port, embedded)
     show.fact(out, "all done" if same else "the service answered otherwise than the embedded database", time.perf_counter() - started)
     return 0 if same else 1
 
 
 def _fill(out: Console, collection: Collection, limit: int | None) -> None:
     start = time.perf_counter()
-    entries = list(collect(limit=limit))
+    with out.status("  reading the standard library") if out.is_terminal else nullcontext():
+        entries = list(collect(limit=limit))
     words = sum(entry.doc.count(" ") + 1 for entry in entries)
     show.fact(out, f"{len(entries):,} docstrings, {words:,} words, parsed from source without importing it", time.perf_counter() - start)
     if collection.count() == len(entries):
@@ -92,7 +93,7 @@ def _progress(out: Console, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _search(collection: Any, query: Query, **options: Any) -> Hits:
-    return collection.search(text=query.text, filter=query.filter, limit=_COMPARED, **options)
+    return collection.search(text=query.text, filter=query.filter, fusion=query.fusion, limit=_COMPARED, **options)
 
 
 def _ask(out: Console, number: int, query: Query, collection: Collection) -> tuple[Hits, float]:

@@ -1,4 +1,4 @@
-"""What the demo stores and asks: the schema, and searches whose filters are written in each of the three notations."""
+"""What the demo stores and asks: the schema, and searches with filters in all three notations and the three ways of fusion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from vectordb_client.filter import F
 
-from ..types import Bool, Dense, Int, Keyword, Schema, Sparse, Text
+from ..types import DBSF, Bool, Dense, Int, Keyword, Relative, Schema, Sparse, Text
 
 COLLECTION = "docstrings"
 SCHEMA = Schema(
@@ -30,30 +30,29 @@ SCHEMA = Schema(
 
 @dataclass(frozen=True)
 class Query:
-    """A question with its filter. notation: which of the three it is in; code: the filter as one writes it in Python."""
+    """A question, its filter in one of the three notations, and how the two arms are fused. ``code``: the call as one writes it."""
 
     text: str
-    notation: str
     filter: Any
-    code: str
+    fusion: Any
+    code: tuple[str, ...]
 
 
 QUERIES = (
     Query(
         "copy a whole directory with everything in it",
-        "a string",
         "kind IN ('function', 'method') AND has_signature = TRUE AND package != 'distutils'",
-        "\"kind IN ('function', 'method') AND has_signature = TRUE AND package != 'distutils'\"",
+        "rrf",
+        ("filter=\"kind IN ('function', 'method') AND has_signature = TRUE AND package != 'distutils'\"",),
     ),
     Query(
         "wait for several coroutines to finish",
-        "Python operators",
         F("package").isin(["asyncio", "concurrent"]) & (F("lines") > 15),
-        'F("package").isin(["asyncio", "concurrent"]) & (F("lines") > 15)',
+        Relative(),
+        ('filter=F("package").isin(["asyncio", "concurrent"]) & (F("lines") > 15)', "fusion=Relative()"),
     ),
     Query(
         "split a string by a separator",
-        "JSON",
         {
             "op": "and",
             "filters": [
@@ -61,19 +60,30 @@ QUERIES = (
                 {"op": "contains_any", "field": "parameters", "values": ["sep", "delimiter"]},
             ],
         },
-        '{"op": "and", "filters": [{"op": "eq", "field": "kind", "value": "method"}, '
-        '{"op": "contains_any", "field": "parameters", "values": ["sep", "delimiter"]}]}',
+        "rrf",
+        (
+            'filter={"op": "and", "filters": [',
+            '    {"op": "eq", "field": "kind", "value": "method"},',
+            '    {"op": "contains_any", "field": "parameters", "values": ["sep", "delimiter"]}]}',
+        ),
     ),
     Query(
-        "random choice with weights",
-        "Python operators",
-        F("body").match_any("weight weights weighted") & ~F("name").glob("*._*"),
-        'F("body").match_any("weight weights weighted") & ~F("name").glob("*._*")',
+        "compress a bytes object",
+        F("parameters").contains_any(["data", "level"]) & F("body").match_any("compress compressed") & ~F("name").glob("*._*"),
+        DBSF(),
+        (
+            'filter=F("parameters").contains_any(["data", "level"])',
+            '    & F("body").match_any("compress compressed") & ~F("name").glob("*._*")',
+            "fusion=DBSF()",
+        ),
     ),
     Query(
         "find the longest matching block of two sequences",
-        "a string",
-        "lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern') AND NOT module STARTSWITH 'test'",
-        "\"lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern') AND NOT module STARTSWITH 'test'\"",
+        "lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern')",
+        Relative(weights={"text": 1.0, "terms": 0.5}),
+        (
+            "filter=\"lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern')\"",
+            'fusion=Relative(weights={"text": 1.0, "terms": 0.5})',
+        ),
     ),
 )

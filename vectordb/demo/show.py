@@ -61,10 +61,8 @@ def summary(body: str, width: int) -> str:
 
 def query(out: Console, number: int, asked: Query) -> None:
     heading(out, f"{number}. {asked.text}")
-    code = textwrap.wrap(asked.code, WIDTH - 12, break_long_words=False)
-    out.print(Text.assemble(("  filter=  ", "dim"), (code[0], "yellow")), soft_wrap=True)
-    for line in code[1:]:
-        out.print(Text(" " * 11 + line, style="yellow"), soft_wrap=True)
+    for line in asked.code:
+        out.print(Text(f"  {line}", style="yellow"), soft_wrap=True)
     out.print()
 
 
@@ -80,7 +78,7 @@ def _hit(out: Console, rank: int, hit: Hit, best: float) -> None:
     attributes, payload = hit.attributes, hit.payload or {}
     lines = f", {attributes['lines']} lines" if attributes.get("lines") else ""
     left = Text.assemble((f"  {rank}  ", "bold"), (str(hit.id), "bold cyan"), (f"  {attributes['kind']}{lines}", "dim"))
-    right = f"{hit.score:.5f}"
+    right = _short(hit.score)
     left.append(" " * max(2, out.width - left.cell_len - len(right)))
     out.print(left.append(right, style="bold green"), soft_wrap=True)
     if payload.get("signature"):
@@ -88,15 +86,20 @@ def _hit(out: Console, rank: int, hit: Hit, best: float) -> None:
             Text("     " + textwrap.shorten(payload["signature"], width=out.width - 6, placeholder=" …"), style="green"), soft_wrap=True
         )
     out.print(Text("     " + summary(attributes["body"], out.width - 6)), soft_wrap=True)
-    bars, parts = Text("     "), Text("  ")
+    bars, parts = Text("     "), Text()
     for name, (sign, style) in _ARMS.items():
         arm = hit.arms[name]
         bars.append(sign * round(_BAR * arm.contribution / best), style=style)
-        said = f"{name} #{arm.rank} scores {arm.score:.3f}" if arm.rank else f"{name} –"
-        parts.append(f"{said:<27}", style=style if arm.rank else "dim")
+        said = f"  {name} #{arm.rank}: {_short(arm.score)} → {_short(arm.contribution)}" if arm.rank else f"  {name}: not found"
+        parts.append(f"{said:<25}" if not parts else said, style=style if arm.rank else "dim")
     bars.append(" " * max(0, 5 + 2 * _BAR - bars.cell_len))
     out.print(bars.append_text(parts), soft_wrap=True)
     out.print()
+
+
+def _short(number: float) -> str:
+    """4 significant digits, at most 4 after the point."""
+    return f"{number:.{max(0, 4 - max(0, len(str(int(abs(number)))) - 1))}f}"
 
 
 def plan(out: Console, run: Mapping[str, Any] | None, seconds: float) -> None:
@@ -111,11 +114,17 @@ def plan(out: Console, run: Mapping[str, Any] | None, seconds: float) -> None:
     fusion = run.get("fusion")
     if fusion:
         parts.append(f"{fusion['method']} fuses them")
-    text = textwrap.wrap(" · ".join(parts), out.width - 22) or [""]
-    for line in text[:-1]:
-        out.print(Text(f"  {line}", style="dim"))
-    last = Text(f"  {text[-1]}", style="dim")
     right = f"{duration(seconds)} a search"
+    lines = [""]
+    for part in parts:
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) > out.width - len(right) - 6:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    for line in lines[:-1]:
+        out.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+    last = Text(f"  {lines[-1]}", style="dim")
     last.append(" " * max(2, out.width - last.cell_len - len(right)))
     out.print(last.append(right, style="not dim green"), soft_wrap=True)
 

@@ -11,7 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pyroaring import BitMap
@@ -22,9 +22,12 @@ from ..kernels import columns, sparse
 from ..storage import fields, format
 from ..storage.store import Store
 from ..types import Schema
+from . import as_filter
+from .canonical import canonical
 from .nodes import CountRange, MatchWords, Range
 
 CACHE_BYTES = 64 << 20
+CACHE_FILTERS = 1024
 MAX_COUNT = 65_535  # elements of an array
 
 
@@ -43,13 +46,34 @@ class Reader(Protocol):
 
 
 class FilterCache:
-    """Bitmaps of leaves (with the rows they cover) and of whole filters (with their sequence), least recently used out first."""
+    """What compiling a collection's filters need not do twice.
+
+    Canonical forms by the filter given; bitmaps of leaves (with the rows they cover) and of whole filters (with their sequence), least
+    recently used out first.
+    """
 
     def __init__(self, capacity: int = CACHE_BYTES):
         self._capacity = capacity
         self._lock = threading.Lock()
         self._bytes = 0
         self._entries: OrderedDict[tuple, tuple[int, BitMap, int]] = OrderedDict()
+        self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
+
+    def bind(self, given: Any, schema: Schema) -> Filter | None:
+        """The canonical form of a filter as a user gives it. Raises FilterError or LimitError."""
+        if given is None:
+            return None
+        known = isinstance(given, (str, Filter))
+        if known:
+            found = self._bound.get(given)
+            if found is not None and found[0] is schema:
+                return found[1]
+        node = canonical(as_filter(given), schema)
+        if known:
+            if len(self._bound) >= CACHE_FILTERS:
+                self._bound.clear()
+            self._bound[given] = (schema, node)
+        return node
 
     def get(self, key: tuple) -> tuple[int, BitMap] | None:
         """(mark, bitmap) as they were put."""

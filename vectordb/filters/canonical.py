@@ -165,7 +165,9 @@ def _emit(part: Any) -> Filter:
 
 _RANK = {
     kind: rank
-    for rank, kind in enumerate((HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, HasVector, GeoBox, GeoRadius, Not, And, Or))
+    for rank, kind in enumerate(
+        (HasId, IsNull, In, Range, CountRange, Prefix, Glob, MatchWords, HasVector, GeoBox, GeoRadius, Not, And, Or)
+    )
 }
 
 
@@ -223,7 +225,9 @@ def _spec(field: str, schema: Schema) -> Attribute:
 
 
 def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterError:
-    return FilterError(f"{what} can't be asked of {field!r}, which is {spec.kind}; it offers {_OFFERS[spec.kind]}", field=field, value=value)
+    return FilterError(
+        f"{what} can't be asked of {field!r}, which is {spec.kind}; it offers {_OFFERS[spec.kind]}", field=field, value=value
+    )
 
 
 def _stored(field: str, spec: Attribute, value: Any) -> Any:

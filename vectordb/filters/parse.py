@@ -163,7 +163,8 @@ class _Parser:
     def _filter(self, depth: int) -> Filter:
         start = self.token.at
         if depth > MAX_DEPTH:
-            self.fail(problem := f"a filter is at most {MAX_DEPTH} levels deep", start, LimitError(problem, field="filter", value=depth))
+            problem = f"a filter is at most {MAX_DEPTH} levels deep"
+            self.fail(problem, start, LimitError(problem, field="filter", value=depth))
         either: list[Filter] = []
         both: list[Filter] = []
         while True:
@@ -305,7 +306,8 @@ class _Parser:
         while True:
             values.append(self._value())
             if len(values) > MAX_VALUES:
-                self.fail(problem := f"a list has at most {MAX_VALUES} values", self.token.at, LimitError(problem, field="filter", value=len(values)))
+                problem = f"a list has at most {MAX_VALUES} values"
+                self.fail(problem, self.token.at, LimitError(problem, field="filter", value=len(values)))
             if not self.accept(","):
                 break
         self.expect(")", "',' or ')'")

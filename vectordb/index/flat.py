@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..kernels import COUNT, FIRST, ITEMS, LAST, dense, sparse
-from ..kernels.topk import unpack
+from ..kernels import COUNT, FIRST, ITEMS, LAST, dense, sparse, topk
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS = np.empty(0, np.uint32)
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
+_CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
@@ -23,13 +23,13 @@ def pool() -> ThreadPoolExecutor:
     """Threads for kernels, one a core; a new pool after a fork."""
     global _pool
     if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="vectordb-kernel"))
+        _pool = (os.getpid(), ThreadPoolExecutor(_CORES, thread_name_prefix="vectordb-kernel"))
     return _pool[1]
 
 
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
-    cores = min(os.cpu_count() or 1, len(table))
+    cores = min(_CORES, len(table))
     if cores < 2 or nbytes < _PARALLEL_BYTES:
         return work(0, len(table))
     counts = np.cumsum(table[:, COUNT])
@@ -41,7 +41,7 @@ def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray
 def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
     """The exact top k of each query.
 
-    queries: float32 ``(n, dim)``, of unit length for cosine. rows: the wanted docids (uint32, ascending), None for all. Scores: dot
+    queries: float32 ``(n, dim)``. rows: the wanted docids (uint32, ascending), None for all. Scores: dot
     product, cosine, or minus the squared distance. Ties go to the lower docid.
     """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
@@ -54,16 +54,16 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     def work(low: int, high: int) -> list[np.ndarray]:
         heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
         dense.dense_topk(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
-        return [heap[:size] for heap, size in zip(heaps, sizes.tolist(), strict=True)]
+        return [heaps[q, : sizes[q]] for q in range(len(queries))]
 
     nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
-    return [unpack(keys) for keys in _over_chunks(work, table, nbytes, k)]
+    return [_unpacked(keys) for keys in _over_chunks(work, table, nbytes, k)]
 
 
 def search_multi(
     table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None
 ) -> Found:
-    """The exact top k by MaxSim or by the best pair. query: float32 ``(rows, dim)``, of unit length for cosine."""
+    """The exact top k by MaxSim or by the best pair. query: float32 ``(rows, dim)``."""
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
@@ -76,7 +76,7 @@ def search_multi(
         return [heap[:size]]
 
     nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
-    return unpack(_over_chunks(work, table, nbytes, k)[0])
+    return _unpacked(_over_chunks(work, table, nbytes, k)[0])
 
 
 def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None) -> Found:
@@ -90,7 +90,7 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
     signed = bool((weights < 0).any())
     size = sparse.sparse_topk(table, terms, weights, signed, wanted, filtered, 0, len(table), scores, touched, heap)
-    return unpack(heap[:size])
+    return _unpacked(heap[:size])
 
 
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
@@ -99,6 +99,12 @@ def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.nd
     empty = np.empty(0, np.uint64)
     sparse.document_frequencies(table, terms, empty if dead_words is None else dead_words, dead_words is not None, out)
     return out
+
+
+def _unpacked(keys: np.ndarray) -> Found:
+    docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
+    topk.unpack(keys, docids, scores)
+    return docids, scores
 
 
 def _nothing() -> Found:

@@ -49,6 +49,20 @@ def score_row(query, address, half, metric):
 
 
 @kernel
+def of_unit_length(vectors):
+    """Rows divided by their Euclidean length, taken in float64."""
+    out = np.empty_like(vectors)
+    for i in range(len(vectors)):
+        total = 0.0
+        for j in range(vectors.shape[1]):
+            total += np.float64(vectors[i, j]) * np.float64(vectors[i, j])
+        scale = 1.0 / np.sqrt(total)
+        for j in range(vectors.shape[1]):
+            out[i, j] = np.float32(vectors[i, j] * scale)
+    return out
+
+
+@kernel
 def lower_bound(values, low, high, target):
     """First index in [low, high) whose value is ≥ target."""
     while low < high:
@@ -120,9 +134,11 @@ BLOCK = 256  # rows scored for all queries of a batch before the next: they stay
 def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes):
     """For each query the best rows of chunks [low, high), into heaps ``(queries, k)``; sizes (int64 zeros) says how many.
 
-    queries: float32 ``(n, dim)``, unit length for COSINE (then a row's score is divided by its stored norm). With ``filtered`` only
-    ``rows`` (uint32, ascending) are scored.
+    queries: float32 ``(n, dim)``; for COSINE they are brought to unit length and a row's score is divided by its stored norm. With
+    ``filtered`` only ``rows`` (uint32, ascending) are scored.
     """
+    if metric == COSINE:
+        queries = of_unit_length(queries)
     k = heaps.shape[1]
     stride = queries.shape[1] * (2 if half else 4)
     positions = np.empty(widest(table, low, high), np.int64)
@@ -152,8 +168,10 @@ def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, s
 def maxsim_topk(table, query, half, cosine, aggregation, rows, filtered, low, high, heap):
     """Late interaction: MAXSIM sums over query rows the best document row, MAX takes the best pair. Returns how many.
 
-    query: float32 ``(query rows, dim)``, rows of unit length when ``cosine``. heap, rows, filtered: as in ``dense_topk``.
+    query: float32 ``(query rows, dim)``. heap, rows, filtered, cosine: as in ``dense_topk``.
     """
+    if cosine:
+        query = of_unit_length(query)
     k = len(heap)
     n = 0
     stride = query.shape[1] * (2 if half else 4)

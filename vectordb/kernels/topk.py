@@ -44,9 +44,13 @@ def offer(heap, n, k, key):
     return n
 
 
-def unpack(heap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys to (docids int64, scores float32), best first."""
-    keys = np.sort(heap)[::-1]
-    ordered = (keys >> 32).astype(np.int32)
-    scores = (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
-    return 0xFFFFFFFF - (keys & 0xFFFFFFFF), scores
+@kernel
+def unpack(keys, docids, scores):
+    """Keys, sorted here, to docids (int64) and scores (float32), best first."""
+    keys.sort()
+    n = len(keys)
+    for i in range(n):
+        key = keys[n - 1 - i]
+        ordered = np.int32(key >> 32)
+        docids[i] = np.int64(0xFFFFFFFF) - (key & np.int64(0xFFFFFFFF))
+        scores[i] = np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)

@@ -18,7 +18,7 @@ from .fusion import fuse
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
-Ranked = list[tuple[int, float, dict]]
+Ranked = tuple[list[int], list[float], list[dict]]  # docids, scores as shown, what each arm said
 
 
 class _Clock:
@@ -68,25 +68,16 @@ def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
 def _search_arm(view: View, arm: Arm, k: int, rows: np.ndarray | None, cache: FilterCache) -> list[flat.Found]:
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
-        queries = np.array(arm.queries, dtype=np.float32).reshape(len(arm.queries), spec.dim)
-        if spec.metric == "cosine":
-            queries = unit(queries)
+        queries = arm.queries[0][None, :] if len(arm.queries) == 1 else np.array(arm.queries)
         return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
     if isinstance(spec, MultiVector):
         table = view.table(field)
-        queries = [unit(query) if spec.metric == "cosine" else query for query in arm.queries]
-        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
+        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in arm.queries]
     table = view.table(field, format.POSTINGS)
     weighted = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in arm.queries]
     if len(weighted) == 1:
         return [flat.search_sparse(table, *weighted[0], k, rows)]
     return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows divided by their length (taken in float64): float32."""
-    wide = vectors.astype(np.float64)
-    return (wide / np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]).astype(np.float32)
 
 
 def _weights(view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache) -> np.ndarray:
@@ -110,21 +101,19 @@ def _rank(search: Search, found: dict[str, flat.Found]) -> Ranked:
     if len(arms) > 1:
         return fuse(found, search.fusion, search.limit, lambda name, score: _shown(arms, name, score))
     ((name, (docids, scores)),) = found.items()
-    return [(docid, _shown(arms, name, score), {}) for docid, score in zip(docids.tolist(), scores.tolist(), strict=True)]
+    return docids.tolist(), (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in scores]
 
 
 def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:
     """Records of the final rows only."""
+    docids, scores, arms = ranked
+    records = view.records(docids)
     read = attribute_reader(view.schema, search.attributes)
-    vectors = vectors_of(view, [docid for docid, _, _ in ranked], search.vectors)
-    hits = []
-    for docid, score, arms in ranked:
-        row = view.row(docid)
-        if read is None:
-            hits.append(Hit(row.id, score, arms=arms, vectors=vectors.get(docid, {})))
-        else:
-            hits.append(Hit(row.id, score, read(row.attributes), row.payload, arms, vectors.get(docid, {})))
-    return Hits(hits)
+    attributes = [{} for _ in docids] if read is None else [read(row.attributes) for row in records]
+    payloads = [None] * len(docids) if read is None else [row.payload for row in records]
+    found = vectors_of(view, docids, search.vectors)
+    vectors = [found.get(docid, {}) for docid in docids]
+    return Hits(list(map(Hit, [row.id for row in records], scores, attributes, payloads, arms, vectors)))
 
 
 def _plan(view: View, search: Search, matches: int | None, rows: np.ndarray | None, found: dict, clock: _Clock) -> dict:

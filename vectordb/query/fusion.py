@@ -11,8 +11,8 @@ from ..types import DBSF, RRF, ArmScore, Fusion
 Found = tuple[np.ndarray, np.ndarray]
 
 
-def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> list[tuple[int, float, dict[str, ArmScore]]]:
-    """The best ``limit`` docids of the union of the arms' candidates: (docid, fused score, what each arm said).
+def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> tuple[list[int], list[float], list[dict[str, ArmScore]]]:
+    """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said.
 
     arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
     Contributions add up to the fused score; ties go to the lower docid.
@@ -25,8 +25,8 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> 
         total[np.searchsorted(docids, found)] += weights[name] * normal[name]
     best = np.lexsort((docids, -total))[:limit]
     places = {name: {docid: rank for rank, docid in enumerate(found.tolist())} for name, (found, _) in arms.items()}
-    fused = []
-    for docid, score in zip(docids[best].tolist(), total[best].tolist(), strict=True):
+    explained = []
+    for docid in docids[best].tolist():
         said = {}
         for name, (_, scores) in arms.items():
             rank = places[name].get(docid)
@@ -35,8 +35,8 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> 
             else:
                 value = float(normal[name][rank])
                 said[name] = ArmScore(rank + 1, shown_score(name, float(scores[rank])), value, weights[name], weights[name] * value)
-        fused.append((docid, score, said))
-    return fused
+        explained.append(said)
+    return docids[best].tolist(), total[best].tolist(), explained
 
 
 def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:

@@ -55,8 +55,7 @@ def points(view: View, docids: Sequence[int], versions: Sequence[int], attribute
     read = attribute_reader(view.schema, attributes)
     found = vectors_of(view, docids, vectors)
     made = []
-    for docid, version in zip(docids, versions, strict=True):
-        row = view.row(docid)
+    for docid, version, row in zip(docids, versions, view.records(docids), strict=True):
         payload = row.payload if read is not None else None
         made.append(Point(row.id, found[docid], {} if read is None else read(row.attributes), payload, version))
     return made
@@ -84,8 +83,8 @@ def scroll(
     after = None if cursor is None else decode_cursor(cursor)
     bitmap = None if node is None else matching(node, view, cache)
     if bitmap is not None and len(bitmap) <= SORTED_MATCHES:
-        ids = [view.row(docid).id for docid in bitmap]
-        keys = sorted((format.id_key(0, value), value, docid) for value, docid in zip(ids, bitmap, strict=True))
+        docids = bitmap.to_array().tolist()
+        keys = sorted((format.id_key(0, row.id), row.id, docid) for row, docid in zip(view.records(docids), docids, strict=True))
         bound = b"" if after is None else format.id_key(0, after)
         page = [(value, docid) for key, value, docid in keys if key > bound][: limit + 1]
     else:

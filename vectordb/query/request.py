@@ -11,8 +11,7 @@ import numpy as np
 from vectordb_client.filter import Filter
 
 from ..errors import InvalidArgumentError, shown
-from ..filters import as_filter
-from ..filters.canonical import canonical
+from ..filters.bitmap import FilterCache
 from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, query_vector, query_vectors
 
 MAX_LIMIT = 100_000
@@ -48,6 +47,7 @@ Encode = Callable[[str, VectorField, Sequence[str]], list]
 
 def make_search(
     schema: Schema,
+    filters: FilterCache,
     encode: Encode,
     batch: bool,
     *,
@@ -90,11 +90,10 @@ def make_search(
     else:
         _check_count("candidates", candidates)
         candidates = max(candidates, limit)
-    node = as_filter(filter)
     return Search(
         arms=tuple(Arm(name, schema.vectors[name], queries) for name, queries in given.items()),
         queries=count,
-        filter=None if node is None else canonical(node, schema),
+        filter=filters.bind(filter, schema),
         limit=int(limit),
         fusion=method,
         candidates=min(int(candidates), MAX_LIMIT),

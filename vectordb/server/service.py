@@ -38,12 +38,16 @@ class Service:
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
         methods = {
-            method.name: grpc.unary_unary_rpc_method_handler(self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}")))
+            method.name: grpc.unary_unary_rpc_method_handler(
+                self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
+            )
             for method in SERVICE.methods
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
-    def _behavior(self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def _behavior(
+        self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
+    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
             try:
                 check_deadline(context)
@@ -65,7 +69,12 @@ class Service:
                 error = raised
             except Exception as raised:
                 # Its text may hold what users stored: the log gets the place, not the words.
-                log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, "".join(traceback.format_tb(raised.__traceback__)))
+                log.error(
+                    "%s failed: %s\n%s",
+                    request_class.__name__,
+                    type(raised).__qualname__,
+                    "".join(traceback.format_tb(raised.__traceback__)),
+                )
                 error = VectorDBError("the service failed unexpectedly; its log says where")
             return fail(context, error)
 
@@ -169,7 +178,10 @@ class Service:
             results = [collection.search(vectors or None, text=_first(text), **wanted)]
         check_deadline(context)
         forms = self._attribute_forms(request.collection, schema) if wanted["with_attributes"] else None
-        return pb.SearchResponse(results=[answers.pack_hits(hits, schema) for hits in results], forms=forms)
+        response = pb.SearchResponse(forms=forms)
+        for hits in results:
+            answers.pack_hits(response.results.add(), hits, schema)
+        return response
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
         return pb.CountResponse(count=self._database.collection(request.collection).count(wire.unpack_filter(request)))

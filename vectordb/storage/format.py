@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Iterable
 
 import msgspec
 import xxhash
@@ -166,14 +167,16 @@ _row_decode = msgspec.msgpack.Decoder(Row).decode
 pack_row = msgspec.msgpack.Encoder().encode
 
 
-def unpack_row(data: bytes) -> Row:
+def unpack_rows(records: Iterable[bytes]) -> list[Row]:
+    """Raises CorruptionError for a record that isn't one."""
     try:
-        row = _row_decode(data)
+        rows = [_row_decode(record) for record in records]
     except msgspec.DecodeError as error:
         raise CorruptionError(f"a row doesn't decode: {error}", field="rows") from None
-    if type(row.id) is bytes:
-        row.id = uuid.UUID(bytes=row.id)
-    return row
+    for row in rows:
+        if type(row.id) is bytes:
+            row.id = uuid.UUID(bytes=row.id)
+    return rows
 
 
 def row_of(value: Id, attributes: dict, payload) -> Row:

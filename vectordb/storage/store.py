@@ -227,8 +227,10 @@ class Store:
         found: list = [None] * len(docids)
         for chunk, indexes, positions in self.chunks_with(format.ROWS_FIELD, format.FORWARD, docids):
             data = chunk.data.reshape(-1).tobytes()
-            for index, position in zip(indexes.tolist(), positions.tolist(), strict=True):
-                found[index] = format.unpack_row(data[chunk.offsets[position] : chunk.offsets[position + 1]])
+            offsets = chunk.offsets.tolist()
+            rows = format.unpack_rows(data[offsets[position] : offsets[position + 1]] for position in positions.tolist())
+            for index, row in zip(indexes.tolist(), rows, strict=True):
+                found[index] = row
         if None in found:
             raise CorruptionError(f"row {int(docids[found.index(None)])} has no record", field="rows")
         return found

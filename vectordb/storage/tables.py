@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from ctypes import string_at
 
 import numpy as np
@@ -18,13 +19,13 @@ class ChunkTable:
     rows: int64 ``(chunks, TABLE_WIDTH)``; see ``vectordb.kernels``. Every chunk's checksum was verified when it entered.
     """
 
-    __slots__ = ("firsts", "heads", "rows", "_offsets")
+    __slots__ = ("_offsets", "firsts", "heads", "rows")
 
     def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes]):
         self.firsts = firsts
         self.rows = rows
         self.heads = heads  # each chunk's header: it holds the checksum, so it tells whether the chunk changed
-        self._offsets: dict[int, list[int]] = {}
+        self._offsets: dict[int, tuple[int, list[int]]] = {}
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -34,16 +35,20 @@ class ChunkTable:
         """Rows that have the field, dead ones included."""
         return int(self.rows[:, COUNT].sum())
 
-    def record(self, docid: int) -> bytes:
-        """The bytes of a row of a RAGGED byte column without gaps (the row records)."""
-        c = bisect_right(self.firsts, docid) - 1
-        offsets = self._offsets.get(c)
-        if offsets is None:
-            count = int(self.rows[c, COUNT])
-            raw = string_at(int(self.rows[c, DATA]), 4 * (count + 1))
-            offsets = self._offsets[c] = np.frombuffer(raw, np.uint32).tolist()
-        at = docid - self.firsts[c]
-        return string_at(int(self.rows[c, AUX]) + offsets[at], offsets[at + 1] - offsets[at])
+    def records(self, docids: Sequence[int]) -> list[bytes]:
+        """The bytes of rows of a RAGGED byte column without gaps (the row records)."""
+        firsts, known = self.firsts, self._offsets
+        found = []
+        for docid in docids:
+            c = bisect_right(firsts, docid) - 1
+            if c not in known:
+                count, where, data = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX))
+                known[c] = (data, np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist())
+            data, offsets = known[c]
+            at = docid - firsts[c]
+            start = offsets[at]
+            found.append(string_at(data + start, offsets[at + 1] - start))
+        return found
 
 
 _HEAD = chunks.HEADER
@@ -70,7 +75,7 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
     array = np.array(rows, dtype=np.int64).reshape(-1, TABLE_WIDTH)
     table = ChunkTable(firsts, array, heads)
     if previous is not None:
-        table._offsets = {c: offsets for c, offsets in previous._offsets.items() if c < keep}
+        table._offsets = {c: known for c, known in previous._offsets.items() if c < keep and rows[c][AUX] == known[0]}
     return table
 
 
