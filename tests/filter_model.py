@@ -13,12 +13,12 @@ import uuid
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
-
-from vectordb.filters.canonical import CountRange, MatchWords, Range
-from vectordb.words import words
 from vectordb_client import filter as f
 from vectordb_client.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
 from vectordb_client.values import coerce_element
+
+from vectordb.filters.canonical import CountRange, MatchWords, Range
+from vectordb.words import words
 
 KINDS = {"kw": Keyword, "n": Int, "x": Float, "ok": Bool, "at": Datetime, "body": Text, "u": Uuid, "place": Geo}
 SCHEMA = Schema({"vec": Dense(4), "vec2": Dense(4)}, {name + s: kind(array=bool(s)) for name, kind in KINDS.items() for s in ("", "s")})

@@ -8,12 +8,9 @@ import sys
 import time
 
 import pytest
+from filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
-from vectordb.filters.canonical import CountRange, MatchWords, Range, canonical
-from vectordb.filters.parse import parse
 from vectordb_client.errors import FilterError
 from vectordb_client.filter import (
     MAX_DEPTH,
@@ -36,6 +33,9 @@ from vectordb_client.filter import (
     Prefix,
 )
 from vectordb_client.schema import Keyword, Schema
+
+from vectordb.filters.canonical import CountRange, MatchWords, Range, canonical
+from vectordb.filters.parse import parse
 
 
 def form(given):

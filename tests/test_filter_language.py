@@ -9,12 +9,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pandas
 import pytest
+from filter_model import filters, leaves, printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from filter_model import filters, leaves, printed
-from vectordb.filters import as_filter
-from vectordb.filters.parse import parse
 from vectordb_client.errors import FilterError, InvalidArgumentError, LimitError
 from vectordb_client.filter import (
     MAX_DEPTH,
@@ -42,6 +39,9 @@ from vectordb_client.filter import (
     join,
     to_dict,
 )
+
+from vectordb.filters import as_filter
+from vectordb.filters.parse import parse
 
 U = uuid.UUID("12345678-1234-5678-1234-567812345678")
 DAY = datetime(2024, 5, 6, tzinfo=UTC)

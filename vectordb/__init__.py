@@ -3,8 +3,6 @@
 from vectordb_client._version import __version__
 from vectordb_client.filter import F
 
-from .collection import Collection
-from .database import Database, open
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .types import (
@@ -62,3 +60,14 @@ __all__ = [
     "open",
     *_errors,
 ]
+
+# The engine (LMDB, Numba) is imported when it is asked for: `vectordb --help` and a script that only builds schemas don't wait for it.
+_ENGINE = {"Collection": "collection", "Database": "database", "open": "database"}
+
+
+def __getattr__(name: str):
+    if name in _ENGINE:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_ENGINE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,8 +55,9 @@ class Applied:
 class Transaction:
     """A collection inside a write transaction, as far as changes need it. ``newest`` saves reading what it already knows."""
 
-    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None):
+    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int):
         self.txn = txn
+        self.map_moves = map_moves
         self.collection = collection
         self.newest = newest
         self.store = Store(txn, collection)
@@ -66,14 +67,16 @@ class Transaction:
 
     def matching(self, condition: Any) -> BitMap:
         """Live rows that satisfy a filter, earlier changes of this transaction included."""
-        seen = snapshot.load(self.txn, self.collection, self.newest, -1 if self.newest is None else self.newest.map_moves)
+        seen = snapshot.load(self.txn, self.collection, self.newest, self.map_moves)
         view = View(None, self.txn, seen, self.collection)
         return matching(canonical(as_filter(condition), self.schema), view, None)
 
 
-def apply(txn: lmdb.Transaction, collection: int, change: Write | Delete, newest: Snapshot | None) -> Applied:
-    """Make one change. Raises NotFoundError or PreconditionError, having written nothing."""
-    inside = Transaction(txn, collection, newest)
+def apply(txn: lmdb.Transaction, collection: int, change: Write | Delete, newest: Snapshot | None = None, map_moves: int = 0) -> Applied:
+    """Make one change. ``newest``, a snapshot this process knows, only saves work. Raises NotFoundError or PreconditionError, having
+    written nothing.
+    """
+    inside = Transaction(txn, collection, newest, map_moves)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
 
 

@@ -346,10 +346,10 @@ def _size(size: float) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from .storage.check import check
-
     if not arguments.data.is_dir():
         raise NotFoundError(f"no database at {arguments.data}", field="data", value=str(arguments.data))
+    from .storage.check import check
+
     problems = [str(problem) for problem in check(arguments.data).problems]
     if arguments.json:
         print(json.dumps({"path": str(arguments.data), "problems": problems}, indent=1))

@@ -112,7 +112,7 @@ class Collection:
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
         if ids is not None:
-            ids = check_ids([ids] if isinstance(ids, Id) else ids)
+            ids = check_ids([ids] if isinstance(ids, (*Id.__args__, np.integer)) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
         change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter))
@@ -142,7 +142,7 @@ class Collection:
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
         def work(txn):
-            return apply(txn, self._number, change, self._snapshots.newest)
+            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves)
 
         applied = self._committer.run(work, self._durability if durability is None else durability)
         newest = self._snapshots.newest

@@ -75,6 +75,8 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
         schema = previous.schema if meta.revision == previous.meta.revision else Schema.from_dict(meta.schema)
         dead = previous.dead if rows - live == previous.rows - previous.live else store.dead()
         snapshot = Snapshot(sequence, rows, live, meta, schema, dead, previous.known)
+        if previous.sequence == sequence:
+            snapshot._live_rows = previous._live_rows
         if previous.map_moves == map_moves:
             snapshot._previous = {**previous._previous, **previous._tables}
     else:
@@ -171,11 +173,8 @@ class Snapshots:
         with self._lock:
             newest = self._newest
             state = Store(txn, self._collection).state()
-            if newest is not None and newest.map_moves == self._env.map_moves:
-                if state is not None and state[0] == newest.sequence:
-                    newest.txn_id = max(newest.txn_id, txn_id)  # only other collections changed
-                    return newest
-                if txn_id < newest.txn_id:
-                    return None
+            if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
+                return newest if state is not None and state[0] == newest.sequence else None
+            # Even when only other collections changed, small chunks lie in pages that they may have rewritten.
             self._newest = load(txn, self._collection, newest, self._env.map_moves)
             return self._newest

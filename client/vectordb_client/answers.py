@@ -186,7 +186,7 @@ def pack_hits(message: pb.Hits, hits: Hits, schema: Schema) -> None:
     rows = [hit.arms for hit in hits]
     for arm in dict.fromkeys(arm for row in rows for arm in row):
         _pack_arm(message.arms.add(), arm, [row.get(arm, _ABSENT) for row in rows])
-    if any([hit.vectors for hit in hits]):
+    if any(hit.vectors for hit in hits):
         pack_vectors(message.vectors, [hit.vectors for hit in hits], schema)
     if hits.plan is not None:
         message.plan = pack_json(_finite(hits.plan), "plan")

@@ -100,15 +100,12 @@ def make_batch(
         elif isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
             raise InvalidArgumentError(f"attribute {name!r} must be a column of {n} values, not {shown(values)}", field=name, value=values)
         _check_length(name, values, n)
-        checked[name] = [value if value is UNSET else coerce(name, spec, value) for value in values]
+        checked[name] = [value if value is UNSET and kind == "update" else coerce(name, spec, value) for value in values]
     if payload is not None:
         if isinstance(payload, (str, bytes, Mapping)) or not hasattr(payload, "__len__"):
             raise InvalidArgumentError(f"payload must be a list of {n} JSON values, not {shown(payload)}", field="payload", value=payload)
         _check_length("payload", payload, n)
-        for value in payload:
-            if value is not None and value is not UNSET:
-                _check_json(value)
-        payload = list(payload)
+        payload = [value if value is None or (value is UNSET and kind == "update") else _plain_json(value) for value in payload]
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
 
 
@@ -190,12 +187,21 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
     return multi_column(name, spec, value, count, rows, named), gone
 
 
-def _check_json(value: Any) -> None:
-    """A payload is what JSON can say; anything else is refused here, not at the first read."""
+def _plain_json(value: Any) -> Any:
+    """A payload as JSON would give it back (keys are strings, tuples are lists); what JSON can't say is refused here."""
     try:
-        json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        return json.loads(text, parse_int=_integer)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"payload {shown(value)} is not JSON: {error}", field="payload", value=value) from None
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if -(2**63) <= number < 2**64:
+        return number
+    raise ValueError(f"{digits} doesn't fit 64 bits")
 
 
 _POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}

@@ -6,13 +6,14 @@ A function here is a generator: it yields ``(rpc name, request message)``, is se
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import answers, wire
-from .batch import Batch, make_batch, versions_of
+from .batch import Batch, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Schema
@@ -110,14 +111,22 @@ def _mapping(value: Any, field: str) -> Mapping:
 # ---- Writes ----
 
 
-def write(remote: Remote, kind: str, points: Any, columns: Mapping[str, Any], durability: Any) -> Steps[WriteResult]:
-    """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence.
+class Columns(NamedTuple):
+    """The keyword arguments of ``make_batch``."""
 
-    columns: the keyword arguments of ``make_batch``.
-    """
+    ids: Any
+    vectors: Any
+    attributes: Any
+    payload: Any
+    if_version: Any
+    if_filter: Any
+
+
+def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:
+    """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence."""
     if hasattr(points, "__iter__") and not isinstance(points, (str, bytes, Mapping, Sequence, Point)):
         points = list(points)  # it may be read twice
-    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns))
+    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
     if remote.service.max_message_bytes is None:
         facts = yield from server_info()
         remote.service.max_message_bytes = facts["max_message_bytes"]
@@ -136,6 +145,8 @@ def write(remote: Remote, kind: str, points: Any, columns: Mapping[str, Any], du
 
 
 def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
+    if ids is None and if_version is not None:
+        raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
     request = pb.DeleteRequest(
         collection=remote.name,
         filter=wire.pack_filter(filter),
@@ -143,28 +154,15 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         durability=_optional_text(durability, "durability"),
     )
     if ids is not None:
-        ids = [check_id(i) for i in _id_list(ids)]
+        ids = check_ids([ids] if _single(ids) else ids)
         request.ids.CopyFrom(wire.pack_ids(ids))
-    if if_version is not None:
-        request.if_version = wire.pack_versions(versions_of(if_version, [0] if ids is None else ids))
+        request.if_version = wire.pack_versions(versions_of(if_version, ids))
     response = yield "Delete", request
     return WriteResult(response.sequence, response.count)
 
 
-def _id_list(ids: Any) -> Sequence:
-    if _single(ids):
-        return [ids]
-    if isinstance(ids, (bytes, Mapping)) or not hasattr(ids, "__iter__"):
-        raise InvalidArgumentError(f"ids must be a list or array of ids, not {shown(ids)}", field="ids", value=ids)
-    if isinstance(ids, np.ndarray):
-        if ids.ndim != 1:
-            raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
-        return ids.tolist()
-    return list(ids)
-
-
 def _single(ids: Any) -> bool:
-    return (not hasattr(ids, "__len__") and not hasattr(ids, "__iter__")) or isinstance(ids, str)
+    return isinstance(ids, (str, uuid.UUID)) or not hasattr(ids, "__len__")
 
 
 def _optional_text(value: Any, field: str) -> str | None:
@@ -185,7 +183,10 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
 
 
 def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
-    asked = [check_id(i) for i in _id_list(ids)]
+    single = _single(ids)
+    if isinstance(ids, (bytes, Mapping)):
+        raise InvalidArgumentError(f"ids must be an id or a list of ids, not {shown(ids)}", field="ids", value=ids)
+    asked = [check_id(i) for i in ([ids] if single else ids.tolist() if isinstance(ids, np.ndarray) else ids)]
     response = yield (
         "Get",
         pb.GetRequest(
@@ -196,7 +197,7 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> St
         ),
     )
     points = answers.unpack_found(response, len(asked))
-    return points[0] if _single(ids) else points
+    return points[0] if single else points
 
 
 class Wanted(NamedTuple):
@@ -239,14 +240,12 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
         wire.pack_queries(request.vectors.add(), field, spec, queries)
-        sizes[f"vectors of {field}"] = len(queries)
-    if text is not None:
-        _add_texts(request, schema, text, batch)
-        for query in request.texts:
-            sizes[f"text of {query.field}" if query.field else "text"] = len(query.texts)
+        sizes[field] = len(queries)
+    for query in _texts(schema, text, batch):
+        request.texts.append(query)
+        sizes[query.field or "text"] = len(query.texts)
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{what} {size}" for what, size in sizes.items())
-        raise InvalidArgumentError(f"every arm must have the same number of queries: {told}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
     request.queries = next(iter(sizes.values()), 0 if batch else 1)
     request.batch = batch
     for field, message in (
@@ -264,14 +263,17 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
     return request
 
 
-def _add_texts(request: pb.SearchRequest, schema: Schema, text: Any, batch: bool) -> None:
-    by_field = text if isinstance(text, Mapping) else {"": text}
+def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
+    if text is None:
+        return []
+    by_field, queries = (text if isinstance(text, Mapping) else {"": text}), []
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
-        if batch and (isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__")):
-            raise InvalidArgumentError(f"text must be a list of strings, one a query, not {shown(value)}", field="text", value=value)
-        request.texts.add(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))])
+        if batch and (isinstance(value, str) or not isinstance(value, Sequence)):
+            raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}", field="text", value=value)
+        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
+    return queries
 
 
 def _integer(value: Any, field: str) -> int:

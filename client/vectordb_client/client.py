@@ -128,7 +128,7 @@ class Collection:
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
         """
-        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
+        columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
     def update(
@@ -145,7 +145,7 @@ class Collection:
         timeout: float | None = None,
     ) -> WriteResult:
         """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
-        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload, "if_version": if_version, "if_filter": if_filter}
+        columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
     def delete(
@@ -224,7 +224,7 @@ class Collection:
         with_attributes: bool | Sequence[str] = True,
         timeout: float | None = None,
     ) -> Page:
-        """One page of points in id order. It holds fewer than ``limit`` when more wouldn't fit a message; only ``cursor`` None is the end."""
+        """One page of points in id order. It holds fewer than ``limit`` when more don't fit a message; ``cursor`` None is the end."""
         return self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
 
     def iterate(

@@ -61,7 +61,7 @@ def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[
         raise LimitError(f"{where} takes {size} bytes; the server takes messages of at most {limit}", field="points", value=size)
     if batch.if_version is not None or batch.if_filter is not None:
         raise LimitError(
-            f"the batch takes {size} bytes, the server takes messages of at most {limit}, and a write with if_version or if_filter isn't split",
+            f"the batch takes {size} bytes, the server takes messages of at most {limit}; with if_version or if_filter it isn't split",
             field="points",
             value=size,
         )

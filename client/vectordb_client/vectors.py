@@ -96,10 +96,21 @@ def _check_rows(name: str, spec: Dense | MultiVector, values: np.ndarray, ids: S
             value = float(values[bad[0], at])
             raise _invalid(name, ids, row, f"holds {value} at position {at}; numbers must be finite and fit {spec.dtype}", value)
     if spec.metric == "cosine":
-        zero = np.flatnonzero(~values.any(axis=1))
-        if len(zero):
-            row = int(zero[0]) if owner is None else int(owner[zero[0]])
-            raise _invalid(name, ids, row, "is all zeros, which has no cosine", 0.0)
+        _check_lengths(name, values, ids, owner)
+
+
+def _check_lengths(name: str, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None) -> None:
+    """Each row's length must be one that float32 can divide by without losing the direction."""
+    single = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore", under="ignore"):
+        squared = np.einsum("ij,ij->i", single, single)
+    for at in np.flatnonzero(~((squared > 1e-30) & (squared < 1e30))):  # near the ends of float32: look again
+        wide = values[at].astype(np.float64)
+        length = float(np.sqrt(wide @ wide))
+        if not 1e-30 <= length <= 1e38:
+            row = int(at) if owner is None else int(owner[at])
+            what = "is all zeros, which has no cosine" if length == 0 else f"has the length {length:g}; for a cosine it must be in 1e-30 … 1e38"
+            raise _invalid(name, ids, row, what, length)
 
 
 def dense_column(name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> DenseColumn:

@@ -31,16 +31,12 @@ _CHUNK = 4096  # arguments of one struct call
 # ---- Bytes and JSON ----
 
 _json = json.JSONEncoder(default=to_json, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-_json_ascii = json.JSONEncoder(default=to_json, separators=(",", ":"), allow_nan=False).encode
 
 
 def pack_json(value: Any, field: str) -> bytes:
     """UTF-8 JSON. Raises InvalidArgumentError naming the field when the value isn't JSON."""
     try:
-        try:
-            return _json(value).encode()
-        except UnicodeEncodeError:  # a lone surrogate: only an escape can say it
-            return _json_ascii(value).encode()
+        return _json(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field, value=value) from None
 
@@ -301,15 +297,19 @@ def unpack_filter(holder: Any, field: str = "filter") -> Any:
 
 def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
-    if isinstance(value, (bool, np.bool_)) or value is None:
+    if isinstance(value, bool):
         return pb.Selection(all=True) if value else None
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
     return pb.Selection(names=[text_of(name, field) for name in value])
 
 
-def unpack_selection(message: pb.Selection) -> bool | list[str]:
-    return True if message.all else list(message.names) or False
+def unpack_selection(request: Any, field: str) -> bool | list[str]:
+    """No names is not the same as False: a payload comes with attributes even when none is named."""
+    if not request.HasField(field):
+        return False
+    message = getattr(request, field)
+    return True if message.all else list(message.names)
 
 
 def pack_fusion(value: Any) -> pb.Fusion | None:
@@ -346,7 +346,7 @@ def unpack_fusion(request: pb.SearchRequest) -> Any:
 
 # ---- Batches ----
 
-_YEAR = re.compile(r"-|\+?\d{5}")
+_YEAR = re.compile(r"(-\d{1,9}|\+?\d{5,9})-")
 
 
 def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
@@ -366,9 +366,11 @@ def _from_wire(spec: Attribute, values: list) -> list:
 def _far(value: Any) -> Any:
     if isinstance(value, str) and _YEAR.match(value):
         try:
-            return np.datetime64(value, "us")
+            far = np.datetime64(value, "us")
+            # numpy wraps around silently where 64 bits of microseconds end.
+            return far if far.astype("datetime64[s]") == np.datetime64(value, "s") else value
         except ValueError:
-            return value
+            pass
     return value
 
 

@@ -16,7 +16,7 @@ from ..types import Hit, Hits
 from .queries import Query
 
 WIDTH = 100
-_BAR = 24
+_BAR = 19
 _ARMS = {"text": ("█", "cyan"), "terms": ("▒", "magenta")}  # two signs, so that bars differ without colour
 _CALL = re.compile(r"[\w.]+\(.*\)(\s*-+>.*)?")
 
@@ -81,17 +81,17 @@ def _hit(out: Console, rank: int, hit: Hit, best: float) -> None:
     right = _short(hit.score)
     left.append(" " * max(2, out.width - left.cell_len - len(right)))
     out.print(left.append(right, style="bold green"), soft_wrap=True)
-    if payload.get("signature"):
-        out.print(
-            Text("     " + textwrap.shorten(payload["signature"], width=out.width - 6, placeholder=" …"), style="green"), soft_wrap=True
-        )
+    signature = payload.get("signature", "")
+    if signature:
+        room = out.width - 5
+        out.print(Text("     " + (signature if len(signature) <= room else signature[: room - 1] + "…"), style="green"), soft_wrap=True)
     out.print(Text("     " + summary(attributes["body"], out.width - 6)), soft_wrap=True)
     bars, parts = Text("     "), Text()
     for name, (sign, style) in _ARMS.items():
         arm = hit.arms[name]
         bars.append(sign * round(_BAR * arm.contribution / best), style=style)
-        said = f"  {name} #{arm.rank}: {_short(arm.score)} → {_short(arm.contribution)}" if arm.rank else f"  {name}: not found"
-        parts.append(f"{said:<25}" if not parts else said, style=style if arm.rank else "dim")
+        said = f"  {name} #{arm.rank} {_short(arm.score)} → {_short(arm.contribution)}" if arm.rank else f"  {name} not found"
+        parts.append(f"{said:<27}" if not parts else said, style=style if arm.rank else "dim")
     bars.append(" " * max(0, 5 + 2 * _BAR - bars.cell_len))
     out.print(bars.append_text(parts), soft_wrap=True)
     out.print()

@@ -264,7 +264,7 @@ def _spelled(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern
     """Rows whose keyword begins so and fits the pattern: a walk over that stretch of the dictionary, then one union."""
     field = reader.fields[name]
     root = format.field_key(reader.store.collection, format.TERMS, field)
-    prefix = root + start_of_value.encode()
+    prefix = root + start_of_value.encode(errors="surrogatepass")  # what isn't text is no keyword's beginning
     cursor = reader.store.txn.cursor()
     numbers = []
     more = cursor.set_range(prefix)

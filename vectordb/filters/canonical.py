@@ -9,7 +9,7 @@ HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
   A set of one integer run is a Range (In if it is one value); in a set of several runs those of LISTED integers and more are Ranges
   and the others are listed in one In. A set that holds both ends of the domain, or null and one end, is told by what is left out.
 * Of an array, only what is true of every array is used: OR of conditions on an element is one condition, AND is not.
-* In an And, an Or with a member that holds is dropped and members that can't hold leave it; likewise the other way round.
+* In an And, what its other members decide about a condition deeper down is used there; likewise in an Or (``boolean.py``).
 * MATCH ANY, and MATCH ALL of a scalar, are one node a word.
 
 Not every equivalence is found (that is as hard as satisfiability), but no inequivalent filters share a form.
@@ -18,10 +18,9 @@ Not every equivalence is found (that is as hard as satisfiability), but no inequ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from vectordb.words import words
 from vectordb_client.errors import FilterError, InvalidArgumentError, shown
 from vectordb_client.filter import (
     All,
@@ -48,7 +47,10 @@ from vectordb_client.filter import (
 from vectordb_client.schema import Attribute, Schema
 from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element
 
+from vectordb.words import words
+
 from . import glob
+from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
 from .sets import COUNTS, DOMAINS, IDS, INTS, KEYWORDS, Elements, Scalar, elements
 
@@ -60,98 +62,11 @@ def canonical(node: Filter, schema: Schema) -> Filter:
     return _emit(_bind(node, schema, False))
 
 
-# Between binding and the result a filter is: True, False, a Scalar, Elements, a leaf or Not(leaf), or a _Joined of such.
-
-
-class _Joined:
-    """And or Or (``kind``) of distinct parts in any order."""
-
-    __slots__ = ("_hash", "kind", "parts")
-
-    def __init__(self, kind: type, parts: frozenset):
-        self.kind, self.parts = kind, parts
-        self._hash = hash((kind.__name__, parts))
-
-    def __hash__(self):
-        return self._hash
-
-    def __eq__(self, other):
-        return type(other) is _Joined and self._hash == other._hash and self.kind is other.kind and self.parts == other.parts
-
-
-def _flip(part: Any) -> Any:
-    kind = type(part)
-    if kind is Scalar or kind is Elements:
-        return part.flip()
-    if kind is bool:
-        return not part
-    if kind is _Joined:
-        return _Joined(Or if part.kind is And else And, frozenset(map(_flip, part.parts)))
-    return part.child if kind is Not else make(Not, child=part)
-
-
-def _join(kind: type, given: Iterable) -> Any:
-    """And or Or of parts, which are themselves in this form, with all rules applied."""
-    neutral = kind is And
-    single: dict = {}
-    joined: dict = {}
-    groups: dict = {}
-    for one in given:
-        for part in one.parts if type(one) is _Joined and one.kind is kind else (one,):
-            what = type(part)
-            if what is Scalar or (what is Elements and part.negated is neutral):
-                groups.setdefault(part.key, []).append(part)
-            elif what is bool:
-                if part is not neutral:
-                    return part
-            elif what is _Joined:
-                joined[part] = None
-            else:
-                single[part] = None
-    again = False
-    for key, group in groups.items():
-        part = group[0] if len(group) == 1 else group[0].merged(kind, group)
-        if type(part) is bool:
-            if part is not neutral:
-                return part
-            continue
-        single[part] = None
-        again = again or part.key != key  # full sets of elements became a count, which may meet another
-    for part in single:
-        if (type(part) is Not or (type(part) is Elements and part.negated)) and _flip(part) in single:
-            return not neutral
-    if again:
-        return _join(kind, [*single, *joined])
-    if joined:
-        reduced = [_reduced(part, single, joined) for part in joined]
-        if any(new is not old for new, old in zip(reduced, joined, strict=True)):
-            return _join(kind, [*single, *reduced])
-    parts = frozenset((*single, *joined))
-    if len(parts) > 1:
-        return _Joined(kind, parts)
-    return next(iter(parts), neutral)
-
-
-def _reduced(part: _Joined, single: dict, joined: dict) -> Any:
-    """An Or beside the other parts of an And, which hold (or the other way round): dropped, or without the members that can't hold.
-
-    The others may be reduced at the same time: each rests on smaller parts only, so no two rest on each other.
-    """
-    kept = []
-    for member in part.parts:
-        if member in single or (type(member) is _Joined and all(p in single or p in joined for p in member.parts)):
-            return part.kind is Or
-        flipped = _flip(member)
-        if flipped not in single and flipped not in joined:
-            kept.append(member)
-    return part if len(kept) == len(part.parts) else _join(part.kind, kept)
-
-
 def _emit(part: Any) -> Filter:
     kind = type(part)
     if kind is bool:
         return All() if part else Nothing()
-    if kind is _Joined:
+    if kind is Joined:
         joins, nodes = part.kind, [_emit(each) for each in part.parts]
     elif kind is Scalar or kind is Elements:
         joins, nodes = part.nodes()
@@ -194,12 +109,12 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
     if kind is Not:
         return _bind(node.child, schema, not negate)
     if kind is And or kind is Or:
-        return _join(kind if not negate else Or if kind is And else And, [_bind(child, schema, negate) for child in node.children])
+        return join(kind if not negate else Or if kind is And else And, [_bind(child, schema, negate) for child in node.children])
     bind = _BINDERS.get(kind)
     if bind is None:
         raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
     part = bind(node, schema)
-    return _flip(part) if negate else part
+    return flip(part) if negate else part
 
 
 _OFFERS = {
@@ -297,7 +212,7 @@ def _compare(node: Compare, schema: Schema) -> Any:
     if op == "eq":
         return _members(field, spec, (value,))
     if op == "ne":
-        return _flip(_members(field, spec, (value,)))
+        return flip(_members(field, spec, (value,)))
     if op == "lt" or op == "le":
         return _bounds(field, spec, None, value, open_high=op == "lt")
     return _bounds(field, spec, value, None, open_low=op == "gt")
@@ -310,7 +225,7 @@ def _among(node: In | ContainsAny, schema: Schema) -> Any:
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
     _members(node.field, spec, ())  # of no values too, the attribute must be one that has them
-    return _join(And, [_members(node.field, spec, (value,)) for value in node.values])
+    return join(And, [_members(node.field, spec, (value,)) for value in node.values])
 
 
 def _between(node: Between, schema: Schema) -> Any:
@@ -340,7 +255,7 @@ def _count(node: Count, schema: Schema) -> Any:
     else:
         zero, one = low <= 0 <= high, low <= 1 <= high
         part = zero if zero is one else _null(node.field, spec, zero)
-    return _flip(part) if node.op == "ne" else part
+    return flip(part) if node.op == "ne" else part
 
 
 def _match(node: Match, schema: Schema) -> Any:
@@ -352,7 +267,7 @@ def _match(node: Match, schema: Schema) -> Any:
     if not found:
         return False
     if mode == "any" or (mode == "all" and not spec.array):
-        return _join(Or if mode == "any" else And, [make(MatchWords, field=field, mode="all", words=(word,)) for word in found])
+        return join(Or if mode == "any" else And, [make(MatchWords, field=field, mode="all", words=(word,)) for word in found])
     if mode == "all" or len(found) == 1:
         return make(MatchWords, field=field, mode="all", words=tuple(sorted(set(found))))
     return make(MatchWords, field=field, mode="phrase", words=found)

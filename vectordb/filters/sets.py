@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-
 from vectordb_client.filter import And, Filter, HasId, In, IsNull, Not, Or
 
 from .nodes import CountRange, Range, make

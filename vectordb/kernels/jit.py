@@ -75,6 +75,20 @@ def pointer(typingctx, address):
 
 
 @intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address, to be read soon."""
+
+    def codegen(context, builder, signature, args):
+        place = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind), [place, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
 def count_trailing_zeros(typingctx, word):
     """Index of the lowest set bit of a nonzero u64."""
 

@@ -7,7 +7,7 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
 from .dense import first_row, lower_bound
-from .jit import count_trailing_zeros, kernel, pointer
+from .jit import count_trailing_zeros, kernel, pointer, prefetch
 from .topk import make_key, offer
 
 SIGNED = 16  # the chunk flag: some weights are negative
@@ -36,6 +36,9 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
     k = len(heap)
     n = 0
     at = first_row(table, rows, filtered, low, high)
+    begins = np.empty(len(terms), np.int64)
+    ends = np.empty(len(terms), np.int64)
+    factors = np.empty(len(terms), np.float32)
     for c in range(low, high):
         first = table[c, FIRST]
         last = table[c, LAST]
@@ -55,24 +58,32 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
                 continue
         # With weights of one sign a score is 0 only where nothing was added; otherwise the rows reached are marked.
         mark = signed or (table[c, FLAGS] & SIGNED) != 0
+        # Find all lists first and call their beginnings into the cache: most lists are short, and waiting for memory is the cost.
+        lists = 0
         position = 0
-        reached = False
         for t in range(len(terms)):
             position = find_term(block_terms, vocabulary, position, terms[t])
             if position < 0:
                 position = -1 - position
                 continue
-            reached = True
-            weight = weights[t]
+            begins[lists] = np.int64(indptr[position])
+            ends[lists] = np.int64(indptr[position + 1])
+            factors[lists] = weights[t]
+            for line in range(min(16, (ends[lists] - begins[lists] + 15) >> 4)):
+                prefetch(table[c, EXTRA] + 2 * begins[lists] + 64 * (line >> 1))
+                prefetch(table[c, NORMS] + 4 * begins[lists] + 64 * line)
+            lists += 1
+        if lists == 0:
+            continue
+        for t in range(lists):
+            weight = factors[t]
             if mark:
-                for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
+                for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight * values[p]
                     touched[docs[p]] = True
             else:
-                for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
+                for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight * values[p]
-        if not reached:
-            continue
         floor = np.float32(-np.inf)
         if n == k:
             floor = threshold(heap)

@@ -13,14 +13,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-
 from vectordb_client import answers, wire
 from vectordb_client._version import __version__
 from vectordb_client.batch import MAX_BATCH
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
-from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, UnavailableError, VectorDBError
+from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
 from ..types import DenseColumn, Schema, point_vector
 
 log = logging.getLogger("vectordb.server")
@@ -33,6 +32,7 @@ class Service:
     def __init__(self, database: Any, max_message_bytes: int):
         self._database = database
         self._max_message_bytes = max_message_bytes
+        self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -86,12 +86,12 @@ class Service:
         return pb.ServerInfoResponse(version=__version__, max_message_bytes=self._max_message_bytes, max_batch=MAX_BATCH)
 
     def _create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
-        schema = answers.unpack_schema(request.schema)
-        collection = self._database.create_collection(request.name, schema, exist_ok=request.exist_ok)
+        collection = self._database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
         return pb.CreateCollectionResponse(schema=answers.pack_schema(collection.schema))
 
     def _drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
         self._database.drop_collection(request.name)
+        self._collections.pop(request.name, None)
         self._forms.pop(request.name, None)
         return pb.DropCollectionResponse()
 
@@ -99,43 +99,42 @@ class Service:
         return pb.ListCollectionsResponse(names=self._database.collections())
 
     def _describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
-        collection = self._database.collection(request.name)
+        collection, schema = self._find(request.name)
         if not request.info:
-            return pb.DescribeCollectionResponse(schema=answers.pack_schema(collection.schema))
+            return pb.DescribeCollectionResponse(schema=answers.pack_schema(schema))
         info = collection.info()
         return pb.DescribeCollectionResponse(schema=answers.pack_schema(info.schema), info=answers.pack_info(info))
 
     def _add_fields(self, request: pb.AddFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
-        collection = self._database.collection(request.collection)
+        collection, schema = self._find(request.collection)
         given = wire.unpack_json(request.fields, "fields")
         if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
             raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
         # Read together with what is there: a new vector field may name a source that is there already.
-        whole = collection.schema.to_dict()
+        whole = schema.to_dict()
         schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in whole}})
         collection.add_fields(
             vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
             attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
         )
-        return pb.AddFieldsResponse(schema=answers.pack_schema(self._database.collection(request.collection).schema))
+        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema))
 
     # ---- Writes ----
 
     def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
-        collection = self._database.collection(request.collection)
-        batch = wire.unpack_batch(request.batch, collection.schema)
+        collection, schema = self._find(request.collection)
+        batch = wire.unpack_batch(request.batch, schema)
         check_deadline(context)
         result = collection.apply_batch(batch, durability=_optional(request, "durability"))
         return pb.WriteResponse(sequence=int(result), count=result.count)
 
     def _delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
-        collection = self._database.collection(request.collection)
+        collection, _ = self._find(request.collection)
         ids = wire.unpack_ids(request.ids) if request.HasField("ids") else None
-        versions = wire.unpack_versions(request.if_version, 1 if ids is None else len(ids))
         result = collection.delete(
             ids,
             filter=wire.unpack_filter(request),
-            if_version=versions[0] if versions and ids is None else versions,
+            if_version=wire.unpack_versions(request.if_version, len(ids or ())),
             if_filter=wire.unpack_filter(request, "if_filter"),
             durability=_optional(request, "durability"),
         )
@@ -144,18 +143,18 @@ class Service:
     # ---- Reads ----
 
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
-        collection = self._database.collection(request.collection)
+        collection, schema = self._find(request.collection)
         points = collection.get(
             wire.unpack_ids(request.ids),
-            with_vectors=wire.unpack_selection(request.with_vectors),
-            with_attributes=wire.unpack_selection(request.with_attributes),
+            with_vectors=wire.unpack_selection(request, "with_vectors"),
+            with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
         check_deadline(context)
-        return answers.pack_found(points, collection.schema, self._attribute_forms(request.collection, collection.schema))
+        return answers.pack_found(points, schema, self._attribute_forms(request.collection, schema))
 
     def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
-        collection = self._database.collection(request.collection)
-        schema, n = collection.schema, request.queries
+        collection, schema = self._find(request.collection)
+        n = request.queries
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
         columns = wire.query_columns(request.vectors, n, schema)
@@ -166,8 +165,8 @@ class Service:
             "exact": request.exact,
             "fusion": wire.unpack_fusion(request),
             "candidates": _optional(request, "candidates"),
-            "with_attributes": wire.unpack_selection(request.with_attributes),
-            "with_vectors": wire.unpack_selection(request.with_vectors),
+            "with_attributes": wire.unpack_selection(request, "with_attributes"),
+            "with_vectors": wire.unpack_selection(request, "with_vectors"),
             "explain": request.explain,
         }
         if request.batch:
@@ -177,33 +176,46 @@ class Service:
             vectors = {name: point_vector(column, 0) for name, column in columns.items()}
             results = [collection.search(vectors or None, text=_first(text), **wanted)]
         check_deadline(context)
-        forms = self._attribute_forms(request.collection, schema) if wanted["with_attributes"] else None
+        forms = self._attribute_forms(request.collection, schema) if request.HasField("with_attributes") else None
         response = pb.SearchResponse(forms=forms)
         for hits in results:
             answers.pack_hits(response.results.add(), hits, schema)
         return response
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
-        return pb.CountResponse(count=self._database.collection(request.collection).count(wire.unpack_filter(request)))
+        return pb.CountResponse(count=self._find(request.collection)[0].count(wire.unpack_filter(request)))
 
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
-        collection = self._database.collection(request.collection)
-        forms = self._attribute_forms(request.collection, collection.schema)
+        collection, schema = self._find(request.collection)
+        forms = self._attribute_forms(request.collection, schema)
         limit = request.limit
         while True:
             page = collection.scroll(
                 filter=wire.unpack_filter(request),
                 limit=limit,
                 cursor=_optional(request, "cursor"),
-                with_vectors=wire.unpack_selection(request.with_vectors),
-                with_attributes=wire.unpack_selection(request.with_attributes),
+                with_vectors=wire.unpack_selection(request, "with_vectors"),
+                with_attributes=wire.unpack_selection(request, "with_attributes"),
             )
             check_deadline(context)
-            response = pb.ScrollResponse(points=answers.pack_points(page.points, collection.schema, forms), cursor=page.cursor)
+            response = pb.ScrollResponse(points=answers.pack_points(page.points, schema, forms), cursor=page.cursor)
             size = response.ByteSize()
             if size <= self._max_message_bytes or len(page) <= 1:
                 return response
             limit = max(1, min(len(page) // 2, len(page) * self._max_message_bytes // size))
+
+    def _find(self, name: str) -> tuple[Any, Schema]:
+        """A collection and its schema. One known by name is taken as it is, until reading its schema says that it was dropped."""
+        known = self._collections.get(name)
+        if known is not None:
+            try:
+                return known, known.schema
+            except NotFoundError:
+                pass
+        found = self._database.collection(name)
+        schema = found.schema
+        self._collections[name] = found
+        return found, schema
 
     def _attribute_forms(self, name: str, schema: Schema) -> pb.AttributeForms | None:
         known = self._forms.get(name)

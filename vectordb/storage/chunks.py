@@ -76,6 +76,7 @@ def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
 def postings(docids, terms, owners, weights=None) -> Chunk:
     """From one (term, docid) pair a posting; ``docids`` are all rows that have the field, also those without terms."""
     docids = np.asarray(docids, np.uint32)
+    narrow = np.uint16 if int(docids[-1]) - int(docids[0]) < BLOCK_ROWS else np.uint32  # too wide to be stored: ``sliced`` makes it narrow
     order = np.argsort(terms, kind="stable")
     sorted_terms = np.asarray(terms, np.uint64)[order]
     starts = np.flatnonzero(np.concatenate([[True], sorted_terms[1:] != sorted_terms[:-1]])) if len(sorted_terms) else np.empty(0, np.int64)
@@ -84,7 +85,7 @@ def postings(docids, terms, owners, weights=None) -> Chunk:
         docids,
         terms=sorted_terms[starts],
         indptr=np.append(starts, len(sorted_terms)).astype(np.uint32),
-        docs=(np.asarray(owners)[order] - int(docids[0])).astype(np.uint16),
+        docs=(np.asarray(owners)[order] - int(docids[0])).astype(narrow),
         weights=None if weights is None else np.asarray(weights, np.float32)[order],
     )
 
@@ -206,8 +207,8 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
 
 def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
     """The kernels' view of a chunk (a row of a chunk table): where its sections are in memory."""
+    base = address(value)
     value = np.frombuffer(value, np.uint8)
-    base = value.__array_interface__["data"][0]
     header, places = _layout(value, where, verify)
 
     def at(name: str) -> int:
@@ -223,6 +224,11 @@ def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
     row = (first, last, count, data, aux, extra, norms, at("docids"), items, flags)
     assert len(row) == TABLE_WIDTH
     return row
+
+
+def address(value) -> int:
+    """Where a value lies in memory."""
+    return np.frombuffer(value, np.uint8).__array_interface__["data"][0]
 
 
 def size_in(header: bytes) -> int:

@@ -1,7 +1,7 @@
 """The LMDB environment of a directory: one a process, one writer at a time, a map that grows, errors with names.
 
 Readers run inside ``read()``: their transaction keeps every page they see from being reused. The map may only move while no
-reader of this process is inside, so growing waits for them.
+transaction of this process is open, so growing waits for them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 
 import lmdb
 
-from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError
+from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError
 from . import format
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
+FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
 _open: dict[str, Env] = {}
 _open_lock = threading.Lock()
 
@@ -35,32 +36,43 @@ class Env:
         self.pid = os.getpid()
         self.map_moves = 0  # addresses taken before a move are void
         self._gate = threading.Condition()
-        self._readers = 0
+        self._inside = 0  # transactions
         self._growing = False
         self._closed = False
         self._broken: str | None = None
         self._write_lock = threading.Lock()
+        self._lmdb = self._lock_file = None
         try:
-            if create:
-                path.mkdir(parents=True, exist_ok=True)
-            size = (path / "data.mdb").stat().st_size if (path / "data.mdb").exists() else 0
-            self._lmdb = lmdb.open(
-                str(path),
-                create=create,
-                subdir=True,
-                map_size=max(INITIAL_MAP, _rounded(2 * size)),
-                max_dbs=2,
-                max_readers=MAX_READERS,
-                metasync=False,  # commit() syncs the meta page itself when the write asked for it
-                readahead=True,
-            )
-            self._lock_file = open(path / "write.lock", "ab")  # noqa: SIM115 - lives as long as the environment
-            self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
-            if self._db is None:
-                with self._file_lock(60.0):
-                    self._initialise()
-        except (lmdb.Error, OSError) as error:
-            raise _translated(error, path) from error
+            self._open(create)
+        except BaseException as error:
+            for opened in (self._lmdb, self._lock_file):
+                if opened is not None:
+                    opened.close()
+            if isinstance(error, (lmdb.Error, OSError)):
+                raise _translated(error, path) from error
+            raise
+
+    def _open(self, create: bool) -> None:
+        path, data = self.path, self.path / "data.mdb"
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
+        elif path.is_dir() and not data.exists():  # LMDB would make one
+            raise FileNotFoundError(data)
+        self._lmdb = lmdb.open(
+            str(path),
+            create=create,
+            subdir=True,
+            map_size=max(INITIAL_MAP, _rounded(2 * data.stat().st_size) if data.exists() else 0),
+            max_dbs=2,
+            max_readers=MAX_READERS,
+            metasync=False,  # commit() syncs the meta page itself when the write asked for it
+            readahead=True,
+        )
+        self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
+        self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
+        if self._db is None:
+            with self._file_lock(60.0):
+                self._initialise()
         with self.read() as txn:
             self._check_version(txn.get(format.FORMAT_KEY))
 
@@ -97,50 +109,52 @@ class Env:
 
     def begin_read(self) -> lmdb.Transaction:
         """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
-        self._check_usable()
-        gate = self._gate
-        with gate:
-            while self._growing:
-                gate.wait()
-            self._readers += 1
-        try:
-            return self._begin_grown()
-        except BaseException:
-            self._leave()
-            raise
-
-    def _begin_grown(self) -> lmdb.Transaction:
         while True:
+            moves = self._enter()
             try:
                 return self._lmdb.begin(db=self._db, buffers=True)
             except lmdb.MapResizedError:  # another process grew the file past our map
                 self._leave()
-                self._resize(0)
-                with self._gate:
-                    while self._growing:
-                        self._gate.wait()
-                    self._readers += 1
             except lmdb.Error as error:
+                self._leave()
                 raise _translated(error, self.path) from error
+            self._resize(0, moves)
 
     def end_read(self, txn: lmdb.Transaction) -> None:
         txn.abort()
         self._leave()
 
-    def _leave(self) -> None:
-        with self._gate:
-            self._readers -= 1
-            if self._growing and not self._readers:
-                self._gate.notify_all()
-
-    def _resize(self, size: int) -> None:
-        """Grow the map to ``size`` (0: to what another process made it) once this process's readers have left."""
+    def _enter(self) -> int:
+        """Begin a transaction: from here on the map stays where it is. Returns ``map_moves``."""
+        if self.pid != os.getpid():
+            self._check_usable()
         with self._gate:
             while self._growing:
                 self._gate.wait()
+            if self._closed:
+                self._check_usable()
+            self._inside += 1
+            return self.map_moves
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._inside -= 1
+            if not self._inside and (self._growing or self._closed):
+                self._gate.notify_all()
+
+    def _resize(self, size: int, moves: int) -> None:
+        """Grow the map to ``size`` (0: to what another process made it) once this process's transactions have ended.
+
+        Does nothing when somebody else did it since ``map_moves`` was ``moves``.
+        """
+        with self._gate:
+            while self._growing:
+                self._gate.wait()
+            if self.map_moves != moves:
+                return
             self._growing = True
             try:
-                while self._readers:
+                while self._inside:
                     self._gate.wait()
                 self._lmdb.set_mapsize(size)
                 self.map_moves += 1
@@ -173,37 +187,37 @@ class Env:
 
     def _write_growing(self, work, durability: str):
         while True:
+            moves = self._enter()
             try:
-                txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
+                return self._written(work, durability)
             except lmdb.MapResizedError:
-                self._resize(0)
-                continue
-            except lmdb.Error as error:
-                raise _translated(error, self.path) from error
-            try:
-                result = work(txn)
+                size = 0
             except lmdb.MapFullError:
-                txn.abort()
-                self._resize(2 * self._lmdb.info()["map_size"])
-                continue
+                size = 2 * self._lmdb.info()["map_size"]
             except lmdb.Error as error:
-                txn.abort()
                 raise _translated(error, self.path) from error
-            except BaseException:
-                txn.abort()
-                raise
-            try:
-                txn.commit()
-                if durability == "commit":
-                    self._lmdb.sync(True)
-            except lmdb.MapFullError:
-                self._resize(2 * self._lmdb.info()["map_size"])
-                continue
-            except lmdb.Error as error:
-                # After a failed sync nobody knows what is on disk: refuse to build on it.
-                self._broken = str(error)
-                raise _translated(error, self.path) from error
-            return result
+            finally:
+                self._leave()
+            self._resize(size, moves)
+
+    def _written(self, work, durability: str):
+        txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
+        try:
+            result = work(txn)
+        except BaseException:
+            txn.abort()
+            raise
+        try:
+            txn.commit()
+            if durability == "commit":
+                self._lmdb.sync(True)
+        except lmdb.MapFullError:
+            raise
+        except lmdb.Error as error:
+            # After a failed sync nobody knows what is on disk: refuse to build on it.
+            self._broken = str(error)
+            raise
+        return result
 
     @contextmanager
     def _file_lock(self, timeout: float) -> Iterator[None]:
@@ -243,20 +257,22 @@ class Env:
         if self._closed:
             raise ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
         if self.pid != os.getpid():
-            raise ClosedError(f"{self.path} was opened before a fork; open it again in the child", field="path", value=str(self.path))
+            raise ClosedError(f"{self.path} was {FORKED}", field="path", value=str(self.path))
 
     def close(self) -> None:
-        """Sync and unmap once the readers have left."""
+        """Sync and unmap once the open transactions have ended."""
+        if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
+            self._closed = True
+            return
         with self._gate:
             if self._closed:
                 return
             self._closed = True
-            while self._readers:
+            while self._inside:
                 self._gate.wait()
-        if self.pid == os.getpid():
-            with self._write_lock:
-                self._lmdb.sync(True)
-                self._lmdb.close()
+        with self._write_lock:
+            self._lmdb.sync(True)
+            self._lmdb.close()
         self._lock_file.close()
 
 
@@ -287,7 +303,7 @@ def _rounded(size: int) -> int:
     return -(-size // (1 << 20)) * (1 << 20)
 
 
-def _translated(error: Exception, path: Path) -> StorageError:
+def _translated(error: Exception, path: Path) -> VectorDBError:
     """LMDB's and the system's errors in our words."""
     where = {"field": "path", "value": str(path)}
     code = getattr(error, "errno", None)
@@ -302,6 +318,8 @@ def _translated(error: Exception, path: Path) -> StorageError:
     if isinstance(error, FileNotFoundError) or (isinstance(error, lmdb.Error) and "No such file" in str(error)):
         return StorageError(f"{path} doesn't hold a database", **where)
     text = str(error)
+    if "already open in this process" in text:
+        return ClosedError(f"{path} was {FORKED}", **where)
     if "No space left" in text:
         return StorageError(f"no space left on the disk of {path}", **where)
     return StorageError(f"{path}: {text}", **where)

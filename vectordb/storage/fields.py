@@ -129,7 +129,7 @@ def attribute_chunks(
         if spec.array:
             items = np.array([element for value in values for element in value], dtype=dtype)
             offsets = np.concatenate([[0], np.cumsum(sizes)])
-            parts[format.FORWARD] = chunks.ragged(docids, offsets, items.reshape(int(offsets[-1]), -1))
+            parts[format.FORWARD] = chunks.ragged(docids, offsets, items)
         else:
             parts[format.FORWARD] = chunks.fixed(docids, np.array(values, dtype=dtype))
         return parts, numbered

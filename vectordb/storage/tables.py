@@ -80,7 +80,8 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
 
 
 def _same(store: Store, field: int, part: int, table: ChunkTable, i: int) -> bool:
+    """Whether chunk i is still the one the table knows, and where it was (unless it is small enough to move)."""
     value = store.chunk_value(field, part, table.firsts[i])
-    return value is not None and bytes(value[:_HEAD]) == table.heads[i]
-
-
+    if value is None or bytes(value[:_HEAD]) != table.heads[i]:
+        return False
+    return chunks.moves(len(value)) or chunks.address(value) + _HEAD == table.rows[i, DATA]

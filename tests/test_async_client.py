@@ -1,0 +1,221 @@
+"""The asyncio client: the surface of the blocking one, awaited, with the same answers and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+
+import numpy as np
+import pytest
+from vectordb_client import (
+    AsyncClient,
+    Client,
+    ClosedError,
+    DeadlineError,
+    Dense,
+    InvalidArgumentError,
+    Keyword,
+    LimitError,
+    NotFoundError,
+    Schema,
+    Sparse,
+)
+from vectordb_client.aio import AsyncCollection
+from vectordb_client.client import Collection
+
+import vectordb
+from vectordb.server import start
+
+SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"lang": Keyword()})
+
+
+@pytest.fixture
+def database(tmp_path):
+    with vectordb.open(tmp_path / "data") as database:
+        yield database
+
+
+@pytest.fixture
+def address(database):
+    server, port = start(database, port=0, max_message_bytes=64 << 10)
+    yield f"127.0.0.1:{port}"
+    server.stop(0).wait()
+
+
+def fill(client_collection):
+    rng = np.random.default_rng(3)
+    return client_collection.upsert(
+        ids=list(range(50)),
+        vectors={"d": rng.standard_normal((50, 4)), "s": [{i % 5: 1.0 + i} for i in range(50)]},
+        attributes={"lang": ["en", "de"] * 25},
+    )
+
+
+def waiting(release: threading.Event) -> list:
+    """A method of the database that takes as long as the test likes."""
+    release.wait(5)
+    return []
+
+
+def public(cls) -> dict[str, inspect.Signature]:
+    found = inspect.getmembers(cls, lambda member: inspect.isfunction(member) or isinstance(member, property))
+    return {name: inspect.signature(member) if inspect.isfunction(member) else None for name, member in found if not name.startswith("_")}
+
+
+def parameters(signature: inspect.Signature) -> list:
+    return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+
+
+@pytest.mark.parametrize(("blocking", "awaited"), [(Client, AsyncClient), (Collection, AsyncCollection)])
+def test_both_clients_have_the_same_methods_and_arguments(blocking, awaited):
+    a, b = public(blocking), public(awaited)
+    assert a.keys() == b.keys()
+    for name, signature in a.items():
+        if signature is not None:
+            assert parameters(signature) == parameters(b[name]), name
+
+
+@pytest.mark.parametrize(
+    ("embedded", "served", "own"),
+    [
+        (vectordb.Database, Client, {"path", "flush", "target", "server_info"}),
+        (vectordb.Collection, Collection, {"name", "schema", "apply_batch"}),
+    ],
+)
+def test_a_client_has_the_methods_and_arguments_of_the_embedded_database(embedded, served, own):
+    a, b = public(embedded), public(served)
+    assert a.keys() - own == b.keys() - own
+    for name in a.keys() - own:
+        expected = parameters(a[name])
+        found = [p for p in parameters(b[name]) if p[0] != "timeout"]
+        assert [p[0] for p in found] == [p[0] for p in expected], name
+        assert found == expected, name
+
+
+def test_answers_are_those_of_the_blocking_client(address):
+    with Client(address) as client:
+        collection = client.create_collection("docs", SCHEMA)
+        fill(collection)
+        query, many = {"d": [1, 2, 3, 4], "s": {1: 1.0}}, {"d": np.eye(4)}
+
+        async def ask():
+            async with AsyncClient(address) as other:
+                docs = await other.collection("docs")
+                assert docs.schema == SCHEMA
+                return (
+                    await other.collections(),
+                    await docs.search(query, filter="lang = 'en'", limit=5),
+                    await docs.search_batch(many),
+                    await docs.get([3, 99]),
+                    await docs.count(),
+                    await docs.scroll(limit=7),
+                    [point async for point in docs.iterate(page=9)],
+                    await docs.info(),
+                    await other.server_info(),
+                )
+
+        found = asyncio.run(ask())
+        assert found == (
+            client.collections(),
+            collection.search(query, filter="lang = 'en'", limit=5),
+            collection.search_batch(many),
+            collection.get([3, 99]),
+            collection.count(),
+            collection.scroll(limit=7),
+            list(collection.iterate(page=9)),
+            collection.info(),
+            client.server_info(),
+        )
+
+
+def test_writes_and_schema_changes_work(address):
+    async def change():
+        async with AsyncClient(address) as client:
+            docs = await client.create_collection("docs", SCHEMA)
+            assert (await fill(docs)).count == 50
+            await docs.add_fields(attributes={"more": Keyword()})
+            assert (await docs.update(ids=[1], attributes={"more": ["x"]})).count == 1
+            assert (await docs.get(1)).attributes["more"] == "x"
+            assert (await docs.delete(filter="lang = 'de'")).count == 25
+            split = await docs.upsert(ids=list(range(100, 300)), payload=["x" * 1000] * 200)
+            assert split.count == 200 and int(split) == (await docs.info()).sequence
+            with pytest.raises(LimitError):
+                await docs.upsert(ids=[1], payload=["x" * 100_000])
+            await client.drop_collection("docs")
+            assert await client.collections() == []
+
+    asyncio.run(change())
+
+
+def test_errors_are_the_same_classes(address):
+    async def fail():
+        async with AsyncClient(address) as client:
+            with pytest.raises(NotFoundError):
+                await client.collection("docs")
+            docs = await client.create_collection("docs", SCHEMA)
+            with pytest.raises(InvalidArgumentError) as caught:
+                await docs.search({"d": [1, 2, 3, 4]}, limit=0)
+            assert caught.value.field == "limit"
+
+    asyncio.run(fail())
+
+
+def test_many_searches_run_at_once(address):
+    async def ask():
+        async with AsyncClient(address) as client:
+            docs = await client.create_collection("docs", SCHEMA)
+            await fill(docs)
+            results = await asyncio.gather(*(docs.search({"d": np.eye(4)[i % 4]}, limit=3) for i in range(100)))
+            assert all(results[i] == results[i % 4] and len(results[i]) == 3 for i in range(100))
+
+    asyncio.run(ask())
+
+
+def test_a_deadline_passes_and_a_task_is_cancelled(address, database, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(database, "collections", lambda: waiting(release))
+
+    async def wait():
+        async with AsyncClient(address) as client:
+            with pytest.raises(DeadlineError):
+                await client.collections(timeout=0.1)
+            task = asyncio.create_task(client.collections())
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(wait())
+    release.set()
+
+
+def test_a_closed_client_says_so(address, database, monkeypatch):
+    release = threading.Event()
+
+    async def close():
+        client = AsyncClient(address)
+        docs = await client.create_collection("docs", SCHEMA)
+        monkeypatch.setattr(database, "collections", lambda: waiting(release))
+        under_way = asyncio.create_task(client.collections())
+        await asyncio.sleep(0.1)
+        await client.close()
+        await client.close()
+        with pytest.raises(ClosedError):
+            await under_way
+        for call in (client.collections, docs.count):
+            with pytest.raises(ClosedError):
+                await call()
+
+    asyncio.run(close())
+    release.set()
+
+
+def test_a_client_may_be_made_before_there_is_a_loop(address):
+    client = AsyncClient(address)
+
+    async def use():
+        async with client:
+            return await client.collections()
+
+    assert asyncio.run(use()) == []

@@ -1,0 +1,260 @@
+"""The command line: exit codes, one-line errors, import and export by hand, an import that is killed and goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import vectordb
+from vectordb import cli
+from vectordb.types import Dense, Int, Keyword, Schema, Sparse, Text
+
+
+def run(capsys, *arguments):
+    """(exit code, stdout, stderr) of one command."""
+    try:
+        code = cli.main([str(a) for a in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def data(tmp_path):
+    with vectordb.open(tmp_path / "data") as database:
+        collection = database.create_collection("docs", Schema({"v": Dense(2), "s": Sparse()}, {"n": Int(), "word": Keyword()}))
+        collection.upsert(
+            [
+                {
+                    "id": i,
+                    "vectors": {"v": [1, i], "s": {i: 0.5}},
+                    "attributes": {"n": i, "word": "even" if i % 2 == 0 else "odd"},
+                    "payload": {"i": i},
+                }
+                for i in range(10)
+            ]
+        )
+    return tmp_path / "data"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_help_and_version_need_no_database(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(name in out for name in ("serve", "demo", "import", "export", "info", "check", "version"))
+    assert run(capsys, "--version")[:2] == (0, f"vectordb {vectordb.__version__}\n")
+    code, out, _ = run(capsys, "version")
+    assert code == 0 and out.startswith(f"vectordb {vectordb.__version__}\n") and "numpy" in out
+
+
+def test_help_imports_neither_the_service_nor_the_printing():
+    script = (
+        "import sys; from vectordb.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('grpc', 'rich', 'pyarrow', 'wordllama') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["info"],
+        ["import", "x.csv", "--data", "d"],
+        ["import", "x.csv", "--data", "d", "--collection", "c", "--vector-field", "v"],
+        ["demo", "--limit-points", "0"],
+        ["serve", "--data", "d", "--port", "many"],
+    ],
+)
+def test_a_wrong_command_line_is_2_and_says_how_it_goes(capsys, arguments):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and "usage: vectordb" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "--data", "missing"], "no database at missing"),
+        (["check", "--data", "missing"], "no database at missing"),
+        (["export", "--data", "missing", "--collection", "c", "--out", "x.csv"], "no database at missing"),
+        (["import", "missing.csv", "--data", "d", "--collection", "c"], "no file missing.csv"),
+    ],
+)
+def test_an_error_is_one_line_and_1(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (1, "") and err == f"vectordb: {message}\n"
+    assert list(tmp_path.iterdir()) == [], "a mistyped path must not make a database"
+
+
+def test_errors_of_the_database_are_one_line_too(capsys, data, tmp_path):
+    for extra in (["--filter", "nope = 1"], ["--collection", "other"]):
+        code, _, err = run(capsys, "export", "--data", data, "--collection", "docs", "--out", tmp_path / "x.csv", *extra)
+        assert code == 1 and err.startswith("vectordb: ") and err.count("\n") == 1
+
+
+def test_info_shows_fields_and_counts(capsys, data):
+    code, out, _ = run(capsys, "info", "--data", data)
+    assert code == 0 and "docs" in out and "10 points" in out and "dim=2" in out and "\x1b" not in out
+    code, out, _ = run(capsys, "info", "--data", data, "--collection", "docs", "--json")
+    (info,) = json.loads(out)["collections"]
+    assert (info["name"], info["points"]) == ("docs", 10) and Schema.from_dict(info["schema"]).vectors["v"] == Dense(2)
+    assert run(capsys, "info", "--data", data, "--collection", "nope")[0] == 1
+
+
+def test_check_finds_a_sound_directory_sound(capsys, data):
+    pytest.importorskip("vectordb.storage.check")
+    code, out, _ = run(capsys, "check", "--data", data)
+    assert code == 0 and "no problems" in out
+    assert json.loads(run(capsys, "check", "--data", data, "--json")[1])["problems"] == []
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_export_then_import_by_hand(capsys, data, tmp_path, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    target, schema = tmp_path / name, tmp_path / "schema.json"
+    exported = run(capsys, "export", "--data", data, "--collection", "docs", "--out", target, "--with-vectors", "--schema", schema)
+    assert exported[0] == 0 and "10 points" in exported[2]
+    code, _, err = run(capsys, "import", target, "--data", tmp_path / "new", "--collection", "copy", "--create", "--schema", schema)
+    assert code == 0 and "10 points into 'copy'" in err
+    with vectordb.open(data) as old, vectordb.open(tmp_path / "new") as new:
+        expected, got = ([*db.collection(name).iterate(with_vectors=True)] for db, name in ((old, "docs"), (new, "copy")))
+    assert [(p.id, dict(p.attributes), p.payload) for p in got] == [(p.id, dict(p.attributes), p.payload) for p in expected]
+    assert all((a.vectors["v"] == b.vectors["v"]).all() for a, b in zip(got, expected, strict=True))
+
+
+def test_an_export_can_go_to_stdout_and_be_filtered(data):
+    command = [
+        sys.executable,
+        "-m",
+        "vectordb",
+        "export",
+        "--data",
+        str(data),
+        "--collection",
+        "docs",
+        "--out",
+        "-",
+        "--filter",
+        "word = 'odd'",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [1, 3, 5, 7, 9]
+
+
+def test_an_export_writes_over_a_file_only_when_told(capsys, data, tmp_path):
+    (tmp_path / "out.csv").write_text("precious")
+    arguments = ["export", "--data", data, "--collection", "docs", "--out", tmp_path / "out.csv"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "--force" in err and (tmp_path / "out.csv").read_text() == "precious"
+    assert run(capsys, *arguments, "--force")[0] == 0
+
+
+def test_import_infers_a_schema_and_says_so(capsys, tmp_path):
+    (tmp_path / "in.csv").write_text('key,emb,title,year\na,"[1, 2]",A long title,1999\nb,"[3, 4]",Another,2001\n')
+    arguments = ["import", tmp_path / "in.csv", "--data", tmp_path / "data", "--collection", "books"]
+    options = ["--id-field", "key", "--vector-field", "v=emb", "--text", "title"]
+    code, _, err = run(capsys, *arguments, *options)
+    assert code == 1 and "no database" in err
+    code, _, err = run(capsys, *arguments, *options, "--create")
+    assert code == 0 and "v: dense (dim=2)" in err and "title: text" in err and "2 points into 'books'" in err
+    with vectordb.open(tmp_path / "data") as database:
+        books = database.collection("books")
+        assert books.schema.attributes == {"title": Text(), "year": Int()}
+        assert books.search(text={"title_bm25": "long titles"})[0].id == "a"
+    code, _, err = run(capsys, *arguments, *options)
+    assert code == 1 and "--text and --encoder are for a new one" in err
+
+
+def test_import_stops_at_a_bad_row_or_sets_it_aside(capsys, data, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"id": 50, "n": 1}\n{"id": 51, "n": "x"}\n{"id": 52, "n": 3}\n')
+    arguments = ["import", tmp_path / "in.jsonl", "--data", data, "--collection", "docs"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "row 2: " in err and "--rejects" in err
+    code, _, err = run(capsys, *arguments, "--rejects", tmp_path / "bad.jsonl")
+    assert code == 0 and "2 points" in err and "1 rejected" in err
+    assert lines(tmp_path / "bad.jsonl")[0]["row"] == 2
+
+
+def test_a_schema_file_that_is_wrong_is_named(capsys, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "n": 1}\n')
+    schema = tmp_path / "schema.json"
+    arguments = ["import", tmp_path / "in.jsonl", "--data", tmp_path / "data", "--collection", "c", "--create", "--schema", schema]
+    for text, message in (
+        (None, "can't read"),
+        ("{", "is not JSON"),
+        ('{"vector": {}}', "a schema has"),
+        ('{"attributes": {"n": "number"}}', "kind of"),
+    ):
+        if text is not None:
+            schema.write_text(text)
+        code, _, err = run(capsys, *arguments)
+        assert code == 1 and message in err and err.count("\n") == 1
+
+
+def test_a_killed_import_goes_on(tmp_path):
+    source, data = tmp_path / "in.jsonl", tmp_path / "data"
+    with source.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"id": i, "n": i, "word": f"w{i % 100}"}) + "\n")
+    command = [sys.executable, "-m", "vectordb", "import", str(source), "--data", str(data), "--collection", "c", "--create"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(data.glob("imports/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process.stderr.close()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    written, done = (
+        int(n.replace(",", "")) for n in re.search(r"([\d,]+) points.*after the first ([\d,]+) rows", again.stderr, re.S).groups()
+    )
+    assert done >= 1000 and written + done == 20_000
+    with vectordb.open(data) as database:
+        assert database.collection("c").count() == 20_000
+    assert not list(data.glob("imports/*.json"))
+
+
+def test_ctrl_c_is_130_and_says_that_it_can_go_on(tmp_path):
+    source, data = tmp_path / "in.jsonl", tmp_path / "data"
+    with source.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"id": i, "n": i}) + "\n")
+    command = [sys.executable, "-m", "vectordb", "import", str(source), "--data", str(data), "--collection", "c", "--create"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(data.glob("imports/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from here" in err and "Traceback" not in err
+
+
+def test_a_reader_that_has_seen_enough_ends_an_export_quietly(data):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "vectordb", "info", "--data", str(data)]
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_serve_passes_only_what_was_given(capsys, monkeypatch, tmp_path):
+    serving = pytest.importorskip("vectordb.server.serve", reason="grpc is not installed")
+    calls = []
+    monkeypatch.setattr(serving, "serve", lambda path, **options: calls.append((path, options)) or 0)
+    assert run(capsys, "serve", "--data", tmp_path)[0] == 0
+    assert run(capsys, "serve", "--data", tmp_path, "--port", "0", "--host", "::1", "--durability", "batched", "--grace", "1.5")[0] == 0
+    assert calls == [(tmp_path, {}), (tmp_path, {"port": 0, "host": "::1", "durability": "batched", "grace": 1.5})]

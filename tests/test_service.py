@@ -1,0 +1,702 @@
+"""A service over an open database: the same answers as embedded, the same errors, limits, deadlines, health and an orderly end."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from vectordb_client import (
+    RRF,
+    AlreadyExistsError,
+    Client,
+    ClosedError,
+    DeadlineError,
+    Dense,
+    F,
+    FilterError,
+    InvalidArgumentError,
+    Keyword,
+    LimitError,
+    MultiVector,
+    NotFoundError,
+    Point,
+    PreconditionError,
+    Schema,
+    SchemaError,
+    Sparse,
+    UnavailableError,
+    VectorDBError,
+    WriteResult,
+    errors,
+)
+from vectordb_client.channel import METHODS
+from vectordb_client.schema import Datetime, Geo, Int, Uuid
+from vectordb_client.v1 import vectordb_pb2 as pb
+
+import vectordb
+from vectordb.server import start
+from vectordb.server.service import SERVICE
+
+SCHEMA = Schema(
+    {"d": Dense(8), "s": Sparse(), "m": MultiVector(4)},
+    {"lang": Keyword(), "n": Int(), "at": Datetime(), "key": Uuid(), "where": Geo(), "tags": Keyword(array=True)},
+)
+N = 60
+
+
+def points() -> dict:
+    rng = np.random.default_rng(5)
+    ids = [i if i % 3 == 0 else f"id {i}" if i % 3 == 1 else uuid.UUID(int=i) for i in range(N)]
+    return {
+        "ids": ids,
+        "vectors": {
+            "d": rng.standard_normal((N, 8)),
+            "s": [{int(t): float(w) for t, w in zip(rng.integers(0, 20, 4), rng.uniform(0.1, 2, 4), strict=True)} for _ in range(N)],
+            "m": [rng.standard_normal((1 + i % 3, 4)) for i in range(N)],
+        },
+        "attributes": {
+            "lang": [("en", "de", None)[i % 3] for i in range(N)],
+            "n": list(range(N)),
+            "at": [datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(hours=i) for i in range(N)],
+            "key": [uuid.UUID(int=1000 + i) for i in range(N)],
+            "where": [(i / 2, -i) for i in range(N)],
+            "tags": [["a", "b"][: i % 3] for i in range(N)],
+        },
+        "payload": [{"row": i} if i % 2 else None for i in range(N)],
+    }
+
+
+@pytest.fixture
+def database(tmp_path):
+    with vectordb.open(tmp_path / "data") as database:
+        yield database
+
+
+@pytest.fixture
+def address(database):
+    server, port = start(database, port=0)
+    yield f"127.0.0.1:{port}"
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def client(address):
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture
+def both(database, client):
+    """(embedded, served) of one filled collection."""
+    served = client.create_collection("docs", SCHEMA)
+    served.upsert(**points())
+    return database.collection("docs"), served
+
+
+def waiting(release: threading.Event) -> list:
+    """A method of the database that takes as long as the test likes."""
+    release.wait(5)
+    return []
+
+
+def raw(address, rpc, data, timeout=10.0):
+    with grpc.insecure_channel(address) as channel:
+        return channel.unary_unary(METHODS[rpc][0])(data, timeout=timeout)
+
+
+def same(a, b) -> None:
+    """Points or hits are equal, vectors included."""
+    assert type(a) is type(b)
+    for name in ("id", "score", "attributes", "payload", "version", "arms"):
+        assert getattr(a, name, None) == getattr(b, name, None), name
+    assert a.vectors.keys() == b.vectors.keys()
+    for name, value in a.vectors.items():
+        for x, y in zip(value, b.vectors[name], strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+# ---- The same surface, the same answers ----
+
+
+def test_collections_are_made_listed_and_dropped(client):
+    assert client.collections() == []
+    made = client.create_collection("docs", SCHEMA)
+    assert made.schema == client.collection("docs").schema == SCHEMA
+    assert client.collections() == ["docs"]
+    assert client.create_collection("docs", SCHEMA, exist_ok=True).name == "docs"
+    with pytest.raises(AlreadyExistsError):
+        client.create_collection("docs", SCHEMA)
+    client.drop_collection("docs")
+    for call in (lambda: client.collection("docs"), lambda: client.drop_collection("docs"), made.count):
+        with pytest.raises(NotFoundError):
+            call()
+
+
+def test_a_collection_made_again_is_the_new_one(client):
+    old = client.create_collection("docs", SCHEMA)
+    old.upsert(**points())
+    client.drop_collection("docs")
+    client.create_collection("docs", Schema({"d": Dense(2)}))
+    assert old.count() == 0
+
+
+def test_writes_return_sequence_and_count(both):
+    embedded, served = both
+    result = served.upsert([{"id": 1, "vectors": {"d": np.ones(8)}}, Point("x", attributes={"n": 5})])
+    assert isinstance(result, WriteResult)
+    assert (int(result), result.count) == (embedded.info().sequence, 2)
+    assert served.update(ids=["x"], attributes={"lang": ["fr"]}).count == 1
+    assert embedded.get("x").attributes["lang"] == "fr"
+    assert embedded.get("x").attributes["n"] == 5
+    assert served.delete([1, "x", "not there"]).count == 2
+    assert served.delete(filter=F("lang") == "de").count == sum(lang == "de" for lang in points()["attributes"]["lang"])
+
+
+def test_an_update_leaves_what_it_does_not_name_and_takes_away_none(both):
+    embedded, served = both
+    served.update([{"id": 0, "vectors": {"d": None}, "attributes": {"n": None}}, {"id": 3, "payload": [1]}])
+    first, second = embedded.get([0, 3], with_vectors=True)
+    assert "d" not in first.vectors and "s" in first.vectors
+    assert first.attributes.get("n") is None and first.attributes["lang"] == "en"
+    assert second.payload == [1] and second.attributes["n"] == 3 and "d" in second.vectors
+
+
+def test_gets_are_the_same(both):
+    embedded, served = both
+    ids = [*points()["ids"][:7], "missing", 0]
+    for options in (
+        {},
+        {"with_vectors": True},
+        {"with_vectors": ["s"], "with_attributes": ["at"]},
+        {"with_attributes": False},
+        {"with_attributes": []},
+    ):
+        for a, b in zip(embedded.get(ids, **options), served.get(ids, **options), strict=True):
+            if a is None:
+                assert b is None
+            else:
+                same(a, b)
+    for single in (0, "id 1", uuid.UUID(int=2), np.int64(3)):
+        same(embedded.get(single), served.get(single))
+    assert served.get("missing") is None
+    assert served.get([]) == []
+
+
+QUERIES = [
+    {"d": np.arange(1.0, 9.0)},
+    {"s": {3: 1.0, 7: 0.5}},
+    {"s": ([3, 7], [1.0, 0.5])},
+    {"m": np.ones((2, 4))},
+    {"d": np.arange(1.0, 9.0), "s": {3: 1.0}, "m": np.ones((1, 4))},
+]
+OPTIONS = [
+    {},
+    {"limit": 3, "exact": True},
+    {"filter": "n > 20"},
+    {"filter": F("lang") == "en", "with_vectors": True},
+    {"filter": {"op": "gt", "field": "n", "value": 20}, "with_attributes": ["at", "where"], "with_vectors": ["s"]},
+    {"with_attributes": False},
+    {"filter": F("at") >= datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: "+".join(q))
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_searches_are_the_same(both, query, options):
+    embedded, served = both
+    expected, found = embedded.search(query, **options), served.search(query, **options)
+    assert len(expected) == len(found) > 0
+    for a, b in zip(expected, found, strict=True):
+        same(a, b)
+    np.testing.assert_array_equal(expected.ids, found.ids)
+
+
+@pytest.mark.parametrize("fusion", ["relative", "dbsf", RRF(k=5.0, weights={"d": 2.0})])
+def test_fusions_are_the_same(both, fusion):
+    embedded, served = both
+    arguments = {"vectors": QUERIES[-1], "fusion": fusion, "candidates": 20}
+    for a, b in zip(embedded.search(**arguments), served.search(**arguments), strict=True):
+        same(a, b)
+
+
+def test_an_explained_search_has_its_plan(both):
+    expected, found = (c.search(QUERIES[-1], filter="n > 20", explain=True).plan for c in both)
+    expected.pop("milliseconds"), found.pop("milliseconds")
+    assert expected == found
+    assert both[1].search(QUERIES[0]).plan is None
+
+
+def test_batches_of_searches_are_the_same(both):
+    embedded, served = both
+    dense = np.random.default_rng(1).standard_normal((4, 8))
+    sparse = [{1: 1.0}, {2: 1.0, 3: 2.0}, {}, {19: 1.0}]
+    for query in ({"d": dense}, {"s": sparse}, {"m": [np.ones((1 + i, 4)) for i in range(4)]}, {"d": dense, "s": sparse}):
+        expected, found = (c.search_batch(query, limit=5) for c in both)
+        assert len(expected) == len(found) == 4
+        for a, b in zip(expected, found, strict=True):
+            for x, y in zip(a, b, strict=True):
+                same(x, y)
+    assert served.search_batch({"d": dense[:1]}) == embedded.search_batch({"d": dense[:1]})
+    assert served.search_batch({"d": dense[:0]}) == embedded.search_batch({"d": dense[:0]}) == []
+
+
+def test_counts_pages_and_iteration_are_the_same(both):
+    embedded, served = both
+    for condition in (None, "n < 30", F("lang").isin(["en", "de"])):
+        assert served.count(condition) == embedded.count(condition)
+        a, b = (list(c.iterate(filter=condition, page=7, with_vectors=True)) for c in both)
+        assert len(a) == len(b) == embedded.count(condition)
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    first, again = embedded.scroll(limit=10), served.scroll(limit=10)
+    assert first.cursor == again.cursor
+    assert served.scroll(limit=10, cursor=again.cursor) == embedded.scroll(limit=10, cursor=first.cursor)
+
+
+def test_facts_are_the_same(both):
+    embedded, served = both
+    assert served.info() == embedded.info()
+
+
+def test_conditions_hold_or_nothing_is_written(both):
+    embedded, served = both
+    version = served.get(0).version
+    with pytest.raises(PreconditionError) as caught:
+        served.upsert(ids=[0], attributes={"n": [1]}, if_version=version + 1)
+    with pytest.raises(PreconditionError) as expected:
+        embedded.upsert(ids=[0], attributes={"n": [1]}, if_version=version + 1)
+    assert (caught.value.field, caught.value.message) == (expected.value.field, expected.value.message)
+    assert served.upsert(ids=[0], attributes={"n": [1]}, if_version={0: version}).count == 1
+    with pytest.raises(PreconditionError):
+        served.delete([3], if_filter=F("n") == 99)
+    assert served.delete([3], if_filter="n = 3").count == 1
+
+
+def test_fields_added_by_another_are_found(both, address):
+    embedded, served = both
+    with Client(address) as other:
+        other.collection("docs").add_fields(vectors={"new": Dense(2)}, attributes={"seen": Datetime()})
+    moment = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    served.update([{"id": 0, "vectors": {"new": [1, 2]}, "attributes": {"seen": moment}}])
+    assert served.search({"new": [1, 2]})[0].attributes["seen"] == moment
+    assert served.schema == embedded.schema
+
+
+def test_points_may_come_from_a_generator_even_with_a_new_field(both, database):
+    embedded, served = both
+    database.collection("docs").add_fields(attributes={"late": Int()})
+    assert served.upsert({"id": 500 + i, "attributes": {"late": i}} for i in range(3)).count == 3
+    assert embedded.get(502).attributes["late"] == 2
+
+
+# ---- Errors ----
+
+
+MISTAKES = [
+    (lambda c: c.upsert(ids=[1], vectors={"d": [[1, 2]]}), InvalidArgumentError),
+    (lambda c: c.upsert(ids=[1, 1]), InvalidArgumentError),
+    (lambda c: c.upsert(ids=[1], attributes={"nope": [1]}), SchemaError),
+    (lambda c: c.upsert(ids=[1], durability="never"), InvalidArgumentError),
+    (lambda c: c.upsert([{"id": 1, "colour": 2}]), InvalidArgumentError),
+    (lambda c: c.upsert(ids=["k" * 500]), LimitError),
+    (lambda c: c.update(ids=[10**6], attributes={"n": [1]}), NotFoundError),
+    (lambda c: c.delete(), InvalidArgumentError),
+    (lambda c: c.delete([1], filter="n = 1"), InvalidArgumentError),
+    (lambda c: c.delete(filter="n = 1", if_version=3), InvalidArgumentError),
+    (lambda c: c.delete([1, 1]), InvalidArgumentError),
+    (lambda c: c.get([-1]), InvalidArgumentError),
+    (lambda c: c.get(0, with_vectors=["nope"]), InvalidArgumentError),
+    (lambda c: c.get(0, with_vectors="d"), InvalidArgumentError),
+    (lambda c: c.search(), InvalidArgumentError),
+    (lambda c: c.search({"nope": [1]}), SchemaError),
+    (lambda c: c.search({"d": [1]}), InvalidArgumentError),
+    (lambda c: c.search([1]), InvalidArgumentError),
+    (lambda c: c.search({"d": [0] * 8}), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, limit=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, limit=10**9), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, fusion="best"), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, candidates=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, filter="n >"), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter="nope = 1"), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter={"op": "?"}), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter=7), FilterError),
+    (lambda c: c.search(text="hello"), InvalidArgumentError),
+    (lambda c: c.search(text={"d": "hello"}), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8)), "s": [{1: 1.0}]}), InvalidArgumentError),
+    (lambda c: c.search_batch(text="one"), InvalidArgumentError),
+    (lambda c: c.count("n = 'x'"), FilterError),
+    (lambda c: c.scroll(cursor="nonsense"), InvalidArgumentError),
+    (lambda c: c.scroll(limit=0), InvalidArgumentError),
+    (lambda c: c.add_fields(attributes={"n": Int()}), SchemaError),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_a_mistake_raises_the_same_error_embedded_and_served(both, number):
+    call, cls = MISTAKES[number]
+    caught = []
+    for collection in both:
+        with pytest.raises(cls) as error:
+            call(collection)
+        caught.append((type(error.value), error.value.field))
+    assert caught[0] == caught[1]
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_of_the_database_reaches_the_caller(database, client, monkeypatch, name):
+    cls = getattr(errors, name)
+
+    def refuse():
+        raise cls("for a reason", field="path", value=7)
+
+    monkeypatch.setattr(database, "collections", refuse)
+    with pytest.raises(VectorDBError) as caught:
+        client.collections()
+    if cls is ClosedError:  # of the service's database, not of this client
+        assert type(caught.value) is UnavailableError
+    else:
+        assert (type(caught.value), caught.value.message, caught.value.field, caught.value.value) == (cls, "for a reason", "path", 7)
+
+
+def test_an_unexpected_error_says_nothing_of_the_inside(database, client, monkeypatch, caplog):
+    def fail():
+        raise KeyError("a secret text")
+
+    monkeypatch.setattr(database, "collections", fail)
+    with caplog.at_level(logging.ERROR), pytest.raises(VectorDBError) as caught:
+        client.collections()
+    assert type(caught.value) is VectorDBError
+    assert "secret" not in str(caught.value)
+    assert "KeyError" in caplog.text and "_list_collections" in caplog.text
+    assert "secret text" not in caplog.text.replace('raise KeyError("a secret text")', "")
+
+
+@pytest.mark.parametrize("rpc", sorted(METHODS))
+def test_bytes_that_are_no_message_are_an_invalid_argument(address, rpc):
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(address, rpc, b"\x0a\xff\xff\xff")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("rpc", sorted(METHODS))
+def test_an_empty_message_is_answered_or_refused_by_name(both, address, rpc):
+    try:
+        raw(address, rpc, b"")
+    except grpc.RpcError as error:
+        assert error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.SearchRequest(collection="docs", queries=2, limit=1),
+        pb.SearchRequest(collection="docs", queries=4_000_000_000, batch=True, limit=1),
+        pb.SearchRequest(collection="docs", queries=1, limit=1, vectors=[pb.VectorColumn(field="d")]),
+        pb.SearchRequest(
+            collection="docs",
+            queries=1,
+            limit=1,
+            vectors=[pb.VectorColumn(field="d", rows=b"\0\0\0\0", dense=pb.DenseVectors(data=bytes(32), dtype=1, dim=8))],
+        ),
+        pb.SearchRequest(collection="docs", queries=1, limit=1, texts=[pb.TextQuery(texts=["a", "b"])]),
+        pb.SearchRequest(collection="docs", queries=1, limit=1, texts=[pb.TextQuery(texts=["a"]), pb.TextQuery(field="s", texts=["a"])]),
+        pb.SearchRequest(collection="docs", queries=1, limit=1, fusion=pb.Fusion(method="dbsf", k=3)),
+    ],
+)
+def test_a_search_that_contradicts_itself_is_refused(both, address, request_):
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(address, "Search", request_.SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+# ---- Limits ----
+
+
+@pytest.fixture
+def small(database):
+    server, port = start(database, port=0, max_message_bytes=64 << 10)
+    with Client(f"127.0.0.1:{port}") as client:
+        yield client
+    server.stop(0).wait()
+
+
+def test_the_service_says_what_it_takes(client, small):
+    assert client.server_info() == {"version": vectordb.__version__, "max_message_bytes": 64 << 20, "max_batch": 100_000}
+    assert small.server_info()["max_message_bytes"] == 64 << 10
+
+
+def test_an_upsert_larger_than_a_message_is_split(small):
+    collection = small.create_collection("docs", SCHEMA)
+    payload = ["x" * 1000] * 500
+    result = collection.upsert(ids=list(range(500)), vectors={"d": np.ones((500, 8))}, payload=payload)
+    assert result.count == 500
+    assert int(result) == collection.info().sequence >= 8
+    assert collection.count() == 500
+
+
+def test_a_point_larger_than_a_message_is_refused_before_anything_is_sent(small):
+    collection = small.create_collection("docs", SCHEMA)
+    with pytest.raises(LimitError, match="point 2"):
+        collection.upsert(ids=[1, 2], payload=["small", "x" * 70_000])
+    assert collection.count() == 0
+
+
+def test_a_message_that_is_too_large_all_the_same_is_a_limit_error(small):
+    collection = small.create_collection("docs", SCHEMA)
+    with pytest.raises(LimitError):
+        collection.get(["x" * 400 + str(i) for i in range(1000)])
+
+
+def test_an_answer_too_large_is_a_limit_error_and_a_page_is_made_to_fit(small):
+    collection = small.create_collection("docs", SCHEMA)
+    collection.upsert(ids=list(range(200)), vectors={"d": np.ones((200, 8))}, payload=["x" * 1000] * 200)
+    with pytest.raises(LimitError, match="fewer"):
+        collection.search({"d": np.ones(8)}, limit=200)
+    with pytest.raises(LimitError, match="fewer"):
+        collection.get(list(range(200)))
+    assert 0 < len(collection.scroll(limit=200)) < 200
+    assert [point.id for point in collection.iterate()] == list(range(200))
+
+
+# ---- Deadlines, closing, reach ----
+
+
+def test_a_deadline_that_passed_is_a_deadline_error(database, client, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(database, "collections", lambda: waiting(release))
+    began = time.monotonic()
+    with pytest.raises(DeadlineError):
+        client.collections(timeout=0.2)
+    assert time.monotonic() - began < 2
+    release.set()
+
+
+def test_work_whose_caller_has_gone_is_not_begun(tmp_path, monkeypatch):
+    done = []
+    with vectordb.open(tmp_path / "one") as database:
+        server, port = start(database, port=0, threads=1)
+        release = threading.Event()
+        monkeypatch.setattr(database, "collections", lambda: waiting(release))
+        monkeypatch.setattr(database, "drop_collection", done.append)
+        with Client(f"127.0.0.1:{port}") as client:
+            holder = threading.Thread(target=client.collections)
+            holder.start()
+            time.sleep(0.1)
+            with pytest.raises(DeadlineError):
+                client.drop_collection("docs", timeout=0.1)
+            release.set()
+            holder.join()
+            client.server_info()
+        server.stop(0).wait()
+    assert done == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "soon", True, float("nan")])
+def test_a_timeout_must_be_seconds(client, timeout):
+    with pytest.raises(InvalidArgumentError) as caught:
+        client.collections(timeout=timeout)
+    assert caught.value.field == "timeout"
+
+
+def test_a_client_without_a_timeout_waits(address):
+    with Client(address, timeout=None) as client:
+        assert client.collections() == []
+
+
+def test_a_closed_client_says_so(client):
+    collection = client.create_collection("docs", SCHEMA)
+    client.close()
+    client.close()
+    for call in (client.collections, collection.count, lambda: collection.upsert(ids=[1]), lambda: list(collection.iterate())):
+        with pytest.raises(ClosedError):
+            call()
+
+
+def test_closing_ends_a_call_under_way(database, client, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(database, "collections", lambda: waiting(release))
+    threading.Timer(0.2, client.close).start()
+    with pytest.raises(ClosedError):
+        client.collections()
+    release.set()
+
+
+def test_a_service_that_is_not_there_is_unavailable():
+    with Client("127.0.0.1:1", timeout=5) as client, pytest.raises(UnavailableError) as caught:
+        client.collections()
+    assert caught.value.value == "127.0.0.1:1"
+
+
+def test_a_client_finds_a_service_that_came_back(database):
+    server, port = start(database, port=0)
+    with Client(f"127.0.0.1:{port}", timeout=5) as client:
+        assert client.collections() == []
+        server.stop(0).wait()
+        with pytest.raises(UnavailableError):
+            client.collections()
+        server, _ = start(database, port=port)
+        until = time.monotonic() + 5
+        while True:
+            try:
+                assert client.collections() == []
+                break
+            except UnavailableError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        server.stop(0).wait()
+
+
+def test_many_threads_share_a_client(both):
+    embedded, served = both
+    query = QUERIES[0]
+    expected, failed = embedded.search(query).ids.tolist(), []
+
+    def ask():
+        for _ in range(20):
+            if served.search(query).ids.tolist() != expected:
+                failed.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+# ---- Health, reflection, starting and stopping ----
+
+
+def test_health_is_serving_even_when_every_thread_is_busy(tmp_path, monkeypatch):
+    with vectordb.open(tmp_path / "one") as database:
+        release = threading.Event()
+        monkeypatch.setattr(database, "collections", lambda: waiting(release))
+        server, port = start(database, port=0, threads=1)
+        with Client(f"127.0.0.1:{port}") as client, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            holder = threading.Thread(target=client.collections)
+            holder.start()
+            time.sleep(0.1)
+            health = health_pb2_grpc.HealthStub(channel)
+            for name in ("", SERVICE.full_name):
+                answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=2)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            release.set()
+            holder.join()
+        server.stop(0).wait()
+
+
+def test_reflection_names_the_service_and_its_file(address):
+    with grpc.insecure_channel(address) as channel:
+        requests = iter(
+            [
+                reflection_pb2.ServerReflectionRequest(list_services=""),
+                reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE.full_name),
+            ]
+        )
+        listed, file = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(requests, timeout=5)
+    assert SERVICE.full_name in {service.name for service in listed.list_services_response.service}
+    assert b"vectordb/v1/vectordb.proto" in file.file_descriptor_response.file_descriptor_proto[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"port": -1}, "port"),
+        ({"port": "7070"}, "port"),
+        ({"threads": 0}, "threads"),
+        ({"max_message_bytes": 10}, "max_message_bytes"),
+        ({"host": ""}, "host"),
+    ],
+)
+def test_options_out_of_range_are_refused(database, options, field):
+    with pytest.raises(InvalidArgumentError) as caught:
+        start(database, **{"port": 0, **options})
+    assert caught.value.field == field
+
+
+def test_a_port_that_is_taken_is_refused(database, address):
+    with pytest.raises(UnavailableError, match="can't listen"):
+        start(database, port=int(address.rpartition(":")[2]))
+
+
+def serving(path, *options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "vectordb", "serve", "--data", str(path), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+
+def ready(process) -> str:
+    line = process.stdout.readline()
+    found = re.search(r"^vectordb serving .* on (127\.0\.0\.1:\d+) ", line)
+    assert found, (line, process.poll() is not None and process.stderr.read())
+    return found[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_closes_and_exits_with_0(tmp_path, number):
+    process = serving(tmp_path / "data", "--port", "0")
+    with Client(ready(process)) as client:
+        collection = client.create_collection("docs", SCHEMA)
+        collection.upsert(**points())
+        states = []
+        with grpc.insecure_channel(client.target) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE.full_name), timeout=20)
+            states.append(next(watch).status)
+            process.send_signal(number)
+            states.append(next(watch).status)
+            watch.cancel()
+        assert process.wait(20) == 0
+        with pytest.raises(UnavailableError):
+            client.collections()
+    assert states == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+    assert process.stderr.read() == ""
+    with vectordb.open(tmp_path / "data") as database:
+        assert database.collection("docs").count() == N
+
+
+def test_calls_under_way_are_finished_when_a_signal_comes(tmp_path):
+    process = serving(tmp_path / "data", "--port", "0")
+    with Client(ready(process)) as client:
+        collection = client.create_collection("docs", Schema({"d": Dense(256)}))
+        outcome = []
+
+        def write():
+            try:
+                outcome.append(collection.upsert(ids=list(range(20_000)), vectors={"d": np.ones((20_000, 256), np.float32)}).count)
+            except UnavailableError:
+                outcome.append(0)  # it had not begun
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        writer.join()
+        assert process.wait(20) == 0
+    with vectordb.open(tmp_path / "data") as database:
+        assert outcome == [database.collection("docs").count()]
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = serving(tmp_path / "data", "--port", str(taken.getsockname()[1]))
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == "" and err.count("\n") == 1 and "can't listen" in err
+    (tmp_path / "file").write_text("not a directory")
+    process = serving(tmp_path / "file", "--port", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == "" and err.count("\n") == 1 and "Traceback" not in err

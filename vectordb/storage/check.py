@@ -1,0 +1,481 @@
+"""Walk every invariant of a directory. Damage becomes a line that says where; nothing is changed, and writers may go on meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+import numpy as np
+from pyroaring import BitMap
+
+from ..errors import VectorDBError, shown
+from ..kernels.columns import ELEMENT_END
+from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name
+from ..words import words
+from . import catalog, chunks, fields, format
+from .chunks import Chunk
+from .env import close_env, open_env
+from .store import LOG_ENTRIES, Store
+
+MAX_PROBLEMS = 1_000
+_NORM_TOLERANCE = 1e-5
+_BLOCK = 65_536  # rows compared at a time
+_KINDS = (format.META, format.STATE, format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER)
+_OPERATIONS = ("write", "delete", "schema")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``check`` saw. problems: one line each, naming collection, field and rows; empty when all is well.
+
+    points: live rows of all collections. bytes: of the keys and values read.
+    """
+
+    path: str
+    problems: tuple[str, ...]
+    collections: int
+    points: int
+    rows: int
+    chunks: int
+    bytes: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def check(path: str | os.PathLike) -> Report:
+    """Check the database of a directory in one read transaction.
+
+    Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
+    """
+    env = open_env(path, create=False)
+    try:
+        with env.read() as txn:
+            return _Check(txn).run(os.fspath(path))
+    finally:
+        close_env(env)
+
+
+class _Full(Exception):
+    """There are more problems than anybody reads."""
+
+
+class _Check:
+    def __init__(self, txn: lmdb.Transaction):
+        self.txn = txn
+        self.problems: list[str] = []
+        self.points = self.rows = self.chunks = self.bytes = 0
+
+    def run(self, path: str) -> Report:
+        collections: dict[str, int] = {}
+        try:
+            collections = self._catalog()
+            self._keys(collections)
+            for name, number in collections.items():
+                with self.guard(f"collection {name!r}"):
+                    _Collection(self, name, number).run()
+        except _Full:
+            self.problems.append(f"… and more: only the first {MAX_PROBLEMS} are listed")
+        return Report(path, tuple(self.problems), len(collections), self.points, self.rows, self.chunks, self.bytes)
+
+    def problem(self, where: str, what: str) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _Full
+        self.problems.append(f"{where}: {what}")
+
+    def expect(self, good: Any, where: str, what: str) -> bool:
+        if not good:
+            self.problem(where, what)
+        return bool(good)
+
+    @contextmanager
+    def guard(self, where: str) -> Iterator[None]:
+        """Whatever damaged bytes make the reading code raise is a problem of ``where``."""
+        try:
+            yield
+        except _Full:
+            raise
+        except VectorDBError as error:
+            self.problem(where, error.message)
+        except Exception as error:
+            self.problem(where, f"can't be read: {type(error).__name__}: {error}")
+
+    def walk(self, prefix: bytes) -> Iterator[tuple[bytes, memoryview]]:
+        cursor = self.txn.cursor()
+        more = cursor.set_range(prefix)
+        while more and (key := bytes(cursor.key())).startswith(prefix):
+            yield key, cursor.value()
+            more = cursor.next()
+
+    def _catalog(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for key, value in self.walk(format.key(format.CATALOG, format.NAME)):
+            with self.guard(f"catalog entry {key[5:]!r}"):
+                name = check_name(key[5:].decode(), "collection")
+                found[name] = format.unpack_record(value, "catalog")
+        stored = self.txn.get(format.key(format.CATALOG, format.NEXT))
+        with self.guard("catalog"):
+            following = format.unpack_record(stored, "catalog") if stored is not None else 1
+            for name, number in found.items():
+                self.expect(1 <= number < following, f"collection {name!r}", f"has the number {number}, and the next free one is {following}")
+            self.expect(len(set(found.values())) == len(found), "catalog", "two collections share a number")
+        return found
+
+    def _keys(self, collections: dict[str, int]) -> None:
+        """Every key belongs to something known."""
+        known = set(collections.values())
+        strangers: set[int] = set()
+        cursor = self.txn.cursor()
+        more = cursor.first()
+        while more:
+            key = bytes(cursor.key())
+            self.bytes += len(key) + len(cursor.value())
+            number, kind = int.from_bytes(key[:4], "big"), key[4:5]
+            if number == format.CATALOG:
+                good = kind == format.NAME or key in (format.FORMAT_KEY, format.key(format.CATALOG, format.NEXT))
+            elif number not in known:
+                good = number in strangers
+                strangers.add(number)
+            else:
+                good = kind in _KINDS and (kind not in (format.META, format.STATE) or len(key) == 5)
+            self.expect(good, f"key {shown(key)}", "belongs to nothing known")
+            more = cursor.next()
+
+
+class _Collection:
+    """One collection: first its records, then its rows block by block against everything derived from them."""
+
+    def __init__(self, outer: _Check, name: str, number: int):
+        self.outer, self.name, self.number = outer, name, number
+        self.txn = outer.txn
+        self.store = Store(outer.txn, number)
+        self.terms: dict[int, dict[bytes, int]] = {}  # field → its dictionary
+        self.damaged: set[tuple[int, int]] = set()  # parts with chunks that can't be compared
+
+    def where(self, what: str = "") -> str:
+        return f"collection {self.name!r}" + (f" {what}" if what else "")
+
+    def problem(self, what: str, text: str) -> None:
+        self.outer.problem(self.where(what), text)
+
+    def expect(self, good: Any, what: str, text: str) -> bool:
+        return self.outer.expect(good, self.where(what), text)
+
+    def run(self) -> None:
+        self.meta = catalog.read_meta(self.txn, self.number)
+        self.schema = Schema.from_dict(self.meta.schema)
+        state = self.store.state()
+        if not self.expect(state is not None, "state", "is missing"):
+            return
+        self.sequence, self.rows, self.live = state
+        self.outer.rows += self.rows
+        self.outer.points += self.live
+        self.expect(self.live <= self.rows <= format.MAX_ROWS, "state", f"has {self.live} live of {self.rows} rows")
+        self._meta()
+        self._log()
+        for field, spec in self.schema.attributes.items():
+            if spec.kind in ("keyword", "text", "uuid"):
+                self._dictionary(field, spec.kind)
+        self._small_records()
+        layout = {(format.ROWS_FIELD, format.FORWARD): (chunks.RAGGED, 1)}
+        for field, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()):
+            for part, form in _layout(spec).items():
+                layout[self.meta.fields[field], part] = form
+        self._chunks(layout)
+        ids: list = []
+        for first in range(0, self.rows, _BLOCK):
+            ids.extend(self._block(first, min(first + _BLOCK, self.rows)))
+        self._ids(ids)
+
+    # Records
+
+    def _meta(self) -> None:
+        meta, named = self.meta, (*self.schema.vectors, *self.schema.attributes)
+        self.expect(meta.name == self.name, "descriptor", f"is that of {meta.name!r}")
+        self.expect(set(meta.fields) == set(named), "descriptor", f"numbers the fields {sorted(meta.fields)}, the schema has {sorted(named)}")
+        numbers = sorted(meta.fields.values())
+        good = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
+        self.expect(good, "descriptor", f"has field numbers {numbers}")
+        encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
+        self.expect(set(meta.encoders) == encoded, "descriptor", f"has encoders of {sorted(meta.encoders)}, the schema of {sorted(encoded)}")
+
+    def _log(self) -> None:
+        """Dense up to the sequence; where it reaches back to the beginning, it accounts for every row."""
+        expected = max(1, self.sequence - LOG_ENTRIES + 1)
+        whole, rows = expected == 1, 0
+        dead = BitMap()
+        for key, value in self.outer.walk(format.key(self.number, format.LOG)):
+            sequence = int.from_bytes(key[5:], "big")
+            self.expect(sequence == expected, f"change log {sequence}", f"follows {expected - 1}")
+            expected = sequence + 1
+            with self.outer.guard(self.where(f"change log {sequence}")):
+                entry = format.unpack_record(value, "change log")
+                self.expect(entry["op"] in _OPERATIONS, f"change log {sequence}", f"has the operation {shown(entry['op'])}")
+                if whole and entry["op"] == "write":
+                    self.expect(entry["first"] == rows, f"change log {sequence}", f"begins at row {entry['first']}, not {rows}")
+                    rows = entry["first"] + entry["rows"]
+                dead.update(entry.get("dead", ()))
+        self.expect(expected == self.sequence + 1, "change log", f"ends at {expected - 1}, the sequence is {self.sequence}")
+        if whole:
+            self.expect(rows == self.rows, "change log", f"accounts for {rows} rows, there are {self.rows}")
+            self.expect(len(dead) == self.rows - self.live, "change log", f"buries {len(dead)} rows, {self.rows - self.live} are dead")
+
+    def _dictionary(self, field: str, kind: str) -> None:
+        number, found, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
+        prefix = format.field_key(self.number, format.TERMS, number)
+        for key, value in self.outer.walk(prefix):
+            term = key[len(prefix) :]
+            if self.expect(len(value) == 4, what, f"gives {shown(term)} {len(value)} bytes"):
+                found[term] = int.from_bytes(value, "little")
+            if kind == "uuid":
+                self.expect(len(term) == 16, what, f"holds {shown(term)}, which is no UUID")
+            else:
+                with self.outer.guard(self.where(f"{what} term {shown(term)}")):
+                    term.decode()
+        ordinals = np.sort(np.fromiter(found.values(), np.int64, len(found)))
+        self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "numbers its terms with gaps or twice")
+        stored = self.txn.get(format.field_key(self.number, format.TERM_COUNT, number))
+        count = 0 if stored is None else int.from_bytes(stored, "little")
+        self.expect(count == len(found), what, f"has {len(found)} terms, its counter says {count}")
+        self.terms[number] = found
+
+    def _small_records(self) -> None:
+        """Keys by field: only of fields that have such records; the encoders' counters can be read."""
+        encoded = {self.meta.fields[field] for field, spec in self.schema.vectors.items() if spec.encoder is not None}
+        for kind, numbers in ((format.TERMS, self.terms), (format.TERM_COUNT, self.terms), (format.ENCODER, encoded)):
+            for key, value in self.outer.walk(format.key(self.number, kind)):
+                field = int.from_bytes(key[5:7], "big")
+                if self.expect(field in numbers, f"key {shown(key)}", f"is of field {field}, which has no such record") and kind == format.ENCODER:
+                    with self.outer.guard(self.where(f"encoder counters of field {field}")):
+                        format.unpack_record(value, "encoder state")
+
+    # Chunks
+
+    def _chunks(self, layout: dict[tuple[int, int], tuple[int, int]]) -> None:
+        """Every chunk by itself, and their order within a part."""
+        last: dict[tuple[int, int], int] = {}
+        for key, value in self.outer.walk(format.key(self.number, format.CHUNK)):
+            if not self.expect(len(key) == 12, f"key {shown(key)}", "is no chunk's"):
+                continue
+            field, part, first = int.from_bytes(key[5:7], "big"), key[7], int.from_bytes(key[8:], "big")
+            what, place = f"field {field} part {part} rows {first}…", (field, part)
+            if not self.expect(place in layout, what, "belongs to no field of the schema"):
+                continue
+            self.outer.chunks += 1
+            before = len(self.outer.problems)
+            with self.outer.guard(self.where()):
+                chunk = chunks.decode(value, self.store.chunk_name(field, part, first))
+                self._chunk(chunk, what, first, *layout[place])
+                self.expect(first > last.get(place, -1), what, f"overlaps the chunk before it, which ends at {last.get(place)}")
+                last[place] = chunk.last
+            if len(self.outer.problems) > before:
+                self.damaged.add(place)
+
+    def _chunk(self, chunk: Chunk, what: str, first: int, kind: int, width: int) -> None:
+        self.expect(chunk.kind == kind, what, f"is of kind {chunk.kind}, not {kind}")
+        self.expect(chunk.first == first, what, f"begins at row {chunk.first}")
+        self.expect(len(chunk) and _ascending(chunk.docids), what, "doesn't list its rows in order")
+        self.expect(chunk.last < self.rows, what, f"reaches row {chunk.last}, there are {self.rows}")
+        if kind == chunks.FIXED:
+            self.expect(chunks.width_of(chunk) == width, what, f"has values of {chunks.width_of(chunk)} bytes, not {width}")
+        elif kind == chunks.RAGGED:
+            self.expect(_offsets(chunk.offsets, len(chunk.data)), what, "has offsets that don't ascend to its items")
+            self.expect(not len(chunk.data) or chunks.width_of(chunk) == width, what, f"has items of {chunks.width_of(chunk)} bytes, not {width}")
+        else:
+            self.expect(_ascending(chunk.terms), what, "doesn't have its terms in order")
+            self.expect(_offsets(chunk.indptr, len(chunk.docs)), what, "has postings lists that don't ascend to its postings")
+            owners = chunk.docs.astype(np.int64) + chunk.first
+            self.expect(np.isin(owners, chunk.docids).all(), what, "has postings of rows that it doesn't cover")
+            falls = np.flatnonzero(np.diff(owners) <= 0) + 1
+            self.expect(np.isin(falls, chunk.indptr).all(), what, "has a postings list that isn't in order")
+
+    def _part(self, field: int, part: int, first: int, end: int) -> Chunk | None:
+        """Rows [first, end) of a part as one chunk, None when it has none of them."""
+        pieces = []
+        for chunk, _, _ in self.store.chunks_with(field, part, np.arange(first, end)):
+            low, high = np.searchsorted(chunk.docids, [first, end])
+            pieces.append(chunks.sliced(chunk, int(low), int(high)))
+        return chunks.joined(pieces) if pieces else None
+
+    # Rows against what is derived from them
+
+    def _block(self, first: int, end: int) -> list:
+        """Check rows [first, end); returns their ids, None where a record is missing or damaged."""
+        what = f"rows {first} … {end - 1}"
+        records: list = [None] * (end - first)
+        with self.outer.guard(self.where(what)):
+            chunk = self._part(format.ROWS_FIELD, format.FORWARD, first, end)
+            data = b"" if chunk is None else chunk.data.reshape(-1).tobytes()
+            for position, docid in enumerate([] if chunk is None else chunk.docids.tolist()):
+                with self.outer.guard(self.where(f"row {docid}")):
+                    row = format.unpack_row(data[chunk.offsets[position] : chunk.offsets[position + 1]])
+                    check_id(row.id)
+                    unknown = set(row.attributes) - set(self.schema.attributes)
+                    self.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which the schema lacks")
+                    records[docid - first] = row
+        missing = [first + i for i, row in enumerate(records) if row is None]
+        if self.expect(not missing, what, f"have no readable record for {len(missing)} rows, {shown(missing[:3])} first"):
+            for field, spec in self.schema.attributes.items():
+                values = [row.attributes.get(field) for row in records]
+                with self.outer.guard(self.where(f"attribute {field!r} {what}")):
+                    self._attribute(field, spec, values, first, end)
+        for field, spec in self.schema.vectors.items():
+            with self.outer.guard(self.where(f"vector {field!r} {what}")):
+                self._vector(field, spec, first, end)
+        return [None if row is None else row.id for row in records]
+
+    def _attribute(self, field: str, spec: Any, values: Sequence, first: int, end: int) -> None:
+        number, what = self.meta.fields[field], f"attribute {field!r} rows {first} … {end - 1}"
+        docids = np.array([first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+        values = [value for value in values if value is not None]
+        lists = values if spec.array else [[value] for value in values]
+        sizes = np.array([len(row) for row in lists], dtype=np.int64)
+        for part in _layout(spec):
+            if (number, part) in self.damaged:
+                continue
+            chunk = self._part(number, part, first, end)
+            there = np.empty(0, np.int64) if chunk is None else chunk.docids.astype(np.int64)
+            if not self.expect(np.array_equal(there, docids), what, f"part {part} covers {len(there)} rows, {len(docids)} records have it"):
+                continue
+            if chunk is None:
+                continue
+            if part == format.COUNTS:
+                good = self._same_pairs(chunk, sizes, docids)
+            elif part == format.POSTINGS:
+                numbers = [self._numbers(number, spec.kind, row) for row in lists]
+                owners = np.repeat(docids, [len(row) for row in numbers])
+                good = self._same_pairs(chunk, np.array([n for row in numbers for n in row], np.int64), owners)
+            elif spec.kind == "text":
+                ordered = [self._spoken(number, row) for row in lists]
+                flat = np.array([n for row in ordered for n in row], np.uint32)
+                good = np.array_equal(np.diff(chunk.offsets), [len(row) for row in ordered]) and np.array_equal(_as(chunk, np.uint32), flat)
+            else:
+                dtype = fields.NUMERIC[spec.kind]
+                flat = np.array([element for row in lists for element in row], dtype=dtype).reshape(-1)
+                good = np.array_equal(_as(chunk, dtype), flat) and (not spec.array or np.array_equal(np.diff(chunk.offsets), sizes))
+            self.expect(good, what, f"part {part} doesn't say what the records say")
+
+    def _numbers(self, field: int, kind: str, row: Sequence) -> set[int]:
+        """The terms of a row's value; −1 for one that the dictionary lacks."""
+        if kind == "bool":
+            return {int(value) for value in row}
+        terms = self.terms[field]
+        if kind == "text":
+            return {terms.get(word.encode(), -1) for text in row for word in words(text)}
+        return {terms.get(fields.term_bytes(kind, value), -1) for value in row}
+
+    def _spoken(self, field: int, row: Sequence[str]) -> list[int]:
+        """The words of texts in order, with a mark between texts."""
+        terms, ordered = self.terms[field], []
+        for position, text in enumerate(row):
+            ordered.extend([int(ELEMENT_END)] * (position > 0))
+            ordered.extend(terms.get(word.encode(), int(ELEMENT_END)) for word in words(text))
+        return ordered
+
+    @staticmethod
+    def _same_pairs(chunk: Chunk, terms: np.ndarray, owners: np.ndarray) -> bool:
+        """Whether postings are exactly these (term, row) pairs."""
+        order = np.lexsort((owners, terms))
+        stored = np.repeat(chunk.terms.astype(np.int64), np.diff(chunk.indptr))
+        return np.array_equal(stored, terms[order]) and np.array_equal(chunk.docs.astype(np.int64) + chunk.first, owners[order])
+
+    def _vector(self, field: str, spec: Any, first: int, end: int) -> None:
+        number, what = self.meta.fields[field], f"vector {field!r} rows {first} … {end - 1}"
+        if any((number, part) in self.damaged for part in _layout(spec)):
+            return
+        chunk = self._part(number, format.FORWARD, first, end)
+        if isinstance(spec, Sparse):
+            postings = self._part(number, format.POSTINGS, first, end)
+            if not self.expect((chunk is None) == (postings is None), what, "is kept by row or by term, not both") or chunk is None:
+                return
+            self.expect(np.array_equal(chunk.docids, postings.docids), what, "covers other rows by row than by term")
+            terms, weights = _as(chunk, np.uint64), chunk.extra.reshape(-1).view(np.float32)
+            owners = np.repeat(chunk.docids.astype(np.int64), np.diff(chunk.offsets))
+            same = owners[1:] == owners[:-1]
+            self.expect((terms[1:] > terms[:-1])[same].all(), what, "has terms out of order")
+            self.expect(np.isfinite(weights).all() and weights.all(), what, "has weights that are 0 or not finite")
+            order = np.lexsort((owners, terms))
+            good = (
+                np.array_equal(np.repeat(postings.terms, np.diff(postings.indptr)), terms[order])
+                and np.array_equal(postings.docs.astype(np.int64) + postings.first, owners[order])
+                and np.array_equal(postings.weights, weights[order])
+            )
+            self.expect(good, what, "differs by row and by term")
+            return
+        if chunk is None:
+            return
+        values = _as(chunk, spec.dtype).reshape(-1, spec.dim)
+        self.expect(np.isfinite(values).all(), what, "has numbers that aren't finite")
+        if isinstance(spec, MultiVector):
+            self.expect((np.diff(chunk.offsets) > 0).all(), what, "has points without a row")
+        if self.expect((chunk.norms is not None) == (spec.metric == "cosine"), what, "has norms where none belong, or none where they do"):
+            if chunk.norms is None:
+                return
+            lengths = fields.norms(values)
+            self.expect(np.allclose(chunk.norms, lengths, rtol=_NORM_TOLERANCE, atol=0), what, "has norms that aren't its vectors' lengths")
+
+    # Ids
+
+    def _ids(self, ids: list) -> None:
+        """The id map and the records name the same live rows; all others are marked dead."""
+        mapped = np.zeros(self.rows, np.bool_)
+        count = 0
+        for key, value in self.outer.walk(format.id_prefix(self.number)):
+            count += 1
+            what = f"id key {shown(key[5:])}"
+            with self.outer.guard(self.where(what)):
+                given = check_id(format.id_of_key(key))
+                what = f"id {shown(given)}"
+                if not self.expect(len(value) == 12, what, f"has an entry of {len(value)} bytes"):
+                    continue
+                docid, version = format.unpack_entry(value)
+                self.expect(1 <= version <= self.sequence, what, f"has version {version}, the sequence is {self.sequence}")
+                if self.expect(docid < self.rows, what, f"points at row {docid}, there are {self.rows}"):
+                    good = type(ids[docid]) is type(given) and ids[docid] == given
+                    self.expect(good, what, f"points at row {docid}, which is that of {shown(ids[docid])}")
+                    mapped[docid] = True
+        self.expect(count == self.live, "id map", f"has {count} ids, {self.live} rows are live")
+        dead = BitMap()
+        for key, value in self.outer.walk(format.key(self.number, format.DEAD)):
+            block = int.from_bytes(key[5:], "big")
+            with self.outer.guard(self.where(f"dead rows block {block}")):
+                bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
+                good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
+                self.expect(good, f"dead rows block {block}", "is empty or holds rows of another block")
+                dead |= bitmap
+        wrong = dead ^ BitMap(np.flatnonzero(~mapped).astype(np.uint32))
+        self.expect(not wrong, "dead rows", f"are not those without an id; {shown(list(wrong[:3]))} first")
+
+
+def _layout(spec: Any) -> dict[int, tuple[int, int]]:
+    """part → (kind of its chunks, bytes a value or item)."""
+    if isinstance(spec, Sparse):
+        return {format.FORWARD: (chunks.RAGGED, 8), format.POSTINGS: (chunks.POSTINGS, 0)}
+    if isinstance(spec, (Dense, MultiVector)):
+        width = spec.dim * np.dtype(spec.dtype).itemsize
+        return {format.FORWARD: (chunks.FIXED if isinstance(spec, Dense) else chunks.RAGGED, width)}
+    parts = {format.COUNTS: (chunks.POSTINGS, 0)} if spec.array else {}
+    if spec.kind in fields.NUMERIC:
+        parts[format.FORWARD] = (chunks.RAGGED if spec.array else chunks.FIXED, 16 if spec.kind == "geo" else 8)
+    else:
+        parts[format.POSTINGS] = (chunks.POSTINGS, 0)
+        if spec.kind == "text":
+            parts[format.FORWARD] = (chunks.RAGGED, 4)
+    return parts
+
+
+def _as(chunk: Chunk, dtype: Any) -> np.ndarray:
+    return chunk.data.reshape(-1).view(dtype)
+
+
+def _ascending(values: np.ndarray) -> bool:
+    return bool((values[1:] > values[:-1]).all())
+
+
+def _offsets(offsets: np.ndarray, items: int) -> bool:
+    return int(offsets[0]) == 0 and bool((offsets[1:] >= offsets[:-1]).all()) and int(offsets[-1]) == items
