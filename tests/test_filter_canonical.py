@@ -237,6 +237,27 @@ def test_absorption_and_contradiction():
     same("n = 1 AND (n = 1 OR kw = 'a')", "n = 1")
     same("kws = 'a' AND (NOT kws = 'a' OR ok = TRUE)", "kws = 'a' AND ok = TRUE")
     assert form("(n = 1 OR kws = 'a') AND n != 1 AND NOT kws = 'a'") == Nothing()
+    same("n > 3 AND (n < 2 OR ok = TRUE)", "n > 3 AND ok = TRUE")
+    same("n > 3 AND (n > 1 OR ok = TRUE)", "n > 3")
+    same("kw = 'a' OR (kw = '' OR (HAS_VECTOR(vec) AND kw = ''))", "kw IN ('a', '')")
+    assert form("kws = 'a' AND NOT kws IN ('a', 'b')") == Nothing()
+    assert form("COUNT(kws) = 0 AND kws = 'a'") == Nothing()
+    same("COUNT(kws) > 0 OR (kws = 'a' AND ok = TRUE)", "COUNT(kws) > 0")
+
+
+def test_large_filters_take_seconds_at_most():
+    tag = [F("kws") == f"k{i}" for i in range(5_000)]
+    deep = F("n") == 1
+    for i in range(48):
+        deep = Or((And([deep, *tag[i * 100 : (i + 1) * 100]]), F("x") > i))
+    for node in (
+        deep,
+        And([tag[0], *(Or((~tag[i], tag[i + 1])) for i in range(2_400))]),
+        And([*(Or((tag[i], F("n") == i)) for i in range(3_000)), F("kws").contains_all([f"x{i}" for i in range(2_000)])]),
+    ):
+        start = time.perf_counter()
+        form(node)
+        assert time.perf_counter() - start < 10
 
 
 def test_datetimes_and_uuids_take_strings():

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import datetime
 import logging
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 import uuid
 
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from vectordb_client import (
     RRF,
     AlreadyExistsError,
     Client,
     ClosedError,
-    DeadlineError,
     Dense,
     F,
     FilterError,
@@ -44,12 +34,11 @@ from vectordb_client import (
     errors,
 )
 from vectordb_client.channel import METHODS
-from vectordb_client.schema import Datetime, Geo, Int, Uuid
+from vectordb_client.schema import Datetime, Geo, Int, Text, Uuid
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.server import start
-from vectordb.server.service import SERVICE
 
 SCHEMA = Schema(
     {"d": Dense(8), "s": Sparse(), "m": MultiVector(4)},
@@ -254,6 +243,23 @@ def test_batches_of_searches_are_the_same(both):
     assert served.search_batch({"d": dense[:0]}) == embedded.search_batch({"d": dense[:0]}) == []
 
 
+def test_texts_are_encoded_by_the_service(database, client):
+    schema = Schema({"words": Sparse(weighting="idf", encoder="bm25", source="body"), "d": Dense(2)}, {"body": Text()})
+    served = client.create_collection("texts", schema)
+    bodies = ["a quick brown fox", "a lazy dog", "the fox and the dog", "nothing of it"]
+    served.upsert(ids=[1, 2, 3, 4], vectors={"d": np.eye(4, 2) + 0.5}, attributes={"body": bodies})
+    embedded = database.collection("texts")
+    for arguments in ({"text": "quick dog"}, {"text": {"words": "fox"}}, {"text": "fox", "vectors": {"d": [1, 0]}, "limit": 2}):
+        expected, found = embedded.search(**arguments), served.search(**arguments)
+        assert len(found) > 0 and expected == found
+    for arguments in ({"text": ["fox", "dog"]}, {"text": {"words": ["fox", "dog"]}, "vectors": {"d": np.eye(2)}}):
+        assert served.search_batch(**arguments) == embedded.search_batch(**arguments)
+    with pytest.raises(SchemaError):
+        served.search(text={"nope": "fox"})
+    with pytest.raises(InvalidArgumentError):
+        served.search(text=5)
+
+
 def test_counts_pages_and_iteration_are_the_same(both):
     embedded, served = both
     for condition in (None, "n < 30", F("lang").isin(["en", "de"])):
@@ -421,282 +427,3 @@ def test_a_search_that_contradicts_itself_is_refused(both, address, request_):
     with pytest.raises(grpc.RpcError) as caught:
         raw(address, "Search", request_.SerializeToString())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-# ---- Limits ----
-
-
-@pytest.fixture
-def small(database):
-    server, port = start(database, port=0, max_message_bytes=64 << 10)
-    with Client(f"127.0.0.1:{port}") as client:
-        yield client
-    server.stop(0).wait()
-
-
-def test_the_service_says_what_it_takes(client, small):
-    assert client.server_info() == {"version": vectordb.__version__, "max_message_bytes": 64 << 20, "max_batch": 100_000}
-    assert small.server_info()["max_message_bytes"] == 64 << 10
-
-
-def test_an_upsert_larger_than_a_message_is_split(small):
-    collection = small.create_collection("docs", SCHEMA)
-    payload = ["x" * 1000] * 500
-    result = collection.upsert(ids=list(range(500)), vectors={"d": np.ones((500, 8))}, payload=payload)
-    assert result.count == 500
-    assert int(result) == collection.info().sequence >= 8
-    assert collection.count() == 500
-
-
-def test_a_point_larger_than_a_message_is_refused_before_anything_is_sent(small):
-    collection = small.create_collection("docs", SCHEMA)
-    with pytest.raises(LimitError, match="point 2"):
-        collection.upsert(ids=[1, 2], payload=["small", "x" * 70_000])
-    assert collection.count() == 0
-
-
-def test_a_message_that_is_too_large_all_the_same_is_a_limit_error(small):
-    collection = small.create_collection("docs", SCHEMA)
-    with pytest.raises(LimitError):
-        collection.get(["x" * 400 + str(i) for i in range(1000)])
-
-
-def test_an_answer_too_large_is_a_limit_error_and_a_page_is_made_to_fit(small):
-    collection = small.create_collection("docs", SCHEMA)
-    collection.upsert(ids=list(range(200)), vectors={"d": np.ones((200, 8))}, payload=["x" * 1000] * 200)
-    with pytest.raises(LimitError, match="fewer"):
-        collection.search({"d": np.ones(8)}, limit=200)
-    with pytest.raises(LimitError, match="fewer"):
-        collection.get(list(range(200)))
-    assert 0 < len(collection.scroll(limit=200)) < 200
-    assert [point.id for point in collection.iterate()] == list(range(200))
-
-
-# ---- Deadlines, closing, reach ----
-
-
-def test_a_deadline_that_passed_is_a_deadline_error(database, client, monkeypatch):
-    release = threading.Event()
-    monkeypatch.setattr(database, "collections", lambda: waiting(release))
-    began = time.monotonic()
-    with pytest.raises(DeadlineError):
-        client.collections(timeout=0.2)
-    assert time.monotonic() - began < 2
-    release.set()
-
-
-def test_work_whose_caller_has_gone_is_not_begun(tmp_path, monkeypatch):
-    done = []
-    with vectordb.open(tmp_path / "one") as database:
-        server, port = start(database, port=0, threads=1)
-        release = threading.Event()
-        monkeypatch.setattr(database, "collections", lambda: waiting(release))
-        monkeypatch.setattr(database, "drop_collection", done.append)
-        with Client(f"127.0.0.1:{port}") as client:
-            holder = threading.Thread(target=client.collections)
-            holder.start()
-            time.sleep(0.1)
-            with pytest.raises(DeadlineError):
-                client.drop_collection("docs", timeout=0.1)
-            release.set()
-            holder.join()
-            client.server_info()
-        server.stop(0).wait()
-    assert done == []
-
-
-@pytest.mark.parametrize("timeout", [0, -1, "soon", True, float("nan")])
-def test_a_timeout_must_be_seconds(client, timeout):
-    with pytest.raises(InvalidArgumentError) as caught:
-        client.collections(timeout=timeout)
-    assert caught.value.field == "timeout"
-
-
-def test_a_client_without_a_timeout_waits(address):
-    with Client(address, timeout=None) as client:
-        assert client.collections() == []
-
-
-def test_a_closed_client_says_so(client):
-    collection = client.create_collection("docs", SCHEMA)
-    client.close()
-    client.close()
-    for call in (client.collections, collection.count, lambda: collection.upsert(ids=[1]), lambda: list(collection.iterate())):
-        with pytest.raises(ClosedError):
-            call()
-
-
-def test_closing_ends_a_call_under_way(database, client, monkeypatch):
-    release = threading.Event()
-    monkeypatch.setattr(database, "collections", lambda: waiting(release))
-    threading.Timer(0.2, client.close).start()
-    with pytest.raises(ClosedError):
-        client.collections()
-    release.set()
-
-
-def test_a_service_that_is_not_there_is_unavailable():
-    with Client("127.0.0.1:1", timeout=5) as client, pytest.raises(UnavailableError) as caught:
-        client.collections()
-    assert caught.value.value == "127.0.0.1:1"
-
-
-def test_a_client_finds_a_service_that_came_back(database):
-    server, port = start(database, port=0)
-    with Client(f"127.0.0.1:{port}", timeout=5) as client:
-        assert client.collections() == []
-        server.stop(0).wait()
-        with pytest.raises(UnavailableError):
-            client.collections()
-        server, _ = start(database, port=port)
-        until = time.monotonic() + 5
-        while True:
-            try:
-                assert client.collections() == []
-                break
-            except UnavailableError:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        server.stop(0).wait()
-
-
-def test_many_threads_share_a_client(both):
-    embedded, served = both
-    query = QUERIES[0]
-    expected, failed = embedded.search(query).ids.tolist(), []
-
-    def ask():
-        for _ in range(20):
-            if served.search(query).ids.tolist() != expected:
-                failed.append(1)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-
-
-# ---- Health, reflection, starting and stopping ----
-
-
-def test_health_is_serving_even_when_every_thread_is_busy(tmp_path, monkeypatch):
-    with vectordb.open(tmp_path / "one") as database:
-        release = threading.Event()
-        monkeypatch.setattr(database, "collections", lambda: waiting(release))
-        server, port = start(database, port=0, threads=1)
-        with Client(f"127.0.0.1:{port}") as client, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            holder = threading.Thread(target=client.collections)
-            holder.start()
-            time.sleep(0.1)
-            health = health_pb2_grpc.HealthStub(channel)
-            for name in ("", SERVICE.full_name):
-                answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=2)
-                assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            release.set()
-            holder.join()
-        server.stop(0).wait()
-
-
-def test_reflection_names_the_service_and_its_file(address):
-    with grpc.insecure_channel(address) as channel:
-        requests = iter(
-            [
-                reflection_pb2.ServerReflectionRequest(list_services=""),
-                reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE.full_name),
-            ]
-        )
-        listed, file = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(requests, timeout=5)
-    assert SERVICE.full_name in {service.name for service in listed.list_services_response.service}
-    assert b"vectordb/v1/vectordb.proto" in file.file_descriptor_response.file_descriptor_proto[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"port": -1}, "port"),
-        ({"port": "7070"}, "port"),
-        ({"threads": 0}, "threads"),
-        ({"max_message_bytes": 10}, "max_message_bytes"),
-        ({"host": ""}, "host"),
-    ],
-)
-def test_options_out_of_range_are_refused(database, options, field):
-    with pytest.raises(InvalidArgumentError) as caught:
-        start(database, **{"port": 0, **options})
-    assert caught.value.field == field
-
-
-def test_a_port_that_is_taken_is_refused(database, address):
-    with pytest.raises(UnavailableError, match="can't listen"):
-        start(database, port=int(address.rpartition(":")[2]))
-
-
-def serving(path, *options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "vectordb", "serve", "--data", str(path), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
-
-
-def ready(process) -> str:
-    line = process.stdout.readline()
-    found = re.search(r"^vectordb serving .* on (127\.0\.0\.1:\d+) ", line)
-    assert found, (line, process.poll() is not None and process.stderr.read())
-    return found[1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_closes_and_exits_with_0(tmp_path, number):
-    process = serving(tmp_path / "data", "--port", "0")
-    with Client(ready(process)) as client:
-        collection = client.create_collection("docs", SCHEMA)
-        collection.upsert(**points())
-        states = []
-        with grpc.insecure_channel(client.target) as channel:
-            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE.full_name), timeout=20)
-            states.append(next(watch).status)
-            process.send_signal(number)
-            states.append(next(watch).status)
-            watch.cancel()
-        assert process.wait(20) == 0
-        with pytest.raises(UnavailableError):
-            client.collections()
-    assert states == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert process.stderr.read() == ""
-    with vectordb.open(tmp_path / "data") as database:
-        assert database.collection("docs").count() == N
-
-
-def test_calls_under_way_are_finished_when_a_signal_comes(tmp_path):
-    process = serving(tmp_path / "data", "--port", "0")
-    with Client(ready(process)) as client:
-        collection = client.create_collection("docs", Schema({"d": Dense(256)}))
-        outcome = []
-
-        def write():
-            try:
-                outcome.append(collection.upsert(ids=list(range(20_000)), vectors={"d": np.ones((20_000, 256), np.float32)}).count)
-            except UnavailableError:
-                outcome.append(0)  # it had not begun
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        writer.join()
-        assert process.wait(20) == 0
-    with vectordb.open(tmp_path / "data") as database:
-        assert outcome == [database.collection("docs").count()]
-
-
-def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = serving(tmp_path / "data", "--port", str(taken.getsockname()[1]))
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert out == "" and err.count("\n") == 1 and "can't listen" in err
-    (tmp_path / "file").write_text("not a directory")
-    process = serving(tmp_path / "file", "--port", "0")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert out == "" and err.count("\n") == 1 and "Traceback" not in err

@@ -28,6 +28,7 @@ from .types import (
     Page,
     Point,
     Schema,
+    VectorField,
     WriteResult,
     check_id,
     check_ids,
@@ -126,12 +127,13 @@ class Collection:
 
     def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
         """Add vector fields and attributes; points written before don't have them. Raises SchemaError when a name is taken."""
-        added = Schema(vectors or {}, attributes or {})
-        identities = encoder_identities(self.schema.with_fields(added.vectors, added.attributes))
+        self.schema.with_fields(vectors, attributes)
+        vectors, attributes = vectors or {}, attributes or {}
+        identities = encoder_identities(vectors)
 
         def work(txn) -> None:
             store = Store(txn, self._number)
-            meta = catalog.add_fields(txn, self._number, added.vectors, added.attributes, identities)
+            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities)
             store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
 
         self._committer.run(work, self._durability)
@@ -316,10 +318,10 @@ def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
 
 
-def encoder_identities(schema: Schema) -> dict[str, str]:
+def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
     """Field → identity of its encoder, checked to fit the field. Raises EncoderError."""
     identities = {}
-    for name, spec in schema.vectors.items():
+    for name, spec in vectors.items():
         if spec.encoder is not None:
             encoder = encoders.load(spec.encoder)
             encoder.check(spec)

@@ -10,7 +10,7 @@ from .collection import Collection, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
 from .storage import catalog
 from .storage.commit import Committer
-from .storage.env import close_env, open_env
+from .storage.env import check_durability, close_env, open_env
 from .types import Schema
 
 
@@ -24,8 +24,7 @@ def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: 
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
-    if durability not in ("commit", "batched"):
-        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability)
+    check_durability(durability)
     if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
         raise InvalidArgumentError(f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout)
     return Database(path, durability, float(write_timeout), create)
@@ -60,7 +59,7 @@ class Database:
         self._check_open()
         if not isinstance(schema, Schema):
             raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
-        identities = encoder_identities(schema)
+        identities = encoder_identities(schema.vectors)
         try:
             number = self._committer.run(lambda txn: catalog.create(txn, name, schema, identities), self._durability)
         except AlreadyExistsError:

@@ -170,7 +170,7 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
     rows, gone = None, np.empty(0, np.int32)
     if isinstance(value, Column):
         rows = value.rows
-        if rows is not None and (len(rows) != len(value) or (np.diff(rows) <= 0).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)):
+        if rows is not None and (len(rows) != len(value) or (rows[1:] <= rows[:-1]).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)):
             raise InvalidArgumentError(f"rows of vectors {name!r} are not ascending rows of the batch", field=name, value=len(rows))
     elif isinstance(value, (list, tuple)) and len(value) == n and any(v is None or v is UNSET for v in value):
         rows = np.array([row for row, v in enumerate(value) if v is not None and v is not UNSET], dtype=np.int32)

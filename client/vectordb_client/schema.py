@@ -226,6 +226,9 @@ class Schema:
 
     def with_fields(self, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None) -> Schema:
         """This schema with more fields. Raises SchemaError when a name is taken."""
+        for what, fields in (("vector field", vectors), ("attribute", attributes)):
+            if fields is not None and not isinstance(fields, Mapping):
+                raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
         for name in (*(vectors or {}), *(attributes or {})):
             if name in self.vectors or name in self.attributes:
                 raise SchemaError(f"field {name!r} exists already", field=name)

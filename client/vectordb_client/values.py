@@ -113,10 +113,9 @@ def _datetime(name, value):
         except ValueError:
             raise _wrong(name, value, "a datetime or an ISO-8601 string") from None
     elif isinstance(value, np.datetime64) and not np.isnat(value):
-        try:
-            return int(value.astype("datetime64[us]").astype(np.int64))
-        except (OverflowError, ValueError):
-            raise _wrong(name, value, "a datetime or an ISO-8601 string") from None
+        if abs(int(value.astype("datetime64[Y]").astype(np.int64))) > 290_000:  # numpy would wrap around
+            raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value)
+        return int(value.astype("datetime64[us]").astype(np.int64))
     if not isinstance(value, datetime):
         raise _wrong(name, value, "a datetime or an ISO-8601 string")
     if value.tzinfo is None:

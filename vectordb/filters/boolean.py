@@ -16,17 +16,20 @@ from .sets import COUNTS, Elements, Scalar
 
 # Each round may decide conditions that decide others in the next; a chain of thousands would take minutes, and nobody writes one.
 ROUNDS = 8
+# Of more conditions than this on one array in one And or Or, only equal ones are found in others: each would meet each.
+COMPARED = 16
 _SOME = COUNTS.between(1, COUNTS.high)
 
 
 class Joined:
     """And or Or (``kind``) of two and more distinct parts, in any order, none of them Joined of the same kind."""
 
-    __slots__ = ("_hash", "kind", "parts")
+    __slots__ = ("_flipped", "_hash", "kind", "parts")
 
     def __init__(self, kind: type, parts: frozenset):
         self.kind, self.parts = kind, parts
         self._hash = hash((kind.__name__, parts))
+        self._flipped: Joined | None = None
 
     def __hash__(self):
         return self._hash
@@ -43,7 +46,10 @@ def flip(part: Any) -> Any:
     if kind is bool:
         return not part
     if kind is Joined:
-        return Joined(Or if part.kind is And else And, frozenset(map(flip, part.parts)))
+        if part._flipped is None:
+            part._flipped = Joined(Or if part.kind is And else And, frozenset(map(flip, part.parts)))
+            part._flipped._flipped = part
+        return part._flipped
     return part.child if kind is Not else make(Not, child=part)
 
 
@@ -102,19 +108,27 @@ class _Facts:
     """
 
     def __init__(self, kind: type, single: dict, joined: dict):
+        self.kind = kind
         self.sets: dict[str, list[Scalar | Elements]] = {}
         self.others: set = set(joined) if kind is And else set(map(flip, joined))
+        self.flipped: set[str] = set()
         for part in single:
-            part = part if kind is And else flip(part)
             if type(part) is Scalar or type(part) is Elements:
                 self.sets.setdefault(part.field, []).append(part)
-            else:
-                self.others.add(part)
+            if type(part) is not Scalar:
+                self.others.add(part if kind is And else flip(part))
+
+    def of(self, field: str) -> list[Scalar | Elements]:
+        if self.kind is Or and field in self.sets and field not in self.flipped:  # long lists take long to flip, and few are asked for
+            self.sets[field] = [part.flip() for part in self.sets[field]]
+            self.flipped.add(field)
+        return self.sets.get(field, [])
 
     def contradict(self) -> bool:
         """Whether two conditions on an array exclude each other. Two that ask for an element never do."""
-        for facts in self.sets.values():
-            for part in facts:
+        for field in [field for field, facts in self.sets.items() if len(facts) > 1]:
+            facts = self.of(field)
+            for part in facts:  # at most one is negated and one is a count, so this is not quadratic
                 asks = type(part) is Elements and not part.negated
                 if not asks and any(fact is not part and _decided(fact, part) is False for fact in facts):
                     return True
@@ -122,14 +136,16 @@ class _Facts:
 
     def decide(self, part: Any) -> bool | None:
         if type(part) is Scalar or type(part) is Elements:
-            for fact in self.sets.get(part.field, ()):
-                known = _decided(fact, part)
-                if known is not None:
-                    return known
-            return None
+            facts = self.of(part.field)
+            if len(facts) <= COMPARED:
+                for fact in facts:
+                    known = _decided(fact, part)
+                    if known is not None:
+                        return known
+                return None
         if part in self.others:
             return True
-        return False if flip(part) in self.others else None
+        return False if self.others and flip(part) in self.others else None
 
     def applied(self, joined: Joined) -> Any:
         """The Joined without what is decided; itself if nothing is."""

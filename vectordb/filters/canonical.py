@@ -169,6 +169,11 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
         if values and not (INTS.low <= min(values) and max(values) <= INTS.high):
             values = [value for value in values if INTS.low <= value <= INTS.high]
         return values
+    elif spec.kind == "float" and types <= {int, float}:
+        try:
+            return [float(value) + 0.0 for value in values]
+        except OverflowError:
+            pass
     return [_stored(field, spec, value) for value in values]
 
 

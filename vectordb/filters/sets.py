@@ -47,7 +47,8 @@ class Ordered:
             return (values[0],), (values[0],)
         if len(values) < _VECTORIZE:
             return self._swept(zip(unique := sorted(set(values)), unique, strict=True))
-        unique = np.unique(np.array(values, self.dtype))
+        ordered = np.sort(np.array(values, self.dtype))
+        unique = ordered[np.r_[True, ordered[1:] != ordered[:-1]]]
         cuts = np.flatnonzero(unique[1:] != self.after(unique[:-1])) + 1
         if len(cuts) == len(unique) - 1:
             points = tuple(unique.tolist())
@@ -77,6 +78,9 @@ class Ordered:
     def intersection(self, sets: Sequence[Runs]) -> Runs:
         if all(len(lows) == 1 for lows, _ in sets):
             return self.between(max(lows[0] for lows, _ in sets), min(highs[0] for _, highs in sets))
+        if all(lows == highs for lows, highs in sets):
+            points = tuple(sorted(set(sets[0][0]).intersection(*[lows for lows, _ in sets[1:]])))
+            return points, points
         if len(sets) > 2:  # De Morgan sorts once; pair by pair, thousands of "x != 1" would take quadratic time
             return self.complement(self.union([self.complement(runs) for runs in sets]))
         (lows, highs), (other_lows, other_highs) = sets

@@ -83,7 +83,7 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     """The exact top k by inner product among rows that share a term with the query. terms: uint64 ascending, weights float32."""
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
-    if k == 0 or not len(terms):
+    if k == 0 or not len(terms) or not len(table):
         return _nothing()
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
     heap = np.empty(k, np.int64)

@@ -122,7 +122,7 @@ class _Check:
         with self.guard("catalog"):
             following = format.unpack_record(stored, "catalog") if stored is not None else 1
             for name, number in found.items():
-                self.expect(1 <= number < following, f"collection {name!r}", f"has the number {number}, and the next free one is {following}")
+                self.expect(1 <= number < following, f"collection {name!r}", f"has the number {number}, the next free one is {following}")
             self.expect(len(set(found.values())) == len(found), "catalog", "two collections share a number")
         return found
 
@@ -197,12 +197,12 @@ class _Collection:
     def _meta(self) -> None:
         meta, named = self.meta, (*self.schema.vectors, *self.schema.attributes)
         self.expect(meta.name == self.name, "descriptor", f"is that of {meta.name!r}")
-        self.expect(set(meta.fields) == set(named), "descriptor", f"numbers the fields {sorted(meta.fields)}, the schema has {sorted(named)}")
+        self.expect(set(meta.fields) == set(named), "descriptor", f"numbers {sorted(meta.fields)}, the schema has {sorted(named)}")
         numbers = sorted(meta.fields.values())
         good = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
         self.expect(good, "descriptor", f"has field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
-        self.expect(set(meta.encoders) == encoded, "descriptor", f"has encoders of {sorted(meta.encoders)}, the schema of {sorted(encoded)}")
+        self.expect(set(meta.encoders) == encoded, "descriptor", f"names encoders of {sorted(meta.encoders)}, not {sorted(encoded)}")
 
     def _log(self) -> None:
         """Dense up to the sequence; where it reaches back to the beginning, it accounts for every row."""
@@ -250,7 +250,8 @@ class _Collection:
         for kind, numbers in ((format.TERMS, self.terms), (format.TERM_COUNT, self.terms), (format.ENCODER, encoded)):
             for key, value in self.outer.walk(format.key(self.number, kind)):
                 field = int.from_bytes(key[5:7], "big")
-                if self.expect(field in numbers, f"key {shown(key)}", f"is of field {field}, which has no such record") and kind == format.ENCODER:
+                good = self.expect(field in numbers, f"key {shown(key)}", f"is of field {field}, which has no such record")
+                if good and kind == format.ENCODER:
                     with self.outer.guard(self.where(f"encoder counters of field {field}")):
                         format.unpack_record(value, "encoder state")
 
@@ -285,7 +286,8 @@ class _Collection:
             self.expect(chunks.width_of(chunk) == width, what, f"has values of {chunks.width_of(chunk)} bytes, not {width}")
         elif kind == chunks.RAGGED:
             self.expect(_offsets(chunk.offsets, len(chunk.data)), what, "has offsets that don't ascend to its items")
-            self.expect(not len(chunk.data) or chunks.width_of(chunk) == width, what, f"has items of {chunks.width_of(chunk)} bytes, not {width}")
+            good = not len(chunk.data) or chunks.width_of(chunk) == width
+            self.expect(good, what, f"has items of {chunks.width_of(chunk)} bytes, not {width}")
         else:
             self.expect(_ascending(chunk.terms), what, "doesn't have its terms in order")
             self.expect(_offsets(chunk.indptr, len(chunk.docs)), what, "has postings lists that don't ascend to its postings")
@@ -313,7 +315,7 @@ class _Collection:
             data = b"" if chunk is None else chunk.data.reshape(-1).tobytes()
             for position, docid in enumerate([] if chunk is None else chunk.docids.tolist()):
                 with self.outer.guard(self.where(f"row {docid}")):
-                    row = format.unpack_row(data[chunk.offsets[position] : chunk.offsets[position + 1]])
+                    (row,) = format.unpack_rows([data[chunk.offsets[position] : chunk.offsets[position + 1]]])
                     check_id(row.id)
                     unknown = set(row.attributes) - set(self.schema.attributes)
                     self.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which the schema lacks")

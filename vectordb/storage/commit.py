@@ -8,7 +8,7 @@ from typing import Any
 
 import lmdb
 
-from .env import Env
+from .env import Env, check_durability
 
 Work = Callable[[lmdb.Transaction], Any]
 
@@ -35,7 +35,11 @@ class Committer:
         self._waiting: list[_Item] = []
 
     def run(self, work: Work, durability: str) -> Any:
-        """``work(txn)``'s result, once it is committed. ``work`` may run more than once: it must only read and write ``txn``."""
+        """``work(txn)``'s result, once it is committed. ``work`` may run more than once: it must only read and write ``txn``.
+
+        durability: as in ``Env.write``; in a group the strongest one holds for all.
+        """
+        check_durability(durability)
         item = _Item(work, durability)
         with self._lock:
             self._waiting.append(item)

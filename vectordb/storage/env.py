@@ -17,7 +17,7 @@ from pathlib import Path
 
 import lmdb
 
-from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError
+from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from . import format
 
 INITIAL_MAP = 1 << 34  # address space, not disk
@@ -171,8 +171,7 @@ class Env:
         (not a crash of the process) may undo the last writes, never tear them.
         Raises LockedError when another writer holds the directory for ``timeout`` seconds.
         """
-        if durability not in ("commit", "batched"):
-            raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {durability!r}", field="durability", value=durability)
+        check_durability(durability)
         self._check_usable()
         if not self._write_lock.acquire(timeout=timeout):
             raise LockedError(f"another thread has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path))
@@ -297,6 +296,11 @@ def close_env(env: Env) -> None:
         if _open.get(name) is env:
             del _open[name]
     env.close()
+
+
+def check_durability(durability: str) -> None:
+    if durability not in ("commit", "batched"):
+        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability)
 
 
 def _rounded(size: int) -> int:

@@ -1,0 +1,39 @@
+"""Fixtures of all tests: a database in a fresh directory that is checked at the end, and a second process."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from worker import Worker
+
+import vectordb
+from vectordb.storage.check import check
+
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Where a database may be made; when there is one at the end, it must be sound."""
+    path = tmp_path / "data"
+    yield path
+    if (path / "data.mdb").exists():
+        assert check(path).problems == ()
+
+
+@pytest.fixture
+def database(directory):
+    """An open database, empty."""
+    with vectordb.open(directory, durability="batched") as opened:
+        yield opened
+
+
+@pytest.fixture
+def worker():
+    """A second process."""
+    with Worker() as other:
+        yield other

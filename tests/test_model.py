@@ -1,0 +1,410 @@
+"""Random schemas and operations against the model of ``reference``, in two processes, with reopening; checked at the end.
+
+Scores are compared with float64 sums to within ``reference.TOLERANCE``; the hits must be the right set but for ties that close.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from types import SimpleNamespace
+
+import filter_model
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from reference import Model, Stored, check_ranking, stored_vector, tolerance
+from vectordb_client import filter as f
+from vectordb_client.values import coerce
+from worker import Worker
+
+import vectordb
+from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Schema, Sparse
+from vectordb.storage.check import check
+
+IDS = [*filter_model.IDS, *range(100, 112), 2**64 - 1, "b", "é", "z" * 480]
+FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # without shrinking, which would take as long again for each step
+METHODS = ["rrf", "relative", "dbsf"]
+TERMS = [0, 1, 2, 7, 1000, 2**64 - 1]
+numbers = st.integers(-3, 3).map(float) | st.sampled_from([0.5, -0.25, 1.5, 100.0])
+payloads = st.none() | st.recursive(st.booleans() | st.integers(-9, 9) | st.text(max_size=3), lambda s: st.lists(s, max_size=2))
+specs = st.one_of(
+    st.builds(Dense, st.integers(1, 9), st.sampled_from(["cosine", "dot", "l2"]), st.sampled_from(["float32", "float16"])),
+    st.builds(Sparse, st.sampled_from([None, "idf"])),
+    st.builds(
+        MultiVector,
+        st.integers(1, 5),
+        st.sampled_from(["cosine", "dot"]),
+        st.sampled_from(["float32", "float16"]),
+        st.sampled_from(["maxsim", "max"]),
+    ),
+)
+NAMES = list(filter_model.SCHEMA.attributes)
+attribute_names = st.just(NAMES) | st.lists(st.sampled_from(NAMES), unique=True)
+
+
+def vectors_of(spec, query=False):
+    if isinstance(spec, Sparse):
+        return st.dictionaries(st.sampled_from(TERMS), numbers if query else numbers | st.just(0.0), max_size=4)
+    row = st.lists(numbers, min_size=spec.dim, max_size=spec.dim)
+    if spec.metric == "cosine":
+        row = row.filter(any)
+    if isinstance(spec, Dense):
+        return row.map(lambda values: np.array(values, np.float32))
+    return st.lists(row, min_size=1, max_size=3).map(lambda rows: np.array(rows, np.float32))
+
+
+def values_of(name):
+    spec = filter_model.SCHEMA.attributes[name]
+    value = filter_model.STORED[name.removesuffix("s") if spec.array else name]
+    return st.lists(value, max_size=3) if spec.array else value
+
+
+_open: dict[str, vectordb.Database] = {}
+
+
+def elsewhere(path: str, method: str, arguments: dict):
+    """A method of the collection, called in the other process; ``close`` closes its database."""
+    if method == "close":
+        if path in _open:
+            _open.pop(path).close()
+        return None
+    if path not in _open:
+        _open[path] = vectordb.open(path, durability="batched", create=False)
+    return getattr(_open[path].collection("c"), method)(**arguments)
+
+
+class Remote:
+    """The collection as the other process has it."""
+
+    def __init__(self, worker: Worker, path: str):
+        self._worker, self._path = worker, path
+
+    def __getattr__(self, method):
+        return lambda **arguments: self._worker.call(elsewhere, self._path, method, arguments)
+
+
+class Machine(RuleBasedStateMachine):
+    worker: Worker
+    filters = Bundle("filters")
+
+    def __init__(self):
+        super().__init__()
+        self.path = tempfile.mkdtemp(prefix="vectordb-model-")
+        self.opened = None
+
+    @initialize(vectors=st.lists(specs, min_size=1, max_size=3), attributes=attribute_names)
+    def create(self, vectors, attributes):
+        schema = Schema(
+            dict(zip(FIELDS, vectors, strict=False)), {name: filter_model.SCHEMA.attributes[name] for name in attributes}
+        )
+        self.open()
+        self.database.create_collection("c", schema)
+        self.other = self.database.create_collection("other", Schema({"v": Dense(2)}, {"k": vectordb.Keyword()}))
+        self.model = Model(schema)
+        self.open_collection()
+
+    def open(self):
+        self.database = vectordb.open(self.path, durability="batched")
+
+    def open_collection(self):
+        self.here = self.database.collection("c")
+        self.there = Remote(self.worker, self.path)
+
+    def teardown(self):
+        try:
+            self.worker.call(elsewhere, self.path, "close", {})
+            if hasattr(self, "database"):
+                self.database.close()
+                assert check(self.path).problems == ()
+        finally:
+            shutil.rmtree(self.path)
+
+    def side(self, data):
+        """Either process."""
+        return self.there if data.draw(st.integers(0, 4)) == 0 else self.here
+
+    # Writing
+
+    def write(self, data, kind, ids):
+        """Draw a batch for the ids; returns (arguments, what it makes of each point)."""
+        schema, model = self.model.schema, self.model
+        update = kind == "update"
+        points = {}
+        for i in ids:
+            old = model.points.get(i)
+            points[i] = Stored(dict(old.vectors), dict(old.attributes), old.payload) if update else Stored()
+        as_points = data.draw(st.booleans())
+        rows = [{"id": i} for i in ids]
+        columns = {"ids": list(ids), "vectors": {}, "attributes": {}}
+        for name, spec in schema.vectors.items():
+            if data.draw(st.integers(0, 3)) == 0:
+                continue
+            full = data.draw(st.booleans())
+            column = [data.draw(vectors_of(spec) if full else st.none() | vectors_of(spec)) for _ in ids]
+            for i, row, value in zip(ids, rows, column, strict=True):
+                row.setdefault("vectors", {})[name] = value
+                points[i].vectors.pop(name, None)
+                if value is not None:
+                    points[i].vectors[name] = stored_vector(spec, value)
+            columns["vectors"][name] = self.as_array(data, spec, column) if full and ids else column
+        for name, spec in schema.attributes.items():
+            if data.draw(st.integers(0, 2)) == 0:
+                continue
+            column = [data.draw(st.none() | values_of(name)) for _ in ids]
+            columns["attributes"][name] = column
+            for i, row, value in zip(ids, rows, column, strict=True):
+                row.setdefault("attributes", {})[name] = value
+                points[i].attributes.pop(name, None)
+                if value is not None:
+                    points[i].attributes[name] = coerce(name, spec, value)
+        if data.draw(st.booleans()):
+            columns["payload"] = [data.draw(payloads) for _ in ids]
+            for i, row, value in zip(ids, rows, columns["payload"], strict=True):
+                row["payload"] = points[i].payload = value
+        return {"points": rows} if as_points else columns, points
+
+    @staticmethod
+    def as_array(data, spec, column):
+        """A whole column in another form that users may give."""
+        if not data.draw(st.booleans()):
+            return column
+        if isinstance(spec, Dense):
+            return np.array(column)
+        if isinstance(spec, Sparse):
+            return [(np.array(list(v), np.uint64), np.array(list(v.values()), np.float32)) for v in column]
+        return column
+
+    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, max_size=12))
+    def upsert(self, data, ids):
+        self.apply(data, "upsert", ids)
+
+    @rule(data=st.data(), size=st.integers(1, 6))
+    def update(self, data, size):
+        there = list(self.model.points)
+        if there:
+            self.apply(data, "update", data.draw(st.permutations(there))[:size])
+
+    def apply(self, data, kind, ids):
+        arguments, points = self.write(data, kind, ids)
+        model, fails = self.model, None
+        condition = data.draw(st.sampled_from(["", "", "", "version", "filter"]))
+        if condition == "version" and ids:
+            versions = [model.points[i].version if i in model.points else 0 for i in ids]
+            if data.draw(st.booleans()):
+                versions[0] += data.draw(st.integers(1, 3))
+                fails = PreconditionError
+            arguments["if_version"] = dict(zip(ids, versions, strict=True)) if data.draw(st.booleans()) else versions
+        if condition == "filter" and ids:
+            node = data.draw(filter_model.filters)
+            arguments["if_filter"] = node
+            fails = self.refused(node) or (None if set(ids) <= model.matches(node) else PreconditionError)
+        side = self.side(data)
+        if fails is not None:
+            with pytest.raises(fails):
+                getattr(side, kind)(**arguments)
+            return
+        result = getattr(side, kind)(**arguments)
+        model.sequence += bool(ids)
+        assert (int(result), result.count) == (model.sequence, len(ids))
+        model.rows += len(ids)
+        for i, point in points.items():
+            point.version = model.sequence
+            model.points[i] = point
+
+    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, min_size=1, max_size=3))
+    def update_of_a_missing_point_changes_nothing(self, data, ids):
+        if not set(ids) <= set(self.model.points):
+            with pytest.raises(NotFoundError):
+                self.side(data).update(ids=ids, payload=[{"wrong": True}] * len(ids))
+
+    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, max_size=4))
+    def delete(self, data, ids):
+        gone = [i for i in ids if i in self.model.points]
+        self.deleted(self.side(data).delete(ids=ids), gone)
+
+    @rule(data=st.data(), node=filter_model.filters)
+    def delete_by_filter(self, data, node):
+        side = self.side(data)
+        if self.refused(node):
+            with pytest.raises(FilterError):
+                side.delete(filter=node)
+            return
+        gone = self.model.matches(node)
+        if len(gone) < max(2, len(self.model.points)):  # rarely all: there must be something to search
+            self.deleted(side.delete(filter=node), gone)
+
+    def deleted(self, result, gone):
+        self.model.sequence += bool(gone)
+        assert (int(result), result.count) == (self.model.sequence, len(gone))
+        for i in gone:
+            del self.model.points[i]
+
+    @rule(data=st.data(), spec=specs)
+    def add_fields(self, data, spec):
+        schema = self.model.schema
+        vectors = dict.fromkeys(FIELDS[len(schema.vectors):][:1], spec)
+        missing = [name for name in filter_model.SCHEMA.attributes if name not in schema.attributes]
+        chosen = data.draw(st.lists(st.sampled_from(missing), unique=True)) if missing else []
+        if vectors or chosen:
+            attributes = {name: filter_model.SCHEMA.attributes[name] for name in chosen}
+            self.side(data).add_fields(vectors=vectors, attributes=attributes)
+            self.model.schema = schema.with_fields(vectors, attributes)
+            self.model.sequence += 1
+
+    @rule(n=st.integers(1, 30))
+    def write_to_another_collection(self, n):
+        """Pages are shared by collections, and are used again by other writes."""
+        for i in range(n):
+            self.other.upsert(ids=[i], vectors={"v": [[1, i]]}, attributes={"k": ["k" * i]})
+
+    @rule()
+    def reopen(self):
+        self.database.close()
+        self.open()
+        self.other = self.database.collection("other")
+        self.open_collection()
+
+    # Reading
+
+    def refused(self, node):
+        """FilterError when the filter names a field that the schema lacks (yet)."""
+        named = set(_named(node))
+        return None if named <= {*self.model.schema.vectors, *self.model.schema.attributes} else FilterError
+
+    @rule(target=filters, node=filter_model.filters)
+    def keep_filter(self, node):
+        """Asked again later, when its bitmaps are remembered."""
+        return node
+
+    @rule(data=st.data(), node=st.none() | filter_model.filters | filters, limit=st.integers(1, 20), queries=st.integers(1, 3))
+    def search(self, data, node, limit, queries):
+        side, model = self.side(data), self.model
+        name = data.draw(st.sampled_from(list(model.schema.vectors)))
+        spec = model.schema.vectors[name]
+        asked = [data.draw(vectors_of(spec, query=True)) for _ in range(queries)]
+        options = {"filter": node, "limit": limit}
+        if node is not None and self.refused(node):
+            with pytest.raises(FilterError):
+                side.search(vectors={name: asked[0]}, **options)
+            return
+        alone = [side.search(vectors={name: query}, **options) for query in asked]
+        for query, hits in zip(asked, alone, strict=True):
+            model.check_hits(hits, name, query, node, limit)
+            for hit in hits:
+                assert hit.attributes == model.attributes(hit.id)
+                assert hit.payload == model.points[hit.id].payload
+        together = side.search_batch(vectors={name: asked}, **options)
+        assert [list(hits) for hits in together] == [list(hits) for hits in alone]
+
+    @precondition(lambda self: len(self.model.schema.vectors) > 1)
+    @rule(data=st.data(), node=st.none() | filter_model.filters, limit=st.integers(1, 20), fusion=st.sampled_from(METHODS))
+    def search_with_several_arms(self, data, node, limit, fusion):
+        if node is not None and self.refused(node):
+            return
+        model, names = self.model, list(self.model.schema.vectors)[:2]
+        asked = {name: data.draw(vectors_of(model.schema.vectors[name], query=True)) for name in names}
+        hits = self.side(data).search(vectors=asked, filter=node, limit=limit, fusion=fusion, with_vectors=names)
+        scores = {name: model.scores(name, query, node) for name, query in asked.items()}
+        union = set().union(*scores.values())
+        assert len(hits) == min(limit, len(union))
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        for hit in hits:
+            assert hit.id in union
+            assert hit.score == pytest.approx(sum(arm.contribution for arm in hit.arms.values()))
+            for name, arm in hit.arms.items():
+                assert (arm.rank is None) == (hit.id not in scores[name])  # every match is a candidate here
+                if arm.rank is not None:
+                    expected, size = scores[name][hit.id]
+                    assert abs(arm.score - expected) <= tolerance(size)
+            self.same_vectors(hit.vectors, hit.id, names)
+        for name in names:
+            ranked = [(hit.arms[name].rank, hit) for hit in hits if hit.arms[name].rank is not None]
+            assert len({rank for rank, _ in ranked}) == len(ranked)
+            if len(hits) == len(union):
+                lower = getattr(model.schema.vectors[name], "metric", "") == "l2"
+                whole = [SimpleNamespace(id=hit.id, score=hit.arms[name].score) for _, hit in sorted(ranked, key=lambda pair: pair[0])]
+                check_ranking(whole, scores[name], len(whole), lower)
+
+    def same_vectors(self, given, i, names):
+        kept = self.model.points[i].vectors
+        assert set(given) == set(kept) & set(names)
+        for name, vector in given.items():
+            if isinstance(self.model.schema.vectors[name], Sparse):
+                assert dict(zip(vector[0].tolist(), vector[1].tolist(), strict=True)) == kept[name]
+            else:
+                assert vector.dtype == kept[name].dtype
+                np.testing.assert_array_equal(vector, kept[name])
+
+    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), max_size=8))
+    def get(self, data, ids):
+        names = list(self.model.schema.vectors)
+        points = self.side(data).get(ids=ids, with_vectors=True)
+        for i, point in zip(ids, points, strict=True):
+            assert (point is None) == (i not in self.model.points)
+            if point is not None:
+                kept = self.model.points[i]
+                assert (type(point.id), point.id) == (type(i), i)
+                assert (point.version, point.payload, point.attributes) == (kept.version, kept.payload, self.model.attributes(i))
+                self.same_vectors(point.vectors, i, names)
+
+    @rule(data=st.data(), node=st.none() | filter_model.filters | filters)
+    def count(self, data, node):
+        side = self.side(data)
+        if node is not None and self.refused(node):
+            with pytest.raises(FilterError):
+                side.count(filter=node)
+        else:
+            assert side.count(filter=node) == len(self.model.matches(node))
+
+    @rule(data=st.data(), node=st.none() | filter_model.filters, page=st.integers(1, 7))
+    def scroll(self, data, node, page):
+        if node is not None and self.refused(node):
+            return
+        side, found, cursor = self.side(data), [], None
+        while True:
+            answer = side.scroll(filter=node, limit=page, cursor=cursor)
+            found.extend(answer)
+            cursor = answer.cursor
+            if cursor is None:
+                break
+            assert len(answer) == page
+        assert [point.id for point in found] == self.model.in_order(self.model.matches(node))
+        assert all(point.attributes == self.model.attributes(point.id) for point in found)
+
+    @invariant()
+    def the_counts_are_right(self):
+        if hasattr(self, "model"):
+            info = self.here.info()
+            model = self.model
+            assert (info.points, info.sequence, info.deleted_rows) == (len(model.points), model.sequence, model.rows - len(model.points))
+            assert info.schema == model.schema
+
+
+def _named(node):
+    """Fields that a filter names."""
+    if isinstance(node, f.And | f.Or):
+        for child in node.children:
+            yield from _named(child)
+    elif isinstance(node, f.Not):
+        yield from _named(node.child)
+    elif hasattr(node, "field"):
+        yield node.field
+
+
+def test_every_answer_is_the_models(worker):
+    Machine.worker = worker
+    examples = int(os.environ.get("VECTORDB_MODEL_EXAMPLES", "40"))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=40, phases=PHASES))
