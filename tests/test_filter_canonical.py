@@ -176,6 +176,7 @@ def test_arrays_only_obey_or():
     assert form("ns >= 1 AND ns <= 5") == And((Range("ns", None, 5), Range("ns", 1, None)))
     assert form("ns BETWEEN 1 AND 5") == Range("ns", 1, 5)
     same("ns != 1 AND ns != 5", "ns NOT IN (1, 5)")
+    same("NOT ns <= 3 AND NOT ns > 3", "COUNT(ns) = 0")
     same("ns <= 3 OR ns > 3", "COUNT(ns) > 0", "COUNT(ns) != 0", "NOT COUNT(ns) <= 0")
     assert form("n CONTAINS ALL (1, 2)") == Nothing()
 
@@ -243,6 +244,11 @@ def test_absorption_and_contradiction():
     assert form("kws = 'a' AND NOT kws IN ('a', 'b')") == Nothing()
     assert form("COUNT(kws) = 0 AND kws = 'a'") == Nothing()
     same("COUNT(kws) > 0 OR (kws = 'a' AND ok = TRUE)", "COUNT(kws) > 0")
+    same("COUNT(kws) > 0 OR kws = 'a'", "COUNT(kws) > 0")
+    same("COUNT(kws) = 0 AND kws != 'a'", "COUNT(kws) = 0")
+    # a null that both conditions admit, and an array that lacks one element but may have others, decide nothing
+    assert form("(n = 1 OR n IS NULL) AND (n = 2 OR n IS NULL OR ok = TRUE)") != form("(n = 1 OR n IS NULL) AND ok = TRUE")
+    assert form("NOT kws = 'a' AND (COUNT(kws) > 0 OR ok = TRUE)") != form("NOT kws = 'a'")
 
 
 def test_large_filters_take_seconds_at_most():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,3 +63,164 @@ class Dataset:
     @property
     def query_count(self) -> int:
         return len(self.queries) if self.queries is not None else self.sparse_queries.shape[0]
+
+    def only(self, arm: str) -> Dataset:
+        """What a suite that searches this arm may see. Raises DataError when it isn't there."""
+        if (arm in ("dense", "hybrid") and self.vectors is None) or (arm in ("sparse", "hybrid") and self.sparse is None):
+            raise DataError(f"data set {self.name} has no {arm} vectors")
+        if arm == "dense":
+            return replace(self, sparse=None, sparse_queries=None)
+        return replace(self, vectors=None, queries=None) if arm == "sparse" else self
+
+    def keep(self, names) -> Dataset:
+        """With these attributes only."""
+        return replace(self, attributes={name: self.attributes[name] for name in names})
+
+    def query(self, i: int) -> Any:
+        """Query i as ``System.prepare`` gets it: float32 array, (int32 indices, float32 values), or a pair of both."""
+        dense = None if self.queries is None else self.queries[i]
+        return dense if self.sparse is None else self._sparse_query(i) if self.vectors is None else (dense, self._sparse_query(i))
+
+    def _sparse_query(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        low, high = self.sparse_queries.indptr[i : i + 2]
+        return self.sparse_queries.indices[low:high].astype(np.int32), self.sparse_queries.data[low:high].astype(np.float32)
+
+    def describe(self) -> dict:
+        """Facts for the report."""
+        facts: dict[str, Any] = {"name": self.name, "points": len(self), "queries": self.query_count, "hash": self.hash, "about": self.about}
+        if self.vectors is not None:
+            facts |= {"dim": self.dim, "metric": self.metric}
+        if self.sparse is not None:
+            rows, terms = self.sparse.shape
+            facts |= {"terms": terms, "non_zeros": round(self.sparse.nnz / max(rows, 1), 1)}
+            facts["query_non_zeros"] = round(self.sparse_queries.nnz / max(self.sparse_queries.shape[0], 1), 1)
+        if self.attributes:
+            facts["attributes"] = sorted(self.attributes)
+        if self.qrels is not None:
+            facts["judged_queries"] = len(self.qrels)
+        return facts
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32; zero rows stay zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(norms == 0, 1, norms), dtype=np.float32)
+
+
+# By name
+
+_SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
+_REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
+_SIZES = {"k": 1000, "m": 1_000_000}
+_VERSION = 1  # of the makers: a change of what they make changes the folder in the cache
+
+
+def names() -> dict[str, str]:
+    """What ``load`` takes, with a line about each."""
+    from . import packages, synthetic
+
+    made = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
+    found = {name: packages.PACKAGED[name].__doc__ for name in _REAL}
+    return {name: text.strip().splitlines()[0] for name, text in (made | found).items()}
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """A data set, out of the cache if it is there.
+
+    name: one of ``names()``, with a size if fewer points will do ("clustered-20k", "glove-50-100k"), with the maker's own options
+    ("clustered:n=5000,dim=64"), or a path of your own (options: queries, metric, column; see ``files.load``). Raises DataError.
+    """
+    from . import store
+
+    folder = folder_of(name, **options)
+    if not (folder / "meta.json").exists():
+        dataset = _make(name, options)
+        store.write(dataset, folder)
+    return store.read(folder)
+
+
+def folder_of(name: str, **options: Any) -> Path:
+    """Where the data set is, or will be, in the cache."""
+    key: list[Any] = [_VERSION, name, sorted((k, str(v)) for k, v in options.items() if v is not None)]
+    path = Path(name)
+    if _is_path(name):
+        key += [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    short = re.sub(r"[^\w.-]+", "-", path.name)[:60]
+    return cache_folder() / "datasets" / f"{short}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:10]}"
+
+
+def _is_path(name: str) -> bool:
+    return ("/" in name or "." in name) and Path(name).exists()
+
+
+def _make(name: str, options: dict[str, Any]) -> Dataset:
+    from . import files, packages, synthetic
+
+    if _is_path(name):
+        given = {key: Path(value) if key == "queries" else value for key, value in options.items() if value is not None}
+        return with_grid(files.load(Path(name), **given))
+    base, _, tail = name.partition(":")
+    sized = re.fullmatch(r"(.+?)-(\d+)([km])", base)
+    base, size = (sized[1], int(sized[2]) * _SIZES[sized[3]]) if sized and base not in _REAL else (base, None)
+    if base in _SYNTHETIC:
+        chosen = {key: float(value) if "." in value else int(value) for key, _, value in (part.partition("=") for part in tail.split(",") if part)}
+        if size is not None:
+            chosen["n"] = size
+        try:
+            dataset = getattr(synthetic, _SYNTHETIC[base])(**chosen)
+        except TypeError as error:
+            raise DataError(f"{name}: {error}") from None
+    elif base in _REAL and not tail:
+        dataset = packages.PACKAGED[base]()
+        dataset = with_grid(dataset if size is None else first(dataset, size))
+    else:
+        raise DataError(f"no data set is called {name!r}: there are {', '.join((*_SYNTHETIC, *_REAL))}, and paths of files")
+    dataset.name = name
+    return dataset
+
+
+def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
+    """n rows, chosen at random; judgements of rows that went away go too."""
+    if n >= len(dataset):
+        return dataset
+    rows = np.sort(np.random.default_rng(seed).choice(len(dataset), n, replace=False))
+    where, pick = {int(row): i for i, row in enumerate(rows)}, rows.tolist()
+    taken = {k: v[rows] if isinstance(v, np.ndarray) else [v[row] for row in pick] for k, v in dataset.attributes.items()}
+    changed: dict[str, Any] = {"attributes": taken}
+    if dataset.vectors is not None:
+        changed["vectors"] = np.asarray(dataset.vectors[rows])
+    if dataset.sparse is not None:
+        changed["sparse"] = dataset.sparse[rows]
+    if dataset.texts is not None:
+        changed["texts"] = [dataset.texts[row] for row in pick]
+    if dataset.qrels is not None:
+        kept = {q: {where[row]: grade for row, grade in judged.items() if row in where} for q, judged in dataset.qrels.items()}
+        changed["qrels"] = {q: judged for q, judged in kept.items() if judged}
+    return replace(dataset, **changed)
+
+
+def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
+    """The data set with the attributes that ``filters.grid`` asks about, made from clusters of its own (k-means), besides those it has."""
+    from . import synthetic
+
+    if dataset.vectors is None or "place" in dataset.attributes:
+        return dataset
+    rng = np.random.default_rng(seed)
+    labels = _clusters(np.asarray(dataset.vectors), min(clusters, max(2, len(dataset) // 20)), rng)
+    made = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
+    return replace(dataset, attributes={**made, **dataset.attributes})
+
+
+def _clusters(vectors: np.ndarray, count: int, rng: np.random.Generator, rounds: int = 6) -> np.ndarray:
+    """Lloyd's algorithm on a sample, then every row's nearest centre: near enough for attributes that follow the vectors."""
+    sample = np.asarray(vectors[rng.choice(len(vectors), min(len(vectors), count * 80), replace=False)], dtype=np.float32)
+    centres = sample[rng.choice(len(sample), count, replace=False)]
+
+    def nearest(rows: np.ndarray) -> np.ndarray:
+        return np.argmin((centres**2).sum(axis=1) - 2 * (rows @ centres.T), axis=1)
+
+    for _ in range(rounds):
+        label = nearest(sample)
+        for i in np.unique(label):
+            centres[i] = sample[label == i].mean(axis=0)
+    return np.concatenate([nearest(np.asarray(vectors[low : low + 8192])) for low in range(0, len(vectors), 8192)])

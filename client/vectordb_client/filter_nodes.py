@@ -60,7 +60,10 @@ class Filter:
         raise FilterError("a filter has no truth value: combine filters with & | ~ (not and, or, not, nor a < F(x) < b: use between)")
 
     def _parts(self) -> tuple:
-        return tuple([getattr(self, name) for name in self.__match_args__])
+        known = self.__dict__.get("_known")
+        if known is None:
+            known = self.__dict__["_known"] = tuple([getattr(self, name) for name in self.__match_args__])
+        return known
 
     def _types(self) -> Any:
         return None
@@ -79,7 +82,8 @@ class Filter:
         return known
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # strings hash differently in each process
+        # Strings hash differently in each process.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_hash", "_known")}
 
     def _set(self, **fields: Any) -> None:
         self.__dict__.update(fields)

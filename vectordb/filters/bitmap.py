@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -152,7 +153,9 @@ def _all(reader: Reader) -> BitMap:
 def _kernel_rows(reader: Reader, run: Callable[[np.ndarray], int]) -> BitMap:
     """The docids a kernel writes into a buffer as long as the collection (kernels may write one past what they keep)."""
     out = np.empty(reader.rows + 1, np.uint32)
-    return BitMap(out[: run(out)])
+    docids = array("I")  # an ndarray would be taken one Python integer at a time
+    docids.frombytes(out[: run(out)].view(np.uint8))
+    return BitMap(docids)
 
 
 def _present(reader: Reader, name: str, start: int) -> BitMap:

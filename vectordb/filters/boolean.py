@@ -84,6 +84,12 @@ def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
         again = again or part.key != key
     if again:  # full sets of elements became a count, which may meet another
         return join(kind, [*single, *joined], rounds)
+    if arrays:
+        for part in [part for part in single if type(part) is Scalar and part.domain is COUNTS]:
+            # "not empty" says every "an element is …" of an Or, "empty" every "no element is …" of an And
+            if COUNTS.intersection([_SOME, part.values]) == (COUNTS.empty if neutral else _SOME):
+                key = (part.field, "elements")
+                single = {one: None for one in single if type(one) is not Elements or one.key != key or one.negated is not neutral}
     if any(type(part) is Not and part.child in single for part in single):
         return not neutral
     if arrays or joined:

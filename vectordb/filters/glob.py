@@ -25,7 +25,7 @@ def normal(pattern: str) -> tuple[str, str]:
             end = pattern.find("]", start + 1 if pattern[start : start + 1] == "]" else start)
             if end >= 0:
                 inside = pattern[i:end]
-                parts.append(" " + inside if len(inside) == 1 and inside != "!" else f"[{inside}]")
+                parts.append(" " + inside if len(inside) == 1 else f"[{inside}]")
                 i = end + 1
                 continue
         parts.append(" " + c)

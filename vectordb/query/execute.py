@@ -101,7 +101,8 @@ def _rank(search: Search, found: dict[str, flat.Found]) -> Ranked:
     if len(arms) > 1:
         return fuse(found, search.fusion, search.limit, lambda name, score: _shown(arms, name, score))
     ((name, (docids, scores)),) = found.items()
-    return docids.tolist(), (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in scores]
+    docids = docids.tolist()
+    return docids, (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in docids]
 
 
 def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:

@@ -76,7 +76,6 @@ def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
 def postings(docids, terms, owners, weights=None) -> Chunk:
     """From one (term, docid) pair a posting; ``docids`` are all rows that have the field, also those without terms."""
     docids = np.asarray(docids, np.uint32)
-    narrow = np.uint16 if int(docids[-1]) - int(docids[0]) < BLOCK_ROWS else np.uint32  # too wide to be stored: ``sliced`` makes it narrow
     order = np.argsort(terms, kind="stable")
     sorted_terms = np.asarray(terms, np.uint64)[order]
     starts = np.flatnonzero(np.concatenate([[True], sorted_terms[1:] != sorted_terms[:-1]])) if len(sorted_terms) else np.empty(0, np.int64)
@@ -85,7 +84,7 @@ def postings(docids, terms, owners, weights=None) -> Chunk:
         docids,
         terms=sorted_terms[starts],
         indptr=np.append(starts, len(sorted_terms)).astype(np.uint32),
-        docs=(np.asarray(owners)[order] - int(docids[0])).astype(narrow),
+        docs=(np.asarray(owners)[order] - int(docids[0])).astype(_doc_dtype(int(docids[0]), int(docids[-1]))),
         weights=None if weights is None else np.asarray(weights, np.float32)[order],
     )
 
@@ -257,10 +256,34 @@ def joined(chunks: list[Chunk]) -> Chunk:
             extra=None if head.extra is None else np.concatenate([c.extra for c in chunks]),
             norms=norms,
         )
-    terms = np.concatenate([np.repeat(c.terms, np.diff(c.indptr)) for c in chunks])
-    owners = np.concatenate([c.docs.astype(np.int64) + c.first for c in chunks])
-    weights = None if head.weights is None else np.concatenate([c.weights for c in chunks])
-    return postings(docids, terms, owners, weights)
+    return _joined_postings(chunks, docids)
+
+
+def _joined_postings(chunks: list[Chunk], docids: np.ndarray) -> Chunk:
+    """Each term's postings of all chunks in a row. Docids ascend from chunk to chunk, so nothing is sorted but the terms."""
+    terms = np.unique(np.concatenate([c.terms for c in chunks]))
+    places = [np.searchsorted(terms, c.terms) for c in chunks]
+    sizes = np.zeros(len(terms), np.int64)
+    for c, place in zip(chunks, places, strict=True):
+        sizes[place] += np.diff(c.indptr)
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    first, last = int(docids[0]), int(docids[-1])
+    docs = np.empty(int(indptr[-1]), _doc_dtype(first, last))
+    weights = None if chunks[0].weights is None else np.empty(len(docs), np.float32)
+    filled = indptr[:-1].copy()
+    for c, place in zip(chunks, places, strict=True):
+        counts = np.diff(c.indptr)
+        to = np.repeat(filled[place] - c.indptr[:-1], counts) + np.arange(len(c.docs))
+        docs[to] = c.docs.astype(docs.dtype) + docs.dtype.type(c.first - first)
+        if weights is not None:
+            weights[to] = c.weights
+        filled[place] += counts
+    return Chunk(POSTINGS, docids, terms=terms, indptr=indptr.astype(np.uint32), docs=docs, weights=weights)
+
+
+def _doc_dtype(first: int, last: int) -> type:
+    """What a docid less the first fits. A chunk that needs more than 16 bits is too wide to be stored: ``sliced`` makes it narrow."""
+    return np.uint16 if last - first < BLOCK_ROWS else np.uint32
 
 
 def sliced(chunk: Chunk, low: int, high: int) -> Chunk:

@@ -20,7 +20,7 @@ from .fields import Ordinals
 
 # A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
 CHUNK_BYTES = 2 << 20
-POSTINGS_BYTES = 8 << 20
+POSTINGS_BYTES = 32 << 20  # long lists: a query pays for finding each term's list in each block
 LOG_ENTRIES = 65_536
 
 

@@ -1,0 +1,193 @@
+"""Users' own files: .npy, .fvecs, .hdf5 (ann-benchmarks' layout), .parquet, and folders as ir_datasets and BEIR lay them out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import DataError, Dataset, unit
+
+HELD_OUT = 1000
+
+
+def load(path: Path, queries: Path | None = None, metric: str | None = None, column: str | None = None) -> Dataset:
+    """Read a file or folder. queries: a second file of vectors; without it some rows are held out as queries, at random but seeded.
+
+    metric: "cosine" unless the file says otherwise. column: parquet's vector column (the first list of numbers). Raises DataError.
+    """
+    if path.is_dir():
+        return folder(path, metric or "cosine")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: can't read *{path.suffix}; known are {', '.join(_READERS)} and folders with corpus.jsonl")
+    dataset = reader(path, column) if reader is parquet else reader(path)
+    dataset.metric = metric or dataset.metric
+    dataset.about = dataset.about or str(path)
+    if queries is not None:
+        dataset.queries = _READERS[queries.suffix.lower()](queries).vectors
+    if dataset.queries is None:
+        dataset = hold_out(dataset)
+    if dataset.vectors.shape[1] != dataset.queries.shape[1]:
+        raise DataError(f"{path} has {dataset.vectors.shape[1]} dimensions, its queries {dataset.queries.shape[1]}")
+    if dataset.metric == "cosine":
+        dataset.vectors, dataset.queries = unit(dataset.vectors), unit(dataset.queries)
+    return dataset
+
+
+def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
+    """Take some rows away as queries."""
+    n = len(dataset.vectors)
+    count = min(count, n // 10)
+    if count == 0:
+        raise DataError(f"{dataset.name}: {n} vectors are too few to hold out queries; pass --queries")
+    asked = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+    kept = np.setdiff1d(np.arange(n), asked)
+    pick = kept.tolist()
+    dataset.attributes = {
+        name: values[kept] if isinstance(values, np.ndarray) else [values[row] for row in pick]
+        for name, values in dataset.attributes.items()
+    }
+    if dataset.texts is not None:
+        dataset.query_texts, dataset.texts = [dataset.texts[row] for row in asked.tolist()], [dataset.texts[row] for row in pick]
+    dataset.queries, dataset.vectors = np.asarray(dataset.vectors[asked]), np.asarray(dataset.vectors[kept])
+    return dataset
+
+
+def npy(path: Path) -> Dataset:
+    values = np.load(path, mmap_mode="r")
+    if values.ndim != 2:
+        raise DataError(f"{path} holds an array of shape {values.shape}, not (n, dim)")
+    return Dataset(path.stem, vectors=np.asarray(values, dtype=np.float32))
+
+
+def fvecs(path: Path) -> Dataset:
+    """fvecs and bvecs (Jégou et al., TEXMEX): each vector is its dimension as int32, then its components."""
+    raw = np.memmap(path, dtype=np.uint8, mode="r")
+    if len(raw) < 4:
+        raise DataError(f"{path} is empty")
+    dim, size = int(raw[:4].view(np.int32)[0]), 1 if path.suffix == ".bvecs" else 4
+    stride = 4 + dim * size
+    if dim <= 0 or len(raw) % stride:
+        raise DataError(f"{path} is not {path.suffix[1:]}: {len(raw)} bytes don't divide into vectors of {dim} dimensions")
+    body = raw.reshape(-1, stride)[:, 4:]
+    values = body if size == 1 else np.ascontiguousarray(body).view("<f4")
+    return Dataset(path.stem, "l2", vectors=values.astype(np.float32))
+
+
+def hdf5(path: Path) -> Dataset:
+    """ann-benchmarks: ``train``, ``test`` and the attribute ``distance``. Its ``neighbors`` aren't used: truth is computed anew."""
+    try:
+        import h5py
+    except ImportError:
+        raise DataError("reading .hdf5 needs h5py: pip install h5py") from None
+    with h5py.File(path, "r") as file:
+        known = {"angular": "cosine", "euclidean": "l2", "dot": "dot", "ip": "dot"}
+        distance = str(file.attrs.get("distance", "euclidean"))
+        if distance not in known or "train" not in file:
+            raise DataError(f"{path}: distance {distance!r} or a missing 'train' is nothing that can be searched here")
+        queries = np.asarray(file["test"], dtype=np.float32) if "test" in file else None
+        return Dataset(path.stem, known[distance], vectors=np.asarray(file["train"], dtype=np.float32), queries=queries)
+
+
+def parquet(path: Path, column: str | None = None) -> Dataset:
+    """A column of lists of numbers is the vector; integers, strings and lists of strings become attributes."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError("reading .parquet needs pyarrow: pip install pyarrow") from None
+    table = pq.read_table(path)
+
+    def listed(kind) -> bool:
+        return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+
+    vector = column or next((f.name for f in table.schema if listed(f.type) and pa.types.is_floating(f.type.value_type)), None)
+    if vector is None or vector not in table.column_names:
+        raise DataError(f"{path} has no column {vector!r} of numbers" if vector else f"{path} has no column with lists of numbers")
+    chunks = table.column(vector).combine_chunks()
+    flat = chunks.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    if chunks.null_count or len(flat) % len(chunks):
+        raise DataError(f"{path}: vectors of column {vector!r} are missing or differ in length")
+    dataset = Dataset(path.stem, vectors=flat.reshape(len(chunks), -1))
+    for part in table.schema:
+        words = listed(part.type) and pa.types.is_string(part.type.value_type)
+        if part.name != vector and (pa.types.is_integer(part.type) or pa.types.is_string(part.type) or words):
+            values = table.column(part.name).to_pylist()
+            whole = pa.types.is_integer(part.type) and None not in values
+            dataset.attributes[part.name] = np.array(values, dtype=np.int64) if whole else values
+    return dataset
+
+
+_READERS = {".npy": npy, ".fvecs": fvecs, ".bvecs": fvecs, ".hdf5": hdf5, ".h5": hdf5, ".parquet": parquet}
+
+
+def folder(path: Path, metric: str = "cosine") -> Dataset:
+    """``corpus.jsonl`` and ``queries.jsonl`` (``_id``, ``title``, ``text``; .gz too) and ``qrels/test.tsv`` or ``qrels.tsv``.
+
+    Vectors: ``docs.npy`` and ``queries.npy`` (any ``*docs*.npy`` with its ``*queries*.npy``), ``*docs*.npz`` (SciPy CSR) with
+    ``*queries*.npz``; what is missing is computed: wordllama's embeddings, BM25 weights.
+    """
+    from . import texts
+
+    corpus, asked = list(_lines(path, "corpus")), list(_lines(path, "queries"))
+    dense, sparse = _pair(path, ".npy"), _pair(path, ".npz")
+    documents = [f"{entry.get('title', '')} {entry['text']}".strip() for entry in corpus]
+    questions = [entry["text"] for entry in asked]
+    dataset = Dataset(path.name, metric, texts=documents, query_texts=questions, about=str(path))
+    if dense:
+        dataset.vectors, dataset.queries = (np.load(part).astype(np.float32) for part in dense)
+    else:
+        dataset.vectors, dataset.queries = texts.embed(documents), texts.embed(questions)
+    if metric == "cosine":
+        dataset.vectors, dataset.queries = unit(dataset.vectors), unit(dataset.queries)
+    if sparse:
+        import scipy.sparse
+
+        dataset.sparse, dataset.sparse_queries = (scipy.sparse.load_npz(part).tocsr().astype(np.float32) for part in sparse)
+    else:
+        dataset.sparse, dataset.sparse_queries = texts.bm25(documents, questions)
+    rows = {str(entry["_id"]): row for row, entry in enumerate(corpus)}
+    dataset.qrels = _qrels(path, {str(entry["_id"]): i for i, entry in enumerate(asked)}, rows)
+    if len(dataset.vectors) != len(corpus) or len(dataset.queries) != len(asked) or dataset.sparse.shape[0] != len(corpus):
+        raise DataError(f"{path}: {len(corpus)} documents and {len(asked)} queries, but the vectors are of other counts")
+    return dataset
+
+
+def _lines(path: Path, stem: str) -> Iterator[dict[str, Any]]:
+    for name, opener in ((f"{stem}.jsonl", open), (f"{stem}.jsonl.gz", gzip.open)):
+        if (path / name).exists():
+            with opener(path / name, "rt", encoding="utf-8") as file:
+                for line in file:
+                    entry = json.loads(line)
+                    if "_id" not in entry:  # ir_datasets says doc_id and query_id
+                        entry["_id"] = next(entry[key] for key in ("doc_id", "query_id", "id") if key in entry)
+                    yield entry
+            return
+    raise DataError(f"{path} has no {stem}.jsonl: a folder holds corpus.jsonl, queries.jsonl and qrels")
+
+
+def _pair(path: Path, suffix: str) -> tuple[Path, Path] | None:
+    for part in sorted(path.glob(f"*docs*{suffix}"), key=lambda p: ("bm25" in p.name, p.name)):
+        other = path / part.name.replace("docs", "queries")
+        if other.exists():
+            return part, other
+    return None
+
+
+def _qrels(path: Path, queries: dict[str, int], rows: dict[str, int]) -> dict[int, dict[int, float]]:
+    place = next((p for p in (path / "qrels" / "test.tsv", path / "qrels.tsv") if p.exists()), None)
+    if place is None:
+        raise DataError(f"{path} has neither qrels/test.tsv nor qrels.tsv")
+    judged: dict[int, dict[int, float]] = {}
+    with open(place, encoding="utf-8", newline="") as file:
+        for line in csv.reader(file, delimiter="\t"):
+            query, row, grade = line[0], line[-2], line[-1]  # BEIR: query, document, grade; TREC has a 0 between
+            if query in queries and row in rows:
+                judged.setdefault(queries[query], {})[rows[row]] = float(grade)
+    return judged

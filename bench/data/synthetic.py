@@ -1,0 +1,182 @@
+"""Seeded data: clustered dense vectors, SPLADE-like sparse ones, and attributes of chosen selectivity and correlation.
+
+The same seed gives the same bytes with the same NumPy; the hash in the report tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import Dataset, unit
+
+SEED = 20_261_122
+VOCABULARY = 30_522  # of BERT's tokenizer, which SPLADE's terms are
+BUCKETS = (2, 10, 20, 100, 1000, 2000, 10_000)
+TAG_BUCKETS = (2, 10, 100, 1000)
+NULLS = {"opt50": 0.5, "opt10": 0.1, "opt1": 0.01, "opt01": 0.001, "opt90": 0.9}
+
+
+def clustered(
+    n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int = 256, intrinsic: int = 24, noise: float = 1.0, seed: int = SEED
+) -> Dataset:
+    """Unit vectors in clusters, with attributes.
+
+    A cluster is a Gaussian around its centre, in ``intrinsic`` directions of its own, with ``noise`` times the centre's length across;
+    a tenth of that lies in all directions, so that no vector is in a flat subspace. Sizes vary as real clusters' do (log-normal).
+    Queries are drawn like points.
+    """
+    rng = np.random.default_rng(seed)
+    vectors, labels = _draw(rng, n + queries, dim, centres, intrinsic, noise)
+    place = place_of(vectors[:n], labels[:n], rng)
+    about = f"{centres} clusters of {intrinsic} intrinsic dimensions, noise {noise:g}, seed {seed}"
+    attributes = attributes_of(place, np.random.default_rng(seed + 1))
+    return Dataset("clustered", "cosine", vectors[:n], vectors[n:], attributes=attributes, about=about)
+
+
+def _draw(rng: np.random.Generator, n: int, dim: int, centres: int, intrinsic: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    intrinsic = min(intrinsic, dim)
+    middles = unit(rng.standard_normal((centres, dim), dtype=np.float32))
+    bases = rng.standard_normal((centres, intrinsic, dim), dtype=np.float32) / np.float32(np.sqrt(intrinsic * dim))
+    shares = np.exp(0.5 * rng.standard_normal(centres))
+    labels = rng.choice(centres, n, p=shares / shares.sum())
+    vectors = np.empty((n, dim), dtype=np.float32)
+    for label in range(centres):
+        rows = np.flatnonzero(labels == label)
+        inside = rng.standard_normal((len(rows), intrinsic), dtype=np.float32) @ bases[label] * np.float32(noise)
+        across = rng.standard_normal((len(rows), dim), dtype=np.float32) * np.float32(0.1 * noise / np.sqrt(dim))
+        vectors[rows] = middles[label] + inside + across
+    return unit(vectors), labels
+
+
+class SparseSource:
+    """Topics over a vocabulary: half of a vector's terms are drawn from all texts' frequencies, half from its topic's (Zipf–Mandelbrot)."""
+
+    def __init__(self, rng: np.random.Generator, topics: int = 64, vocabulary: int = VOCABULARY):
+        self.rng, self.vocabulary = rng, vocabulary
+        self.orders = np.stack([rng.permutation(vocabulary) for _ in range(topics)]).astype(np.int32)
+
+    def rows(self, topics: np.ndarray, draws: float):
+        """A row for each given topic number, CSR float32; about an eighth of the draws repeat a term."""
+        import scipy.sparse
+
+        rng, n, top, shift = self.rng, len(topics), self.vocabulary, 20.0
+        sizes = np.maximum(rng.poisson(draws, n), 1)
+        total = int(sizes.sum())
+        rank = np.minimum(shift * ((top + shift) / shift) ** rng.random(total, np.float32) - shift, top - 1).astype(np.int32)
+        terms = np.where(rng.random(total, np.float32) < 0.5, rank, self.orders[np.repeat(topics % len(self.orders), sizes), rank])
+        weights = 0.05 + 0.6 * rng.standard_exponential(total, np.float32)
+        matrix = scipy.sparse.csr_matrix((weights, terms, np.concatenate([[0], np.cumsum(sizes)])), shape=(n, top))
+        matrix.sum_duplicates()
+        return matrix
+
+
+def sparse(n: int = 100_000, queries: int = 1000, topics: int = 64, seed: int = SEED) -> Dataset:
+    """SPLADE-like vectors: 30,522 terms, about 125 non-zeros a document and 40 a query."""
+    rng = np.random.default_rng(seed)
+    source = SparseSource(rng, topics)
+    labels = rng.integers(0, topics, n + queries)
+    documents, asked = source.rows(labels[:n], 130), source.rows(labels[n:], 41)
+    place = np.argsort(np.argsort(labels[:n], kind="stable"))
+    about = f"{topics} topics, Zipf–Mandelbrot terms, seed {seed}"
+    attributes = attributes_of(place, np.random.default_rng(seed + 1))
+    return Dataset("sparse", "dot", sparse=documents, sparse_queries=asked, attributes=attributes, about=about)
+
+
+def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int = 256, seed: int = SEED) -> Dataset:
+    """Dense and sparse vectors of the same points: a cluster is a topic, so the arms agree as far as they do in texts.
+
+    A query is about one point (its dense vector moved, a third of its terms kept), which is the judged answer in ``qrels``.
+    """
+    rng = np.random.default_rng(seed)
+    vectors, labels = _draw(rng, n, dim, centres, 24, 1.0)
+    source = SparseSource(rng)
+    documents = source.rows(labels, 130)
+    targets = rng.choice(n, queries, replace=False)
+    moved = unit(vectors[targets] + 0.9 * unit(rng.standard_normal((queries, dim), dtype=np.float32)))
+    asked = _third(documents[targets], rng) + source.rows(labels[targets], 8)
+    place = place_of(vectors, labels, rng)
+    return Dataset(
+        "hybrid",
+        "cosine",
+        vectors,
+        moved,
+        documents,
+        asked.tocsr(),
+        attributes_of(place, np.random.default_rng(seed + 1)),
+        qrels={i: {int(row): 1} for i, row in enumerate(targets)},
+        about=f"{centres} clusters that are topics too; a query is about one point; seed {seed}",
+    )
+
+
+def _third(matrix, rng: np.random.Generator):
+    kept = matrix.copy()
+    kept.data = np.where(rng.random(kept.nnz) < 0.27, kept.data, 0).astype(np.float32)
+    kept.eliminate_zeros()
+    return kept
+
+
+# Attributes
+
+
+def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each row's place (0 … n-1) on a line along which neighbours lie close: clusters chained greedily, rows in one by their main direction.
+
+    A window of places is what a correlated filter selects.
+    """
+    known = np.unique(labels)
+    middles = np.stack([vectors[labels == label].mean(axis=0) for label in known])
+    chain, left = [0], set(range(1, len(known)))
+    while left:
+        rest = np.fromiter(left, dtype=np.int64)
+        nearest = int(rest[np.argmin(((middles[rest] - middles[chain[-1]]) ** 2).sum(axis=1))])
+        chain.append(nearest)
+        left.remove(nearest)
+    place, low = np.empty(len(vectors), dtype=np.int64), 0
+    for step in chain:
+        rows = np.flatnonzero(labels == known[step])
+        inside = vectors[rows] - middles[step]
+        direction = rng.standard_normal(vectors.shape[1]).astype(np.float32)
+        for _ in range(3):  # power iteration: close to the first principal component
+            direction = inside.T @ (inside @ direction)
+            direction /= np.linalg.norm(direction) or 1
+        place[rows[np.argsort(inside @ direction, kind="stable")]] = np.arange(low, low + len(rows))
+        low += len(rows)
+    return place
+
+
+def attributes_of(place: np.ndarray, rng: np.random.Generator) -> dict[str, list | np.ndarray]:
+    """The attributes that ``filters.grid`` asks about.
+
+    ``u`` (random) and ``place`` number the rows; ``u_10`` is the tenth of ``u`` that a row is in, as a keyword, and so on. ``tags`` hold
+    the same as a list, with "most" (90 %) and "rare" (.05 %). ``grade`` 0 … 9, ``flag`` yes (90 %), ``price`` below 1,000,000, and ``opt…``
+    null in that share of rows.
+    """
+    n = len(place)
+    lines = {"u": rng.permutation(n), "place": np.asarray(place)}
+    made: dict[str, list | np.ndarray] = {name: line.astype(np.int64) for name, line in lines.items()}
+    for name, line in lines.items():
+        for count in BUCKETS:
+            words = [f"{name[0]}{bucket}" for bucket in range(count)]
+            made[f"{name}_{count}"] = [words[bucket] for bucket in (line * count // n).tolist()]
+    made["tags"] = _tags(lines, rng)
+    made["grade"] = rng.integers(0, 10, n)
+    made["flag"] = np.where(rng.random(n) < 0.9, "yes", "no").tolist()
+    made["price"] = rng.integers(0, 1_000_000, n)
+    for name, share in NULLS.items():
+        gone, values = rng.random(n) < share, rng.integers(0, 100, n)
+        made[name] = [None if null else value for null, value in zip(gone.tolist(), values.tolist(), strict=True)]
+    return made
+
+
+def _tags(lines: dict[str, np.ndarray], rng: np.random.Generator) -> list[list[str]]:
+    n = len(lines["u"])
+    columns = []
+    for name, line in lines.items():
+        for count in TAG_BUCKETS:
+            words = [f"{name[0]}{count}:{bucket}" for bucket in range(count)]
+            columns.append([words[bucket] for bucket in (line * count // n).tolist()])
+    most, rare = (rng.random(n) < 0.9).tolist(), (rng.random(n) < 0.0005).tolist()
+    more: Sequence[list[str]] = [["most"] * m + ["rare"] * r for m, r in zip(most, rare, strict=True)]
+    return [[*row, *extra] for *row, extra in zip(*columns, more, strict=True)]

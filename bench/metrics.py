@@ -1,0 +1,103 @@
+"""Figures of a run: recall, latencies, rankings, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+PERCENTILES = (50, 95, 99, 99.9)
+_RESAMPLES = 2000
+
+
+def recall(good: int, k: int, matches: int) -> float:
+    """Right rows ÷ min(k, matches); 1.0 when nothing matches, as there was nothing to miss."""
+    expected = min(k, matches)
+    return good / expected if expected else 1.0
+
+
+def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """95 % confidence interval of the mean by the percentile bootstrap (Efron 1979), queries being the sample.
+
+    When all are equal — recall 1.000 everywhere — resampling sees no doubt; then the side that is in doubt is the exact binomial one:
+    with n queries and no failure, up to 1 - .025^(1/n) of all queries may fail.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        return float("nan"), float("nan")
+    if np.all(values == values[0]):
+        room = 1 - 0.025 ** (1 / n)
+        low, high = values[0] * (1 - room), values[0] + (1 - values[0]) * room
+        return (float(low), float(values[0])) if values[0] >= 1 else (float(low), float(high))
+    rng = np.random.default_rng(seed)
+    means = np.concatenate([values[rng.integers(0, n, (100, n))].mean(axis=1) for _ in range(_RESAMPLES // 100)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def recalls(values: Sequence[float]) -> dict[str, float]:
+    """mean, its 95 % interval, p5 and p1: the recall that 95 (99) of 100 queries reach. A mean alone hides the queries that fail."""
+    values = np.asarray(values, dtype=np.float64)
+    low, high = interval(values)
+    p5, p1 = np.percentile(values, [5, 1], method="lower")
+    return {"mean": float(values.mean()), "low": low, "high": high, "p5": float(p5), "p1": float(p1), "min": float(values.min())}
+
+
+def latencies(repeats: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Of nanoseconds a request, one list a repeat. qps: requests ÷ summed time, median over repeats, with the lowest and highest repeat.
+
+    Percentiles, in milliseconds, are of all requests of all repeats together.
+    """
+    rates = [len(times) / (sum(times) / 1e9) for times in repeats if len(times)]
+    every = np.concatenate([np.asarray(times, dtype=np.float64) for times in repeats]) / 1e6
+    result: dict[str, Any] = {"qps": float(np.median(rates)), "qps_low": min(rates), "qps_high": max(rates), "mean_ms": float(every.mean())}
+    return result | percentiles(every)
+
+
+def percentiles(milliseconds: np.ndarray) -> dict[str, float]:
+    return {f"p{p:g}_ms": float(v) for p, v in zip(PERCENTILES, np.percentile(milliseconds, PERCENTILES), strict=True)}
+
+
+def rankings(qrels: Mapping[int, Mapping[int, float]], run: Mapping[int, Sequence[int]], k: int) -> dict[str, dict]:
+    """nDCG@10, recall@k and MRR@10 by ir-measures; each with its mean, interval and value a query. run: query → rows, best first.
+
+    A judged query without an answer counts as 0. Empty without ir-measures, or where no query is judged.
+    """
+    try:
+        import ir_measures
+    except ImportError:
+        return {}
+    asked = [query for query in run if query in qrels]
+    if not asked:
+        return {}
+    judged = [ir_measures.Qrel(str(q), str(row), int(grade)) for q in asked for row, grade in qrels[q].items()]
+    ranked = [ir_measures.ScoredDoc(str(q), str(row), float(-place)) for q in asked for place, row in enumerate(run[q])]
+    wanted = {"nDCG@10": ir_measures.nDCG @ 10, f"recall@{k}": ir_measures.R @ k, "MRR@10": ir_measures.RR @ 10}
+    values: dict[str, dict[int, float]] = {name: dict.fromkeys(asked, 0.0) for name in wanted}
+    names = {measure: name for name, measure in wanted.items()}
+    for found in ir_measures.iter_calc(list(wanted.values()), judged, ranked):
+        values[names[found.measure]][int(found.query_id)] = found.value
+    result = {}
+    for name, each in values.items():
+        low, high = interval(list(each.values()))
+        result[name] = {"mean": float(np.mean(list(each.values()))), "low": low, "high": high, "queries": [each[q] for q in asked]}
+    return result
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the (recall, qps) points that no other point beats in both, by rising recall."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
+    kept, best = [], -np.inf
+    for i in order:
+        if points[i][1] > best:
+            kept.append(i)
+            best = points[i][1]
+    return kept[::-1]
+
+
+def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | None:
+    """The highest QPS measured at a recall of at least ``target``; nothing is interpolated. None: no setting reached it."""
+    reached = [qps for found, qps in points if found >= target - 1e-9]
+    return max(reached) if reached else None

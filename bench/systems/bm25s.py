@@ -1,0 +1,68 @@
+"""bm25s: sums of precomputed scores, one column of a sparse matrix a term."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import System, Unsupported
+
+
+class BM25S(System):
+    """The rows' weights are put where it keeps BM25 scores, so that it answers the same question as all others.
+
+    It has no query weights: a query is a set of terms. Queries whose weights differ are refused.
+    """
+
+    name = "bm25s"
+    needs = ("bm25s==0.3.16", "numba>=0.60", "scipy>=1.11")
+    imports = ("bm25s", "numba", "scipy")
+    does = frozenset({"sparse", "filtered"})
+    notes = "exact; queries without weights only; its Numba backend; filters are ready-made masks of weights"
+
+    def create(self, dataset, folder, threads):
+        return {"backend": "numba"}
+
+    def batch(self):
+        return 2**62
+
+    def insert(self, dataset, rows):
+        import bm25s
+
+        columns = dataset.sparse[rows].tocsc()
+        columns.sort_indices()
+        self.rows = np.asarray(rows, np.int64)
+        self.index = bm25s.BM25(backend="numba")
+        terms = columns.shape[1]
+        self.index.scores = {
+            "data": columns.data.astype(np.float32),
+            "indices": columns.indices.astype(np.int32),
+            "indptr": columns.indptr.astype(np.int64),
+            "num_docs": columns.shape[0],
+        }
+        self.index.vocab_dict = {str(term): term for term in range(terms)}
+        self.index.unique_token_ids_set = set(range(terms))
+        self.index.nonoccurrence_array = None
+
+    def finish(self):
+        self.index.activate_numba_scorer()
+        self.search([0], 1, None)  # compiles
+
+    def exact(self):
+        return {}
+
+    def prepare(self, queries, filters):
+        from .expressions import each
+
+        made = []
+        for terms, values in queries:
+            if len(values) and np.ptp(values) > 1e-6 * np.max(values):
+                raise Unsupported("bm25s has no query weights, and these queries have")
+            made.append(np.asarray(terms).tolist())
+        return made, each(filters, lambda where: np.asarray(where.mask)[self.rows].astype(np.float32))
+
+    def search(self, query, k, where):
+        return self.index.retrieve([query], k=k, n_threads=1, show_progress=False, weight_mask=where)
+
+    def ids(self, found):
+        rows, scores = found
+        return self.rows[np.asarray(rows[0], np.int64)[np.asarray(scores[0]) > 0]]

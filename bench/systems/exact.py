@@ -1,0 +1,97 @@
+"""Brute force in NumPy and SciPy: slow, and right. The tests' system, and the baseline that every report can hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+
+
+class Exact(System):
+    """Scores every row (of those that match) with BLAS, then argpartition."""
+
+    name = "exact"
+    kind = "library"
+    needs = ("numpy", "scipy")
+    imports = ("numpy",)
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen"})
+    notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"
+
+    def create(self, dataset, folder: Path, threads: int) -> dict:
+        self.metric, self.arm = dataset.metric, dataset.arm
+        self.alive = np.zeros(len(dataset), dtype=bool)
+        if dataset.vectors is not None:
+            self.vectors = np.zeros(dataset.vectors.shape, dtype=np.float32)
+            self.squares = np.zeros(len(dataset), dtype=np.float32)
+        return {}
+
+    def insert(self, dataset, rows: np.ndarray) -> None:
+        self.alive[rows] = True
+        if dataset.vectors is not None:
+            self.vectors[rows] = dataset.vectors[rows]
+            self.squares[rows] = np.einsum("ij,ij->i", self.vectors[rows], self.vectors[rows])
+        if dataset.sparse is not None:
+            self.terms = dataset.sparse.T.tocsr() if len(rows) == dataset.sparse.shape[0] else self._changed(dataset, rows)
+
+    def _changed(self, dataset, rows: np.ndarray):
+        import scipy.sparse
+
+        old = self.terms.T.tolil() if hasattr(self, "terms") else scipy.sparse.lil_matrix(dataset.sparse.shape, dtype=np.float32)
+        old[rows] = dataset.sparse[rows]
+        return old.tocsr().T.tocsr()
+
+    def batch(self) -> int:
+        return 2**62
+
+    def delete(self, ids: np.ndarray) -> None:
+        self.alive[ids] = False
+
+    def save(self, folder: Path) -> None:
+        if self.arm == "dense":
+            np.save(folder / "vectors.npy", self.vectors)
+            np.save(folder / "alive.npy", self.alive)
+
+    def reopen(self, dataset, folder: Path, threads: int) -> None:
+        self.metric, self.arm = dataset.metric, dataset.arm
+        self.vectors, self.alive = np.load(folder / "vectors.npy"), np.load(folder / "alive.npy")
+        self.squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
+
+    def exact(self) -> dict:
+        return {}
+
+    def prepare(self, queries, filters):
+        # A filter is brought to its row numbers once: what every exact search with a mask does first.
+        rows = {id(f): np.flatnonzero(f.mask) for f in filters if f is not None}
+        return queries, [None if f is None else rows[id(f)] for f in filters]
+
+    def search(self, query, k: int, where):
+        if self.arm == "hybrid":
+            dense, sparse = (self._best(self._scores(part), max(100, 4 * k), where) for part in query)
+            return reciprocal_ranks((dense, sparse))[:k]
+        return self._best(self._scores(query), k, where)
+
+    def _scores(self, query) -> np.ndarray:
+        if isinstance(query, tuple):
+            indices, values = query
+            return self.terms[indices].T @ values
+        scores = self.vectors @ query
+        return scores if self.metric != "l2" else 2 * scores - self.squares
+
+    def _best(self, scores: np.ndarray, k: int, where) -> np.ndarray:
+        rows = np.flatnonzero(self.alive) if where is None else where[self.alive[where]]
+        scores = scores[rows]
+        if k < len(rows):
+            best = np.argpartition(-scores, k - 1)[:k]
+            rows, scores = rows[best], scores[best]
+        return rows[np.argsort(-scores, kind="stable")]
+
+
+def reciprocal_ranks(lists, constant: int = 60) -> np.ndarray:
+    """Rows of several ranked lists, best reciprocal rank sum first; ties by row."""
+    total: dict[int, float] = {}
+    for rows in lists:
+        for rank, row in enumerate(rows.tolist()):
+            total[row] = total.get(row, 0.0) + 1.0 / (constant + rank + 1)
+    return np.array(sorted(total, key=lambda row: (-total[row], row)), dtype=np.int64)

@@ -1,0 +1,179 @@
+"""Filters for peers: from vectordb's JSON form to a small tree, and from that to what each system reads.
+
+The tree is nested tuples, so that a system's writer is one short function:
+
+    ("and" | "or", [tree, …])    ("not", tree)    ("null", field)
+    ("in", field, [value, …])    ("range", field, low, high, low_open, high_open), None where a side has no bound
+    ("all", field, [value, …])   every value is among the row's
+
+A predicate on an array holds when any element satisfies it, so "in" is also "contains any". Negations take rows in that have no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .base import Unsupported
+
+Tree = tuple
+
+_BOUNDS = {"lt": (False, True), "le": (False, False), "gt": (True, True), "ge": (True, False)}  # (is it the low bound, is it open)
+
+
+def tree(expression: dict) -> Tree:
+    """The tree of a JSON filter. Raises Unsupported where no peer is asked for such a filter."""
+    op = expression["op"]
+    if op in ("and", "or"):
+        return op, [tree(child) for child in expression["filters"]]
+    if op == "not":
+        return "not", tree(expression["filter"])
+    field = expression.get("field")
+    if op == "eq":
+        return "in", field, [expression["value"]]
+    if op == "ne":
+        return "not", ("in", field, [expression["value"]])
+    if op in ("in", "contains_any"):
+        return "in", field, list(expression["values"])
+    if op == "not_in":
+        return "not", ("in", field, list(expression["values"]))
+    if op == "contains_all":
+        return "all", field, list(expression["values"])
+    if op == "between":
+        return "range", field, expression["low"], expression["high"], False, False
+    if op in _BOUNDS:
+        low, is_open = _BOUNDS[op]
+        value = expression["value"]
+        return ("range", field, value, None, is_open, False) if low else ("range", field, None, value, False, is_open)
+    if op == "is_null":
+        return "null", field
+    if op == "is_not_null":
+        return "not", ("null", field)
+    raise Unsupported(f"filter op {op!r} isn't translated for peers")
+
+
+def negation(node: Tree) -> Tree:
+    """Not of a tree, pushed down to its leaves, for systems that can only negate these."""
+    kind = node[0]
+    if kind == "not":
+        return node[1]
+    if kind in ("and", "or"):
+        return ("or" if kind == "and" else "and"), [negation(child) for child in node[1]]
+    return "not", node
+
+
+def fields_of(node: Tree) -> set[str]:
+    if node[0] in ("and", "or"):
+        return set().union(*map(fields_of, node[1]))
+    return fields_of(node[1]) if node[0] == "not" else {node[1]}
+
+
+def kind_of(values: Iterable) -> tuple[str, bool, bool]:
+    """(kind, is it an array, has it nulls) of an attribute's values; kind: "keyword", "int", "float" or "bool"."""
+    if hasattr(values, "dtype") and values.dtype.kind in "iufb":
+        return {"i": "int", "u": "int", "f": "float", "b": "bool"}[values.dtype.kind], False, False
+    array = nulls = False
+    kind = None
+    for value in values:
+        if value is None:
+            nulls = True
+            continue
+        if isinstance(value, (list, tuple, set)) or (hasattr(value, "dtype") and getattr(value, "ndim", 0) == 1):
+            array = True
+            value = next(iter(value), None)
+        if kind is None and value is not None:
+            kind = "bool" if isinstance(value, bool) else "keyword" if isinstance(value, str) else "float" if isinstance(value, float) else "int"
+    return kind or "keyword", array, nulls
+
+
+def plain(values: Any) -> list:
+    """An attribute's values as Python objects: arrays as lists of them."""
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, (tuple, set)) else value for value in values]
+
+
+def quoted(value: Any) -> str:
+    """A literal of SQL."""
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def double_quoted(value: Any) -> str:
+    """A literal in double quotes, as Milvus reads it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else str(value)
+
+
+class Sql:
+    """Writes a tree as a condition of an SQL-like language; a dialect overrides what it says differently.
+
+    ``arrays`` and ``nullable`` name fields: SQL's NOT drops rows without a value, ours takes them in, so only there is more to say.
+    """
+
+    equals = " = "
+    literal: Callable[[Any], str] = staticmethod(quoted)
+
+    def __init__(self, arrays: set[str] = frozenset(), nullable: set[str] = frozenset()):
+        self.arrays, self.nullable = arrays, nullable
+
+    def __call__(self, node: Tree) -> str:
+        kind = node[0]
+        if kind in ("and", "or"):
+            return "(" + f" {kind} ".join(map(self, node[1])) + ")"
+        if kind == "not":
+            return self.negated(node[1])
+        if kind == "null":
+            return self.null(node[1])
+        if kind == "range":
+            return self.range(*node[1:])
+        if kind == "all":
+            return self.contains_all(node[1], node[2])
+        return self.contains_any(node[1], node[2]) if node[1] in self.arrays else self.is_in(node[1], node[2])
+
+    def values(self, values: list) -> str:
+        return ", ".join(map(self.literal, values))
+
+    def negated(self, node: Tree) -> str:
+        if node[0] == "null":
+            return self.not_null(node[1])
+        if node[0] == "range" and None not in node[2:4] and node[1] not in self.nullable:  # two open sides can use an index on order
+            _, field, low, high, low_open, high_open = node
+            return f"({self.range(field, None, low, False, not low_open)} or {self.range(field, high, None, not high_open, False)})"
+        if self.nullable & fields_of(node):
+            return self.negated_or_null(node)
+        return f"not ({self(node)})"
+
+    def negated_or_null(self, node: Tree) -> str:
+        return f"(({self(node)}) is not true)"
+
+    def null(self, field: str) -> str:
+        return f"{field} is null"
+
+    def not_null(self, field: str) -> str:
+        return f"{field} is not null"
+
+    def is_in(self, field: str, values: list) -> str:
+        return f"{field}{self.equals}{self.literal(values[0])}" if len(values) == 1 else f"{field} in ({self.values(values)})"
+
+    def range(self, field: str, low: Any, high: Any, low_open: bool, high_open: bool) -> str:
+        parts = []
+        if low is not None:
+            parts.append(f"{field} {'>' if low_open else '>='} {self.literal(low)}")
+        if high is not None:
+            parts.append(f"{field} {'<' if high_open else '<='} {self.literal(high)}")
+        return parts[0] if len(parts) == 1 else f"({' and '.join(parts)})"
+
+    def contains_any(self, field: str, values: list) -> str:
+        raise Unsupported("it has no arrays")
+
+    def contains_all(self, field: str, values: list) -> str:
+        raise Unsupported("it has no arrays")
+
+
+def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
+    """``make`` of every filter, once for each object; None stays None."""
+    made: dict[int, Any] = {}
+    found = []
+    for given in filters:
+        if given is not None and id(given) not in made:
+            made[id(given)] = make(given)
+        found.append(None if given is None else made[id(given)])
+    return found

@@ -1,0 +1,84 @@
+"""hnswlib: the reference implementation of HNSW. No wheels: it compiles where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+from .expressions import each
+
+FILE = "hnswlib.bin"
+
+
+class Hnswlib(System):
+    """Build settings follow ALGO_PARAMS.md: M 12–48 for most data, more for embeddings; ef_construction 200 as in its README."""
+
+    name = "hnswlib"
+    needs = ("hnswlib==0.8.0",)
+    imports = ("hnswlib",)
+    does = frozenset({"dense", "filtered", "delete", "reopen"})
+    notes = "filters are ready-made lists of bools that it asks point by point through a Python callback, its only way"
+    M, EF_CONSTRUCTION = 32, 200
+
+    def create(self, dataset, folder, threads):
+        self._make(dataset, threads)
+        self.index.init_index(max_elements=len(dataset), M=self.M, ef_construction=self.EF_CONSTRUCTION, random_seed=100)
+        return {"M": self.M, "ef_construction": self.EF_CONSTRUCTION, "space": self.index.space}
+
+    def _make(self, dataset, threads):
+        import hnswlib
+
+        # Rows are of unit length for cosine, so the inner product saves it normalising every query.
+        self.index = hnswlib.Index(space="l2" if dataset.metric == "l2" else "ip", dim=dataset.dim)
+        self.threads = threads
+
+    def batch(self):
+        return 2**62
+
+    def insert(self, dataset, rows):
+        self.index.add_items(dataset.vectors[rows], rows, num_threads=self.threads)
+
+    def finish(self):
+        self.index.set_num_threads(1)
+
+    def delete(self, ids):
+        for row in ids.tolist():
+            self.index.mark_deleted(row)
+
+    def save(self, folder):
+        self.index.save_index(str(Path(folder, FILE)))
+
+    def reopen(self, dataset, folder, threads):
+        self._make(dataset, threads)
+        self.index.load_index(str(Path(folder, FILE)), max_elements=len(dataset))
+        self.finish()
+
+    def sweep(self, dataset, suite):
+        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+
+    def set(self, setting):
+        self.index.set_ef(setting["ef"])
+
+    def prepare(self, queries, filters):
+        def asked(where):
+            mask = np.asarray(where.mask)
+            return mask.tolist().__getitem__, int(mask.sum())
+
+        return [np.asarray(query, np.float32)[None] for query in queries], each(filters, asked)
+
+    def search(self, query, k, where):
+        if where is None:
+            return self.index.knn_query(query, k, 1)[0]
+        passes, matches = where
+        k = min(k, matches)
+        while k:  # it raises, and gives nothing, where it can't find k: ask for fewer
+            try:
+                return self.index.knn_query(query, k, 1, passes)[0]
+            except RuntimeError:
+                k //= 2
+        return np.empty((1, 0))
+
+    def ids(self, found):
+        return found[0].astype(np.int64)

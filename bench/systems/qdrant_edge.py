@@ -1,0 +1,184 @@
+"""Qdrant's engine inside the process (qdrant-edge-py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .base import System
+from .expressions import each, kind_of, plain, tree
+
+RRF_K = 60
+DEPTH = 100
+
+
+class QdrantEdge(System):
+    """One segment (its advice for latency), m 16 and ef_construct 100 (its defaults), a payload index on every attribute before the rows.
+
+    Its log and segments are memory maps: a batch survives a power cut after ``flush``, so that is part of every insert.
+    """
+
+    name = "qdrant-edge"
+    kind = "database"
+    needs = ("qdrant-edge-py==0.9.0",)
+    imports = ("qdrant_edge",)
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    notes = "sparse search is exact; the graph is built by optimize, in its finish"
+    M, EF_CONSTRUCT = 16, 100
+
+    def create(self, dataset, folder, threads):
+        q = self._begin(dataset)
+        params, sparse = None, None
+        if dataset.vectors is not None:
+            distance = {"cosine": q.Distance.Cosine, "dot": q.Distance.Dot, "l2": q.Distance.Euclid}[dataset.metric]
+            params = q.EdgeVectorParams(dataset.dim, distance)
+        if dataset.sparse is not None:
+            sparse = {"sparse": q.EdgeSparseVectorParams()}
+        hnsw = q.HnswIndexConfig(m=self.M, ef_construct=self.EF_CONSTRUCT, full_scan_threshold=10_000, max_indexing_threads=threads)
+        config = q.EdgeConfig(
+            vectors=params,
+            sparse_vectors=sparse,
+            hnsw_config=hnsw,
+            quantization_config=self.quantization(),
+            optimizers=q.EdgeOptimizersConfig(default_segment_number=1, max_segment_size=1 << 30),
+            max_search_threads=1,
+        )
+        self.shard = q.EdgeShard.create(str(folder), config)
+        schema = q.PayloadSchemaType
+        kinds = {"int": schema.Integer, "float": schema.Float, "keyword": schema.Keyword, "bool": schema.Bool}
+        for name, values in dataset.attributes.items():
+            self.shard.update(q.UpdateOperation.create_field_index(name, kinds[kind_of(values)[0]]))
+        return {"m": self.M, "ef_construct": self.EF_CONSTRUCT, "full_scan_threshold": 10_000, "segments": 1, **self.about()}
+
+    def _begin(self, dataset):
+        import qdrant_edge
+
+        self.api, self.arm, self.columns = qdrant_edge, dataset.arm, None
+        self.set({"hnsw_ef": 100} if self.arm != "sparse" else {})
+        return qdrant_edge
+
+    def quantization(self):
+        return None
+
+    def about(self) -> dict:
+        return {}
+
+    def insert(self, dataset, rows):
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        make, columns = self.api.Point, self.columns[1]
+        names = list(columns)
+        vectors = self._vectors(dataset, rows)
+        points = [
+            make(row, vector, {name: columns[name][row] for name in names if columns[name][row] is not None})
+            for row, vector in zip(rows.tolist(), vectors, strict=True)
+        ]
+        self.shard.update(self.api.UpdateOperation.upsert_points(points))
+        self.shard.flush()
+
+    def _vectors(self, dataset, rows) -> Iterable:
+        dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None
+        if dataset.sparse is None:
+            return dense
+        part, make = dataset.sparse[rows], self.api.SparseVector
+        terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
+        sparse = [make(terms[low:high], values[low:high]) for low, high in zip(offsets[:-1], offsets[1:])]
+        return [{"sparse": s} for s in sparse] if dense is None else [{"": d, "sparse": s} for d, s in zip(dense, sparse, strict=True)]
+
+    def finish(self):
+        self.shard.optimize()
+        self.shard.flush()
+
+    def delete(self, ids):
+        self.shard.update(self.api.UpdateOperation.delete_points(ids.tolist()))
+        self.shard.flush()
+
+    def reopen(self, dataset, folder, threads):
+        q = self._begin(dataset)
+        self.shard = q.EdgeShard.load(str(folder), q.EdgeConfig(max_search_threads=1))
+
+    def sweep(self, dataset, suite):
+        if dataset.arm == "sparse":
+            return [{}]
+        return [{"hnsw_ef": ef} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
+
+    def exact(self):
+        return {"exact": True} if self.arm == "dense" else {}
+
+    def set(self, setting):
+        q = self.api
+        if setting.get("exact"):
+            self.params = q.SearchParams(exact=True)
+        else:
+            self.params = q.SearchParams(hnsw_ef=setting.get("hnsw_ef"), **self.search_options(setting))
+
+    def search_options(self, setting) -> dict:
+        return {}
+
+    def prepare(self, queries, filters):
+        q, nearest = self.api, self.api.Query.Nearest
+        if self.arm == "dense":
+            made = [nearest(np.asarray(query, np.float32)) for query in queries]
+        elif self.arm == "sparse":
+            made = [nearest(self._sparse(query), using="sparse") for query in queries]
+        else:
+            made = [(nearest(np.asarray(d, np.float32)), nearest(self._sparse(s), using="sparse")) for d, s in queries]
+            self.fusion = q.Fusion.Rrf(k=RRF_K + 1)  # it counts ranks from 0
+        return made, each(filters, lambda where: q.Filter(must=[self.condition(tree(where.expression))]))
+
+    def _sparse(self, query):
+        terms, values = query
+        return self.api.SparseVector(np.asarray(terms).tolist(), np.asarray(values).tolist())
+
+    def condition(self, node):
+        q, kind = self.api, node[0]
+        if kind in ("and", "or"):
+            children = [self.condition(child) for child in node[1]]
+            return q.Filter(must=children) if kind == "and" else q.Filter(should=children)
+        if kind == "not":
+            return q.Filter(must_not=[self.condition(node[1])])
+        if kind == "null":
+            return q.IsEmptyCondition(node[1])  # no value, null or an empty array
+        if kind == "range":
+            _, field, low, high, low_open, high_open = node
+            bounds = {"gt" if low_open else "gte": low, "lt" if high_open else "lte": high}
+            return q.FieldCondition(field, range=q.RangeFloat(**bounds))
+        if kind == "all":
+            return q.Filter(must=[q.FieldCondition(node[1], match=q.MatchValue(value)) for value in node[2]])
+        values = node[2]
+        return q.FieldCondition(node[1], match=q.MatchValue(values[0]) if len(values) == 1 else q.MatchAny(values))
+
+    def search(self, query, k, where):
+        q = self.api
+        if self.arm != "hybrid":
+            return self.shard.query(q.QueryRequest(limit=k, query=query, filter=where, params=self.params))
+        depth = max(DEPTH, 4 * k)
+        arms = [q.Prefetch(limit=depth, query=arm, filter=where, params=self.params) for arm in query]
+        return self.shard.query(q.QueryRequest(limit=k, query=self.fusion, prefetches=arms))
+
+    def ids(self, found):
+        return np.array([point.id for point in found], dtype=np.int64)
+
+    def close(self):
+        self.shard.close()
+
+
+class QdrantEdgeInt8(QdrantEdge):
+    """With scalar quantization kept in memory and rescoring, as its documentation advises for speed."""
+
+    name = "qdrant-edge-int8"
+    does = QdrantEdge.does - {"sparse"}
+
+    def quantization(self):
+        return self.api.ScalarQuantizationConfig(self.api.ScalarType.Int8, quantile=0.99, always_ram=True)
+
+    def about(self):
+        return {"quantization": "int8, quantile 0.99, rescored"}
+
+    def sweep(self, dataset, suite):
+        tried = ((10, 1.0), (16, 1.0), (24, 1.0), (32, 1.0), (48, 1.5), (64, 1.5), (96, 2.0), (128, 2.0), (192, 2.0), (256, 3.0), (512, 4.0))
+        return [{"hnsw_ef": ef, "oversampling": factor} for ef, factor in tried]
+
+    def search_options(self, setting):
+        return {"quantization": self.api.QuantizationSearchParams(rescore=True, oversampling=setting.get("oversampling", 1.0))}

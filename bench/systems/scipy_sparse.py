@@ -1,0 +1,51 @@
+"""scipy's sparse matrices: what one line of Python gives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import System
+from .expressions import each
+
+
+class ScipySparse(System):
+    """Rows of the transposed matrix for the query's terms, summed, and the best k picked: the fastest of its forms (bench/README.md)."""
+
+    name = "scipy-sparse"
+    needs = ("scipy>=1.11",)
+    imports = ("scipy",)
+    does = frozenset({"sparse", "filtered"})
+    notes = "exact; filters are ready-made masks"
+
+    def create(self, dataset, folder, threads):
+        return {"layout": "terms × rows, CSR"}
+
+    def batch(self):
+        return 2**62
+
+    def insert(self, dataset, rows):
+        self.rows, self.by_term = np.asarray(rows, np.int64), dataset.sparse[rows].T.tocsr()
+
+    def exact(self):
+        return {}
+
+    def prepare(self, queries, filters):
+        import scipy.sparse
+
+        terms = self.by_term.shape[0]
+        made = [scipy.sparse.csr_matrix((v, t, [0, len(t)]), shape=(1, terms), dtype=np.float32) for t, v in queries]
+        return made, each(filters, lambda where: np.asarray(where.mask)[self.rows])
+
+    def search(self, query, k, where):
+        found = query @ self.by_term
+        rows, scores = found.indices, found.data
+        if where is not None:
+            passing = where[rows]
+            rows, scores = rows[passing], scores[passing]
+        if len(scores) > k:
+            best = np.argpartition(scores, -k)[-k:]
+            rows, scores = rows[best], scores[best]
+        return rows[np.argsort(-scores)]
+
+    def ids(self, found):
+        return self.rows[found]

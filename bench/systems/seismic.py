@@ -1,0 +1,103 @@
+"""Seismic (pyseismic-lsr): blocks of posting lists with summaries, for learned sparse vectors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+
+FILE = "seismic"
+
+
+class Seismic(System):
+    """Its raw index: rows and terms are numbers, which saves a search the strings. Build settings: its defaults, those of its guide for SPLADE.
+
+    Its exact mode is the brute force of SeismicDataset.
+    """
+
+    name = "seismic"
+    needs = ("pyseismic-lsr==0.5.4",)
+    imports = ("seismic",)
+    does = frozenset({"sparse", "reopen"})
+    notes = "keeps 16-bit values; no filters"
+    BUILD = {"n_postings": 3500, "centroid_fraction": 0.1, "min_cluster_size": 2, "summary_energy": 0.4, "doc_cut": 15, "nknn": 10}
+
+    def create(self, dataset, folder, threads):
+        self._begin(dataset, folder, threads)
+        return dict(self.BUILD)
+
+    def _begin(self, dataset, folder, threads):
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+        import seismic
+
+        self.seismic, self.dataset, self.folder, self.flat = seismic, dataset, Path(folder), None
+        self.rows, self.cut, self.heap, self.knn, self.is_exact = np.arange(len(dataset)), 10, 0.8, 0, False
+
+    def batch(self):
+        return 2**62
+
+    def insert(self, dataset, rows):
+        self.rows = np.asarray(rows, np.int64)
+        source = self.folder / "rows.bin"
+        inner_format(dataset.sparse[rows], source)
+        try:
+            self.index = self.seismic.SeismicIndexRaw.build(str(source), **self.BUILD)
+        finally:
+            source.unlink(missing_ok=True)
+
+    def save(self, folder):
+        self.index.save(str(Path(folder, FILE)))
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset, folder, threads)
+        self.index = self.seismic.SeismicIndexRaw.load(str(next(Path(folder).glob(FILE + "*"))))
+
+    def sweep(self, dataset, suite):
+        tried = ((3, 1.0, 0), (5, 1.0, 0), (5, 0.9, 0), (5, 0.9, 5), (8, 0.9, 5), (10, 0.8, 5), (10, 0.8, 10), (12, 0.7, 10), (20, 0.6, 10), (40, 0.5, 10))
+        return [{"query_cut": cut, "heap_factor": heap, "n_knn": knn} for cut, heap, knn in tried]
+
+    def exact(self):
+        return {"exact": True}
+
+    def set(self, setting):
+        self.is_exact = bool(setting.get("exact"))
+        if not self.is_exact:
+            self.cut, self.heap, self.knn = setting["query_cut"], setting["heap_factor"], setting["n_knn"]
+        elif self.flat is None:
+            matrix = self.dataset.sparse[self.rows]
+            matrix.sort_indices()
+            self.flat = self.seismic.SeismicDataset()
+            names, terms, offsets = [str(row) for row in self.rows.tolist()], matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+            self.flat.add_documents_by_id(names, terms, matrix.data.astype(np.float32), offsets)
+
+    def prepare(self, queries, filters):
+        text = self.seismic.get_seismic_string()
+        made = []
+        for terms, values in queries:
+            terms = np.ascontiguousarray(terms, np.int32)
+            made.append((terms, np.ascontiguousarray(values, np.float32), np.array([str(t) for t in terms.tolist()], dtype=text)))
+        return made, filters
+
+    def search(self, query, k, where):
+        terms, values, words = query
+        if self.is_exact:
+            return self.flat.search("", words, values, k)
+        return self.index.search(terms, values, k, self.cut, self.heap, self.knn, True)
+
+    def ids(self, found):
+        if self.is_exact:
+            return np.array([int(name) for _, _, name in found], dtype=np.int64)
+        return self.rows[np.array([number for _, number in found], dtype=np.int64)]
+
+
+def inner_format(matrix, path: Path) -> None:
+    """Its file of sparse vectors: their count, then for each its length, its terms (u32) and its values (f32)."""
+    matrix.sort_indices()
+    terms, values, offsets = matrix.indices.astype("<u4"), matrix.data.astype("<f4"), matrix.indptr
+    with open(path, "wb") as file:
+        file.write(np.uint32(matrix.shape[0]).tobytes())
+        for low, high in zip(offsets[:-1], offsets[1:]):
+            file.write(np.uint32(high - low).tobytes() + terms[low:high].tobytes() + values[low:high].tobytes())

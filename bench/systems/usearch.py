@@ -1,0 +1,76 @@
+"""usearch: HNSW with SIMD kernels for many types of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+
+FILE = "usearch.index"
+
+
+class USearch(System):
+    """Connectivity 16 and expansion_add 128 are its defaults and those of its own benchmarks."""
+
+    name = "usearch"
+    needs = ("usearch==2.26.6",)
+    imports = ("usearch",)
+    does = frozenset({"dense", "delete", "reopen"})
+    notes = "no filters in Python: the predicate exists in its C++ and C interfaces only"
+    DTYPE = "f32"
+
+    def create(self, dataset, folder, threads):
+        self._make(dataset, threads)
+        index = self.index
+        return {"dtype": self.DTYPE, "connectivity": index.connectivity, "expansion_add": index.expansion_add, "simd": index.hardware_acceleration}
+
+    def _make(self, dataset, threads):
+        from usearch.index import Index
+
+        self.index = Index(ndim=dataset.dim, metric="l2sq" if dataset.metric == "l2" else "ip", dtype=self.DTYPE)
+        self.threads, self.is_exact = threads, False
+
+    def batch(self):
+        return 2**62
+
+    def insert(self, dataset, rows):
+        known = self.index.contains(rows)
+        if np.any(known):
+            self.index.remove(rows[known], threads=self.threads)
+        self.index.add(np.asarray(rows, np.uint64), dataset.vectors[rows], threads=self.threads)
+
+    def delete(self, ids):
+        self.index.remove(np.asarray(ids, np.uint64), threads=self.threads)
+
+    def save(self, folder):
+        self.index.save(str(Path(folder, FILE)))
+
+    def reopen(self, dataset, folder, threads):
+        self._make(dataset, threads)
+        self.index.load(str(Path(folder, FILE)))
+
+    def sweep(self, dataset, suite):
+        return [{"expansion_search": ef} for ef in (10, 20, 30, 40, 64, 96, 128, 192, 256, 400, 800)]
+
+    def exact(self):
+        return {"exact": True}
+
+    def set(self, setting):
+        self.is_exact = bool(setting.get("exact"))
+        if not self.is_exact:
+            self.index.expansion_search = setting["expansion_search"]
+
+    def search(self, query, k, where):
+        return self.index.search(query, k, threads=1, exact=self.is_exact).keys
+
+
+class USearchBF16(USearch):
+    """Numbers of 16 bits: half the memory, and twice as fast where the processor has instructions for them."""
+
+    name = "usearch-bf16"
+    DTYPE = "bf16"
+
+    def exact(self):
+        return None  # of rounded vectors: not exact

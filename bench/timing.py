@@ -1,0 +1,79 @@
+"""The clock around a search. What the harness itself costs a request is measured by ``overhead`` and printed in every report."""
+
+from __future__ import annotations
+
+import gc
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Any
+
+
+def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, found: list, low: int = 0) -> None:
+    """Calls ``search(query, k, filter)`` for each query; nanoseconds go to ``times``, answers to ``found``, from place ``low`` on.
+
+    Both are made beforehand, everything is a local name, and the collector rests: nothing but the call is between the two looks at the clock.
+    """
+    clock, place = time.perf_counter_ns, low
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for query, where in zip(queries, repeat(None) if filters is None else filters, strict=False):
+            start = clock()
+            answer = search(query, k, where)
+            end = clock()
+            times[place] = end - start
+            found[place] = answer
+            place += 1
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def bare(search: Callable, queries: Sequence, k: int, filters: Sequence) -> None:
+    """The loop that ``timed`` is compared with."""
+    for query, where in zip(queries, filters, strict=False):
+        search(query, k, where)
+
+
+def measure(
+    search: Callable, queries: Sequence, k: int, filters: Sequence | None, cap: float, warm: int = 20, chunk: int = 32
+) -> tuple[list[int], list[Any], float]:
+    """(nanoseconds, answers, seconds in all) of one pass over the queries, after ``warm`` unmeasured ones.
+
+    cap: seconds after which no further chunk is begun, so that a slow system gives figures of fewer queries and not none.
+    """
+    wheres = None if filters is None else filters
+    started = time.monotonic()
+    for i in range(min(warm, len(queries))):
+        search(queries[i], k, None if wheres is None else wheres[i])
+        if time.monotonic() - started > cap / 4:
+            break
+    times, found = array("q", bytes(8 * len(queries))), [None] * len(queries)
+    done, started = 0, time.monotonic()
+    while done < len(queries) and (done == 0 or time.monotonic() - started < cap):
+        part = slice(done, min(done + chunk, len(queries)))
+        timed(search, queries[part], k, None if wheres is None else wheres[part], times, found, done)
+        done = part.stop
+    return times[:done].tolist(), found[:done], time.monotonic() - started
+
+
+def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
+    """What timing a request adds, in µs: (timed loop − bare loop) ÷ requests, the lowest of some rounds. Seen: by the clock's own figures."""
+    queries, filters = [None] * n, [None] * n
+    times, found = array("q", bytes(8 * n)), [None] * n
+
+    def search(query, k, where):
+        return query
+
+    added, seen = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        bare(search, queries, 10, filters)
+        middle = time.perf_counter()
+        timed(search, queries, 10, filters, times, found)
+        end = time.perf_counter()
+        added.append(((end - middle) - (middle - start)) / n * 1e6)
+        seen.append(sum(times) / n / 1e3 - (middle - start) / n * 1e6)
+    return {"loop_us": max(0.0, min(added)), "in_figures_us": max(0.0, min(seen))}

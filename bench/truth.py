@@ -1,0 +1,206 @@
+"""The exact answer, computed once by brute force and shared by all systems; and what of an answer is right.
+
+A row is right when its exact score, in float64, is at least the k-th best one's within a relative 1e-6: rows that tie with the k-th are as
+good as it. Rows that don't match the filter, that were deleted, or that come twice are wrong, whatever their score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .data import Dataset, cache_folder
+from .filters import Filter
+
+TIE = 1e-6
+_VERSION = 1
+_SLACK = 32  # rows beyond k that float32 scores hand to float64
+_BLOCK = 64
+RRF = 60
+
+
+@dataclass
+class Truth:
+    """k best rows a query. ids: (q, k), -1 pads; scores: (q, k) float64, higher is better (L2 as −d²); matches: (q,), rows that can be found."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+    matches: np.ndarray
+
+    @property
+    def k(self) -> int:
+        return self.ids.shape[1]
+
+    def expected(self, k: int) -> np.ndarray:
+        """Rows a right answer has: min(k, matches)."""
+        return np.minimum(k, self.matches)
+
+    def at(self, k: int) -> Truth:
+        return Truth(self.ids[:, :k], self.scores[:, :k], self.matches)
+
+
+@dataclass
+class Judged:
+    """An answer against the truth. good: right rows among the first k. wrong: rows that break the filter, are gone, unknown, or repeated."""
+
+    good: int
+    returned: int
+    wrong: int
+
+
+def exact(
+    dataset: Dataset,
+    queries: Sequence[int],
+    k: int,
+    filters: Sequence[Filter | None] | None = None,
+    alive: np.ndarray | None = None,
+    cache: bool = True,
+) -> Truth:
+    """The k best rows for these queries of the data set. filters: one a query. alive: rows that weren't deleted, (n,) bool."""
+    key = _key(dataset, queries, k, filters, alive)
+    path = cache_folder() / "truth" / f"{key}.npz"
+    if cache and path.exists():
+        with np.load(path) as found:
+            return Truth(found["ids"], found["scores"], found["matches"])
+    made = _hybrid(dataset, queries, k, filters, alive) if dataset.arm == "hybrid" else _compute(dataset, queries, k, filters, alive)
+    if cache:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".part.npz")
+        np.savez(scratch, ids=made.ids, scores=made.scores, matches=made.matches)
+        scratch.replace(path)
+    return made
+
+
+def _key(dataset: Dataset, queries, k: int, filters, alive) -> str:
+    digest = hashlib.sha256(json.dumps([_VERSION, dataset.hash, dataset.arm, list(map(int, queries)), k]).encode())
+    for one in filters or ():
+        digest.update(b"-" if one is None else one.key.encode())
+    if alive is not None:
+        digest.update(np.packbits(alive).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _compute(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
+    q = len(queries)
+    truth = Truth(np.full((q, k), -1, dtype=np.int64), np.full((q, k), -np.inf), np.zeros(q, dtype=np.int64))
+    for low in range(0, q, _BLOCK):
+        block = list(queries[low : low + _BLOCK])
+        scores, reachable = _scores(dataset, block)
+        for i, query in enumerate(block):
+            allowed = None if filters is None or filters[low + i] is None else filters[low + i].mask
+            for mask in (alive, None if reachable is None else reachable[i]):
+                allowed = mask if allowed is None else allowed if mask is None else allowed & mask
+            rows = np.arange(len(dataset)) if allowed is None else np.flatnonzero(allowed)
+            truth.matches[low + i] = len(rows)
+            ids, values = _best(dataset, query, rows, scores[i][rows], k)
+            truth.ids[low + i, : len(ids)], truth.scores[low + i, : len(ids)] = ids, values
+    return truth
+
+
+def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """float32 scores of all rows, and for sparse vectors which rows share a term with the query (the others are not found by anyone)."""
+    if dataset.vectors is None:
+        scores = np.asarray((dataset.sparse_queries[block] @ dataset.sparse.T).todense())
+        shared = (dataset.sparse_queries[block] != 0).astype(np.float32) @ (dataset.sparse != 0).astype(np.float32).T
+        return scores, np.asarray(shared.todense()) > 0
+    vectors = np.asarray(dataset.vectors)
+    asked = np.asarray(dataset.queries[block], dtype=np.float32)
+    scores = asked @ vectors.T
+    if dataset.metric == "l2":
+        scores = 2 * scores - np.einsum("ij,ij->i", vectors, vectors)
+    return scores, None
+
+
+def _best(dataset: Dataset, query: int, rows: np.ndarray, rough: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of these rows by float64 scores; float32 only shortens the list, and rows as close to its end as it can err stay in."""
+    wanted = k + _SLACK
+    if wanted < len(rows):
+        edge = np.partition(rough, len(rough) - wanted)[len(rough) - wanted]
+        kept = rough >= edge - 1e-5 * max(1.0, float(np.abs(rough).max()))
+        rows = rows[kept]
+    scores = score(dataset, query, rows)
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
+def score(dataset: Dataset, query: int, rows: np.ndarray) -> np.ndarray:
+    """Exact float64 scores of some rows: inner product, or −d² for L2."""
+    if dataset.vectors is None:
+        whole = np.zeros(dataset.sparse.shape[1])
+        low, high = dataset.sparse_queries.indptr[query : query + 2]
+        whole[dataset.sparse_queries.indices[low:high]] = dataset.sparse_queries.data[low:high]
+        return np.asarray(dataset.sparse[rows].astype(np.float64) @ whole)
+    vectors, asked = np.asarray(dataset.vectors[rows], dtype=np.float64), np.asarray(dataset.queries[query], dtype=np.float64)
+    if dataset.metric == "l2":
+        return -((vectors - asked) ** 2).sum(axis=1)
+    scores = vectors @ asked
+    return scores / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked) + 1e-300) if dataset.metric == "cosine" else scores
+
+
+def candidates(k: int) -> int:
+    """Rows each arm gives to the fusion: vectordb's default, and what the truth of a hybrid takes."""
+    return max(100, 4 * k)
+
+
+def _hybrid(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
+    """Both arms' exact best ``candidates(k)`` rows, fused by reciprocal rank: Σ 1 / (60 + rank), ranks from 1. All fused rows are kept."""
+    each = candidates(k)
+    arms = [_compute(dataset.only(arm), queries, each, filters, alive) for arm in ("dense", "sparse")]
+    q = len(queries)
+    truth = Truth(np.full((q, 2 * each), -1, dtype=np.int64), np.full((q, 2 * each), -np.inf), np.zeros(q, dtype=np.int64))
+    for i in range(q):
+        fused: dict[int, float] = {}
+        for arm in arms:
+            for rank, row in enumerate(arm.ids[i][arm.ids[i] >= 0].tolist(), 1):
+                fused[row] = fused.get(row, 0.0) + 1.0 / (RRF + rank)
+        order = sorted(fused, key=lambda row: (-fused[row], row))
+        truth.ids[i, : len(order)] = order
+        truth.scores[i, : len(order)] = [fused[row] for row in order]
+        truth.matches[i] = len(order)
+    return truth
+
+
+def judge(
+    truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndarray, k: int, allowed: np.ndarray | None = None
+) -> Judged:
+    """Judge one answer. place: the query's row in the truth; query: its number in the data set; allowed: rows that may be found."""
+    found = np.asarray(found, dtype=np.int64)[:k]
+    known = (found >= 0) & (found < len(dataset))
+    valid = known.copy()
+    valid[known] &= True if allowed is None else allowed[found[known]]
+    valid &= np.isin(np.arange(len(found)), np.unique(found, return_index=True)[1])
+    wrong = int(len(found) - valid.sum())
+    expected = int(min(k, truth.matches[place]))
+    if expected == 0:
+        return Judged(0, len(found), wrong)
+    edge = truth.scores[place, expected - 1]
+    rows = found[valid]
+    if dataset.arm == "hybrid":
+        fused = dict(zip(truth.ids[place].tolist(), truth.scores[place].tolist(), strict=True))
+        scores = np.array([fused.get(row, -np.inf) for row in rows.tolist()])
+    else:
+        scores = score(dataset, query, rows)
+    good = scores >= edge - TIE * abs(edge)
+    if dataset.arm == "sparse":
+        good &= scores > 0
+    return Judged(min(int(good.sum()), expected), len(found), wrong)
+
+
+def reach(dataset: Dataset, truth: Truth, filters: Sequence[Filter | None]) -> tuple[float, float]:
+    """(selectivity, correlation) as they came out: the mean share of rows that match, and the share among the query's own nearest rows
+    (``truth`` is the unfiltered one) divided by that: 1 is none, above is positive, 0 is a filter that excludes the whole neighbourhood."""
+    shares, near = [], []
+    for i, one in enumerate(filters):
+        if one is not None:
+            shares.append(one.mask.mean())
+            rows = truth.ids[i][truth.ids[i] >= 0]
+            near.append(one.mask[rows].mean())
+    share = float(np.mean(shares))
+    return share, float(np.mean(near)) / share if share else 0.0
+
+
