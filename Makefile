@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECT := pyproject.toml client/pyproject.toml
+# One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
+PYTEST_ARGS ?= -n auto
 
 .PHONY: demo test lint proto proto-check bench clean
 

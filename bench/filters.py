@@ -280,7 +280,7 @@ def _two_windows(line: _Line, middle: int, share: float) -> dict:
     """Two ranges with a gap of a quarter of their length between them: together the share."""
     low, high = line.window(middle, 1.125 * share)
     size, gap = high - low + 1, max(1, round((high - low + 1) / 9))
-    left = max(1, (size - gap) // 2)
+    left = max(1, 3 * (size - gap) // 4)  # the middle of the window is in the first range
     return {"op": "or", "filters": [_between(line.name, (low, low + left - 1)), _between(line.name, (min(low + left + gap, high), high))]}
 
 

@@ -111,8 +111,9 @@ class Machine(RuleBasedStateMachine):
             dict(zip(FIELDS, vectors, strict=False)), {name: filter_model.SCHEMA.attributes[name] for name in attributes}
         )
         self.open()
-        self.database.create_collection("c", schema)
+        # Made first: its last keys and the chunks of "c" are neighbours then, on one page.
         self.other = self.database.create_collection("other", Schema({"v": Dense(2)}, {"k": vectordb.Keyword()}))
+        self.database.create_collection("c", schema)
         self.model = Model(schema)
         self.open_collection()
 

@@ -95,8 +95,8 @@ class QdrantEdge(System):
         self.shard.flush()
 
     def reopen(self, dataset, folder, threads):
-        q = self._begin(dataset)
-        self.shard = q.EdgeShard.load(str(folder), q.EdgeConfig(max_search_threads=1))
+        self._begin(dataset)
+        self.shard = self.api.EdgeShard.load(str(folder))  # the configuration is in the folder
 
     def sweep(self, dataset, suite):
         if dataset.arm == "sparse":

@@ -1,0 +1,135 @@
+"""Facts printed with every run: the machine, versions, commit; and memory and CPU time of processes, read from /proc."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_SHOWN = ("numpy", "scipy", "numba", "lmdb", "grpcio", "ir-measures", "wordllama")
+
+
+def machine() -> dict:
+    """CPU model, cores this process may use, RAM, kernel, load."""
+    facts = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+    memory = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines() if ":" in line)
+    if "MemTotal" in memory:
+        facts["ram_gib"] = round(int(memory["MemTotal"].split()[0]) / 2**20, 1)
+    governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    if governor:
+        facts["governor"] = governor
+    return facts | {"system": platform.platform(), "load": [round(value, 2) for value in os.getloadavg()]}
+
+
+def _cpu() -> str:
+    named = [line.split(":", 1)[1].strip() for line in _text("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def software() -> dict:
+    """Python, this project's version and commit (with + for uncommitted changes), and the libraries that the harness itself uses."""
+    found = {"python": platform.python_version(), "vectordb": _version("vectordb"), "commit": commit()}
+    return found | {name: _version(name) for name in _SHOWN if _version(name) != "not installed"}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        if name == "vectordb":
+            from vectordb import __version__
+
+            return __version__
+        return "not installed"
+
+
+def commit() -> str:
+    here = Path(__file__).resolve().parent
+    try:
+        named = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=20)
+        if named.returncode:
+            return "unknown"
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=20).stdout.strip()
+        return named.stdout.strip() + ("+" if changed else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+
+
+def environment() -> dict:
+    from .timing import overhead
+
+    return {**machine(), "software": software(), "command": " ".join(sys.argv), "overhead": overhead()}
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+# Processes
+
+
+def tree(pids: Iterable[int]) -> list[int]:
+    """These processes and all they started."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if entry.isdecimal():
+            stat = _text(f"/proc/{entry}/stat")
+            if stat:
+                children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
+    found, left = [], list(pids)
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.append(pid)
+            left += children.get(pid, [])
+    return found
+
+
+def memory(pids: Iterable[int]) -> dict[str, int]:
+    """Bytes: rss, resident now; peak, the sum of each process's high-water mark (VmHWM), which is at least the true peak of all together."""
+    result = {"rss": 0, "peak": 0}
+    for pid in pids:
+        fields = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)
+        result["rss"] += int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
+        result["peak"] += int(fields.get("VmHWM", "0 kB").split()[0]) * 1024
+    return result
+
+
+def forget_peak() -> None:
+    """Start this process's high-water mark anew, so that reading the data set isn't in it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """User and system time that these processes have used."""
+    total = 0
+    for pid in pids:
+        parts = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if len(parts) > 12:
+            total += int(parts[11]) + int(parts[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def drop_cache(folder: Path) -> None:
+    """Ask the kernel to forget the pages of the files in a folder: what the next open reads comes from the disk."""
+    os.sync()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                handle = os.open(os.path.join(place, name), os.O_RDONLY)
+            except OSError:
+                continue
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)

@@ -1,0 +1,238 @@
+"""zvec, Alibaba's embedded vector database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+from .expressions import Sql, each, kind_of, negation, plain, tree
+
+DEPTH = 100
+
+
+class ZvecSql(Sql):
+    """Its filters negate at the leaves only, and want parentheses round the conditions that and / or join."""
+
+    def __call__(self, node):
+        return self(negation(node[1])) if node[0] == "not" and node[1][0] in ("and", "or", "not") else super().__call__(node)
+
+    def negated(self, node):
+        kind, field = node[0], node[1]
+        if kind == "null":
+            return self.not_null(field)
+        if kind == "range":
+            _, _, low, high, low_open, high_open = node
+            sides = [] if low is None else [self.range(field, None, low, False, not low_open)]
+            sides += [] if high is None else [self.range(field, high, None, not high_open, False)]
+        elif kind == "all":
+            sides = [f"{field} not contain_all ({self.values(node[2])})"]
+        elif field in self.arrays:
+            sides = [f"{field} not contain_any ({self.values(node[2])})"]
+        else:
+            values = node[2]
+            sides = [f"{field} != {self.literal(values[0])}" if len(values) == 1 else f"{field} not in ({self.values(values)})"]
+        if field in self.nullable:
+            sides.append(self.null(field))
+        return sides[0] if len(sides) == 1 else f"({' or '.join(sides)})"
+
+    def contains_any(self, field, values):
+        return f"{field} contain_any ({self.values(values)})"
+
+    def contains_all(self, field, values):
+        return f"{field} contain_all ({self.values(values)})"
+
+
+class Zvec(System):
+    """m 50 and ef_construction 500 are its defaults ("works well for most use cases"); contiguous memory is its advice for throughput.
+
+    Searches run on the collection opened read-only, which allows its fastest call, ``query_internal_ids``.
+    """
+
+    name = "zvec"
+    kind = "database"
+    needs = ("zvec==0.8.0",)
+    imports = ("zvec",)
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    notes = "searched through query_internal_ids (numbers, no documents) on the collection opened read-only; hybrid through query"
+    M, EF_CONSTRUCTION = 50, 500
+
+    def create(self, dataset, folder, threads):
+        z = self._begin(dataset, folder, threads)
+        types = {"int": z.DataType.INT64, "float": z.DataType.DOUBLE, "bool": z.DataType.BOOL, "keyword": z.DataType.STRING}
+        arrays = {"int": z.DataType.ARRAY_INT64, "float": z.DataType.ARRAY_DOUBLE, "bool": z.DataType.ARRAY_BOOL, "keyword": z.DataType.ARRAY_STRING}
+        inverted = z.InvertIndexParam(enable_range_optimization=True)
+        fields = []
+        for name, values in dataset.attributes.items():
+            kind, array, nulls = kind_of(values)
+            fields.append(z.FieldSchema(name, (arrays if array else types)[kind], nullable=nulls, index_param=inverted))
+        vectors = []
+        if dataset.vectors is not None:
+            metric = z.MetricType.L2 if dataset.metric == "l2" else z.MetricType.IP  # of unit length for cosine
+            vectors.append(z.VectorSchema("dense", z.DataType.VECTOR_FP32, dataset.dim, index_param=self.index(metric)))
+        if dataset.sparse is not None:
+            index = z.HnswIndexParam(metric_type=z.MetricType.IP, m=self.M, ef_construction=self.EF_CONSTRUCTION)
+            vectors.append(z.VectorSchema("sparse", z.DataType.SPARSE_VECTOR_FP32, index_param=index))
+        schema = z.CollectionSchema(name="points", fields=fields, vectors=vectors)
+        self.collection = z.create_and_open(path=str(self.path), schema=schema, option=z.CollectionOption(read_only=False, enable_mmap=True))
+        return {"m": self.M, "ef_construction": self.EF_CONSTRUCTION, "use_contiguous_memory": True, **self.about()}
+
+    def _begin(self, dataset, folder, threads):
+        import zvec
+
+        try:
+            zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1, optimize_threads=threads)
+        except RuntimeError:  # once a process
+            pass
+        self.api, self.arm, self.path, self.threads, self.columns = zvec, dataset.arm, Path(folder) / "zvec", threads, None
+        self.reads, self.prepared, self.setting = False, [], {}
+        kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+        self.sql = ZvecSql({n for n, (_, array, _) in kinds.items() if array}, {n for n, (_, _, nulls) in kinds.items() if nulls})
+        return zvec
+
+    def index(self, metric):
+        return self.api.HnswIndexParam(metric_type=metric, m=self.M, ef_construction=self.EF_CONSTRUCTION, use_contiguous_memory=True)
+
+    def about(self) -> dict:
+        return {}
+
+    def _open(self, reads: bool) -> None:
+        if self.reads != reads or self.collection is None:
+            if self.collection is not None:
+                self.collection.close()
+            option = self.api.CollectionOption(read_only=reads, enable_mmap=True)
+            self.collection, self.reads = self.api.open(str(self.path), option), reads
+
+    def insert(self, dataset, rows):
+        self._open(reads=False)
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        make, columns = self.api.Doc, self.columns[1]
+        names = list(columns)
+        dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None
+        sparse = dataset.sparse[rows] if dataset.sparse is not None else None
+        docs = []
+        for i, row in enumerate(rows.tolist()):
+            vectors = {} if dense is None else {"dense": dense[i]}
+            if sparse is not None:
+                low, high = sparse.indptr[i], sparse.indptr[i + 1]
+                vectors["sparse"] = dict(zip(sparse.indices[low:high].tolist(), sparse.data[low:high].tolist(), strict=True))
+            docs.append(make(id=str(row), vectors=vectors, fields={n: columns[n][row] for n in names if columns[n][row] is not None}))
+        for status in self.collection.upsert(docs):
+            if not status.ok():
+                raise RuntimeError(f"zvec refused a document: {status}")
+        self.collection.flush()
+
+    def batch(self):
+        return 1000  # it takes 1,024 documents a call at most
+
+    def delete(self, ids):
+        self._open(reads=False)
+        for low in range(0, len(ids), 1000):
+            self.collection.delete([str(row) for row in ids[low : low + 1000].tolist()])
+        self.collection.flush()
+
+    def finish(self):
+        self._open(reads=False)
+        self.collection.optimize(self.api.OptimizeOption(concurrency=self.threads))
+        self.collection.flush()
+        self._open(reads=True)
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset, folder, threads)
+        self.collection = None
+        self._open(reads=True)
+
+    def sweep(self, dataset, suite):
+        return [{"ef": ef} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)]
+
+    def exact(self):
+        return {"is_linear": True}
+
+    def set(self, setting):
+        self.setting = dict(setting)
+        if not self.reads:
+            self._open(reads=True)
+        self._make()
+
+    def parameters(self, setting):
+        """(of dense, of sparse vectors)"""
+        both = self.api.HnswQueryParam(**setting)
+        return both, both
+
+    def _make(self) -> None:
+        query = self.api.Query
+        dense, sparse = self.parameters(self.setting)
+        if self.arm == "dense":
+            self.queries = [query("dense", vector=vector, param=dense) for vector in self.prepared]
+        elif self.arm == "sparse":
+            self.queries = [query("sparse", vector=weights, param=sparse) for weights in self.prepared]
+        else:
+            self.queries = [[query("dense", vector=d, param=dense), query("sparse", vector=s, param=sparse)] for d, s in self.prepared]
+
+    def prepare(self, queries, filters):
+        """Its Query objects hold their parameters, so ``set`` makes them; what is prepared is their place."""
+
+        def weights(pair):
+            return dict(zip(pair[0].tolist(), pair[1].tolist(), strict=True))
+
+        dense = [np.ascontiguousarray(q if self.arm == "dense" else q[0], np.float32) for q in queries] if self.arm != "sparse" else []
+        if self.arm == "hybrid":
+            self.prepared = list(zip(dense, [weights(sparse) for _, sparse in queries], strict=True))
+            self.reranker = self.api.RrfReRanker(rank_constant=60)
+        else:
+            self.prepared = dense or [weights(query) for query in queries]
+        self._make()
+        return range(len(self.prepared)), each(filters, lambda where: self.sql(tree(where.expression)))
+
+    def search(self, query, k, where):
+        if self.arm != "hybrid":
+            return self.collection.query_internal_ids(self.queries[query], topk=k, filter=where)
+        depth = max(DEPTH, 4 * k)
+        return self.collection.query(self.queries[query], topk=depth, filter=where, output_fields=[], reranker=self.reranker)[:k]
+
+    def ids(self, found):
+        if self.arm == "hybrid":
+            return np.array([int(doc.id) for doc in found], dtype=np.int64)
+        return np.array([int(name) for name in self.collection.resolve_internal_ids(found) if name is not None], dtype=np.int64)
+
+    def disk(self, folder):
+        return super().disk(self.path)
+
+    def close(self):
+        if self.collection is not None:
+            self.collection.close()
+
+
+class ZvecInt8(Zvec):
+    """Vectors as 8-bit integers and the best rescored from floats (its refiner): what its own benchmarks run."""
+
+    name = "zvec-int8"
+    does = Zvec.does - {"sparse"}
+
+    def index(self, metric):
+        z = self.api
+        return z.HnswIndexParam(
+            metric_type=metric,
+            m=self.M,
+            ef_construction=self.EF_CONSTRUCTION,
+            quantize_type=z.QuantizeType.INT8,
+            use_contiguous_memory=True,
+            use_flat_contiguous_memory=True,
+        )
+
+    def about(self):
+        return {"quantize_type": "INT8", "refiner": True, "use_flat_contiguous_memory": True}
+
+    def sweep(self, dataset, suite):
+        return [{"ef": ef, "is_using_refiner": refined} for ef, refined in ((10, False), (32, False))] + [
+            {"ef": ef, "is_using_refiner": True} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
+        ]
+
+    def exact(self):
+        return None  # of rounded vectors, its linear search isn't
+
+    def parameters(self, setting):
+        make = self.api.HnswQueryParam
+        return make(**setting), make(ef=setting.get("ef", 300))
