@@ -5,9 +5,13 @@ Scores are compared with float64 sums to within ``reference.TOLERANCE``; the hit
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import shutil
 import tempfile
+import uuid
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import filter_model
@@ -33,13 +37,26 @@ import vectordb
 from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Schema, Sparse
 from vectordb.storage.check import check
 
-IDS = [*filter_model.IDS, *range(100, 112), 2**64 - 1, "b", "é", "z" * 480]
+IDS = [*filter_model.IDS, *range(100, 130), 2**64 - 1, "b", "é", "z" * 480]
 FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two
+NAMES = list(filter_model.SCHEMA.attributes)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # without shrinking, which would take as long again for each step
 METHODS = ["rrf", "relative", "dbsf"]
 TERMS = [0, 1, 2, 7, 1000, 2**64 - 1]
-numbers = st.integers(-3, 3).map(float) | st.sampled_from([0.5, -0.25, 1.5, 100.0])
-payloads = st.none() | st.recursive(st.booleans() | st.integers(-9, 9) | st.text(max_size=3), lambda s: st.lists(s, max_size=2))
+NUMBERS = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 0.5, -0.25, 1.5, 100.0]
+PAYLOADS = [None, True, 0, -9, "", "é", [], [1, [None]], {"a": {"b": [1.5]}}]
+# The values that filters of filter_model ask for, and others.
+VALUES = {
+    "kw": ["", "a", "ab", "abc", "b", "a*c", "[a]", "é'\"`\\", "k" * 480],
+    "n": [*range(-4, 7), -(2**63), 2**63 - 1],
+    "x": [-1.5, -0.0, 0.0, 1.0, 2.5, math.nextafter(2.5, 3), math.nextafter(2.5, 2), 5e-324, 1.7976931348623157e308],
+    "ok": [True, False],
+    "at": [datetime(2024, 1, day, 12, 30, 0, micro, UTC) for day in (1, 2) for micro in (0, 1)] + ["1969-12-31T23:00:00-02:30"],
+    "body": ["", "red", "Fox", "the red dog-fox", "fox red the the", "red the", "…", "the\tRED\nthe"],
+    "u": [uuid.UUID(int=n) for n in (1, 2, 2**100)],
+    "place": [(lat, lon) for lat in (-90.0, -10.0, 0.0, 52.5) for lon in (-180.0, -170.0, 0.0, 13.4, 179.0, 180.0)],
+}
+seeds = st.integers(0, 2**32 - 1).map(random.Random)  # what a step writes or asks is drawn from one number: Hypothesis keeps it all
 specs = st.one_of(
     st.builds(Dense, st.integers(1, 9), st.sampled_from(["cosine", "dot", "l2"]), st.sampled_from(["float32", "float16"])),
     st.builds(Sparse, st.sampled_from([None, "idf"])),
@@ -51,25 +68,25 @@ specs = st.one_of(
         st.sampled_from(["maxsim", "max"]),
     ),
 )
-NAMES = list(filter_model.SCHEMA.attributes)
-attribute_names = st.just(NAMES) | st.lists(st.sampled_from(NAMES), unique=True)
 
 
-def vectors_of(spec, query=False):
+def vector_of(rng, spec):
     if isinstance(spec, Sparse):
-        return st.dictionaries(st.sampled_from(TERMS), numbers if query else numbers | st.just(0.0), max_size=4)
-    row = st.lists(numbers, min_size=spec.dim, max_size=spec.dim)
-    if spec.metric == "cosine":
-        row = row.filter(any)
-    if isinstance(spec, Dense):
-        return row.map(lambda values: np.array(values, np.float32))
-    return st.lists(row, min_size=1, max_size=3).map(lambda rows: np.array(rows, np.float32))
+        return {term: rng.choice(NUMBERS) for term in rng.sample(TERMS, rng.randrange(5))}
+    if isinstance(spec, MultiVector):
+        return np.array([row_of(rng, spec) for _ in range(rng.randint(1, 3))], np.float32)
+    return np.array(row_of(rng, spec), np.float32)
 
 
-def values_of(name):
-    spec = filter_model.SCHEMA.attributes[name]
-    value = filter_model.STORED[name.removesuffix("s") if spec.array else name]
-    return st.lists(value, max_size=3) if spec.array else value
+def row_of(rng, spec):
+    row = [rng.choice(NUMBERS) for _ in range(spec.dim)]
+    return row if spec.metric != "cosine" or any(row) else [1.0] * spec.dim
+
+
+def value_of(rng, name):
+    if filter_model.SCHEMA.attributes[name].array:
+        return [rng.choice(VALUES[name.removesuffix("s")]) for _ in range(rng.randrange(4))]
+    return rng.choice(VALUES[name])
 
 
 _open: dict[str, vectordb.Database] = {}
@@ -105,8 +122,9 @@ class Machine(RuleBasedStateMachine):
         self.path = tempfile.mkdtemp(prefix="vectordb-model-")
         self.opened = None
 
-    @initialize(vectors=st.lists(specs, min_size=1, max_size=3), attributes=attribute_names)
-    def create(self, vectors, attributes):
+    @initialize(vectors=st.lists(specs, min_size=1, max_size=3), rng=seeds)
+    def create(self, vectors, rng):
+        attributes = NAMES if rng.random() < 0.6 else rng.sample(NAMES, rng.randrange(len(NAMES)))
         schema = Schema(
             dict(zip(FIELDS, vectors, strict=False)), {name: filter_model.SCHEMA.attributes[name] for name in attributes}
         )
@@ -116,6 +134,7 @@ class Machine(RuleBasedStateMachine):
         self.database.create_collection("c", schema)
         self.model = Model(schema)
         self.open_collection()
+        self.apply(rng, "upsert", rng.sample(IDS, rng.choice([5, len(IDS)])))
 
     def open(self):
         self.database = vectordb.open(self.path, durability="batched")
@@ -133,54 +152,52 @@ class Machine(RuleBasedStateMachine):
         finally:
             shutil.rmtree(self.path)
 
-    def side(self, data):
+    def side(self, rng):
         """Either process."""
-        return self.there if data.draw(st.integers(0, 4)) == 0 else self.here
+        return self.there if rng.random() < 0.2 else self.here
 
     # Writing
 
-    def write(self, data, kind, ids):
+    def write(self, rng, kind, ids):
         """Draw a batch for the ids; returns (arguments, what it makes of each point)."""
         schema, model = self.model.schema, self.model
-        update = kind == "update"
         points = {}
         for i in ids:
-            old = model.points.get(i)
-            points[i] = Stored(dict(old.vectors), dict(old.attributes), old.payload) if update else Stored()
-        as_points = data.draw(st.booleans())
+            old = model.points[i] if kind == "update" else Stored()
+            points[i] = Stored(dict(old.vectors), dict(old.attributes), old.payload)
         rows = [{"id": i} for i in ids]
         columns = {"ids": list(ids), "vectors": {}, "attributes": {}}
         for name, spec in schema.vectors.items():
-            if data.draw(st.integers(0, 3)) == 0:
+            if rng.random() < 0.15:
                 continue
-            full = data.draw(st.booleans())
-            column = [data.draw(vectors_of(spec) if full else st.none() | vectors_of(spec)) for _ in ids]
+            full = rng.random() < 0.5
+            column = [vector_of(rng, spec) if full or rng.random() < 0.7 else None for _ in ids]
             for i, row, value in zip(ids, rows, column, strict=True):
                 row.setdefault("vectors", {})[name] = value
                 points[i].vectors.pop(name, None)
                 if value is not None:
                     points[i].vectors[name] = stored_vector(spec, value)
-            columns["vectors"][name] = self.as_array(data, spec, column) if full and ids else column
+            columns["vectors"][name] = self.as_array(rng, spec, column) if full and ids else column
         for name, spec in schema.attributes.items():
-            if data.draw(st.integers(0, 2)) == 0:
+            if rng.random() < 0.3:
                 continue
-            column = [data.draw(st.none() | values_of(name)) for _ in ids]
+            column = [value_of(rng, name) if rng.random() < 0.8 else None for _ in ids]
             columns["attributes"][name] = column
             for i, row, value in zip(ids, rows, column, strict=True):
                 row.setdefault("attributes", {})[name] = value
                 points[i].attributes.pop(name, None)
                 if value is not None:
                     points[i].attributes[name] = coerce(name, spec, value)
-        if data.draw(st.booleans()):
-            columns["payload"] = [data.draw(payloads) for _ in ids]
+        if rng.random() < 0.5:
+            columns["payload"] = [rng.choice(PAYLOADS) for _ in ids]
             for i, row, value in zip(ids, rows, columns["payload"], strict=True):
                 row["payload"] = points[i].payload = value
-        return {"points": rows} if as_points else columns, points
+        return {"points": rows} if rng.random() < 0.5 else columns, points
 
     @staticmethod
-    def as_array(data, spec, column):
+    def as_array(rng, spec, column):
         """A whole column in another form that users may give."""
-        if not data.draw(st.booleans()):
+        if rng.random() < 0.3:
             return column
         if isinstance(spec, Dense):
             return np.array(column)
@@ -188,31 +205,33 @@ class Machine(RuleBasedStateMachine):
             return [(np.array(list(v), np.uint64), np.array(list(v.values()), np.float32)) for v in column]
         return column
 
-    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, max_size=12))
-    def upsert(self, data, ids):
-        self.apply(data, "upsert", ids)
+    @rule(rng=seeds)
+    def upsert(self, rng):
+        self.apply(rng, "upsert", rng.sample(IDS, rng.choice([0, 1, 2, 10])))
 
-    @rule(data=st.data(), size=st.integers(1, 6))
-    def update(self, data, size):
+    @rule(rng=seeds)
+    def update(self, rng):
         there = list(self.model.points)
-        if there:
-            self.apply(data, "update", data.draw(st.permutations(there))[:size])
+        self.apply(rng, "update", rng.sample(there, min(len(there), rng.choice([1, 3, 12]))))
 
-    def apply(self, data, kind, ids):
-        arguments, points = self.write(data, kind, ids)
+    @rule(rng=seeds, node=filter_model.filters)
+    def upsert_if(self, rng, node):
+        there = list(self.model.points)
+        self.apply(rng, rng.choice(["upsert", "update"]), rng.sample(there, min(len(there), 2)), node)
+
+    def apply(self, rng, kind, ids, condition=None):
+        arguments, points = self.write(rng, kind, ids)
         model, fails = self.model, None
-        condition = data.draw(st.sampled_from(["", "", "", "version", "filter"]))
-        if condition == "version" and ids:
+        if condition is not None:
+            arguments["if_filter"] = condition
+            fails = self.refused(condition) or (None if set(ids) <= model.matches(condition) else PreconditionError)
+        elif ids and rng.random() < 0.3:
             versions = [model.points[i].version if i in model.points else 0 for i in ids]
-            if data.draw(st.booleans()):
-                versions[0] += data.draw(st.integers(1, 3))
+            if rng.random() < 0.5:
+                versions[rng.randrange(len(ids))] += rng.randint(1, 3)
                 fails = PreconditionError
-            arguments["if_version"] = dict(zip(ids, versions, strict=True)) if data.draw(st.booleans()) else versions
-        if condition == "filter" and ids:
-            node = data.draw(filter_model.filters)
-            arguments["if_filter"] = node
-            fails = self.refused(node) or (None if set(ids) <= model.matches(node) else PreconditionError)
-        side = self.side(data)
+            arguments["if_version"] = dict(zip(ids, versions, strict=True)) if rng.random() < 0.5 else versions
+        side = self.side(rng)
         if fails is not None:
             with pytest.raises(fails):
                 getattr(side, kind)(**arguments)
@@ -225,26 +244,28 @@ class Machine(RuleBasedStateMachine):
             point.version = model.sequence
             model.points[i] = point
 
-    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, min_size=1, max_size=3))
-    def update_of_a_missing_point_changes_nothing(self, data, ids):
+    @rule(rng=seeds)
+    def update_of_a_missing_point_changes_nothing(self, rng):
+        ids = rng.sample(IDS, 3)
         if not set(ids) <= set(self.model.points):
             with pytest.raises(NotFoundError):
-                self.side(data).update(ids=ids, payload=[{"wrong": True}] * len(ids))
+                self.side(rng).update(ids=ids, payload=[{"wrong": True}] * len(ids))
 
-    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), unique=True, max_size=4))
-    def delete(self, data, ids):
+    @rule(rng=seeds)
+    def delete(self, rng):
+        ids = rng.sample(IDS, rng.randrange(4))
         gone = [i for i in ids if i in self.model.points]
-        self.deleted(self.side(data).delete(ids=ids), gone)
+        self.deleted(self.side(rng).delete(ids=ids), gone)
 
-    @rule(data=st.data(), node=filter_model.filters)
-    def delete_by_filter(self, data, node):
-        side = self.side(data)
+    @rule(rng=seeds, node=filter_model.filters)
+    def delete_by_filter(self, rng, node):
+        side = self.side(rng)
         if self.refused(node):
             with pytest.raises(FilterError):
                 side.delete(filter=node)
             return
         gone = self.model.matches(node)
-        if len(gone) < max(2, len(self.model.points)):  # rarely all: there must be something to search
+        if len(gone) <= len(self.model.points) // 2:  # never all: there must be something to search
             self.deleted(side.delete(filter=node), gone)
 
     def deleted(self, result, gone):
@@ -253,15 +274,15 @@ class Machine(RuleBasedStateMachine):
         for i in gone:
             del self.model.points[i]
 
-    @rule(data=st.data(), spec=specs)
-    def add_fields(self, data, spec):
+    @rule(rng=seeds, spec=specs)
+    def add_fields(self, rng, spec):
         schema = self.model.schema
         vectors = dict.fromkeys(FIELDS[len(schema.vectors):][:1], spec)
         missing = [name for name in filter_model.SCHEMA.attributes if name not in schema.attributes]
-        chosen = data.draw(st.lists(st.sampled_from(missing), unique=True)) if missing else []
+        chosen = rng.sample(missing, rng.randint(0, len(missing)))
         if vectors or chosen:
             attributes = {name: filter_model.SCHEMA.attributes[name] for name in chosen}
-            self.side(data).add_fields(vectors=vectors, attributes=attributes)
+            self.side(rng).add_fields(vectors=vectors, attributes=attributes)
             self.model.schema = schema.with_fields(vectors, attributes)
             self.model.sequence += 1
 
@@ -290,12 +311,12 @@ class Machine(RuleBasedStateMachine):
         """Asked again later, when its bitmaps are remembered."""
         return node
 
-    @rule(data=st.data(), node=st.none() | filter_model.filters | filters, limit=st.integers(1, 20), queries=st.integers(1, 3))
-    def search(self, data, node, limit, queries):
-        side, model = self.side(data), self.model
-        name = data.draw(st.sampled_from(list(model.schema.vectors)))
+    @rule(rng=seeds, node=st.none() | filter_model.filters | filters, limit=st.integers(1, 50), queries=st.integers(1, 3))
+    def search(self, rng, node, limit, queries):
+        side, model = self.side(rng), self.model
+        name = rng.choice(list(model.schema.vectors))
         spec = model.schema.vectors[name]
-        asked = [data.draw(vectors_of(spec, query=True)) for _ in range(queries)]
+        asked = [vector_of(rng, spec) for _ in range(queries)]
         options = {"filter": node, "limit": limit}
         if node is not None and self.refused(node):
             with pytest.raises(FilterError):
@@ -311,13 +332,13 @@ class Machine(RuleBasedStateMachine):
         assert [list(hits) for hits in together] == [list(hits) for hits in alone]
 
     @precondition(lambda self: len(self.model.schema.vectors) > 1)
-    @rule(data=st.data(), node=st.none() | filter_model.filters, limit=st.integers(1, 20), fusion=st.sampled_from(METHODS))
-    def search_with_several_arms(self, data, node, limit, fusion):
+    @rule(rng=seeds, node=st.none() | filter_model.filters, limit=st.integers(1, 50), fusion=st.sampled_from(METHODS))
+    def search_with_several_arms(self, rng, node, limit, fusion):
         if node is not None and self.refused(node):
             return
         model, names = self.model, list(self.model.schema.vectors)[:2]
-        asked = {name: data.draw(vectors_of(model.schema.vectors[name], query=True)) for name in names}
-        hits = self.side(data).search(vectors=asked, filter=node, limit=limit, fusion=fusion, with_vectors=names)
+        asked = {name: vector_of(rng, model.schema.vectors[name]) for name in names}
+        hits = self.side(rng).search(vectors=asked, filter=node, limit=limit, fusion=fusion, with_vectors=names)
         scores = {name: model.scores(name, query, node) for name, query in asked.items()}
         union = set().union(*scores.values())
         assert len(hits) == min(limit, len(union))
@@ -349,10 +370,11 @@ class Machine(RuleBasedStateMachine):
                 assert vector.dtype == kept[name].dtype
                 np.testing.assert_array_equal(vector, kept[name])
 
-    @rule(data=st.data(), ids=st.lists(st.sampled_from(IDS), max_size=8))
-    def get(self, data, ids):
+    @rule(rng=seeds)
+    def get(self, rng):
+        ids = rng.choices(IDS, k=rng.randrange(9))
         names = list(self.model.schema.vectors)
-        points = self.side(data).get(ids=ids, with_vectors=True)
+        points = self.side(rng).get(ids=ids, with_vectors=True)
         for i, point in zip(ids, points, strict=True):
             assert (point is None) == (i not in self.model.points)
             if point is not None:
@@ -361,20 +383,20 @@ class Machine(RuleBasedStateMachine):
                 assert (point.version, point.payload, point.attributes) == (kept.version, kept.payload, self.model.attributes(i))
                 self.same_vectors(point.vectors, i, names)
 
-    @rule(data=st.data(), node=st.none() | filter_model.filters | filters)
-    def count(self, data, node):
-        side = self.side(data)
+    @rule(rng=seeds, node=st.none() | filter_model.filters | filters)
+    def count(self, rng, node):
+        side = self.side(rng)
         if node is not None and self.refused(node):
             with pytest.raises(FilterError):
                 side.count(filter=node)
         else:
             assert side.count(filter=node) == len(self.model.matches(node))
 
-    @rule(data=st.data(), node=st.none() | filter_model.filters, page=st.integers(1, 7))
-    def scroll(self, data, node, page):
+    @rule(rng=seeds, node=st.none() | filter_model.filters, page=st.integers(1, 7))
+    def scroll(self, rng, node, page):
         if node is not None and self.refused(node):
             return
-        side, found, cursor = self.side(data), [], None
+        side, found, cursor = self.side(rng), [], None
         while True:
             answer = side.scroll(filter=node, limit=page, cursor=cursor)
             found.extend(answer)

@@ -83,7 +83,9 @@ def test_the_readmes_filters_mean_the_same_in_both_notations():
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():
     page = (ROOT / "FORMAT.md").read_text()
-    kinds = [getattr(format, name) for name in ("META", "STATE", "IDS", "DEAD", "LOG", "CHUNK", "TERMS", "TERM_COUNT", "ENCODER", "NAME", "NEXT")]
+    kinds = [
+        getattr(format, name) for name in ("META", "STATE", "IDS", "DEAD", "LOG", "CHUNK", "TERMS", "TERM_COUNT", "ENCODER", "NAME", "NEXT")
+    ]
     for kind in (*kinds, format.FORMAT_KEY[4:]):
         assert f"| `{kind.decode()}` |" in page, kind
     assert f"Format version {format.VERSION}." in page

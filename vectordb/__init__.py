@@ -1,10 +1,28 @@
 """vectordb: dense, sparse and multi-vector search with any filter, in a directory of yours or behind a gRPC service."""
 
+from typing import TYPE_CHECKING
+
 from vectordb_client._version import __version__
 from vectordb_client.filter import F
 
-from .errors import *  # noqa: F403
-from .errors import __all__ as _errors
+from .errors import (
+    AlreadyExistsError,
+    ClosedError,
+    CorruptionError,
+    DeadlineError,
+    EncoderError,
+    FilterError,
+    FormatVersionError,
+    InvalidArgumentError,
+    LimitError,
+    LockedError,
+    NotFoundError,
+    PreconditionError,
+    SchemaError,
+    StorageError,
+    UnavailableError,
+    VectorDBError,
+)
 from .types import (
     DBSF,
     RRF,
@@ -33,33 +51,52 @@ from .types import (
 __all__ = [
     "DBSF",
     "RRF",
+    "AlreadyExistsError",
     "ArmScore",
     "Bool",
+    "ClosedError",
     "Collection",
     "CollectionInfo",
+    "CorruptionError",
     "Database",
     "Datetime",
+    "DeadlineError",
     "Dense",
+    "EncoderError",
     "F",
+    "FilterError",
     "Float",
+    "FormatVersionError",
     "Geo",
     "Hit",
     "Hits",
     "Int",
+    "InvalidArgumentError",
     "Keyword",
+    "LimitError",
+    "LockedError",
     "MultiVector",
+    "NotFoundError",
     "Page",
     "Point",
+    "PreconditionError",
     "Relative",
     "Schema",
+    "SchemaError",
     "Sparse",
+    "StorageError",
     "Text",
+    "UnavailableError",
     "Uuid",
+    "VectorDBError",
     "WriteResult",
     "__version__",
     "open",
-    *_errors,
 ]
+
+if TYPE_CHECKING:
+    from .collection import Collection
+    from .database import Database, open
 
 # The engine (LMDB, Numba) is imported when it is asked for: `vectordb --help` and a script that only builds schemas don't wait for it.
 _ENGINE = {"Collection": "collection", "Database": "database", "open": "database"}

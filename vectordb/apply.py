@@ -86,7 +86,9 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
             version = 0 if entry is None else entry[1]
             if wanted is not None and wanted != version:
                 state = f"is at version {version}" if version else "doesn't exist"
-                raise PreconditionError(f"if_version: point {shown(value)} {state}, not at version {wanted}", field="if_version", value=value)
+                raise PreconditionError(
+                    f"if_version: point {shown(value)} {state}, not at version {wanted}", field="if_version", value=value
+                )
     if if_filter is not None:
         allowed = inside.matching(if_filter)
         for value, entry in zip(ids, entries, strict=True):
@@ -111,9 +113,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
-    used, _ = store.write_rows(
-        inside.meta, schema, inside.sequence, batch.ids, attributes, payloads, vectors, columns, replaced, known
-    )
+    used, _ = store.write_rows(inside.meta, schema, inside.sequence, batch.ids, attributes, payloads, vectors, columns, replaced, known)
     for name, counted in change.counted.items():
         store.add_encoder_state(inside.meta.fields[name], counted)
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)

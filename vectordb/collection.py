@@ -339,5 +339,3 @@ def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
             value=encoder.identity,
         )
     return encoder
-
-

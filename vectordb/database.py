@@ -14,7 +14,6 @@ from .storage.env import check_durability, close_env, open_env
 from .types import Schema
 
 
-
 def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
@@ -26,7 +25,9 @@ def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: 
     """
     check_durability(durability)
     if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
-        raise InvalidArgumentError(f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout)
+        raise InvalidArgumentError(
+            f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout
+        )
     return Database(path, durability, float(write_timeout), create)
 
 

@@ -1,4 +1,41 @@
 """The exception tree. It lives in the client distribution, so that embedded and served raise the same classes."""
 
-from vectordb_client.errors import *  # noqa: F403
-from vectordb_client.errors import __all__, shown  # noqa: F401
+from vectordb_client.errors import (
+    AlreadyExistsError,
+    ClosedError,
+    CorruptionError,
+    DeadlineError,
+    EncoderError,
+    FilterError,
+    FormatVersionError,
+    InvalidArgumentError,
+    LimitError,
+    LockedError,
+    NotFoundError,
+    PreconditionError,
+    SchemaError,
+    StorageError,
+    UnavailableError,
+    VectorDBError,
+    shown,
+)
+
+__all__ = [
+    "AlreadyExistsError",
+    "ClosedError",
+    "CorruptionError",
+    "DeadlineError",
+    "EncoderError",
+    "FilterError",
+    "FormatVersionError",
+    "InvalidArgumentError",
+    "LimitError",
+    "LockedError",
+    "NotFoundError",
+    "PreconditionError",
+    "SchemaError",
+    "StorageError",
+    "UnavailableError",
+    "VectorDBError",
+    "shown",
+]

@@ -39,7 +39,8 @@ UNSET = _Unset()
 class Batch:
     """``len(ids)`` points to upsert or update, checked against a schema.
 
-    vectors: field → column; a column's ``rows`` says which points it covers. removed: vector field → rows of an update whose vector is taken away.
+    vectors: field → column; a column's ``rows`` says which points it covers. removed: field → rows of an update whose vector is taken
+    away.
     attributes: name → one stored-form value a point; None is null, UNSET (updates only) leaves what is there.
     payload: one JSON value a point, None for none, UNSET (updates only) leaves what is there.
     """
@@ -145,7 +146,9 @@ def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
         versions = if_version.tolist() if isinstance(if_version, np.ndarray) else list(if_version)
         _check_length("if_version", versions, len(ids))
     else:
-        raise InvalidArgumentError(f"if_version must be an integer, a list or a mapping, not {shown(if_version)}", field="if_version", value=if_version)
+        raise InvalidArgumentError(
+            f"if_version must be an integer, a list or a mapping, not {shown(if_version)}", field="if_version", value=if_version
+        )
     for value in versions:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
             raise InvalidArgumentError(f"if_version {shown(value)} is not a version number", field="if_version", value=value)
@@ -170,7 +173,9 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
     rows, gone = None, np.empty(0, np.int32)
     if isinstance(value, Column):
         rows = value.rows
-        if rows is not None and (len(rows) != len(value) or (rows[1:] <= rows[:-1]).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)):
+        if rows is not None and (
+            len(rows) != len(value) or (rows[1:] <= rows[:-1]).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)
+        ):
             raise InvalidArgumentError(f"rows of vectors {name!r} are not ascending rows of the batch", field=name, value=len(rows))
     elif isinstance(value, (list, tuple)) and len(value) == n and any(v is None or v is UNSET for v in value):
         rows = np.array([row for row, v in enumerate(value) if v is not None and v is not UNSET], dtype=np.int32)
@@ -220,11 +225,15 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
             if point["payload"] is None:
                 del point["payload"]
         if not isinstance(point, Mapping) or "id" not in point:
-            raise InvalidArgumentError(f"point {row} must be a Point or a dict with an 'id', not {shown(point)}", field="points", value=point)
+            raise InvalidArgumentError(
+                f"point {row} must be a Point or a dict with an 'id', not {shown(point)}", field="points", value=point
+            )
         for key in point:
             if key not in _POINT_KEYS:
                 raise InvalidArgumentError(
-                    f"point {shown(point['id'])} has an unknown key {shown(key)}; there are: {', '.join(sorted(_POINT_KEYS))}", field="points", value=key
+                    f"point {shown(point['id'])} has an unknown key {shown(key)}; there are: {', '.join(sorted(_POINT_KEYS))}",
+                    field="points",
+                    value=key,
                 )
         ids.append(point["id"])
         for name, value in _mapping(point.get("vectors"), "vectors").items():

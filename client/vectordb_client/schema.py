@@ -205,7 +205,9 @@ class Schema:
             if spec.source is None:
                 continue
             if spec.source not in self.attributes:
-                raise SchemaError(f"source of vector field {name!r} is {spec.source!r}, which is not an attribute", field=name, value=spec.source)
+                raise SchemaError(
+                    f"source of vector field {name!r} is {spec.source!r}, which is not an attribute", field=name, value=spec.source
+                )
             source = self.attributes[spec.source]
             if not isinstance(source, (Text, Keyword)) or source.array:
                 raise SchemaError(f"source of vector field {name!r} must be a Text or Keyword attribute", field=name, value=spec.source)
@@ -269,7 +271,9 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         known = {f.name for f in dataclasses.fields(kinds[kind])}
         for option in options:
             if option not in known:
-                raise SchemaError(f"{what} {name!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=name, value=option)
+                raise SchemaError(
+                    f"{what} {name!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=name, value=option
+                )
         try:
             specs[name] = kinds[kind](**options)
         except TypeError as error:

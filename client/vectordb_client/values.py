@@ -46,7 +46,9 @@ def check_id(value: Any) -> Id:
         return check_id(int(value))
     if isinstance(value, np.str_):
         return check_id(str(value))
-    raise InvalidArgumentError(f"id {shown(value)} is a {kind.__name__}; an id is an unsigned integer, a string or a UUID", field="id", value=value)
+    raise InvalidArgumentError(
+        f"id {shown(value)} is a {kind.__name__}; an id is an unsigned integer, a string or a UUID", field="id", value=value
+    )
 
 
 def _utf8(value: str, name: str) -> bytes:
@@ -149,7 +151,16 @@ def _geo(name, value):
     return (lat, lon)
 
 
-_COERCE = {"keyword": _keyword, "int": _int, "float": _float, "bool": _bool, "datetime": _datetime, "text": _text, "uuid": _uuid, "geo": _geo}
+_COERCE = {
+    "keyword": _keyword,
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+    "datetime": _datetime,
+    "text": _text,
+    "uuid": _uuid,
+    "geo": _geo,
+}
 _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
 
 

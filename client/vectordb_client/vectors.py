@@ -85,7 +85,9 @@ def _floats(name: str, value: Any, dtype: str) -> np.ndarray:
         raise InvalidArgumentError(f"vector {name!r} must be numbers of one shape, not {shown(value)}", field=name, value=value) from None
 
 
-def _check_rows(name: str, spec: Dense | MultiVector, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None = None) -> None:
+def _check_rows(
+    name: str, spec: Dense | MultiVector, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None = None
+) -> None:
     """Finite everywhere (after the cast to the field's dtype), and not zero where a cosine must be taken."""
     # A sum is finite only if every number is: one cheap pass before the exact one.
     if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
@@ -109,35 +111,55 @@ def _check_lengths(name: str, values: np.ndarray, ids: Sequence[Id] | None, owne
         length = float(np.sqrt(wide @ wide))
         if not 1e-30 <= length <= 1e38:
             row = int(at) if owner is None else int(owner[at])
-            what = "is all zeros, which has no cosine" if length == 0 else f"has the length {length:g}; for a cosine it must be in 1e-30 … 1e38"
+            what = (
+                "is all zeros, which has no cosine"
+                if length == 0
+                else f"has the length {length:g}; for a cosine it must be in 1e-30 … 1e38"
+            )
             raise _invalid(name, ids, row, what, length)
 
 
-def dense_column(name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> DenseColumn:
+def dense_column(
+    name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
+) -> DenseColumn:
     """A column from an ``(n, dim)`` array or n vectors. Raises InvalidArgumentError naming field, point and value."""
     if isinstance(value, DenseColumn):
         value = value.values
     if not isinstance(value, np.ndarray) and hasattr(value, "__len__"):
         for row, vector in enumerate(value):
             if hasattr(vector, "__len__") and len(vector) != spec.dim:
-                raise _invalid(name, ids if ids is not None and row < len(ids) else None, row, f"has {len(vector)} dimensions, not {spec.dim}", len(vector))
+                raise _invalid(
+                    name,
+                    ids if ids is not None and row < len(ids) else None,
+                    row,
+                    f"has {len(vector)} dimensions, not {spec.dim}",
+                    len(vector),
+                )
     values = _floats(name, value, spec.dtype)
     if values.ndim != 2 or values.shape[0] != n:
-        raise InvalidArgumentError(f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}", field=name, value=values.shape)
+        raise InvalidArgumentError(
+            f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}", field=name, value=values.shape
+        )
     if values.shape[1] != spec.dim:
         raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
     _check_rows(name, spec, values, ids)
     return DenseColumn(values, rows)
 
 
-def multi_column(name: str, spec: MultiVector, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> MultiColumn:
+def multi_column(
+    name: str, spec: MultiVector, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
+) -> MultiColumn:
     """A column from n ``(rows, dim)`` matrices. Raises InvalidArgumentError naming field, point and value."""
     if isinstance(value, MultiColumn):
         indptr, values = np.ascontiguousarray(value.indptr, dtype=np.int64), _floats(name, value.values, spec.dtype)
         if len(indptr) != n + 1 or indptr[0] != 0 or (np.diff(indptr) < 1).any() or indptr[-1] != len(values):
-            raise InvalidArgumentError(f"vectors {name!r} don't hold at least one row for each of {n} points", field=name, value=len(indptr) - 1)
+            raise InvalidArgumentError(
+                f"vectors {name!r} don't hold at least one row for each of {n} points", field=name, value=len(indptr) - 1
+            )
         if values.ndim != 2 or values.shape[1] != spec.dim:
-            raise InvalidArgumentError(f"vectors {name!r} must have {spec.dim} dimensions, not shape {values.shape}", field=name, value=values.shape)
+            raise InvalidArgumentError(
+                f"vectors {name!r} must have {spec.dim} dimensions, not shape {values.shape}", field=name, value=values.shape
+            )
         _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)))
         return MultiColumn(indptr, values, rows)
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__") or len(value) != n:
@@ -146,7 +168,9 @@ def multi_column(name: str, spec: MultiVector, value: Any, n: int, rows: np.ndar
     for row, matrix in enumerate(value):
         matrix = _floats(name, matrix, spec.dtype)
         if matrix.ndim != 2 or matrix.shape[1] != spec.dim or not 1 <= len(matrix) <= MAX_VECTOR_ROWS:
-            raise _invalid(name, ids, row, f"must have shape (rows, {spec.dim}) with 1 to {MAX_VECTOR_ROWS} rows, not {matrix.shape}", matrix.shape)
+            raise _invalid(
+                name, ids, row, f"must have shape (rows, {spec.dim}) with 1 to {MAX_VECTOR_ROWS} rows, not {matrix.shape}", matrix.shape
+            )
         matrices.append(matrix)
     values = np.concatenate(matrices) if matrices else np.empty((0, spec.dim), spec.dtype)
     sizes = np.array([len(m) for m in matrices], dtype=np.int64)
@@ -154,7 +178,9 @@ def multi_column(name: str, spec: MultiVector, value: Any, n: int, rows: np.ndar
     return MultiColumn(np.concatenate([[0], np.cumsum(sizes)]), values, rows)
 
 
-def sparse_column(name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None) -> SparseColumn:
+def sparse_column(
+    name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
+) -> SparseColumn:
     """A column from a scipy sparse matrix of n rows, or from n of ``{term: weight}`` / ``(indices, values)``.
 
     Explicit zeros are dropped; a scipy matrix's repeated entries are summed, as scipy defines them.
@@ -173,7 +199,9 @@ def sparse_column(name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray 
     else:
         if isinstance(value, (str, bytes, Mapping, np.ndarray)) or not hasattr(value, "__len__") or len(value) != n:
             raise InvalidArgumentError(
-                f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {{term: weight}} or (indices, values)", field=name, value=value
+                f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {{term: weight}} or (indices, values)",
+                field=name,
+                value=value,
             )
         pairs = [_pair(name, vector, ids, row) for row, vector in enumerate(value)]
         indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in pairs])])
@@ -208,7 +236,9 @@ def _terms(name: str, terms: np.ndarray) -> np.ndarray:
     if terms.dtype.kind not in "iu" and len(terms):
         raise InvalidArgumentError(f"terms of vector {name!r} must be integers, not {terms.dtype}", field=name, value=str(terms.dtype))
     if terms.dtype.kind == "i" and len(terms) and terms.min() < 0:
-        raise InvalidArgumentError(f"vector {name!r} has term {terms.min()}; terms are integers from 0 to 2^64−1", field=name, value=int(terms.min()))
+        raise InvalidArgumentError(
+            f"vector {name!r} has term {terms.min()}; terms are integers from 0 to 2^64−1", field=name, value=int(terms.min())
+        )
     return terms.astype(np.uint64, copy=False)
 
 
@@ -236,7 +266,9 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
         indptr = np.concatenate([[0], np.cumsum(sizes)])
     if n and sizes.max() > MAX_TERMS:
         row = int(sizes.argmax())
-        raise LimitError(f"vector {name!r} of row {row} has {sizes[row]} terms, at most {MAX_TERMS} are allowed", field=name, value=int(sizes[row]))
+        raise LimitError(
+            f"vector {name!r} of row {row} has {sizes[row]} terms, at most {MAX_TERMS} are allowed", field=name, value=int(sizes[row])
+        )
     return indptr, terms, weights
 
 
@@ -249,7 +281,9 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
     if isinstance(spec, Dense):
         if array.shape != (spec.dim,):
             if array.shape != (1, spec.dim):
-                raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not ({spec.dim},)", field=name, value=array.shape)
+                raise InvalidArgumentError(
+                    f"query vector {name!r} has shape {array.shape}, not ({spec.dim},)", field=name, value=array.shape
+                )
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
         raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)

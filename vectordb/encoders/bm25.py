@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import xxhash
@@ -20,10 +21,9 @@ from ..words import words
 from .base import Encoder, State, boolean, number, word
 
 # Lucene's English list: the words that carry grammar and no subject.
-STOPWORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will "
-    "with".split()
-)
+_STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
+that the their then there these they this to was will with"""
+STOPWORDS = frozenset(_STOPWORDS.split())
 _CACHE_WORDS = 1 << 18
 _INSTALL = "pip install PyStemmer"
 
@@ -98,7 +98,7 @@ class BM25(Encoder):
         """How often a query says each term. A query without words is an empty vector, which matches nothing."""
         indptr, terms, counts, _ = self._counted(texts)
         weights = counts.astype(np.float32)
-        return [(terms[low:high], weights[low:high]) for low, high in zip(indptr[:-1], indptr[1:], strict=True)]
+        return [(terms[low:high], weights[low:high]) for low, high in pairwise(indptr)]
 
 
 def _stemmer(language: str):

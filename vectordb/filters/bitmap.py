@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from pyroaring import BitMap
-
 from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
 from ..kernels import columns, sparse
@@ -161,11 +160,7 @@ def _kernel_rows(reader: Reader, run: Callable[[np.ndarray], int]) -> BitMap:
 def _present(reader: Reader, name: str, start: int) -> BitMap:
     """Rows ≥ start that have an attribute: its chunks list them."""
     spec = reader.schema.attributes[name]
-    if spec.array:
-        part = format.COUNTS
-    else:
-        part = format.FORWARD if spec.kind in fields.NUMERIC or spec.kind == "text" else format.POSTINGS
-    table = reader.table(reader.fields[name], part)
+    table = reader.table(reader.fields[name], fields.main_part(spec))
     return _kernel_rows(reader, lambda out: sparse.present_rows(table, start, out))
 
 
@@ -250,8 +245,7 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     table = reader.table(field, format.FORWARD)
     tokens = np.array(numbers, dtype=np.uint32)
     candidates = np.asarray(result.to_array(), dtype=np.uint32)
-    check = columns.rows_with_phrase if phrase else columns.rows_with_words
-    return _kernel_rows(reader, lambda out: check(table, tokens, candidates, out))
+    return _kernel_rows(reader, lambda out: columns.rows_with_tokens(table, tokens, phrase, candidates, out))
 
 
 def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:

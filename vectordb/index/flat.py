@@ -60,9 +60,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     return [_unpacked(keys) for keys in _over_chunks(work, table, nbytes, k)]
 
 
-def search_multi(
-    table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None
-) -> Found:
+def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
     """The exact top k by MaxSim or by the best pair. query: float32 ``(rows, dim)``."""
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))

@@ -108,52 +108,46 @@ def rows_in_area(table, radial, south, west, north, east, meters, ragged, start,
     return n
 
 
-@kernel
-def rows_with_phrase(table, tokens, rows, out):
-    """Those of ``rows`` (u32, ascending) whose token column holds ``tokens`` (u32) in sequence, into ``out``. Returns how many."""
-    n = 0
-    at = 0
-    m = len(tokens)
-    for c in range(len(table)):
-        count = table[c, COUNT]
-        listed = table[c, DOCIDS] != 0
-        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
-        offsets = carray(pointer(table[c, DATA]), count + 1, np.uint32)
-        values = carray(pointer(table[c, AUX]), np.int64(offsets[count]), np.uint32)
-        position = 0
-        while at < len(rows) and np.int64(rows[at]) <= table[c, LAST]:
-            docid = np.int64(rows[at])
-            at += 1
-            if docid < table[c, FIRST]:
-                continue
-            found = next_position(docids, listed, table[c, FIRST], count, position, docid)
-            if found < 0:
-                position = -1 - found
-                continue
-            position = found
-            for j in range(np.int64(offsets[found]), np.int64(offsets[found + 1]) - m + 1):
-                same = True
-                for t in range(m):
-                    if values[j + t] != tokens[t]:
-                        same = False
-                        break
-                if same:
-                    out[n] = docid
-                    n += 1
-                    break
-    return n
-
-
 ELEMENT_END = np.uint32(0xFFFFFFFF)  # stands between the elements of an array of texts
 
 
 @kernel
-def rows_with_words(table, tokens, rows, out):
-    """Those of ``rows`` (u32, ascending) one of whose elements holds all ``tokens`` (u32, distinct), into ``out``. Returns how many."""
+def holds_phrase(values, begin, end, tokens):
+    """Whether the tokens stand in sequence in values [begin, end)."""
+    for j in range(begin, end - len(tokens) + 1):
+        same = 0
+        while same < len(tokens) and values[j + same] == tokens[same]:
+            same += 1
+        if same == len(tokens):
+            return True
+    return False
+
+
+@kernel
+def holds_words(values, begin, end, tokens, seen):
+    """Whether one element of values [begin, end) holds all tokens (distinct). seen: bool, as long as tokens."""
+    missing = len(tokens)
+    seen[:] = False
+    for j in range(begin, end):
+        if values[j] == ELEMENT_END:
+            missing = len(tokens)
+            seen[:] = False
+            continue
+        for t in range(len(tokens)):
+            if values[j] == tokens[t] and not seen[t]:
+                seen[t] = True
+                missing -= 1
+        if missing == 0:
+            return True
+    return False
+
+
+@kernel
+def rows_with_tokens(table, tokens, phrase, rows, out):
+    """Those of ``rows`` (u32, ascending) that hold ``tokens`` (u32), as a phrase or all in one element. Returns how many."""
     n = 0
     at = 0
-    seen = np.zeros(len(tokens), np.int64)
-    element = 0
+    seen = np.empty(len(tokens), np.bool_)
     for c in range(len(table)):
         count = table[c, COUNT]
         listed = table[c, DOCIDS] != 0
@@ -171,19 +165,9 @@ def rows_with_words(table, tokens, rows, out):
                 position = -1 - found
                 continue
             position = found
-            element += 1
-            missing = len(tokens)
-            for j in range(np.int64(offsets[found]), np.int64(offsets[found + 1])):
-                if values[j] == ELEMENT_END:
-                    element += 1
-                    missing = len(tokens)
-                    continue
-                for t in range(len(tokens)):
-                    if values[j] == tokens[t] and seen[t] != element:
-                        seen[t] = element
-                        missing -= 1
-                if missing == 0:
-                    out[n] = docid
-                    n += 1
-                    break
+            begin = np.int64(offsets[found])
+            end = np.int64(offsets[found + 1])
+            if holds_phrase(values, begin, end, tokens) if phrase else holds_words(values, begin, end, tokens, seen):
+                out[n] = docid
+                n += 1
     return n

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-
 from vectordb_client.filter import HasVector
 
 from ..filters.bitmap import FilterCache, matching
@@ -80,7 +79,9 @@ def _search_arm(view: View, arm: Arm, k: int, rows: np.ndarray | None, cache: Fi
     return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
 
 
-def _weights(view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache) -> np.ndarray:
+def _weights(
+    view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache
+) -> np.ndarray:
     """Query weights, times the inverse document frequency among live rows where the field asks for it."""
     if spec.weighting is None or not len(terms):
         return weights

@@ -18,8 +18,7 @@ def describe(view: View, name: str) -> CollectionInfo:
         number = view.fields[field]
         parts = [format.FORWARD, format.POSTINGS, format.COUNTS]
         sizes = [_bytes(view, number, part) for part in parts]
-        main = format.FORWARD if spec.kind in fields.NUMERIC or spec.kind == "text" or field in view.schema.vectors else format.POSTINGS
-        table = view.snapshot.table(view.store, number, main)
+        table = view.snapshot.table(view.store, number, fields.main_part(spec))
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
         if isinstance(spec, Sparse):
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
@@ -33,5 +32,3 @@ def describe(view: View, name: str) -> CollectionInfo:
 
 def _bytes(view: View, field: int, part: int) -> int:
     return sum(chunks.size_in(head) for head in view.snapshot.table(view.store, field, part).heads)
-
-

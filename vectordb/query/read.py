@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-
 from vectordb_client.filter import Filter
 
 from ..errors import InvalidArgumentError, shown
@@ -50,7 +49,9 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> dict[
     return found
 
 
-def points(view: View, docids: Sequence[int], versions: Sequence[int], attributes: bool | Sequence[str], vectors: Sequence[str]) -> list[Point]:
+def points(
+    view: View, docids: Sequence[int], versions: Sequence[int], attributes: bool | Sequence[str], vectors: Sequence[str]
+) -> list[Point]:
     """Points of live rows, in the order given."""
     read = attribute_reader(view.schema, attributes)
     found = vectors_of(view, docids, vectors)
@@ -74,7 +75,13 @@ def count(view: View, node: Filter | None, cache: FilterCache) -> int:
 
 
 def scroll(
-    view: View, node: Filter | None, limit: int, cursor: str | None, attributes: bool | Sequence[str], vectors: Sequence[str], cache: FilterCache
+    view: View,
+    node: Filter | None,
+    limit: int,
+    cursor: str | None,
+    attributes: bool | Sequence[str],
+    vectors: Sequence[str],
+    cache: FilterCache,
 ) -> Page:
     """The next points in id order after the cursor.
 
@@ -113,5 +120,3 @@ def decode_cursor(cursor: Any) -> Id:
     except Exception:  # whatever is wrong with it, it is not ours
         raise InvalidArgumentError(f"cursor {shown(cursor)} didn't come from scroll", field="cursor", value=cursor) from None
     return value
-
-

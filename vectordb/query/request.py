@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from vectordb_client.filter import Filter
 
 from ..errors import InvalidArgumentError, shown
@@ -72,7 +71,9 @@ def make_search(
             raise InvalidArgumentError(f"{name} must be True or False, not {shown(flag)}", field=name, value=flag)
     given: dict[str, Sequence] = {}
     if vectors is not None and not isinstance(vectors, Mapping):
-        raise InvalidArgumentError(f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors)
+        raise InvalidArgumentError(
+            f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
+        )
     for name, value in (vectors or {}).items():
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
@@ -121,7 +122,9 @@ def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | S
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
         if field not in there:
-            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field)
+            raise InvalidArgumentError(
+                f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field
+            )
     return tuple(value)
 
 
@@ -163,11 +166,15 @@ def _fusion(fusion: Any, arms: Mapping) -> Fusion:
             raise InvalidArgumentError(f"fusion must be one of {', '.join(FUSIONS)}, not {shown(fusion)}", field="fusion", value=fusion)
         return FUSIONS[fusion]()
     if not isinstance(fusion, tuple(FUSIONS.values())):
-        raise InvalidArgumentError(f"fusion must be a name or RRF(…), Relative(…), DBSF(…), not {shown(fusion)}", field="fusion", value=fusion)
+        raise InvalidArgumentError(
+            f"fusion must be a name or RRF(…), Relative(…), DBSF(…), not {shown(fusion)}", field="fusion", value=fusion
+        )
     numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
     for name in fusion.weights:
         if name not in arms:
-            raise InvalidArgumentError(f"fusion has a weight for {shown(name)}, which is not an arm of this search", field="fusion", value=name)
+            raise InvalidArgumentError(
+                f"fusion has a weight for {shown(name)}, which is not an arm of this search", field="fusion", value=name
+            )
     if isinstance(fusion, RRF):
         numbers["k"] = fusion.k
     for name, value in numbers.items():

@@ -70,7 +70,9 @@ def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
     """offsets: in items, ``(n+1,)``; data, extra and norms: one row an item."""
     items = int(offsets[-1])
     extra = None if extra is None else np.ascontiguousarray(extra).view(np.uint8).reshape(items, 4)
-    return Chunk(RAGGED, np.asarray(docids, np.uint32), data=_bytes(data, items), offsets=np.asarray(offsets, np.uint32), extra=extra, norms=norms)
+    return Chunk(
+        RAGGED, np.asarray(docids, np.uint32), data=_bytes(data, items), offsets=np.asarray(offsets, np.uint32), extra=extra, norms=norms
+    )
 
 
 def postings(docids, terms, owners, weights=None) -> Chunk:
@@ -184,7 +186,15 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
     return header, places
 
 
-_DTYPES = {"offsets": np.uint32, "terms": np.uint64, "indptr": np.uint32, "docs": np.uint16, "weights": np.float32, "norms": np.float32, "docids": np.uint32}
+_DTYPES = {
+    "offsets": np.uint32,
+    "terms": np.uint64,
+    "indptr": np.uint32,
+    "docs": np.uint16,
+    "weights": np.float32,
+    "norms": np.float32,
+    "docids": np.uint32,
+}
 
 
 def decode(value, where: str, verify: bool = True) -> Chunk:

@@ -91,7 +91,9 @@ class Env:
 
     def _check_version(self, record: bytes | None) -> None:
         if record is None:
-            raise FormatVersionError(f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path))
+            raise FormatVersionError(
+                f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path)
+            )
         version = format.unpack_record(record, "format").get("format")
         if version != format.VERSION:
             raise FormatVersionError(
@@ -179,7 +181,9 @@ class Env:
             with self._file_lock(timeout):
                 self._check_usable()
                 if self._broken:
-                    raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
+                    raise StorageError(
+                        f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path)
+                    )
                 return self._write_growing(work, durability)
         finally:
             self._write_lock.release()
@@ -300,7 +304,9 @@ def close_env(env: Env) -> None:
 
 def check_durability(durability: str) -> None:
     if durability not in ("commit", "batched"):
-        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability)
+        raise InvalidArgumentError(
+            f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability
+        )
 
 
 def _rounded(size: int) -> int:

@@ -110,6 +110,13 @@ def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Sequence
     return found
 
 
+def main_part(spec: Attribute | VectorField) -> int:
+    """The part whose chunks list every row that has the field."""
+    if getattr(spec, "array", False):
+        return format.COUNTS
+    return format.POSTINGS if spec.kind in ("keyword", "uuid", "bool") else format.FORWARD
+
+
 def attribute_chunks(
     txn: lmdb.Transaction, collection: int, field: int, spec: Attribute, values: Sequence, first: int, known: Ordinals
 ) -> tuple[dict[int, Chunk], Ordinals]:
@@ -153,4 +160,3 @@ def attribute_chunks(
     owners = np.repeat(docids, [len(row) for row in numbers])
     parts[format.POSTINGS] = chunks.postings(docids, np.array([n for row in numbers for n in row], dtype=np.uint64), owners)
     return parts, numbered
-

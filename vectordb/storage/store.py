@@ -268,5 +268,3 @@ def _split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
     middle = len(chunk) // 2
     yield from _split(chunks.sliced(chunk, 0, middle), limit)
     yield from _split(chunks.sliced(chunk, middle, len(chunk)), limit)
-
-

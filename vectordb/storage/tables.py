@@ -67,7 +67,9 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
         rows = list(map(tuple, previous.rows[:keep].tolist()))
         for i in range(keep):
             if chunks.moves(chunks.size_in(heads[i])):
-                rows[i] = chunks.table_row(store.chunk_value(field, part, firsts[i]), store.chunk_name(field, part, firsts[i]), verify=False)
+                rows[i] = chunks.table_row(
+                    store.chunk_value(field, part, firsts[i]), store.chunk_name(field, part, firsts[i]), verify=False
+                )
     for first, value in store.chunk_values(field, part, firsts[-1] if firsts else -1):
         firsts.append(first)
         heads.append(bytes(value[:_HEAD]))

@@ -1,0 +1,101 @@
+"""Requests of several clients at once against a service: closed loop and open loop.
+
+Clients are threads of one process, each with a connection of its own. In the open loop a latency counts from the moment the request was
+due, not from when a client was free to send it: a server that stalls can't hide the requests that waited meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+_LATE_CLIENTS = 64  # threads that send the open loop's requests
+
+
+class _Log:
+    """What one client saw: seconds of each request, and how many failed."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+        self.failed = 0
+        self.reason = ""
+
+    def request(self, system: Any, query: Any, k: int, where: Any, due: float) -> None:
+        try:
+            system.search(query, k, where)
+        except Exception as error:
+            self.failed += 1
+            self.reason = f"{type(error).__name__}: {error}"[:300]
+        else:
+            self.seconds.append(time.perf_counter() - due)
+
+
+def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int, rate: float, seconds: float, timeout: float) -> dict:
+    """Run a load; returns milliseconds of every answered request, how many failed, timed out (slower than ``timeout`` seconds), or, in the
+    open loop, were still due when time was up."""
+    count = clients if mode == "closed" else min(_LATE_CLIENTS, max(4, clients))
+    systems = [client() for _ in range(count)]
+    try:
+        prepared = [system.prepare(queries, [None] * len(queries)) for system in systems]
+        logs = [_Log() for _ in systems]
+        for system, (asked, wheres) in zip(systems, prepared, strict=True):
+            for i in range(min(10, len(asked))):
+                system.search(asked[i], 10, wheres[i])
+        begin = time.perf_counter() + 0.1
+        if mode == "closed":
+            bodies = [_closed(*parts, begin, seconds, i) for i, parts in enumerate(zip(systems, prepared, logs, strict=True))]
+            due: np.ndarray | None = None
+        else:
+            due = begin + np.cumsum(np.random.default_rng(0).exponential(1 / rate, max(1, int(rate * seconds))))
+            shared = iter(range(len(due)))
+            lock = threading.Lock()
+            bodies = [_open(*parts, due, shared, lock, begin + seconds + timeout) for parts in zip(systems, prepared, logs, strict=True)]
+        threads = [threading.Thread(target=body) for body in bodies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        elapsed = time.perf_counter() - begin
+    finally:
+        for system in systems:
+            system.close()
+    every = [value for log in logs for value in log.seconds]
+    unsent = 0 if due is None else len(due) - len(every) - sum(log.failed for log in logs)
+    return {
+        "milliseconds": [round(value * 1e3, 4) for value in every],
+        "seconds": elapsed,
+        "failed": sum(log.failed for log in logs),
+        "reason": next((log.reason for log in logs if log.reason), ""),
+        "timed_out": sum(value > timeout for value in every) + unsent,
+        "asked_rate": rate if mode == "open" else None,
+    }
+
+
+def _closed(system: Any, prepared: tuple, log: _Log, begin: float, seconds: float, number: int) -> Callable[[], None]:
+    def body() -> None:
+        asked, wheres = prepared
+        i = number * 7  # clients don't ask the same thing at the same time
+        time.sleep(max(0.0, begin - time.perf_counter()))
+        while (now := time.perf_counter()) < begin + seconds:
+            log.request(system, asked[i % len(asked)], 10, wheres[i % len(asked)], now)
+            i += 1
+
+    return body
+
+
+def _open(system: Any, prepared: tuple, log: _Log, due: np.ndarray, shared: Any, lock: Any, end: float) -> Callable[[], None]:
+    def body() -> None:
+        asked, wheres = prepared
+        while time.perf_counter() < end:
+            with lock:
+                i = next(shared, None)
+            if i is None:
+                return
+            time.sleep(max(0.0, due[i] - time.perf_counter()))
+            log.request(system, asked[i % len(asked)], 10, wheres[i % len(asked)], float(due[i]))
+
+    return body

@@ -1,0 +1,250 @@
+"""One system in a process of its own: reads commands as JSON lines, answers each with one.
+
+    python bench/worker.py JOB.json
+
+It is run by path, so that a system's own virtual environment needs no copy of this package, only numpy (and scipy for sparse vectors).
+It never sees the truth: it writes what the system answered, and ``run`` judges it. What libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # started by path: make the folder this lies in a package
+    _HERE = Path(__file__).resolve().parent
+    _SPEC = importlib.util.spec_from_file_location("vectordb_bench", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
+    _PACKAGE = importlib.util.module_from_spec(_SPEC)
+    sys.modules["vectordb_bench"] = _PACKAGE
+    _SPEC.loader.exec_module(_PACKAGE)
+    # The script's folder is first on the path; its modules (filters, run …) would shadow others of that name.
+    sys.path[:] = [place for place in sys.path if place and Path(place).resolve() != _HERE]
+    __package__ = "vectordb_bench"
+
+import numpy as np
+
+from . import facts, timing
+from .data import store
+from .filters import Columns, Filter
+from .systems import Unsupported, load
+
+_SENTINEL_SECONDS = 60.0
+
+
+class Worker:
+    """The commands, each a method; what it returns is the answer."""
+
+    def __init__(self, job: dict):
+        self.job = job
+        self.folder = Path(job["folder"])
+        self.threads = job["threads"]
+        self.system = load(job["system"])()
+        self.dataset = self._dataset(job["dataset"])
+        self.columns = Columns(self.dataset.attributes, len(self.dataset))
+        self.prepared: tuple[Any, ...] = ()
+
+    def _dataset(self, folder: str):
+        whole = store.read(Path(folder), self.job["attributes"])
+        return store.into_memory(whole.only(self.job["arm"]))
+
+    def pids(self) -> list[int]:
+        return facts.tree([os.getpid(), *self.system.pids()])
+
+    def hello(self) -> dict:
+        kind = self.system
+        about = {"kind": kind.kind, "does": sorted(kind.does), "metrics": sorted(kind.metrics), "notes": kind.notes}
+        return about | {"version": kind.version(), "python": sys.version.split()[0]}
+
+    def sweep(self, suite: str) -> dict:
+        settings = self.system.sweep(self.dataset, suite)
+        return {"sweep": settings, "exact": self.system.exact()}
+
+    # Filling
+
+    def build(self) -> dict:
+        rows, system = np.arange(len(self.dataset)), self.system
+        self.folder.mkdir(parents=True, exist_ok=True)
+        facts.forget_peak()
+        before, cpu = facts.memory(self.pids()), facts.cpu_seconds(self.pids())
+        start = time.perf_counter()
+        settings = system.create(self.dataset, self.folder, self.threads)
+        created = time.perf_counter()
+        step = min(system.batch(), len(rows))
+        for low in range(0, len(rows), step):
+            system.insert(self.dataset, rows[low : low + step])
+        inserted = time.perf_counter()
+        system.finish()
+        finished = time.perf_counter()
+        after, cpu = facts.memory(self.pids()), facts.cpu_seconds(self.pids()) - cpu
+        system.save(self.folder)
+        times = {"create_s": created - start, "insert_s": inserted - created, "finish_s": finished - inserted, "build_s": finished - start}
+        sizes = {"before": before["rss"], "after": after["rss"], "peak": after["peak"], "disk": system.disk(self.folder)}
+        return {"settings": settings, "points": len(rows), "batch": step, "cpu_s": cpu, **times, **sizes}
+
+    def reopen(self) -> dict:
+        """Opens what another process left; the first answer counts, as many systems read their files lazily."""
+        before = facts.memory(self.pids())
+        start = time.perf_counter()
+        self.system.reopen(self.dataset, self.folder, self.threads)
+        opened = time.perf_counter()
+        queries, filters = self.system.prepare([self.dataset.query(0)], [None])
+        ready = time.perf_counter()
+        self.system.search(queries[0], 10, filters[0])
+        answered = time.perf_counter() - ready
+        after = facts.memory(self.pids())
+        sizes = {"before": before["rss"], "after": after["rss"], "peak": after["peak"]}
+        return {"open_s": opened - start, "first_answer_s": answered, **sizes}
+
+    def ingest(self, batch: int, rows: int) -> dict:
+        """Fills an empty index batch by batch, finishes it, and then adds one point more and asks for it until it is found."""
+        system = self.system
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = system.create(self.dataset, self.folder, self.threads)
+        step, times = min(max(batch, 1), system.batch()), []
+        if system.batch() < batch:
+            raise Unsupported(f"it takes at most {system.batch()} points a call")
+        if system.batch() >= 2**62 and "delete" not in system.does:
+            raise Unsupported("its index is made in one go")
+        order = np.arange(rows)
+        for low in range(0, rows - 1, step):
+            part = order[low : min(low + step, rows - 1)]
+            start = time.perf_counter()
+            system.insert(self.dataset, part)
+            times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        system.finish()
+        finish = time.perf_counter() - start
+        return {
+            "settings": settings,
+            "batch": batch,
+            "rows": rows,
+            "batch_s": times,
+            "finish_s": finish,
+            "searchable_s": self._searchable(rows - 1),
+            "durable": "durable" in system.does,
+        }
+
+    def _searchable(self, row: int) -> float | None:
+        """Seconds from the call that adds a point until a search for its own vector finds it; None: not within a minute."""
+        asked = self.dataset.vectors[row] if self.dataset.vectors is not None else _sparse_row(self.dataset.sparse, row)
+        system = self.system
+        queries, filters = system.prepare([asked], [None])
+        start = time.perf_counter()
+        system.insert(self.dataset, np.array([row]))
+        while time.perf_counter() - start < _SENTINEL_SECONDS:
+            if row in system.ids(system.search(queries[0], 10, filters[0])):
+                return time.perf_counter() - start
+        return None
+
+    def change(self, dataset: str, rows: str, deleted: str) -> dict:
+        """Replace rows by those of another data set, and delete some; then whatever the system does to be fast again."""
+        changed, rows_at, gone = self._dataset(dataset), np.load(rows), np.load(deleted)
+        start, step = time.perf_counter(), min(self.system.batch(), 1000)
+        for low in range(0, len(gone), step):
+            self.system.delete(gone[low : low + step])
+        deleted_at = time.perf_counter()
+        for low in range(0, len(rows_at), step):
+            self.system.insert(changed, rows_at[low : low + step])
+        updated = time.perf_counter()
+        self.system.finish()
+        finished = time.perf_counter()
+        self.dataset, self.prepared = changed, ()
+        self.system.save(self.folder)
+        times = {"delete_s": deleted_at - start, "update_s": updated - deleted_at, "finish_s": finished - updated}
+        sizes = {"after": facts.memory(self.pids())["rss"], "disk": self.system.disk(self.folder)}
+        return {"deleted": len(gone), "updated": len(rows_at), **times, **sizes}
+
+    # Searching
+
+    def measure(self, cell: str, queries: list[int], filters: str | None, setting: dict, k: int, cap: float, out: str) -> dict:
+        """One pass over the queries with a setting; times and answers go to ``out``."""
+        asked, wheres = self._prepared(cell, queries, filters)
+        self.system.set(setting)
+        pids = self.pids()
+        cpu, wall = facts.cpu_seconds(pids), time.perf_counter()
+        times, found, seconds = timing.measure(self.system.search, asked, k, wheres, cap)
+        cpu, wall = facts.cpu_seconds(pids) - cpu, time.perf_counter() - wall
+        ids = [np.asarray(self.system.ids(answer), dtype=np.int64).reshape(-1) for answer in found]
+        ends = np.cumsum([0] + [len(rows) for rows in ids])
+        np.savez(out, times=np.array(times, dtype=np.int64), ids=np.concatenate(ids) if ids else np.zeros(0, np.int64), ends=ends)
+        return {"requests": len(times), "seconds": seconds, "cores": cpu / wall if wall > 0.2 else None}
+
+    def _prepared(self, cell: str, queries: list[int], filters: str | None) -> tuple[Any, Any]:
+        """Queries and filters in the system's own form; those of the cell at hand are kept from one repeat to the next."""
+        if not self.prepared or self.prepared[0] != cell:
+            wheres: list[Filter | None] = [None] * len(queries)
+            if filters is not None:
+                expressions, made = json.loads(Path(filters).read_text()), {}
+                for i, expression in enumerate(expressions):
+                    key = json.dumps(expression, sort_keys=True)
+                    wheres[i] = made[key] = made.get(key) or Filter(expression, self.columns)
+            self.prepared = ()
+            self.prepared = (cell, *self.system.prepare([self.dataset.query(i) for i in queries], wheres))
+        return self.prepared[1], self.prepared[2]
+
+    # Serving
+
+    def serve(self) -> dict:
+        return {"address": self.system.address()}
+
+    def attach(self, address: dict) -> dict:
+        self.system.attach(self.dataset, address)
+        return {}
+
+    def load(self, mode: str, clients: int, rate: float, seconds: float, timeout: float, queries: list[int], setting: dict, address: dict) -> dict:
+        from .loads import drive
+
+        def client():
+            one = load(self.job["system"])()
+            one.attach(self.dataset, address)
+            one.set(setting)
+            return one
+
+        return drive(client, [self.dataset.query(i) for i in queries], mode, clients, rate, seconds, timeout)
+
+    def close(self) -> dict:
+        self.system.close()
+        return {}
+
+
+def _sparse_row(matrix, row: int) -> tuple[np.ndarray, np.ndarray]:
+    low, high = matrix.indptr[row : row + 2]
+    return matrix.indices[low:high].astype(np.int32), matrix.data[low:high].astype(np.float32)
+
+
+def main(path: str) -> None:
+    """Answers commands until stdin ends or ``close`` was asked."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)  # whatever prints to stdout now prints to stderr
+    worker: Worker | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command.pop("op")
+        try:
+            if worker is None:
+                worker = Worker(json.loads(Path(path).read_text(encoding="utf-8")))
+            answer = {"ok": getattr(worker, name)(**command)}
+        except Unsupported as error:
+            answer = {"unsupported": str(error) or "it can't do this"}
+        except MemoryError:
+            answer = {"error": "out of memory"}
+        except Exception as error:
+            message = str(error).strip().splitlines()
+            answer = {"error": f"{type(error).__name__}: {message[0][:300] if message else ''}", "details": traceback.format_exc()[-4000:]}
+        print(json.dumps(answer, default=_plain), file=answers)
+        if name == "close":
+            break
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
