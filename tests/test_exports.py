@@ -1,0 +1,78 @@
+"""The public names, written down: what is exported is a promise."""
+
+import vectordb
+import vectordb_client
+from vectordb.collection import Collection
+from vectordb.database import Database
+
+ERRORS = [
+    "AlreadyExistsError",
+    "ClosedError",
+    "CorruptionError",
+    "DeadlineError",
+    "EncoderError",
+    "FilterError",
+    "FormatVersionError",
+    "InvalidArgumentError",
+    "LimitError",
+    "LockedError",
+    "NotFoundError",
+    "PreconditionError",
+    "SchemaError",
+    "StorageError",
+    "UnavailableError",
+    "VectorDBError",
+]
+WORDS = [
+    "ArmScore",
+    "Bool",
+    "CollectionInfo",
+    "DBSF",
+    "Datetime",
+    "Dense",
+    "F",
+    "Float",
+    "Geo",
+    "Hit",
+    "Hits",
+    "Int",
+    "Keyword",
+    "MultiVector",
+    "Page",
+    "Point",
+    "RRF",
+    "Relative",
+    "Schema",
+    "Sparse",
+    "Text",
+    "Uuid",
+    "WriteResult",
+]
+
+
+def public(kind):
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_vectordb_exports():
+    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "open", "__version__"}
+    for name in vectordb.__all__:
+        assert getattr(vectordb, name) is not None
+
+
+def test_the_client_exports_the_same_words_as_the_same_objects():
+    for name in (*ERRORS, *WORDS):
+        assert getattr(vectordb_client, name) is getattr(vectordb, name), name
+    assert {*ERRORS, *WORDS, "Client", "AsyncClient", "Collection", "AsyncCollection", "Filter", "__version__"} <= set(vectordb_client.__all__)
+
+
+def test_a_client_has_the_surface_of_a_database():
+    assert public(Database) == {"close", "collection", "collections", "create_collection", "drop_collection", "flush"}
+    assert public(Database) - {"flush"} <= public(vectordb_client.Client)
+    assert public(Collection) - {"apply_batch"} <= public(vectordb_client.Collection)
+    assert public(vectordb_client.Collection) <= public(vectordb_client.AsyncCollection)
+
+
+def test_every_error_derives_from_one():
+    for name in ERRORS:
+        assert issubclass(getattr(vectordb, name), vectordb.VectorDBError)
