@@ -133,3 +133,9 @@ def drop_cache(folder: Path) -> None:
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(handle)
+
+
+def tail(path: Path, size: int = 300) -> str:
+    """The last line or so of a log, on one line."""
+    text = _text(str(path)).strip()
+    return " ".join(text[-size:].split())

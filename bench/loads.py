@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+K = 10
 _LATE_CLIENTS = 64  # threads that send the open loop's requests
 
 
@@ -21,17 +22,21 @@ class _Log:
 
     def __init__(self):
         self.seconds: list[float] = []
+        self.found: list[tuple[int, Any]] = []
         self.failed = 0
         self.reason = ""
 
-    def request(self, system: Any, query: Any, k: int, where: Any, due: float) -> None:
+    def request(self, system: Any, prepared: tuple, i: int, due: float) -> None:
+        asked, wheres = prepared
+        i %= len(asked)
         try:
-            system.search(query, k, where)
+            answer = system.search(asked[i], K, wheres[i])
         except Exception as error:
             self.failed += 1
             self.reason = f"{type(error).__name__}: {error}"[:300]
         else:
             self.seconds.append(time.perf_counter() - due)
+            self.found.append((i, answer))
 
 
 def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int, rate: float, seconds: float, timeout: float) -> dict:
@@ -44,7 +49,7 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
         logs = [_Log() for _ in systems]
         for system, (asked, wheres) in zip(systems, prepared, strict=True):
             for i in range(min(10, len(asked))):
-                system.search(asked[i], 10, wheres[i])
+                system.search(asked[i], K, wheres[i])
         begin = time.perf_counter() + 0.1
         if mode == "closed":
             bodies = [_closed(*parts, begin, seconds, i) for i, parts in enumerate(zip(systems, prepared, logs, strict=True))]
@@ -60,6 +65,7 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
         for thread in threads:
             thread.join()
         elapsed = time.perf_counter() - begin
+        answers = _distinct(systems[0], [pair for log in logs for pair in log.found])
     finally:
         for system in systems:
             system.close()
@@ -72,16 +78,25 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
         "reason": next((log.reason for log in logs if log.reason), ""),
         "timed_out": sum(value > timeout for value in every) + unsent,
         "asked_rate": rate if mode == "open" else None,
+        "answers": answers,
     }
+
+
+def _distinct(system: Any, found: list[tuple[int, Any]]) -> list[list]:
+    """[query's place, how often, rows] of each different answer: the same question has few of them."""
+    counts: dict[tuple, int] = {}
+    for i, answer in found:
+        key = (i, *system.ids(answer).tolist())
+        counts[key] = counts.get(key, 0) + 1
+    return [[key[0], count, list(key[1:])] for key, count in counts.items()]
 
 
 def _closed(system: Any, prepared: tuple, log: _Log, begin: float, seconds: float, number: int) -> Callable[[], None]:
     def body() -> None:
-        asked, wheres = prepared
         i = number * 7  # clients don't ask the same thing at the same time
         time.sleep(max(0.0, begin - time.perf_counter()))
         while (now := time.perf_counter()) < begin + seconds:
-            log.request(system, asked[i % len(asked)], 10, wheres[i % len(asked)], now)
+            log.request(system, prepared, i, now)
             i += 1
 
     return body
@@ -89,13 +104,12 @@ def _closed(system: Any, prepared: tuple, log: _Log, begin: float, seconds: floa
 
 def _open(system: Any, prepared: tuple, log: _Log, due: np.ndarray, shared: Any, lock: Any, end: float) -> Callable[[], None]:
     def body() -> None:
-        asked, wheres = prepared
         while time.perf_counter() < end:
             with lock:
                 i = next(shared, None)
             if i is None:
                 return
             time.sleep(max(0.0, due[i] - time.perf_counter()))
-            log.request(system, asked[i % len(asked)], 10, wheres[i % len(asked)], float(due[i]))
+            log.request(system, prepared, i, float(due[i]))
 
     return body

@@ -101,8 +101,10 @@ class View:
     def __enter__(self) -> View:
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         self.env.end_read(self.txn)
+        if isinstance(error, lmdb.Error):
+            raise self.env.translated(error) from error
 
     # What filters read (``filters.bitmap.Reader``).
 
@@ -164,8 +166,10 @@ class Snapshots:
                     snapshot = self._refreshed(txn, txn_id)
                 if snapshot is not None:
                     return View(env, txn, snapshot, self._collection)
-            except BaseException:
+            except BaseException as error:
                 env.end_read(txn)
+                if isinstance(error, lmdb.Error):
+                    raise env.translated(error) from error
                 raise
             env.end_read(txn)  # another thread published a newer sequence than this transaction shows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -21,13 +20,18 @@ SYSTEMS = {
     "faiss-ivf": "faiss:FaissIVF",
     "faiss-ivfpq": "faiss:FaissIVFPQ",
     "usearch": "usearch:USearch",
+    "usearch-bf16": "usearch:USearchBF16",
     "svs": "svs:SVS",
+    "svs-lvq": "svs:SVSLVQ",
     "seismic": "seismic:Seismic",
     "kannolo": "kannolo:Kannolo",
     "kannolo-sparse": "kannolo:KannoloSparse",
     "bm25s": "bm25s:BM25S",
+    "scipy-sparse": "scipy_sparse:ScipySparse",
     "qdrant-edge": "qdrant_edge:QdrantEdge",
+    "qdrant-edge-int8": "qdrant_edge:QdrantEdgeInt8",
     "zvec": "zvec:Zvec",
+    "zvec-int8": "zvec:ZvecInt8",
     "lancedb": "lancedb:LanceDB",
     "chromadb": "chromadb:Chroma",
     "milvus-lite": "milvus:MilvusLite",
@@ -66,8 +70,3 @@ def available(name: str) -> str | None:
     if missing:
         return f"{', '.join(missing)} not installed: pip install {' '.join(map(repr, kind.needs))}, or vectordb bench install {name}"
     return None
-
-
-def environment_of(kind: type[System]) -> dict[str, str]:
-    """Environment of a worker: one thread unless the suite says otherwise is set by the worker; here only what must precede imports."""
-    return dict(os.environ)

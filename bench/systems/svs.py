@@ -48,6 +48,7 @@ class SVS(System):
 
     def finish(self):
         self.index.num_threads = 1
+        self.set({"window": 40})
 
     def save(self, folder):
         self.index.save(*(str(Path(folder, name)) for name in ("config", "graph", "data")))
@@ -58,6 +59,7 @@ class SVS(System):
         config, graph, data = (str(Path(folder, name)) for name in ("config", "graph", "data"))
         loader = svs.VectorDataLoader(data, svs.DataType.float32, dims=dataset.dim)
         self.index = svs.Vamana(config, svs.GraphLoader(graph), loader, self.distance, num_threads=1)
+        self.finish()
 
     def sweep(self, dataset, suite):
         return [{"window": ef} for ef in (10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]

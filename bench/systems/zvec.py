@@ -137,7 +137,6 @@ class Zvec(System):
         self._open(reads=False)
         self.collection.optimize(self.api.OptimizeOption(concurrency=self.threads))
         self.collection.flush()
-        self._open(reads=True)
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, folder, threads)
@@ -152,8 +151,7 @@ class Zvec(System):
 
     def set(self, setting):
         self.setting = dict(setting)
-        if not self.reads:
-            self._open(reads=True)
+        self._open(reads=True)
         self._make()
 
     def parameters(self, setting):
@@ -187,13 +185,15 @@ class Zvec(System):
         return range(len(self.prepared)), each(filters, lambda where: self.sql(tree(where.expression)))
 
     def search(self, query, k, where):
-        if self.arm != "hybrid":
+        if self.arm != "hybrid" and self.reads:
             return self.collection.query_internal_ids(self.queries[query], topk=k, filter=where)
+        if self.arm != "hybrid":
+            return self.collection.query(self.queries[query], topk=k, filter=where, output_fields=[])
         depth = max(DEPTH, 4 * k)
         return self.collection.query(self.queries[query], topk=depth, filter=where, output_fields=[], reranker=self.reranker)[:k]
 
     def ids(self, found):
-        if self.arm == "hybrid":
+        if isinstance(found, list):
             return np.array([int(doc.id) for doc in found], dtype=np.int64)
         return np.array([int(name) for name in self.collection.resolve_internal_ids(found) if name is not None], dtype=np.int64)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..kernels import COUNT, FIRST, ITEMS, LAST, dense, sparse, topk
+from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
@@ -86,7 +86,7 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
     heap = np.empty(k, np.int64)
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
-    signed = bool((weights < 0).any())
+    signed = bool((weights < TINY_WEIGHT).any())
     size = sparse.sparse_topk(table, terms, weights, signed, wanted, filtered, 0, len(table), scores, touched, heap)
     return _unpacked(heap[:size])
 

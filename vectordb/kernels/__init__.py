@@ -7,3 +7,5 @@ read transaction they were taken in.
 # Columns of a chunk table.
 FIRST, LAST, COUNT, DATA, AUX, EXTRA, NORMS, DOCIDS, ITEMS, FLAGS = range(10)
 TABLE_WIDTH = 10
+
+TINY_WEIGHT = 1e-19  # the product of a sparse weight below it with another may be 0 in float32, and would hide that a row was reached

@@ -10,7 +10,7 @@ from .dense import first_row, lower_bound
 from .jit import count_trailing_zeros, kernel, pointer, prefetch
 from .topk import make_key, offer
 
-SIGNED = 16  # the chunk flag: some weights are negative
+SIGNED = 16  # the chunk flag: some weights are negative or tiny
 
 
 @kernel
@@ -31,7 +31,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
     """The best inner products over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
 
     terms: uint64 ascending, weights float32. A row is a match when it shares a term with the query. scores: float32 zeros, touched:
-    bool False, each as long as the widest block's docid span; both are left cleared. ``signed``: a query weight is negative.
+    bool False, each as long as the widest block's docid span; both are left cleared. ``signed``: a query weight is negative or tiny.
     """
     k = len(heap)
     n = 0
@@ -56,7 +56,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
                 break
             if np.int64(rows[at]) > last:
                 continue
-        # With weights of one sign a score is 0 only where nothing was added; otherwise the rows reached are marked.
+        # With weights all well above 0 a score is 0 only where nothing was added; otherwise the rows reached are marked.
         mark = signed or (table[c, FLAGS] & SIGNED) != 0
         # Find all lists first and call their beginnings into the cache: most lists are short, and waiting for memory is the cost.
         lists = 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from vectordb_client.filter import Filter
 
-from ..errors import InvalidArgumentError, shown
+from ..errors import CorruptionError, InvalidArgumentError, shown
 from ..filters.bitmap import FilterCache, matching
 from ..snapshot import View
 from ..storage import format
@@ -50,13 +50,16 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> dict[
 
 
 def points(
-    view: View, docids: Sequence[int], versions: Sequence[int], attributes: bool | Sequence[str], vectors: Sequence[str]
+    view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int]], attributes: bool | Sequence[str], vectors: Sequence[str]
 ) -> list[Point]:
-    """Points of live rows, in the order given."""
+    """Points by their entries in the id map, in the order given. Raises CorruptionError when an entry points at another's row."""
+    docids = [docid for docid, _ in entries]
     read = attribute_reader(view.schema, attributes)
     found = vectors_of(view, docids, vectors)
     made = []
-    for docid, version, row in zip(docids, versions, view.records(docids), strict=True):
+    for value, (docid, version), row in zip(ids, entries, view.records(docids), strict=True):
+        if row.id != value:
+            raise CorruptionError(f"id {shown(value)} points at row {docid}, which is that of {shown(row.id)}", field="ids", value=value)
         payload = row.payload if read is not None else None
         made.append(Point(row.id, found[docid], {} if read is None else read(row.attributes), payload, version))
     return made
@@ -65,8 +68,8 @@ def points(
 def get(view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str]) -> list[Point | None]:
     """The points of ids, None where there is no such point."""
     entries = view.store.entries(ids)
-    there = [entry for entry in entries if entry is not None]
-    found = iter(points(view, [docid for docid, _ in there], [version for _, version in there], attributes, vectors))
+    there = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
+    found = iter(points(view, [value for value, _ in there], [entry for _, entry in there], attributes, vectors))
     return [None if entry is None else next(found) for entry in entries]
 
 
@@ -102,8 +105,11 @@ def scroll(
                 if len(page) > limit:
                     break
     more, page = len(page) > limit, page[:limit]
-    versions = [entry[1] for entry in view.store.entries([value for value, _ in page])]
-    made = points(view, [docid for _, docid in page], versions, attributes, vectors)
+    ids = [value for value, _ in page]
+    entries = view.store.entries(ids)
+    if None in entries:
+        raise CorruptionError(f"id {shown(ids[entries.index(None)])} of a live row isn't in the id map", field="ids")
+    made = points(view, ids, entries, attributes, vectors)
     return Page(tuple(made), encode_cursor(page[-1][0]) if more else None)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from ..errors import CorruptionError
-from ..kernels import TABLE_WIDTH
+from ..kernels import TABLE_WIDTH, TINY_WEIGHT
 
 FIXED, RAGGED, POSTINGS = 1, 2, 3
 NORMS_FLAG, WEIGHTS_FLAG, EXTRA_FLAG, LISTED_FLAG, SIGNED_FLAG = 1, 2, 4, 8, 16
@@ -124,7 +124,7 @@ def encode(chunk: Chunk) -> memoryview:
         | (WEIGHTS_FLAG if chunk.weights is not None else 0)
         | (EXTRA_FLAG if chunk.extra is not None else 0)
         | (LISTED_FLAG if listed else 0)
-        | (SIGNED_FLAG if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < 0 else 0)
+        | (SIGNED_FLAG if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < TINY_WEIGHT else 0)
     )
     sections = _sections(chunk) + ([chunk.docids] if listed else [])
     size = HEADER

@@ -106,6 +106,8 @@ class Env:
         txn = self.begin_read()
         try:
             yield txn
+        except lmdb.Error as error:
+            raise self.translated(error) from error
         finally:
             self.end_read(txn)
 
@@ -125,6 +127,10 @@ class Env:
     def end_read(self, txn: lmdb.Transaction) -> None:
         txn.abort()
         self._leave()
+
+    def translated(self, error: lmdb.Error) -> VectorDBError:
+        """An error of LMDB in our words."""
+        return _translated(error, self.path)
 
     def _enter(self) -> int:
         """Begin a transaction: from here on the map stays where it is. Returns ``map_moves``."""
@@ -313,6 +319,14 @@ def _rounded(size: int) -> int:
     return -(-size // (1 << 20)) * (1 << 20)
 
 
+def _full(path: Path) -> bool:
+    """LMDB reports a short write, which is what a full disk gives, as an I/O error."""
+    try:
+        return os.statvfs(path).f_bavail * os.statvfs(path).f_frsize < 1 << 20
+    except OSError:
+        return False
+
+
 def _translated(error: Exception, path: Path) -> VectorDBError:
     """LMDB's and the system's errors in our words."""
     where = {"field": "path", "value": str(path)}
@@ -330,6 +344,6 @@ def _translated(error: Exception, path: Path) -> VectorDBError:
     text = str(error)
     if "already open in this process" in text:
         return ClosedError(f"{path} was {FORKED}", **where)
-    if "No space left" in text:
+    if "No space left" in text or (code in (None, errno.EIO) and "Input/output error" in text and _full(path)):
         return StorageError(f"no space left on the disk of {path}", **where)
     return StorageError(f"{path}: {text}", **where)

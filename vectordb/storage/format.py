@@ -118,7 +118,10 @@ def pack_entry(docid: int, version: int) -> bytes:
 
 
 def unpack_entry(value: bytes) -> tuple[int, int]:
-    return _entry.unpack(value)
+    try:
+        return _entry.unpack(value)
+    except struct.error:
+        raise CorruptionError(f"an id's entry has {len(value)} bytes", field="ids") from None
 
 
 def pack_state(sequence: int, rows: int, live: int) -> bytes:

@@ -8,6 +8,7 @@ from ctypes import string_at
 
 import numpy as np
 
+from ..errors import CorruptionError
 from ..kernels import AUX, COUNT, DATA, TABLE_WIDTH
 from . import chunks
 from .store import Store
@@ -46,8 +47,11 @@ class ChunkTable:
                 known[c] = (data, np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist())
             data, offsets = known[c]
             at = docid - firsts[c]
-            start = offsets[at]
-            found.append(string_at(data + start, offsets[at + 1] - start))
+            try:
+                start, end = offsets[at : at + 2]
+            except ValueError:
+                raise CorruptionError(f"row {docid} has no record", field="rows") from None
+            found.append(string_at(data + start, end - start))
         return found
 
 

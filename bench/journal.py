@@ -1,0 +1,160 @@
+"""What a run has done so far, a line a fact, so that a run that was stopped goes on; and the results, which are made of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import metrics
+
+FORMAT = 1
+
+
+class Journal:
+    """``journal.jsonl`` of a run's folder. A fact has a key; the first fact of a key stays."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "journal.jsonl"
+        self.facts: dict[str, dict] = {}
+        whole = 0
+        if self.path.exists():
+            raw = self.path.read_bytes()
+            for line in raw.splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # the run was killed in the middle of a line
+                fact = json.loads(line)
+                self.facts.setdefault(fact["key"], fact)
+                whole += len(line)
+        self._file = open(self.path, "ab")
+        self._file.truncate(whole)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.facts
+
+    def add(self, key: str, fact: dict) -> None:
+        if key not in self.facts:
+            self.facts[key] = {"key": key, **fact}
+            self._file.write(json.dumps(self.facts[key]).encode() + b"\n")
+            self._file.flush()
+
+    def of(self, kind: str) -> list[dict]:
+        return [fact for fact in self.facts.values() if fact["fact"] == kind]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def key_of(*parts: Any) -> str:
+    return "|".join(part if isinstance(part, str) else json.dumps(part, sort_keys=True) for part in parts)
+
+
+def results(journal: Journal, about: dict) -> dict:
+    """Everything of a run: ``about`` (environment, plan, floors), systems, data sets, operations, loads, and measurements with raw figures."""
+    groups: dict[str, list[dict]] = {}
+    for fact in journal.of("pass"):
+        names = ("suite", "dataset", "stage", "cell", "system", "setting", "exact")
+        groups.setdefault(key_of(*(fact[name] for name in names)), []).append(fact)
+    found = {"format": FORMAT, **about}
+    for name, kind in (("datasets", "dataset"), ("systems", "system"), ("cells", "cell"), ("operations", "operation"), ("loads", "load")):
+        found[name] = [_bare(fact) for fact in journal.of(kind)]
+    found["measurements"] = [_measurement(passes) for passes in groups.values()]
+    found["problems"] = [_bare(fact) for fact in journal.of("problem")]
+    return found
+
+
+def _bare(fact: dict) -> dict:
+    return {name: value for name, value in fact.items() if name not in ("key", "fact")}
+
+
+def _measurement(passes: list[dict]) -> dict:
+    """The repeats of one setting in one cell, and what they say together. Recall is of every request that was timed."""
+    passes = sorted(passes, key=lambda fact: fact["repeat"])
+    first = passes[0]
+    same = {name: first[name] for name in ("suite", "dataset", "stage", "cell", "system", "setting", "exact")}
+    recall = [value for fact in passes for value in fact["recall"]]
+    # The interval is over queries: a repeat asks the same ones again and tells nothing new about other queries.
+    by_query = [sum(values) / len(values) for values in zip(*(fact["recall"] for fact in passes))]
+    low, high = metrics.interval(by_query)
+    cores = [fact["cores"] for fact in passes if fact["cores"] is not None]
+    return same | {
+        "requests": len(recall),
+        "queries": len(by_query),
+        "recall": metrics.recalls(recall) | {"low": low, "high": high},
+        "latency": metrics.latencies([fact["times_ns"] for fact in passes]),
+        "under_returned": sum(fact["under"] for fact in passes),
+        "wrong": sum(fact["wrong"] for fact in passes),
+        "cores": sum(cores) / len(cores) if cores else None,
+        "quality": first.get("quality") or {},
+        "raw": [{name: fact[name] for name in ("times_ns", "recall", "returned")} for fact in passes],
+    }
+
+
+def write(found: dict, path: Path) -> None:
+    """As JSON, gzipped if the name says so; complete or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    text = json.dumps(found, ensure_ascii=False)
+    with gzip.open(scratch, "wt", encoding="utf-8") if path.suffix == ".gz" else open(scratch, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(scratch, path)
+
+
+def read(path: Path) -> dict:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    if found.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {found.get('format')}, this reads {FORMAT}")
+    return found
+
+
+def merged(runs: list[dict]) -> dict:
+    """Several runs as one: the first run's environment, everybody's figures. Of a thing that two runs measured the later counts."""
+    if len(runs) == 1:
+        return runs[0]
+    whole = dict(runs[0], ended=runs[-1]["ended"])
+    keys = {
+        "datasets": ("suite", "name"),
+        "systems": ("name",),
+        "cells": ("suite", "dataset", "stage", "cell"),
+        "operations": ("suite", "dataset", "stage", "system", "op"),
+        "loads": ("suite", "dataset", "stage", "system", "load", "repeat"),
+        "measurements": ("suite", "dataset", "stage", "cell", "system", "setting"),
+        "problems": ("suite", "dataset", "system", "where"),
+    }
+    for part, names in keys.items():
+        kept: dict[str, dict] = {}
+        for run in runs:
+            kept |= {key_of(*(one[name] for name in names)): one for one in run[part]}
+        whole[part] = list(kept.values())
+    whole["floors_missed"] = [text for run in runs for text in run.get("floors_missed", ())]
+    return whole
+
+
+def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) -> list[str]:
+    """Why the run fails. floors: (system, suite or None for all, recall): in every cell some setting must reach it, in the mean.
+
+    Whatever the floors say, our own searches that call themselves exact must read 1.000, with no row short or wrong.
+    """
+    missed = []
+    for system, suite, least in floors:
+        best: dict[tuple, float] = {}
+        for one in found["measurements"]:
+            if one["system"] == system and suite in (None, one["suite"]):
+                place = (one["suite"], one["dataset"], one["stage"], one["cell"])
+                best[place] = max(best.get(place, 0.0), one["recall"]["mean"])
+        if not best:
+            missed.append(f"{system}: nothing was measured{f' in {suite}' if suite else ''}, so a floor of {least:g} can't hold")
+        for place, value in best.items():
+            if value < least:
+                missed.append(f"{system}: recall {value:.4f} is under its floor of {least:g} in {' · '.join(place)}")
+    ours = {one["name"] for one in found["systems"] if one["kind"] == "ours"}
+    for one in found["measurements"]:
+        if one["system"] in ours and one["exact"] and (one["recall"]["min"] < 1 or one["wrong"] or one["under_returned"]):
+            place = " · ".join((one["suite"], one["dataset"], one["stage"], one["cell"]))
+            why = f"recall {one['recall']['mean']:.4f}, {one['under_returned']} answers short, {one['wrong']} rows wrong"
+            missed.append(f"{one['system']}: its exact mode isn't exact in {place}: {why}")
+    return list(dict.fromkeys(missed))

@@ -1,0 +1,116 @@
+"""Chroma, embedded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System, Unsupported
+from .expressions import each, kind_of, negation, plain, tree
+
+
+class Chroma(System):
+    """max_neighbors 16 and ef_construction 100 are its defaults; the index is written to disk every 1,000 rows, as by default."""
+
+    name = "chromadb"
+    kind = "database"
+    needs = ("chromadb==1.5.9",)
+    imports = ("chromadb",)
+    does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
+    notes = "no null in its filters; no exact mode"
+    M, EF_CONSTRUCTION = 16, 100
+
+    def create(self, dataset, folder, threads):
+        self._begin(dataset, folder)
+        space = "l2" if dataset.metric == "l2" else "ip"  # of unit length for cosine
+        hnsw = {"space": space, "max_neighbors": self.M, "ef_construction": self.EF_CONSTRUCTION, "ef_search": 100, "num_threads": threads}
+        self.collection = self.client.create_collection("points", configuration={"hnsw": hnsw}, embedding_function=None)
+        return hnsw
+
+    def _begin(self, dataset, folder):
+        self.path = Path(folder, "chroma")
+        self._open()
+        self.kinds, self.columns = {name: kind_of(values) for name, values in dataset.attributes.items()}, None
+
+    def _open(self):
+        import chromadb
+
+        self.client = chromadb.PersistentClient(path=str(self.path), settings=chromadb.Settings(anonymized_telemetry=False))
+
+    def insert(self, dataset, rows):
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        facts = []
+        for row in rows.tolist():
+            found = {name: values[row] for name, values in self.columns[1].items()}
+            facts.append({name: value for name, value in found.items() if value is not None and value != []} or None)
+        vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
+        self.collection.upsert(ids=[str(row) for row in rows.tolist()], embeddings=vectors, metadatas=facts if self.columns[1] else None)
+
+    def delete(self, ids):
+        for low in range(0, len(ids), 1000):
+            self.collection.delete(ids=[str(row) for row in ids[low : low + 1000].tolist()])
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset, folder)
+        self.collection = self.client.get_collection("points", embedding_function=None)
+
+    def sweep(self, dataset, suite):
+        return [{"ef_search": ef} for ef in (10, 20, 40, 60, 80, 100, 160, 240, 400, 800)]
+
+    def set(self, setting):
+        self.collection.modify(configuration={"hnsw": {"ef_search": setting["ef_search"], "num_threads": 1}})
+        self.client.close()  # an index in memory keeps the ef_search it was loaded with
+        self._open()
+        self.collection = self.client.get_collection("points", embedding_function=None)
+
+    def prepare(self, queries, filters):
+        queries = [np.ascontiguousarray(query, np.float32)[None] for query in queries]
+        return queries, each(filters, lambda where: self.condition(tree(where.expression)))
+
+    def condition(self, node) -> dict:
+        kind, field = node[0], node[1]
+        if kind in ("and", "or"):
+            parts = [self.condition(child) for child in field]
+            return parts[0] if len(parts) == 1 else {f"${kind}": parts}
+        if kind == "not":
+            return self.negated(field)
+        if kind == "null":
+            raise Unsupported("its filters can't ask for a missing value")
+        if kind == "range":
+            _, _, low, high, low_open, high_open = node
+            sides = [] if low is None else [{field: {"$gt" if low_open else "$gte": low}}]
+            sides += [] if high is None else [{field: {"$lt" if high_open else "$lte": high}}]
+            return sides[0] if len(sides) == 1 else {"$and": sides}
+        if self.kinds[field][1]:
+            parts = [{field: {"$contains": value}} for value in node[2]]
+            return parts[0] if len(parts) == 1 else {"$and" if kind == "all" else "$or": parts}
+        return {field: {"$eq": node[2][0]}} if len(node[2]) == 1 else {field: {"$in": node[2]}}
+
+    def negated(self, node) -> dict:
+        kind, field = node[0], node[1]
+        if kind in ("and", "or", "not"):
+            return self.condition(negation(node))
+        if kind == "null":
+            raise Unsupported("its filters can't ask for a missing value")
+        if kind == "range":
+            if self.kinds[field][2]:
+                raise Unsupported("its filters can't take in rows without a value")
+            _, _, low, high, low_open, high_open = node
+            sides = [] if low is None else [{field: {"$lte" if low_open else "$lt": low}}]
+            sides += [] if high is None else [{field: {"$gte" if high_open else "$gt": high}}]
+            return sides[0] if len(sides) == 1 else {"$or": sides}
+        if self.kinds[field][1]:
+            parts = [{field: {"$not_contains": value}} for value in node[2]]
+            return parts[0] if len(parts) == 1 else {"$or" if kind == "all" else "$and": parts}
+        return {field: {"$ne": node[2][0]}} if len(node[2]) == 1 else {field: {"$nin": node[2]}}
+
+    def search(self, query, k, where):
+        return self.collection.query(query_embeddings=query, n_results=k, where=where, include=[])
+
+    def ids(self, found):
+        return np.array([int(name) for name in found["ids"][0]], dtype=np.int64)
+
+    def close(self):
+        self.client.close()

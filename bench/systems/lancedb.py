@@ -1,0 +1,144 @@
+"""LanceDB, embedded: columnar files, IVF and HNSW over scalar-quantized vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+from .expressions import Sql, each, kind_of, plain, tree
+
+
+class DataFusion(Sql):
+    def contains_any(self, field, values):
+        return f"array_has_any({field}, [{self.values(values)}])"
+
+    def contains_all(self, field, values):
+        return f"array_has_all({field}, [{self.values(values)}])"
+
+
+class LanceDB(System):
+    """IVF_HNSW_SQ, its index for low latency, in one partition ("works well for most tables"), m 20 and ef_construction 300 (its defaults), the
+    best rescored from float vectors (refine_factor). Scalar indexes: BTREE, BITMAP for few values, LABEL_LIST for arrays.
+    """
+
+    name = "lancedb"
+    kind = "database"
+    needs = ("lancedb==0.40.0", "pyarrow>=17")
+    imports = ("lancedb", "pyarrow")
+    does = frozenset({"dense", "filtered", "delete", "reopen"})
+    notes = "its files are written, not synced; prefiltering; searched through its asynchronous interface, the faster one"
+    M, EF_CONSTRUCTION = 20, 300
+
+    def create(self, dataset, folder, threads):
+        import pyarrow as pa
+
+        self._begin(dataset, folder)
+        types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "keyword": pa.string()}
+        fields = [pa.field("id", pa.int64()), pa.field("v", pa.list_(pa.float32(), dataset.dim))]
+        for name, (kind, array, _) in self.kinds.items():
+            fields.append(pa.field(name, pa.list_(types[kind]) if array else types[kind]))
+        self.schema = pa.schema(fields)
+        self.table = self.database.create_table("points", schema=self.schema)
+        self.present, self.indexed = np.zeros(len(dataset), bool), False
+        return {"index": "IVF_HNSW_SQ", "num_partitions": 1, "m": self.M, "ef_construction": self.EF_CONSTRUCTION, "distance": self.distance}
+
+    def _begin(self, dataset, folder):
+        import lancedb
+
+        self.path, self.loop = Path(folder, "lance"), None
+        self.database = lancedb.connect(str(self.path))
+        self.distance = "l2" if dataset.metric == "l2" else "dot"  # of unit length for cosine
+        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+        self.sql = DataFusion({n for n, (_, a, _) in self.kinds.items() if a}, {n for n, (_, _, nulls) in self.kinds.items() if nulls})
+        self.setting, self.columns, self.stale = {"ef": 100, "refine_factor": 4}, None, True
+
+    def insert(self, dataset, rows):
+        import pyarrow as pa
+
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        flat = pa.array(np.ascontiguousarray(dataset.vectors[rows], np.float32).ravel())
+        arrays = [pa.array(rows), pa.FixedSizeListArray.from_arrays(flat, dataset.dim)]
+        listed = rows.tolist()
+        for name, values in self.columns[1].items():
+            arrays.append(pa.array([values[row] for row in listed], type=self.table.schema.field(name).type))
+        records = pa.Table.from_arrays(arrays, schema=self.table.schema)
+        if self.present[rows].any():
+            self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(records)
+        else:
+            self.table.add(records)
+        self.present[rows], self.stale = True, True
+
+    def batch(self):
+        return 10_000  # every call makes a file: it advises large ones
+
+    def delete(self, ids):
+        self.table.delete(f"id in ({', '.join(map(str, ids.tolist()))})")
+        self.stale = True
+
+    def finish(self):
+        self.table.optimize()
+        self.stale = True
+        if self.indexed:
+            return
+        from lancedb.index import HnswSq
+
+        config = HnswSq(distance_type=self.distance, num_partitions=1, m=self.M, ef_construction=self.EF_CONSTRUCTION)
+        self.table.create_index("v", config=config)
+        self.table.create_scalar_index("id", index_type="BTREE")
+        for name, (kind, array, _) in self.kinds.items():
+            few = kind == "keyword" and len(set(self.columns[1][name])) <= 1000 if not array else False
+            self.table.create_scalar_index(name, index_type="LABEL_LIST" if array else "BITMAP" if few else "BTREE")
+        self.indexed = True
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset, folder)
+        self.table = self.database.open_table("points")
+        self.present, self.indexed = np.ones(len(dataset), bool), True
+
+    def sweep(self, dataset, suite):
+        tried = ((10, 1), (20, 2), (40, 2), (60, 3), (80, 4), (120, 4), (160, 8), (240, 8), (400, 16), (800, 16))
+        return [{"ef": ef, "refine_factor": factor} for ef, factor in tried]
+
+    def exact(self):
+        return {"bypass_vector_index": True}
+
+    def set(self, setting):
+        self.setting = dict(setting)
+
+    def _read(self) -> None:
+        """Open the table as it is now, for the searches to come."""
+        if self.loop is None:
+            import lancedb
+
+            self.loop = asyncio.new_event_loop()
+            self.connection = self.loop.run_until_complete(lancedb.connect_async(str(self.path)))
+        self.reader, self.stale = self.loop.run_until_complete(self.connection.open_table("points")), False
+
+    def prepare(self, queries, filters):
+        if self.stale:
+            self._read()
+        return [np.ascontiguousarray(query, np.float32) for query in queries], each(filters, lambda where: self.sql(tree(where.expression)))
+
+    def search(self, query, k, where):
+        if self.stale:
+            self._read()
+        made = self.reader.query().nearest_to(query).distance_type(self.distance).limit(k).select(["id", "_distance"])
+        if where is not None:
+            made = made.where(where)
+        if "ef" in self.setting:
+            made = made.nprobes(1).ef(max(self.setting["ef"], k)).refine_factor(self.setting["refine_factor"])
+        else:
+            made = made.bypass_vector_index()
+        return self.loop.run_until_complete(made.to_arrow())
+
+    def ids(self, found):
+        return found["id"].to_numpy()
+
+    def close(self):
+        if self.loop is not None:
+            self.loop.close()
+        self.table = self.database = self.loop = None

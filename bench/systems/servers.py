@@ -1,0 +1,67 @@
+"""Servers that peers bring along: started on 127.0.0.1 at a free port, watched while they start, stopped by their own pid."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .base import Unsupported
+
+START_SECONDS, STOP_SECONDS = 60.0, 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """A child process. Raises Unsupported with the end of its log when it doesn't become ready."""
+
+    def __init__(self, command: Sequence[str], log: Path, ready: Callable[[], bool], env: dict | None = None, stop: int = signal.SIGTERM):
+        self.log, self._stop = log, stop
+        with open(log, "ab") as out:
+            try:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=os.environ | (env or {}), cwd=log.parent
+                )
+            except OSError as error:
+                raise Unsupported(f"{command[0]} doesn't start: {error}") from None
+        atexit.register(self.stop)
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise Unsupported(f"{Path(command[0]).name} doesn't start: {self.tail()}")
+            time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def tail(self, size: int = 600) -> str:
+        return " ".join(self.log.read_text(errors="replace")[-size:].split())
+
+    def stop(self) -> None:
+        """Ask it to stop, and end it when it doesn't."""
+        atexit.unregister(self.stop)
+        if self.process.poll() is None:
+            self.process.send_signal(self._stop)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()

@@ -1,0 +1,146 @@
+"""sqlite-vec: vectors in SQLite, every one of them scanned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+from .expressions import Sql, each, kind_of, plain, tree
+
+TYPES = {"int": "integer", "float": "float", "bool": "boolean", "keyword": "text"}
+
+
+class Sqlite(Sql):
+    """Conditions on the side table ``facts``; elements of arrays are rows of ``elements_NAME``."""
+
+    def contains_any(self, field, values):
+        return f"id in (select id from elements_{field} where value in ({self.values(values)}))"
+
+    def contains_all(self, field, values):
+        count = len(set(values))
+        return f"id in (select id from elements_{field} where value in ({self.values(values)}) group by id having count(*) = {count})"
+
+
+class SqliteVec(System):
+    """Two plans for filters, both exact: "vec0" scans the vectors and checks metadata columns (or row numbers) on the way; "join" finds the
+    rows in SQLite's own indexes first and computes these distances only.
+    """
+
+    name = "sqlite-vec"
+    kind = "database"
+    needs = ("sqlite-vec==0.1.9", "apsw>=3.46")
+    imports = ("sqlite_vec", "apsw")
+    does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
+    metrics = frozenset({"cosine", "l2"})
+    notes = "exact: it scans; cosine is ranked by the L2 distance of unit vectors, which is faster; through apsw, synchronous = full"
+
+    def create(self, dataset, folder, threads):
+        self._open(dataset, folder)
+        metadata = "".join(f", {name} {TYPES[kind]}" for name, kind in self.metadata.items())
+        self.run(f"create virtual table vectors using vec0(embedding float[{dataset.dim}] distance_metric=l2{metadata})")
+        scalar = [name for name in dataset.attributes if name not in self.arrays]
+        self.run(f"create table facts(id integer primary key{''.join(f', {name} {TYPES[self.kinds[name][0]]}' for name in scalar)})")
+        for name in scalar:
+            self.run(f"create index facts_{name} on facts({name})")
+        for name in self.arrays:
+            self.run(f"create table elements_{name}(value {TYPES[self.kinds[name][0]]}, id integer, primary key(value, id)) without rowid")
+            self.run(f"create index elements_{name}_id on elements_{name}(id)")
+        return {"distance_metric": "l2", "journal_mode": "wal", "synchronous": "full", "mmap_size": "4 GB"}
+
+    def _open(self, dataset, folder):
+        import apsw
+        import sqlite_vec
+
+        self.connection = apsw.Connection(str(Path(folder, "vectors.sqlite")))
+        self.connection.enable_load_extension(True)
+        self.connection.load_extension(sqlite_vec.loadable_path())
+        self.run = self.connection.execute
+        for pragma in ("journal_mode = wal", "synchronous = full", "mmap_size = 4000000000", "cache_size = -65536"):
+            self.run(f"pragma {pragma}").fetchall()
+        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+        self.arrays = {name for name, (_, array, _) in self.kinds.items() if array}
+        nullable = {name for name, (_, _, nulls) in self.kinds.items() if nulls}
+        # Metadata columns take no nulls and no arrays: filters on those go through row numbers.
+        self.metadata = {name: kind for name, (kind, array, nulls) in self.kinds.items() if not array and not nulls}
+        self.sql, self.plan, self.texts = Sqlite(self.arrays, nullable), "vec0", {}
+        self.columns = None
+
+    def insert(self, dataset, rows):
+        if self.columns is None or self.columns[0] is not dataset:
+            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
+        columns, rows = self.columns[1], rows.tolist()
+        scalar = [name for name in columns if name not in self.arrays]
+        with self.connection:
+            self._delete(rows)
+            vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
+            names = ["rowid", "embedding", *self.metadata]
+            made = ((row, vectors[i].tobytes(), *(columns[n][row] for n in self.metadata)) for i, row in enumerate(rows))
+            self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", made)
+            made = ((row, *(columns[n][row] for n in scalar)) for row in rows)
+            self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", made)
+            for name in self.arrays:
+                made = ((value, row) for row in rows for value in set(columns[name][row] or ()))
+                self._many(f"insert into elements_{name} values (?, ?)", made)
+
+    def _many(self, statement, rows):
+        self.connection.executemany(statement, rows)
+
+    def _delete(self, rows):
+        for table, key in [("vectors", "rowid"), ("facts", "id"), *((f"elements_{name}", "id") for name in self.arrays)]:
+            self._many(f"delete from {table} where {key} = ?", ((row,) for row in rows))
+
+    def delete(self, ids):
+        with self.connection:
+            self._delete(ids.tolist())
+
+    def finish(self):
+        self.run("analyze").fetchall()
+        self.run("pragma wal_checkpoint(truncate)").fetchall()
+
+    def reopen(self, dataset, folder, threads):
+        self._open(dataset, folder)
+
+    def sweep(self, dataset, suite):
+        return [{"plan": "vec0"}, {"plan": "join"}] if suite == "filtered" else [{"plan": "vec0"}]
+
+    def exact(self):
+        return {"plan": "vec0"}
+
+    def set(self, setting):
+        self.plan = setting["plan"]
+
+    def prepare(self, queries, filters):
+        return [np.ascontiguousarray(query, np.float32).tobytes() for query in queries], each(filters, self._statements)
+
+    def _statements(self, where) -> dict[str, str]:
+        node = tree(where.expression)
+        condition = self.sql(node)
+        inside = condition if self._is_metadata(node) else f"rowid in (select id from facts where {condition})"
+        distance = "vec_distance_l2((select embedding from vectors where rowid = facts.id), ?1)"
+        return {
+            "vec0": f"select rowid from vectors where embedding match ?1 and k = ?2 and {inside}",
+            "join": f"select id from facts where {condition} order by {distance} limit ?2",
+        }
+
+    def _is_metadata(self, node) -> bool:
+        """Comparisons of metadata columns joined by and: what vec0 checks while it scans."""
+        if node[0] == "and":
+            return all(map(self._is_metadata, node[1]))
+        return node[0] in ("in", "range") and node[1] in self.metadata and not (node[0] == "in" and self.metadata[node[1]] not in ("int", "keyword"))
+
+    def search(self, query, k, where):
+        statement = "select rowid from vectors where embedding match ?1 and k = ?2" if where is None else where[self.plan]
+        return self.run(statement, (query, k)).fetchall()
+
+    def ids(self, found):
+        return np.array([row for (row,) in found], dtype=np.int64)
+
+    def version(self):
+        import apsw
+
+        return f"{super().version()}, SQLite {apsw.sqlite_lib_version()}"
+
+    def close(self):
+        self.connection.close()

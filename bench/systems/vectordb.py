@@ -1,0 +1,168 @@
+"""Ours: the database inside the process, and the same database served over gRPC by a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from .base import System
+
+_NAME = "bench"
+_START_SECONDS = 60.0
+
+
+class Embedded(System):
+    """``vectordb.open`` with its defaults: every batch is synced to the disk."""
+
+    name = "vectordb"
+    kind = "ours"
+    needs = ("vectordb",)
+    imports = ("vectordb",)
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    notes = "this version searches exactly: there is one setting, and its recall is 1.000"
+
+    def version(self) -> str:
+        import vectordb
+
+        return f"vectordb {vectordb.__version__}"
+
+    def create(self, dataset, folder: Path, threads: int) -> dict:
+        self._connect(folder)
+        self.collection = self.database.create_collection(_NAME, _schema(dataset))
+        self._about(dataset)
+        return {"durability": "commit", "batch": self.batch()}
+
+    def _connect(self, folder: Path) -> None:
+        import vectordb
+
+        self.database = vectordb.open(folder)
+
+    def _about(self, dataset) -> None:
+        self.arm, self.probe = dataset.arm, dataset.query(0)
+
+    def insert(self, dataset, rows: np.ndarray) -> None:
+        vectors = {}
+        if dataset.vectors is not None:
+            vectors["dense"] = dataset.vectors[rows]
+        if dataset.sparse is not None:
+            vectors["sparse"] = dataset.sparse[rows]
+        pick = rows.tolist()
+        taken = {k: v[rows] if isinstance(v, np.ndarray) else [v[row] for row in pick] for k, v in dataset.attributes.items()}
+        self.collection.upsert(ids=rows, vectors=vectors, attributes={name: _plain(values) for name, values in taken.items()})
+
+    def delete(self, ids: np.ndarray) -> None:
+        self.collection.delete(ids.tolist())
+
+    def finish(self) -> None:
+        """What the first search after a write reads into memory is part of the build."""
+        queries, filters = self.prepare([self.probe], [None])
+        self.search(queries[0], 10, filters[0])
+
+    def reopen(self, dataset, folder: Path, threads: int) -> None:
+        self._connect(folder)
+        self.collection = self.database.collection(_NAME)
+        self._about(dataset)
+
+    def exact(self) -> dict:
+        return {"exact": True}
+
+    def set(self, setting: dict) -> None:
+        self.options = {"exact": True} if setting.get("exact") else {}
+
+    def prepare(self, queries, filters):
+        """Queries as the dict that ``search`` takes; filters as the tree that ``F`` builds, which users make once too."""
+        from vectordb_client.filter import from_dict
+
+        made = {id(f): from_dict(f.expression) for f in filters if f is not None}
+        asked = [{"dense": q[0], "sparse": q[1]} if self.arm == "hybrid" else {self.arm: q} for q in queries]
+        return asked, [None if f is None else made[id(f)] for f in filters]
+
+    options: dict = {}
+
+    def search(self, query, k: int, where):
+        return self.collection.search(query, filter=where, limit=k, with_attributes=False, **self.options)
+
+    def ids(self, found) -> np.ndarray:
+        return np.fromiter(found.ids, dtype=np.int64, count=len(found))
+
+    def close(self) -> None:
+        if getattr(self, "database", None) is not None:
+            self.database.close()
+            self.database = None
+
+
+class Service(Embedded):
+    """``python -m vectordb serve`` on loopback, asked through ``vectordb_client``."""
+
+    name = "vectordb-service"
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "serve"})
+    process: subprocess.Popen | None = None
+
+    def _connect(self, folder: Path) -> None:
+        complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        command = [sys.executable, "-m", "vectordb", "serve", "--data", str(folder), "--port", "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        guard = threading.Timer(_START_SECONDS, self.process.kill)  # a server that neither starts nor ends must not hold the run
+        guard.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            guard.cancel()
+        found = re.search(r" on (\S+:\d+)", line)
+        if found is None:
+            complaints.seek(0)
+            raise RuntimeError(f"the service didn't start: {line.strip()} {complaints.read().strip()[-300:]}")
+        self._call(found.group(1))
+
+    def _call(self, target: str) -> None:
+        from vectordb_client.client import Client
+
+        self.target = target
+        self.database = Client(target, timeout=600.0)
+
+    def address(self) -> dict:
+        return {"target": self.target}
+
+    def attach(self, dataset, address: dict) -> None:
+        self._call(address["target"])
+        self.collection = self.database.collection(_NAME)
+        self._about(dataset)
+
+    def close(self) -> None:
+        super().close()
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdout.close()
+            self.process = None
+
+
+def _schema(dataset):
+    from vectordb_client.schema import Dense, Int, Keyword, Schema, Sparse
+
+    vectors: dict = {}
+    if dataset.vectors is not None:
+        vectors["dense"] = Dense(dataset.dim, metric=dataset.metric)
+    if dataset.sparse is not None:
+        vectors["sparse"] = Sparse()
+    attributes: dict = {}
+    for name, values in dataset.attributes.items():
+        some = values[0] if isinstance(values, np.ndarray) else next((value for value in values if value is not None), "")
+        listed = isinstance(some, (list, tuple))
+        kind = Keyword if listed or isinstance(some, str) else Int
+        attributes[name] = kind(array=True) if listed else kind()
+    return Schema(vectors=vectors, attributes=attributes)
+
+
+def _plain(values):
+    return values.tolist() if isinstance(values, np.ndarray) else values
