@@ -6,7 +6,7 @@ PROJECT := pyproject.toml client/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
-.PHONY: demo test lint proto proto-check bench clean
+.PHONY: demo test lint proto proto-check bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vectordb demo
@@ -30,6 +30,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pip install -q qdrant-edge-py==0.9.0
 	$(BIN)/python -m bench.foundation
 
+# The harness on small data: ours and every peer that is installed; under five minutes. Full suites: vectordb bench list.
+bench-quick: $(VENV)/.dev
+	$(BIN)/vectordb bench run --quick --out bench-quick
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -42,5 +46,5 @@ $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build dist client/build client/dist demo-data
+	rm -rf $(VENV) build dist client/build client/dist bench-quick
 	find . -name __pycache__ -prune -exec rm -rf {} +

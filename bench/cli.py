@@ -1,4 +1,4 @@
-"""``vectordb bench run | report | tune | list | install``. ``add_parser`` hangs it into vectordb's command line; also ``python -m bench.cli``.
+"""``vectordb bench run | report | tune | list | install``; ``add_parser`` hangs it into vectordb's command line. Also ``python -m bench.cli``.
 
 Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself exact isn't), or an error; 2 a wrong command line.
 """
@@ -6,7 +6,6 @@ Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -27,13 +26,17 @@ def add_parser(commands: Any) -> None:
 def _fill(commands: Any) -> None:
     def command(name: str, run: Any, about: str, details: str = "") -> argparse.ArgumentParser:
         whole = f"{about[0].upper()}{about[1:]}."
-        made = commands.add_parser(name, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter)
+        made = commands.add_parser(
+            name, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         made.set_defaults(run=run)
         return made
 
     run = command("run", _run, "run suites on systems; writes results.json, report.md and plots", _RUN_DETAILS)
     run.add_argument("--suite", action="append", metavar="NAME[,NAME…]", help="suites (see list); all of them unless given")
-    run.add_argument("--systems", default=None, metavar="NAME[,NAME…]", help="systems (see list); ours and all that are installed unless given")
+    run.add_argument(
+        "--systems", default=None, metavar="NAME[,NAME…]", help="systems (see list); ours and all that are installed unless given"
+    )
     run.add_argument("--data", action="append", metavar="NAME", help="data sets by name or path; each suite's own unless given")
     run.add_argument("--queries-file", metavar="FILE", type=Path, help="query vectors, for a --data that is a file without them")
     run.add_argument("--metric", choices=("cosine", "dot", "l2"), help="of a --data that is a file (cosine unless the file says)")
@@ -43,11 +46,18 @@ def _fill(commands: Any) -> None:
     run.add_argument("--quick", action="store_true", help="small data, few cells: under five minutes")
     run.add_argument("--queries", type=_count, metavar="N", help="queries a cell (500; quick: 100)")
     run.add_argument("--repeats", type=_count, metavar="N", help="repeats of each setting (3)")
-    run.add_argument("--cap", type=float, metavar="SECONDS", help="end a pass over the queries after so long, with the figures so far (20; quick: 2)")
+    run.add_argument(
+        "--cap", type=float, metavar="SECONDS", help="end a pass over the queries after so long, with the figures so far (20; quick: 2)"
+    )
     run.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for building (all cores)")
     run.add_argument("--limit", type=float, default=7200, metavar="SECONDS", help="give a build up after so long (7200)")
     run.add_argument(
-        "--floor", action="append", default=[], type=_floor, metavar="SYSTEM[@SUITE]:RECALL", help="fail unless some setting reaches it in every cell"
+        "--floor",
+        action="append",
+        default=[],
+        type=_floor,
+        metavar="SYSTEM[@SUITE]:RECALL",
+        help="fail unless some setting reaches it in every cell",
     )
     run.add_argument("--keep", action="store_true", help="leave the systems' files")
 
@@ -140,7 +150,8 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     everything = list(_QUICK_SUITES) if arguments.quick else list(suites.SUITES)
     chosen = _names(arguments.suite, suites.SUITES, "suite") if arguments.suite else everything
     if arguments.systems:
-        named = _names([arguments.systems], list(systems.SYSTEMS), "system")
+        files = [name for name in arguments.systems.split(",") if systems.is_file(name)]
+        named = _names([arguments.systems], [*systems.SYSTEMS, *files], "system")
     else:
         named = [name for name in systems.SYSTEMS if systems.available(name) is None and name != "exact"]
     for system, suite, _ in arguments.floor:
@@ -224,7 +235,9 @@ def _list(arguments: argparse.Namespace) -> int:
     for name in suites.SUITES:
         shown.add_row(name, suites.TIMES[name], suites.ABOUT[name])
     console.print(shown, "")
-    shown = table("data sets (add a size: clustered-20k, glove-50-100k; or a path: .npy .fvecs .hdf5 .parquet, a folder with qrels)", "name", "what")
+    shown = table(
+        "data sets (add a size: clustered-20k, glove-50-100k; or a path: .npy .fvecs .hdf5 .parquet, a folder with qrels)", "name", "what"
+    )
     for name, about in data.names().items():
         shown.add_row(name, about)
     console.print(shown, "")
@@ -237,8 +250,8 @@ def _list(arguments: argparse.Namespace) -> int:
         except (ImportError, AttributeError):
             about = ("", "")
         own = "" if systems.python_of(name) == sys.executable else " (own environment)"
-        shown.add_row(name, *about, f"yes{own}" if reason is None else reason)
-    console.print(shown)
+        shown.add_row(name, *about, f"yes{own}" if reason is None else reason.partition(":")[0])
+    console.print(shown, "\nvectordb bench install NAME makes an environment with what a system needs", markup=False)
     return 0
 
 
@@ -248,18 +261,13 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _install_each(arguments: argparse.Namespace) -> int:
     from . import systems
-    from .data import cache_folder
+    from .systems import envs
 
-    for name in _names(arguments.systems, list(systems.SYSTEMS), "system"):
-        folder = cache_folder() / "venvs" / name
-        needs = ["numpy", "scipy", *systems.load(name).needs]
-        print(f"{name}: {folder}")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        done = subprocess.run([str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *needs])
-        if done.returncode:
-            _say(f"{name}: pip install {' '.join(needs)} failed")
-            return 1
-    return 0
+    try:
+        made = envs.install(_names(arguments.systems, list(systems.SYSTEMS), "system"))
+    except KeyError as error:
+        raise _Usage(error.args[0]) from None
+    return 1 if any(made.values()) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

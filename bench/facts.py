@@ -93,7 +93,7 @@ def tree(pids: Iterable[int]) -> list[int]:
 
 
 def memory(pids: Iterable[int]) -> dict[str, int]:
-    """Bytes: rss, resident now; peak, the sum of each process's high-water mark (VmHWM), which is at least the true peak of all together."""
+    """Bytes: rss, resident now; peak, the sum of each process's high-water mark (VmHWM): at least the true peak of all together."""
     result = {"rss": 0, "peak": 0}
     for pid in pids:
         fields = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)

@@ -54,7 +54,7 @@ def key_of(*parts: Any) -> str:
 
 
 def results(journal: Journal, about: dict) -> dict:
-    """Everything of a run: ``about`` (environment, plan, floors), systems, data sets, operations, loads, and measurements with raw figures."""
+    """Everything of a run: ``about`` (environment, plan), systems, data sets, operations, loads, and measurements with raw figures."""
     groups: dict[str, list[dict]] = {}
     for fact in journal.of("pass"):
         names = ("suite", "dataset", "stage", "cell", "system", "setting", "exact")

@@ -42,7 +42,7 @@ def draw(found: dict, folder: Path) -> dict[str, list[str]]:
             for kind in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{kind}", dpi=160, bbox_inches="tight", pad_inches=0.25)
             names.setdefault(suite, []).append(f"{name}.png")
-            _close(figure)
+            figure.clear()
     return names
 
 
@@ -128,14 +128,9 @@ def _new(width: float, height: float, rows: int = 1, columns: int = 1, **options
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _close(figure: Any) -> None:
-    figure.clear()
-
-
-def _title(figure: Any, title: str, below: str, axes: Any = None) -> None:
+def _title(figure: Any, title: str, below: str) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    target = axes if axes is not None else figure.axes[0]
-    target.set_title(below, loc="left", fontsize=10, color=_FAINT, pad=10)
+    figure.axes[0].set_title(below, loc="left", fontsize=10, color=_FAINT, pad=10)
 
 
 # Recall against QPS
@@ -214,7 +209,15 @@ def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens:
             color=colour,
             fontweight="bold" if name in pens.ours else "normal",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.45, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "alpha": 0.45,
+                "shrinkA": 0,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
         )
 
 
@@ -228,14 +231,15 @@ def _apart(heights: Sequence[float], room: float) -> list[float]:
             pools[-1][0] += total
             pools[-1][1] += count
     level = [total / count for total, count in pools for _ in range(int(count))]
-    return [height + i * room for i, height in enumerate(level)]
+    placed = [height + i * room for i, height in enumerate(level)]
+    return [max(height, i * room) for i, height in enumerate(placed)]  # none under the picture
 
 
 # Filters
 
 
 def filter_map(part: Any, dataset: str):
-    """A map a system: filters down, selectivity × correlation across; colour is QPS at the target recall, hatched where it isn't reached."""
+    """A map a system: filters down, selectivity × correlation across; colour is QPS at the target recall, hatched where not reached."""
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
@@ -269,7 +273,9 @@ def filter_map(part: Any, dataset: str):
                 dark = qps is not None and norm(qps) > 0.55
                 face = colours(norm(qps)) if qps else "#f4f5f7"
                 hatch = None if qps or recall is None else "////"
-                place.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor="white" if hatch is None else "#d5d9de", linewidth=1.2, hatch=hatch))
+                place.add_patch(
+                    Rectangle((x, y), 1, 1, facecolor=face, edgecolor="white" if hatch is None else "#d5d9de", linewidth=1.2, hatch=hatch)
+                )
                 text = report.short(qps) if qps else f"{recall:.2f}" if recall is not None else "·"
                 place.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color="white" if dark else _INK if qps else _FAINT)
         _map_axes(place, system, columns, sides, shares, shapes)
@@ -289,7 +295,9 @@ def _map_axes(place: Any, system: str, columns: list, sides: list, shares: list,
     for spine in place.spines.values():
         spine.set_visible(False)
     for i, side in enumerate(sides):
-        place.text((i + 0.5) * len(shares), -0.25, f"correlation {side}" if side == "none" else side, ha="center", fontsize=8.5, color=_FAINT)
+        place.text(
+            (i + 0.5) * len(shares), -0.25, f"correlation {side}" if side == "none" else side, ha="center", fontsize=8.5, color=_FAINT
+        )
         if i:
             place.axvline(i * len(shares), color=_PAPER, linewidth=5)
     place.set_title(system, loc="left", fontsize=11.5, fontweight="bold", pad=20)
@@ -442,7 +450,9 @@ def ingest(part: Any, dataset: str, pens: Pens):
     figure, [[axes]] = _new(8.5, 5)
     labels = []
     for system in part.systems:
-        mine = sorted((one for one in part.operations if one["system"] == system and one["dataset"] == dataset), key=lambda one: one["batch"])
+        mine = sorted(
+            (one for one in part.operations if one["system"] == system and one["dataset"] == dataset), key=lambda one: one["batch"]
+        )
         if not mine:
             continue
         x, y = [one["batch"] for one in mine], [(one["rows"] - 1) / sum(one["batch_s"]) for one in mine]

@@ -37,10 +37,11 @@ class Remote:
 
     def __init__(self, system: str, job: dict, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{system}.job.json"
+        label = "".join(c if c.isalnum() or c in "-." else "-" for c in system)[-60:]
+        path = folder / f"{label}.job.json"
         path.write_text(json.dumps({"system": system, **job}), encoding="utf-8")
         self.system = system
-        self.log = folder / f"{system}.log"
+        self.log = folder / f"{label}.log"
         python = python_of(system)
         command = [python, str(Path(__file__).with_name("worker.py")), str(path)]
         with open(self.log, "ab") as log:

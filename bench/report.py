@@ -12,18 +12,27 @@ from .suites import ABOUT, SUITES, TARGETS
 _FILTER_TARGET = 0.95
 
 METHOD = """\
-One request at a time, one thread of the harness, systems taking turns setting by setting within a cell; every repeat asks all queries again
-after a warm-up. QPS is requests ÷ the sum of their times, the median of the repeats, with the lowest and highest repeat in brackets. Recall is
-measured on those very requests: right rows ÷ min(k, matches), against exact search in float64; rows that tie with the k-th best are right. Its
-± is half the 95 % interval over queries. *Cores* is processor time ÷ wall time while searching, of the system's processes with all threads they
-chose to run: 1.0 is one core busy. *Short* counts answers with fewer than min(k, matches) rows, *wrong* rows that break the filter, are deleted,
-or come twice. Queries and filters were brought to each system's own form before the clock started; ids were read after it stopped."""
+One request at a time, one thread of the harness, systems taking turns setting by setting within a cell; every repeat asks all queries
+again after a warm-up. QPS is requests ÷ the sum of their times, the median of the repeats, with the lowest and highest repeat in brackets.
+Recall is measured on those very requests: right rows ÷ min(k, matches), against exact search in float64; rows that tie with the k-th best
+are right. In brackets is the 95 % interval over queries; p5 and p1 are what 95 and 99 of 100 queries reach. *Cores* is processor time ÷
+wall time while searching, of the system's processes with all threads they chose to run: 1.0 is one core busy. *Short* counts answers with
+fewer than min(k, matches) rows, *wrong* rows that break the filter, are deleted, or come twice. Queries and filters were brought to each
+system's own form before the clock started; ids were read after it stopped. Memory is resident size, of all processes of a system, before
+its library was imported (the data set is in it), after the build, and at most."""
 
 
 def markdown(found: dict, pictures: dict[str, list[str]] | None = None) -> str:
     """The report. pictures: suite → paths of its plots, as the report should name them."""
     pictures = pictures or {}
-    blocks = ["# Benchmark report", *_environment(found["environment"], found), *_summary(found), "## How it was measured", METHOD, *_systems(found)]
+    blocks = [
+        "# Benchmark report",
+        *_environment(found["environment"], found),
+        *_summary(found),
+        "## How it was measured",
+        METHOD,
+        *_systems(found),
+    ]
     blocks += _datasets(found)
     for suite in SUITES:
         part = _Part(found, suite)
@@ -106,7 +115,7 @@ def _spread(latency: dict) -> str:
 
 
 def _recall(recall: dict) -> str:
-    return f"{recall['mean']:.4f} ± {(recall['high'] - recall['low']) / 2:.4f}"
+    return f"{recall['mean']:.4f} [{recall['low']:.3f}–{recall['high']:.3f}]"
 
 
 # What holds for the whole run
@@ -116,13 +125,19 @@ def _environment(environment: dict, found: dict) -> list[str]:
     software = environment["software"]
     seen = environment.get("overhead", {})
     rows = [
-        ("when", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found["started"])) + f", {(found['ended'] - found['started']) / 60:.1f} min"),
+        (
+            "when",
+            time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found["started"])) + f", {(found['ended'] - found['started']) / 60:.1f} min",
+        ),
         ("processor", f"{environment['cpu']}, {environment['cores']} cores"),
         ("memory", f"{environment.get('ram_gib', '?')} GiB"),
         ("system", environment["system"]),
         ("load when it began", " ".join(str(value) for value in environment["load"])),
         ("software", ", ".join(f"{name} {version}" for name, version in software.items())),
-        ("harness", f"{seen.get('loop_us', 0):.2f} µs a request over a bare loop, {seen.get('in_figures_us', 0):.2f} µs of it in the figures"),
+        (
+            "harness",
+            f"{seen.get('loop_us', 0):.2f} µs a request over a bare loop, {seen.get('in_figures_us', 0):.2f} µs of it in the figures",
+        ),
         ("command", f"`{environment['command']}`"),
         ("scale", words(found["plan"]["scale"])),
     ]
@@ -150,8 +165,9 @@ def _datasets(found: dict) -> list[str]:
     for one in {one["name"]: one for one in found["datasets"]}.values():
         form = [f"{one['dim']} dim, {one['metric']}"] if "dim" in one else []
         form += [f"{one['terms']:,} terms, {one['non_zeros']} a row"] if "terms" in one else []
-        rows.append((one["name"], f"{one['points']:,}", f"{one['asked']:,}", "; ".join(form), one["about"], f"`{one['hash'][:12]}`"))
-    return ["## Data", _table(("name", "points", "queries", "form", "what it is", "SHA-256"), rows, left=1)]
+        texts = (one["name"], "; ".join(form), one["about"], f"`{one['hash'][:12]}`")
+        rows.append((*texts, f"{one['points']:,}", f"{one['asked']:,}"))
+    return ["## Data", _table(("name", "form", "what it is", "SHA-256", "points", "queries"), rows, left=4)]
 
 
 # Suites
@@ -214,14 +230,18 @@ def _builds(part: _Part) -> list[str]:
 
 
 def _filtered(part: _Part) -> list[str]:
-    blocks = [f"QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that"]
-    blocks[0] += " match, *ρ* how often the query's own 100 nearest rows match, in units of *s*: below 1 the filter points away from the query."
+    blocks = [
+        f"QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that"
+    ]
+    blocks[0] += (
+        " match, *ρ* how often the query's own 100 nearest rows match, in units of *s*: below 1 the filter points away from the query."
+    )
     for dataset in part.datasets:
         rows = []
         for place in [place for place in part.places() if place[0] == dataset]:
             about = next(one for one in part.cells if (one["dataset"], one["stage"], one["cell"]) == place)["where"]
             rho = about["measured_correlation"]
-            row = [place[2], f"{about['measured_selectivity']:.3%}", "–" if rho is None else f"{rho:.2f}"]
+            row = [place[2], f"{about['measured_selectivity'] * 100:.3g} %", "–" if rho is None else f"{rho:.2f}"]
             rows.append((*row, *(_at_target(part.of(place, system)) for system in part.systems)))
         blocks += [f"### {dataset}", _table(("filter", "s", "ρ", *part.systems), rows)]
     short_rows = []
@@ -258,7 +278,15 @@ def _ingest(part: _Part) -> list[str]:
         speed = (one["rows"] - 1) / sum(times)
         whole = (one["rows"] - 1) / (sum(times) + one["finish_s"])
         found_in = seconds(one["searchable_s"]) if one["searchable_s"] is not None else "not in 60 s"
-        figures = (f"{one['batch']:,}", f"{one['rows']:,}", rate(speed), rate(whole), seconds(max(times)), seconds(one["finish_s"]), found_in)
+        figures = (
+            f"{one['batch']:,}",
+            f"{one['rows']:,}",
+            rate(speed),
+            rate(whole),
+            seconds(max(times)),
+            seconds(one["finish_s"]),
+            found_in,
+        )
         rows.append((one["system"], "yes" if one["durable"] else "no", *figures))
     header = ("system", "durable", "batch", "points", "points/s", "with finish", "worst batch", "finish", "new point found after")
     return [_table(header, rows, left=2)]
@@ -296,7 +324,9 @@ def _service(part: _Part) -> list[str]:
     for (system, load), repeats in groups.items():
         answered = [one for one in repeats if "p50_ms" in one]
         middle = sorted(answered, key=lambda one: one["qps"])[len(answered) // 2] if answered else None
-        speeds = f"{rate(middle['qps'])} [{rate(min(o['qps'] for o in answered))}–{rate(max(o['qps'] for o in answered))}]" if middle else "–"
+        speeds = (
+            f"{rate(middle['qps'])} [{rate(min(o['qps'] for o in answered))}–{rate(max(o['qps'] for o in answered))}]" if middle else "–"
+        )
         asked = rate(repeats[0]["asked_rate"]) if repeats[0]["asked_rate"] else ""
         tails = [_milliseconds(middle[f"p{p:g}_ms"]) if middle else "–" for p in metrics.PERCENTILES]
         recall = [one["recall"] for one in repeats if one["recall"] is not None]
@@ -312,7 +342,12 @@ def _footprint(part: _Part) -> list[str]:
     rows = []
     for one in part.operations:
         if one["op"] == "restart":
-            figures = (seconds(one["open_s"]), seconds(one["first_answer_s"]), size(one["after"] - one["before"]), size(one["peak"] - one["before"]))
+            figures = (
+                seconds(one["open_s"]),
+                seconds(one["first_answer_s"]),
+                size(one["after"] - one["before"]),
+                size(one["peak"] - one["before"]),
+            )
             rows.append((one["system"], "cold" if one["cold"] else "warm", *figures))
     return [*_builds(part), _table(("system", "files", "open", "first answer", "memory added", "at peak"), rows, left=2) if rows else ""]
 

@@ -1,4 +1,4 @@
-"""Carries out suites: workers are started, filled one at a time, then asked in turn; answers are judged here; everything goes to the journal.
+"""Carries out suites: workers are started, filled one at a time, then asked in turn; answers are judged here, all goes to the journal.
 
 Interleaving: within a cell, for each repeat, the systems take turns setting by setting (their first settings, their second, …), and the
 order of the systems moves on by one each repeat. All workers are alive meanwhile, one is working. So what drifts on the machine — other
@@ -27,7 +27,6 @@ from .remote import Died, Failed, Remote
 from .suites import Cell, Scale, Stage, Suite
 from .systems import Unsupported
 
-_EXACT_QUERIES = 50
 _CRASHES = 3
 _TIMEOUT = 1.0  # seconds after which a client of the service suite counts a request as timed out
 
@@ -68,7 +67,12 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
             with progress:
                 _Pair(plan, suite, dataset, out, journal, progress).run(keep)
     finally:
-        about = {"environment": environment, "plan": plan.to_dict(), "started": journal.facts["environment"]["started"], "ended": time.time()}
+        about = {
+            "environment": environment,
+            "plan": plan.to_dict(),
+            "started": journal.facts["environment"]["started"],
+            "ended": time.time(),
+        }
         found = results(journal, about)
         write(found, out / "results.json")
         journal.close()
@@ -85,8 +89,6 @@ class _Pair:
         self.workers: dict[str, Remote] = {}
         self.about: dict[str, dict] = {}
         self.crashes: dict[str, int] = {}
-        self.given_up: set[str] = set()
-        self.addresses: dict[str, dict] = {}
 
     def key(self, *parts: Any) -> str:
         return key_of(self.name, self.dataset_name, *parts)
@@ -165,7 +167,7 @@ class _Pair:
 
     def _worker(self, name: str) -> Remote:
         job = {"dataset": str(self.folder), "attributes": self.suite.attributes, "arm": self.suite.arm, "threads": self.threads}
-        place = self.scratch / name
+        place = self.scratch / _short(name)
         return Remote(name, job | {"folder": str(place)}, self.scratch)
 
     def _drop(self, name: str) -> None:
@@ -181,10 +183,9 @@ class _Pair:
         self._drop(name)
         self.crashes[name] = self.crashes.get(name, 0) + 1
         if self.crashes[name] >= _CRASHES:
-            self.given_up.add(name)
             raise Failed(f"given up after {_CRASHES} crashes")
         self.progress.say(f"{name}: starts again")
-        shutil.rmtree(self.scratch / name, ignore_errors=True)
+        shutil.rmtree(self.scratch / _short(name), ignore_errors=True)
         self.workers[name] = self._worker(name)
         self.workers[name].ask("hello")
         for earlier in self.suite.stages[: self.suite.stages.index(stage) + 1]:
@@ -206,7 +207,14 @@ class _Pair:
                     if op != "ingest" or isinstance(error, Died):
                         self._drop(name)
                     continue
-                fact = {"fact": "operation", "suite": self.name, "dataset": self.dataset_name, "stage": stage.name, "system": name, "op": op}
+                fact = {
+                    "fact": "operation",
+                    "suite": self.name,
+                    "dataset": self.dataset_name,
+                    "stage": stage.name,
+                    "system": name,
+                    "op": op,
+                }
                 self.journal.add(self.key(stage.name, op, arguments, name), {**fact, **made})
         sweeps = {name: self._sweep(name) for name in list(self.workers)} if stage.cells else {}
         for number, cell in enumerate(stage.cells):
@@ -224,15 +232,15 @@ class _Pair:
             with_cold = arguments.get("cold", False)
             self._drop(name)
             if with_cold:
-                facts.drop_cache(self.scratch / name)
+                facts.drop_cache(self.scratch / _short(name))
             self.workers[name] = self._worker(name)
             self.workers[name].ask("hello")
             return self.workers[name].ask("reopen", limit=limit) | {"cold": with_cold}
         if op in ("build", "ingest"):
-            if any((self.scratch / name).glob("*")):
+            if any((self.scratch / _short(name)).glob("*")):
                 # An earlier run's files, or an earlier stage's: the process that has them open must go first.
                 self._drop(name)
-                shutil.rmtree(self.scratch / name)
+                shutil.rmtree(self.scratch / _short(name))
                 worker = self.workers[name] = self._worker(name)
             return worker.ask(op, limit=limit, **arguments)
         self._changed(arguments["share"])
@@ -262,8 +270,9 @@ class _Pair:
         self.dataset, self.alive = changed, np.ones(n, dtype=bool)
         self.alive[gone] = False
 
-    def _sweep(self, name: str) -> list[tuple[dict, bool]]:
-        """(setting, is it the exact mode) in order of rising effort. A suite without sweeps takes the last but one third: a good one."""
+    def _sweep(self, name: str) -> list[tuple[dict, bool, bool]]:
+        """(setting, is it the exact mode, is it asked only once) in order of rising effort. A suite without sweeps takes one setting, two
+        thirds up."""
         try:
             found = self.workers[name].ask("sweep", suite=self.name)
         except (Unsupported, Failed) as error:
@@ -271,9 +280,9 @@ class _Pair:
             self._drop(name)
             return []
         chosen = found["sweep"] if self.suite.sweeps else found["sweep"][len(found["sweep"]) * 2 // 3 :][:1]
-        turns = [(setting, setting == found["exact"]) for setting in chosen]
-        if found["exact"] is not None and self.suite.sweeps and not any(exact for _, exact in turns):
-            turns.append((found["exact"], True))
+        turns = [(setting, setting == found["exact"], False) for setting in chosen]
+        if found["exact"] is not None and self.suite.sweeps and not any(exact for _, exact, _ in turns):
+            turns.append((found["exact"], True, True))
         return turns
 
     # Cells
@@ -300,16 +309,15 @@ class _Pair:
             self.journal.add(key, {"fact": "pass", **place, "system": name, "setting": setting, "exact": exact, "repeat": repeat, **fact})
 
     def _turns(self, sweeps: dict[str, list]) -> Iterator[tuple[str, dict, bool, int]]:
-        """(system, setting, exact, repeat) in the order they are run; an exact mode that is no setting of the sweep runs once."""
+        """(system, setting, exact, repeat) in the order they are run; an exact mode that is no setting of the sweep is asked once."""
         names = list(sweeps)
         for repeat in range(self.plan.scale.repeats):
             order = names[repeat % len(names) :] + names[: repeat % len(names)] if names else []
             for i in range(max((len(sweep) for sweep in sweeps.values()), default=0)):
                 for name in order:
                     if i < len(sweeps[name]):
-                        setting, exact = sweeps[name][i]
-                        alone = exact and i == len(sweeps[name]) - 1 and i > 0
-                        if not (alone and repeat):
+                        setting, exact, once = sweeps[name][i]
+                        if not (once and repeat):
                             yield name, setting, exact, repeat
 
     def _skipped(self, key: str) -> bool:
@@ -337,7 +345,9 @@ class _Pair:
             self.journal.add(self.key("cell", stage.name, cell.name), fact)
             return None
         near = getattr(self, "near", None)
-        share, correlation = truth.reach(self.dataset, near, filters) if near is not None else (float(np.mean([f.mask.mean() for f in filters])), None)
+        share, correlation = (
+            truth.reach(self.dataset, near, filters) if near is not None else (float(np.mean([f.mask.mean() for f in filters])), None)
+        )
         about = {"shape": cell.where.shape, "selectivity": cell.where.selectivity, "correlation": cell.where.correlation}
         about |= {"measured_selectivity": share, "measured_correlation": correlation, "example": _brief(cell.where.expressions[0])}
         self.journal.add(self.key("cell", stage.name, cell.name), {**fact, "where": about})
@@ -349,7 +359,7 @@ class _Pair:
     def _pass(self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters) -> dict:
         """One setting, asked and judged."""
         queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
-        out = self.scratch / f"{name}.answers.npz"
+        out = self.scratch / f"{_short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
         said = self.workers[name].ask("measure", limit=6 * cap + 600, **arguments)
         with np.load(out) as answers:
@@ -368,7 +378,9 @@ class _Pair:
         fact = {"times_ns": times, "recall": recall, "returned": returned, "wrong": wrong, "under": under, "cores": said["cores"]}
         if cell.quality and self.dataset.qrels:
             quality = metrics.rankings(self.dataset.qrels, answered, cell.k)
-            fact["quality"] = {measure: {part: value for part, value in one.items() if part != "queries"} for measure, one in quality.items()}
+            fact["quality"] = {
+                measure: {part: value for part, value in one.items() if part != "queries"} for measure, one in quality.items()
+            }
         return fact
 
     # Loads
@@ -382,7 +394,7 @@ class _Pair:
         try:
             address = self.workers[name].ask("serve")["address"]
             job = {"dataset": str(self.folder), "attributes": [], "arm": self.suite.arm, "threads": self.threads}
-            client = Remote(name, job | {"folder": str(self.scratch / f"{name}-client")}, self.scratch / "clients")
+            client = Remote(name, job | {"folder": str(self.scratch / f"{_short(name)}-client")}, self.scratch / "clients")
             best = 0.0
             for load in stage.loads:
                 for repeat in range(self.plan.scale.repeats):

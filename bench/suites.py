@@ -56,7 +56,9 @@ class Load:
 
     @property
     def name(self) -> str:
-        return f"{self.clients} client{'s' * (self.clients > 1)}, closed loop" if self.mode == "closed" else f"open loop at {self.share:.0%}"
+        return (
+            f"{self.clients} client{'s' * (self.clients > 1)}, closed loop" if self.mode == "closed" else f"open loop at {self.share:.0%}"
+        )
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any
 def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, found: list, low: int = 0) -> None:
     """Calls ``search(query, k, filter)`` for each query; nanoseconds go to ``times``, answers to ``found``, from place ``low`` on.
 
-    Both are made beforehand, everything is a local name, and the collector rests: nothing but the call is between the two looks at the clock.
+    Both are made beforehand, every name is local, and the collector rests: nothing but the call is between the two looks at the clock.
     """
     clock, place = time.perf_counter_ns, low
     collecting = gc.isenabled()
@@ -60,7 +60,7 @@ def measure(
 
 
 def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
-    """What timing a request adds, in µs: (timed loop − bare loop) ÷ requests, the lowest of some rounds. Seen: by the clock's own figures."""
+    """What timing a request adds, in µs, to the loop and to the request's own figure: the least difference to a bare loop in some rounds."""
     queries, filters = [None] * n, [None] * n
     times, found = array("q", bytes(8 * n)), [None] * n
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +25,7 @@ RRF = 60
 
 @dataclass
 class Truth:
-    """k best rows a query. ids: (q, k), -1 pads; scores: (q, k) float64, higher is better (L2 as −d²); matches: (q,), rows that can be found."""
+    """k best rows a query. ids: (q, k), -1 pads. scores: (q, k) float64, higher is better (L2 as −d²). matches: (q,), rows to be found."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -46,7 +45,7 @@ class Truth:
 
 @dataclass
 class Judged:
-    """An answer against the truth. good: right rows among the first k. wrong: rows that break the filter, are gone, unknown, or repeated."""
+    """An answer against the truth. good: right rows of the first k. wrong: rows that break the filter, are gone, unknown, or repeated."""
 
     good: int
     returned: int
@@ -165,9 +164,7 @@ def _hybrid(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
     return truth
 
 
-def judge(
-    truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndarray, k: int, allowed: np.ndarray | None = None
-) -> Judged:
+def judge(truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Judged:
     """Judge one answer. place: the query's row in the truth; query: its number in the data set; allowed: rows that may be found."""
     found = np.asarray(found, dtype=np.int64)[:k]
     known = (found >= 0) & (found < len(dataset))
@@ -202,5 +199,3 @@ def reach(dataset: Dataset, truth: Truth, filters: Sequence[Filter | None]) -> t
             near.append(one.mask[rows].mean())
     share = float(np.mean(shares))
     return share, float(np.mean(near)) / share if share else 0.0
-
-

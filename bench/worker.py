@@ -203,7 +203,9 @@ class Worker:
         self.system.attach(self.dataset, address)
         return {}
 
-    def load(self, mode: str, clients: int, rate: float, seconds: float, timeout: float, queries: list[int], setting: dict, address: dict) -> dict:
+    def load(
+        self, mode: str, clients: int, rate: float, seconds: float, timeout: float, queries: list[int], setting: dict, address: dict
+    ) -> dict:
         from .loads import drive
 
         def client():
@@ -229,23 +231,29 @@ def main(path: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # whatever prints to stdout now prints to stderr
     worker: Worker | None = None
-    for line in sys.stdin:
-        command = json.loads(line)
-        name = command.pop("op")
-        try:
-            if worker is None:
-                worker = Worker(json.loads(Path(path).read_text(encoding="utf-8")))
-            answer = {"ok": getattr(worker, name)(**command)}
-        except Unsupported as error:
-            answer = {"unsupported": str(error) or "it can't do this"}
-        except MemoryError:
-            answer = {"error": "out of memory"}
-        except Exception as error:
-            message = str(error).strip().splitlines()
-            answer = {"error": f"{type(error).__name__}: {message[0][:300] if message else ''}", "details": traceback.format_exc()[-4000:]}
-        print(json.dumps(answer, default=_plain), file=answers)
-        if name == "close":
-            break
+    try:
+        for line in sys.stdin:
+            command = json.loads(line)
+            name = command.pop("op")
+            try:
+                if worker is None:
+                    worker = Worker(json.loads(Path(path).read_text(encoding="utf-8")))
+                answer = {"ok": getattr(worker, name)(**command)}
+            except Unsupported as error:
+                answer = {"unsupported": str(error) or "it can't do this"}
+            except MemoryError:
+                answer = {"error": "out of memory"}
+            except Exception as error:
+                message = str(error).strip().splitlines()
+                text = f"{type(error).__name__}: {message[0][:300] if message else ''}"
+                answer = {"error": text, "details": traceback.format_exc()[-4000:]}
+            print(json.dumps(answer, default=_plain), file=answers)
+            if name == "close":
+                worker = None
+                break
+    finally:
+        if worker is not None:  # the runner is gone; servers must not outlive it
+            worker.system.close()
 
 
 def _plain(value: Any) -> Any:

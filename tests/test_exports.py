@@ -1,5 +1,8 @@
 """The public names, written down: what is exported is a promise."""
 
+import tomllib
+from pathlib import Path
+
 import vectordb
 import vectordb_client
 from vectordb.collection import Collection
@@ -76,3 +79,13 @@ def test_a_client_has_the_surface_of_a_database():
 def test_every_error_derives_from_one():
     for name in ERRORS:
         assert issubclass(getattr(vectordb, name), vectordb.VectorDBError)
+
+
+def test_the_wheel_ships_every_package():
+    root = Path(__file__).parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    places = {"vectordb": root / "vectordb", "vectordb_client": root / "client" / "vectordb_client", "vectordb_bench": root / "bench"}
+    there = {
+        ".".join([name, *init.parent.relative_to(place).parts]) for name, place in places.items() for init in place.rglob("__init__.py")
+    }
+    assert set(listed) == there

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import vectordb
-from vectordb import Dense, F, Geo, Keyword, Schema, Text
-from vectordb.filters import bitmap as bitmap_module
 from vectordb_client import filter as f
 from vectordb_client.filter import to_dict
 from vectordb_client.values import coerce
+
+import vectordb
+from vectordb import Dense, F, Geo, Keyword, Schema, Text
+from vectordb.collection import Collection
+from vectordb.filters.bitmap import FilterCache
 
 NAMES = list(filter_model.SCHEMA.attributes)
 VALUES = {
@@ -128,20 +129,17 @@ def test_remembered_bitmaps_follow_every_change(database):
             rows.delete(rng.sample(sorted(rows.rows), min(len(rows.rows), 4)))
         else:
             rows.write(rng.sample(range(60), rng.choice([1, 3, 12])))
-        fresh = database._collection("c", rows.collection._number).__class__(
-            "c", rows.collection._number, database._env, database._committer, "batched"
-        )
+        fresh = Collection("c", rows.collection._number, database._env, database._committer, "batched")
         for node in rng.sample(questions, 8):
             expected = rows.matching(node)
             assert found(rows.collection, node) == expected
             assert fresh.count(node) == rows.collection.count(node) == len(expected)
 
 
-def test_a_small_cache_forgets_and_answers_the_same(filled, monkeypatch):
-    monkeypatch.setattr(bitmap_module, "CACHE_BYTES", 2_000)
+def test_a_small_cache_forgets_and_answers_the_same(filled):
     small = vectordb.open(filled.collection._env.path)
     collection = small.collection("c")
-    collection._filters._capacity = 2_000
+    collection._filters = FilterCache(2_000)
     for low in range(-4, 6):
         for _ in range(2):
             node = f.And((f.Compare("n", "ge", low), f.Compare("kw", "ne", "a")))

@@ -125,9 +125,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(vectors=st.lists(specs, min_size=1, max_size=3), rng=seeds)
     def create(self, vectors, rng):
         attributes = NAMES if rng.random() < 0.6 else rng.sample(NAMES, rng.randrange(len(NAMES)))
-        schema = Schema(
-            dict(zip(FIELDS, vectors, strict=False)), {name: filter_model.SCHEMA.attributes[name] for name in attributes}
-        )
+        schema = Schema(dict(zip(FIELDS, vectors, strict=False)), {name: filter_model.SCHEMA.attributes[name] for name in attributes})
         self.open()
         # Made first: its last keys and the chunks of "c" are neighbours then, on one page.
         self.other = self.database.create_collection("other", Schema({"v": Dense(2)}, {"k": vectordb.Keyword()}))
@@ -277,7 +275,7 @@ class Machine(RuleBasedStateMachine):
     @rule(rng=seeds, spec=specs)
     def add_fields(self, rng, spec):
         schema = self.model.schema
-        vectors = dict.fromkeys(FIELDS[len(schema.vectors):][:1], spec)
+        vectors = dict.fromkeys(FIELDS[len(schema.vectors) :][:1], spec)
         missing = [name for name in filter_model.SCHEMA.attributes if name not in schema.attributes]
         chosen = rng.sample(missing, rng.randint(0, len(missing)))
         if vectors or chosen:

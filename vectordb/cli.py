@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | demo | import | export | info | check | version``.
+"""The command line: ``vectordb serve | demo | import | export | info | check | bench | version``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -122,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="as JSON")
 
     command("version", _version, "show the versions of what is installed")
+
+    from vectordb_bench.cli import add_parser
+
+    add_parser(commands)
     return parser
 
 

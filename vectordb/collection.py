@@ -298,7 +298,7 @@ class Collection:
 
 def check_each_id(ids: Any) -> list[Id]:
     """Ids to read: repeated ones are allowed."""
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+    if isinstance(ids, (str, bytes, Mapping, set, frozenset)) or not hasattr(ids, "__len__"):
         raise InvalidArgumentError("ids must be an id or a list of ids", field="ids", value=ids)
     return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
 

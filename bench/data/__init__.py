@@ -1,4 +1,4 @@
-"""Data sets by name: ``load(name)`` makes or fetches one, keeps it in the cache folder with a SHA-256 of its content, and gives a Dataset."""
+"""Data sets by name: ``load(name)`` makes or fetches one and keeps it in the cache folder, with a SHA-256 of its content."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class DataError(Exception):
 class Dataset:
     """Points (rows 0 … n-1 are their ids), queries, and what is known about them.
 
-    metric: of the dense vectors; sparse vectors are always compared by inner product. vectors: (n, dim) float32, unit length for "cosine".
-    sparse, sparse_queries: (n, terms), (q, terms) scipy CSR float32. attributes: name → a column of n values: an int array, a list of strings
-    or None (keyword, nullable), a list of lists of strings (tags), a list of ints or None. qrels: query number → {row: grade}.
+    metric: of the dense vectors; sparse ones are always compared by inner product. vectors: (n, dim) float32, unit length for "cosine".
+    sparse, sparse_queries: (n, terms), (q, terms) scipy CSR float32. attributes: name → a column of n values: an int array, a list of
+    strings or None (keyword, nullable), a list of lists of strings (tags), a list of ints or None. qrels: query number → {row: grade}.
     texts, query_texts: for systems that want text. hash: SHA-256 of all of it.
     """
 
@@ -87,7 +87,13 @@ class Dataset:
 
     def describe(self) -> dict:
         """Facts for the report."""
-        facts: dict[str, Any] = {"name": self.name, "points": len(self), "queries": self.query_count, "hash": self.hash, "about": self.about}
+        facts: dict[str, Any] = {
+            "name": self.name,
+            "points": len(self),
+            "queries": self.query_count,
+            "hash": self.hash,
+            "about": self.about,
+        }
         if self.vectors is not None:
             facts |= {"dim": self.dim, "metric": self.metric}
         if self.sparse is not None:
@@ -112,7 +118,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 _SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
 _REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
-_VERSION = 1  # of the makers: a change of what they make changes the folder in the cache
+_VERSION = 2  # of the makers: a change of what they make changes the folder in the cache
 
 
 def names() -> dict[str, str]:
@@ -163,7 +169,9 @@ def _make(name: str, options: dict[str, Any]) -> Dataset:
     sized = re.fullmatch(r"(.+?)-(\d+)([km])", base)
     base, size = (sized[1], int(sized[2]) * _SIZES[sized[3]]) if sized and base not in _REAL else (base, None)
     if base in _SYNTHETIC:
-        chosen = {key: float(value) if "." in value else int(value) for key, _, value in (part.partition("=") for part in tail.split(",") if part)}
+        chosen = {
+            key: float(value) if "." in value else int(value) for key, _, value in (part.partition("=") for part in tail.split(",") if part)
+        }
         if size is not None:
             chosen["n"] = size
         try:
@@ -200,7 +208,8 @@ def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
 
 
 def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
-    """The data set with the attributes that ``filters.grid`` asks about, made from clusters of its own (k-means), besides those it has."""
+    """The data set with the attributes that ``filters.grid`` asks about, made from clusters of its own (k-means), besides
+    those it has; one that has a name of ours gets ``own_`` before it."""
     from . import synthetic
 
     if dataset.vectors is None or "place" in dataset.attributes:
@@ -208,7 +217,8 @@ def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
     rng = np.random.default_rng(seed)
     labels = _clusters(np.asarray(dataset.vectors), min(clusters, max(2, len(dataset) // 20)), rng)
     made = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
-    return replace(dataset, attributes={**made, **dataset.attributes})
+    own = {f"own_{name}" if name in made else name: values for name, values in dataset.attributes.items()}
+    return replace(dataset, attributes={**made, **own})
 
 
 def _clusters(vectors: np.ndarray, count: int, rng: np.random.Generator, rounds: int = 6) -> np.ndarray:

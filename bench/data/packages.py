@@ -101,18 +101,18 @@ def _split(rows: int, seed: int = 0) -> tuple[list[int], list[int]]:
     return np.setdiff1d(np.arange(rows), asked).tolist(), asked.tolist()
 
 
-_LEXICOGRAPHER = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
+_CATEGORIES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
 noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person noun.phenomenon noun.plant
 noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body verb.change verb.cognition
 verb.communication verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession
-verb.social verb.stative verb.weather adj.ppl""".split()  # lexnames(5WN), by number
+verb.social verb.stative verb.weather adj.ppl"""  # lexnames(5WN), by number
 _EXAMPLE = re.compile(r'"([^"]{15,})"')
 
 
 def wordnet() -> Dataset:
     """117,659 glosses (Princeton WordNet 3.0). A query is an example sentence of a synset, which is its one relevant document."""
     folder = debian_package("wordnet-base")
-    documents, examples = [], []
+    documents, examples, categories = [], [], _CATEGORIES.split()
     columns: dict[str, list] = {"pos": [], "category": [], "lemmas": [], "senses": [], "links": []}
     for part in ("noun", "verb", "adj", "adv"):
         for line in next(folder.rglob(f"data.{part}")).read_text("utf-8").splitlines():
@@ -126,7 +126,7 @@ def wordnet() -> Dataset:
             documents.append(f"{', '.join(lemmas)}: {definition}")
             examples.append(next(iter(_EXAMPLE.findall(gloss)), None))
             columns["pos"].append(part)
-            columns["category"].append(_LEXICOGRAPHER[int(parts[1])])
+            columns["category"].append(categories[int(parts[1])])
             columns["lemmas"].append([lemma.lower() for lemma in dict.fromkeys(lemmas)])
             columns["senses"].append(count)
             columns["links"].append(int(parts[4 + 2 * count]))

@@ -121,7 +121,7 @@ def _third(matrix, rng: np.random.Generator):
 
 
 def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each row's place (0 … n-1) on a line along which neighbours lie close: clusters chained greedily, rows in one by their main direction.
+    """Each row's place (0 … n-1) on a line along which neighbours lie close: clusters chained greedily, their rows by the main direction.
 
     A window of places is what a correlated filter selects.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from . import DataError
 
 _WORD = re.compile(r"\w+")
-_STOP = frozenset("a an and are as at be by for from has in is it of on or that the to was were which with".split())
+_STOP = "a an and are as at be by for from has in is it of on or that the to was were which with"
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
@@ -43,7 +43,8 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 def words(text: str) -> list[str]:
     """Lower-case words without the commonest; a plural's s is cut."""
-    found = (word for word in _WORD.findall(text.lower()) if word not in _STOP)
+    stop = _STOP.split()
+    found = (word for word in _WORD.findall(text.lower()) if word not in stop)
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
 
 

@@ -43,9 +43,23 @@ SYSTEMS = {
 
 
 def load(name: str) -> type[System]:
-    """The class of a system. KeyError: no such name; ImportError: its adapter is not in this copy."""
+    """The class of a system. KeyError: no such name; ImportError: its adapter is not in this copy.
+
+    ``path/of/mine.py:MySystem`` is an adapter of your own, written like those here (``from .base import System``).
+    """
+    if is_file(name):
+        path, _, wanted = name.rpartition(":")
+        spec = importlib.util.spec_from_file_location(f"{__name__}.own_{Path(path).stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return getattr(module, wanted)
     module, _, wanted = SYSTEMS[name].partition(":")
     return getattr(import_module(f".{module}", __name__), wanted)
+
+
+def is_file(name: str) -> bool:
+    return name not in SYSTEMS and name.rpartition(":")[0].endswith(".py")
 
 
 def python_of(name: str, envs: Path | None = None) -> str:
@@ -58,11 +72,11 @@ def python_of(name: str, envs: Path | None = None) -> str:
 
 def available(name: str) -> str | None:
     """None when the system can be tried here, else why not. Nothing is imported but the adapter."""
-    if name not in SYSTEMS:
+    if name not in SYSTEMS and not is_file(name):
         return f"no system is called {name!r}"
     try:
         kind = load(name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, OSError) as error:
         return f"its adapter can't be loaded: {error}"
     if python_of(name) != sys.executable:
         return None

@@ -1,10 +1,11 @@
 """What a system under test offers the harness: one small class each.
 
-A module of this package imports nothing but numpy, the standard library and its siblings at the top: the system's own library is imported in
-methods, so that the class can be asked what it needs where it isn't installed, and run by another interpreter where its pins clash with ours.
+A module of this package imports nothing but numpy, the standard library and its siblings at the top: the system's own library is
+imported in methods, so that the class can be asked what it needs where it isn't installed, and run by another interpreter where its pins
+clash with ours.
 
-The worker calls, in this order: ``create``, ``insert`` (batch by batch), ``finish`` — or ``reopen`` on a folder that was filled before — then
-``prepare``, ``set`` and, timed, ``search``. Rows of the data set are numbered from 0, and these numbers are the ids everywhere.
+The worker calls, in this order: ``create``, ``insert`` (batch by batch), ``finish`` — or ``reopen`` on a folder that was filled before —
+then ``prepare``, ``set`` and, timed, ``search``. Rows of the data set are numbered from 0, and these numbers are the ids everywhere.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class System:
 
     name: as on the command line. kind: "ours", "library", "database" or "server" (how the report groups them).
     needs: pip requirements. imports: module names that must be importable (what ``available`` looks for; no import happens).
-    does: of "dense", "sparse", "hybrid" (what it searches), "filtered" (with a filter), "delete" (and upsert over an id), "durable" (``insert``
-    returns when the batch survives a power cut), "reopen" (``reopen`` works), "serve" (``address`` and ``attach`` work).
+    does: of "dense", "sparse", "hybrid" (what it searches), "filtered" (with a filter), "delete" (and upsert over an id), "durable"
+    (``insert`` returns when the batch survives a power cut), "reopen" (``reopen`` works), "serve" (``address`` and ``attach`` work).
     metrics: of dense data sets it takes. Which arm is meant follows from the data set: it holds only what the suite searches.
     """
 
@@ -46,7 +47,7 @@ class System:
     notes: ClassVar[str] = ""  # what a reader of the report must know to judge the figures, in a sentence
 
     def version(self) -> str:
-        """Versions of the libraries (and of the server), such as "faiss-cpu 1.11.0"; distribution versions of ``needs`` unless overridden."""
+        """Versions of the libraries and the server, such as "faiss-cpu 1.11"; those of the distributions in ``needs`` unless overridden."""
         from importlib.metadata import PackageNotFoundError, version
 
         found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import System, Unsupported
+from .common import each
 
 
 class BM25S(System):
@@ -51,7 +52,6 @@ class BM25S(System):
         return {}
 
     def prepare(self, queries, filters):
-        from .expressions import each
 
         made = []
         for terms, values in queries:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .expressions import each, kind_of, negation, plain, tree
+from .common import EFFORTS, Attributes, each, spread
+from .expressions import negation, tree
 
 
 class Chroma(System):
@@ -31,7 +32,7 @@ class Chroma(System):
     def _begin(self, dataset, folder):
         self.path = Path(folder, "chroma")
         self._open()
-        self.kinds, self.columns = {name: kind_of(values) for name, values in dataset.attributes.items()}, None
+        self.attributes = Attributes(dataset)
 
     def _open(self):
         import chromadb
@@ -39,14 +40,12 @@ class Chroma(System):
         self.client = chromadb.PersistentClient(path=str(self.path), settings=chromadb.Settings(anonymized_telemetry=False))
 
     def insert(self, dataset, rows):
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        facts = []
-        for row in rows.tolist():
-            found = {name: values[row] for name, values in self.columns[1].items()}
-            facts.append({name: value for name, value in found.items() if value is not None and value != []} or None)
+        records = self.attributes.records(dataset, rows.tolist())
+        facts = [{name: value for name, value in record.items() if value != []} or None for record in records]
         vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
-        self.collection.upsert(ids=[str(row) for row in rows.tolist()], embeddings=vectors, metadatas=facts if self.columns[1] else None)
+        self.collection.upsert(
+            ids=[str(row) for row in rows.tolist()], embeddings=vectors, metadatas=facts if self.attributes.kinds else None
+        )
 
     def delete(self, ids):
         for low in range(0, len(ids), 1000):
@@ -57,7 +56,7 @@ class Chroma(System):
         self.collection = self.client.get_collection("points", embedding_function=None)
 
     def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in (10, 20, 40, 60, 80, 100, 160, 240, 400, 800)]
+        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.collection.modify(configuration={"hnsw": {"ef_search": setting["ef_search"], "num_threads": 1}})
@@ -83,7 +82,7 @@ class Chroma(System):
             sides = [] if low is None else [{field: {"$gt" if low_open else "$gte": low}}]
             sides += [] if high is None else [{field: {"$lt" if high_open else "$lte": high}}]
             return sides[0] if len(sides) == 1 else {"$and": sides}
-        if self.kinds[field][1]:
+        if field in self.attributes.arrays:
             parts = [{field: {"$contains": value}} for value in node[2]]
             return parts[0] if len(parts) == 1 else {"$and" if kind == "all" else "$or": parts}
         return {field: {"$eq": node[2][0]}} if len(node[2]) == 1 else {field: {"$in": node[2]}}
@@ -95,13 +94,13 @@ class Chroma(System):
         if kind == "null":
             raise Unsupported("its filters can't ask for a missing value")
         if kind == "range":
-            if self.kinds[field][2]:
+            if field in self.attributes.nullable:
                 raise Unsupported("its filters can't take in rows without a value")
             _, _, low, high, low_open, high_open = node
             sides = [] if low is None else [{field: {"$lte" if low_open else "$lt": low}}]
             sides += [] if high is None else [{field: {"$gte" if high_open else "$gt": high}}]
             return sides[0] if len(sides) == 1 else {"$or": sides}
-        if self.kinds[field][1]:
+        if field in self.attributes.arrays:
             parts = [{field: {"$not_contains": value}} for value in node[2]]
             return parts[0] if len(parts) == 1 else {"$or" if kind == "all" else "$and": parts}
         return {field: {"$ne": node[2][0]}} if len(node[2]) == 1 else {field: {"$nin": node[2]}}

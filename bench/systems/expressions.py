@@ -11,7 +11,7 @@ A predicate on an array holds when any element satisfies it, so "in" is also "co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from .base import Unsupported
@@ -66,30 +66,6 @@ def fields_of(node: Tree) -> set[str]:
     if node[0] in ("and", "or"):
         return set().union(*map(fields_of, node[1]))
     return fields_of(node[1]) if node[0] == "not" else {node[1]}
-
-
-def kind_of(values: Iterable) -> tuple[str, bool, bool]:
-    """(kind, is it an array, has it nulls) of an attribute's values; kind: "keyword", "int", "float" or "bool"."""
-    if hasattr(values, "dtype") and values.dtype.kind in "iufb":
-        return {"i": "int", "u": "int", "f": "float", "b": "bool"}[values.dtype.kind], False, False
-    array = nulls = False
-    kind = None
-    for value in values:
-        if value is None:
-            nulls = True
-            continue
-        if isinstance(value, (list, tuple, set)) or (hasattr(value, "dtype") and getattr(value, "ndim", 0) == 1):
-            array = True
-            value = next(iter(value), None)
-        if kind is None and value is not None:
-            kind = "bool" if isinstance(value, bool) else "keyword" if isinstance(value, str) else "float" if isinstance(value, float) else "int"
-    return kind or "keyword", array, nulls
-
-
-def plain(values: Any) -> list:
-    """An attribute's values as Python objects: arrays as lists of them."""
-    values = values.tolist() if hasattr(values, "tolist") else list(values)
-    return [value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, (tuple, set)) else value for value in values]
 
 
 def quoted(value: Any) -> str:
@@ -166,19 +142,3 @@ class Sql:
 
     def contains_all(self, field: str, values: list) -> str:
         raise Unsupported("it has no arrays")
-
-
-def spread(values: Sequence, suite: str) -> list:
-    """A sweep: every second setting, and the last, for the filtered suite, which asks each in a hundred cells."""
-    return [value for i, value in enumerate(values) if i % 2 == 0 or i == len(values) - 1] if suite == "filtered" else list(values)
-
-
-def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
-    """``make`` of every filter, once for each object; None stays None."""
-    made: dict[int, Any] = {}
-    found = []
-    for given in filters:
-        if given is not None and id(given) not in made:
-            made[id(given)] = make(given)
-        found.append(None if given is None else made[id(given)])
-    return found

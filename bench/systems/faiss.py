@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .expressions import each
+from .common import EFFORTS, each, spread
 
 FILE = "faiss.index"
 
@@ -122,7 +122,7 @@ class FaissHNSW(Faiss):
         parameters.efSearch = setting.get("efSearch", 16)
 
     def sweep(self, dataset, suite):
-        return [{"efSearch": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"efSearch": ef} for ef in spread(EFFORTS, suite)]
 
     def exact_index(self):
         return self.faiss.downcast_index(self.index.storage)
@@ -171,7 +171,8 @@ class FaissIVF(Faiss):
 
     def sweep(self, dataset, suite):
         lists = self.lists(dataset)
-        return [{"nprobe": n} for n in (1, 2, 4, 8, 12, 16, 24, 32, 64, 128, 256) if n <= lists]
+        probed = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128, 256, *((512, lists) if suite == "filtered" else ()))
+        return [{"nprobe": n} for n in spread([n for n in dict.fromkeys(probed) if n <= lists], suite)]
 
 
 class FaissIVFPQ(Faiss):
@@ -196,7 +197,7 @@ class FaissIVFPQ(Faiss):
     def sweep(self, dataset, suite):
         lists = FaissIVF.lists(dataset)
         tried = ((2, 4), (4, 4), (8, 4), (8, 10), (16, 10), (32, 10), (32, 20), (64, 20), (128, 20), (256, 40))
-        return [{"nprobe": n, "k_factor": factor} for n, factor in tried if n <= lists]
+        return [{"nprobe": n, "k_factor": factor} for n, factor in spread([pair for pair in tried if pair[0] <= lists], suite)]
 
     def exact_index(self):
         return self.faiss.downcast_index(self.index.refine_index)

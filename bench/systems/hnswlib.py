@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .expressions import each
+from .common import EFFORTS, each, spread
 
 FILE = "hnswlib.bin"
 
@@ -56,7 +56,7 @@ class Hnswlib(System):
         self.finish()
 
     def sweep(self, dataset, suite):
-        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.index.set_ef(setting["ef"])

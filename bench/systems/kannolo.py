@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .expressions import each
+from .common import EFFORTS, each, spread
 
 FILE = "kannolo.bin"
 
 
 class Kannolo(System):
-    """m 32 and ef_construction 200 are its defaults; its graph type "compressed" is "smaller index and faster queries", the same results."""
+    """m 32 and ef_construction 200 are its defaults; graph type "compressed" is "smaller index and faster queries", the same results."""
 
     name = "kannolo"
     needs = ("kannolo==0.15.1",)
     imports = ("kannolo",)
     does = frozenset({"dense", "filtered", "reopen"})
-    notes = "keeps 16-bit vectors; filters (ACORN-1) are ready-made lists of bools asked point by point through a Python callback, its only way"
+    notes = "keeps 16-bit vectors; filters (ACORN-1) are ready-made lists of bools, asked point by point through a Python callback"
     M, EF_CONSTRUCTION = 32, 200
 
     def create(self, dataset, folder, threads):
@@ -41,7 +41,8 @@ class Kannolo(System):
     def insert(self, dataset, rows):
         self.rows = np.asarray(rows, np.int64)
         flat = np.ascontiguousarray(dataset.vectors[rows]).ravel()
-        self.index = self.kannolo.DensePlainHNSW.build_from_array(flat, dataset.dim, self.M, self.EF_CONSTRUCTION, self.metric, "compressed")
+        build = self.kannolo.DensePlainHNSW.build_from_array
+        self.index = build(flat, dataset.dim, self.M, self.EF_CONSTRUCTION, self.metric, "compressed")
 
     def save(self, folder):
         self.index.save(str(Path(folder, FILE)))
@@ -51,7 +52,7 @@ class Kannolo(System):
         self.index = self.kannolo.DensePlainHNSW.load(str(Path(folder, FILE)), self.metric, "compressed")
 
     def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
 
     def exact(self):
         return {"exact": True}

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .expressions import Sql, each, kind_of, plain, tree
+from .common import Attributes, each, spread
+from .expressions import Sql, tree
 
 
 class DataFusion(Sql):
@@ -20,8 +21,8 @@ class DataFusion(Sql):
 
 
 class LanceDB(System):
-    """IVF_HNSW_SQ, its index for low latency, in one partition ("works well for most tables"), m 20 and ef_construction 300 (its defaults), the
-    best rescored from float vectors (refine_factor). Scalar indexes: BTREE, BITMAP for few values, LABEL_LIST for arrays.
+    """IVF_HNSW_SQ, its index for low latency, in one partition ("works well for most tables"), m 20 and ef_construction 300 (its defaults),
+    the best rescored from float vectors (refine_factor). Scalar indexes: BTREE, BITMAP for few values, LABEL_LIST for arrays.
     """
 
     name = "lancedb"
@@ -38,12 +39,15 @@ class LanceDB(System):
         self._begin(dataset, folder)
         types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "keyword": pa.string()}
         fields = [pa.field("id", pa.int64()), pa.field("v", pa.list_(pa.float32(), dataset.dim))]
-        for name, (kind, array, _) in self.kinds.items():
-            fields.append(pa.field(name, pa.list_(types[kind]) if array else types[kind]))
+        for name, kind in self.attributes.kinds.items():
+            fields.append(pa.field(name, pa.list_(types[kind]) if name in self.attributes.arrays else types[kind]))
         self.schema = pa.schema(fields)
         self.table = self.database.create_table("points", schema=self.schema)
         self.present, self.indexed = np.zeros(len(dataset), bool), False
-        return {"index": "IVF_HNSW_SQ", "num_partitions": 1, "m": self.M, "ef_construction": self.EF_CONSTRUCTION, "distance": self.distance}
+        columns = self.attributes.columns(dataset)
+        self.few = {name: len(set(columns[name])) <= 1000 for name in self.attributes.scalars}
+        graph = {"num_partitions": 1, "m": self.M, "ef_construction": self.EF_CONSTRUCTION}
+        return {"index": "IVF_HNSW_SQ", **graph, "distance": self.distance}
 
     def _begin(self, dataset, folder):
         import lancedb
@@ -51,19 +55,17 @@ class LanceDB(System):
         self.path, self.loop = Path(folder, "lance"), None
         self.database = lancedb.connect(str(self.path))
         self.distance = "l2" if dataset.metric == "l2" else "dot"  # of unit length for cosine
-        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
-        self.sql = DataFusion({n for n, (_, a, _) in self.kinds.items() if a}, {n for n, (_, _, nulls) in self.kinds.items() if nulls})
-        self.setting, self.columns, self.stale = {"ef": 100, "refine_factor": 4}, None, True
+        self.attributes = Attributes(dataset)
+        self.sql = DataFusion(self.attributes.arrays, self.attributes.nullable)
+        self.setting, self.stale = {"ef": 100, "refine_factor": 4}, True
 
     def insert(self, dataset, rows):
         import pyarrow as pa
 
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
         flat = pa.array(np.ascontiguousarray(dataset.vectors[rows], np.float32).ravel())
         arrays = [pa.array(rows), pa.FixedSizeListArray.from_arrays(flat, dataset.dim)]
         listed = rows.tolist()
-        for name, values in self.columns[1].items():
+        for name, values in self.attributes.columns(dataset).items():
             arrays.append(pa.array([values[row] for row in listed], type=self.table.schema.field(name).type))
         records = pa.Table.from_arrays(arrays, schema=self.table.schema)
         if self.present[rows].any():
@@ -89,9 +91,9 @@ class LanceDB(System):
         config = HnswSq(distance_type=self.distance, num_partitions=1, m=self.M, ef_construction=self.EF_CONSTRUCTION)
         self.table.create_index("v", config=config)
         self.table.create_scalar_index("id", index_type="BTREE")
-        for name, (kind, array, _) in self.kinds.items():
-            few = kind == "keyword" and len(set(self.columns[1][name])) <= 1000 if not array else False
-            self.table.create_scalar_index(name, index_type="LABEL_LIST" if array else "BITMAP" if few else "BTREE")
+        for name in self.attributes.kinds:
+            kind = "LABEL_LIST" if name in self.attributes.arrays else "BITMAP" if self.few[name] else "BTREE"
+            self.table.create_scalar_index(name, index_type=kind)
         self.indexed = True
 
     def reopen(self, dataset, folder, threads):
@@ -101,7 +103,7 @@ class LanceDB(System):
 
     def sweep(self, dataset, suite):
         tried = ((10, 1), (20, 2), (40, 2), (60, 3), (80, 4), (120, 4), (160, 8), (240, 8), (400, 16), (800, 16))
-        return [{"ef": ef, "refine_factor": factor} for ef, factor in tried]
+        return [{"ef": ef, "refine_factor": factor} for ef, factor in spread(tried, suite)]
 
     def exact(self):
         return {"bypass_vector_index": True}

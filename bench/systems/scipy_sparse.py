@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import System
-from .expressions import each
+from .common import each
 
 
 class ScipySparse(System):

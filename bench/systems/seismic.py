@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ FILE = "seismic"
 
 
 class Seismic(System):
-    """Its raw index: rows and terms are numbers, which saves a search the strings. Build settings: its defaults, those of its guide for SPLADE.
+    """Its raw index: rows and terms are numbers, which saves a search the strings. Build settings: its defaults, and a graph (nknn).
 
     Its exact mode is the brute force of SeismicDataset.
     """
@@ -56,7 +57,8 @@ class Seismic(System):
         self.index = self.seismic.SeismicIndexRaw.load(str(next(Path(folder).glob(FILE + "*"))))
 
     def sweep(self, dataset, suite):
-        tried = ((3, 1.0, 0), (5, 1.0, 0), (5, 0.9, 0), (5, 0.9, 5), (8, 0.9, 5), (10, 0.8, 5), (10, 0.8, 10), (12, 0.7, 10), (20, 0.6, 10), (40, 0.5, 10))
+        tried = [(3, 1.0, 0), (5, 1.0, 0), (5, 0.9, 0), (5, 0.9, 5), (8, 0.9, 5)]
+        tried += [(10, 0.8, 5), (10, 0.8, 10), (12, 0.7, 10), (20, 0.6, 10), (40, 0.5, 10)]
         return [{"query_cut": cut, "heap_factor": heap, "n_knn": knn} for cut, heap, knn in tried]
 
     def exact(self):
@@ -70,8 +72,8 @@ class Seismic(System):
             matrix = self.dataset.sparse[self.rows]
             matrix.sort_indices()
             self.flat = self.seismic.SeismicDataset()
-            names, terms, offsets = [str(row) for row in self.rows.tolist()], matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
-            self.flat.add_documents_by_id(names, terms, matrix.data.astype(np.float32), offsets)
+            terms, offsets = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+            self.flat.add_documents_by_id([str(row) for row in self.rows.tolist()], terms, matrix.data.astype(np.float32), offsets)
 
     def prepare(self, queries, filters):
         text = self.seismic.get_seismic_string()
@@ -99,5 +101,5 @@ def inner_format(matrix, path: Path) -> None:
     terms, values, offsets = matrix.indices.astype("<u4"), matrix.data.astype("<f4"), matrix.indptr
     with open(path, "wb") as file:
         file.write(np.uint32(matrix.shape[0]).tobytes())
-        for low, high in zip(offsets[:-1], offsets[1:]):
+        for low, high in pairwise(offsets.tolist()):
             file.write(np.uint32(high - low).tobytes() + terms[low:high].tobytes() + values[low:high].tobytes())

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .expressions import Sql, each, kind_of, plain, tree
+from .common import Attributes, each
+from .expressions import Sql, tree
 
 TYPES = {"int": "integer", "float": "float", "bool": "boolean", "keyword": "text"}
 
@@ -40,12 +41,12 @@ class SqliteVec(System):
         self._open(dataset, folder)
         metadata = "".join(f", {name} {TYPES[kind]}" for name, kind in self.metadata.items())
         self.run(f"create virtual table vectors using vec0(embedding float[{dataset.dim}] distance_metric=l2{metadata})")
-        scalar = [name for name in dataset.attributes if name not in self.arrays]
-        self.run(f"create table facts(id integer primary key{''.join(f', {name} {TYPES[self.kinds[name][0]]}' for name in scalar)})")
+        scalar, kinds = self.attributes.scalars, self.attributes.kinds
+        self.run(f"create table facts(id integer primary key{''.join(f', {name} {TYPES[kinds[name]]}' for name in scalar)})")
         for name in scalar:
             self.run(f"create index facts_{name} on facts({name})")
-        for name in self.arrays:
-            self.run(f"create table elements_{name}(value {TYPES[self.kinds[name][0]]}, id integer, primary key(value, id)) without rowid")
+        for name in self.attributes.arrays:
+            self.run(f"create table elements_{name}(value {TYPES[kinds[name]]}, id integer, primary key(value, id)) without rowid")
             self.run(f"create index elements_{name}_id on elements_{name}(id)")
         return {"distance_metric": "l2", "journal_mode": "wal", "synchronous": "full", "mmap_size": "4 GB"}
 
@@ -59,19 +60,14 @@ class SqliteVec(System):
         self.run = self.connection.execute
         for pragma in ("journal_mode = wal", "synchronous = full", "mmap_size = 4000000000", "cache_size = -65536"):
             self.run(f"pragma {pragma}").fetchall()
-        self.kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
-        self.arrays = {name for name, (_, array, _) in self.kinds.items() if array}
-        nullable = {name for name, (_, _, nulls) in self.kinds.items() if nulls}
+        self.attributes = Attributes(dataset)
+        arrays, nullable = self.attributes.arrays, self.attributes.nullable
         # Metadata columns take no nulls and no arrays: filters on those go through row numbers.
-        self.metadata = {name: kind for name, (kind, array, nulls) in self.kinds.items() if not array and not nulls}
-        self.sql, self.plan, self.texts = Sqlite(self.arrays, nullable), "vec0", {}
-        self.columns = None
+        self.metadata = {name: kind for name, kind in self.attributes.kinds.items() if name not in arrays | nullable}
+        self.sql, self.plan = Sqlite(arrays, nullable), "vec0"
 
     def insert(self, dataset, rows):
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        columns, rows = self.columns[1], rows.tolist()
-        scalar = [name for name in columns if name not in self.arrays]
+        columns, scalar, rows = self.attributes.columns(dataset), self.attributes.scalars, rows.tolist()
         with self.connection:
             self._delete(rows)
             vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
@@ -80,7 +76,7 @@ class SqliteVec(System):
             self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", made)
             made = ((row, *(columns[n][row] for n in scalar)) for row in rows)
             self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", made)
-            for name in self.arrays:
+            for name in self.attributes.arrays:
                 made = ((value, row) for row in rows for value in set(columns[name][row] or ()))
                 self._many(f"insert into elements_{name} values (?, ?)", made)
 
@@ -88,7 +84,7 @@ class SqliteVec(System):
         self.connection.executemany(statement, rows)
 
     def _delete(self, rows):
-        for table, key in [("vectors", "rowid"), ("facts", "id"), *((f"elements_{name}", "id") for name in self.arrays)]:
+        for table, key in [("vectors", "rowid"), ("facts", "id"), *((f"elements_{name}", "id") for name in self.attributes.arrays)]:
             self._many(f"delete from {table} where {key} = ?", ((row,) for row in rows))
 
     def delete(self, ids):
@@ -128,7 +124,8 @@ class SqliteVec(System):
         """Comparisons of metadata columns joined by and: what vec0 checks while it scans."""
         if node[0] == "and":
             return all(map(self._is_metadata, node[1]))
-        return node[0] in ("in", "range") and node[1] in self.metadata and not (node[0] == "in" and self.metadata[node[1]] not in ("int", "keyword"))
+        kinds = ("int", "keyword") if node[0] == "in" else ("int", "float") if node[0] == "range" else ()
+        return self.metadata.get(node[1]) in kinds if kinds else False
 
     def search(self, query, k, where):
         statement = "select rowid from vectors where embedding match ?1 and k = ?2" if where is None else where[self.plan]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
+from .common import EFFORTS
 
 
 class SVS(System):
@@ -62,7 +63,7 @@ class SVS(System):
         self.finish()
 
     def sweep(self, dataset, suite):
-        return [{"window": ef} for ef in (10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)]
+        return [{"window": ef} for ef in EFFORTS]
 
     def exact(self):
         return {"exact": True}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
+from .common import EFFORTS
 
 FILE = "usearch.index"
 
@@ -23,8 +24,8 @@ class USearch(System):
 
     def create(self, dataset, folder, threads):
         self._make(dataset, threads)
-        index = self.index
-        return {"dtype": self.DTYPE, "connectivity": index.connectivity, "expansion_add": index.expansion_add, "simd": index.hardware_acceleration}
+        graph = {"connectivity": self.index.connectivity, "expansion_add": self.index.expansion_add}
+        return {"dtype": self.DTYPE, **graph, "simd": self.index.hardware_acceleration}
 
     def _make(self, dataset, threads):
         from usearch.index import Index
@@ -52,7 +53,7 @@ class USearch(System):
         self.index.load(str(Path(folder, FILE)))
 
     def sweep(self, dataset, suite):
-        return [{"expansion_search": ef} for ef in (10, 20, 30, 40, 64, 96, 128, 192, 256, 400, 800)]
+        return [{"expansion_search": ef} for ef in EFFORTS]
 
     def exact(self):
         return {"exact": True}

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .expressions import Sql, each, kind_of, negation, plain, tree
+from .common import Attributes, each, sparse_rows, spread, weights_of
+from .expressions import Sql, negation, tree
 
 DEPTH = 100
+TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "STRING"}
+EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
+
+
+def backslashed(value) -> str:
+    return "'" + value.replace("'", "\\'") + "'" if isinstance(value, str) else str(value)
 
 
 class ZvecSql(Sql):
     """Its filters negate at the leaves only, and want parentheses round the conditions that and / or join."""
+
+    literal = staticmethod(backslashed)
 
     def __call__(self, node):
         return self(negation(node[1])) if node[0] == "not" and node[1][0] in ("and", "or", "not") else super().__call__(node)
@@ -60,13 +69,12 @@ class Zvec(System):
 
     def create(self, dataset, folder, threads):
         z = self._begin(dataset, folder, threads)
-        types = {"int": z.DataType.INT64, "float": z.DataType.DOUBLE, "bool": z.DataType.BOOL, "keyword": z.DataType.STRING}
-        arrays = {"int": z.DataType.ARRAY_INT64, "float": z.DataType.ARRAY_DOUBLE, "bool": z.DataType.ARRAY_BOOL, "keyword": z.DataType.ARRAY_STRING}
         inverted = z.InvertIndexParam(enable_range_optimization=True)
         fields = []
-        for name, values in dataset.attributes.items():
-            kind, array, nulls = kind_of(values)
-            fields.append(z.FieldSchema(name, (arrays if array else types)[kind], nullable=nulls, index_param=inverted))
+        for name, kind in self.attributes.kinds.items():
+            kind = ("ARRAY_" if name in self.attributes.arrays else "") + TYPES[kind]
+            nulls = name in self.attributes.nullable
+            fields.append(z.FieldSchema(name, getattr(z.DataType, kind), nullable=nulls, index_param=inverted))
         vectors = []
         if dataset.vectors is not None:
             metric = z.MetricType.L2 if dataset.metric == "l2" else z.MetricType.IP  # of unit length for cosine
@@ -75,7 +83,8 @@ class Zvec(System):
             index = z.HnswIndexParam(metric_type=z.MetricType.IP, m=self.M, ef_construction=self.EF_CONSTRUCTION)
             vectors.append(z.VectorSchema("sparse", z.DataType.SPARSE_VECTOR_FP32, index_param=index))
         schema = z.CollectionSchema(name="points", fields=fields, vectors=vectors)
-        self.collection = z.create_and_open(path=str(self.path), schema=schema, option=z.CollectionOption(read_only=False, enable_mmap=True))
+        option = z.CollectionOption(read_only=False, enable_mmap=True)
+        self.collection = z.create_and_open(path=str(self.path), schema=schema, option=option)
         return {"m": self.M, "ef_construction": self.EF_CONSTRUCTION, "use_contiguous_memory": True, **self.about()}
 
     def _begin(self, dataset, folder, threads):
@@ -85,10 +94,10 @@ class Zvec(System):
             zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1, optimize_threads=threads)
         except RuntimeError:  # once a process
             pass
-        self.api, self.arm, self.path, self.threads, self.columns = zvec, dataset.arm, Path(folder) / "zvec", threads, None
+        self.api, self.arm, self.path, self.threads = zvec, dataset.arm, Path(folder) / "zvec", threads
         self.reads, self.prepared, self.setting = False, [], {}
-        kinds = {name: kind_of(values) for name, values in dataset.attributes.items()}
-        self.sql = ZvecSql({n for n, (_, array, _) in kinds.items() if array}, {n for n, (_, _, nulls) in kinds.items() if nulls})
+        self.attributes = Attributes(dataset)
+        self.sql = ZvecSql(self.attributes.arrays, self.attributes.nullable)
         return zvec
 
     def index(self, metric):
@@ -106,19 +115,16 @@ class Zvec(System):
 
     def insert(self, dataset, rows):
         self._open(reads=False)
-        if self.columns is None or self.columns[0] is not dataset:
-            self.columns = dataset, {name: plain(values) for name, values in dataset.attributes.items()}
-        make, columns = self.api.Doc, self.columns[1]
-        names = list(columns)
-        dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None
-        sparse = dataset.sparse[rows] if dataset.sparse is not None else None
-        docs = []
-        for i, row in enumerate(rows.tolist()):
-            vectors = {} if dense is None else {"dense": dense[i]}
-            if sparse is not None:
-                low, high = sparse.indptr[i], sparse.indptr[i + 1]
-                vectors["sparse"] = dict(zip(sparse.indices[low:high].tolist(), sparse.data[low:high].tolist(), strict=True))
-            docs.append(make(id=str(row), vectors=vectors, fields={n: columns[n][row] for n in names if columns[n][row] is not None}))
+        listed = rows.tolist()
+        vectors: list[dict] = [{} for _ in listed]
+        if dataset.vectors is not None:
+            for one, vector in zip(vectors, dataset.vectors[rows].tolist(), strict=True):
+                one["dense"] = vector
+        if dataset.sparse is not None:
+            for one, (terms, weights) in zip(vectors, sparse_rows(dataset.sparse[rows]), strict=True):
+                one["sparse"] = dict(zip(terms, weights, strict=True))
+        records = self.attributes.records(dataset, listed)
+        docs = [self.api.Doc(id=str(row), vectors=v, fields=f) for row, v, f in zip(listed, vectors, records, strict=True)]
         for status in self.collection.upsert(docs):
             if not status.ok():
                 raise RuntimeError(f"zvec refused a document: {status}")
@@ -144,7 +150,7 @@ class Zvec(System):
         self._open(reads=True)
 
     def sweep(self, dataset, suite):
-        return [{"ef": ef} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)]
+        return [{"ef": ef} for ef in spread(EFS, suite)]
 
     def exact(self):
         return {"is_linear": True}
@@ -171,16 +177,12 @@ class Zvec(System):
 
     def prepare(self, queries, filters):
         """Its Query objects hold their parameters, so ``set`` makes them; what is prepared is their place."""
-
-        def weights(pair):
-            return dict(zip(pair[0].tolist(), pair[1].tolist(), strict=True))
-
         dense = [np.ascontiguousarray(q if self.arm == "dense" else q[0], np.float32) for q in queries] if self.arm != "sparse" else []
         if self.arm == "hybrid":
-            self.prepared = list(zip(dense, [weights(sparse) for _, sparse in queries], strict=True))
+            self.prepared = list(zip(dense, [weights_of(sparse) for _, sparse in queries], strict=True))
             self.reranker = self.api.RrfReRanker(rank_constant=60)
         else:
-            self.prepared = dense or [weights(query) for query in queries]
+            self.prepared = dense or [weights_of(query) for query in queries]
         self._make()
         return range(len(self.prepared)), each(filters, lambda where: self.sql(tree(where.expression)))
 
@@ -226,9 +228,8 @@ class ZvecInt8(Zvec):
         return {"quantize_type": "INT8", "refiner": True, "use_flat_contiguous_memory": True}
 
     def sweep(self, dataset, suite):
-        return [{"ef": ef, "is_using_refiner": refined} for ef, refined in ((10, False), (32, False))] + [
-            {"ef": ef, "is_using_refiner": True} for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
-        ]
+        rough = [{"ef": ef, "is_using_refiner": False} for ef in (10, 32)]
+        return rough + [{"ef": ef, "is_using_refiner": True} for ef in spread(EFS, suite)]
 
     def exact(self):
         return None  # of rounded vectors, its linear search isn't

@@ -20,6 +20,7 @@ from .values import Id, check_id, coerce
 from .vectors import Column, dense_column, multi_column, sparse_column
 
 MAX_BATCH = 100_000
+NO_COLUMN = (str, bytes, Mapping, set, frozenset)  # they have a length, but a set has no order to line values up by
 
 
 class _Unset:
@@ -98,12 +99,12 @@ def make_batch(
             values = [None] * n
         elif isinstance(values, np.ndarray):
             values = list(values) if values.dtype.kind in "Mm" or values.ndim != 1 else values.tolist()
-        elif isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        elif isinstance(values, NO_COLUMN) or not hasattr(values, "__len__"):
             raise InvalidArgumentError(f"attribute {name!r} must be a column of {n} values, not {shown(values)}", field=name, value=values)
         _check_length(name, values, n)
         checked[name] = [value if value is UNSET and kind == "update" else coerce(name, spec, value) for value in values]
     if payload is not None:
-        if isinstance(payload, (str, bytes, Mapping)) or not hasattr(payload, "__len__"):
+        if isinstance(payload, NO_COLUMN) or not hasattr(payload, "__len__"):
             raise InvalidArgumentError(f"payload must be a list of {n} JSON values, not {shown(payload)}", field="payload", value=payload)
         _check_length("payload", payload, n)
         payload = [value if value is None or (value is UNSET and kind == "update") else _plain_json(value) for value in payload]
@@ -112,7 +113,7 @@ def make_batch(
 
 def check_ids(ids: Any) -> list[Id]:
     """A list of distinct ids. Raises InvalidArgumentError naming a wrong or repeated one."""
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+    if isinstance(ids, NO_COLUMN) or not hasattr(ids, "__len__"):
         raise InvalidArgumentError(f"ids must be a list or array of ids, not {shown(ids)}", field="ids", value=ids)
     if len(ids) > MAX_BATCH:
         raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))

@@ -32,7 +32,10 @@ _SHOWN = 120
 
 def shown(value: Any) -> str:
     """``repr`` of a value, cut to one readable line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:  # too deep, or not ours: an error message must not fail
+        text = f"<{type(value).__name__}: {type(error).__name__}>"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

