@@ -1,4 +1,4 @@
-"""``vectordb bench run | report | tune | list | install``; ``add_parser`` hangs it into vectordb's command line. Also ``python -m bench.cli``.
+"""``vectordb bench run | report | tune | list | install``: ``add_parser`` is for vectordb's command line. Also ``python -m bench.cli``.
 
 Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself exact isn't), or an error; 2 a wrong command line.
 """

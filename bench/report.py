@@ -234,7 +234,7 @@ def _filtered(part: _Part) -> list[str]:
         f"QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that"
     ]
     blocks[0] += (
-        " match, *ρ* how often the query's own 100 nearest rows match, in units of *s*: below 1 the filter points away from the query."
+        " match, *ρ* how often the query's own nearest rows (a thousandth of all, at least 10) match, in units of *s*: below 1 the filter points away from the query."
     )
     for dataset in part.datasets:
         rows = []
@@ -373,8 +373,14 @@ def _exact_modes(found: dict) -> list[str]:
 def _problems(found: dict) -> list[str]:
     if not found["problems"]:
         return []
-    rows = []
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for one in found["problems"]:
-        message = " ".join(one["message"].split()).replace("|", "\\|")
-        rows.append((one["system"], f"{one['suite']} · {one['dataset']}", one["where"], one["kind"], message[:300]))
-    return ["## What didn't run", _table(("system", "suite", "where", "kind", "why"), rows, left=5)]
+        message = " ".join(one["message"].split()).replace("|", "\\|")[:300]
+        groups.setdefault((one["system"], one["kind"], message), []).append(f"{one['suite']} · {one['dataset']}: {one['where']}")
+    rows = [(*group, _some(places)) for group, places in groups.items()]
+    return ["## What didn't run", _table(("system", "kind", "why", "where"), rows, left=4)]
+
+
+def _some(places: Sequence[str]) -> str:
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return "; ".join(places[:3]) + more

@@ -132,7 +132,7 @@ class _Pair:
         if self.name == "filtered" and "place" in whole.attributes:
             arm = "dense" if whole.vectors is not None else "sparse"
             # Also used to say how correlated a filter came out to be.
-            self.near = truth.exact(whole.only(arm), self.queries, 100)
+            self.near = truth.exact(whole.only(arm), self.queries, min(1000, max(10, len(whole) // 1000)))
             own = np.asarray(whole.attributes["place"])[np.maximum(self.near.ids[:, 0], 0)].tolist()
         self.suite: Suite = suites.make(self.name, whole, scale, own, self.plan.cells)
         self.dataset = self.original = store.into_memory(whole.only(self.suite.arm).keep(self.suite.attributes))
@@ -152,7 +152,7 @@ class _Pair:
                 raise Unsupported(reason)
             kind = systems.load(name)
             if not self.suite.needs <= kind.does:
-                raise Unsupported(f"it has no {', '.join(sorted(self.suite.needs - kind.does))} search")
+                raise Unsupported(f"it doesn't do: {', '.join(sorted(self.suite.needs - kind.does))}")
             if self.dataset.vectors is not None and self.dataset.metric not in kind.metrics:
                 raise Unsupported(f"it has no metric {self.dataset.metric}")
             if self._finished(name):

@@ -60,7 +60,7 @@ def measure(
 
 
 def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
-    """What timing a request adds, in µs, to the loop and to the request's own figure: the least difference to a bare loop in some rounds."""
+    """What timing adds, in µs, to a request's turn of the loop and to its own figure: least difference to a bare loop of some rounds."""
     queries, filters = [None] * n, [None] * n
     times, found = array("q", bytes(8 * n)), [None] * n
 

@@ -93,17 +93,17 @@ def test_systems_that_misbehave_are_reported_and_the_rest_goes_on(tmp_path):
 
 
 def test_what_answers_lack_and_what_is_wrong_in_them_is_counted(tmp_path):
-    found = run(Plan([("filtered", DENSE)], [bad("Short"), bad("Picky"), "exact"], SMALL, cells="equality 1 % negative"), tmp_path)
+    found = run(Plan([("filtered", DENSE)], [bad("Short"), bad("Picky"), "exact"], SMALL, cells="equality 10 % negative"), tmp_path)
     [one] = measured(found, bad("Short"))
     requests = SMALL.queries * SMALL.repeats
     assert one["requests"] == requests
     assert one["under_returned"] == requests  # three rows where ten match
     assert one["wrong"] >= requests  # one comes twice, and the others don't match, mostly
-    assert one["recall"]["mean"] < 0.1
+    assert one["recall"]["mean"] < 0.3
     [problem] = [one for one in found["problems"] if one["system"] == bad("Picky")]
     assert (problem["kind"], problem["message"]) == ("unsupported", "it has no such filter")
     [cell] = found["cells"]
-    assert cell["where"]["measured_correlation"] < 0.5 and 0.005 < cell["where"]["measured_selectivity"] < 0.02
+    assert cell["where"]["measured_correlation"] < 0.7 and 0.08 < cell["where"]["measured_selectivity"] < 0.12
 
 
 def test_repeats_take_turns(tmp_path):

@@ -3,8 +3,9 @@
 import tomllib
 from pathlib import Path
 
-import vectordb
 import vectordb_client
+
+import vectordb
 from vectordb.collection import Collection
 from vectordb.database import Database
 
@@ -66,7 +67,9 @@ def test_vectordb_exports():
 def test_the_client_exports_the_same_words_as_the_same_objects():
     for name in (*ERRORS, *WORDS):
         assert getattr(vectordb_client, name) is getattr(vectordb, name), name
-    assert {*ERRORS, *WORDS, "Client", "AsyncClient", "Collection", "AsyncCollection", "Filter", "__version__"} <= set(vectordb_client.__all__)
+    assert {*ERRORS, *WORDS, "Client", "AsyncClient", "Collection", "AsyncCollection", "Filter", "__version__"} <= set(
+        vectordb_client.__all__
+    )
 
 
 def test_a_client_has_the_surface_of_a_database():

@@ -28,7 +28,14 @@ LAYERS = [
     {"types", "errors", "words"},
 ]
 LEVEL = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}
-DOORS = {"lmdb": "storage", "grpc": "server", "grpc_health": "server", "grpc_reflection": "server", "numba": "kernels", "llvmlite": "kernels"}
+DOORS = {
+    "lmdb": "storage",
+    "grpc": "server",
+    "grpc_health": "server",
+    "grpc_reflection": "server",
+    "numba": "kernels",
+    "llvmlite": "kernels",
+}
 # For annotations only: the types of what a function is handed.
 ANNOTATIONS = {("apply", "lmdb"), ("snapshot", "lmdb")}
 

@@ -118,7 +118,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 _SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
 _REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
-_VERSION = 2  # of the makers: a change of what they make changes the folder in the cache
+_VERSION = 3  # of the makers: a change of what they make changes the folder in the cache
 
 
 def names() -> dict[str, str]:

@@ -19,34 +19,48 @@ NULLS = {"opt50": 0.5, "opt10": 0.1, "opt1": 0.01, "opt01": 0.001, "opt90": 0.9}
 
 
 def clustered(
-    n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int = 256, intrinsic: int = 24, noise: float = 1.0, seed: int = SEED
+    n: int = 100_000,
+    dim: int = 384,
+    queries: int = 1000,
+    centres: int = 256,
+    intrinsic: int = 24,
+    shared: int = 64,
+    noise: float = 1.5,
+    seed: int = SEED,
 ) -> Dataset:
-    """Unit vectors in clusters, with attributes.
+    """Unit vectors in clusters that overlap as embeddings of texts do, with attributes.
 
-    A cluster is a Gaussian around its centre, in ``intrinsic`` directions of its own, with ``noise`` times the centre's length across;
-    a tenth of that lies in all directions, so that no vector is in a flat subspace. Sizes vary as real clusters' do (log-normal).
-    Queries are drawn like points.
+    A cluster is a Gaussian around its centre, in ``intrinsic`` directions of its own, with ``noise`` times the centre's length across.
+    Centres and directions lie in ``shared`` dimensions common to all; a fifth of the noise lies in every dimension, and how far a point is
+    out varies (log-normal). With the defaults about half of a query's ten nearest rows are in the nearest of 128 k-means clusters, and the
+    local intrinsic dimension is near 20: between those of MiniLM on Debian's descriptions (.56, 23) and of GloVe (.40, 17). Clusters that
+    don't overlap would flatter whatever divides space. Queries are drawn like points.
     """
     rng = np.random.default_rng(seed)
-    vectors, labels = _draw(rng, n + queries, dim, centres, intrinsic, noise)
+    vectors, labels = _draw(rng, n + queries, dim, centres, intrinsic, shared, noise)
     place = place_of(vectors[:n], labels[:n], rng)
-    about = f"{centres} clusters of {intrinsic} intrinsic dimensions, noise {noise:g}, seed {seed}"
+    about = f"{centres} overlapping clusters, {intrinsic} intrinsic of {min(shared, dim)} shared dimensions, noise {noise:g}, seed {seed}"
     attributes = attributes_of(place, np.random.default_rng(seed + 1))
     return Dataset("clustered", "cosine", vectors[:n], vectors[n:], attributes=attributes, about=about)
 
 
-def _draw(rng: np.random.Generator, n: int, dim: int, centres: int, intrinsic: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    intrinsic = min(intrinsic, dim)
-    middles = unit(rng.standard_normal((centres, dim), dtype=np.float32))
-    bases = rng.standard_normal((centres, intrinsic, dim), dtype=np.float32) / np.float32(np.sqrt(intrinsic * dim))
-    shares = np.exp(0.5 * rng.standard_normal(centres))
+def _draw(
+    rng: np.random.Generator, n: int, dim: int, centres: int, intrinsic: int = 24, shared: int = 64, noise: float = 1.5
+) -> tuple[np.ndarray, np.ndarray]:
+    shared = min(shared, dim)
+    intrinsic = min(intrinsic, shared)
+    space = rng.standard_normal((shared, dim), dtype=np.float32) / np.float32(np.sqrt(dim))
+    middles = unit(rng.standard_normal((centres, shared), dtype=np.float32) @ space)
+    bases = rng.standard_normal((centres, intrinsic, shared), dtype=np.float32) / np.float32(np.sqrt(intrinsic * shared))
+    shares = np.exp(0.5 * rng.standard_normal(centres))  # sizes vary as real clusters' do
     labels = rng.choice(centres, n, p=shares / shares.sum())
     vectors = np.empty((n, dim), dtype=np.float32)
     for label in range(centres):
         rows = np.flatnonzero(labels == label)
-        inside = rng.standard_normal((len(rows), intrinsic), dtype=np.float32) @ bases[label] * np.float32(noise)
-        across = rng.standard_normal((len(rows), dim), dtype=np.float32) * np.float32(0.1 * noise / np.sqrt(dim))
-        vectors[rows] = middles[label] + inside + across
+        out = np.exp(0.3 * rng.standard_normal((len(rows), 1), dtype=np.float32))
+        inside = (out * rng.standard_normal((len(rows), intrinsic), dtype=np.float32)) @ (bases[label] @ space)
+        across = rng.standard_normal((len(rows), dim), dtype=np.float32) * np.float32(0.2 / np.sqrt(dim))
+        vectors[rows] = middles[label] + np.float32(noise) * (inside + across)
     return unit(vectors), labels
 
 
@@ -90,7 +104,7 @@ def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int =
     A query is about one point (its dense vector moved, a third of its terms kept), which is the judged answer in ``qrels``.
     """
     rng = np.random.default_rng(seed)
-    vectors, labels = _draw(rng, n, dim, centres, 24, 1.0)
+    vectors, labels = _draw(rng, n, dim, centres)
     source = SparseSource(rng)
     documents = source.rows(labels, 130)
     targets = rng.choice(n, queries, replace=False)

@@ -287,8 +287,9 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
         raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
-    if array.ndim == 1 and 0.0 < array.dot(array) < np.inf:
-        return array  # one product tells that it is finite and not zero
+    with np.errstate(over="ignore"):
+        if array.ndim == 1 and 0.0 < array.dot(array) < np.inf:
+            return array  # one product tells that it is finite and not zero
     if not np.isfinite(array).all():
         value = float(array[~np.isfinite(array)][0])
         raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lmdb
 
+from ..errors import ClosedError, StorageError
 from .env import Env, check_durability
 
 Work = Callable[[lmdb.Transaction], Any]
@@ -57,6 +58,10 @@ class Committer:
         try:
             results = self._env.write(lambda txn: [item.work(txn) for item in group], durability, self._timeout)
         except BaseException as error:
+            if isinstance(error, (StorageError, ClosedError)):  # nobody's fault in particular
+                for item in group:
+                    item.error, item.done = error, True
+                return
             if len(group) > 1:  # nothing was kept: let each stand alone, so that only the one at fault fails
                 for item in group:
                     self._commit([item])
