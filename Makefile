@@ -32,6 +32,7 @@ bench: $(VENV)/.dev
 
 # The harness on small data: ours and every peer that is installed; under five minutes. Full suites: vectordb bench list.
 bench-quick: $(VENV)/.dev
+	rm -rf bench-quick
 	$(BIN)/vectordb bench run --quick --out bench-quick
 
 $(VENV)/bin/python:

@@ -196,8 +196,7 @@ def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens:
     low, high = axes.get_ylim()
     span = math.log10(high / low)
     heights = [math.log10(y / low) / span for _, y, _, _ in labels]
-    room = 0.052
-    for i, height in zip(np.argsort(heights), _apart(sorted(heights), room), strict=True):
+    for i, height in zip(np.argsort(heights), _apart(sorted(heights), 0.052), strict=True):
         x, y, name, colour = labels[i]
         axes.annotate(
             name,
@@ -295,9 +294,9 @@ def _map_axes(place: Any, system: str, columns: list, sides: list, shares: list,
     for spine in place.spines.values():
         spine.set_visible(False)
     for i, side in enumerate(sides):
-        place.text(
-            (i + 0.5) * len(shares), -0.25, f"correlation {side}" if side == "none" else side, ha="center", fontsize=8.5, color=_FAINT
-        )
+        label, middle = f"correlation {side}" if side == "none" else side, (i + 0.5) * len(shares)
+        above = {"xytext": (0, 4), "textcoords": "offset points", "annotation_clip": False}
+        place.annotate(label, (middle, 0), ha="center", va="bottom", fontsize=8.5, color=_FAINT, **above)
         if i:
             place.axvline(i * len(shares), color=_PAPER, linewidth=5)
     place.set_title(system, loc="left", fontsize=11.5, fontweight="bold", pad=20)
@@ -459,8 +458,7 @@ def ingest(part: Any, dataset: str, pens: Pens):
         face = pens.colour[system] if mine[0]["durable"] else _PAPER
         axes.plot(x, y, marker=pens.marker[system], markersize=7, markerfacecolor=face, **pens.line(system))
         labels.append((x[-1], y[-1], system, pens.colour[system]))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_thousands)
         axis.set_minor_formatter(_none)

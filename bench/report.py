@@ -21,6 +21,11 @@ fewer than min(k, matches) rows, *wrong* rows that break the filter, are deleted
 system's own form before the clock started; ids were read after it stopped. Memory is resident size, of all processes of a system, before
 its library was imported (the data set is in it), after the build, and at most."""
 
+_FILTER_NOTE = f"""\
+QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that match,
+*ρ* how often the query's own nearest rows (a thousandth of all, at least 10) match, in units of *s*: below 1 the filter points away from
+the query."""
+
 
 def markdown(found: dict, pictures: dict[str, list[str]] | None = None) -> str:
     """The report. pictures: suite → paths of its plots, as the report should name them."""
@@ -230,12 +235,7 @@ def _builds(part: _Part) -> list[str]:
 
 
 def _filtered(part: _Part) -> list[str]:
-    blocks = [
-        f"QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that"
-    ]
-    blocks[0] += (
-        " match, *ρ* how often the query's own nearest rows (a thousandth of all, at least 10) match, in units of *s*: below 1 the filter points away from the query."
-    )
+    blocks = [_FILTER_NOTE]
     for dataset in part.datasets:
         rows = []
         for place in [place for place in part.places() if place[0] == dataset]:

@@ -50,22 +50,27 @@ class Plan:
 def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = False) -> dict:
     """Run, or go on with, a plan in the folder ``out``; returns the results, which are also in ``out/results.json``.
 
-    Raises ValueError when the folder holds a run of another plan. keep: leave the systems' files.
+    Raises ValueError when the folder holds a run of another plan or commit. keep: leave the systems' files.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "plan.json"
-    if path.exists() and json.loads(path.read_text()) != plan.to_dict():
-        raise ValueError(f"{out} holds a run of another plan; choose another --out, or delete it")
-    path.write_text(json.dumps(plan.to_dict(), indent=1))
+    # Figures of two versions of the code in one report would be nobody's.
+    this = {**plan.to_dict(), "commit": facts.commit()}
+    if path.exists() and json.loads(path.read_text()) != this:
+        raise ValueError(f"{out} holds a run of another plan or commit; choose another --out, or delete it")
+    path.write_text(json.dumps(this, indent=1))
     journal = Journal(out)
     progress = progress or Progress(None)
     started = time.time()
+    if "complete" in journal:
+        progress.say(f"this run was complete at {journal.facts['complete']['at']}; nothing is measured again (delete {out} to do so)")
     environment = journal.facts.get("environment", {}).get("environment") or facts.environment()
     journal.add("environment", {"fact": "environment", "environment": environment, "started": started})
     try:
         for suite, dataset in plan.pairs:
             with progress:
                 _Pair(plan, suite, dataset, out, journal, progress).run(keep)
+        journal.add("complete", {"fact": "complete", "at": time.strftime("%Y-%m-%d %H:%M")})
     finally:
         about = {
             "environment": environment,

@@ -10,11 +10,18 @@ from worker import Worker
 
 import vectordb
 from vectordb.storage.check import check
+from vectordb.warm import warm
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 # The same cases for everyone, so that a test which passed here passes there; HYPOTHESIS_PROFILE=dev looks for new ones.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config):
+    """Compile the kernels once, before workers do so all at the same time."""
+    if not hasattr(config, "workerinput"):
+        warm()
 
 
 @pytest.fixture

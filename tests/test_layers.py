@@ -17,6 +17,7 @@ LAYERS = [
     {"cli"},
     {"transfer", "demo"},
     {"server"},
+    {"warm"},
     {"database"},
     {"collection"},
     {"apply"},

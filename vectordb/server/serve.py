@@ -75,6 +75,7 @@ def serve(
     address can't be had it says so in one line on stderr and returns 1.
     """
     from ..database import open as open_database
+    from ..warm import warm
 
     try:
         _check_options(host, port, threads, max_message_bytes, grace)
@@ -82,6 +83,7 @@ def serve(
             _check_free(host, port)  # before an open that may take a while
         database = open_database(path, durability=durability)
         try:
+            warm()  # a caller's deadline must not pay for compiling
             stop = threading.Event()
             server, health_servicer, bound = _start(database, host, port, threads, max_message_bytes)
             before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
