@@ -40,12 +40,14 @@ class Chroma(System):
         self.client = chromadb.PersistentClient(path=str(self.path), settings=chromadb.Settings(anonymized_telemetry=False))
 
     def insert(self, dataset, rows):
-        records = self.attributes.records(dataset, rows.tolist())
-        facts = [{name: value for name, value in record.items() if value != []} or None for record in records]
-        vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
-        self.collection.upsert(
-            ids=[str(row) for row in rows.tolist()], embeddings=vectors, metadatas=facts if self.attributes.kinds else None
-        )
+        most = self.client.get_max_batch_size()
+        for low in range(0, len(rows), most):
+            part = rows[low : low + most]
+            records = self.attributes.records(dataset, part.tolist())
+            facts = [{name: value for name, value in record.items() if value != []} or None for record in records]
+            vectors = np.ascontiguousarray(dataset.vectors[part], np.float32)
+            ids = [str(row) for row in part.tolist()]
+            self.collection.upsert(ids=ids, embeddings=vectors, metadatas=facts if self.attributes.kinds else None)
 
     def delete(self, ids):
         for low in range(0, len(ids), 1000):

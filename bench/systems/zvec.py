@@ -11,6 +11,7 @@ from .common import Attributes, each, sparse_rows, spread, weights_of
 from .expressions import Sql, negation, tree
 
 DEPTH = 100
+MOST = 1024  # documents a call
 TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "STRING"}
 EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
 
@@ -125,18 +126,16 @@ class Zvec(System):
                 one["sparse"] = dict(zip(terms, weights, strict=True))
         records = self.attributes.records(dataset, listed)
         docs = [self.api.Doc(id=str(row), vectors=v, fields=f) for row, v, f in zip(listed, vectors, records, strict=True)]
-        for status in self.collection.upsert(docs):
-            if not status.ok():
-                raise RuntimeError(f"zvec refused a document: {status}")
+        for low in range(0, len(docs), MOST):
+            for status in self.collection.upsert(docs[low : low + MOST]):
+                if not status.ok():
+                    raise RuntimeError(f"zvec refused a document: {status}")
         self.collection.flush()
-
-    def batch(self):
-        return 1000  # it takes 1,024 documents a call at most
 
     def delete(self, ids):
         self._open(reads=False)
-        for low in range(0, len(ids), 1000):
-            self.collection.delete([str(row) for row in ids[low : low + 1000].tolist()])
+        for low in range(0, len(ids), MOST):
+            self.collection.delete([str(row) for row in ids[low : low + MOST].tolist()])
         self.collection.flush()
 
     def finish(self):
