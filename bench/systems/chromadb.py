@@ -10,6 +10,8 @@ from .base import System, Unsupported
 from .common import EFFORTS, Attributes, each, spread
 from .expressions import negation, tree
 
+MOST_VALUES = 32_000  # each is a variable of one SQL statement, which has 32,766
+
 
 class Chroma(System):
     """max_neighbors 16 and ef_construction 100 are its defaults; the index is written to disk every 1,000 rows, as by default."""
@@ -87,6 +89,8 @@ class Chroma(System):
         if field in self.attributes.arrays:
             parts = [{field: {"$contains": value}} for value in node[2]]
             return parts[0] if len(parts) == 1 else {"$and" if kind == "all" else "$or": parts}
+        if len(node[2]) > MOST_VALUES:
+            raise Unsupported(f"it takes no more than some {MOST_VALUES:,} values in a filter")
         return {field: {"$eq": node[2][0]}} if len(node[2]) == 1 else {field: {"$in": node[2]}}
 
     def negated(self, node) -> dict:

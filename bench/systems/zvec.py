@@ -12,6 +12,7 @@ from .expressions import Sql, negation, tree
 
 DEPTH = 100
 MOST = 1024  # documents a call
+LONGEST = 20_000  # values of a list in a filter
 TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "STRING"}
 EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
 
@@ -41,11 +42,18 @@ class ZvecSql(Sql):
         elif field in self.arrays:
             sides = [f"{field} not contain_any ({self.values(node[2])})"]
         else:
-            values = node[2]
-            sides = [f"{field} != {self.literal(values[0])}" if len(values) == 1 else f"{field} not in ({self.values(values)})"]
+            return self._lists(field, node[2], "not in", "and")
         if field in self.nullable:
             sides.append(self.null(field))
         return sides[0] if len(sides) == 1 else f"({' or '.join(sides)})"
+
+    def is_in(self, field, values):
+        return super().is_in(field, values) if len(values) == 1 else self._lists(field, values, "in", "or")
+
+    def _lists(self, field, values, how, joined):
+        parts = [f"{field} {how} ({self.values(values[low : low + LONGEST])})" for low in range(0, len(values), LONGEST)]
+        text = parts[0] if len(parts) == 1 else f"({f' {joined} '.join(parts)})"
+        return f"({text} or {self.null(field)})" if how == "not in" and field in self.nullable else text
 
     def contains_any(self, field, values):
         return f"{field} contain_any ({self.values(values)})"
