@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vectordb import CorruptionError
 from vectordb.kernels import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
 from vectordb.storage import chunks
-from vectordb.storage.store import _split
+from vectordb.storage.store import split
 
 # Everything about a chunk comes from one seed, and how many rows with which gaps.
 KINDS = st.sampled_from(["fixed", "ragged", "postings"])
@@ -143,7 +143,7 @@ def test_split_pieces_are_small_and_hold_every_row(maker, limit):
     seed, rows, gap, kind = maker
     rng = np.random.default_rng(seed)
     chunk = MAKE[kind](rng, docids_of(rng, rows, gap))
-    pieces = list(_split(chunk, limit))
+    pieces = list(split(chunk, limit))
     assert all(len(piece) == 1 or chunks.size_of(piece) <= limit for piece in pieces)
     assert {docid: said for piece in pieces for docid, said in rows_of(piece).items()} == rows_of(chunk)
     assert [docid for piece in pieces for docid in piece.docids.tolist()] == chunk.docids.tolist()
@@ -157,7 +157,7 @@ def test_postings_wider_than_a_block_are_split_at_blocks(seed, gap):
     owners = np.sort(rng.choice(docids, 50_000))
     owners = np.unique(owners)
     terms = rng.integers(0, 7, len(owners)).astype(np.uint64)
-    pieces = [chunks.decode(bytes(chunks.encode(p)), "piece") for p in _split(chunks.postings(docids, terms, owners), 8 << 20)]
+    pieces = [chunks.decode(bytes(chunks.encode(p)), "piece") for p in split(chunks.postings(docids, terms, owners), 8 << 20)]
     assert len(pieces) > 1
     assert all(piece.last - piece.first < chunks.BLOCK_ROWS for piece in pieces)
     for term in range(7):

@@ -129,7 +129,7 @@ def test_remembered_bitmaps_follow_every_change(database):
             rows.delete(rng.sample(sorted(rows.rows), min(len(rows.rows), 4)))
         else:
             rows.write(rng.sample(range(60), rng.choice([1, 3, 12])))
-        fresh = Collection("c", rows.collection._number, database._env, database._committer, "batched")
+        fresh = Collection("c", rows.collection._number, database._env, database._committer, "batched", database._maintainer)
         for node in rng.sample(questions, 8):
             expected = rows.matching(node)
             assert found(rows.collection, node) == expected

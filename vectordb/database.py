@@ -6,7 +6,8 @@ import os
 import threading
 from typing import Any
 
-from .collection import Collection, encoder_identities
+from . import maintenance as upkeep
+from .collection import Collection, check_graph_builders, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
 from .storage import catalog
 from .storage.commit import Committer
@@ -14,12 +15,16 @@ from .storage.env import check_durability, close_env, open_env
 from .types import Schema
 
 
-def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True) -> Database:
+def open(
+    path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True, maintenance: bool = True
+) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
     durability: "commit" — a write returns when it is on disk; "batched" — its last page is left to the next sync, so a power loss (not a
     crash of the process) may undo the newest writes, never tear them. ``close()`` and ``flush()`` sync.
     write_timeout: seconds to wait while another process writes, then LockedError.
+    maintenance: index new rows, merge segments and compact chunks in the background; False leaves that to ``Collection.optimize`` and to
+    other processes.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
@@ -28,17 +33,21 @@ def open(path: str | os.PathLike, *, durability: str = "commit", write_timeout: 
         raise InvalidArgumentError(
             f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout
         )
-    return Database(path, durability, float(write_timeout), create)
+    if not isinstance(maintenance, bool):
+        raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
+    return Database(path, durability, float(write_timeout), create, maintenance)
 
 
 class Database:
     """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
 
-    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool):
+    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool):
         self.path = os.fspath(path)
         self._durability = durability
         self._env = open_env(path, create)
         self._committer = Committer(self._env, write_timeout)
+        self._maintenance = maintenance
+        self._maintainer = upkeep.attach(self._env, write_timeout, maintenance)
         self._collections: dict[int, Collection] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -61,6 +70,7 @@ class Database:
         if not isinstance(schema, Schema):
             raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
         identities = encoder_identities(schema.vectors)
+        check_graph_builders(schema.vectors)
         try:
             number = self._committer.run(lambda txn: catalog.create(txn, name, schema, identities), self._durability)
         except AlreadyExistsError:
@@ -89,6 +99,7 @@ class Database:
         """Delete a collection and everything in it. Raises NotFoundError."""
         self._check_open()
         self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
+        self._maintainer.dropped()
 
     def flush(self) -> None:
         """Make every write so far durable (for durability="batched")."""
@@ -96,19 +107,23 @@ class Database:
         self._env.sync()
 
     def close(self) -> None:
-        """Sync and close. Further calls raise ClosedError; closing twice is fine."""
+        """Sync and close; maintenance under way is given up. Further calls raise ClosedError; closing twice is fine."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+        self._maintainer.release(self._maintenance)
         close_env(self._env)
 
     def _collection(self, name: str, number: int) -> Collection:
         with self._lock:
             found = self._collections.get(number)
-            if found is None:
-                found = self._collections[number] = Collection(name, number, self._env, self._committer, self._durability)
-            return found
+            if found is not None:
+                return found
+            found = Collection(name, number, self._env, self._committer, self._durability, self._maintainer)
+            self._collections[number] = found
+        self._maintainer.opened(number)
+        return found
 
     def _check_open(self) -> None:
         if self._closed:

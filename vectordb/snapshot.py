@@ -1,27 +1,43 @@
-"""What one query sees: a sequence, its live rows, and the chunk tables of the fields it touches."""
+"""What one query sees: a sequence, its live rows, the chunk tables of the fields it touches, and the segments that index them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import lmdb
 import numpy as np
 from pyroaring import BitMap
 
 from .errors import NotFoundError
-from .storage import catalog, fields, format, tables
+from .files import Files, files_of
+from .index.segment import Segment
+from .storage import catalog, fields, format, segments, tables
 from .storage.catalog import Meta
 from .storage.env import Env
+from .storage.segments import Record, Records
 from .storage.store import Store
 from .storage.tables import ChunkTable
-from .types import Schema
+from .types import Dense, Id, Schema
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSegment:
+    """An index file of docids [first, end), mapped."""
+
+    first: int
+    end: int
+    file: str
+    segment: Segment
+    record: Record
 
 
 class Snapshot:
     """A collection at one sequence. Its tables hold addresses: use it only inside a read transaction that shows that sequence."""
 
     def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, fields.Ordinals]):
+        # What ``load`` adds: which transaction it is of, and what is derived from the rows there.
         self.sequence = sequence
         self.rows = rows
         self.live = live
@@ -31,6 +47,16 @@ class Snapshot:
         self.known = known  # committed term numbers of each field: they never change, so every snapshot shares them
         self.txn_id = -1
         self.map_moves = -1
+        self.derived = (0, 0)  # compactions so far, replacements of index files so far
+        self.records: Records = {}
+        self.record_problems: list[str] = []
+        self.dense: dict[int, Dense] = {}  # the dense fields by number
+        self._files: Files | None = None
+        self._files_changes = 0
+        self._last_txn: Callable[[], int] = lambda: -1
+        self._open: dict[int, tuple[OpenSegment, ...]] = {}
+        self._open_before: dict[int, tuple[OpenSegment, ...]] = {}  # of an older registry: kept until the files of the new one are open
+        self._tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = {}
         self._tables: dict[tuple[int, int], ChunkTable] = {}
         self._previous: dict[tuple[int, int], ChunkTable] = {}
         self._live_rows: np.ndarray | None = None
@@ -41,9 +67,77 @@ class Snapshot:
         found = self._tables.get(key)
         if found is None:
             # Two threads may both load it; the tables are equal and the last one stays.
-            found = self._tables[key] = tables.load(store, field, part, self._previous.get(key))
+            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or field in self.dense)  # the large parts, read here and there
+            found = tables.load(store, field, part, self._previous.get(key), lazy=lazy, generation=self.derived[0])
+            self._tables[key] = found
             self._previous.pop(key, None)
         return found
+
+    def segments(self, field: int) -> tuple[OpenSegment, ...]:
+        """The open segments of a dense field by its number, ordered by first docid. What no segment covers is in ``tail``."""
+        files = self._files
+        if files is None:
+            return ()
+        if files.changes != self._files_changes:  # a file turned out to be damaged
+            self._files_changes, self._open = files.changes, {}
+        found = self._open.get(field)
+        return self._opened(field, files) if found is None else found
+
+    def _opened(self, field: int, files: Files) -> tuple[OpenSegment, ...]:
+        found, whole = [], True
+        for record in self.records.get(field, ()):
+            try:
+                segment = files.open(record, self.dense[field])
+            except FileNotFoundError:
+                if self._last_txn() == self.txn_id:
+                    files.missing(record)
+                else:  # replaced since: the next snapshot knows what by
+                    whole = False
+                continue
+            if segment is not None:
+                found.append(OpenSegment(record.first, record.end, record.file, segment, record))
+        opened = tuple(found)
+        if whole:
+            self._open[field] = opened
+            self._open_before.pop(field, None)
+        return opened
+
+    def tail(self, field: int) -> list[tuple[int, int]]:
+        """Docid ranges [low, high) that no open segment of the field covers, ascending."""
+        return self.cover(field)[1]
+
+    def cover(self, field: int) -> tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]:
+        """``segments`` and ``tail`` of one moment: between two calls a file may turn out to be damaged."""
+        opened = self.segments(field)
+        known = self._tails.get(field)
+        if known is None or known[0] is not opened:
+            known = self._tails[field] = (opened, _gaps(opened, self.rows))
+        return known
+
+    def stored_rows(self, store: Store) -> int:
+        """Rows whose records are stored: the live ones, and dead ones that are not compacted away yet."""
+        return self.table(store, format.ROWS_FIELD, format.FORWARD).present
+
+    def live_between(self, store: Store, field: int, low: int, high: int) -> np.ndarray:
+        """Docids in [low, high) that are live and have the field, uint32 ascending."""
+        table = self.table(store, field, format.FORWARD)
+        present = [docids for _, _, docids in table.between(low, high)]
+        if not present:
+            return np.empty(0, np.uint32)
+        docids = np.concatenate(present)
+        return docids[~self.dead_among(docids, low, high)]
+
+    def dead_among(self, docids: np.ndarray, low: int, high: int) -> np.ndarray:
+        """bool: which of the docids, all in [low, high), are dead."""
+        gone = np.zeros(high - low, np.bool_)
+        gone[np.asarray((self.dead & BitMap(range(low, high))).to_array(), dtype=np.int64) - low] = True
+        return gone[docids.astype(np.int64) - low]
+
+    def dead_in(self, part: OpenSegment) -> int:
+        """How many rows of a segment died since it was built."""
+        if self.dead.range_cardinality(part.first, part.end) == part.record.dead:
+            return 0
+        return int(self.dead_among(part.segment.docids, part.first, part.end).sum())
 
     def live_rows(self) -> np.ndarray | None:
         """Docids of all live rows, uint32 ascending; None when no row is dead."""
@@ -60,8 +154,23 @@ class Snapshot:
         return np.packbits(bits, bitorder="little").view(np.uint64)
 
 
-def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int) -> Snapshot:
-    """The collection as a transaction shows it. ``previous`` (an earlier one) saves reading what didn't change.
+def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
+    """The ranges of docids below ``rows`` that segments leave out."""
+    found, low = [], 0
+    for part in opened:
+        if low < part.first:
+            found.append((low, part.first))
+        low = part.end
+    return [*found, (low, rows)] if low < rows else found
+
+
+def _dense_fields(meta: Meta, schema: Schema) -> dict[int, Dense]:
+    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Dense)}
+
+
+def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
+    """The collection as a transaction shows it. ``previous`` (an earlier one) saves reading what didn't change; without ``env`` the
+    snapshot has no segments.
 
     Raises NotFoundError when the collection was dropped.
     """
@@ -83,16 +192,37 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
         meta = catalog.read_meta(txn, collection)
         snapshot = Snapshot(sequence, rows, live, meta, Schema.from_dict(meta.schema), store.dead(), {})
     snapshot.txn_id = txn.id()
+    snapshot.derived = store.derived()
+    same = previous is not None and previous.schema is snapshot.schema
+    snapshot.dense = previous.dense if same else _dense_fields(snapshot.meta, snapshot.schema)
+    if env is not None:
+        _register(snapshot, previous, env, txn, collection)
     snapshot.map_moves = map_moves
     return snapshot
+
+
+def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb.Transaction, collection: int) -> None:
+    """Give a snapshot the registry of index files, and what a previous one has open of it."""
+    snapshot._files, snapshot._last_txn = files_of(env), env.last_transaction
+    snapshot._files_changes = snapshot._files.changes
+    if previous is None or previous._files is None:
+        snapshot.records, snapshot.record_problems = segments.records(txn, collection)
+    elif previous.derived[1] == snapshot.derived[1]:
+        snapshot.records, snapshot.record_problems = previous.records, previous.record_problems
+        snapshot._open, snapshot._open_before = previous._open, previous._open_before
+        snapshot._files_changes = previous._files_changes
+    else:
+        snapshot.records, snapshot.record_problems = segments.records(txn, collection)
+        snapshot._open_before = {**previous._open_before, **previous._open}
 
 
 class View:
     """A pinned snapshot: the read transaction that keeps its pages, and what reads from it. Use as a context manager."""
 
-    __slots__ = ("env", "snapshot", "store", "txn")
+    __slots__ = ("again", "env", "snapshot", "store", "txn")
 
-    def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int):
+    def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
+        self.again = again  # a new view of the same collection
         self.env = env
         self.txn = txn
         self.snapshot = snapshot
@@ -133,8 +263,18 @@ class View:
         return self.snapshot.dead
 
     def table(self, field: int, part: int = format.FORWARD) -> np.ndarray:
-        """The chunk table of a field's part."""
-        return self.snapshot.table(self.store, field, part).rows
+        """The chunk table of a field's part, every checksum checked."""
+        table = self.snapshot.table(self.store, field, part)
+        table.verify_all()
+        return table.rows
+
+    def chunks(self, field: int) -> ChunkTable:
+        """The chunks of a field's values, whose checksums whoever reads them has to check."""
+        return self.snapshot.table(self.store, field, format.FORWARD)
+
+    def ids(self, docids: Sequence[int]) -> list[Id]:
+        """The ids of rows."""
+        return format.unpack_ids(self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids))
 
     def records(self, docids: Sequence[int]) -> list[format.Row]:
         """The records of rows."""
@@ -165,7 +305,7 @@ class Snapshots:
                 if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves:
                     snapshot = self._refreshed(txn, txn_id)
                 if snapshot is not None:
-                    return View(env, txn, snapshot, self._collection)
+                    return View(env, txn, snapshot, self._collection, self.pin)
             except BaseException as error:
                 env.end_read(txn)
                 if isinstance(error, lmdb.Error):
@@ -178,7 +318,8 @@ class Snapshots:
             newest = self._newest
             state = Store(txn, self._collection).state()
             if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
-                return newest if state is not None and state[0] == newest.sequence else None
+                # Of an older transaction nothing is known: chunks may have been compacted since.
+                return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
             # Even when only other collections changed, small chunks lie in pages that they may have rewritten.
-            self._newest = load(txn, self._collection, newest, self._env.map_moves)
+            self._newest = load(txn, self._collection, newest, self._env.map_moves, self._env)
             return self._newest

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..kernels import ITEMS
 from ..snapshot import View
-from ..storage import chunks, fields, format
-from ..types import CollectionInfo, Sparse
+from ..storage import fields, format
+from ..types import CollectionInfo, Dense, Sparse
 
 
-def describe(view: View, name: str) -> CollectionInfo:
-    """Counts are of rows, dead ones included until they are compacted; ``points`` counts live points only."""
+def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> CollectionInfo:
+    """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
+
+    A dense field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes, whether there is a
+    graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers.
+    """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
     for field, spec in (*view.schema.vectors.items(), *view.schema.attributes.items()):
@@ -24,11 +29,38 @@ def describe(view: View, name: str) -> CollectionInfo:
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
         if field in view.schema.vectors and spec.encoder is not None:
             facts["encoder"] = view.snapshot.meta.encoders[field]
+        if isinstance(spec, Dense):
+            facts |= _index(view, number)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot
-    return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, snapshot.rows - snapshot.live, total, statistics)
+    dead = snapshot.stored_rows(view.store) - snapshot.live
+    return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
+
+
+def _index(view: View, field: int) -> dict[str, Any]:
+    snapshot = view.snapshot
+    opened, tail = snapshot.cover(field)
+    segments = [
+        {
+            "first": part.first,
+            "end": part.end,
+            "rows": part.record.rows,
+            "dead": snapshot.dead_in(part),
+            "bytes": part.record.bytes,
+            "graph": part.segment.has_graph,
+        }
+        for part in opened
+    ]
+    in_use = {part.file for part in opened}
+    lost = [
+        {"first": record.first, "end": record.end, "file": record.file}
+        for record in snapshot.records.get(field, ())
+        if record.file not in in_use
+    ]
+    rows = sum(len(snapshot.live_between(view.store, field, low, high)) for low, high in tail)
+    return {"segments": segments, "damaged": lost, "tail": rows}
 
 
 def _bytes(view: View, field: int, part: int) -> int:
-    return sum(chunks.size_in(head) for head in view.snapshot.table(view.store, field, part).heads)
+    return int(view.snapshot.table(view.store, field, part).sizes.sum())

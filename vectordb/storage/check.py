@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -16,15 +17,20 @@ from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
 from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name
 from ..words import words
-from . import catalog, chunks, fields, format
+from . import catalog, chunks, fields, format, segments
 from .chunks import Chunk
 from .env import close_env, open_env
+from .segments import Record
 from .store import LOG_ENTRIES, Store
 
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
 _BLOCK = 65_536  # rows compared at a time
-_KINDS = (format.META, format.STATE, format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER)
+_SINGLE = (format.META, format.STATE, format.DERIVED)  # kinds of which a collection has one key
+_KINDS = (
+    *_SINGLE,
+    *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.SEGMENT),
+)
 _OPERATIONS = ("write", "delete", "schema")
 
 
@@ -32,7 +38,8 @@ _OPERATIONS = ("write", "delete", "schema")
 class Report:
     """What ``check`` saw. problems: one line each, naming collection, field and rows; empty when all is well.
 
-    points: live rows of all collections. bytes: of the keys and values read.
+    notes: what is amiss with index files, which can all be made again: no answer is wrong, and nothing is lost. points: live rows of all
+    collections. bytes: of the keys, values and index files read.
     """
 
     path: str
@@ -42,6 +49,7 @@ class Report:
     rows: int
     chunks: int
     bytes: int
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -56,7 +64,7 @@ def check(path: str | os.PathLike) -> Report:
     env = open_env(path, create=False)
     try:
         with env.read() as txn:
-            return _Check(txn).run(os.fspath(path))
+            return _Check(txn, segments.folder(env.path)).run(os.fspath(path))
     finally:
         close_env(env)
 
@@ -66,9 +74,11 @@ class _Full(Exception):
 
 
 class _Check:
-    def __init__(self, txn: lmdb.Transaction):
+    def __init__(self, txn: lmdb.Transaction, folder: Path):
         self.txn = txn
+        self.folder = folder
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.points = self.rows = self.chunks = self.bytes = 0
 
     def run(self, path: str) -> Report:
@@ -81,7 +91,8 @@ class _Check:
                     _Collection(self, name, number).run()
         except _Full:
             self.problems.append(f"… and more: only the first {MAX_PROBLEMS} are listed")
-        return Report(path, tuple(self.problems), len(collections), self.points, self.rows, self.chunks, self.bytes)
+        counts = (len(collections), self.points, self.rows, self.chunks, self.bytes)
+        return Report(path, tuple(self.problems), *counts, tuple(self.notes))
 
     def problem(self, where: str, what: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
@@ -142,7 +153,7 @@ class _Check:
                 good = number in strangers
                 strangers.add(number)
             else:
-                good = kind in _KINDS and (kind not in (format.META, format.STATE) or len(key) == 5)
+                good = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
             self.expect(good, f"key {shown(key)}", "belongs to nothing known")
             more = cursor.next()
 
@@ -187,6 +198,8 @@ class _Collection:
             for part, form in _layout(spec).items():
                 layout[self.meta.fields[field], part] = form
         self._chunks(layout)
+        self.dead = self._dead()
+        self._segments()
         ids: list = []
         for first in range(0, self.rows, _BLOCK):
             ids.extend(self._block(first, min(first + _BLOCK, self.rows)))
@@ -255,6 +268,53 @@ class _Collection:
                     with self.outer.guard(self.where(f"encoder counters of field {field}")):
                         format.unpack_record(value, "encoder state")
 
+    def _dead(self) -> BitMap:
+        """All dead rows."""
+        dead = BitMap()
+        for key, value in self.outer.walk(format.key(self.number, format.DEAD)):
+            block = int.from_bytes(key[5:], "big")
+            with self.outer.guard(self.where(f"dead rows block {block}")):
+                bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
+                good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
+                self.expect(good, f"dead rows block {block}", "is empty or holds rows of another block")
+                dead |= bitmap
+        return dead
+
+    # Index files
+
+    def _segments(self) -> None:
+        """The registry is part of the truth about files, so it must be consistent; the files are derived, and only noted."""
+        with self.outer.guard(self.where("derived record")):
+            self.store.derived()
+        found, damaged = segments.records(self.txn, self.number)
+        self.outer.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
+        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, Dense)}
+        for field, group in found.items():
+            what = f"index of {names.get(field, f'field {field}')!r}"
+            self.expect(field in names, what, "is of no dense field")
+            end = 0
+            for record in group:
+                self.expect(
+                    end <= record.first and record.end <= self.rows,
+                    what,
+                    f"covers rows {record.first} … {record.end - 1}, out of order or past the last row",
+                )
+                good = record.rows + record.dead <= record.end - record.first
+                self.expect(good, what, f"has {record.rows} rows, {record.dead} dead ones, in {record.first} … {record.end - 1}")
+                end = record.end
+                self._file(what, record)
+
+    def _file(self, what: str, record: Record) -> None:
+        path = self.outer.folder / record.file
+        try:
+            size = path.stat().st_size
+            self.outer.bytes += size
+            wrong = None if size == record.bytes and segments.checksum(path) == record.checksum else "is damaged"
+        except FileNotFoundError:
+            wrong = "is missing"
+        if wrong is not None:
+            self.outer.notes.append(f"{self.where(what)}: file {record.file} {wrong}; it will be rebuilt")
+
     # Chunks
 
     def _chunks(self, layout: dict[tuple[int, int], tuple[int, int]]) -> None:
@@ -304,10 +364,27 @@ class _Collection:
             pieces.append(chunks.sliced(chunk, int(low), int(high)))
         return chunks.joined(pieces) if pieces else None
 
+    def _common(self, there: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+        """The docids (both ascending) on both sides; None when a live one is on one side only. Dead ones may be: compaction takes parts
+        one after another.
+        """
+        if not self.dead.issuperset(BitMap(np.setxor1d(there, wanted).astype(np.uint32))):
+            return None
+        return np.intersect1d(there, wanted, assume_unique=True)
+
+    @staticmethod
+    def _kept(chunk: Chunk, docids: np.ndarray) -> Chunk | None:
+        """The rows of a chunk that are among ``docids``."""
+        keep = np.isin(chunk.docids, docids, assume_unique=True)
+        return chunks.kept(chunk, keep) if keep.any() else None
+
     # Rows against what is derived from them
 
     def _block(self, first: int, end: int) -> list:
-        """Check rows [first, end); returns their ids, None where a record is missing or damaged."""
+        """Check rows [first, end); returns their ids, None where a record is missing or damaged.
+
+        Dead rows may be missing, from all parts or from some.
+        """
         what = f"rows {first} … {end - 1}"
         records: list = [None] * (end - first)
         with self.outer.guard(self.where(what)):
@@ -320,10 +397,11 @@ class _Collection:
                     unknown = set(row.attributes) - set(self.schema.attributes)
                     self.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which the schema lacks")
                     records[docid - first] = row
-        missing = [first + i for i, row in enumerate(records) if row is None]
+        gone = set((self.dead & BitMap(range(first, end))).to_array().tolist())
+        missing = [first + i for i, row in enumerate(records) if row is None and first + i not in gone]
         if self.expect(not missing, what, f"have no readable record for {len(missing)} rows, {shown(missing[:3])} first"):
             for field, spec in self.schema.attributes.items():
-                values = [row.attributes.get(field) for row in records]
+                values = [None if row is None else row.attributes.get(field) for row in records]
                 with self.outer.guard(self.where(f"attribute {field!r} {what}")):
                     self._attribute(field, spec, values, first, end)
         for field, spec in self.schema.vectors.items():
@@ -333,19 +411,20 @@ class _Collection:
 
     def _attribute(self, field: str, spec: Any, values: Sequence, first: int, end: int) -> None:
         number, what = self.meta.fields[field], f"attribute {field!r} rows {first} … {end - 1}"
-        docids = np.array([first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
-        values = [value for value in values if value is not None]
-        lists = values if spec.array else [[value] for value in values]
-        sizes = np.array([len(row) for row in lists], dtype=np.int64)
+        having = np.array([first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
         for part in _layout(spec):
             if (number, part) in self.damaged:
                 continue
             chunk = self._part(number, part, first, end)
             there = np.empty(0, np.int64) if chunk is None else chunk.docids.astype(np.int64)
-            if not self.expect(np.array_equal(there, docids), what, f"part {part} covers {len(there)} rows, {len(docids)} records have it"):
+            docids = self._common(there, having)
+            if not self.expect(docids is not None, what, f"part {part} covers {len(there)} rows, {len(having)} records have it"):
                 continue
-            if chunk is None:
+            if not len(docids):
                 continue
+            chunk = self._kept(chunk, docids)
+            lists = [values[docid - first] if spec.array else [values[docid - first]] for docid in docids.tolist()]
+            sizes = np.array([len(row) for row in lists], dtype=np.int64)
             if part == format.COUNTS:
                 good = self._same_pairs(chunk, sizes, docids)
             elif part == format.POSTINGS:
@@ -393,9 +472,11 @@ class _Collection:
         chunk = self._part(number, format.FORWARD, first, end)
         if isinstance(spec, Sparse):
             postings = self._part(number, format.POSTINGS, first, end)
-            if not self.expect((chunk is None) == (postings is None), what, "is kept by row or by term, not both") or chunk is None:
+            there, also = (np.empty(0, np.uint32) if part is None else part.docids for part in (chunk, postings))
+            docids = self._common(there, also)
+            if not self.expect(docids is not None, what, "covers other rows by row than by term") or not len(docids):
                 return
-            self.expect(np.array_equal(chunk.docids, postings.docids), what, "covers other rows by row than by term")
+            chunk, postings = self._kept(chunk, docids), self._kept(postings, docids)
             terms, weights = _as(chunk, np.uint64), chunk.extra.reshape(-1).view(np.float32)
             owners = np.repeat(chunk.docids.astype(np.int64), np.diff(chunk.offsets))
             same = owners[1:] == owners[:-1]
@@ -442,15 +523,7 @@ class _Collection:
                     self.expect(good, what, f"points at row {docid}, which is that of {shown(ids[docid])}")
                     mapped[docid] = True
         self.expect(count == self.live, "id map", f"has {count} ids, {self.live} rows are live")
-        dead = BitMap()
-        for key, value in self.outer.walk(format.key(self.number, format.DEAD)):
-            block = int.from_bytes(key[5:], "big")
-            with self.outer.guard(self.where(f"dead rows block {block}")):
-                bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
-                good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
-                self.expect(good, f"dead rows block {block}", "is empty or holds rows of another block")
-                dead |= bitmap
-        wrong = dead ^ BitMap(np.flatnonzero(~mapped).astype(np.uint32))
+        wrong = self.dead ^ BitMap(np.flatnonzero(~mapped).astype(np.uint32))
         self.expect(not wrong, "dead rows", f"are not those without an id; {shown(list(wrong[:3]))} first")
 
 

@@ -150,6 +150,12 @@ def _digest(value: np.ndarray) -> int:
     return digest.intdigest()
 
 
+def check_digest(value: np.ndarray, where: str) -> None:
+    """Raises CorruptionError naming ``where`` when the bytes of a chunk fail their checksum."""
+    if _header.unpack_from(value)[-1] != _digest(value):
+        raise CorruptionError(f"chunk {where} fails its checksum", field=where)
+
+
 def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[str, tuple[int, int]]]:
     """The header and, for each section, its (offset, bytes). Raises CorruptionError naming the chunk."""
     if len(value) < HEADER:
@@ -161,6 +167,8 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
     if size != len(value) or count == 0 or last < first or (verify and digest != _digest(value)):
         raise CorruptionError(f"chunk {where} fails its checksum", field=where)
     listed = bool(flags & LISTED_FLAG)
+    if not listed and last - first + 1 != count:
+        raise CorruptionError(f"chunk {where} says that {count} rows fill {first} … {last}", field=where)
     sections: dict[str, int] = {}
     if kind == FIXED:
         sections["data"] = count * width
@@ -235,6 +243,11 @@ def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
     return row
 
 
+def name_of(collection: int, field: int, part: int, first: int) -> str:
+    """How errors name a chunk."""
+    return f"collection {collection} field {field} part {part} rows {first}…"
+
+
 def address(value) -> int:
     """Where a value lies in memory."""
     return np.frombuffer(value, np.uint8).__array_interface__["data"][0]
@@ -245,7 +258,12 @@ def size_in(header: bytes) -> int:
     return int.from_bytes(header[32:40], "little")
 
 
-def moves(nbytes: int) -> bool:
+def sizes_in(headers: list[bytes]) -> np.ndarray:
+    """``size_in`` of many headers, int64."""
+    return np.frombuffer(b"".join(headers), np.int64).reshape(-1, HEADER // 8)[:, 4].copy()
+
+
+def moves(nbytes: int | np.ndarray) -> bool | np.ndarray:
     """Whether a value of this size shares its page, and so may change its address when a neighbour is written."""
     return nbytes <= _SMALL
 
@@ -315,6 +333,38 @@ def sliced(chunk: Chunk, low: int, high: int) -> Chunk:
     owners = chunk.docs.astype(np.int64) + chunk.first
     keep = (owners >= docids[0]) & (owners <= docids[-1])
     return postings(docids, terms[keep], owners[keep], None if chunk.weights is None else chunk.weights[keep])
+
+
+def kept(chunk: Chunk, keep: np.ndarray) -> Chunk:
+    """The rows of a chunk of any kind where ``keep`` (bool, one a row, some True) says so, with their norms and weights."""
+    docids = chunk.docids[keep]
+    if chunk.kind == FIXED:
+        return Chunk(FIXED, docids, data=chunk.data[keep], norms=None if chunk.norms is None else chunk.norms[keep])
+    if chunk.kind == RAGGED:
+        sizes = np.diff(chunk.offsets)
+        items = np.repeat(keep, sizes)
+        return Chunk(
+            RAGGED,
+            docids,
+            data=chunk.data[items],
+            offsets=np.concatenate([[0], np.cumsum(sizes[keep], dtype=np.int64)]).astype(np.uint32),
+            extra=None if chunk.extra is None else chunk.extra[items],
+            norms=None if chunk.norms is None else chunk.norms[items],
+        )
+    span = np.zeros(chunk.last - chunk.first + 1, np.bool_)
+    span[docids - np.uint32(chunk.first)] = True
+    held = span[chunk.docs]
+    ends = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[chunk.indptr]
+    some = np.diff(ends) > 0  # terms that only dropped rows had go too
+    docs = chunk.docs[held].astype(np.int64) + chunk.first - int(docids[0])
+    return Chunk(
+        POSTINGS,
+        docids,
+        terms=chunk.terms[some],
+        indptr=np.concatenate([[0], ends[1:][some]]).astype(np.uint32),
+        docs=docs.astype(_doc_dtype(int(docids[0]), int(docids[-1]))),
+        weights=None if chunk.weights is None else chunk.weights[held],
+    )
 
 
 def picked(chunk: Chunk, positions: np.ndarray) -> Chunk:

@@ -86,7 +86,7 @@ class Env:
             return
         with self._lmdb.begin(write=True) as txn:
             self._db = self._lmdb.open_db(b"data", txn=txn)
-            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}), db=self._db)
+            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.FIRST_VERSION}), db=self._db)
         self._lmdb.sync(True)
 
     def _check_version(self, record: bytes | None) -> None:
@@ -95,9 +95,10 @@ class Env:
                 f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path)
             )
         version = format.unpack_record(record, "format").get("format")
-        if version != format.VERSION:
+        if version not in range(format.FIRST_VERSION, format.VERSION + 1):
+            readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
             raise FormatVersionError(
-                f"{self.path} has format {version}; this version of vectordb reads format {format.VERSION}", field="format", value=version
+                f"{self.path} has format {version}; this version of vectordb reads {readable}", field="format", value=version
             )
 
     @contextmanager
@@ -248,6 +249,10 @@ class Env:
             yield
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def last_transaction(self) -> int:
+        """The newest committed transaction, by any process."""
+        return self._lmdb.info()["last_txnid"]
 
     def sync(self) -> None:
         """Make every committed write durable."""

@@ -16,7 +16,8 @@ import xxhash
 from ..errors import CorruptionError
 from ..types import Id
 
-VERSION = 1
+VERSION = 2  # the newest that this code reads
+FIRST_VERSION = 1  # what a directory starts with; it is raised when something is written that older code would misread
 CATALOG = 0  # the collection number that holds the catalog
 
 FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
@@ -31,6 +32,8 @@ CHUNK = b"c"  # field, part, first docid → a chunk of rows
 TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
 ENCODER = b"e"  # field → encoder counters
+SEGMENT = b"g"  # field, first docid → an index file
+DERIVED = b"v"  # how often chunks were compacted, and index files replaced
 NAME = b"k"  # (catalog) collection name → collection number
 NEXT = b"#"  # (catalog) the next collection number
 
@@ -49,6 +52,8 @@ MAX_ROWS = 2**32 - 2**17
 _prefix = struct.Struct(">IcHB")
 _chunk = struct.Struct(">IcHBI")
 _log = struct.Struct(">IcQ")
+_segment = struct.Struct(">IcHI")
+_derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
 _entry = struct.Struct("<IQ")
 _checksum = struct.Struct("<Q")
@@ -82,6 +87,10 @@ def dead_key(collection: int, block: int) -> bytes:
 
 def log_key(collection: int, sequence: int) -> bytes:
     return _log.pack(collection, LOG, sequence)
+
+
+def segment_key(collection: int, field: int, first: int) -> bytes:
+    return _segment.pack(collection, SEGMENT, field, first)
 
 
 _ID_PREFIX = struct.Struct(">Icc")
@@ -133,6 +142,20 @@ def unpack_state(value: bytes) -> tuple[int, int, int]:
     return _state.unpack(opened(value, "state"))
 
 
+def pack_derived(compactions: int, replacements: int) -> bytes:
+    return sealed(_derived.pack(compactions, replacements))
+
+
+def unpack_derived(value: bytes | None) -> tuple[int, int]:
+    """(transactions that compacted chunks, transactions that changed which index files there are); none yet when there is no record."""
+    if value is None:
+        return 0, 0
+    body = opened(value, "derived")
+    if len(body) != _derived.size:
+        raise CorruptionError(f"derived record has {len(body)} bytes", field="derived")
+    return _derived.unpack(body)
+
+
 def sealed(body: bytes) -> bytes:
     """A small record behind its checksum (xxh3-64)."""
     return _checksum.pack(xxhash.xxh3_64_intdigest(body)) + body
@@ -180,6 +203,24 @@ def unpack_rows(records: Iterable[bytes]) -> list[Row]:
         if type(row.id) is bytes:
             row.id = uuid.UUID(bytes=row.id)
     return rows
+
+
+class _IdOfRow(msgspec.Struct, array_like=True):
+    """The beginning of a record: what follows is passed over."""
+
+    id: object
+
+
+_id_decode = msgspec.msgpack.Decoder(_IdOfRow).decode
+
+
+def unpack_ids(records: Iterable[bytes]) -> list[Id]:
+    """The ids of records. Raises CorruptionError for a record that isn't one."""
+    try:
+        ids = [_id_decode(record).id for record in records]
+    except msgspec.DecodeError as error:
+        raise CorruptionError(f"a row doesn't decode: {error}", field="rows") from None
+    return [uuid.UUID(bytes=value) if type(value) is bytes else value for value in ids]
 
 
 def row_of(value: Id, attributes: dict, payload) -> Row:

@@ -89,7 +89,7 @@ class Store:
 
     def chunk_name(self, field: int, part: int, first: int) -> str:
         """How errors name a chunk."""
-        return f"collection {self.collection} field {field} part {part} rows {first}…"
+        return chunks.name_of(self.collection, field, part, first)
 
     def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
         """For ascending docids: each chunk that holds some, with (indexes into docids, positions in the chunk)."""
@@ -136,8 +136,20 @@ class Store:
         whole = chunks.joined(pieces) if stale else chunk
         for key in stale:
             self.txn.delete(key)
-        for piece in _split(whole, limit):
+        for piece in split(whole, limit):
             self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))
+
+    # What is derived from the rows
+
+    def derived(self) -> tuple[int, int]:
+        """(compactions, replacements): see ``format.unpack_derived``."""
+        return format.unpack_derived(self.txn.get(format.key(self.collection, format.DERIVED)))
+
+    def count_derived(self, compactions: int = 0, replacements: int = 0) -> None:
+        """Add to the counters by which snapshots see that chunks moved or that index files came and went."""
+        before = self.derived()
+        value = format.pack_derived(before[0] + compactions, before[1] + replacements)
+        self.txn.put(format.key(self.collection, format.DERIVED), value)
 
     # Rows
 
@@ -161,7 +173,11 @@ class Store:
         _, rows, live = self.state()
         n = len(ids)
         if rows + n > format.MAX_ROWS:
-            raise LimitError(f"a collection holds at most {format.MAX_ROWS} rows before it is compacted", field="ids", value=n)
+            raise LimitError(
+                f"a collection takes at most {format.MAX_ROWS} rows in its life, updates included; copy it into a new one",
+                field="ids",
+                value=n,
+            )
         first = rows
         docids = np.arange(first, first + n, dtype=np.int64)
         self.txn.cursor().putmulti(
@@ -257,7 +273,7 @@ class Store:
         self.txn.put(format.field_key(self.collection, format.ENCODER, field), format.pack_record(total))
 
 
-def _split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
+def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
     """Pieces of at most about ``limit`` bytes (a single large row is a piece), and of a block's span for postings."""
     pieces = -(-chunks.size_of(chunk) // limit)
     if chunk.kind == chunks.POSTINGS:
@@ -266,5 +282,5 @@ def _split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
         yield chunk
         return
     middle = len(chunk) // 2
-    yield from _split(chunks.sliced(chunk, 0, middle), limit)
-    yield from _split(chunks.sliced(chunk, middle, len(chunk)), limit)
+    yield from split(chunks.sliced(chunk, 0, middle), limit)
+    yield from split(chunks.sliced(chunk, middle, len(chunk)), limit)

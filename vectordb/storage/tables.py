@@ -1,93 +1,223 @@
-"""Chunk tables: where the chunks of a field are in memory, kept up to date as the field grows."""
+"""Chunk tables: where the chunks of a field are in memory, kept up to date as the field grows and is compacted."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from ctypes import string_at
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from ctypes import c_uint8, string_at
 
 import numpy as np
 
 from ..errors import CorruptionError
-from ..kernels import AUX, COUNT, DATA, TABLE_WIDTH
+from ..kernels import AUX, COUNT, DATA, DOCIDS, FIRST, TABLE_WIDTH
 from . import chunks
 from .store import Store
+
+_HEAD = chunks.HEADER
 
 
 class ChunkTable:
     """The chunks of one field's part, as kernels read them. Valid in any read transaction that shows the same sequence.
 
-    rows: int64 ``(chunks, TABLE_WIDTH)``; see ``vectordb.kernels``. Every chunk's checksum was verified when it entered.
+    rows: int64 ``(chunks, TABLE_WIDTH)``; see ``vectordb.kernels``. sizes: bytes of each chunk, int64. verified: uint8 ``(chunks,)``, 1
+    where the chunk's checksum was checked in this process, 2 where a kernel read it before that (see ``confirm``). Large parts are checked
+    when they are first read, not when the table is made.
     """
 
-    __slots__ = ("_offsets", "firsts", "heads", "rows")
+    __slots__ = ("_offsets", "_unverified", "firsts", "generation", "heads", "place", "rows", "sizes", "small", "verified")
 
-    def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes]):
+    def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes], verified: np.ndarray, place: tuple, generation: int):
         self.firsts = firsts
         self.rows = rows
         self.heads = heads  # each chunk's header: it holds the checksum, so it tells whether the chunk changed
-        self._offsets: dict[int, tuple[int, list[int]]] = {}
+        self.verified = verified
+        self.place = place  # (collection, field, part), for messages
+        self.generation = generation  # compactions of the collection so far
+        self.sizes = chunks.sizes_in(heads)
+        self.small = np.flatnonzero(chunks.moves(self.sizes)).tolist()  # what may move when a neighbour is written
+        self._unverified = bool((verified != 1).any())
+        # chunk → (address, the bytes there, offsets, docids if listed)
+        self._offsets: dict[int, tuple[int, memoryview, list[int], list[int] | None]] = {}
 
     def __len__(self) -> int:
         return len(self.firsts)
 
     @property
     def present(self) -> int:
-        """Rows that have the field, dead ones included."""
+        """Rows that have the field, dead ones included until they are compacted away."""
         return int(self.rows[:, COUNT].sum())
 
-    def records(self, docids: Sequence[int]) -> list[bytes]:
-        """The bytes of rows of a RAGGED byte column without gaps (the row records)."""
+    def verify(self, indexes: Iterable[int]) -> None:
+        """Check the checksums of some chunks, once each. Only inside a transaction. Raises CorruptionError naming the chunk."""
+        for c in indexes:
+            if self.verified[c] != 1:
+                chunks.check_digest(self.bytes_of(c), chunks.name_of(*self.place, self.firsts[c]))
+                self.verified[c] = 1
+
+    def verify_all(self) -> None:
+        """Check every chunk's checksum, once each. Raises CorruptionError naming the chunk."""
+        if self._unverified:
+            self.verify(np.flatnonzero(self.verified != 1).tolist())
+            self._unverified = False
+
+    def confirm(self) -> None:
+        """Check the chunks that a kernel marked with 2 in ``verified`` when it read them. Raises CorruptionError naming the chunk."""
+        self.verify(np.flatnonzero(self.verified == 2).tolist())
+
+    def covering(self, low: int, high: int) -> tuple[int, int]:
+        """The range of chunks that hold docids of [low, high)."""
+        return max(bisect_right(self.firsts, low) - 1, 0), bisect_left(self.firsts, high)
+
+    def bytes_of(self, c: int) -> np.ndarray:
+        """The stored bytes of chunk c, uint8, as they lie in the memory map."""
+        start = int(self.rows[c, DATA]) - _HEAD  # the first section of every kind follows the header
+        return np.frombuffer((c_uint8 * int(self.sizes[c])).from_address(start), np.uint8)
+
+    def docids_of(self, c: int) -> np.ndarray:
+        """The docids of chunk c, uint32 ascending; a view of the memory map where they are listed."""
+        first, count, listed = (int(self.rows[c, column]) for column in (FIRST, COUNT, DOCIDS))
+        if not listed:
+            return np.arange(first, first + count, dtype=np.uint32)
+        return np.frombuffer((c_uint8 * (4 * count)).from_address(listed), np.uint32)
+
+    def data_of(self, c: int, width: int) -> np.ndarray:
+        """The items of a FIXED chunk, uint8 ``(count, width)``, as they lie in the memory map."""
+        count, start = int(self.rows[c, COUNT]), int(self.rows[c, DATA])
+        return np.frombuffer((c_uint8 * (count * width)).from_address(start), np.uint8).reshape(count, width)
+
+    def between(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Rows that have the field among docids [low, high), chunk by chunk: (chunk, position of the first, docids)."""
+        for c in range(*self.covering(low, high)):
+            docids = self.docids_of(c)
+            begin, end = np.searchsorted(docids, [low, high])
+            if begin < end:
+                yield c, int(begin), docids[begin:end]
+
+    def records(self, docids: Sequence[int]) -> list[memoryview]:
+        """The bytes of rows of a RAGGED byte column (the row records), as they lie in the memory map: use them inside the transaction only.
+
+        Raises CorruptionError when a row or its chunk is damaged.
+        """
         firsts, known = self.firsts, self._offsets
         found = []
         for docid in docids:
             c = bisect_right(firsts, docid) - 1
-            if c not in known:
-                count, where, data = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX))
-                known[c] = (data, np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist())
-            data, offsets = known[c]
-            at = docid - firsts[c]
+            _, data, offsets, listed = known[c] if c in known else self._known(c)
+            at = docid - firsts[c] if listed is None else _place(listed, docid)
             try:
                 start, end = offsets[at : at + 2]
             except ValueError:
                 raise CorruptionError(f"row {docid} has no record", field="rows") from None
-            found.append(string_at(data + start, end - start))
+            found.append(data[start:end])
         return found
 
-
-_HEAD = chunks.HEADER
-
-
-def load(store: Store, field: int, part: int, previous: ChunkTable | None = None) -> ChunkTable:
-    """The table of a field's part. ``previous`` (of an earlier sequence, under the same map) saves reading what didn't change."""
-    firsts, rows, heads = [], [], []
-    keep = 0
-    if previous is not None:
-        # Only the newest chunks are ever rewritten: what survives is a prefix, found from its end.
-        keep = len(previous)
-        while keep and not _same(store, field, part, previous, keep - 1):
-            keep -= 1
-        firsts, heads = previous.firsts[:keep], previous.heads[:keep]
-        rows = list(map(tuple, previous.rows[:keep].tolist()))
-        for i in range(keep):
-            if chunks.moves(chunks.size_in(heads[i])):
-                rows[i] = chunks.table_row(
-                    store.chunk_value(field, part, firsts[i]), store.chunk_name(field, part, firsts[i]), verify=False
-                )
-    for first, value in store.chunk_values(field, part, firsts[-1] if firsts else -1):
-        firsts.append(first)
-        heads.append(bytes(value[:_HEAD]))
-        rows.append(chunks.table_row(value, store.chunk_name(field, part, first)))
-    array = np.array(rows, dtype=np.int64).reshape(-1, TABLE_WIDTH)
-    table = ChunkTable(firsts, array, heads)
-    if previous is not None:
-        table._offsets = {c: known for c, known in previous._offsets.items() if c < keep and rows[c][AUX] == known[0]}
-    return table
+    def _known(self, c: int) -> tuple[int, memoryview, list[int], list[int] | None]:
+        """What ``records`` keeps of a chunk."""
+        if c < 0:
+            raise CorruptionError("a row before the first has no record", field="rows")
+        self.verify((c,))
+        count, where, address = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX))
+        offsets = np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist()
+        data = memoryview((c_uint8 * offsets[-1]).from_address(address)).cast("B")
+        self._offsets[c] = known = (address, data, offsets, self.docids_of(c).tolist() if self.rows[c, DOCIDS] else None)
+        return known
 
 
-def _same(store: Store, field: int, part: int, table: ChunkTable, i: int) -> bool:
-    """Whether chunk i is still the one the table knows, and where it was (unless it is small enough to move)."""
-    value = store.chunk_value(field, part, table.firsts[i])
+def _place(listed: list[int], docid: int) -> int:
+    """Where a docid is in a list; past its end when it isn't there."""
+    at = bisect_left(listed, docid)
+    return at if at < len(listed) and listed[at] == docid else len(listed) + 1
+
+
+class _Builder:
+    """A table in the making: a prefix of an older one, and chunks after it."""
+
+    def __init__(self, store: Store, field: int, part: int, lazy: bool):
+        self.store, self.place, self.lazy = store, (store.collection, field, part), lazy
+        self.firsts: list[int] = []
+        self.heads: list[bytes] = []
+        self.kept = np.empty((0, TABLE_WIDTH), np.int64), np.empty(0, np.uint8)  # rows and verified of the prefix
+        self.rows: list[tuple[int, ...]] = []
+        self.verified: list[bool] = []
+        self.offsets: dict[int, tuple] = {}
+
+    def keep_prefix(self, old: ChunkTable) -> None:
+        """Writes only ever change the newest chunks: what survives of an older table is a prefix, found from its end."""
+        value = self.store.chunk_value
+        _, field, part = self.place
+        n = len(old)
+        while n and not _same(value(field, part, old.firsts[n - 1]), old, n - 1):
+            n -= 1
+        self.firsts, self.heads = old.firsts[:n], old.heads[:n]  # copies: more is appended
+        rows = old.rows[:n].copy()
+        for i in old.small:
+            if i < n:
+                rows[i] = self._moved(old.firsts[i], value(field, part, old.firsts[i]))
+        self.kept = rows, old.verified[:n].copy()
+        self.offsets = {c: known for c, known in old._offsets.items() if c < n and rows[c, AUX] == known[0]}
+
+    def is_whole(self, old: ChunkTable) -> bool:
+        """Whether the kept prefix is all there is, and lies where it did."""
+        rows = self.kept[0]
+        return len(self.firsts) == len(rows) == len(old) and all(np.array_equal(rows[i], old.rows[i]) for i in old.small)
+
+    def keep(self, old: ChunkTable, i: int, value) -> None:
+        """Take over chunk i of an older table."""
+        row = self._moved(old.firsts[i], value) if chunks.moves(len(value)) else tuple(old.rows[i].tolist())
+        if i in old._offsets and old._offsets[i][0] == row[AUX]:
+            self.offsets[len(self.firsts)] = old._offsets[i]
+        self._add(old.firsts[i], old.heads[i], row, bool(old.verified[i] == 1))
+
+    def read(self, first: int, value) -> None:
+        """A chunk not seen before."""
+        name = chunks.name_of(*self.place, first)
+        row = chunks.table_row(value, name, verify=not self.lazy)
+        if row[FIRST] != first:
+            raise CorruptionError(f"chunk {name} says that it begins at row {row[FIRST]}", field=name)
+        self._add(first, bytes(value[:_HEAD]), row, not self.lazy)
+
+    def _moved(self, first: int, value) -> tuple[int, ...]:
+        """Where the sections of a chunk are that shares its page with others."""
+        return chunks.table_row(value, chunks.name_of(*self.place, first), verify=False)
+
+    def _add(self, first: int, head: bytes, row: tuple[int, ...], verified: bool) -> None:
+        self.firsts.append(first)
+        self.heads.append(head)
+        self.rows.append(row)
+        self.verified.append(verified)
+
+    def table(self, generation: int) -> ChunkTable:
+        rows = np.array(self.rows, dtype=np.int64).reshape(-1, TABLE_WIDTH)
+        verified = np.array(self.verified, dtype=np.uint8)
+        rows, verified = np.concatenate([self.kept[0], rows]), np.concatenate([self.kept[1], verified])
+        table = ChunkTable(self.firsts, rows, self.heads, verified, self.place, generation)
+        table._offsets = self.offsets
+        return table
+
+
+def load(store: Store, field: int, part: int, previous: ChunkTable | None = None, *, lazy: bool = False, generation: int = 0) -> ChunkTable:
+    """The table of a field's part. ``previous`` (of an earlier sequence, under the same map) saves reading what didn't change.
+
+    lazy: leave the checksums to ``verify``. generation: how often the collection was compacted.
+    """
+    made = _Builder(store, field, part, lazy)
+    if previous is not None and previous.generation == generation:
+        made.keep_prefix(previous)
+        for first, value in store.chunk_values(field, part, made.firsts[-1] if made.firsts else -1):
+            made.read(first, value)
+        return previous if made.is_whole(previous) else made.table(generation)
+    places = {} if previous is None else {first: i for i, first in enumerate(previous.firsts)}
+    for first, value in store.chunk_values(field, part):
+        i = places.get(first)
+        if i is not None and _same(value, previous, i):
+            made.keep(previous, i, value)
+        else:
+            made.read(first, value)
+    return made.table(generation)
+
+
+def _same(value, table: ChunkTable, i: int) -> bool:
+    """Whether a value is chunk i as the table knows it, and where it was (unless it is small enough to move)."""
     if value is None or bytes(value[:_HEAD]) != table.heads[i]:
         return False
     return chunks.moves(len(value)) or chunks.address(value) + _HEAD == table.rows[i, DATA]

@@ -1,0 +1,533 @@
+"""One thread an open directory, which keeps its indexes and chunks in order; among processes a file lock says whose turn it is."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, shown
+from ..files import files_of
+from ..index.segment import Cancelled
+from ..snapshot import Snapshots, View
+from ..storage import catalog, segments
+from ..storage.commit import Committer
+from ..storage.env import Env
+from ..storage.store import Store
+from ..types import Dense, Schema
+from . import policy, tasks
+from .policy import Build
+
+log = logging.getLogger("vectordb.maintenance")
+WAKE_ROWS = 1_024  # written since opening: fewer can't make work, so no thread is started for them
+LOOK_SECONDS = 0.25  # between two looks at what was written to
+LOCKED_SECONDS = 2.0  # between two tries while another process does the work
+REQUEST_SECONDS = 0.05  # the same, when somebody waits for it
+BREATH_SECONDS = 0.025  # after each transaction of compaction: other writers' turn
+RETRY_SECONDS = 1.0  # after a failure, doubled up to the last
+RETRY_SECONDS_MOST = 600.0
+JOIN_SECONDS = 30.0  # for the thread to end when the database is closed
+_maintainers: dict[Env, Maintainer] = {}
+_lock = threading.Lock()
+
+
+def attach(env: Env, timeout: float, background: bool) -> Maintainer:
+    """The maintainer of an environment, for one more user; ``release`` it once. It works by itself while a user wants that."""
+    with _lock:
+        found = _maintainers.get(env)
+        if found is None:
+            found = _maintainers[env] = Maintainer(env, timeout)
+        found.users += 1
+        found.background += background
+        return found
+
+
+class _Request:
+    """An ``optimize`` that somebody may be waiting for."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self.begun = time.monotonic()
+        self.started = False  # the lock was got
+        self.done = threading.Event()
+        self.result: dict[str, Any] = {}
+        self.error: BaseException | None = None
+
+    def finish(self, error: BaseException | None) -> None:
+        self.error = error
+        self.done.set()
+
+
+class _Failure:
+    """What failed last of a kind of work, and when it is tried again."""
+
+    def __init__(self, message: str, times: int):
+        self.message = message
+        self.times = times
+        self.retry_at = time.monotonic() + min(RETRY_SECONDS * 2 ** (times - 1), RETRY_SECONDS_MOST)
+
+
+class Maintainer:
+    """Keeps one environment in order. Its failures are logged, remembered for ``status`` and tried again later: no read or write fails."""
+
+    def __init__(self, env: Env, timeout: float):
+        self.users = 0
+        self.background = 0  # users who want it to work by itself
+        self._env = env
+        self._committer = Committer(env, timeout)
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._requests: deque[_Request] = deque()
+        self._changed: set[int] = set()  # collections to look at
+        self._written: dict[int, int] = {}  # rows written to collections that nobody looked at yet
+        self._look_at = 0.0
+        self._untidy = False  # there may be files that nothing names
+        self._tidied = False  # looked for such files since opening
+        self._holding = False  # the directory's lock
+        # Of the thread alone:
+        self._snapshots: dict[int, Snapshots] = {}
+        self._quiet_since: dict[int, tuple[int, float]] = {}  # collection → (sequence, when it was first seen)
+        self._not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
+        self._failures: dict[tuple, _Failure] = {}
+        self._now: tuple[int, dict[str, Any]] | None = None  # (collection, what is done)
+        files_of(env).on_damage = self.damaged
+
+    # What the rest of the database tells it
+
+    def wrote(self, number: int, rows: int) -> None:
+        """Rows of a collection were written or deleted."""
+        if not self.background or number in self._changed:
+            return
+        if self._thread is None:
+            total = self._written[number] = self._written.get(number, 0) + rows
+            if total < WAKE_ROWS:
+                return
+        self._look(number)
+
+    def opened(self, number: int) -> None:
+        """A collection was opened: look at it when more than a little is left to do."""
+        if not self.background:
+            return
+        try:
+            with self._env.read() as txn:
+                _, rows, live = Store(txn, number).state() or (0, 0, 0)
+                records, problems = segments.records(txn, number)
+                schema = Schema.from_dict(catalog.read_meta(txn, number).schema)
+        except (CorruptionError, NotFoundError):  # whoever reads it will be told
+            return
+        covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
+        wanted = sum(isinstance(spec, Dense) and spec.index is not None for spec in schema.vectors.values())
+        least = min(covered.values(), default=0) if len(covered) == wanted else 0
+        folder = segments.folder(self._env.path)
+        behind = bool(wanted) and rows - least >= policy.SEAL_ROWS
+        lost = any(not (folder / record.file).exists() for group in records.values() for record in group)
+        if behind or lost or problems or rows - live >= max(policy.COMPACT_ROWS, policy.CHUNK_DEAD_SHARE * rows):
+            self._look(number)
+
+    def dropped(self) -> None:
+        """A collection was dropped: its files may be removed."""
+        if self.background and segments.folder(self._env.path).is_dir():
+            self._untidy = True
+            self._look(None)
+
+    def damaged(self, file: str) -> None:
+        """An index file turned out to be damaged."""
+        number = segments.collection_of(file)
+        if self.background and not self._stopping and number is not None:
+            self._look(number)
+
+    def _look(self, number: int | None) -> None:
+        with self._condition:
+            if number is not None:
+                self._changed.add(number)
+            try:
+                self._started()
+            except RuntimeError as error:  # no more threads: no reason to fail a write
+                log.warning("maintenance of %s can't begin: %s", self._env.path, error)
+                self._changed.clear()  # the next write tries again
+            self._condition.notify_all()
+
+    def _started(self) -> None:
+        if self._thread is None and not self._stopping:
+            thread = threading.Thread(target=self._run, name="vectordb-maintenance", daemon=True)
+            thread.start()
+            self._thread = thread
+            atexit.register(self._stop)
+
+    # What users ask of it
+
+    def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]:
+        """See ``Collection.optimize``."""
+        if not isinstance(wait, bool):
+            raise InvalidArgumentError(f"wait must be True or False, not {shown(wait)}", field="wait", value=wait)
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1e9):
+            raise InvalidArgumentError(f"timeout must be seconds ≥ 0 or None, not {shown(timeout)}", field="timeout", value=timeout)
+        self._check_usable()
+        request = _Request(number)
+        with self._condition:
+            self._check_usable()
+            self._started()
+            self._requests.append(request)
+            self._condition.notify_all()
+        if not wait:
+            return {"done": False, **_nothing_done()}
+        if not request.done.wait(timeout):
+            self._give_up(request, timeout)
+        if request.error is not None:
+            raise request.error
+        return {"done": True, **request.result}
+
+    def _give_up(self, request: _Request, timeout: float) -> None:
+        """Raise, unless it is done after all."""
+        with self._condition:
+            if request.done.is_set():
+                return
+            if request.started:
+                raise DeadlineError(f"optimize isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
+            self._requests.remove(request)
+        where = self._env.path
+        if self._holding:
+            raise DeadlineError(
+                f"optimize hasn't begun after {timeout:g} s: other maintenance is under way", field="timeout", value=timeout
+            )
+        raise LockedError(f"another process has been maintaining {where} for {timeout:g} s", field="path", value=str(where))
+
+    def status(self, number: int) -> dict[str, Any]:
+        """state (running, idle, failed, or off: not by itself), task, stage, share (0 … 1) and the error of what failed last."""
+        now = self._now
+        failures = [failure.message for key, failure in list(self._failures.items()) if key[0] in (number, None)]
+        error = failures[-1] if failures else None
+        if now is not None and now[0] == number:
+            return {"state": "running", **now[1], "error": error}
+        state = "failed" if error else "idle" if self.background else "off"
+        return {"state": state, "task": None, "stage": None, "share": None, "error": error}
+
+    def release(self, background: bool) -> None:
+        """One user less; with the last one the thread ends. A build under way is given up."""
+        if self._env.pid != os.getpid():  # after a fork there is no thread here, and locks may be held for ever
+            return
+        with _lock:
+            self.users -= 1
+            self.background -= background
+            if self.users:
+                return
+            _maintainers.pop(self._env, None)
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._env.pid != os.getpid():
+            return
+        with self._condition:
+            self._stopping = True
+            thread = self._thread
+            self._condition.notify_all()
+        atexit.unregister(self._stop)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(JOIN_SECONDS)
+        while self._requests:
+            self._requests.popleft().finish(self._closed())
+
+    def _check_usable(self) -> None:
+        if self._stopping or self._env.pid != os.getpid():
+            raise self._closed()
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(f"{self._env.path} was closed", field="path", value=str(self._env.path))
+
+    # The thread
+
+    def _run(self) -> None:
+        while self._waited():
+            try:
+                self._work()
+            except ClosedError:
+                return
+            except Exception as error:
+                self._failed((None, "maintenance"), error)
+                self._look_at = self._failures[None, "maintenance"].retry_at
+                while self._requests:
+                    self._requests.popleft().finish(error)
+
+    def _waited(self) -> bool:
+        """Wait until there is something to look at. False: stop."""
+        with self._condition:
+            while not self._stopping and not self._requests:
+                left = self._look_at - time.monotonic()
+                if (self._changed or self._untidy) and left <= 0:
+                    break
+                self._condition.wait(left if self._changed or self._untidy else None)
+            self._look_at = time.monotonic() + (REQUEST_SECONDS if self._requests else LOOK_SECONDS)
+            return not self._stopping
+
+    def _work(self) -> None:
+        folder = segments.folder(self._env.path)
+        folder.mkdir(exist_ok=True)
+        with open(folder / ".lock", "ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another process does what there is to do
+                with self._condition:
+                    pause = REQUEST_SECONDS if self._requests else LOCKED_SECONDS
+                    self._look_at = time.monotonic() + pause
+                    if self._requests:
+                        self._condition.wait_for(lambda: self._stopping, pause)
+                return
+            self._holding = True
+            try:
+                if self._untidy or not self._tidied or self._requests:
+                    self._untidy, self._tidied = False, True
+                    tasks.tidy(self._env)
+                while not self._stopping:
+                    request = self._next_request()
+                    if request is not None:
+                        self._serve(request)
+                    elif not self._background_step():
+                        break
+            finally:
+                self._holding = False
+                if not self._changed:
+                    self._snapshots.clear()  # they hold files open that may be gone
+        self._failures.pop((None, "maintenance"), None)
+
+    def _next_request(self) -> _Request | None:
+        with self._condition:
+            if not self._requests:
+                return None
+            request = self._requests.popleft()
+            request.started = True
+            return request
+
+    def _pinned(self, number: int) -> View:
+        if number not in self._snapshots:
+            self._snapshots[number] = Snapshots(self._env, number)
+        return self._snapshots[number].pin()
+
+    # By itself
+
+    def _background_step(self) -> bool:
+        """Do the most useful thing there is to do for collections that changed. False when there is nothing."""
+        found = []
+        for number in list(self._changed) if self.background else ():
+            self._changed.discard(number)  # first, so that a write from here on is looked at again
+            try:
+                step, again = self._next_step(number)
+            except NotFoundError:
+                self._forget(number)
+                continue
+            if step is not None:
+                found.append((*step, number))
+            if step is not None or again:
+                self._changed.add(number)
+        if not found:
+            return False
+        _, kind, work, number = min(found, key=lambda step: step[0])
+        self._attempt(number, kind, work)
+        return True
+
+    def _next_step(self, number: int) -> tuple[tuple[int, tuple, Callable] | None, bool]:
+        """((rank, kind, work), whether to look again soon)."""
+        waiting, found = False, []
+        with self._pinned(number) as view:
+            quiet = self._quiet(number, view.sequence)
+            if view.snapshot.record_problems:
+                found.append((-1, ("repair",), lambda: self._repair(number)))
+            for name, field, spec in policy.indexed(view):
+                best = policy.next_build(name, field, spec, policy.survey(view, field), quiet)
+                if best is not None:
+                    rank, task = best
+                    found.append((rank, (task.kind, name), lambda task=task: self._build(number, task, gives_way=True)))
+            dead = policy.worth_compacting(view, self._not_worth.get(number), quiet)
+            if dead is not None:
+                found.append((9, ("compact",), lambda: self._compact_or_remember(number, dead)))
+        ready = []
+        for step in found:
+            failure = self._failures.get((number, *step[1]))
+            if failure is None or failure.retry_at <= time.monotonic():
+                ready.append(step)
+            else:
+                waiting = True
+        return min(ready, key=lambda step: step[0], default=None), waiting or not quiet
+
+    def _quiet(self, number: int, sequence: int) -> bool:
+        """Whether nobody, in any process, has written to the collection for a while."""
+        now = time.monotonic()
+        known = self._quiet_since.get(number)
+        if known is None or known[0] != sequence:
+            self._quiet_since[number] = (sequence, now)
+            return policy.QUIET_SECONDS <= 0
+        return now - known[1] >= policy.QUIET_SECONDS
+
+    def _attempt(self, number: int, kind: tuple, work: Callable[[], Any]) -> None:
+        key = (number, *kind)
+        try:
+            work()
+        except ClosedError:
+            raise
+        except Exception as error:
+            gave_way = isinstance(error, Cancelled) and self._requests
+            if not self._stopping and not gave_way:
+                self._failed(key, error)
+            return
+        self._failures.pop(key, None)
+
+    def _failed(self, key: tuple, error: Exception) -> None:
+        before = self._failures.get(key)
+        message = f"{' '.join(map(str, key[1:]))}: {error}"
+        self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
+        if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
+            log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
+        self._untidy = True
+
+    def _forget(self, number: int) -> None:
+        """A collection isn't there any more."""
+        self._changed.discard(number)
+        for known in (self._snapshots, self._quiet_since, self._not_worth, self._written):
+            known.pop(number, None)
+        for key in [key for key in self._failures if key[0] == number]:
+            del self._failures[key]
+
+    # Pieces of work
+
+    def _build(self, number: int, task: Build, gives_way: bool = False) -> int:
+        """Returns how many rows were indexed. gives_way: to an ``optimize`` which would do the same work again."""
+        words = f"{task.kind} {task.name} rows {task.first} … {task.end - 1}"
+        progress = self._begin(number, words)
+        try:
+            return tasks.build(
+                self._env, self._committer, number, self._pinned(number), task, progress, self._stop_of(number, task if gives_way else None)
+            )
+        finally:
+            self._now = None
+
+    def _begin(self, number: int, task: str) -> tasks.Progress:
+        said = {"task": task, "stage": "begin", "share": 0.0}
+        self._now = (number, said)
+
+        def progress(stage: str, share: float) -> None:
+            self._now = (number, {"task": task, "stage": stage, "share": round(float(share), 4)})
+
+        return progress
+
+    def _stop_of(self, number: int, gives_way: Build | None) -> tasks.Stop:
+        """Whether to give up: the database is being closed, or (looked up now and then) the collection was dropped, or somebody waits for
+        an ``optimize`` that this build is no part of.
+        """
+        looked = [time.monotonic()]
+
+        def stop() -> bool:
+            if self._stopping:
+                return True
+            if time.monotonic() - looked[0] < LOOK_SECONDS:
+                return False
+            looked[0] = time.monotonic()
+            try:
+                with self._env.read() as txn:
+                    gone = Store(txn, number).state() is None
+                return gone or (gives_way is not None and self._in_the_way(number, gives_way))
+            except (ClosedError, NotFoundError):
+                return True
+
+        return stop
+
+    def _in_the_way(self, number: int, task: Build) -> bool:
+        """Whether the next request wants something else than this build."""
+        with self._condition:
+            request = self._requests[0] if self._requests else None
+        if request is None:
+            return False
+        if request.number != number:
+            return True
+        with self._pinned(number) as view:
+            wanted = self._next_optimization(view, set(), view.rows, view.sequence)
+        return wanted is None or (wanted.field, wanted.first, wanted.end) != (task.field, task.first, task.end)
+
+    def _repair(self, number: int) -> None:
+        self._committer.run(lambda txn: segments.remove_damaged(txn, number), "commit")
+
+    def _compact_or_remember(self, number: int, dead: int) -> None:
+        if not self._compact(number, policy.CHUNK_DEAD_SHARE)["bytes_rewritten"]:
+            self._not_worth[number] = dead
+
+    def _compact(self, number: int, share: float) -> dict[str, int]:
+        """Raises CorruptionError, naming the first damaged chunk, when everything else is done."""
+        done = {"rows_dropped": 0, "bytes_rewritten": 0}
+        with self._pinned(number) as view:
+            dead = view.dead
+            runs, damage = tasks.runs_to_compact(view, share)
+        total = sum(run.nbytes for run in runs)
+        try:
+            progress = self._begin(number, "compact") if runs else None
+            for group in tasks.in_batches(runs):
+                if self._stopping:
+                    raise Cancelled("compact")
+                dropped, damaged = tasks.compact_batch(self._committer, number, group, dead)
+                damage += damaged
+                done["rows_dropped"] += dropped
+                done["bytes_rewritten"] += sum(run.nbytes for run in group)
+                progress("chunks", done["bytes_rewritten"] / total)
+                time.sleep(BREATH_SECONDS)
+        finally:
+            self._now = None
+        if damage:
+            raise damage[0]
+        return done
+
+    # On request
+
+    def _serve(self, request: _Request) -> None:
+        done, errors = _nothing_done(), []
+        try:
+            rows, sequence = self._prepared(request.number)
+            while (task := self._planned(request.number, {error[0] for error in errors}, rows, sequence)) is not None:
+                try:
+                    done["rows_indexed"] += self._build(request.number, task)
+                    done["segments_built"] += 1
+                    self._failures.pop((request.number, task.kind, task.name), None)
+                except (CorruptionError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
+                    errors.append((task.field, error))
+            compacted = self._compact(request.number, 0.0)
+            done.update(compacted)
+            self._not_worth.pop(request.number, None)
+        except Cancelled:
+            errors.append((None, self._closed() if self._stopping else NotFoundError("the collection was dropped", field="collection")))
+        except Exception as error:
+            errors.append((None, error))
+        done["seconds"] = round(time.monotonic() - request.begun, 3)
+        request.result = done
+        request.finish(errors[0][1] if errors else None)
+        if errors and not isinstance(errors[0][1], (ClosedError, NotFoundError)):
+            self._failed((request.number, "optimize"), errors[0][1])
+        else:
+            self._failures.pop((request.number, "optimize"), None)
+
+    def _prepared(self, number: int) -> tuple[int, int]:
+        """(rows, sequence) now, with a registry that can be read."""
+        with self._pinned(number) as view:
+            found, damaged = (view.rows, view.sequence), bool(view.snapshot.record_problems)
+        if damaged:
+            self._repair(number)
+        return found
+
+    def _planned(self, number: int, failed: set[int], rows: int, sequence: int) -> Build | None:
+        with self._pinned(number) as view:
+            return self._next_optimization(view, failed, rows, sequence)
+
+    @staticmethod
+    def _next_optimization(view: View, failed: set[int], rows: int, sequence: int) -> Build | None:
+        for name, field, spec in policy.indexed(view):
+            if field not in failed:
+                task = policy.next_optimization(name, field, spec, policy.survey(view, field), rows, sequence)
+                if task is not None:
+                    return task
+        return None
+
+
+def _nothing_done() -> Mapping[str, Any]:
+    return {"seconds": 0.0, "segments_built": 0, "rows_indexed": 0, "rows_dropped": 0, "bytes_rewritten": 0}

@@ -1,0 +1,132 @@
+"""Compaction: chunks are written again without their dead rows. Docids stay, so nothing else has to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import lmdb
+import numpy as np
+from pyroaring import BitMap
+
+from ..errors import CorruptionError
+from ..kernels import COUNT, DOCIDS, FIRST, LAST
+from . import chunks, format
+from .catalog import Meta
+from .store import CHUNK_BYTES, POSTINGS_BYTES, Store, split
+from .tables import ChunkTable
+
+PARTS = (format.FORWARD, format.POSTINGS, format.COUNTS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring chunks of a part (by first docid) that are to be written again as one. nbytes: what they take now."""
+
+    field: int
+    part: int
+    firsts: tuple[int, ...]
+    nbytes: int
+
+
+def parts(meta: Meta) -> list[tuple[int, int]]:
+    """Every (field, part) that may have chunks, the row records last: while they hold dead rows, other parts may too."""
+    fields = [(field, part) for field in sorted(meta.fields.values()) for part in PARTS]
+    return [*fields, (format.ROWS_FIELD, format.FORWARD)]
+
+
+def dead_counts(table: ChunkTable, dead: np.ndarray) -> np.ndarray:
+    """How many rows of each chunk are dead, int64. dead: uint32 ascending."""
+    rows = table.rows
+    counts = np.searchsorted(dead, rows[:, LAST], side="right") - np.searchsorted(dead, rows[:, FIRST])
+    for c in np.flatnonzero((rows[:, DOCIDS] != 0) & (counts > 0)).tolist():  # there some of them may be gone already
+        docids = table.docids_of(c)
+        among = dead[np.searchsorted(dead, docids[0]) : np.searchsorted(dead, docids[-1], side="right")]
+        counts[c] = np.isin(among, docids, assume_unique=True).sum()
+    return counts
+
+
+def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
+    """What to write again: chunks more than ``share`` of whose rows are dead, joined with small neighbours up to a chunk's size."""
+    if not len(table) or not len(dead):
+        return
+    _, field, part = table.place
+    limit = POSTINGS_BYTES if part != format.FORWARD else CHUNK_BYTES
+    counts = dead_counts(table, dead)
+    wanted = counts > share * table.rows[:, COUNT]
+    left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # bytes when the dead are gone, about
+    taken: list[int] = []
+
+    def run() -> Iterator[Run]:
+        if wanted[taken].any():
+            yield Run(field, part, tuple(table.firsts[c] for c in taken), int(table.sizes[taken].sum()))
+
+    for c in range(len(table)):
+        joins = wanted[c] or left[c] <= limit // 2
+        wide = part != format.FORWARD and taken and int(table.rows[c, LAST]) - table.firsts[taken[0]] >= chunks.BLOCK_ROWS
+        if taken and (not joins or wide or left[taken].sum() + left[c] > limit):
+            yield from run()
+            taken = []
+        if joins:
+            taken.append(c)
+    yield from run()
+
+
+def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: BitMap) -> tuple[int, list[CorruptionError]]:
+    """Write the chunks of runs again without rows of ``dead``; returns (row records dropped, what couldn't be read and was left as it is).
+
+    A chunk that is gone or has grown since it was planned is taken as it is now.
+    """
+    store, dropped, records, damage = Store(txn, collection), 0, 0, []
+    if store.state() is None:
+        return 0, []
+    for run in group:
+        try:
+            rows = _rewrite_run(store, run, dead)
+            dropped += rows
+            records += rows * (run.field == format.ROWS_FIELD)
+        except CorruptionError as error:  # never copied, so never hidden; its neighbours in the run wait for it
+            damage.append(error)
+    if dropped:
+        store.count_derived(compactions=1)
+        _raise_version(txn)
+    return records, damage
+
+
+def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
+    """Returns how many rows were dropped."""
+    whole, dropped, read = [], 0, []
+    for first in run.firsts:
+        value = store.chunk_value(run.field, run.part, first)
+        if value is None:
+            continue
+        chunk = chunks.decode(value, store.chunk_name(run.field, run.part, first))
+        keep = _alive(chunk.docids, dead)
+        dropped += len(keep) - int(keep.sum())
+        read.append(first)
+        if keep.any():
+            whole.append(chunk if keep.all() else chunks.kept(chunk, keep))
+    if not dropped:
+        return 0
+    pieces = []
+    if whole:
+        limit = POSTINGS_BYTES if whole[0].kind == chunks.POSTINGS else CHUNK_BYTES
+        pieces = [(piece.first, chunks.encode(piece)) for piece in split(chunks.joined(whole), limit)]
+    for first in read:
+        store.txn.delete(format.chunk_key(store.collection, run.field, run.part, first))
+    for first, value in pieces:
+        store.txn.put(format.chunk_key(store.collection, run.field, run.part, first), value)
+    return dropped
+
+
+def _alive(docids: np.ndarray, dead: BitMap) -> np.ndarray:
+    """bool, one a docid (ascending)."""
+    first, last = int(docids[0]), int(docids[-1])
+    gone = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
+    return ~np.isin(docids, gone, assume_unique=True)
+
+
+def _raise_version(txn: lmdb.Transaction) -> None:
+    """Older code takes a row's place in a chunk of records for its docid less the first: it must not open what was compacted."""
+    if format.unpack_record(txn.get(format.FORMAT_KEY), "format").get("format") < format.VERSION:
+        txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))

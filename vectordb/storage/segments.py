@@ -1,0 +1,149 @@
+"""The registry of index files: which file covers which docids of a dense field. The files are derived and can be made again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import msgspec
+import xxhash
+
+from ..errors import CorruptionError
+from . import format
+from .store import Store
+
+FOLDER = "indexes"
+TEMPORARY = "tmp-"  # how the name of a file begins that is still being written
+_NAME = re.compile(r"c(\d+)-f\d+-\d+-\d+-[0-9a-f]{16}\.index")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An index file of docids [first, end) of a field.
+
+    rows: those in the file: live when it was built, and with the field. dead: docids of the range that were dead then. checksum: xxh3-64
+    of the whole file. options: how it was built. sequence: of the collection, when it was built.
+    """
+
+    field: int
+    first: int
+    end: int
+    rows: int
+    dead: int
+    file: str
+    bytes: int
+    checksum: int
+    options: dict
+    sequence: int
+
+
+Records = dict[int, tuple[Record, ...]]  # field → records by first docid
+
+
+def folder(path: Path) -> Path:
+    """Where the index files of a directory are."""
+    return path / FOLDER
+
+
+def new_name(collection: int, field: int, first: int, end: int) -> str:
+    """A file name never used before."""
+    return f"c{collection}-f{field}-{first}-{end}-{os.urandom(8).hex()}.index"
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of the folder is an index, or was to become one."""
+    return bool(_NAME.fullmatch(name.removeprefix(TEMPORARY)))
+
+
+def collection_of(name: str) -> int | None:
+    """The collection that a file belongs to, by its name."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]:
+    """The readable records of a collection, and what is wrong with the others."""
+    found: Records = {}
+    problems = []
+    for key, value in _walk(txn, collection):
+        try:
+            record = _read(key, value)
+        except CorruptionError as error:
+            problems.append(error.message)
+            continue
+        found[record.field] = (*found.get(record.field, ()), record)
+    return found, problems
+
+
+def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, memoryview]]:
+    prefix = format.key(collection, format.SEGMENT)
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        yield key, cursor.value()
+        more = cursor.next()
+
+
+def _read(key: bytes, value) -> Record:
+    what = f"index record of field {int.from_bytes(key[5:7], 'big')} rows {int.from_bytes(key[7:11], 'big')}…"
+    try:
+        record = msgspec.convert(format.unpack_record(value, what), Record)
+    except msgspec.ValidationError as error:
+        raise CorruptionError(f"{what} is damaged: {error}", field="index") from None
+    good = key == format.segment_key(int.from_bytes(key[:4], "big"), record.field, record.first)
+    if not good or not record.first < record.end or not _NAME.fullmatch(record.file):
+        raise CorruptionError(f"{what} is damaged", field="index")
+    return record
+
+
+def replace(txn: lmdb.Transaction, collection: int, old: tuple[Record, ...], new: Record | None) -> bool:
+    """Put ``new`` in the place of ``old`` records. False, with nothing changed, when these aren't the ones there are any more."""
+    store = Store(txn, collection)
+    if store.state() is None:
+        return False
+    there = dict(_walk(txn, collection))
+    keys = [format.segment_key(collection, record.field, record.first) for record in old]
+    if any(key not in there or _unless_damaged(key, there[key]) != record for key, record in zip(keys, old, strict=True)):
+        return False
+    for key in keys:
+        txn.delete(key)
+    if new is not None:
+        rest = [_unless_damaged(key, value) for key, value in there.items() if key not in keys]
+        if any(r is not None and r.field == new.field and r.first < new.end and new.first < r.end for r in rest):
+            raise ValueError(f"index of rows {new.first} … {new.end - 1} overlaps another")
+        txn.put(format.segment_key(collection, new.field, new.first), format.pack_record(msgspec.structs.asdict(new)))
+    store.count_derived(replacements=1)
+    return True
+
+
+def _unless_damaged(key: bytes, value) -> Record | None:
+    try:
+        return _read(key, value)
+    except CorruptionError:
+        return None
+
+
+def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
+    """Delete records that can't be read; what they covered is then indexed again. Returns how many."""
+    bad = [key for key, value in _walk(txn, collection) if _unless_damaged(key, value) is None]
+    for key in bad:
+        txn.delete(key)
+    if bad:
+        Store(txn, collection).count_derived(replacements=1)
+    return len(bad)
+
+
+def named_files(txn: lmdb.Transaction, collections: list[int]) -> set[str]:
+    """The files that records of these collections name."""
+    return {record.file for number in collections for group in records(txn, number)[0].values() for record in group}
+
+
+def checksum(path: Path) -> int:
+    """xxh3-64 of a file."""
+    digest = xxhash.xxh3_64()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.intdigest()
