@@ -1,4 +1,4 @@
-"""Each compiled kernel against itself uncompiled, on random chunk tables.
+"""Each compiled kernel against itself uncompiled, on random chunk tables and small segments.
 
 ``kernel.py_func`` would still call compiled kernels; here every kernel of a module is replaced by its function, and the intrinsics
 by Python, so all of it runs interpreted. Sums are compared to 1e-5 of their size, everything else exactly.
@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import math
 
 import numba
 import numpy as np
 import pytest
+from indexed import METRICS, Indexed, clustered, held_out
 from numba.core.registry import CPUDispatcher
 
-from vectordb.kernels import TABLE_WIDTH, columns, dense, jit, sparse, topk
+from vectordb.index import calibrate
+from vectordb.index.scratch import Scratch, aligned
+from vectordb.index.segment import Allowed
+from vectordb.kernels import TABLE_WIDTH, codes, columns, dense, graph, jit, segment, sparse, topk
 from vectordb.storage import chunks, fields
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, dense, sparse, columns)
+MODULES = (topk, dense, sparse, columns, codes, graph, segment)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -32,10 +37,36 @@ KERNELS = {
 SEEDS = range(6)
 
 
-def at_address(address: int, count: int, dtype) -> np.ndarray:
-    """``carray``; of a section that a chunk doesn't have, nothing."""
-    size = int(count) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype) if address else np.empty(0, dtype)
+def at_address(address: int, shape, dtype) -> np.ndarray:
+    """``carray``; of a section that isn't there, nothing."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not address or not size:
+        return np.empty(0, dtype)
+    return np.frombuffer((ctypes.c_char * size).from_address(int(address)), dtype).reshape(shape)
+
+
+def dot_of_codes(row: int, query: int, lines: int) -> np.int32:
+    """``_dot_vnni``."""
+    a, b = at_address(row, lines * codes.LINE, np.uint8), at_address(query, lines * codes.LINE, np.int8)
+    return np.int32(a.astype(np.int32) @ b.astype(np.int32))
+
+
+def ones(words: np.ndarray) -> np.ndarray:
+    """Set bits of each word."""
+    return np.bitwise_count(words).astype(np.int64)
+
+
+def mask_of(near: np.ndarray) -> np.uint64:
+    """64 bools as bits, the first lowest."""
+    return np.packbits(near, bitorder="little").view(np.uint64)[0]
+
+
+def distances_of_block(block: int, query: int, words: int, threshold, out: int) -> np.uint64:
+    """``block_distances``."""
+    rows, wanted = at_address(block, (words, 64), np.uint64), at_address(query, words, np.uint64)
+    found = ones(rows ^ wanted[:, None]).sum(axis=0)
+    at_address(out, 64, np.uint16)[:] = found
+    return mask_of(found <= int(threshold))
 
 
 @contextlib.contextmanager
@@ -45,7 +76,12 @@ def interpreted():
         numba.carray: at_address,
         jit.pointer: int,
         jit.prefetch: lambda address: None,
+        jit.prefetch_lines: lambda address, lines: None,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
+        codes._dot_vnni: dot_of_codes,
+        codes.count_ones: lambda word: np.uint64(int(word).bit_count()),
+        codes.block_distances: distances_of_block,
+        codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
     }
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
         for module in MODULES:
@@ -326,9 +362,422 @@ def test_vectors_are_brought_to_unit_length():
         np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sorted_keys(seed):
+    rng = np.random.default_rng(seed)
+    for n in (0, 1, 2, int(rng.integers(3, 200))):
+        keys = rng.integers(-30, 30, n)
+        for _, (found,) in both("topk.sort_keys", keys):
+            np.testing.assert_array_equal(found, np.sort(keys))
+
+
+# Codes
+
+
+def flips_of(rng, dim):
+    return rng.choice(np.array([-1, 1], np.float32), (codes.ROUNDS, dim))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 24, 64, 100, 129])
+def test_a_rotation_keeps_inner_products(dim):
+    rng = np.random.default_rng(dim)
+    flips, spare = flips_of(rng, dim), np.empty(dim, np.float32)
+    for _, (found, *_) in both("codes.rotate", np.ones(dim, np.float32), flips, spare):
+        assert np.linalg.norm(found) == pytest.approx(math.sqrt(dim), rel=1e-5)
+    rows, mean = rng.standard_normal((9, dim)).astype(np.float32), rng.standard_normal(dim).astype(np.float32)
+    for unit in (False, True):
+        centred = (rows / np.linalg.norm(rows, axis=1, keepdims=True) if unit else rows) - mean
+        turned = [given[-1] for _, given in both("codes.rotate_rows", rows, unit, mean, flips, np.empty_like(rows))]
+        np.testing.assert_allclose(*turned, atol=1e-5)
+        np.testing.assert_allclose(turned[0] @ turned[0].T, centred @ centred.T, rtol=1e-4, atol=1e-4)
+    alone = mean.copy()
+    codes.rotate(alone, flips, spare)
+    zero = both("codes.rotate_rows", np.zeros((1, dim), np.float32), True, mean, flips, np.empty((1, dim), np.float32))
+    for _, given in zero:  # has no direction, and none is made up
+        np.testing.assert_allclose(given[-1][0], -alone, atol=1e-5)
+
+
+def test_a_rotation_spreads_one_number_over_all():
+    """Whichever it is: one step then serves all numbers."""
+    for dim in (64, 100, 384):
+        flips, spare = flips_of(np.random.default_rng(0), dim), np.empty(dim, np.float32)
+        for j in range(dim):
+            row = np.zeros(dim, np.float32)
+            row[j] = 1
+            codes.rotate(row, flips, spare)
+            assert np.abs(row).max() < 0.6
+
+
+@pytest.mark.parametrize("dim", [1, 63, 64, 65, 200])
+def test_codes_are_at_most_half_a_step_off(dim):
+    rng = np.random.default_rng(dim)
+    numbers, step = rng.standard_normal((20, dim)).astype(np.float32), np.float32(0.02)
+    stride = codes.stride_of(dim)
+    assert stride % 64 == 0 and dim <= stride < dim + 64
+    (_, (*_, one)), (_, (*_, other)) = both("codes.encode_rows", numbers, step, np.zeros((20, stride), np.uint8))
+    assert np.abs(one.astype(int) - other).max() <= 1 and (one != other).mean() < 0.001  # a number in the middle may go either way
+    back = (one[:, :dim].astype(np.float32) - codes.ZERO) * step
+    inside = np.abs(numbers) <= 127 * step
+    assert inside.any() and np.abs(back - numbers)[inside].max() <= 0.5001 * step
+    np.testing.assert_allclose(back[~inside], np.sign(numbers[~inside]) * 127 * step, rtol=1e-5)
+    assert (one[:, dim:] == codes.ZERO).all()
+    for row in numbers:
+        ((step, total), (_, found)), ((other_step, _), _) = both("codes.encode_query", row, np.ones(stride, np.int8))
+        assert step == pytest.approx(other_step) and total == found.sum() and not found[dim:].any()
+        assert np.abs(found[:dim] * step - row).max() <= 0.5001 * step and np.abs(found).max() == 127
+    (((step, total), (_, found)), _) = both("codes.encode_query", np.zeros(dim, np.float32), np.ones(stride, np.int8))
+    assert step > 0 and total == 0 and not found.any()
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5])
+def test_inner_products_of_codes(lines):
+    rng = np.random.default_rng(lines)
+    for _ in range(20):
+        row, query = rng.integers(0, 256, 64 * lines, np.uint8), rng.integers(-127, 128, 64 * lines).astype(np.int8)
+        expected = int(row.astype(int) @ query.astype(int))
+        assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+        with interpreted():
+            assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+
+
+@numba.njit
+def call_block_distances(block, query, words, threshold, out):
+    return codes.block_distances(block.ctypes.data, query.ctypes.data, words, np.uint64(threshold), out.ctypes.data)
+
+
+@numba.njit
+def call_nearer(distances, threshold):
+    return codes.nearer(distances.ctypes.data, np.uint64(threshold))
+
+
+@pytest.mark.parametrize("dim", [1, 63, 64, 65, 384, 1_000])
+def test_distances_of_signs(dim):
+    rng = np.random.default_rng(dim)
+    words = codes.words_of(dim)
+    rows = rng.integers(1, 256, (150, codes.stride_of(dim)), np.uint8)
+    blocks = aligned((3, words, 64), np.uint64)
+    blocks[:] = 0
+    (_, (*_, one)), (_, (*_, other)) = both("codes.pack_signs", rows, dim, blocks)
+    np.testing.assert_array_equal(one, other)
+    blocks[:] = one
+    signs = rows[:, :dim] > codes.ZERO
+    query = rng.standard_normal(dim).astype(np.float32)
+    (_, (_, word)), (_, (_, other)) = both("codes.sign_words", query, np.ones(words, np.uint64))
+    np.testing.assert_array_equal(word, other)
+    apart = (signs != (query > 0)).sum(axis=1)
+    out, stand_in = np.empty(64, np.uint16), np.empty(64, np.uint16)
+    for block in range(3):
+        there = min(64, 150 - 64 * block)
+        expected = apart[64 * block : 64 * block + there]
+        for threshold in (0, int(np.median(apart)), dim):
+            near = call_block_distances(blocks[block], word, words, threshold, out)
+            np.testing.assert_array_equal(out[:there], expected)
+            found = np.unpackbits(np.array([near], np.uint64).view(np.uint8), bitorder="little").astype(bool)
+            np.testing.assert_array_equal(found[:there], expected <= threshold)
+            assert near == distances_of_block(blocks[block].ctypes.data, word.ctypes.data, words, threshold, stand_in.ctypes.data)
+            np.testing.assert_array_equal(out, stand_in)
+            assert call_nearer(out, threshold) == near
+
+
+# Bitmaps
+
+
+def random_bits(rng, n):
+    """(words, which rows)"""
+    rows = rng.random(n) < rng.choice([0.02, 0.5, 0.95])
+    return np.packbits(np.append(rows, np.zeros(-n % 64, bool)), bitorder="little").view(np.uint64), rows
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bits_of_rows_and_of_clusters(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 400))
+    bits, rows = random_bits(rng, n)
+    offsets = np.sort(rng.integers(0, n + 1, 7)).astype(np.int32)
+    offsets[0], offsets[-1] = 0, n
+    for total, (*_, counts) in both("segment.passing_of_clusters", bits, offsets, np.ones(6, np.int32)):
+        assert counts.tolist() == [int(rows[low:high].sum()) for low, high in itertools.pairwise(offsets)]
+        assert total == rows.sum()
+    for low, high in [(0, n), *itertools.pairwise(offsets.tolist())]:
+        expected = low + np.flatnonzero(rows[low:high])
+        for filtered, wanted in ((True, expected), (False, np.arange(low, high))):
+            for found, (*_, out) in both("segment.gather", filtered, bits, low, high, np.zeros(n, np.int32)):
+                np.testing.assert_array_equal(out[:found], wanted)
+        if low < high:
+            for w in range(low >> 6, ((high - 1) >> 6) + 1):
+                inside = (np.arange(64 * w, 64 * w + 64) >= low) & (np.arange(64 * w, 64 * w + 64) < high)
+                assert {result for result, _ in both("segment.bits_between_all", w, low, high)} == {mask_of(inside)}
+                own = np.append(rows, np.zeros(64, bool))[64 * w : 64 * w + 64]
+                assert {result for result, _ in both("segment.bits_between", bits, w, low, high)} == {mask_of(inside & own)}
+    for row in range(n):
+        assert graph.passes(bits, row) == rows[row]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bits_of_docids(seed):
+    """Docids before, between and behind a segment's; and places in a damaged file that don't exist."""
+    rng = np.random.default_rng(seed)
+    first, n = int(rng.integers(0, 50)), int(rng.integers(1, 200))
+    docids = first + np.sort(rng.choice(2 * n, n, replace=False)).astype(np.uint32)
+    first = int(docids[0])
+    inverse = np.full(int(docids[-1]) - first + 1, -1, np.int32)
+    inverse[docids - first] = rng.permutation(n)
+    wanted = np.flatnonzero(rng.random(int(docids[-1]) + 30) < 0.5).astype(np.uint32)
+    expected = np.zeros(-(-n // 64) * 64, bool)
+    expected[inverse[np.intersect1d(wanted, docids) - first]] = True
+    for _, (*_, bits) in both("segment.local_bits", wanted, inverse, first, np.full(-(-n // 64), 7, np.uint64)):
+        np.testing.assert_array_equal(np.unpackbits(bits.view(np.uint8), bitorder="little"), expected)
+    for _, (*_, bits) in both("segment.local_bits", wanted, np.full_like(inverse, 2**31 - 1), first, np.zeros(-(-n // 64), np.uint64)):
+        assert not bits.any()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_filters_for_calibration(seed):
+    rng = np.random.default_rng(seed)
+    offsets, shares = np.array([0, 100, 100, 4_000], np.int32), np.array([1.0, 0.5, 0.3])
+    noise = rng.integers(0, 65_536, 5_000, dtype=np.uint16)
+    start = int(rng.integers(5_000))
+    (_, (*_, one)), (_, (*_, other)) = both("segment.random_filter", offsets, shares, noise, start, np.full(63, 9, np.uint64))
+    np.testing.assert_array_equal(one, other)
+    rows = np.unpackbits(one.view(np.uint8), bitorder="little")
+    assert rows[:100].all() and rows[100:4_000].mean() == pytest.approx(0.3, abs=0.05) and not rows[4_000:].any()
+    scores = rng.integers(-20, 20, 4_000).astype(np.float32)
+    for filtered, wanted in ((True, scores[rows[:4_000] != 0]), (False, scores)):
+        for k in (1, 10, 5_000):
+            expected = np.sort(wanted)[::-1][: min(k, len(wanted))][-1]
+            assert [result for result, _ in both("segment.kth_score", scores, filtered, one, k)] == [expected, expected]
+    assert [result for result, _ in both("segment.kth_score", scores, True, np.zeros_like(one), 3)] == [-np.inf, -np.inf]
+
+
+# The planner
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_predictions_lie_between_what_was_measured(seed):
+    rng = np.random.default_rng(seed)
+    levels, locals_ = np.array([1.0, -0.5, -2.0, -5.0])[: 2 + seed % 3], np.array([-8.0, -1.0, 0.0, 3.0])[: 1 + seed % 4]
+    table = rng.random((len(levels) * len(locals_), 3)).astype(np.float32)
+    grid = table.reshape(len(levels), len(locals_), 3)
+
+    def predicted(share, local):
+        for _, (*_, cells, weights) in both("segment.weights_of", levels, locals_, share, local, np.zeros(4, np.int64), np.zeros(4)):
+            assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+            (one, _), (other, _) = both("segment.predict", 1, cells, weights, table)
+            assert one == pytest.approx(other)
+        return one
+
+    for i, share in enumerate(levels):
+        for j, local in enumerate(locals_):
+            assert predicted(share, local) == pytest.approx(grid[i, j, 1])
+    assert predicted(levels[-1] - 4, 99.0) == pytest.approx(grid[-1, -1, 1])  # beyond the last: as there
+    assert predicted(levels[0], -99.0) == pytest.approx(grid[0, 0, 1])
+    between = predicted((levels[0] + levels[1]) / 2, locals_[0])
+    assert between == pytest.approx((grid[0, 0, 1] + grid[1, 0, 1]) / 2)
+    if len(locals_) > 1:
+        assert predicted(levels[1], (locals_[0] + locals_[1]) / 2) == pytest.approx((grid[1, 0, 1] + grid[1, 1, 1]) / 2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("graph_there", [False, True])
+def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_there):
+    rng = np.random.default_rng(seed)
+    settings = calibrate.SETTINGS
+    plans = settings[:, segment.PLAN].astype(int)
+    recalls, costs = rng.random((1, len(settings))).astype(np.float32), (rng.random((1, len(settings))) * 100).astype(np.float32)
+    corrections = np.stack([-0.1 * rng.random(7), 1 + rng.random(7)])
+    cells, weights = np.zeros(4, np.int64), np.array([1.0, 0, 0, 0])
+    for target in (0.2, 0.8, 0.9999):
+        arguments = (settings, recalls, costs, corrections, cells, weights, target, graph_there)
+        (one, _), (other, _) = both("segment.choose", *arguments)
+        assert one == other
+        needed = target + min((1 - target) / 2, segment.MARGIN)
+        expected = recalls[0] + corrections[0, plans]
+        expected[plans == segment.SCAN] = np.maximum(expected[plans == segment.SCAN], min(needed, 0.9999))
+        usable = graph_there | ~np.isin(plans, calibrate.GRAPH_PLANS)
+        cost, bare = (np.where((expected >= least) & usable, costs[0] * corrections[1, plans], np.inf) for least in (needed, target))
+        chosen, safe = one
+        assert chosen == (bare if cost.min() > segment.MUCH_CHEAPER * bare.min() else cost).argmin()
+        assert safe == np.where(np.isin(plans, (segment.SCAN, segment.FUNNEL)), cost, np.inf).argmin()
+    without = both("segment.choose", settings[1:], recalls[:, 1:], costs[:, 1:], corrections, cells, weights, 2.0, True)
+    best = int((recalls[0, 1:] + corrections[0, plans[1:]]).argmax())
+    assert [chosen for (chosen, _), _ in without] == [best, best]  # none reaches it
+
+
+# Graphs
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_heap_of_candidates_gives_the_best_first(seed):
+    rng = np.random.default_rng(seed)
+    for mode in (contextlib.nullcontext(), interpreted()):
+        with mode:
+            keys = rng.integers(-50, 50, 60)
+            heap, n = np.empty(60, np.int64), 0
+            for key in keys:
+                n = graph.push_best(heap, n, key)
+            made = keys.copy()
+            for i in range(len(made) // 2 - 1, -1, -1):
+                graph.sift_best(made, len(made), i)
+            for each in (heap, made):
+                taken, n = [], len(keys)
+                while n:
+                    taken.append(each[0])
+                    n = graph.pop_best(each, n)
+                assert taken == sorted(keys, reverse=True)
+            for score, row in ((-1.5, 3), (0.0, 0), (3e38, 2**32 - 1)):
+                key = topk.make_key(np.float32(score), row)
+                assert graph.score_of(key) == np.float32(score) and graph.row_of(key) == row
+
+
+class Links:
+    """A random graph over rows of random codes, whose scores are exact in float32."""
+
+    def __init__(self, seed, biased):
+        rng = self.rng = np.random.default_rng(seed)
+        self.n, self.degree, self.stride = int(rng.integers(2, 300)), 8, 64
+        self.codes = aligned((self.n, self.stride), np.uint8)
+        self.codes[:] = rng.integers(96, 160, self.codes.shape)
+        self.query = aligned((self.stride,), np.int8)
+        self.query[:] = rng.integers(-9, 10, self.stride)
+        self.offset = 128 * int(self.query.astype(int).sum())
+        self.bias = rng.integers(-90, 90, self.n).astype(np.float32) if biased else np.empty(0, np.float32)
+        self.biased = biased
+        self.graph = np.ascontiguousarray(rng.integers(-1, self.n, (self.n, self.degree)), np.int32)
+        self.graph.sort(axis=1)
+        self.graph = np.ascontiguousarray(self.graph[:, ::-1])
+        self.graph[rng.integers(self.n), 0] = self.n + 7  # as in a damaged file
+        self.bits, self.passing = random_bits(rng, self.n)
+        scores = (self.codes.astype(np.int64) @ self.query.astype(np.int64) - self.offset) * 0.5
+        self.scores = (scores + (self.bias if biased else 0)).astype(np.float32)
+
+    def scoring(self):
+        return self.query.ctypes.data, np.float32(0.5), self.offset, self.bias, self.biased
+
+    def key(self, row):
+        return topk.make_key(self.scores[row], row)
+
+    def search(self, name, starts, ef, cap, *middle):
+        """Both ways; returns [(results best first, rows scored, visited rows)]."""
+        visited = np.zeros(self.n, np.uint32)
+        visited[starts] = 4
+        heaps = np.empty(self.n + 200, np.int64), np.empty(ef, np.int64)
+        n = size = 0
+        for row in starts:
+            n = graph.push_best(heaps[0], n, self.key(row))
+            if name == "graph.two_hop" or not middle[0] or self.passing[row]:
+                size = topk.offer(heaps[1], size, ef, self.key(row))
+        given = (self.codes.ctypes.data, self.stride, self.n, *self.scoring(), self.graph.ctypes.data, self.degree, *middle)
+        ran = both(name, *given, ef, cap, visited, np.uint32(4), heaps[0], n, heaps[1], size)
+        return [(np.sort(given[-2][:size])[::-1], scored, given[-6] == 4) for (size, scored), given in ran]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("biased", "filtered"), list(itertools.product([False, True], repeat=2)))
+def test_beam(seed, biased, filtered):
+    links = Links(seed, biased)
+    for row in range(min(links.n, 9)):
+        for score, _ in both("graph.code_score", links.codes.ctypes.data, links.stride, row, *links.scoring()):
+            assert score == links.scores[row]
+    for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
+        one, other = links.search("graph.beam", np.array([0]), ef, cap, filtered, links.bits)
+        for mine, its in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine, its)
+        results, scored, visited = one
+        rows = [graph.row_of(key) for key in results]
+        assert len(set(rows)) == len(rows) and visited[rows].all() and scored == visited.sum() - 1
+        assert all(links.key(row) == key for row, key in zip(rows, results, strict=True))
+        reached = np.flatnonzero(visited & (links.passing | (not filtered)))
+        if ef >= links.n:  # everything that links lead to was looked at
+            assert sorted(rows) == reached.tolist()
+        else:
+            best = sorted((links.key(row) for row in reached), reverse=True)[:ef]
+            np.testing.assert_array_equal(results, best)
+        assert scored <= cap + links.degree
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_two_hop(seed, biased):
+    links = Links(seed, biased)
+    starts = np.flatnonzero(links.passing)[:3]
+    for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
+        one, other = links.search("graph.two_hop", starts, ef, cap, links.bits)
+        for mine, its in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine, its)
+        results, scored, visited = one
+        rows = [graph.row_of(key) for key in results]
+        assert links.passing[rows].all() and len(set(rows)) == len(rows)
+        assert scored == (visited & links.passing).sum() - len(starts) <= cap + 64 + links.degree
+        best = sorted((links.key(row) for row in np.flatnonzero(visited & links.passing)), reverse=True)[:ef]
+        np.testing.assert_array_equal(results, best)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_descend(seed):
+    links = Links(seed, bool(seed % 2))
+    rng, degree = links.rng, 4
+    count = min(links.n, 20)
+    rows = rng.permutation(links.n)[:count].astype(np.int32)
+    levels = rng.integers(1, 4, count)
+    offsets = (np.cumsum(levels) - levels).astype(np.int32)
+    upper = np.full((int(levels.sum()), degree), -1, np.int32)
+    for slot in range(count):
+        for level in range(1, levels[slot] + 1):
+            others = np.flatnonzero(levels >= level)
+            chosen = rng.choice(others, min(degree, len(others)), replace=False)
+            upper[offsets[slot] + level - 1, : len(chosen)] = chosen
+    top = int(levels.max())
+    start = int(levels.argmax())
+    given = (links.codes.ctypes.data, links.stride, *links.scoring(), rows, offsets, upper.reshape(-1), degree, start, top)
+    (one, _), (other, _) = both("graph.descend", *given)
+    assert one == other
+    neighbours = [slot for slot in upper[offsets[one]] if slot >= 0]
+    assert all(links.scores[rows[slot]] <= links.scores[rows[one]] for slot in neighbours)
+    assert links.scores[rows[one]] >= links.scores[rows[start]]
+
+
+# Segments
+
+
+@functools.cache
+def made_segment(metric, dtype):
+    """320 rows of 20 numbers in some 15 clusters. Those of float16 have gaps between their docids."""
+    docids = np.arange(320, dtype=np.uint32) if dtype == "float32" else np.flatnonzero(np.arange(500) % 3 < 2)[:320].astype(np.uint32)
+    return Indexed(clustered(3, 320, 20), metric, dtype, docids, GRAPH_ROWS=50, ROWS_A_CLUSTER=20, SCANNED=50)
+
+
+@pytest.mark.parametrize(("metric", "dtype"), list(itertools.product(METRICS, ["float32", "float16"])))
+@pytest.mark.parametrize("plan", [-1, *range(7)], ids=["chosen", *calibrate.PLAN_NAMES])
+def test_search_segment(metric, dtype, plan):
+    indexed = made_segment(metric, dtype)
+    searched = indexed.segment
+    model = searched.models[0]
+    forced = -1 if plan < 0 else int(np.flatnonzero(model.settings[:, segment.PLAN] == plan)[1 if plan else 0])
+    queries = held_out(3, 20)
+    rng = np.random.default_rng(plan + 1)
+    scratch = Scratch(searched.rows, searched.clusters, searched.dim)
+    for wanted, k in itertools.product((None, indexed.docids[rng.random(320) < 0.5], indexed.docids[200:230]), (3, 30)):
+        if wanted is None and plan in calibrate.FILTER_PLANS:
+            continue
+        allowed = Allowed(searched, wanted)
+        heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, segment.REPORT_WIDTH))
+        (touched, one), (also_touched, other) = both(
+            "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.locals, model.recalls,
+            model.costs, searched.corrections.table, 0.95, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
+            allowed.matches, queries, k, indexed.table, np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes, report,
+        )  # fmt: skip
+        assert touched and also_touched and (one[-5] == 2).all() and (other[-5] == 2).all()
+        np.testing.assert_array_equal(one[-2], other[-2])
+        same_ranking(keys_of(one[-3], one[-2], 40), keys_of(other[-3], other[-2], 40))
+        exact = [segment.R_SETTING, segment.R_SCORED, segment.R_FALLBACK]
+        np.testing.assert_array_equal(one[-1][:, exact], other[-1][:, exact])
+        np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
+
+
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
+        "codes._transform",
         "columns.holds_phrase",
         "columns.holds_words",
         "columns.span_of",
@@ -337,10 +786,26 @@ def test_no_kernel_is_without_a_test():
         "dense.score_row",
         "dense.select",
         "dense.widest",
+        "segment.funnel",
+        "segment.funnel_blocks",
+        "segment.keep_near",
+        "segment.next_cluster",
+        "segment.place_of",
+        "segment.rank_clusters",
+        "segment.rescore",
+        "segment.scan_rows",
+        "segment.tighten",
         "sparse.set_bits",
         "sparse.threshold",
     }
     assert set(KERNELS) == nested | {
+        "codes.code_dot",
+        "codes.encode_query",
+        "codes.encode_rows",
+        "codes.pack_signs",
+        "codes.rotate",
+        "codes.rotate_rows",
+        "codes.sign_words",
         "columns.rows_in_area",
         "columns.rows_in_range",
         "columns.rows_in_set",
@@ -350,6 +815,27 @@ def test_no_kernel_is_without_a_test():
         "dense.lower_bound",
         "dense.maxsim_topk",
         "dense.of_unit_length",
+        "graph.beam",
+        "graph.code_score",
+        "graph.descend",
+        "graph.passes",
+        "graph.pop_best",
+        "graph.push_best",
+        "graph.row_of",
+        "graph.score_of",
+        "graph.sift_best",
+        "graph.two_hop",
+        "segment.bits_between",
+        "segment.bits_between_all",
+        "segment.choose",
+        "segment.gather",
+        "segment.kth_score",
+        "segment.local_bits",
+        "segment.passing_of_clusters",
+        "segment.predict",
+        "segment.random_filter",
+        "segment.search_segment",
+        "segment.weights_of",
         "sparse.document_frequencies",
         "sparse.find_term",
         "sparse.postings_union",
@@ -357,5 +843,6 @@ def test_no_kernel_is_without_a_test():
         "sparse.sparse_topk",
         "topk.make_key",
         "topk.offer",
+        "topk.sort_keys",
         "topk.unpack",
     }

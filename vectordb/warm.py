@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 
 import numpy as np
 from vectordb_client.filter import F
 
 from .database import open as open_database
+from .index import segment
 from .types import Dense, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text
 
 _SCHEMA = Schema(
@@ -36,3 +38,5 @@ def warm() -> None:
             docs.count(condition)
         for query in ({"d": [1, 1]}, {"s": {1: 1.0}}, {"m": [[1, 1]]}):
             docs.search(query)
+        # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
+        segment.build(Path(folder) / "warm", np.eye(8, dtype=np.float32), np.arange(8, dtype=np.uint32), "l2", segment.Options())

@@ -56,7 +56,7 @@ class FilterCache:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._bytes = 0
-        self._entries: OrderedDict[tuple, tuple[int, BitMap, int]] = OrderedDict()
+        self._entries: OrderedDict[tuple, tuple[int, Any, int]] = OrderedDict()
         self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
 
     def bind(self, given: Any, schema: Schema) -> Filter | None:
@@ -75,8 +75,8 @@ class FilterCache:
             self._bound[given] = (schema, node)
         return node
 
-    def get(self, key: tuple) -> tuple[int, BitMap] | None:
-        """(mark, bitmap) as they were put."""
+    def get(self, key: tuple) -> tuple[int, Any] | None:
+        """(mark, bitmap or what it was turned into) as they were put."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -84,13 +84,15 @@ class FilterCache:
             self._entries.move_to_end(key)
             return entry[0], entry[1]
 
-    def put(self, key: tuple, mark: int, bitmap: BitMap) -> None:
-        size = bitmap.get_statistics()["n_bytes_array_containers"] + bitmap.get_statistics()["n_bytes_bitset_containers"] + 512
+    def put(self, key: tuple, mark: int, value: Any, size: int | None = None) -> None:
+        """Keep a bitmap, or something made of one with its size in bytes."""
+        if size is None:
+            size = value.get_statistics()["n_bytes_array_containers"] + value.get_statistics()["n_bytes_bitset_containers"] + 512
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old[2]
-            self._entries[key] = (mark, bitmap, size)
+            self._entries[key] = (mark, value, size)
             self._bytes += size
             while self._bytes > self._capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]

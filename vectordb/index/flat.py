@@ -15,7 +15,7 @@ AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS = np.empty(0, np.uint32)
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
@@ -23,13 +23,13 @@ def pool() -> ThreadPoolExecutor:
     """Threads for kernels, one a core; a new pool after a fork."""
     global _pool
     if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), ThreadPoolExecutor(_CORES, thread_name_prefix="vectordb-kernel"))
+        _pool = (os.getpid(), ThreadPoolExecutor(CORES, thread_name_prefix="vectordb-kernel"))
     return _pool[1]
 
 
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
-    cores = min(_CORES, len(table))
+    cores = min(CORES, len(table))
     if cores < 2 or nbytes < _PARALLEL_BYTES:
         return work(0, len(table))
     counts = np.cumsum(table[:, COUNT])
@@ -48,7 +48,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     total = int(table[:, COUNT].sum()) if rows is None else len(rows)
     k = min(k, total)
     if k == 0:
-        return [_nothing()] * len(queries)
+        return [nothing()] * len(queries)
     half = dtype == "float16"
 
     def work(low: int, high: int) -> list[np.ndarray]:
@@ -65,7 +65,7 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
-        return _nothing()
+        return nothing()
     half, cosine = dtype == "float16", metric == "cosine"
 
     def work(low: int, high: int) -> list[np.ndarray]:
@@ -82,7 +82,7 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
-        return _nothing()
+        return nothing()
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
     heap = np.empty(k, np.int64)
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
@@ -105,5 +105,6 @@ def _unpacked(keys: np.ndarray) -> Found:
     return docids, scores
 
 
-def _nothing() -> Found:
+def nothing() -> Found:
+    """No rows."""
     return np.empty(0, np.int64), np.empty(0, np.float32)

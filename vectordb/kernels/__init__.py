@@ -9,3 +9,17 @@ FIRST, LAST, COUNT, DATA, AUX, EXTRA, NORMS, DOCIDS, ITEMS, FLAGS = range(10)
 TABLE_WIDTH = 10
 
 TINY_WEIGHT = 1e-19  # the product of a sparse weight below it with another may be 0 in float32, and would hide that a row was reached
+
+
+def columns_of_memory(vectors, docids, norms):
+    """A chunk table of one chunk for arrays in memory: float32 ``(n, dim)``, uint32 ``(n,)`` ascending, float32 ``(n,)``. Keep them
+    alive.
+    """
+    import numpy as np
+
+    row = [0] * TABLE_WIDTH
+    row[FIRST], row[LAST], row[COUNT], row[ITEMS] = int(docids[0]), int(docids[-1]), len(docids), len(docids)
+    row[DATA] = row[AUX] = vectors.ctypes.data
+    row[NORMS] = norms.ctypes.data
+    row[DOCIDS] = docids.ctypes.data
+    return np.array([row], np.int64)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numba
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import config, event
 from numba.extending import intrinsic
@@ -32,7 +32,17 @@ def cache_dir() -> str:
     return tempfile.mkdtemp(prefix="vectordb-kernels-")
 
 
-_CACHE = cache_dir()
+def _fast_dot() -> bool:
+    """Whether the CPU multiplies bytes in one instruction. $VECTORDB_PLAIN_KERNELS=1 says no: the path of all other CPUs, to be tested."""
+    if os.environ.get("VECTORDB_PLAIN_KERNELS") == "1":
+        return False
+    features = binding.get_host_cpu_features()
+    return bool(features.get("avx512vnni") and features.get("avx512f"))
+
+
+FAST_DOT = _fast_dot()
+# A kernel's cache knows its source and its CPU, but not which of two versions of a function that it calls was chosen.
+_CACHE = cache_dir() if FAST_DOT else os.path.join(cache_dir(), "plain")
 
 
 def kernel(function):
@@ -96,3 +106,20 @@ def count_trailing_zeros(typingctx, word):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def prefetch_lines(typingctx, address, lines):
+    """Ask for ``lines`` (at most 8) cache lines from an address on."""
+
+    def codegen(context, builder, signature, args):
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        place = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [place, i32, i32, i32])
+        ask = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+        for line in range(8):
+            with builder.if_then(builder.icmp_signed(">", args[1], i64(line))):
+                builder.call(ask, [builder.inttoptr(builder.add(args[0], i64(64 * line)), place), i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen

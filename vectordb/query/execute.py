@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
-from vectordb_client.filter import HasVector
+from vectordb_client.filter import Filter, HasVector
 
 from ..filters.bitmap import FilterCache, matching
-from ..index import flat
-from ..snapshot import View
+from ..index import ann, flat
+from ..index.segment import Allowed
+from ..snapshot import OpenSegment, View
 from ..storage import format
 from ..types import Dense, Hit, Hits, MultiVector, Sparse
+from .audit import audits, learn
 from .fusion import fuse
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
@@ -33,50 +36,152 @@ class _Clock:
         self._last = now
 
 
+class Wanted:
+    """The rows that a search may return: those a filter matches, or all live ones."""
+
+    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None):
+        self.view, self.node, self._cache = view, node, cache
+        self.bitmap = None if node is None else matching(node, view, cache)
+        self.matches = view.snapshot.live if self.bitmap is None else len(self.bitmap)
+        self._rows: np.ndarray | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether no row is left out."""
+        return self.matches == self.view.rows
+
+    def rows(self) -> np.ndarray | None:
+        """Their docids, uint32 ascending; None for all rows."""
+        if self.everything:
+            return None
+        if self._rows is None:
+            live = self.bitmap is None
+            self._rows = self.view.snapshot.live_rows() if live else np.asarray(self.bitmap.to_array(), dtype=np.uint32)
+        return self._rows
+
+    def allowed(self, part: OpenSegment) -> Allowed:
+        """The same for a segment, kept as long as nothing changes."""
+        if self.everything:
+            return part.segment.all_allowed
+        key = ("allowed", self.node, part.file)
+        # Of the rows of a segment nothing ever changes but that some die.
+        dead = self.view.dead.range_cardinality(part.first, part.end)
+        found = self._cache.get(key)
+        if found is not None and found[0] == dead:
+            return found[1]
+        allowed = Allowed(part.segment, self.rows())
+        self._cache.put(key, dead, allowed, allowed.nbytes)
+        return allowed
+
+    def between(self, low: int, high: int) -> np.ndarray:
+        """Their docids of [low, high), uint32 ascending."""
+        rows = self.rows()
+        if rows is None:
+            return np.arange(low, high, dtype=np.uint32)
+        start, end = np.searchsorted(rows, [low, high])
+        return rows[start:end]
+
+
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
     """The hits of each query of the search. min(limit, matches) of them, always."""
     clock = _Clock() if search.explain else None
-    matches = None
-    if search.filter is None:
-        rows = view.snapshot.live_rows()
-    else:
-        bitmap = matching(search.filter, view, cache)
-        matches = len(bitmap)
-        # A filter that every row satisfies costs nothing.
-        rows = None if matches == view.rows else np.asarray(bitmap.to_array(), dtype=np.uint32)
+    wanted = Wanted(view, search.filter, cache)
     if clock:
         clock.lap("filter")
     fused = len(search.arms) > 1
     depth = search.candidates if fused else search.limit
-    found = {}
+    found, plans = {}, []
     for arm in search.arms:
-        found[arm.name] = _search_arm(view, arm, depth, rows, cache)
+        found[arm.name], plan = _search_arm(view, search, arm, depth, wanted, cache)
         if clock:
             clock.lap(f"arm {arm.name}")
+            plans.append(plan)
     ranked = [_rank(search, {name: results[q] for name, results in found.items()}) for q in range(search.queries)]
     if clock:
         clock.lap("fusion")
     answers = [_fetch(view, search, result) for result in ranked]
     if clock:
         clock.lap("fetch")
-        plan = _plan(view, search, matches, rows, found, clock)
+        plan = _plan(view, search, wanted, found, plans, clock)
         answers = [Hits(list(hits), plan) for hits in answers]
     return answers
 
 
-def _search_arm(view: View, arm: Arm, k: int, rows: np.ndarray | None, cache: FilterCache) -> list[flat.Found]:
+def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
+    """What an arm finds for each query and, where the search is explained, how."""
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
-        queries = arm.queries[0][None, :] if len(arm.queries) == 1 else np.array(arm.queries)
-        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
+        queries = np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
+        opened, tail = ((), ()) if search.exact or k > ann.MAX_DEPTH else view.snapshot.cover(field)
+        if opened:
+            return _search_segments(view, search, arm, k, wanted, queries, opened, tail)
+        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, wanted.rows()), _exact_plan(search, arm, wanted)
+    rows = wanted.rows()
     if isinstance(spec, MultiVector):
         table = view.table(field)
-        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in arm.queries]
+        found = [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in arm.queries]
+        return found, _exact_plan(search, arm, wanted)
     table = view.table(field, format.POSTINGS)
     weighted = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in arm.queries]
     if len(weighted) == 1:
-        return [flat.search_sparse(table, *weighted[0], k, rows)]
-    return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
+        found = [flat.search_sparse(table, *weighted[0], k, rows)]
+    else:
+        found = list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
+    return found, _exact_plan(search, arm, wanted)
+
+
+def _search_segments(
+    view: View,
+    search: Search,
+    arm: Arm,
+    k: int,
+    wanted: Wanted,
+    queries: np.ndarray,
+    opened: tuple[OpenSegment, ...],
+    tail: Sequence[tuple[int, int]],
+) -> tuple[list[flat.Found], dict | None]:
+    """A dense arm through its segments, and exactly where there are none."""
+    spec: Dense = arm.spec
+    table = view.chunks(view.fields[arm.name])
+    parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
+    rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
+    for piece in rest:
+        table.verify(range(piece.low, piece.high))
+    k = min(k, wanted.matches)
+    if k == 0:
+        return [flat.nothing()] * len(queries), _exact_plan(search, arm, wanted)
+    trace = ann.Trace() if search.explain or (len(queries) == 1 and audits.due()) else None
+    found = ann.search(
+        parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
+    )
+    if trace is not None and not search.explain:
+        _audit(view, search, arm, k, queries, parts, opened, trace, found[0])
+    return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
+
+
+def _audit(
+    view: View,
+    search: Search,
+    arm: Arm,
+    k: int,
+    query: np.ndarray,
+    parts: Sequence[ann.Part],
+    opened: Sequence[OpenSegment],
+    trace: ann.Trace,
+    found: flat.Found,
+) -> None:
+    """Have a search done again exactly, in the background."""
+    field, sequence, query = view.fields[arm.name], view.sequence, query.copy()
+    ranges = [(part.first, part.end) for part in opened]
+
+    def exact() -> flat.Found | None:
+        with view.again() as now:
+            if now.sequence != sequence:
+                return None
+            rows = Wanted(now, search.filter, None).rows()
+            return flat.search_dense(now.table(field), query, arm.spec.dtype, arm.spec.metric, k, rows)[0]
+
+    audits.start(lambda: learn(parts, trace.reports, k, found, exact, ranges))
 
 
 def _weights(
@@ -106,38 +211,71 @@ def _rank(search: Search, found: dict[str, flat.Found]) -> Ranked:
     return docids, (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in docids]
 
 
+_hit = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+
 def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:
     """Records of the final rows only."""
     docids, scores, arms = ranked
-    records = view.records(docids)
     read = attribute_reader(view.schema, search.attributes)
-    attributes = [{} for _ in docids] if read is None else [read(row.attributes) for row in records]
-    payloads = [None] * len(docids) if read is None else [row.payload for row in records]
-    found = vectors_of(view, docids, search.vectors)
-    vectors = [found.get(docid, {}) for docid in docids]
-    return Hits(list(map(Hit, [row.id for row in records], scores, attributes, payloads, arms, vectors)))
+    found = vectors_of(view, docids, search.vectors) if search.vectors else {}
+    vectors = [found.get(docid, {}) for docid in docids] if found else [{} for _ in docids]
+    if read is None:
+        return Hits([_hit(Hit, hit) for hit in zip(view.ids(docids), scores, [{} for _ in docids], repeat(None), arms, vectors)])
+    records = view.records(docids)
+    return Hits(
+        [
+            _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
+            for row, score, arm, vector in zip(records, scores, arms, vectors, strict=True)
+        ]
+    )
 
 
-def _plan(view: View, search: Search, matches: int | None, rows: np.ndarray | None, found: dict, clock: _Clock) -> dict:
+def _exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
+    """How an arm was searched that scores every row."""
+    if not search.explain:
+        return None
+    return {
+        "field": arm.name,
+        "kind": arm.spec.kind,
+        "plan": "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan",
+        "exact": True,
+        "rows": wanted.matches,
+    }
+
+
+def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
+    """How an arm was searched through segments. Of several queries the first is shown."""
+    segments, worst = [], 1.0
+    scored = tail_rows = sum(len(piece.docids) for piece in rest)
+    for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
+        shown = ann.explained(part, reports[0], k)
+        segments.append(shown | {"microseconds": round(microseconds, 1)})
+        scored += shown["rows_scored"]
+        worst = min(worst, shown["predicted"]["recall"])
+    return {
+        "field": arm.name,
+        "kind": arm.spec.kind,
+        "plan": "segments",
+        "exact": False,
+        "recall": {"target": search.recall, "predicted": worst},
+        "rows": scored,
+        "segments": segments,
+        "tail": {"rows": tail_rows, "microseconds": round(trace.rest_microseconds, 1)} if rest else None,
+    }
+
+
+def _plan(view: View, search: Search, wanted: Wanted, found: dict, plans: list[dict], clock: _Clock) -> dict:
     """How the search was run, as plain data."""
-    scanned = view.rows if rows is None else len(rows)
-    plan: dict[str, Any] = {
+    live = view.snapshot.live
+    arms = [plan | {"candidates": max((len(docids) for docids, _ in found[plan["field"]]), default=0)} for plan in plans]
+    return {
         "sequence": view.sequence,
         "queries": search.queries,
-        "exact": True,
-        "live_rows": view.snapshot.live,
-        "filter": None if matches is None else {"matches": matches, "selectivity": matches / max(view.snapshot.live, 1)},
-        "arms": [
-            {
-                "field": arm.name,
-                "kind": arm.spec.kind,
-                "plan": "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan",
-                "rows": scanned,
-                "candidates": max((len(docids) for docids, _ in found[arm.name]), default=0),
-            }
-            for arm in search.arms
-        ],
+        "exact": all(plan["exact"] for plan in plans),
+        "live_rows": live,
+        "filter": None if wanted.bitmap is None else {"matches": wanted.matches, "selectivity": wanted.matches / max(live, 1)},
+        "arms": arms,
         "fusion": None if len(search.arms) == 1 else {"method": search.fusion.name, "candidates": search.candidates},
         "milliseconds": {stage: round(value, 4) for stage, value in clock.stages.items()},
     }
-    return plan

@@ -11,13 +11,13 @@ from vectordb_client.filter import Filter
 
 from ..errors import InvalidArgumentError, shown
 from ..filters.bitmap import FilterCache
-from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, query_vector, query_vectors
+from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, check_recall, query_vector, query_vectors
 
 MAX_LIMIT = 100_000
 MIN_CANDIDATES = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arm:
     """One vector field of a search, with one query vector for each query of a batch."""
 
@@ -26,14 +26,19 @@ class Arm:
     queries: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Search:
-    """queries: how many searches share it. candidates: how many of each arm's best rows are fused."""
+    """queries: how many searches share it. candidates: how many of each arm's best rows are fused. exact: no index is used.
+
+    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``.
+    """
 
     arms: tuple[Arm, ...]
     queries: int
     filter: Filter | None
     limit: int
+    exact: bool
+    recall: float
     fusion: Fusion
     candidates: int
     attributes: bool | Sequence[str]
@@ -54,6 +59,7 @@ def make_search(
     text: Any,
     filter: Any,
     limit: int,
+    recall: float,
     exact: bool,
     fusion: Any,
     candidates: int | None,
@@ -66,9 +72,9 @@ def make_search(
     Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
     """
     check_limit(limit)
-    for name, flag in (("exact", exact), ("explain", explain)):
-        if not isinstance(flag, (bool, np.bool_)):
-            raise InvalidArgumentError(f"{name} must be True or False, not {shown(flag)}", field=name, value=flag)
+    recall = check_recall(recall)
+    _check_flag("exact", exact)
+    _check_flag("explain", explain)
     given: dict[str, Sequence] = {}
     if vectors is not None and not isinstance(vectors, Mapping):
         raise InvalidArgumentError(
@@ -83,19 +89,22 @@ def make_search(
         raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
     sizes = {name: len(queries) for name, queries in given.items()}
     count = next(iter(sizes.values()))
-    if set(sizes.values()) != {count}:
+    if len(sizes) > 1 and set(sizes.values()) != {count}:
         raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
     method = _fusion(fusion, given)
+    exact = bool(exact) or recall == 1.0
     if candidates is None:
         candidates = max(MIN_CANDIDATES, 4 * limit)
     else:
         _check_count("candidates", candidates)
         candidates = max(candidates, limit)
     return Search(
-        arms=tuple(Arm(name, schema.vectors[name], queries) for name, queries in given.items()),
+        arms=tuple([Arm(name, schema.vectors[name], queries) for name, queries in given.items()]),
         queries=count,
         filter=filters.bind(filter, schema),
         limit=int(limit),
+        exact=exact,
+        recall=1.0 if exact else recall,
         fusion=method,
         candidates=min(int(candidates), MAX_LIMIT),
         attributes=check_selection("with_attributes", with_attributes, schema.attributes),
@@ -104,13 +113,20 @@ def make_search(
     )
 
 
+def _check_flag(name: str, value: Any) -> None:
+    if value is not True and value is not False and not isinstance(value, np.bool_):
+        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
+
+
 def check_limit(limit: Any, name: str = "limit") -> None:
     """Raises InvalidArgumentError unless ``limit`` is an integer from 1 to 100,000."""
     _check_count(name, limit)
 
 
 def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_LIMIT:
+    if type(value) is int and 1 <= value <= MAX_LIMIT:
+        return
+    if not isinstance(value, np.integer) or not 1 <= value <= MAX_LIMIT:
         raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
 
 

@@ -1,0 +1,71 @@
+"""Searches in a process of its own: over files with damage that may end it, and with kernels chosen by the environment.
+
+search_apart.py damaged FOLDER SECTION…   prints each section that was searched while it held nonsense
+search_apart.py hits METRIC FILE          prints hits of every setting as JSON, of ``indexed.small(METRIC)`` with that index file
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from indexed import Indexed, held_out, places, random_bytes, small, small_rows
+
+from vectordb.index import ann, calibrate
+from vectordb.index.segment import Allowed, Segment
+from vectordb.kernels import codes, jit
+from vectordb.kernels import segment as kernel
+
+RNG_SEEDS = range(3)
+
+
+def damaged(folder: Path, section: str) -> None:
+    """Search with every setting while a section holds random bytes, only zeros or only ones. Raises AssertionError."""
+    indexed = small("l2")
+    start, end = places(indexed.file)[section]
+    fills = [random_bytes(indexed.file, start, end, seed) for seed in RNG_SEEDS]
+    fills += [indexed.file[:start] + bytes([byte]) * (end - start) + indexed.file[end:] for byte in (0, 255, 127)]
+    for number, file in enumerate(fills):
+        path = folder / f"{section}-{number}"
+        path.write_bytes(file)
+        search_all(indexed, Segment.open(path))
+
+
+def search_all(indexed: Indexed, opened: Segment) -> None:
+    queries = held_out(3, indexed.vectors.shape[1])
+    for wanted in (None, indexed.every(3), indexed.docids[:40]):
+        parts = [ann.Part(opened, opened.all_allowed if wanted is None else Allowed(opened, wanted))]
+        matches = indexed.docids if wanted is None else wanted
+        for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, kernel.PLAN])]:
+            if wanted is None and plan == kernel.GRAPH_TWO_HOP:
+                continue
+            for k in (5, 100):
+                for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):
+                    assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+                    assert forced >= 0 or len(docids) == min(k, len(matches))
+
+
+def hits(metric: str, file: Path) -> dict:
+    """Docids and scores of every setting, and some inner products of codes."""
+    rows, docids = small_rows(24)
+    indexed = Indexed(rows, metric, docids=docids, file=file.read_bytes())
+    queries, wanted = held_out(3, 24), indexed.every(3)
+    found = {}
+    for forced in range(len(calibrate.SETTINGS)):
+        answers = indexed.search(queries, 10, wanted, forced=forced)
+        found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
+    rng = np.random.default_rng(0)
+    rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
+    dots = [int(codes.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
+    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": dots}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "damaged":
+        for name in sys.argv[3:]:
+            damaged(Path(sys.argv[2]), name)
+            print(name, flush=True)
+    else:
+        print(json.dumps(hits(sys.argv[2], Path(sys.argv[3]))))

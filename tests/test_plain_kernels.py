@@ -1,0 +1,50 @@
+"""CPUs that don't multiply bytes in one instruction take another path to the same hits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from indexed import METRICS, small
+from search_apart import hits
+
+from vectordb.kernels import jit
+from vectordb.kernels.codes import code_dot
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_plain_kernels_find_the_same_rows_with_the_same_scores(metric, tmp_path):
+    file = tmp_path / "index"
+    file.write_bytes(small(metric).file)
+    script = Path(__file__).with_name("search_apart.py")
+    environment = os.environ | {"VECTORDB_PLAIN_KERNELS": "1"}
+    ran = subprocess.run([sys.executable, script, "hits", metric, file], capture_output=True, text=True, timeout=300, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    plain, ours = json.loads(ran.stdout), hits(metric, file)
+    assert not plain["fast"]
+    assert plain["dots"] == ours["dots"]
+    assert plain["hits"].keys() == ours["hits"].keys()
+    for setting, answers in ours["hits"].items():
+        assert plain["hits"][setting] == answers, setting
+
+
+def test_codes_are_multiplied_exactly():
+    """At the ends of what a byte holds, on either path."""
+    for row, query in ((255, 127), (255, -127), (0, 127), (1, -1)):
+        a, b = np.full(65_536, row, np.uint8), np.full(65_536, query, np.int8)
+        for lines in (0, 1, 6, 1_024):
+            assert code_dot(a.ctypes.data, b.ctypes.data, lines) == row * query * 64 * lines
+
+
+def test_the_environment_chooses_the_plain_path(monkeypatch):
+    monkeypatch.setenv("VECTORDB_PLAIN_KERNELS", "1")
+    assert not jit._fast_dot()
+    monkeypatch.setenv("VECTORDB_PLAIN_KERNELS", "0")
+    flags = Path("/proc/cpuinfo")
+    if flags.exists():
+        assert jit._fast_dot() == ("avx512_vnni" in flags.read_text().split())

@@ -1,0 +1,201 @@
+"""Approximate search of one dense field: its segments by the planner's choice, the rest of its rows exactly, merged by full-precision
+scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..kernels import dense, topk
+from ..kernels import segment as kernel
+from . import flat, scratch
+from .calibrate import GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
+from .flat import METRICS, Found
+from .segment import Allowed, Segment
+
+MAX_DEPTH = 2_000  # for more results than this every row is scored
+_MEASURED_EVERY = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment to search, with the rows of it that may be found."""
+
+    segment: Segment
+    allowed: Allowed
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Rows that no segment covers: chunks [low, high) of the table, and which of their docids (uint32, ascending)."""
+
+    low: int
+    high: int
+    docids: np.ndarray
+
+
+@dataclass
+class Trace:
+    """What was done for a query of each segment, for explain: rows of reports and the microseconds of each call."""
+
+    reports: list[np.ndarray] = field(default_factory=list)
+    microseconds: list[float] = field(default_factory=list)
+    rest_microseconds: float = 0.0
+
+
+def search(
+    parts: Sequence[Part],
+    rest: Sequence[Rest],
+    table: np.ndarray,
+    verified: np.ndarray,
+    confirm: Callable[[], None],
+    queries: np.ndarray,
+    dtype: str,
+    metric: str,
+    k: int,
+    target: float,
+    forced: int = -1,
+    trace: Trace | None = None,
+) -> list[Found]:
+    """The best k rows of each query, scores at full precision, at the mean recall ``target`` or better.
+
+    table: the field's chunk table; verified: which chunks were checked; ``confirm()`` checks those that the search touched (marked 2) and
+    raises CorruptionError. queries: float32 ``(n, dim)``. forced: a row of ``calibrate.SETTINGS`` to run whatever the planner thinks;
+    ValueError where its plan can't be run.
+    """
+    if forced >= 0:
+        _check_forced(parts, forced)
+    if len(queries) > 1:
+        cores = min(flat.CORES, len(queries))
+        if cores > 1 and trace is None:
+            bounds = np.linspace(0, len(queries), min(4 * cores, len(queries)) + 1).astype(int).tolist()
+
+            def run(low: int, high: int) -> list[Found]:
+                return _search(parts, rest, table, verified, confirm, queries[low:high], dtype, metric, k, target, forced, None)
+
+            return [found for some in flat.pool().map(run, bounds[:-1], bounds[1:]) for found in some]
+    return _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace)
+
+
+def _check_forced(parts: Sequence[Part], forced: int) -> None:
+    plan = int(SETTINGS[forced, kernel.PLAN])
+    for part in parts:
+        if plan in GRAPH_PLANS and not part.segment.has_graph:
+            raise ValueError(f"the segment of {part.segment.rows} rows has no graph for plan {PLAN_NAMES[plan]!r}")
+        if plan == kernel.GRAPH_TWO_HOP and not part.allowed.filtered:
+            raise ValueError(f"plan {PLAN_NAMES[plan]!r} needs a filter")
+
+
+def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace) -> list[Found]:
+    n = len(queries)
+    heaps, sizes = np.empty((n, k), np.int64), np.zeros(n, np.int64)
+    half = dtype == "float16"
+    touched = 0
+    for part in parts:
+        segment, allowed = part.segment, part.allowed
+        model = model_for(segment.models, k)
+        report = np.empty((n, kernel.REPORT_WIDTH))
+        space = scratch.of_thread(segment.rows, segment.clusters, segment.dim)
+        corrections = segment.corrections
+        started = time.perf_counter()
+        touched += kernel.search_segment(
+            segment.description, space.work, model.settings, model.levels, model.locals, model.recalls, model.costs, corrections.table,
+            target, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts, allowed.matches, queries, k, table, verified,
+            half, heaps, sizes, report,
+        )  # fmt: skip
+        corrections.calls += 1
+        if trace is not None or corrections.calls % _MEASURED_EVERY == 0:
+            elapsed = 1e6 * (time.perf_counter() - started) / n
+            setting = int(report[0, kernel.R_SETTING])
+            if n == 1 and forced < 0 and setting >= 0 and not report[0, kernel.R_FALLBACK]:
+                corrections.learn_cost(int(model.settings[setting, kernel.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
+            if trace is not None:
+                trace.reports.append(report)
+                trace.microseconds.append(elapsed)
+    if touched:
+        confirm()
+    started = time.perf_counter()
+    for piece in rest:
+        if len(piece.docids):
+            dense.dense_topk(table, queries, half, METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes)
+    if trace is not None:
+        trace.rest_microseconds = 1e6 * (time.perf_counter() - started) / n
+    found = []
+    for q in range(n):
+        keys = heaps[q, : sizes[q]]
+        docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
+        topk.unpack(keys, docids, scores)
+        found.append((docids, scores))
+    return found
+
+
+def model_for(models: Sequence[Model], k: int) -> Model:
+    """The model whose depth is meant for k results."""
+    return models[0] if k <= 3 * models[0].depth else models[1]
+
+
+def considered(segment: Segment, allowed: Allowed, k: int, local: float | None) -> list[dict[str, Any]]:
+    """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
+    model = model_for(segment.models, k)
+    matches = int(allowed.matches[0])
+    if matches == 0:
+        return []
+    share = np.log2(matches / segment.rows)
+    cells, weights = np.zeros(4, np.int64), np.zeros(4)
+    rho = np.log2(max(local * segment.rows / matches, 2.0**-8)) if local is not None and local >= 0 else 0.0
+    kernel.weights_of(model.levels, model.locals, min(share, model.levels[1]) if allowed.filtered else model.levels[0], rho, cells, weights)
+    found = []
+    for s in range(len(model.settings)):
+        plan = int(model.settings[s, kernel.PLAN])
+        cost = kernel.predict(s, cells, weights, model.costs) * segment.corrections.table[1, plan]
+        if cost < 1e6:
+            recall = min(kernel.predict(s, cells, weights, model.recalls) + segment.corrections.table[0, plan], 1.0)
+            found.append(
+                {"plan": PLAN_NAMES[plan], "parameters": parameters(model, s, k), "microseconds": float(cost), "recall": float(recall)}
+            )
+    return sorted(found, key=lambda row: row["microseconds"])
+
+
+def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
+    """A setting's parameters by the names users know."""
+    plan, effort, width = model.settings[setting].tolist()
+    grown = max(k / model.depth, 1.0)
+    if plan == kernel.SCAN:
+        return {}
+    if plan == kernel.FUNNEL:
+        return {"deviations": effort}
+    if plan == kernel.CLUSTERS_SCAN:
+        return {"rows": round(effort * grown)}
+    if plan == kernel.CLUSTERS_FUNNEL:
+        return {"rows": round(effort * grown), "first_pass": round(width * max(k, model.depth))}
+    return {"ef": int(effort * max(k, model.depth))}
+
+
+def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
+    """What a segment was searched with, as plain data."""
+    segment, allowed = part.segment, part.allowed
+    matches = int(allowed.matches[0])
+    setting, local = int(report[kernel.R_SETTING]), float(report[kernel.R_LOCAL])
+    model = model_for(segment.models, k)
+    plan = int(model.settings[setting, kernel.PLAN]) if setting >= 0 else kernel.SCAN
+    offset, factor = segment.corrections.table[:, plan]
+    return {
+        "rows": segment.rows,
+        "matches": matches,
+        "selectivity": matches / segment.rows,
+        "local_selectivity": None if local < 0 else local,
+        "plan": "nothing matches" if setting < 0 else PLAN_NAMES[plan],
+        "parameters": {} if setting < 0 else parameters(model, setting, k),
+        "predicted": {
+            "microseconds": float(report[kernel.R_MICROSECONDS] * factor),
+            "recall": min(float(report[kernel.R_RECALL] + offset), 1.0),
+        },
+        "fallback": bool(report[kernel.R_FALLBACK]),
+        "considered": considered(segment, allowed, k, local),
+        "rows_scored": int(report[kernel.R_SCORED]),
+    }

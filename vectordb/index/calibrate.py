@@ -1,0 +1,367 @@
+"""Measure every plan on the segment itself: recall and time by selectivity and by how the filter is correlated with the query.
+
+Some rows serve as queries (they are not in the graph meanwhile). For each cell — a selectivity, and a way in which the matching rows lie
+to the query — each has a filter of its own, with its exact answer; each setting of each plan answers all of them. The planner
+interpolates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..kernels import columns_of_memory
+from ..kernels import segment as kernel
+from .scratch import Scratch
+
+QUERIES, FEW_QUERIES = 96, 48  # the second for segments so small that little depends on it
+FEWER = 2  # one in so many queries takes part in a filtered cell, of which there are many
+PARALLEL_ROWS = 20_000
+SCAN_QUERIES = 6
+CALL_MICROSECONDS = 4.0  # from Python and back
+NEARLY_ALL = 0.995
+DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
+SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004, 0.0015)
+SCANNED = 1_500  # with fewer matching rows than this, scoring each is the plan
+NEVER = 1e7  # microseconds: what a plan costs where it can't be used
+# Where the models have points: log2 ρ, ρ the selectivity near the query over the whole one.
+LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)
+KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
+FEWEST = 6.0  # queries (weighed) that a point needs
+DOUBT = 0.5  # standard errors that are taken off a mean recall
+_LEARNING = 1 / 64  # the weight of one measurement
+
+
+def _settings() -> np.ndarray:
+    rows = [(kernel.SCAN, 0, 0)]
+    rows += [(kernel.FUNNEL, spread, 0) for spread in (0.3, 1.0, 1.6, 2.2, 3.0, 4.0)]
+    rows += [(kernel.CLUSTERS_SCAN, m, 0) for m in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
+    rows += [(kernel.CLUSTERS_FUNNEL, m, width) for width in (12, 40) for m in (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
+    rows += [(kernel.GRAPH_BEAM, effort, 0) for effort in (1, 1.5, 2, 3, 4, 6, 9, 14, 22, 36)]
+    rows += [(kernel.GRAPH_TWO_HOP, effort, 0) for effort in (1.5, 3, 6, 12, 24)]
+    rows += [(kernel.POST_FILTER, effort, 0) for effort in (2, 4, 8, 16, 32)]
+    return np.array(rows, np.float64)
+
+
+SETTINGS = _settings()
+_FAMILIES = [
+    np.flatnonzero((SETTINGS[:, kernel.PLAN] == plan) & (SETTINGS[:, kernel.WIDTH] == width))
+    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:, [kernel.PLAN, kernel.WIDTH]].tolist()))
+]
+PLAN_NAMES = ("scan", "sign-bit funnel", "clusters", "clusters, sign bits", "graph", "two-hop graph", "filter after")
+FILTER_PLANS = (kernel.GRAPH_TWO_HOP, kernel.POST_FILTER)
+GRAPH_PLANS = (kernel.GRAPH_BEAM, kernel.GRAPH_TWO_HOP, kernel.POST_FILTER)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was measured for one depth. levels: log2 selectivity, descending, the first is "no filter"; locals: log2 ρ, ascending; recalls,
+    costs (microseconds): float32 ``(levels · locals, settings)``.
+    """
+
+    depth: int
+    settings: np.ndarray
+    levels: np.ndarray
+    locals: np.ndarray
+    recalls: np.ndarray
+    costs: np.ndarray
+
+
+@dataclass
+class Corrections:
+    """What running taught about each plan of a segment: measured cost over predicted, and found over predicted recall.
+
+    Comparisons that need the same factor for all plans cancel out, so only their differences matter.
+    """
+
+    table: np.ndarray = field(default_factory=lambda: np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))]))
+    calls: int = 0
+
+    def learn_cost(self, plan: int, predicted: float, actual: float) -> None:
+        """Move a plan's cost factor towards a measurement (microseconds)."""
+        if predicted > 0:
+            factor = self.table[1]
+            factor[plan] = min(max(factor[plan] + _LEARNING * (min(actual / predicted, 8.0) - factor[plan]), 0.25), 4.0)
+
+    def learn_recall(self, plan: int, predicted: float, actual: float) -> None:
+        """Move a plan's recall offset towards a measurement."""
+        offset = self.table[0]
+        offset[plan] = min(max(offset[plan] + _LEARNING * ((actual - predicted) - offset[plan]), -0.2), 0.02)
+
+
+def models_of(sections: dict[str, np.ndarray]) -> tuple[Model, ...]:
+    """The models as a segment keeps them."""
+    return tuple(
+        Model(depth, sections["settings"], sections["levels"], sections["locals"], sections["recalls"][i], sections["costs"][i])
+        for i, depth in enumerate(DEPTHS)
+    )
+
+
+def calibrate(
+    layout,
+    vectors: np.ndarray,
+    docids: np.ndarray,
+    order: np.ndarray,
+    held: np.ndarray,
+    metric: str,
+    seed: int,
+    threads: int,
+    progress: Callable[[float], None],
+) -> dict[str, np.ndarray]:
+    """The sections that hold the models of a segment.
+
+    layout: its description. vectors, docids: its rows, by docid; order: which of them is the segment's row i; held: which serve as queries.
+    """
+    bench = _Bench(layout, vectors, docids, order, held, metric, seed)
+    shares = [s for s in SELECTIVITIES if s * layout.rows >= SCANNED] or [SELECTIVITIES[0]]
+    levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first is "no filter": above every selectivity
+    shape = (len(DEPTHS), len(levels), len(LOCALS), len(SETTINGS))
+    recalls, costs = np.zeros(shape, np.float32), np.full(shape, NEVER, np.float32)
+    done = [0] * len(DEPTHS)
+
+    def measure(d: int) -> None:
+        lane = bench.lane(seed + d)
+        for i, share in enumerate([None, *shares]):
+            kinds = ("none",) if share is None else KINDS
+            cells = [lane.cell(kind, share, DEPTHS[d]) for kind in kinds]
+            rhos, found, times = (np.concatenate([cell[part] for cell in cells]) for part in range(3))
+            recalls[d, i], costs[d, i] = _spread(rhos, found, times)
+            done[d] = i + 1
+            progress(sum(done) / len(levels) / len(DEPTHS))
+
+    if threads > 1 and layout.rows >= PARALLEL_ROWS:
+        with ThreadPoolExecutor(len(DEPTHS)) as pool:
+            list(pool.map(measure, range(len(DEPTHS))))
+    else:
+        for d in range(len(DEPTHS)):
+            measure(d)
+    return {
+        "settings": SETTINGS,
+        "levels": np.array(levels),
+        "locals": np.array(LOCALS),
+        "recalls": recalls.reshape(len(DEPTHS), -1, len(SETTINGS)),
+        "costs": costs.reshape(len(DEPTHS), -1, len(SETTINGS)),
+    }
+
+
+def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Measurements of single queries (log2 ρ ``(n,)``; recall and microseconds ``(n, settings)``) as means around the points LOCALS, each
+    weighing on the two it lies between. A point without any takes over its neighbour's.
+    """
+    right = np.clip(np.searchsorted(LOCALS, rhos), 1, len(LOCALS) - 1)
+    points = np.array(LOCALS)
+    part = np.clip((rhos - points[right - 1]) / (points[right] - points[right - 1]), 0, 1)
+    weights = np.zeros((len(LOCALS), len(rhos)))
+    weights[right - 1, np.arange(len(rhos))] = 1 - part
+    weights[right, np.arange(len(rhos))] = part
+    sums = weights.sum(axis=1)
+    known = np.flatnonzero(sums >= min(FEWEST, sums.max()))
+    nearest = known[np.argmin(np.abs(points[known][None, :] - points[:, None]), axis=1)]
+    means = [(weights[known] @ values) / sums[known, None] for values in (recalls, costs)]
+    # Queries differ: where they differ much, or were few, the mean is less sure.
+    squares = (weights[known] @ np.square(recalls)) / sums[known, None] - np.square(means[0])
+    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[known, None])
+    places = np.searchsorted(known, nearest)
+    return means[0][places].astype(np.float32), means[1][places].astype(np.float32)
+
+
+class _Bench:
+    """The queries, their exact scores of all rows, and the machinery to run one cell."""
+
+    def __init__(self, layout, vectors, docids, order, held, metric, seed):
+        self.layout = layout
+        self.n, self.clusters = layout.rows, layout.clusters
+        rng = np.random.default_rng(seed + 2)
+        held = held if len(held) else np.arange(min(8, len(vectors)))
+        self.queries = np.ascontiguousarray(vectors[held])
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        self.own = place[held]
+        self.offsets = layout.sections["offsets"]
+        self.noise = rng.integers(0, 65_536, max(self.n, 4_099) + 97, dtype=np.uint16)
+        self.norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
+        self.norms[self.norms == 0] = 1
+        self.table = columns_of_memory(vectors, docids, self.norms)
+        self.verified = np.ones(1, np.uint8)
+        self.own_docids = docids[held].astype(np.int64)
+        nothing = np.zeros((1, len(SETTINGS)), np.float32)
+        corrections = np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))])
+        self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, corrections)
+        self.scores = self._scores(vectors, metric)[:, order]
+        self.near = self._clusters_by_distance()
+        self.words = -(-self.n // 64)
+
+    def lane(self, seed: int) -> _Bench:
+        """The same with scratch space and random numbers of its own, for a thread."""
+        lane = copy(self)
+        lane.scratch = Scratch(self.n, self.clusters, self.layout.dim)
+        lane.rng = np.random.default_rng(seed + 3)
+        return lane
+
+    def _scores(self, vectors: np.ndarray, metric: str) -> np.ndarray:
+        dots = self.queries @ vectors.T
+        if metric == "cosine":
+            return dots / self.norms / np.maximum(np.linalg.norm(self.queries, axis=1, keepdims=True), 1e-30)
+        if metric == "dot":
+            return dots
+        return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
+
+    def _clusters_by_distance(self) -> np.ndarray:
+        """For each query the clusters by the best of what a sample of their rows score."""
+        sizes = np.maximum(np.diff(self.offsets), 1)
+        sums = np.add.reduceat(
+            np.concatenate([self.scores, np.zeros((len(self.scores), 1), np.float32)], axis=1), self.offsets[:-1], axis=1
+        )
+        return np.argsort(-(sums / sizes), axis=1)
+
+    def _shares(self, kind: str, share: float, query: int) -> np.ndarray:
+        """The probability of each cluster's rows to match, for a filter of the kind and selectivity."""
+        ranked = self.near[query] if kind != "around another" else self._around(int(self.rng.integers(self.clusters)))
+        sizes = np.diff(self.offsets)[ranked]
+        before = (np.cumsum(sizes) - sizes) / self.n
+        if kind == "none":
+            p = np.full(len(ranked), share)
+        elif kind == "near":
+            p = np.where(before < share, 0.9, 0.1 * share / max(1 - share, 0.1))
+        elif kind == "fewer near":
+            p = np.where(before < 0.2, 0.3 * share, (share - 0.06 * share) / 0.8)
+        elif kind == "whole clusters":
+            p = np.where(self.rng.random(len(ranked)) < share, 1.0, 0.0)
+        elif kind == "none near":
+            hole = min(0.003 * 100 ** self.rng.random(), 0.9 * (1 - share))
+            p = np.where(before < hole, 0.0, share / (1 - hole))
+        else:
+            p = np.where(before < share, 0.95, 0.0)
+        out = np.empty(len(ranked))
+        out[ranked] = np.clip(p, 0, 1)
+        return out
+
+    def _around(self, cluster: int) -> np.ndarray:
+        """The clusters by their distance to one of them."""
+        centroids = self.layout.sections["centroids"].astype(np.float32)
+        return np.argsort(np.square(centroids - centroids[cluster]).sum(axis=1), kind="stable")
+
+    def cell(self, kind: str, share: float | None, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each query log2 ρ, and recall and microseconds of each setting, for one kind of filter; ``share`` None: no filter."""
+        few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
+        asked = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
+        count = len(asked)
+        bits = np.zeros((count, self.words), np.uint64)
+        counts = np.zeros((count, self.clusters), np.int32)
+        matches = np.zeros(count, np.int64)
+        for i, query in enumerate(asked):
+            self._filter(kind, share, query, bits[i])
+            matches[i] = kernel.passing_of_clusters(bits[i], self.offsets, counts[i])
+        needed = np.array([kernel.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
+        rhos = self._rho(asked, counts, matches)
+        cell = _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos))
+        telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(count)]
+        recalls = np.zeros((count, len(SETTINGS)), np.float32)
+        costs = np.full((count, len(SETTINGS)), NEVER, np.float32)
+        enough = np.inf  # the least time in which some setting so far found nearly all
+        for family in _FAMILIES:
+            plan, before = int(SETTINGS[family[0], kernel.PLAN]), -1.0
+            if (not cell.filtered and plan in FILTER_PLANS) or (plan in GRAPH_PLANS and not self.layout.has_graph):
+                continue
+            for i, setting in enumerate(family):
+                recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
+                # The least of the groups: a setting that most queries are served well by may fail those whose filter lies otherwise.
+                recall = min(float(recalls[group, setting].mean()) for group in telling)
+                cost, mean = float(costs[:, setting].mean()), float(recalls[:, setting].mean())
+                if recall >= NEARLY_ALL:
+                    enough = min(enough, cost)
+                stalled, before = mean > 0.5 and mean < before + 0.002, mean
+                if recall >= 0.9985 or cost > 1.3 * enough or stalled:
+                    # More effort would only cost more than what is known to do, or changes nothing.
+                    recalls[:, family[i + 1 :]] = recalls[:, [setting]]
+                    costs[:, family[i + 1 :]] = costs[:, [setting]] * 1.5 ** np.arange(1, len(family) - i)
+                    break
+        return rhos, recalls, costs
+
+    def _filter(self, kind: str, share: float | None, query: int, bits: np.ndarray) -> None:
+        """Sets the bits of the rows that a filter of the kind matches; never that of the query itself."""
+        if share is None:
+            bits[:] = ~np.uint64(0)
+            if self.n % 64:
+                bits[-1] >>= np.uint64(64 - self.n % 64)
+        else:
+            start = int(self.rng.integers(0, len(self.noise)))
+            kernel.random_filter(self.offsets, self._shares(kind, share, query), self.noise, start, bits)
+        own = int(self.own[query])
+        bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
+
+    def _rho(self, asked: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
+        """log2 of the selectivity near each query over the whole one, as searches see it."""
+        sizes = np.diff(self.offsets)
+        found = []
+        for q in range(len(counts)):
+            ranked = self.near[asked[q]]
+            rows, passing = np.cumsum(sizes[ranked]), np.cumsum(counts[q, ranked])
+            looked = 1 + np.arange(len(ranked))
+            enough = (rows >= kernel.NEAR_ROWS) & ((passing >= kernel.NEAR_MATCHES) | (4 * looked >= len(ranked)))
+            end = int(np.argmax(enough)) if enough.any() else len(ranked) - 1
+            near = passing[end] / max(rows[end], 1)
+            found.append(max(near * self.n / max(matches[q], 1), 2.0 ** LOCALS[0]))
+        return np.log2(found)
+
+    def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
+        """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""
+        count, k = len(cell.matches), cell.k
+        recalls, times = np.ones(count), np.empty(count)
+        scan = SETTINGS[setting, kernel.PLAN] == kernel.SCAN  # finds them always: what is measured is its time
+        for group in cell.groups:
+            some = group[:SCAN_QUERIES] if scan else group
+            heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
+            times[group] = self._timed(setting, cell, some, heaps, sizes)
+            there = np.arange(k + 1) < sizes[:, None]
+            others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
+            needed = cell.needed[some] - 1e-5 * np.maximum(np.abs(cell.needed[some]), 1e-3)
+            right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
+            wanted = np.minimum(k, cell.matches[some])
+            found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)
+            recalls[group] = found.mean() if scan else found
+        return recalls, times
+
+    def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
+        """Microseconds a query of one call for some queries, less what a call costs by itself."""
+        report = np.zeros((len(queries), kernel.REPORT_WIDTH))
+        given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.asked[queries]])
+        started = time.thread_time_ns()
+        kernel.search_segment(
+            self.layout.description, self.scratch.work, SETTINGS, *self.unmeasured, 1.0, setting, cell.k, cell.filtered, *given, cell.k,
+            self.table, self.verified, False, heaps, sizes, report,
+        )  # fmt: skip
+        return max((time.thread_time_ns() - started) / 1e3 - CALL_MICROSECONDS, 0.1) / max(len(queries), 1)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Requests (which of the queries they are, their filters as ``search_segment`` takes them), the k-th best score of each, and groups of
+    them by ρ.
+    """
+
+    filtered: bool
+    asked: np.ndarray
+    bits: np.ndarray
+    counts: np.ndarray
+    matches: np.ndarray
+    needed: np.ndarray
+    k: int
+    groups: list[np.ndarray]
+
+
+def _groups(rhos: np.ndarray) -> list[np.ndarray]:
+    """Indexes of the queries nearest to each of the points LOCALS that has some."""
+    points = np.array(LOCALS)
+    nearest = np.argmin(np.abs(rhos[:, None] - points), axis=1)
+    return [np.flatnonzero(nearest == point) for point in np.unique(nearest)]
+
+
+def _scores_of(keys: np.ndarray) -> np.ndarray:
+    ordered = (keys >> 32).astype(np.int32)
+    return (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)

@@ -1,0 +1,160 @@
+"""HNSW graphs built by libraries, taken out of them as arrays: faiss (the default) or hnswlib (an extra, it must be compiled)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+ROWS_AT_ONCE = 4_096  # between two looks at whether the build was cancelled
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Links of rows in insertion order. bottom: int32 ``(n, 2·degree)``, −1 behind the last. Upper layers hold few rows, which have slots:
+    upper_rows int32 ``(u,)``; upper_offsets int32 ``(u,)``, the slot's first row of upper_links; upper_links int32 ``(·, degree)``, slots,
+    one row for each layer from 1 up. entry_slot −1: there are no upper layers.
+    """
+
+    bottom: np.ndarray
+    upper_rows: np.ndarray
+    upper_offsets: np.ndarray
+    upper_links: np.ndarray
+    entry_row: int
+    entry_slot: int
+    top_level: int
+
+
+class FaissBuilder:
+    """faiss ``IndexHNSWSQ``. Byte codes are compared as they are (squared distance of bytes); real numbers through faiss's own 8-bit
+    codes.
+    """
+
+    def __init__(self, dim: int, bytes_: bool, degree: int, ef_construction: int, seed: int, threads: int):
+        import faiss
+
+        self._faiss = faiss
+        kind = faiss.ScalarQuantizer.QT_8bit_direct if bytes_ else faiss.ScalarQuantizer.QT_8bit
+        self._index = faiss.IndexHNSWSQ(dim, kind, degree)
+        self._index.hnsw.efConstruction = ef_construction
+        self._index.hnsw.rng = faiss.RandomGenerator(seed)
+        self._trained = bytes_
+        self._threads = threads
+
+    def train(self, sample: np.ndarray) -> None:
+        self._index.train(sample)
+
+    def add(self, vectors: np.ndarray) -> None:
+        before = self._faiss.omp_get_max_threads()
+        self._faiss.omp_set_num_threads(self._threads)
+        try:
+            self._index.add(vectors)
+        finally:
+            self._faiss.omp_set_num_threads(before)
+
+    def export(self) -> Graph:
+        hnsw, n = self._index.hnsw, self._index.ntotal
+        links = _of_vector(self._faiss, hnsw.neighbors, np.int32)
+        starts = self._faiss.vector_to_array(hnsw.offsets)[:-1].astype(np.int64)
+        levels = self._faiss.vector_to_array(hnsw.levels).astype(np.int64) - 1
+        degree = hnsw.nb_neighbors(1)
+        width = hnsw.nb_neighbors(0)
+        bottom = links[starts[:, None] + np.arange(width)]
+
+        def of_level(rows: np.ndarray, level: int) -> np.ndarray:
+            return links[starts[rows][:, None] + hnsw.cum_nb_neighbors(level) + np.arange(degree)]
+
+        return _graph(n, bottom, levels, degree, of_level, int(hnsw.entry_point))
+
+
+class HnswlibBuilder:
+    """hnswlib's index, squared distances. Its threads add in any order, so rows are found through their labels."""
+
+    def __init__(self, dim: int, rows: int, degree: int, ef_construction: int, seed: int, threads: int):
+        import hnswlib
+
+        self._index = hnswlib.Index(space="l2", dim=dim)
+        self._index.init_index(max_elements=rows, M=degree, ef_construction=ef_construction, random_seed=seed)
+        self._threads = threads
+        self._degree = degree
+        self._count = 0
+
+    def train(self, sample: np.ndarray) -> None:
+        pass
+
+    def add(self, vectors: np.ndarray) -> None:
+        self._index.add_items(vectors, np.arange(self._count, self._count + len(vectors)), num_threads=self._threads)
+        self._count += len(vectors)
+
+    def export(self) -> Graph:
+        state = next(part for part in self._index.__getstate__() if isinstance(part, dict) and "data_level0" in part)
+        n, size = state["cur_element_count"], state["size_data_per_element"]
+        base = np.asarray(state["data_level0"]).view(np.uint8)[: n * size].reshape(n, size)
+        at = state["label_offset"]
+        labels = np.ascontiguousarray(base[:, at : at + 8]).view(np.uint64).reshape(-1).astype(np.int64)
+        levels = np.zeros(n, np.int64)
+        inner_levels = np.asarray(state["element_levels"])[:n].astype(np.int64)
+        levels[labels] = inner_levels
+        raw = np.ascontiguousarray(base[:, : 4 * (state["max_M0"] + 1)]).view(np.int32)
+        bottom = np.empty((n, state["max_M0"]), np.int32)
+        bottom[labels] = _listed(raw, labels)
+        upper = np.asarray(state["link_lists"]).view(np.uint8)
+        row_bytes = state["size_links_per_element"]
+        upper = np.ascontiguousarray(upper[: int(inner_levels.sum()) * row_bytes].reshape(-1, row_bytes)).view(np.int32)
+        upper = _listed(upper, labels)
+        starts = np.zeros(n, np.int64)
+        starts[labels] = np.concatenate([[0], np.cumsum(inner_levels)[:-1]])
+
+        def of_level(rows: np.ndarray, level: int) -> np.ndarray:
+            return upper[starts[rows] + level - 1]
+
+        return _graph(n, bottom, levels, self._degree, of_level, int(labels[state["enterpoint_node"]]))
+
+
+def _listed(raw: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """hnswlib's lists (a count in the low 16 bits, then ids) as labels with −1 behind the last."""
+    counts = raw[:, 0] & 0xFFFF
+    ids = raw[:, 1:]
+    there = np.arange(ids.shape[1]) < counts[:, None]
+    return np.where(there, labels[np.where(there, ids, 0)], -1).astype(np.int32)
+
+
+def _of_vector(faiss, vector, dtype: type) -> np.ndarray:
+    """A copy of a C++ vector of faiss, which may be one that can also be mapped."""
+    return faiss.rev_swig_ptr(vector.data(), vector.size()).astype(dtype)
+
+
+def _graph(
+    n: int, bottom: np.ndarray, levels: np.ndarray, degree: int, of_level: Callable[[np.ndarray, int], np.ndarray], entry: int
+) -> Graph:
+    upper_rows = np.flatnonzero(levels > 0)
+    slots = np.full(n + 1, -1, np.int32)  # the last stands for "none"
+    slots[upper_rows] = np.arange(len(upper_rows))
+    offsets = np.concatenate([[0], np.cumsum(levels[upper_rows])])
+    links = np.full((int(offsets[-1]), degree), -1, np.int32)
+    top = int(levels.max(initial=0))
+    for level in range(1, top + 1):
+        rows = upper_rows[levels[upper_rows] >= level]
+        links[offsets[slots[rows]] + level - 1] = slots[of_level(rows, level)]
+    return Graph(
+        np.ascontiguousarray(bottom, np.int32),
+        upper_rows.astype(np.int32),
+        offsets[:-1].astype(np.int32),
+        links,
+        entry,
+        int(slots[entry]),
+        top,
+    )
+
+
+def blocks_of(n: int) -> Iterator[tuple[int, int]]:
+    """Bounds of blocks to add."""
+    for low in range(0, n, ROWS_AT_ONCE):
+        yield low, min(low + ROWS_AT_ONCE, n)
+
+
+def have_hnswlib() -> bool:
+    """Whether hnswlib can be imported."""
+    return importlib.util.find_spec("hnswlib") is not None

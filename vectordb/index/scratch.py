@@ -1,0 +1,59 @@
+"""What a thread needs to search a segment: visited marks, heaps, distances. Allocated once a thread, grown when a larger segment comes."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from ..kernels import segment as kernel
+from ..kernels.codes import stride_of, words_of
+
+KEYS = 65_536  # candidates of a graph search: it is given up long before
+
+
+def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An uninitialized array on a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+class Scratch:
+    """Arrays for segments of up to ``rows`` rows, ``clusters`` clusters and ``dim`` dimensions; ``work`` describes them to kernels."""
+
+    def __init__(self, rows: int, clusters: int, dim: int):
+        self.size = (rows, clusters, dim)
+        padded = -(-rows // 64) * 64
+        arrays = {
+            kernel.VISITED: np.zeros(padded, np.uint32),
+            kernel.CANDIDATES: np.empty(KEYS, np.int64),
+            kernel.RESULTS: np.empty(KEYS, np.int64),
+            kernel.RANKED: np.empty(clusters + 1, np.int64),
+            kernel.ORDER: np.empty(clusters + 1, np.int64),
+            kernel.DISTANCES: aligned((padded,), np.uint16),
+            kernel.NEAR: np.empty(padded + 64, np.int32),
+            kernel.EPOCH: np.full(1, 2, np.uint32),
+            kernel.QUERY: np.empty(dim, np.float32),
+            kernel.QUERY_CODES: aligned((stride_of(dim),), np.int8),
+            kernel.QUERY_SIGNS: np.empty(words_of(dim), np.uint64),
+            kernel.SPARE: np.empty(dim, np.float32),
+        }
+        self.work = np.zeros(kernel.WORK_WIDTH, np.int64)
+        for column, array in arrays.items():
+            self.work[column] = array.ctypes.data
+        self.work[kernel.KEYS], self.work[kernel.VISITED_ROWS] = KEYS, padded
+        self._arrays = arrays  # the addresses in ``work`` are theirs
+
+
+_local = threading.local()
+
+
+def of_thread(rows: int, clusters: int, dim: int) -> Scratch:
+    """This thread's scratch space, large enough."""
+    found = getattr(_local, "scratch", None)
+    if found is None or rows > found.size[0] or clusters > found.size[1] or dim > found.size[2]:
+        size = (rows, clusters, dim) if found is None else tuple(map(max, found.size, (rows, clusters, dim)))
+        found = _local.scratch = Scratch(*size)
+    return found

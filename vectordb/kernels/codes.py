@@ -1,0 +1,263 @@
+"""Compact codes of dense vectors: a random rotation, one byte and one sign bit a dimension, and their inner products.
+
+A vector is centred and rotated, so that its numbers are of one size and one step serves all of them. A row's bytes hold each number
+rounded to a step, plus 128; a query's hold it signed. Rows start on cache lines: ``stride`` is ``dim`` rounded up to 64 bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from .jit import FAST_DOT, kernel, pointer
+
+LINE = 64  # bytes of a cache line, and rows of a block of sign words
+ROUNDS = 3
+ZERO = 128  # the byte of 0
+
+
+def stride_of(dim: int) -> int:
+    """Bytes of a row of codes."""
+    return -(-dim // LINE) * LINE
+
+
+def words_of(dim: int) -> int:
+    """Sign words (u64) of a row."""
+    return -(-dim // 64)
+
+
+@intrinsic
+def _dot_vnni(typingctx, row, query, lines):
+    """Inner product of unsigned bytes and signed bytes, 64 at a time, with AVX-512 VNNI's ``vpdpbusd``."""
+
+    def codegen(context, builder, signature, args):
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        wide = ir.VectorType(i32, 16)
+        multiply = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", fnty=ir.FunctionType(wide, [wide, wide, wide]))
+        add = builder.module.declare_intrinsic("llvm.vector.reduce.add.v16i32", fnty=ir.FunctionType(i32, [wide]))
+        row_at, query_at, count = args
+        zero = ir.Constant(wide, [0] * 16)
+        before = builder.block
+        loop, after = builder.append_basic_block("dot"), builder.append_basic_block("dotted")
+        builder.cbranch(builder.icmp_signed(">", count, i64(0)), loop, after)
+        builder.position_at_end(loop)
+        line, total = builder.phi(i64), builder.phi(wide)
+        offset = builder.mul(line, i64(LINE))
+        a = builder.load(builder.inttoptr(builder.add(row_at, offset), wide.as_pointer()), align=1)
+        b = builder.load(builder.inttoptr(builder.add(query_at, offset), wide.as_pointer()), align=1)
+        more = builder.call(multiply, [total, a, b])
+        following = builder.add(line, i64(1))
+        line.add_incoming(i64(0), before)
+        line.add_incoming(following, loop)
+        total.add_incoming(zero, before)
+        total.add_incoming(more, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        result = builder.phi(wide)
+        result.add_incoming(zero, before)
+        result.add_incoming(more, loop)
+        return builder.call(add, [result])
+
+    return types.int32(types.intp, types.intp, types.intp), codegen
+
+
+if FAST_DOT:
+
+    @kernel
+    def code_dot(row, query, lines):
+        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
+        return _dot_vnni(row, query, lines)
+
+else:
+
+    @kernel
+    def code_dot(row, query, lines):
+        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
+        a = carray(pointer(row), lines * LINE, np.uint8)
+        b = carray(pointer(query), lines * LINE, np.int8)
+        total = np.int32(0)
+        for j in range(lines * LINE):
+            total = np.int32(total + np.int32(a[j]) * np.int32(b[j]))
+        return total
+
+
+@intrinsic
+def count_ones(typingctx, word):
+    """Set bits of a u64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def block_distances(typingctx, block, query, words, threshold, out):
+    """Hamming distances of a block's 64 rows to a query; returns a bit a row, set where the distance is ≤ ``threshold``.
+
+    block: address of u64 ``(words, 64)``, 64-byte aligned; query: address of its sign words; out: address of 64 uint16.
+    """
+
+    def codegen(context, builder, signature, args):
+        i16, i32, i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+        wide, narrow = ir.VectorType(i64, 8), ir.VectorType(i16, 8)
+        ones = builder.module.declare_intrinsic("llvm.ctpop.v8i64", fnty=ir.FunctionType(wide, [wide]))
+        undefined = ir.Constant(wide, ir.Undefined)
+        block_at, query_at, count, limit, out_at = args
+
+        def spread(word):
+            first = builder.insert_element(undefined, word, i32(0))
+            return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 8), [0] * 8))
+
+        before = builder.block
+        loop, after = builder.append_basic_block("words"), builder.append_basic_block("summed")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        word = builder.phi(i64)
+        word.add_incoming(i64(0), before)
+        sums = [builder.phi(wide) for _ in range(8)]
+        wanted = spread(builder.load(builder.inttoptr(builder.add(query_at, builder.mul(word, i64(8))), i64.as_pointer())))
+        row = builder.add(block_at, builder.mul(word, i64(512)))
+        more = []
+        for group, total in enumerate(sums):
+            total.add_incoming(ir.Constant(wide, [0] * 8), before)
+            there = builder.load(builder.inttoptr(builder.add(row, i64(64 * group)), wide.as_pointer()), align=64)
+            more.append(builder.add(total, builder.call(ones, [builder.xor(there, wanted)])))
+            total.add_incoming(more[-1], loop)
+        following = builder.add(word, i64(1))
+        word.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        bound, mask = spread(limit), i64(0)
+        for group, total in enumerate(more):
+            place = builder.inttoptr(builder.add(out_at, i64(16 * group)), narrow.as_pointer())
+            builder.store(builder.trunc(total, narrow), place, align=2)
+            near = builder.bitcast(builder.icmp_unsigned("<=", total, bound), ir.IntType(8))
+            mask = builder.or_(mask, builder.shl(builder.zext(near, i64), i64(8 * group)))
+        return mask
+
+    return types.uint64(types.intp, types.intp, types.intp, types.uint64, types.intp), codegen
+
+
+@intrinsic
+def nearer(typingctx, distances, threshold):
+    """A bit for each of 64 uint16 distances (at an address), set where it is ≤ ``threshold``."""
+
+    def codegen(context, builder, signature, args):
+        i16, i32 = ir.IntType(16), ir.IntType(32)
+        wide = ir.VectorType(i16, 64)
+        there = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=2)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = builder.insert_element(undefined, builder.trunc(args[1], i16), i32(0))
+        bound = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 64), [0] * 64))
+        return builder.bitcast(builder.icmp_unsigned("<=", there, bound), ir.IntType(64))
+
+    return types.uint64(types.intp, types.uint64), codegen
+
+
+@kernel
+def _transform(values, spare):
+    """Walsh–Hadamard transform in place, scaled to keep lengths; the length is a power of two. Each step has the same shape, which
+    vectorizes.
+    """
+    half = len(values) // 2
+    size = 1
+    while size < len(values):
+        for j in range(half):
+            a = values[2 * j]
+            b = values[2 * j + 1]
+            spare[j] = a + b
+            spare[j + half] = a - b
+        for j in range(2 * half):
+            values[j] = spare[j]
+        size *= 2
+    scale = np.float32(1.0 / np.sqrt(len(values)))
+    for j in range(len(values)):
+        values[j] *= scale
+
+
+@kernel
+def rotate(values, flips, spare):
+    """A random rotation in place: sign flips (float32 ``(ROUNDS, dim)``, ±1) and Hadamard transforms of both ends, which overlap.
+
+    spare: float32 ``(dim,)``, overwritten.
+    """
+    dim = len(values)
+    size = 1
+    while 2 * size <= dim:
+        size *= 2
+    for r in range(len(flips)):
+        for j in range(dim):
+            values[j] *= flips[r, j]
+        _transform(values[:size], spare)
+        if size < dim:
+            _transform(values[dim - size :], spare)
+
+
+@kernel
+def rotate_rows(vectors, unit, mean, flips, out):
+    """Each row brought to unit length if ``unit``, less the mean, rotated; into ``out`` float32 ``(n, dim)``."""
+    spare = np.empty(vectors.shape[1], np.float32)
+    for i in range(len(vectors)):
+        scale = np.float32(1)
+        if unit:
+            total = 0.0
+            for j in range(vectors.shape[1]):
+                total += np.float64(vectors[i, j]) * np.float64(vectors[i, j])
+            scale = np.float32(1.0 / np.sqrt(total)) if total > 0 else np.float32(0)
+        for j in range(vectors.shape[1]):
+            out[i, j] = vectors[i, j] * scale - mean[j]
+        rotate(out[i], flips, spare)
+
+
+@kernel
+def encode_rows(rotated, step, out):
+    """Row codes into uint8 ``(n, stride)``, zeros past ``dim`` (as ``ZERO``: they meet a query's zeros)."""
+    for i in range(len(rotated)):
+        for j in range(rotated.shape[1]):
+            number = np.rint(rotated[i, j] / step)
+            out[i, j] = np.uint8(np.int32(min(max(number, np.float32(-127)), np.float32(127))) + ZERO)
+        for j in range(rotated.shape[1], out.shape[1]):
+            out[i, j] = np.uint8(ZERO)
+
+
+@kernel
+def encode_query(rotated, codes):
+    """A query's signed codes (int8 ``(stride,)``, zeros past ``dim``); returns (its step, Σ codes)."""
+    largest = np.float32(0)
+    for j in range(len(rotated)):
+        largest = max(largest, abs(rotated[j]))
+    step = largest / np.float32(127) if largest > 0 else np.float32(1)
+    total = np.int64(0)
+    for j in range(len(rotated)):
+        number = np.int32(np.rint(rotated[j] / step))
+        codes[j] = np.int8(number)
+        total += number
+    for j in range(len(rotated), len(codes)):
+        codes[j] = np.int8(0)
+    return step, total
+
+
+@kernel
+def sign_words(rotated, out):
+    """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(words,)``."""
+    for w in range(len(out)):
+        word = np.uint64(0)
+        for j in range(64 * w, min(64 * w + 64, len(rotated))):
+            if rotated[j] > 0:
+                word |= np.uint64(1) << np.uint64(j - 64 * w)
+        out[w] = word
+
+
+@kernel
+def pack_signs(codes, dim, blocks):
+    """Sign words of rows of codes into their lanes of uint64 ``(blocks, words, 64)``: 1 where a byte is above ``ZERO``."""
+    for row in range(len(codes)):
+        for w in range(blocks.shape[1]):
+            word = np.uint64(0)
+            for j in range(64 * w, min(64 * w + 64, dim)):
+                if codes[row, j] > ZERO:
+                    word |= np.uint64(1) << np.uint64(j - 64 * w)
+            blocks[row >> 6, w, row & 63] = word
