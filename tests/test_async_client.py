@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def test_a_client_has_the_methods_and_arguments_of_the_embedded_database(embedde
     assert a.keys() - own == b.keys() - own
     for name in a.keys() - own:
         expected = parameters(a[name])
-        found = [p for p in parameters(b[name]) if p[0] != "timeout"]
+        waits = "timeout" in [p[0] for p in expected]  # as long as it takes, embedded too
+        found = [p for p in parameters(b[name]) if p[0] != "timeout" or waits]
         assert [p[0] for p in found] == [p[0] for p in expected], name
         assert found == expected, name
 
@@ -127,6 +129,49 @@ def test_answers_are_those_of_the_blocking_client(address):
             collection.info(),
             client.server_info(),
         )
+
+
+def test_an_optimize_is_awaited_without_the_clients_limit(address, database, monkeypatch):
+    asked = []
+
+    def optimize(wait, timeout):
+        asked.append((wait, timeout))
+        time.sleep(0.5 if wait else 0)
+        return {"done": wait}
+
+    monkeypatch.setattr(database.create_collection("docs", SCHEMA), "optimize", optimize)
+
+    async def ask():
+        async with AsyncClient(address, timeout=0.2) as client:
+            docs = await client.collection("docs")
+            assert await docs.optimize() == await docs.optimize(timeout=9) == {"done": True}
+            assert await docs.optimize(wait=False, timeout=None) == {"done": False}
+            for wrong in ({"wait": 1}, {"timeout": "soon"}):
+                with pytest.raises(InvalidArgumentError):
+                    await docs.optimize(**wrong)
+
+    asyncio.run(ask())
+    assert asked[:2] == [(True, None), (True, 9.0)] and len(asked) == 3 and asked[2][0] is False
+
+
+def test_the_recall_and_the_plan_are_those_of_the_blocking_client(address):
+    with Client(address) as client:
+        fill(client.create_collection("docs", SCHEMA))
+        query, many = {"d": [1, 2, 3, 4]}, {"d": np.eye(4)}
+
+        async def ask():
+            async with AsyncClient(address) as other:
+                docs = await other.collection("docs")
+                with pytest.raises(InvalidArgumentError) as caught:
+                    await docs.search(query, recall=1.5)
+                assert (caught.value.field, caught.value.value) == ("recall", 1.5)
+                return await docs.search(query, recall=0.5, explain=True), await docs.search_batch(many, recall=1, explain=True)
+
+        one, several = asyncio.run(ask())
+        docs = client.collection("docs")
+        expected = [docs.search(query, recall=0.5, explain=True), *docs.search_batch(many, recall=1, explain=True)]
+        for found, wanted in zip([one, *several], expected, strict=True):
+            assert found == wanted and {**found.plan, "milliseconds": 0} == {**wanted.plan, "milliseconds": 0}
 
 
 def test_writes_and_schema_changes_work(address):

@@ -21,6 +21,7 @@ from vectordb import (
     FilterError,
     Float,
     Geo,
+    Index,
     Int,
     InvalidArgumentError,
     Keyword,
@@ -328,6 +329,18 @@ SEARCHES = {
     "limit a bool": ({"vectors": GOOD, "limit": True}, InvalidArgumentError, "limit"),
     "limit too large": ({"vectors": GOOD, "limit": 100_001}, InvalidArgumentError, "limit"),
     "candidates": ({"vectors": GOOD, "candidates": 0}, InvalidArgumentError, "candidates"),
+    "recall zero": ({"vectors": GOOD, "recall": 0}, InvalidArgumentError, "recall"),
+    "recall negative": ({"vectors": GOOD, "recall": -0.5}, InvalidArgumentError, "recall"),
+    "recall above one": ({"vectors": GOOD, "recall": 1.0000001}, InvalidArgumentError, "recall"),
+    "recall in percent": ({"vectors": GOOD, "recall": 95}, InvalidArgumentError, "recall"),
+    "recall nan": ({"vectors": GOOD, "recall": NAN}, InvalidArgumentError, "recall"),
+    "recall a bool": ({"vectors": GOOD, "recall": True}, InvalidArgumentError, "recall"),
+    "recall a numpy bool": ({"vectors": GOOD, "recall": np.True_}, InvalidArgumentError, "recall"),
+    "recall a string": ({"vectors": GOOD, "recall": "high"}, InvalidArgumentError, "recall"),
+    "recall none": ({"vectors": GOOD, "recall": None}, InvalidArgumentError, "recall"),
+    "recall a list": ({"vectors": GOOD, "recall": [0.9]}, InvalidArgumentError, "recall"),
+    "recall of no float": ({"vectors": GOOD, "recall": 10**400}, InvalidArgumentError, "recall"),
+    "recall beside exact": ({"vectors": GOOD, "recall": 2, "exact": True}, InvalidArgumentError, "recall"),
     "exact": ({"vectors": GOOD, "exact": "yes"}, InvalidArgumentError, "exact"),
     "explain": ({"vectors": GOOD, "explain": 1}, InvalidArgumentError, "explain"),
     "fusion": ({"vectors": GOOD, "fusion": "best"}, InvalidArgumentError, "fusion"),
@@ -345,7 +358,7 @@ SEARCHES = {
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searches(collection, name):
     arguments, error, field = SEARCHES[name]
-    refuse(error, lambda: collection.search(**arguments), field)
+    refuse(error, lambda: collection.search(**arguments), field, arguments["recall"] if field == "recall" else ...)
     vectors = arguments.get("vectors")
     if isinstance(vectors, dict) and "text" not in arguments:
         refuse(error, lambda: collection.search_batch(**arguments | {"vectors": {key: [value] for key, value in vectors.items()}}), field)
@@ -404,6 +417,21 @@ SCHEMAS = [
     (lambda: Dense(3, "euclid"), "metric"),
     (lambda: Dense(3, dtype="int8"), "dtype"),
     (lambda: Dense(3, source="k"), "source"),
+    (lambda: Dense(3, index=Index), "index"),
+    (lambda: Dense(3, index="faiss"), "index"),
+    (lambda: Dense(3, index=False), "index"),
+    (lambda: Dense(3, index={"degree": 8}), "index"),
+    (lambda: Index("annoy"), "graph_builder"),
+    (lambda: Index(None), "graph_builder"),
+    (lambda: Index(["faiss"]), "graph_builder"),
+    (lambda: Index(degree=3), "degree"),
+    (lambda: Index(degree=65), "degree"),
+    (lambda: Index(degree=16.0), "degree"),
+    (lambda: Index(degree=True), "degree"),
+    (lambda: Index(ef_construction=15), "ef_construction"),
+    (lambda: Index(degree=64, ef_construction=63), "ef_construction"),
+    (lambda: Index(ef_construction=2001), "ef_construction"),
+    (lambda: Index(ef_construction="80"), "ef_construction"),
     (lambda: MultiVector(3, "l2"), "metric"),
     (lambda: MultiVector(3, aggregation="mean"), "aggregation"),
     (lambda: Sparse("bm25"), "weighting"),
@@ -418,6 +446,12 @@ SCHEMAS = [
     (lambda: Schema({"v": Dense(3, encoder="e", source="nope")}), "v"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dens"}}}), "v"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dimension": 3}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": {"ef": 3}}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": {5: 3}}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": {"degree": 1}}}}), "degree"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": True}}}), "index"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "sparse", "index": {}}}}), "v"),
+    (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense"}}}), "v"),
     (lambda: Schema.from_dict({"fields": {}}), "schema"),
 ]
 

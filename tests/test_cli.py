@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors, import and export by hand, an import that is killed and goes on."""
 
+import dataclasses
 import json
 import os
 import re
@@ -8,11 +9,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import vectordb
 from vectordb import cli
-from vectordb.types import Dense, Int, Keyword, Schema, Sparse, Text
+from vectordb.types import Dense, Index, Int, Keyword, Schema, Sparse, Text
 
 
 def run(capsys, *arguments):
@@ -48,7 +50,7 @@ def lines(path):
 
 def test_help_and_version_need_no_database(capsys):
     code, out, _ = run(capsys, "--help")
-    assert code == 0 and all(name in out for name in ("serve", "demo", "import", "export", "info", "check", "version"))
+    assert code == 0 and all(name in out for name in ("serve", "demo", "import", "export", "info", "optimize", "check", "version"))
     assert run(capsys, "--version")[:2] == (0, f"vectordb {vectordb.__version__}\n")
     code, out, _ = run(capsys, "version")
     assert code == 0 and out.startswith(f"vectordb {vectordb.__version__}\n") and "numpy" in out
@@ -74,6 +76,10 @@ def test_help_imports_neither_the_service_nor_the_printing():
         ["import", "x.csv", "--data", "d", "--collection", "c", "--vector-field", "v"],
         ["demo", "--limit-points", "0"],
         ["serve", "--data", "d", "--port", "many"],
+        ["optimize"],
+        ["optimize", "d", "--timeout", "0"],
+        ["optimize", "d", "--timeout", "nan"],
+        ["optimize", "d", "--timeout", "soon"],
     ],
 )
 def test_a_wrong_command_line_is_2_and_says_how_it_goes(capsys, arguments):
@@ -86,6 +92,7 @@ def test_a_wrong_command_line_is_2_and_says_how_it_goes(capsys, arguments):
     [
         (["info", "--data", "missing"], "no database at missing"),
         (["check", "--data", "missing"], "no database at missing"),
+        (["optimize", "missing"], "no database at missing"),
         (["export", "--data", "missing", "--collection", "c", "--out", "x.csv"], "no database at missing"),
         (["import", "missing.csv", "--data", "d", "--collection", "c"], "no file missing.csv"),
     ],
@@ -110,6 +117,127 @@ def test_info_shows_fields_and_counts(capsys, data):
     (info,) = json.loads(out)["collections"]
     assert (info["name"], info["points"]) == ("docs", 10) and Schema.from_dict(info["schema"]).vectors["v"] == Dense(2)
     assert run(capsys, "info", "--data", data, "--collection", "nope")[0] == 1
+
+
+def test_info_shows_how_a_field_is_indexed_when_it_was_said(capsys, data, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with vectordb.open(data) as database:
+        fields = {"usual": Dense(2), "never": Dense(2, index=None), "better": Dense(2, index=Index(degree=32, ef_construction=200))}
+        database.collection("docs").add_fields(vectors=fields)
+    _, out, _ = run(capsys, "info", "--data", data)
+    assert "index of v: none yet; 10 rows without index" in out.splitlines() and "index of never" not in out and "index of usual" not in out
+    shown = {line.split()[0]: " ".join(line.split()[2:]) for line in out.splitlines()[2:] if line.strip()}
+    assert shown["usual"].startswith("dim=2 rows") and shown["never"].startswith("dim=2, index=None rows")
+    assert shown["better"].startswith("dim=2, index=Index(degree=32, ef_construction=200) rows")
+
+
+SEGMENTS = [
+    {"first": 0, "end": 9, "rows": 8, "bytes": 2048, "dead": 1, "graph": True},
+    {"first": 9, "end": 12, "rows": 3, "bytes": 1024, "dead": 0, "graph": False},
+]
+
+
+@pytest.mark.parametrize(
+    ("maintenance", "line"),
+    [
+        ({"state": "idle", "task": None, "stage": None, "share": None, "error": None}, None),
+        ({"state": "off"}, None),
+        ({"state": "running", "task": "seal v", "stage": "graph", "share": 0.254}, "maintenance running: seal v, graph 25 %"),
+        ({"state": "failed", "task": "merge v", "error": "disk full"}, "maintenance failed: merge v (failed: disk full)"),
+    ],
+)
+def test_info_shows_the_index_and_what_is_done_in_the_background(capsys, data, monkeypatch, maintenance, line):
+    true = vectordb.Collection.info
+
+    def info(self):
+        facts = true(self)
+        statistics = facts.statistics | {"v": {"kind": "dense", "rows": 12, "segments": SEGMENTS, "damaged": [{"file": "x"}], "tail": 1}}
+        return dataclasses.replace(facts, statistics=statistics, maintenance=maintenance)
+
+    monkeypatch.setattr(vectordb.Collection, "info", info)
+    code, out, _ = run(capsys, "info", "--data", data)
+    assert code == 0 and [shown for shown in out.splitlines() if shown.startswith("maintenance")] == ([line] if line else [])
+    index = "2 segments (1 with a graph, 11 rows, 1 dead, 3.0 KiB); 1 row without index; 1 damaged file, to be made again"
+    assert f"index of v: {index}" in out.splitlines()
+    (shown,) = json.loads(run(capsys, "info", "--data", data, "--json")[1])["collections"]
+    assert shown["maintenance"] == maintenance and shown["statistics"]["v"]["segments"] == SEGMENTS
+
+
+def test_optimize_passes_what_is_left_of_the_time_and_its_errors_on(capsys, data, monkeypatch):
+    with vectordb.open(data) as database:
+        database.create_collection("more", Schema({"v": Dense(2)}))
+    asked = []
+
+    def optimize(self, wait=True, timeout=None):
+        asked.append((self.name, wait, timeout))
+        if timeout is not None and timeout < 0.5:
+            raise vectordb.DeadlineError("optimize isn't done after 0.4 s; it goes on", field="timeout", value=timeout)
+        if timeout is not None and timeout < 5:
+            raise vectordb.LockedError("another process maintains the directory", field="timeout", value=timeout)
+        time.sleep(0.3)
+        return {}
+
+    monkeypatch.setattr(vectordb.Collection, "optimize", optimize, raising=False)
+    code, out, err = run(capsys, "optimize", data)
+    assert (code, out) == (0, "") and err.splitlines()[0] == "docs: 10 points, 0 deleted rows left"
+    assert asked == [("docs", True, None), ("more", True, None)]
+    assert run(capsys, "optimize", data, "more", "--timeout", "60")[0] == 0
+    assert asked[2][:2] == ("more", True) and 59 < asked[2][2] <= 60
+    code, _, err = run(capsys, "optimize", data, "--timeout", "1")
+    assert (code, err) == (1, "vectordb: another process maintains the directory\n")
+    code, _, err = run(capsys, "optimize", data, "--timeout", "0.4")  # this process ends, so nothing goes on
+    assert (code, err) == (1, "vectordb: 'docs' isn't done after 0.4 s; what is finished stays, the same command goes on from there\n")
+    assert run(capsys, "optimize", data, "nope")[0] == 1
+
+
+def test_optimize_indexes_what_is_there_and_can_be_run_again(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        docs = database.create_collection("docs", Schema({"v": Dense(16)}))
+        docs.upsert(ids=list(range(2000)), vectors={"v": rng.standard_normal((2000, 16))})
+        docs.delete(list(range(500)))
+    for _ in range(2):
+        code, out, err = run(capsys, "optimize", tmp_path / "data", "docs")
+        first, second = err.splitlines()
+        assert (code, out) == (0, "") and first == "docs: 1,500 points, 0 deleted rows left"
+        assert second.startswith("  index of v: 1 segment (") and second.endswith("; every row has an index")
+        assert "1,500 rows, 0 dead" in second
+    _, out, _ = run(capsys, "info", "--data", tmp_path / "data")
+    assert second.strip() in out.splitlines()
+    assert run(capsys, "check", "--data", tmp_path / "data")[0] == 0
+
+
+def test_ctrl_c_ends_an_optimize_at_once(tmp_path):
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        docs = database.create_collection("docs", Schema({"v": Dense(64)}))
+        vectors = np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32)
+        docs.upsert(ids=list(range(40_000)), vectors={"v": vectors})
+    command = [sys.executable, "-m", "vectordb", "optimize", str(tmp_path / "data")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "data" / "indexes").is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.3)  # in the midst of it
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    assert time.monotonic() - began < 10
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        assert database.collection("docs").count() == 40_000
+
+
+def test_optimize_says_on_a_terminal_how_far_it_is(capsys, data, monkeypatch):
+    from rich.console import Console
+
+    true = vectordb.Collection.info
+    doing = {"state": "running", "task": "seal [v]", "stage": "graph", "share": 0.5}
+    monkeypatch.setattr(vectordb.Collection, "info", lambda self: dataclasses.replace(true(self), maintenance=doing))
+    monkeypatch.setattr(vectordb.Collection, "optimize", lambda self, wait=True, timeout=None: time.sleep(0.7) or {}, raising=False)
+    monkeypatch.setattr(cli, "_console", lambda stderr=False: Console(stderr=True, force_terminal=True, width=100))
+    code, _, err = run(capsys, "optimize", data)
+    assert code == 0 and "docs: seal [v], graph" in err and "50%" in err
 
 
 def test_check_finds_a_sound_directory_sound(capsys, data):
@@ -257,4 +385,9 @@ def test_serve_passes_only_what_was_given(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(serving, "serve", lambda path, **options: calls.append((path, options)) or 0)
     assert run(capsys, "serve", "--data", tmp_path)[0] == 0
     assert run(capsys, "serve", "--data", tmp_path, "--port", "0", "--host", "::1", "--durability", "batched", "--grace", "1.5")[0] == 0
-    assert calls == [(tmp_path, {}), (tmp_path, {"port": 0, "host": "::1", "durability": "batched", "grace": 1.5})]
+    assert run(capsys, "serve", "--data", tmp_path, "--no-maintenance")[0] == 0
+    assert calls == [
+        (tmp_path, {}),
+        (tmp_path, {"port": 0, "host": "::1", "durability": "batched", "grace": 1.5}),
+        (tmp_path, {"maintenance": False}),
+    ]

@@ -23,10 +23,14 @@ from vectordb_client import (
     Dense,
     InvalidArgumentError,
     LimitError,
+    LockedError,
     Schema,
     UnavailableError,
+    calls,
 )
+from vectordb_client.channel import METHODS
 from vectordb_client.schema import Int
+from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.server import start
@@ -142,6 +146,85 @@ def test_work_whose_caller_has_gone_is_not_begun(tmp_path, monkeypatch):
     assert done == []
 
 
+# ---- Optimizing: a call that may take minutes ----
+
+
+@pytest.fixture
+def optimizing(database, monkeypatch):
+    """What the embedded ``optimize`` was asked, and an event that it waits for."""
+    asked, release = [], threading.Event()
+
+    def optimize(wait=True, timeout=None):
+        asked.append((wait, timeout))
+        if wait and not release.wait(10 if timeout is None else timeout):
+            raise LockedError("another process maintains the directory", field="timeout", value=timeout)
+        return {"segments": 1, "share": float("nan"), "fields": {"d": (1, 2)}}
+
+    collection = database.create_collection("docs", SCHEMA)
+    monkeypatch.setattr(collection, "optimize", optimize, raising=False)
+    yield asked, release
+    release.set()
+
+
+def test_waiting_for_an_optimize_keeps_nobody_from_searching(database, optimizing):
+    asked, release = optimizing
+    server, port = start(database, port=0, threads=1)
+    with Client(f"127.0.0.1:{port}", timeout=5) as client:
+        docs = client.collection("docs")
+        holders = [threading.Thread(target=docs.optimize) for _ in range(3)]
+        for holder in holders:
+            holder.start()
+        until = time.monotonic() + 5
+        while len(asked) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert docs.count() == 0 and len(docs.search({"d": np.ones(8)})) == 0
+        assert docs.optimize(wait=False)["segments"] == 1
+        release.set()
+        for holder in holders:
+            holder.join(5)
+            assert not holder.is_alive()
+    server.stop(0).wait()
+
+
+def test_an_optimize_takes_as_long_as_it_takes_unless_told(address, optimizing):
+    asked, release = optimizing
+    with Client(address, timeout=0.2) as client:
+        docs = client.collection("docs")
+        threading.Timer(0.6, release.set).start()
+        assert docs.optimize() == {"segments": 1, "share": None, "fields": {"d": [1, 2]}}
+        assert docs.optimize(timeout=30) == docs.optimize(True, 0.5) == docs.optimize()
+    assert asked == [(True, None), (True, 30.0), (True, 0.5), (True, None)]
+
+
+def test_an_optimize_that_runs_out_of_time_says_what_the_database_says(address, optimizing):
+    with Client(address) as client:
+        began = time.monotonic()
+        with pytest.raises(LockedError) as caught:
+            client.collection("docs").optimize(timeout=0.3)
+        assert time.monotonic() - began < 3
+    assert (caught.value.field, caught.value.value) == ("timeout", 0.3)
+
+
+def test_an_optimize_answers_before_the_deadline_of_any_client(address, optimizing):
+    asked, _ = optimizing
+    path, write, _ = METHODS["Optimize"]
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path)(write(pb.OptimizeRequest(collection="docs")), timeout=1)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # a LockedError, not DEADLINE_EXCEEDED
+    ((wait, timeout),) = asked
+    assert wait and 0.3 < timeout < 1
+
+
+def test_an_optimize_that_does_not_answer_is_given_up(address, database, optimizing, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(database.collection("docs"), "optimize", lambda wait, timeout: waiting(release))
+    monkeypatch.setattr(calls, "_ANSWER_SECONDS", 0.2)
+    with Client(address) as client, pytest.raises(DeadlineError):
+        client.collection("docs").optimize(timeout=0.1)
+    release.set()
+
+
 @pytest.mark.parametrize("timeout", [0, -1, "soon", True, float("nan")])
 def test_a_timeout_must_be_seconds(client, timeout):
     with pytest.raises(InvalidArgumentError) as caught:
@@ -149,9 +232,10 @@ def test_a_timeout_must_be_seconds(client, timeout):
     assert caught.value.field == "timeout"
 
 
-def test_a_client_without_a_timeout_waits(address):
-    with Client(address, timeout=None) as client:
-        assert client.collections() == []
+@pytest.mark.parametrize("timeout", [None, float("inf")])
+def test_a_client_without_a_timeout_waits(address, timeout):
+    with Client(address, timeout=timeout) as client:
+        assert client.collections() == client.collections(timeout=float("inf")) == []
 
 
 def test_a_closed_client_says_so(client):
@@ -303,6 +387,34 @@ def test_a_signal_drains_closes_and_exits_with_0(tmp_path, number):
     assert process.stderr.read() == ""
     with vectordb.open(tmp_path / "data") as database:
         assert database.collection("docs").count() == 60
+
+
+def test_a_signal_ends_an_optimize_and_nothing_is_lost(tmp_path):
+    process = serving(tmp_path / "data", "--port", "0", "--no-maintenance", "--grace", "0.2")
+    outcome = []
+
+    def optimize(collection):
+        try:
+            outcome.append(collection.optimize())
+        except UnavailableError as error:
+            outcome.append(type(error))
+
+    with Client(ready(process)) as client:
+        collection = client.create_collection("docs", Schema({"d": Dense(64)}))
+        vectors = np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32)
+        collection.upsert(ids=list(range(20_000)), vectors={"d": vectors})
+        assert collection.info().maintenance["state"] == "off"
+        waiter = threading.Thread(target=optimize, args=(collection,))
+        waiter.start()
+        until = time.monotonic() + 20
+        while collection.info().maintenance["state"] != "running":
+            assert time.monotonic() < until and waiter.is_alive()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        waiter.join(10)
+    assert outcome == [UnavailableError]
+    with vectordb.open(tmp_path / "data") as database:
+        assert database.collection("docs").count() == 20_000
 
 
 def test_calls_under_way_are_finished_when_a_signal_comes(tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import logging
+import sys
 import threading
+import types
 import uuid
+from functools import partial
 
 import grpc
 import numpy as np
@@ -18,11 +21,14 @@ from vectordb_client import (
     Dense,
     F,
     FilterError,
+    Hits,
+    Index,
     InvalidArgumentError,
     Keyword,
     LimitError,
     MultiVector,
     NotFoundError,
+    Plan,
     Point,
     PreconditionError,
     Schema,
@@ -195,6 +201,9 @@ QUERIES = [
 OPTIONS = [
     {},
     {"limit": 3, "exact": True},
+    {"limit": 3, "recall": 0.5},
+    {"limit": 3, "recall": 1},
+    {"limit": 3, "recall": np.float32(0.99), "exact": True},
     {"filter": "n > 20"},
     {"filter": F("lang") == "en", "with_vectors": True},
     {"filter": {"op": "gt", "field": "n", "value": 20}, "with_attributes": ["at", "where"], "with_vectors": ["s"]},
@@ -224,9 +233,30 @@ def test_fusions_are_the_same(both, fusion):
 
 def test_an_explained_search_has_its_plan(both):
     expected, found = (c.search(QUERIES[-1], filter="n > 20", explain=True).plan for c in both)
-    expected.pop("milliseconds"), found.pop("milliseconds")
-    assert expected == found
+    assert type(expected) is type(found) is Plan
+    for plan in (expected, found):
+        assert plan.pop("milliseconds").keys() >= {"filter", "fusion", "fetch"}
+    assert expected == found and str(expected) == str(found)
     assert both[1].search(QUERIES[0]).plan is None
+
+
+def test_the_recall_asked_for_reaches_the_database(both, monkeypatch):
+    embedded, served = both
+    asked = []
+    monkeypatch.setattr(embedded, "search", lambda _, recall, exact, **__: asked.append((recall, exact)) or Hits([]))
+    monkeypatch.setattr(embedded, "search_batch", lambda _, recall, exact, **__: asked.append((recall, exact)) or [Hits([])])
+    for options in ({}, {"recall": 0.5}, {"recall": 1}, {"recall": 0.99, "exact": True}):
+        assert served.search({"d": np.ones(8)}, **options) == served.search_batch({"d": np.ones((1, 8))}, **options)[0] == Hits([])
+    assert asked == [said for said in ((0.95, False), (0.5, False), (1.0, False), (0.99, True)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("recall", [0.0, -1.0, 1.5, float("nan"), float("inf")])
+def test_a_recall_that_is_none_is_refused_from_any_client(both, address, recall):
+    column = pb.VectorColumn(field="d", dense=pb.DenseVectors(data=np.ones(8, "<f4").tobytes(), dtype=1, dim=8))
+    request = pb.SearchRequest(collection="docs", queries=1, limit=1, vectors=[column], recall=recall)
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(address, "Search", request.SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "recall" in caught.value.details()
 
 
 def test_batches_of_searches_are_the_same(both):
@@ -271,6 +301,65 @@ def test_counts_pages_and_iteration_are_the_same(both):
     first, again = embedded.scroll(limit=10), served.scroll(limit=10)
     assert first.cursor == again.cursor
     assert served.scroll(limit=10, cursor=again.cursor) == embedded.scroll(limit=10, cursor=first.cursor)
+
+
+def test_an_optimize_through_the_service_is_the_same(database, client):
+    rng = np.random.default_rng(3)
+    rows, queries = rng.standard_normal((400, 8)), rng.standard_normal((5, 8))
+    said = []
+    for name, place in (("embedded", database), ("served", client)):
+        docs = place.create_collection(name, Schema({"d": Dense(8), "flat": Dense(8, index=None)}, {"n": Int()}))
+        docs.upsert(ids=list(range(400)), vectors={"d": rows, "flat": rows}, attributes={"n": list(range(400))})
+        docs.delete(list(range(50)))
+        result = docs.optimize()
+        assert result.pop("seconds") > 0 and result["done"] and result["rows_dropped"] == 50
+        (segment,) = docs.info().statistics["d"]["segments"]
+        assert (segment["first"], segment["end"], segment["rows"], segment["dead"]) == (0, 400, 350, 0)
+        said.append((result, docs.info().deleted_rows, docs.info().statistics["d"]["tail"], docs.info().maintenance))
+        again = docs.optimize(wait=False)
+        assert again["done"] is False and again.keys() == result.keys() | {"seconds"}
+    assert said[0] == said[1]
+    docs = (database.collection("served"), client.collection("served"))
+    assert docs[0].info() == docs[1].info()
+    for query in queries:
+        truth = docs[1].search({"flat": query}, filter="n >= 100", limit=300)
+        for exact in ({"exact": True}, {"recall": 1.0}):
+            embedded, served = (c.search({"d": query}, filter="n >= 100", explain=True, **exact) for c in docs)
+            assert embedded == served == truth[:10] and served.plan["exact"] is embedded.plan["exact"] is True
+        # What approximate searches find may change as the planner learns what plans cost; what they say of it may not.
+        for recall in (0.5, 0.95):
+            for hits in (c.search({"d": query}, filter="n >= 100", explain=True, recall=recall) for c in docs):
+                assert len(hits) == 10 and all(hit in truth for hit in hits)
+                assert hits.plan["arms"][0]["recall"]["target"] == recall and not hits.plan["exact"]
+
+
+@pytest.mark.parametrize("index", [None, Index(degree=8, ef_construction=40)])
+def test_a_field_keeps_its_index_through_the_service(database, client, index):
+    served = client.create_collection("docs", Schema({"d": Dense(8, index=index)}))
+    served.add_fields(vectors={"more": Dense(2, index=index), "usual": Dense(2)})
+    for place in (database, client):
+        found = {name: spec.index for name, spec in place.collection("docs").schema.vectors.items()}
+        assert found == {"d": index, "more": index, "usual": Index()}
+
+
+def test_a_graph_builder_that_is_not_installed_is_refused_where_it_would_build(database, client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    made = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    caught = []
+    for place in (database, client):
+        collection = place.create_collection(f"docs{len(caught)}", Schema({"d": Dense(8)}))
+        for call in (partial(place.create_collection, "no", made), partial(collection.add_fields, vectors={"e": made.vector("d")})):
+            with pytest.raises(SchemaError, match=r"pip install 'vectordb\[hnswlib\]'") as error:
+                call()
+            caught.append((error.value.field, error.value.value))
+    assert caught == [("graph_builder", "hnswlib")] * 4
+    assert database.collections() == ["docs0", "docs2"]
+
+
+def test_a_graph_builder_that_is_installed_is_taken(database, client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", types.ModuleType("hnswlib"))
+    schema = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    assert client.create_collection("docs", schema).schema == database.collection("docs").schema == schema
 
 
 def test_facts_are_the_same(both):
@@ -334,6 +423,22 @@ MISTAKES = [
     (lambda c: c.search({"d": [0] * 8}), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, limit=0), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, limit=10**9), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=1.5), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=float("nan")), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=True), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall="high"), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8))}, recall=10**400), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, exact=1), InvalidArgumentError),
+    (lambda c: c.optimize(wait=1), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=-1), InvalidArgumentError),
+    (lambda c: c.optimize(timeout="soon"), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=True), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=float("nan")), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=float("inf")), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=10**400), InvalidArgumentError),
+    (lambda c: c.optimize(wait=False, timeout=float("inf")), InvalidArgumentError),
+    (lambda c: c.optimize(wait=None), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, fusion="best"), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, candidates=0), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, filter="n >"), FilterError),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from vectordb_client import answers, calls, wire
 from vectordb_client.errors import FilterError, InvalidArgumentError
 from vectordb_client.filter import F
-from vectordb_client.results import DBSF, RRF, ArmScore, Hit, Hits, Point, Relative
+from vectordb_client.results import DBSF, RRF, ArmScore, CollectionInfo, Hit, Hits, Point, Relative
+from vectordb_client.schema import Dense, Index, Schema
 from vectordb_client.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
 from vectordb_client.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector
@@ -184,7 +185,7 @@ def test_what_is_no_filter_is_refused_before_it_is_sent(bad):
         wire.pack_filter(bad)
 
 
-WANTED = calls.Wanted(None, 10, False, "rrf", None, True, False, False)
+WANTED = calls.Wanted(None, 10, 0.95, False, "rrf", None, True, False, False)
 
 
 def test_queries_of_every_kind_arrive_as_they_were():
@@ -202,6 +203,10 @@ def test_queries_of_every_kind_arrive_as_they_were():
     ("changed", "error", "field"),
     [
         ({"limit": "ten"}, InvalidArgumentError, "limit"),
+        ({"recall": 0}, InvalidArgumentError, "recall"),
+        ({"recall": float("nan")}, InvalidArgumentError, "recall"),
+        ({"recall": "0.9"}, InvalidArgumentError, "recall"),
+        ({"recall": True}, InvalidArgumentError, "recall"),
         ({"exact": 1}, InvalidArgumentError, "exact"),
         ({"candidates": 2.5}, InvalidArgumentError, "candidates"),
         ({"fusion": 3}, InvalidArgumentError, "fusion"),
@@ -214,6 +219,40 @@ def test_a_search_that_cannot_be_said_is_refused_by_name(changed, error, field):
     with pytest.raises(error) as caught:
         calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(**changed), False)
     assert caught.value.field == field
+
+
+def test_the_recall_asked_for_is_said_unless_it_is_the_default():
+    def sent(recall):
+        request = calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(recall=recall), False)
+        return request.recall if request.HasField("recall") else None
+
+    assert [sent(recall) for recall in (0.95, 0.5, 1, np.float32(0.25))] == [None, 0.5, 1.0, 0.25]
+
+
+@pytest.mark.parametrize("index", [Index(), None, Index("hnswlib"), Index(degree=4, ef_construction=2000)])
+def test_a_schema_keeps_its_index(index):
+    schema = Schema({"d": Dense(4, index=index)})
+    assert answers.unpack_schema(answers.pack_schema(schema)) == schema
+    said = schema.to_dict()["vectors"]["d"].get("index", ...)
+    assert (said is ...) == (index == Index()) and (said is None) == (index is None)
+
+
+def test_a_schema_that_says_nothing_of_an_index_has_the_default_one():
+    stored = {"vectors": {"d": {"kind": "dense", "dim": 4}, "e": {"kind": "dense", "dim": 4, "index": {}}}, "attributes": {}}
+    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {Index()}
+    assert Dense(4) == Dense(4, index=Index()) != Dense(4, index=None)
+
+
+def test_facts_come_back_as_they_were():
+    segments = [{"first": 0, "end": 9, "rows": 8, "bytes": 100, "dead": 1, "graph": True}]
+    statistics = {"d": {"kind": "dense", "rows": 9, "segments": segments, "tail": 3}}
+    maintenance = {"state": "running", "task": "seal d", "stage": "graph", "share": 0.25, "error": None}
+    schema = Schema({"d": Dense(4)})
+    info = CollectionInfo("c", schema, 8, 7, 1, 1000, statistics, maintenance)
+    message = pb.DescribeCollectionResponse(schema=answers.pack_schema(schema), info=answers.pack_info(info))
+    assert answers.unpack_info("c", pb.DescribeCollectionResponse.FromString(message.SerializeToString())) == info
+    message.info.ClearField("maintenance")  # of a service that has none
+    assert answers.unpack_info("c", message).maintenance == {}
 
 
 def test_arms_of_a_batch_must_have_as_many_queries():

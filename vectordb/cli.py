@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | demo | import | export | info | check | bench | version``.
+"""The command line: ``vectordb serve | demo | import | export | info | optimize | check | bench | version``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,21 @@ from typing import TYPE_CHECKING, Any
 from vectordb_client._version import __version__
 from vectordb_client.values import to_json
 
-from .errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from .errors import AlreadyExistsError, DeadlineError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from .show import fields, indexes, info_dict, print_info
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from rich.console import Console
 
     from .collection import Collection
     from .database import Database
     from .transfer import Columns
-    from .types import CollectionInfo, Schema
+    from .types import Schema
+
+
+_LOOK_SECONDS = 0.25  # how often a progress line is looked after
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="commit: a write is on disk when it is answered (default); batched: soon after",
     )
+    serve.add_argument(
+        "--no-maintenance",
+        dest="maintenance",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="don't index or compact in the background; `optimize` still does",
+    )
     serve.add_argument("--grace", type=float, default=argparse.SUPPRESS, help="seconds for calls under way when stopping (10)")
 
     demo = command("demo", _demo, "search the docstrings of Python's standard library, embedded and served")
@@ -117,6 +131,16 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--collection", metavar="NAME", help="only this one")
     info.add_argument("--json", action="store_true", help="as JSON")
 
+    optimize = command(
+        "optimize",
+        _optimize,
+        "bring the indexes of a directory up to date and take deleted rows out, and wait for it",
+        "Other processes may search and write meanwhile. It can be interrupted at any time; what is finished stays.",
+    )
+    optimize.add_argument("data", metavar="DIR", type=Path, help="the database's directory")
+    optimize.add_argument("collection", metavar="COLLECTION", nargs="?", help="only this one (all)")
+    optimize.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up waiting after this long, in all (never)")
+
     check = command("check", _check, "verify checksums and invariants of a directory; exit code 1 when something is wrong")
     data(check)
     check.add_argument("--json", action="store_true", help="as JSON")
@@ -144,6 +168,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, column = text.partition("=")
     if not equals or not name or not column:
@@ -157,12 +191,13 @@ def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def _open(path: Path, create: bool = False) -> Database:
+def _open(path: Path, create: bool = False, maintenance: bool = False) -> Database:
+    """A command that only looks, or is over in a moment, begins no work in the background."""
     from .database import open as open_database
 
     if not create and not path.is_dir():
         raise NotFoundError(f"no database at {path}", field="data", value=str(path))
-    return open_database(path, create=create)
+    return open_database(path, create=create, maintenance=maintenance)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -170,8 +205,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         from .server.serve import serve
     except ImportError as error:
         raise VectorDBError(f"the service needs gRPC ({error}): pip install 'vectordb[server]'") from error
-    options = {k: v for k, v in vars(arguments).items() if k in ("host", "port", "threads", "max_message_bytes", "durability", "grace")}
-    return serve(arguments.data, **options)
+    names = ("host", "port", "threads", "max_message_bytes", "durability", "maintenance", "grace")
+    return serve(arguments.data, **{name: value for name, value in vars(arguments).items() if name in names})
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -189,7 +224,7 @@ def _import(arguments: argparse.Namespace) -> int:
         raise NotFoundError(f"no file {arguments.file}", field="file", value=str(arguments.file))
     columns = Columns(arguments.id_field, dict(arguments.vector_field))
     console = _console(stderr=True)
-    with _open(arguments.data, create=arguments.create) as database:
+    with _open(arguments.data, create=arguments.create, maintenance=True) as database:
         collection = _target(database, arguments, columns, console)
         state = state_file(arguments.data, collection.name, arguments.file)
         layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]:,} points"))
@@ -235,7 +270,7 @@ def _target(database: Database, arguments: argparse.Namespace, columns: Columns,
 
         given = infer_schema(arguments.file, columns, arguments.text, arguments.encoder or ("bm25",))
         console.print("The schema, by what the first rows hold:")
-        console.print(_fields(given), markup=False)
+        console.print(fields(given), markup=False)
     elif arguments.text:
         raise InvalidArgumentError("--text is for a schema made from the file; --schema says it all", field="text")
     return database.create_collection(name, given)
@@ -252,16 +287,6 @@ def _read_schema(path: Path) -> Schema:
         if isinstance(error, VectorDBError):
             raise
         raise SchemaError(f"{path} is not JSON: {error}", field="schema", value=str(path)) from error
-
-
-def _fields(schema: Schema) -> str:
-    data = schema.to_dict()
-    lines = []
-    for section in ("vectors", "attributes"):
-        for name, spec in data[section].items():
-            options = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "kind")
-            lines.append(f"  {name}: {spec['kind']}{f' ({options})' if options else ''}")
-    return "\n".join(lines) or "  no fields"
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -302,51 +327,53 @@ def _info(arguments: argparse.Namespace) -> int:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:
-        print(json.dumps({"path": str(arguments.data), "collections": [_info_dict(info) for info in found]}, default=to_json, indent=1))
+        print(json.dumps({"path": str(arguments.data), "collections": [info_dict(info) for info in found]}, default=to_json, indent=1))
         return 0
     console = _console()
     if not found:
         console.print(f"{arguments.data} has no collections", markup=False)
     for info in found:
-        _print_info(console, info)
+        print_info(console, info)
     return 0
 
 
-def _info_dict(info: CollectionInfo) -> dict:
-    facts = {key: getattr(info, key) for key in ("name", "points", "sequence", "deleted_rows", "bytes")}
-    return {**facts, "schema": info.schema.to_dict(), "statistics": {name: dict(values) for name, values in info.statistics.items()}}
+def _optimize(arguments: argparse.Namespace) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
+    console = _console(stderr=True)
+    end = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    # Closing the database ends what the thread waits for, so it is closed first.
+    with ThreadPoolExecutor(1) as pool, _open(arguments.data) as database:
+        for name in [arguments.collection] if arguments.collection else sorted(database.collections()):
+            collection = database.collection(name)
+            left = None if end is None else max(end - time.monotonic(), 0.0)
+            try:
+                _watch(console, collection, pool.submit(collection.optimize, timeout=left))
+            except DeadlineError:
+                message = f"{name!r} isn't done after {arguments.timeout:g} s; what is finished stays, the same command goes on from there"
+                raise DeadlineError(message, field="timeout", value=arguments.timeout) from None
+            info = collection.info()
+            console.print(f"{name}: {info.points:,} points, {info.deleted_rows:,} deleted rows left", markup=False)
+            for line in indexes(info):
+                console.print(f"  {line}", markup=False)
+    return 0
 
 
-def _print_info(console: Console, info: CollectionInfo) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+def _watch(console: Console, collection: Collection, work: Future) -> None:
+    """Wait for an ``optimize``, on a terminal with a line that says how far it is."""
+    from concurrent.futures import wait
 
-    deleted = f", {info.deleted_rows:,} deleted rows to purge" if info.deleted_rows else ""
-    console.print(f"[bold]{escape(info.name)}[/]  {info.points:,} points, {_size(info.bytes)}, sequence {info.sequence:,}{deleted}")
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("field", "kind", "options", "statistics"):
-        table.add_column(column)
-    data = info.schema.to_dict()
-    for name, spec in {**data["vectors"], **data["attributes"]}.items():
-        options = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "kind")
-        statistics = ", ".join(f"{k} {_number(v)}" for k, v in info.statistics.get(name, {}).items())
-        table.add_row(escape(name), spec["kind"], escape(options), escape(statistics))
-    console.print(table, soft_wrap=False)
-    console.print()
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"
+    layout = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*layout, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(collection.name, total=1.0)
+        while not wait([work], _LOOK_SECONDS).done:
+            if console.is_terminal:
+                facts = collection.info().maintenance
+                doing = ", ".join(str(facts[key]) for key in ("task", "stage") if facts.get(key))
+                bar.update(task, description=f"{collection.name}: {doing or 'waiting'}", completed=facts.get("share") or 0.0)
+    work.result()
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -377,6 +404,7 @@ def _version(arguments: argparse.Namespace) -> int:
         "lmdb",
         "pyroaring",
         "faiss-cpu",
+        "hnswlib",
         "grpcio",
         "pyarrow",
         "wordllama",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from . import encoders
 from .apply import Delete, Write, apply
-from .errors import EncoderError, InvalidArgumentError
+from .errors import EncoderError, InvalidArgumentError, SchemaError
 from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
@@ -21,8 +22,10 @@ from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
 from .types import (
+    DEFAULT_RECALL,
     Batch,
     CollectionInfo,
+    Dense,
     Hits,
     Id,
     Page,
@@ -39,15 +42,26 @@ from .types import (
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
 
 
+class Upkeep(Protocol):
+    """What a collection needs of ``maintenance``, which is above it."""
+
+    def wrote(self, number: int, rows: int) -> None: ...
+
+    def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]: ...
+
+    def status(self, number: int) -> dict[str, Any]: ...
+
+
 class Collection:
     """Points with named vectors, typed attributes and a JSON payload. Get one from ``Database.collection``. Safe to share among threads."""
 
-    def __init__(self, name: str, number: int, env: Env, committer: Committer, durability: str):
+    def __init__(self, name: str, number: int, env: Env, committer: Committer, durability: str, maintainer: Upkeep):
         self.name = name
         self._number = number
         self._env = env
         self._committer = committer
         self._durability = durability
+        self._maintainer = maintainer
         self._snapshots = Snapshots(env, number)
         self._filters = FilterCache()
 
@@ -130,6 +144,7 @@ class Collection:
         self.schema.with_fields(vectors, attributes)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
+        check_graph_builders(vectors)
 
         def work(txn) -> None:
             store = Store(txn, self._number)
@@ -153,6 +168,7 @@ class Collection:
                 known = newest.known.setdefault(field, {})
                 if len(known) < MAX_KNOWN_TERMS:
                     known.update(numbered)
+        self._maintainer.wrote(self._number, applied.result.count)
         return applied.result
 
     def _encoded(self, batch: Batch) -> tuple[Batch, dict[str, dict]]:
@@ -238,6 +254,7 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
@@ -249,14 +266,18 @@ class Collection:
 
         vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
-        exact: the oracle; today every search is exact, whatever this says. fusion (with several arms): "rrf", "relative", "dbsf" or
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1. Each dense field takes the
+        cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less. Fields
+        without an index, sparse and multi-vectors, and rows too new to be indexed are always searched exactly.
+        exact: no index at all, the oracle; so is ``recall=1.0``. fusion (with several arms): "rrf", "relative", "dbsf" or
         RRF(…), Relative(…), DBSF(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
-        explain: ``hits.plan`` tells how it was run. Always min(limit, matches) hits, best first.
+        explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first.
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
         """
-        arguments = {"vectors": vectors, "text": text, "filter": filter, "limit": limit, "exact": exact, "fusion": fusion}
-        options = {"candidates": candidates, "with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self._search(False, arguments | options)[0]
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
+        shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
+        return self._search(False, arms | wanted | shown)[0]
 
     def search_batch(
         self,
@@ -265,6 +286,7 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
@@ -276,9 +298,10 @@ class Collection:
 
         Everything else as in ``search``, and the same for all queries.
         """
-        arguments = {"vectors": vectors, "text": text, "filter": filter, "limit": limit, "exact": exact, "fusion": fusion}
-        options = {"candidates": candidates, "with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self._search(True, arguments | options)
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
+        shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
+        return self._search(True, arms | wanted | shown)
 
     def _search(self, batch: bool, arguments: dict) -> list[Hits]:
         with self._snapshots.pin() as view:
@@ -293,7 +316,20 @@ class Collection:
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence and per-field statistics."""
         with self._snapshots.pin() as view:
-            return describe(view, self.name)
+            return describe(view, self.name, self._maintainer.status(self._number))
+
+    # Maintenance
+
+    def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        """Index what isn't yet, merge each field's segments into one, and take dead rows out of segments and chunks.
+
+        A tail of fewer than 256 rows stays a tail, which is searched exactly. Reads and writes go on meanwhile; ``info().maintenance``
+        tells how far it is. wait: return when it is done, else at once. timeout: seconds to wait at most; what has begun goes on.
+        Returns done (bool), seconds, segments_built, rows_indexed, rows_dropped (dead rows whose records were taken out) and
+        bytes_rewritten. Raises LockedError when another process maintains the directory all that time, DeadlineError when there was too
+        little of it, CorruptionError naming what is damaged (everything else is done then), NotFoundError, ClosedError.
+        """
+        return self._maintainer.optimize(self._number, wait, timeout)
 
 
 def check_each_id(ids: Any) -> list[Id]:
@@ -327,6 +363,17 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
             encoder.check(spec)
             identities[name] = encoder.identity
     return identities
+
+
+def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
+    """Raises SchemaError when an index asks for a library that isn't installed here, where it would be built."""
+    for name, spec in vectors.items():
+        if isinstance(spec, Dense) and spec.index is not None and spec.index.graph_builder == "hnswlib":
+            try:
+                importlib.import_module("hnswlib")
+            except ImportError as error:
+                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed here ({error}): pip install 'vectordb[hnswlib]'"
+                raise SchemaError(what, field="graph_builder", value="hnswlib") from error
 
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:

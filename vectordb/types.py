@@ -1,6 +1,7 @@
 """The words every layer speaks: schemas, points, batches, hits. They live in the client distribution, which must not import us."""
 
 from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
+from vectordb_client.plan import Plan
 from vectordb_client.results import (
     DBSF,
     FUSIONS,
@@ -22,6 +23,7 @@ from vectordb_client.schema import (
     Dense,
     Float,
     Geo,
+    Index,
     Int,
     Keyword,
     MultiVector,
@@ -32,11 +34,12 @@ from vectordb_client.schema import (
     VectorField,
     check_name,
 )
-from vectordb_client.values import Id, check_id, restore
+from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, restore
 from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector, query_vectors
 
 __all__ = [
     "DBSF",
+    "DEFAULT_RECALL",
     "FUSIONS",
     "RRF",
     "UNSET",
@@ -55,11 +58,13 @@ __all__ = [
     "Hit",
     "Hits",
     "Id",
+    "Index",
     "Int",
     "Keyword",
     "MultiColumn",
     "MultiVector",
     "Page",
+    "Plan",
     "Point",
     "Relative",
     "Schema",
@@ -72,6 +77,7 @@ __all__ = [
     "check_id",
     "check_ids",
     "check_name",
+    "check_recall",
     "make_batch",
     "point_vector",
     "query_vector",

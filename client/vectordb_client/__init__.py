@@ -38,6 +38,7 @@ _EXPORTS = {
         "VectorDBError",
     ),
     "filter": ("F", "Filter"),
+    "plan": ("Plan",),
     "results": ("ArmScore", "CollectionInfo", "DBSF", "Fusion", "Hit", "Hits", "Page", "Point", "RRF", "Relative", "WriteResult"),
     "schema": (
         "Bool",
@@ -45,6 +46,7 @@ _EXPORTS = {
         "Dense",
         "Float",
         "Geo",
+        "Index",
         "Int",
         "Keyword",
         "MultiVector",

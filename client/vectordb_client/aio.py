@@ -15,6 +15,7 @@ from .channel import METHODS, channel_options, check_target, check_timeout, fail
 from .errors import ClosedError, DeadlineError
 from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
+from .values import DEFAULT_RECALL
 
 T = TypeVar("T")
 
@@ -76,12 +77,13 @@ class AsyncClient:
         self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
 
-    async def _run(self, steps: calls.Steps[T], timeout: float | None) -> T:
+    async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
+        """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
         if self._closed:
             raise ClosedError("the client was closed")
         if self._channel is None:
             self._connect()
-        left = self._timeout if timeout is None else check_timeout(timeout)
+        left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left
         try:
             name, request = next(steps)
@@ -188,6 +190,7 @@ class AsyncCollection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
@@ -197,7 +200,7 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> Hits:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
-        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     async def search_batch(
@@ -207,6 +210,7 @@ class AsyncCollection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
@@ -216,7 +220,7 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
 
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
@@ -270,6 +274,10 @@ class AsyncCollection:
     ) -> None:
         """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
         return await self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+
+    async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done."""
+        return await self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
 
     def __repr__(self) -> str:
         return f"AsyncCollection({self.name!r} of {self._client.target!r})"

@@ -245,10 +245,22 @@ def _finite(value: Any) -> Any:
 
 
 def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
-    statistics = pack_json(_finite(info.statistics), "statistics")
     return pb.CollectionInfo(
-        points=info.points, sequence=info.sequence, deleted_rows=info.deleted_rows, bytes=info.bytes, statistics=statistics
+        points=info.points,
+        sequence=info.sequence,
+        deleted_rows=info.deleted_rows,
+        bytes=info.bytes,
+        statistics=pack_json(_finite(info.statistics), "statistics"),
+        maintenance=pack_json(_finite(info.maintenance), "maintenance"),
     )
+
+
+def pack_optimized(result: Mapping[str, Any]) -> pb.OptimizeResponse:
+    return pb.OptimizeResponse(result=pack_json(_finite(result), "result"))
+
+
+def unpack_optimized(message: pb.OptimizeResponse) -> dict[str, Any]:
+    return unpack_json(message.result, "result")
 
 
 def pack_schema(schema: Schema) -> bytes:
@@ -261,5 +273,8 @@ def unpack_schema(data: bytes) -> Schema:
 
 def unpack_info(name: str, message: pb.DescribeCollectionResponse) -> CollectionInfo:
     info = message.info
-    statistics = unpack_json(info.statistics, "statistics") if info.statistics else {}
-    return CollectionInfo(name, unpack_schema(message.schema), info.points, info.sequence, info.deleted_rows, info.bytes, statistics)
+    statistics, maintenance = (
+        unpack_json(data, field) if data else {} for data, field in ((info.statistics, "statistics"), (info.maintenance, "maintenance"))
+    )
+    counts = (info.points, info.sequence, info.deleted_rows, info.bytes)
+    return CollectionInfo(name, unpack_schema(message.schema), *counts, statistics, maintenance)

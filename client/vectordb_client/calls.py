@@ -19,11 +19,13 @@ from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Schema
 from .split import split_batch
 from .v1 import vectordb_pb2 as pb
-from .values import check_id
+from .values import DEFAULT_RECALL, check_id, check_recall
 from .vectors import query_vector, query_vectors
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
+_ANSWER_SECONDS = 5.0
+_LONGEST_WAIT = 1e9
 
 
 class Service:
@@ -98,6 +100,19 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any) -> Steps[None]:
     fields = yield from _with_schema(remote, build)
     response = yield "AddFields", pb.AddFieldsRequest(collection=remote.name, fields=fields)
     remote.schema = answers.unpack_schema(response.schema)
+
+
+def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
+    """``timeout``: seconds that the service is to wait at most; the call itself gets a little more, see ``patience``."""
+    seconds = None if timeout is None else _number(timeout, "timeout")
+    response = yield "Optimize", pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    return answers.unpack_optimized(response)
+
+
+def patience(timeout: Any) -> float | None:
+    """Seconds for a call in which the service waits for ``timeout``: what it then says must still arrive. None for what it refuses."""
+    number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
+    return timeout + _ANSWER_SECONDS if number else None
 
 
 def _mapping(value: Any, field: str) -> Mapping:
@@ -205,6 +220,7 @@ class Wanted(NamedTuple):
 
     filter: Any
     limit: int
+    recall: float
     exact: bool
     fusion: Any
     candidates: int | None
@@ -258,6 +274,9 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
             getattr(request, field).CopyFrom(message)
     if wanted.candidates is not None:
         request.candidates = _integer(wanted.candidates, "candidates")
+    recall = check_recall(wanted.recall)
+    if recall != DEFAULT_RECALL:
+        request.recall = recall
     request.exact = _flag(wanted.exact, "exact")
     request.explain = _flag(wanted.explain, "explain")
     return request
@@ -280,6 +299,15 @@ def _integer(value: Any, field: str) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not -(2**63) <= value < 2**63:
         raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
     return int(value)
+
+
+def _number(value: Any, field: str) -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:
+        pass
+    raise InvalidArgumentError(f"{field} must be a number, not {shown(value)}", field=field, value=value)
 
 
 def _flag(value: Any, field: str) -> bool:

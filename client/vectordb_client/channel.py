@@ -45,10 +45,10 @@ def check_target(target: Any) -> str:
 
 
 def check_timeout(timeout: Any) -> float | None:
-    """Seconds, more than 0; None waits for as long as it takes."""
+    """Seconds, more than 0; None or infinity waits for as long as it takes. Raises InvalidArgumentError."""
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
         raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
-    return timeout
+    return None if timeout == float("inf") else timeout  # gRPC takes infinity for a deadline that has passed
 
 
 def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:

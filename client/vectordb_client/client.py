@@ -13,6 +13,7 @@ from .channel import METHODS, channel_options, check_target, check_timeout, fail
 from .errors import ClosedError, DeadlineError
 from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
+from .values import DEFAULT_RECALL
 
 T = TypeVar("T")
 
@@ -69,10 +70,11 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.target!r}{', closed' if self._closed else ''})"
 
-    def _run(self, steps: calls.Steps[T], timeout: float | None) -> T:
+    def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
+        """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
         if self._closed:
             raise ClosedError("the client was closed")
-        left = self._timeout if timeout is None else check_timeout(timeout)
+        left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left
         try:
             name, request = next(steps)
@@ -179,6 +181,7 @@ class Collection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
@@ -187,8 +190,13 @@ class Collection:
         explain: bool = False,
         timeout: float | None = None,
     ) -> Hits:
-        """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
-        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused.
+
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; the service takes the
+        cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
+        explain: ``hits.plan`` tells how it was run, as data that prints well.
+        """
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     def search_batch(
@@ -198,6 +206,7 @@ class Collection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
+        recall: float = DEFAULT_RECALL,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
@@ -207,7 +216,7 @@ class Collection:
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
         return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
 
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
@@ -260,6 +269,16 @@ class Collection:
     ) -> None:
         """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
         return self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+
+    def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done.
+
+        Searches and writes go on meanwhile. wait: return when all is done; False returns at once, and ``info().maintenance`` shows how
+        far it is. timeout: seconds to wait at most; None is no limit here, whatever the client's own. Returns done (bool), seconds,
+        segments_built, rows_indexed, rows_dropped and bytes_rewritten. Raises DeadlineError when time was too short (the service goes
+        on with what has begun), LockedError when another process maintains the directory all that time.
+        """
+        return self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r} of {self._client.target!r})"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import VectorDBError
+from .plan import Plan
 from .schema import Schema
 from .values import Id
 
@@ -81,12 +82,12 @@ class Hits(Sequence[Hit]):
     """Ranked results, best first: a sequence of Hit, and columns.
 
     ids: ``(n,)`` uint64 when all are integers, else object. scores: ``(n,)`` float32.
-    plan: how the search was run (a dict), when ``explain=True``.
+    plan: how the search was run, when ``explain=True``: a dict that prints as a text.
     """
 
-    def __init__(self, hits: Sequence[Hit], plan: dict | None = None):
+    def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
         self._hits = tuple(hits)
-        self.plan = plan
+        self.plan = None if plan is None else Plan(plan)
 
     def __len__(self) -> int:
         return len(self._hits)
@@ -163,7 +164,13 @@ class Page:
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """Facts about a collection. ``statistics`` maps field names to counts and sizes."""
+    """Facts about a collection.
+
+    deleted_rows: still stored, until they are compacted away. statistics: field → counts and sizes; of a dense field also segments (first,
+    end: the stretch of rows an index file covers, rows in it, of these dead, bytes, graph), damaged (files out of use) and tail (rows that
+    have no index yet). maintenance: state (running, idle, failed; off: only when asked), task, stage and share (0 … 1) of what is done
+    now, and error: what failed last.
+    """
 
     name: str
     schema: Schema
@@ -172,6 +179,7 @@ class CollectionInfo:
     deleted_rows: int
     bytes: int
     statistics: Mapping[str, Mapping[str, Any]]
+    maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from .errors import SchemaError, shown
 
 MAX_DIM = 65_536
 MAX_FIELDS = 256
+GRAPH_BUILDERS = ("faiss", "hnswlib")
+MIN_DEGREE, MAX_DEGREE = 4, 64
+MAX_EF_CONSTRUCTION = 2000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -31,9 +34,9 @@ def _choice(field: str, value: Any, choices: tuple) -> None:
         raise SchemaError(f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}", field=field, value=value)
 
 
-def _check_dim(dim: Any) -> None:
-    if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
-        raise SchemaError(f"dim must be an integer from 1 to {MAX_DIM}, not {shown(dim)}", field="dim", value=dim)
+def _check_integer(field: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise SchemaError(f"{field} must be an integer from {low} to {high}, not {shown(value)}", field=field, value=value)
 
 
 def _check_encoder(encoder: Any, source: Any) -> None:
@@ -45,12 +48,32 @@ def _check_encoder(encoder: Any, source: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Index:
+    """How the graph of a dense field's index is built. It is searched with whatever effort the recall asked for needs.
+
+    graph_builder: "faiss", or "hnswlib" where that is installed. degree: neighbours of a node, 4 to 64; the lowest layer has twice as
+    many. ef_construction: candidates looked at while a node is linked, from ``degree`` to 2000. More of either is a better graph
+    (fewer rows touched for the same recall) that takes longer to build; a higher degree takes more memory too.
+    """
+
+    graph_builder: str = "faiss"
+    degree: int = 16
+    ef_construction: int = 80
+
+    def __post_init__(self):
+        _choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
+        _check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
+        _check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
+
+
+@dataclass(frozen=True)
 class Dense:
     """A dense vector field: ``dim`` numbers a point, float32 or float16.
 
     metric: "cosine" (score is the cosine, higher is closer), "dot" (inner product, higher is closer) or
     "l2" (score is the *squared* Euclidean distance, lower is closer).
     encoder, source: the encoder's name and the attribute it reads; then upsert and ``search(text=…)`` embed by themselves.
+    index: how the field is indexed; None: never, then every search of it is exact.
     """
 
     dim: int
@@ -58,13 +81,17 @@ class Dense:
     dtype: str = "float32"
     encoder: str | None = None
     source: str | None = None
+    index: Index | None = Index()
     kind: ClassVar[str] = "dense"
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        _check_integer("dim", self.dim, 1, MAX_DIM)
         _choice("metric", self.metric, ("cosine", "dot", "l2"))
         _choice("dtype", self.dtype, ("float32", "float16"))
         _check_encoder(self.encoder, self.source)
+        if self.index is not None and not isinstance(self.index, Index):
+            hint = " (did you mean Index()?)" if self.index is Index else ""
+            raise SchemaError(f"index must be an Index or None, not {shown(self.index)}{hint}", field="index", value=self.index)
 
 
 @dataclass(frozen=True)
@@ -103,7 +130,7 @@ class MultiVector:
     kind: ClassVar[str] = "multi"
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        _check_integer("dim", self.dim, 1, MAX_DIM)
         _choice("metric", self.metric, ("cosine", "dot"))
         _choice("dtype", self.dtype, ("float32", "float16"))
         _choice("aggregation", self.aggregation, ("maxsim", "max"))
@@ -255,8 +282,15 @@ class Schema:
 
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:
-    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
+    options = _changed(spec)
+    if isinstance(options.get("index"), Index):
+        options["index"] = _changed(options["index"])
     return {"kind": spec.kind, **options}
+
+
+def _changed(spec: Any) -> dict:
+    """The options that aren't the default."""
+    return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 
 def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
@@ -268,14 +302,19 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         kind = options.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
             raise SchemaError(f"kind of {what} {name!r} must be one of {', '.join(kinds)}, not {shown(kind)}", field=name, value=kind)
-        known = {f.name for f in dataclasses.fields(kinds[kind])}
-        for option in options:
-            if option not in known:
-                raise SchemaError(
-                    f"{what} {name!r} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=name, value=option
-                )
-        try:
-            specs[name] = kinds[kind](**options)
-        except TypeError as error:
-            raise SchemaError(f"{what} {name!r}: {error}", field=name, value=data) from None
+        if kinds[kind] is Dense and isinstance(options.get("index"), Mapping):
+            options["index"] = _built(Index, options["index"], f"index of {what} {name!r}", name)
+        specs[name] = _built(kinds[kind], options, f"{what} {name!r}", name)
     return specs
+
+
+def _built(cls: type, options: Mapping, what: str, field: str) -> Any:
+    """``cls(**options)``. Raises SchemaError naming an option that there isn't."""
+    known = {f.name for f in dataclasses.fields(cls)}
+    for option in options:
+        if option not in known:
+            raise SchemaError(f"{what} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=field, value=option)
+    try:
+        return cls(**options)
+    except TypeError as error:
+        raise SchemaError(f"{what}: {error}", field=field, value=dict(options)) from None

@@ -21,6 +21,7 @@ Id = int | str | uuid.UUID
 MAX_KEYWORD_BYTES = 480
 MAX_ID_BYTES = 480
 MAX_ARRAY = 65_535
+DEFAULT_RECALL = 0.95
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
@@ -202,6 +203,14 @@ def _restore(kind: str, stored: Any) -> Any:
     if kind == "uuid":
         return uuid.UUID(bytes=bytes(stored))
     return tuple(stored)
+
+
+def check_recall(value: Any) -> float:
+    """The recall that a search asks for: a number above 0, at most 1. Raises InvalidArgumentError."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1:  # a comparison with NaN is false
+        raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
+    return float(value)
 
 
 def to_json(value: Any) -> Any:

@@ -66,10 +66,12 @@ def serve(
     threads: int = DEFAULT_THREADS,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     durability: str = "commit",
+    maintenance: bool = True,
     grace: float = 10.0,
 ) -> int:
     """Serves a directory until SIGINT or SIGTERM; returns the exit status. To be called in the main thread.
 
+    durability, maintenance: see ``vectordb.open``.
     Prints one line once it takes calls. On a signal it reports NOT_SERVING, takes no more calls, gives those under way
     ``grace`` seconds, closes the database and returns 0. A second signal ends the process at once. When the directory or the
     address can't be had it says so in one line on stderr and returns 1.
@@ -81,7 +83,7 @@ def serve(
         _check_options(host, port, threads, max_message_bytes, grace)
         if port:
             _check_free(host, port)  # before an open that may take a while
-        database = open_database(path, durability=durability)
+        database = open_database(path, durability=durability, maintenance=maintenance)
         try:
             warm()  # a caller's deadline must not pay for compiling
             stop = threading.Event()

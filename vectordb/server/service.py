@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -20,10 +21,13 @@ from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
-from ..types import DenseColumn, Schema, point_vector
+from ..types import DEFAULT_RECALL, DenseColumn, Schema, point_vector
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
+_OPTIMIZE_THREADS = 16  # they only wait
+_ANSWER_SECONDS = 0.1
+_NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
 class Service:
@@ -37,12 +41,13 @@ class Service:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
-        methods = {
-            method.name: grpc.unary_unary_rpc_method_handler(
-                self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
-            )
+        behaviors = {
+            method.name: self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
             for method in SERVICE.methods
         }
+        # Whoever waits there for minutes must not keep others from their searches.
+        behaviors["Optimize"].experimental_thread_pool = ThreadPoolExecutor(_OPTIMIZE_THREADS, "vectordb-optimize")
+        methods = {name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in behaviors.items()}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     def _behavior(
@@ -119,6 +124,12 @@ class Service:
         )
         return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema))
 
+    def _optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
+        collection, _ = self._find(request.collection)
+        wait = request.wait if request.HasField("wait") else True
+        result = collection.optimize(wait=wait, timeout=_patience(_optional(request, "timeout"), context.time_remaining()))
+        return answers.pack_optimized(result)
+
     # ---- Writes ----
 
     def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
@@ -162,6 +173,7 @@ class Service:
         wanted = {
             "filter": wire.unpack_filter(request),
             "limit": request.limit,
+            "recall": request.recall if request.HasField("recall") else DEFAULT_RECALL,
             "exact": request.exact,
             "fusion": wire.unpack_fusion(request),
             "candidates": _optional(request, "candidates"),
@@ -229,6 +241,16 @@ def check_deadline(context: grpc.ServicerContext) -> None:
     left = context.time_remaining()
     if (left is not None and left <= 0) or not context.is_active():
         raise DeadlineError("the deadline passed, or the call was cancelled, before the work was done", field="timeout")
+
+
+def _patience(timeout: float | None, left: float) -> float | None:
+    """Seconds to wait for work: as long as was asked, but so that the answer is sent before the call's deadline (in ``left`` seconds).
+
+    What is no number of seconds is left to ``optimize`` to refuse.
+    """
+    if left >= _NO_DEADLINE or (timeout is not None and not left <= timeout < _NO_DEADLINE):
+        return timeout
+    return max(left - _ANSWER_SECONDS, 0.0)
 
 
 def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:

@@ -1,0 +1,105 @@
+"""Schemas and facts about collections as a person reads them on a terminal, or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .types import CollectionInfo, Dense, Schema
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def fields(schema: Schema) -> str:
+    """A line for each field."""
+    data = schema.to_dict()
+    lines = []
+    for section in ("vectors", "attributes"):
+        for name, spec in data[section].items():
+            options = _options(spec)
+            lines.append(f"  {name}: {spec['kind']}{f' ({options})' if options else ''}")
+    return "\n".join(lines) or "  no fields"
+
+
+def _options(spec: Mapping[str, Any]) -> str:
+    """What a field's definition says beside its kind, as Python would write it."""
+
+    def shown(value: Any) -> str:
+        return f"Index({', '.join(f'{k}={v}' for k, v in value.items())})" if isinstance(value, Mapping) else str(value)
+
+    return ", ".join(f"{key}={shown(value)}" for key, value in spec.items() if key != "kind")
+
+
+def info_dict(info: CollectionInfo) -> dict:
+    """The facts as plain JSON data."""
+    facts = {key: getattr(info, key) for key in ("name", "points", "sequence", "deleted_rows", "bytes")}
+    statistics = {name: dict(values) for name, values in info.statistics.items()}
+    return {**facts, "schema": info.schema.to_dict(), "statistics": statistics, "maintenance": dict(info.maintenance)}
+
+
+def print_info(console: Console, info: CollectionInfo) -> None:
+    """The facts as a line of counts, a table of fields and a line an index."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    deleted = f", {info.deleted_rows:,} deleted rows to purge" if info.deleted_rows else ""
+    console.print(f"[bold]{escape(info.name)}[/]  {info.points:,} points, {_size(info.bytes)}, sequence {info.sequence:,}{deleted}")
+    if info.maintenance.get("state") in ("running", "failed"):
+        console.print(f"maintenance {_doing(info.maintenance)}", markup=False)
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("field", "kind", "options", "statistics"):
+        table.add_column(column)
+    data = info.schema.to_dict()
+    for name, spec in {**data["vectors"], **data["attributes"]}.items():
+        facts = info.statistics.get(name, {})
+        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail"))
+        table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
+    console.print(table, soft_wrap=False)
+    for line in indexes(info):
+        console.print(line, markup=False)
+    console.print()
+
+
+def indexes(info: CollectionInfo) -> list[str]:
+    """A line for the index of each field that has one, or rows for one."""
+    lines = []
+    for name, spec in info.schema.vectors.items():
+        facts = info.statistics.get(name, {})
+        tail = facts.get("tail", 0)
+        if isinstance(spec, Dense) and spec.index is not None and (facts.get("segments") or tail):
+            rest = f"{tail:,} row{'s' * (tail != 1)} without index" if tail else "every row has an index"
+            lost = len(facts.get("damaged", ()))
+            damaged = f"; {lost} damaged file{'s' * (lost > 1)}, to be made again" if lost else ""
+            lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{damaged}")
+    return lines
+
+
+def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
+    if not segments:
+        return "none yet"
+    rows, size, dead = (sum(segment[key] for segment in segments) for key in ("rows", "bytes", "dead"))
+    graphs = sum(segment["graph"] for segment in segments)
+    return f"{len(segments)} segment{'s' * (len(segments) > 1)} ({graphs} with a graph, {rows:,} rows, {dead:,} dead, {_size(size)})"
+
+
+def _doing(facts: Mapping[str, Any]) -> str:
+    """What is done in the background, such as ``running: seal text, graph 25 %``."""
+    doing = ", ".join(str(facts[key]) for key in ("task", "stage") if facts.get(key))
+    share = f" {100 * facts['share']:.0f} %" if doing and facts.get("share") is not None else ""
+    failed = f" (failed: {facts['error']})" if facts.get("error") else ""
+    return f"{facts.get('state', 'unknown')}{': ' * bool(doing)}{doing}{share}{failed}"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
