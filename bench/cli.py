@@ -50,6 +50,9 @@ def _fill(commands: Any) -> None:
         "--cap", type=float, metavar="SECONDS", help="end a pass over the queries after so long, with the figures so far (20; quick: 2)"
     )
     run.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for building (all cores)")
+    run.add_argument(
+        "--group", type=_count, default=0, metavar="N", help="run systems N at a time: else all are alive at once, which takes memory"
+    )
     run.add_argument("--limit", type=float, default=7200, metavar="SECONDS", help="give a build up after so long (7200)")
     run.add_argument(
         "--floor",
@@ -67,9 +70,9 @@ def _fill(commands: Any) -> None:
 
     tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS)
     tune.add_argument("collection", metavar="DIR/COLLECTION", help="a database's directory and the collection in it")
-    tune.add_argument("--field", help="the vector field (the only one, or the first dense one)")
-    tune.add_argument("--queries", metavar="FILE", type=Path, help="query vectors, .npy or .fvecs; points of the collection unless given")
-    tune.add_argument("--count", type=_count, default=200, metavar="N", help="queries (200)")
+    tune.add_argument("--field", help="the vector field: dense, sparse or multi-vector (the first dense one, or the first)")
+    tune.add_argument("--queries", metavar="FILE", type=Path, help="queries (see below); points of the collection unless given")
+    tune.add_argument("--count", type=_count, metavar="N", help="queries (200; of multi-vectors 50)")
     tune.add_argument("--limit", type=_count, default=10, metavar="K", help="hits of a query (10)")
     tune.add_argument("--recall", default="0.90,0.95,0.99", metavar="R[,R…]", help="targets whose cost to show (0.90,0.95,0.99)")
     tune.add_argument("--json", metavar="FILE", type=Path, help="the figures as JSON, too")
@@ -86,6 +89,8 @@ Data sets are made or fetched once, into $VECTORDB_BENCH_CACHE (~/.cache/vectord
 """
 _TUNE_DETAILS = """\
 The database must not be open elsewhere. Nothing is written to it.
+Queries: .npy or .fvecs (dense), .npz with a SciPy CSR matrix whose columns are terms (sparse), .npy of queries × vectors × dim
+(multi-vector), or .txt with a text a line where the field has an encoder; encoding them is not in the figures.
 """
 
 
@@ -163,7 +168,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     pairs = [(suite, name) for suite in chosen for name in (arguments.data or [defaults[suite]])]
     options = {"queries": arguments.queries_file, "metric": arguments.metric, "column": arguments.column}
     options = {name: str(value) for name, value in options.items() if value is not None}
-    plan = Plan(pairs, named, replace(scale, **given), arguments.cells, arguments.threads, arguments.limit, options)
+    plan = Plan(pairs, named, replace(scale, **given), arguments.cells, arguments.threads, arguments.limit, arguments.group, options)
     out = arguments.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     console = Console(stderr=True)
     console.print(f"{', '.join(chosen)}: {', '.join(named)}; into {out}", markup=False, highlight=False)
@@ -231,7 +236,7 @@ def _list(arguments: argparse.Namespace) -> int:
             made.add_column(column, overflow="fold")
         return made
 
-    shown = table("suites", "name", "time at 100k × 384", "what")
+    shown = table("suites", "name", "time (≈: an estimate)", "what")
     for name in suites.SUITES:
         shown.add_row(name, suites.TIMES[name], suites.ABOUT[name])
     console.print(shown, "")

@@ -60,7 +60,8 @@ def results(journal: Journal, about: dict) -> dict:
         names = ("suite", "dataset", "stage", "cell", "system", "setting", "exact")
         groups.setdefault(key_of(*(fact[name] for name in names)), []).append(fact)
     found = {"format": FORMAT, **about}
-    for name, kind in (("datasets", "dataset"), ("systems", "system"), ("cells", "cell"), ("operations", "operation"), ("loads", "load")):
+    parts = {"datasets": "dataset", "systems": "system", "cells": "cell", "operations": "operation", "loads": "load"}
+    for name, kind in (parts | {"exact_modes": "exact mode"}).items():
         found[name] = [_bare(fact) for fact in journal.of(kind)]
     found["measurements"] = [_measurement(passes) for passes in groups.values()]
     found["problems"] = [_bare(fact) for fact in journal.of("problem")]
@@ -122,13 +123,14 @@ def merged(runs: list[dict]) -> dict:
         "cells": ("suite", "dataset", "stage", "cell"),
         "operations": ("suite", "dataset", "stage", "system", "op"),
         "loads": ("suite", "dataset", "stage", "system", "load", "repeat"),
+        "exact_modes": ("suite", "dataset", "system"),
         "measurements": ("suite", "dataset", "stage", "cell", "system", "setting"),
         "problems": ("suite", "dataset", "system", "where"),
     }
     for part, names in keys.items():
         kept: dict[str, dict] = {}
         for run in runs:
-            kept |= {key_of(*(one[name] for name in names)): one for one in run[part]}
+            kept |= {key_of(*(one[name] for name in names)): one for one in run.get(part, ())}
         whole[part] = list(kept.values())
     whole["floors_missed"] = [text for run in runs for text in run.get("floors_missed", ())]
     return whole

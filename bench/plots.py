@@ -1,7 +1,7 @@
 """Pictures of results, SVG and PNG each: curves, maps, dots and bars, drawn so that ours and the peers can be told apart at a glance.
 
-One system has one colour and one marker in every picture of a run. Recall has an axis on which each further nine takes the same room, for
-.95 against .99 is what matters and .50 against .54 is not.
+One system has one colour and one marker in every picture of a run; a variant of another ("zvec-int8") has that one's colour, dashed. Recall
+has an axis on which each further nine takes the same room, for .95 against .99 is what matters and .50 against .54 is not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from . import metrics, report
+from .filters import CORRELATIONS
 from .suites import TARGETS
 
 _INK, _FAINT, _GRID, _PAPER = "#1b1f24", "#7b8490", "#e6e9ed", "#ffffff"
 _OURS = ("#d1345b", "#f08a4b")
 _PEERS = (
     *("#2f6fb3", "#3a9d8f", "#8a5fbf", "#b0892b", "#5b7a3a", "#3fa0d0", "#a05a7a", "#64727f", "#c27ba0", "#2e8b57"),
-    *("#7a6a53", "#5566aa", "#0f7173", "#9c6644", "#6d597a", "#4a7c59"),
+    *("#9c6644", "#5566aa", "#0f7173", "#d4a017", "#6d597a", "#7fb069", "#1f3c88", "#7a6a53", "#00a6a6", "#4a7c59"),
 )
 _MARKERS = "osD^vP<>Xphd*8"
 _TARGET = 0.95
@@ -36,14 +37,24 @@ def draw(found: dict, folder: Path) -> dict[str, list[str]]:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, list[str]] = {}
-    pens = Pens([one["name"] for one in found["systems"]], {one["name"] for one in found["systems"] if one["kind"] == "ours"})
+    pens = Pens({one["name"]: one["kind"] for one in found["systems"]})
     with matplotlib.rc_context(_STYLE):
         for suite, name, figure in _figures(found, pens):
             for kind in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{kind}", dpi=160, bbox_inches="tight", pad_inches=0.25)
+            _fewer_colours(folder / f"{name}.png")
             names.setdefault(suite, []).append(f"{name}.png")
             figure.clear()
     return names
+
+
+def _fewer_colours(path: Path) -> None:
+    """A palette of 256 instead of 16 million colours: a third of the bytes, and nobody sees it."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
 
 
 _STYLE = {
@@ -71,18 +82,23 @@ _STYLE = {
 
 
 class Pens:
-    """Colour, marker and weight of each system."""
+    """Colour, marker and line of each system. kinds: name → kind."""
 
-    def __init__(self, names: Sequence[str], ours: set[str]):
-        mine, peers = [name for name in names if name in ours], [name for name in names if name not in ours]
+    def __init__(self, kinds: dict[str, str]):
+        self.ours = {name for name, kind in kinds.items() if kind == "ours"}
+        mine, peers = [name for name in kinds if name in self.ours], [name for name in kinds if name not in self.ours]
+        # The name that a variant's begins with; Milvus Lite is no variant of the server.
+        first = {name: next((one for one in peers if name.startswith(f"{one}-") and kinds[one] == kinds[name]), name) for name in peers}
+        heads = list(dict.fromkeys(first.values()))
         self.colour = {name: _OURS[i % len(_OURS)] for i, name in enumerate(mine)}
-        self.colour |= {name: _PEERS[i % len(_PEERS)] for i, name in enumerate(peers)}
+        self.colour |= {name: _PEERS[heads.index(first[name]) % len(_PEERS)] for name in peers}
         self.marker = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate([*mine, *peers])}
-        self.ours = ours
+        self.dashed = {name for name in peers if first[name] != name}
 
     def line(self, name: str) -> dict:
         mine = name in self.ours
-        return {"color": self.colour[name], "linewidth": 2.6 if mine else 1.6, "zorder": 5 if mine else 3, "solid_capstyle": "round"}
+        dash = {"linestyle": (0, (4, 1.6)), "dash_capstyle": "butt"} if name in self.dashed else {"solid_capstyle": "round"}
+        return {"color": self.colour[name], "linewidth": 2.6 if mine else 1.6, "zorder": 5 if mine else 3, **dash}
 
 
 def _figures(found: dict, pens: Pens):
@@ -96,9 +112,9 @@ def _figures(found: dict, pens: Pens):
                 yield suite, _name(suite, "latency", *place), tails
     part = report._Part(found, "filtered")
     for dataset in part.datasets:
-        figure = filter_map(part, dataset)
-        if figure is not None:
-            yield "filtered", _name("filtered", dataset), figure
+        for name, made in (("summary", filter_summary(part, dataset)), ("", filter_map(part, dataset))):
+            if made is not None:
+                yield "filtered", _name("filtered", name, dataset), made
     for suite in ("dense", "sparse", "footprint"):
         part = report._Part(found, suite)
         for dataset in part.datasets:
@@ -143,7 +159,7 @@ def _nines(recall: np.ndarray | float) -> np.ndarray:
 
 def curves(part: Any, place: tuple[str, str, str], pens: Pens):
     """Every setting a point, the best of them a line, a bar for the repeats' spread, the name at the line's end."""
-    figure, [[axes]] = _new(9.5, 5.8)
+    figure, [[axes]] = _new(9.5, max(5.8, 0.34 * len(part.systems)))
     labels, left = [], 0
     for system in part.systems:
         measured = part.of(place, system)
@@ -190,17 +206,21 @@ def _none(value: float, _: object = None) -> str:
 
 
 def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens: Pens) -> None:
-    """Names right of the picture, in the order of the lines' ends and never on top of each other, each with a thin lead to its line."""
+    """Names right of the picture, in the order of the lines' ends and never on top of each other. A thin lead goes from the name to the
+    picture's edge, at the height where the line ends, and dots from there to a line that ends further left: so leads never cross."""
     if not labels:
         return
     low, high = axes.get_ylim()
+    edge = axes.get_xlim()[1]
     span = math.log10(high / low)
+    room = 0.3 / axes.figure.get_size_inches()[1]  # a line of text
     heights = [math.log10(y / low) / span for _, y, _, _ in labels]
-    for i, height in zip(np.argsort(heights), _apart(sorted(heights), 0.052), strict=True):
+    for i, height in zip(np.argsort(heights), _apart(sorted(heights), room), strict=True):
         x, y, name, colour = labels[i]
+        axes.plot([x, edge], [y, y], color=colour, linewidth=0.8, linestyle=(0, (1, 2.5)), alpha=0.6, zorder=2, scalex=False)
         axes.annotate(
             name,
-            xy=(x, y),
+            xy=(edge, y),
             xytext=(1.035, height),
             textcoords=axes.transAxes,
             ha="left",
@@ -214,7 +234,7 @@ def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens:
                 "linewidth": 0.7,
                 "alpha": 0.45,
                 "shrinkA": 0,
-                "shrinkB": 4,
+                "shrinkB": 0,
                 "relpos": (0, 0.5),
             },
         )
@@ -237,28 +257,75 @@ def _apart(heights: Sequence[float], room: float) -> list[float]:
 # Filters
 
 
-def filter_map(part: Any, dataset: str):
-    """A map a system: filters down, selectivity × correlation across; colour is QPS at the target recall, hatched where not reached."""
+def filter_summary(part: Any, dataset: str):
+    """Systems down, correlation × selectivity across: geometric mean over the shapes of filters. One map for a look at all of them."""
+    found = report.summary(part, dataset)
+    shares = sorted({share for _, _, share in found}, reverse=True)
+    sides = [side for side in CORRELATIONS if any(key[1] == side for key in found)]
+    columns = [(side, share) for side in sides for share in shares]
+    known = [mean for mean, _, _ in found.values() if mean]
+    if not known or len(part.systems) < 2:
+        return None
+    norm, colours = _scale(known), _map_colours()
+    figure, [[place]] = _new(max(7.5, 0.72 * len(columns) + 2), 0.5 * len(part.systems) + 2)
+    place.grid(False)
+    for y, system in enumerate(part.systems):
+        for x, (side, share) in enumerate(columns):
+            mean, reached, tried = found.get((system, side, share), (None, 0, 0))
+            share_of = f"{reached}/{tried}" if reached < tried else None
+            _map_cell(place, x, y, mean, report.short(mean) if mean else share_of or "·", norm, colours, hatched=bool(tried) and not mean)
+            if mean and share_of:
+                place.text(
+                    x + 0.95, y + 0.93, share_of, ha="right", va="bottom", fontsize=6.5, color="white" if norm(mean) > 0.55 else _INK
+                )
+    _map_axes(place, "", columns, sides, shares, part.systems)
+    shapes = {
+        cell["where"]["shape"] for cell in part.cells if cell["dataset"] == dataset and cell.get("where", {}).get("correlation") in sides
+    }
+    over = next(iter(shapes)) if len(shapes) == 1 else f"over {len(shapes)} shapes of filters"
+    title = f"Filtered search: requests a second at recall ≥ {_TARGET:g}, {over}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+    note = f"{dataset}; geometric means; small: the shapes that reached {_TARGET:g}, where not all did; hatched: none did"
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=9.5, color=_FAINT)
+    return figure
+
+
+def _scale(known: list[float]):
     from matplotlib.colors import LogNorm
+
+    return LogNorm(min(known), max(max(known), min(known) * 10))
+
+
+def _map_cell(place: Any, x: int, y: int, qps: float | None, text: str, norm: Any, colours: Any, hatched: bool) -> None:
     from matplotlib.patches import Rectangle
 
+    edge = "#d5d9de" if hatched else "white"
+    face = colours(norm(qps)) if qps else "#f4f5f7"
+    place.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor=edge, linewidth=1.2, hatch="////" if hatched else None))
+    colour = _FAINT if not qps else "white" if norm(qps) > 0.55 else _INK
+    place.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def filter_map(part: Any, dataset: str):
+    """A map a system: filters down, selectivity × correlation across; colour is QPS at the target recall, hatched where not reached."""
     about = {one["cell"]: one["where"] for one in part.cells if one["dataset"] == dataset and one.get("where")}
-    grid = {cell: where for cell, where in about.items() if where["correlation"] in ("none", "positive", "negative")}
+    grid = {cell: where for cell, where in about.items() if where["correlation"] in CORRELATIONS}
     if not grid:
         return None
     shapes = list(dict.fromkeys(where["shape"] for where in grid.values()))
     shares = sorted({where["selectivity"] for where in grid.values()}, reverse=True)
-    sides = [side for side in ("none", "positive", "negative") if any(where["correlation"] == side for where in grid.values())]
+    sides = [side for side in CORRELATIONS if any(where["correlation"] == side for where in grid.values())]
     columns = [(side, share) for side in sides for share in shares]
     values = {system: _reached(part, dataset, system, grid) for system in part.systems}
     known = [qps for cells in values.values() for qps, _ in cells.values() if qps]
     if not known:
         return None
-    norm = LogNorm(min(known), max(max(known), min(known) * 10))
+    norm = _scale(known)
     across = 1 if len(columns) > 6 else 2
     down = math.ceil(len(part.systems) / across)
     wide, high = 0.52 * len(columns) * across + 2.4 * across, down * (0.36 * len(shapes) + 1.25) + 0.9
     figure, axes = _new(max(wide, 7.5), high, down, across)
+    figure.get_layout_engine().set(h_pad=0.16)  # a system's name belongs to the map under it
     colours = _map_colours()
     for number, place in enumerate(axes.flat):
         if number >= len(part.systems):
@@ -269,14 +336,8 @@ def filter_map(part: Any, dataset: str):
         for x, (side, share) in enumerate(columns):
             for y, shape in enumerate(shapes):
                 qps, recall = values[system].get((shape, side, share), (None, None))
-                dark = qps is not None and norm(qps) > 0.55
-                face = colours(norm(qps)) if qps else "#f4f5f7"
-                hatch = None if qps or recall is None else "////"
-                place.add_patch(
-                    Rectangle((x, y), 1, 1, facecolor=face, edgecolor="white" if hatch is None else "#d5d9de", linewidth=1.2, hatch=hatch)
-                )
                 text = report.short(qps) if qps else f"{recall:.2f}" if recall is not None else "·"
-                place.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color="white" if dark else _INK if qps else _FAINT)
+                _map_cell(place, x, y, qps, text, norm, colours, hatched=qps is None and recall is not None)
         _map_axes(place, system, columns, sides, shares, shapes)
     title = f"Filtered search: requests a second at recall ≥ {_TARGET:g}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
@@ -435,7 +496,7 @@ def bars(part: Any, dataset: str, pens: Pens):
         axes.spines["bottom"].set_visible(False)
         axes.set_title("memory added → at its peak" if name == "memory added" else name, loc="left", fontsize=10, color=_FAINT)
     row[0].set_yticks(range(len(built)), [one["system"] for one in built])
-    row[0].invert_yaxis()
+    row[0].set_ylim(len(built) - 0.4, -0.6)
     for axes in row:
         axes.tick_params(axis="y", length=0)
     for tick, one in zip(row[0].get_yticklabels(), built, strict=True):

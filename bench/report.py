@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import metrics
+from .filters import CORRELATIONS
 from .suites import ABOUT, SUITES, TARGETS
 
 _FILTER_TARGET = 0.95
@@ -234,16 +236,68 @@ def _builds(part: _Part) -> list[str]:
     return [_table(header, rows, left=2)] if rows else []
 
 
+_SUMMARY_NOTE = """\
+All shapes of filters together: the geometric mean of the QPS at that recall over the shapes in which some setting reached it; where not all
+did, how many of them. The lowest recall is that of the cell in which a system's best setting is worst."""
+
+
+def summary(part: _Part, dataset: str) -> dict[tuple[str, str, float], tuple[float | None, int, int]]:
+    """(system, correlation, selectivity) → (geometric mean QPS at the target recall over the shapes that reached it, those shapes, all)."""
+    made: dict[tuple[str, str, float], list[float | None]] = {}
+    for cell in part.cells:
+        where = cell.get("where")
+        if cell["dataset"] == dataset and where and where["correlation"] in CORRELATIONS:
+            for system in part.systems:
+                measured = part.of((dataset, cell["stage"], cell["cell"]), system)
+                if measured:
+                    points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
+                    found = made.setdefault((system, where["correlation"], where["selectivity"]), [])
+                    found.append(metrics.at_recall(points, _FILTER_TARGET))
+    result = {}
+    for key, every in made.items():
+        reached = [qps for qps in every if qps is not None]
+        mean = math.exp(sum(map(math.log, reached)) / len(reached)) if reached else None
+        result[key] = (mean, len(reached), len(every))
+    return result
+
+
+def _summarized(part: _Part, dataset: str) -> list[str]:
+    found = summary(part, dataset)
+    shares = sorted({share for _, _, share in found}, reverse=True)
+    columns = [(side, share) for side in CORRELATIONS for share in shares if any(key[1:] == (side, share) for key in found)]
+    if not columns:
+        return []
+    rows = []
+    for system in part.systems:
+        row = [system]
+        for side, share in columns:
+            mean, reached, tried = found.get((system, side, share), (None, 0, 0))
+            row.append("–" if not tried else f"{rate(mean) if mean else '×'}{'' if reached == tried else f' ({reached}/{tried})'}")
+        rows.append((*row, _lowest(part, dataset, system)))
+    header = ("QPS", *(f"{side} {share * 100:g} %" for side, share in columns), "lowest recall")
+    return [_SUMMARY_NOTE, _table(header, rows)]
+
+
+def _lowest(part: _Part, dataset: str, system: str) -> str:
+    best: dict[str, float] = {}
+    for one in part.measurements:
+        if (one["dataset"], one["system"]) == (dataset, system):
+            best[one["cell"]] = max(best.get(one["cell"], 0.0), one["recall"]["mean"])
+    cell = min(best, key=lambda name: best[name]) if best else None
+    return "–" if cell is None else f"{best[cell]:.3f}" if best[cell] >= _FILTER_TARGET else f"{best[cell]:.3f}: {cell}"
+
+
 def _filtered(part: _Part) -> list[str]:
     blocks = [_FILTER_NOTE]
     for dataset in part.datasets:
+        blocks += [f"### {dataset}", *_summarized(part, dataset)]
         rows = []
         for place in [place for place in part.places() if place[0] == dataset]:
             about = next(one for one in part.cells if (one["dataset"], one["stage"], one["cell"]) == place)["where"]
             rho = about["measured_correlation"]
             row = [place[2], f"{about['measured_selectivity'] * 100:.3g} %", "–" if rho is None else f"{rho:.2f}"]
             rows.append((*row, *(_at_target(part.of(place, system)) for system in part.systems)))
-        blocks += [f"### {dataset}", _table(("filter", "s", "ρ", *part.systems), rows)]
+        blocks.append(_table(("filter", "s", "ρ", *part.systems), rows))
     short_rows = []
     for system in part.systems:
         mine = [one for one in part.measurements if one["system"] == system]
@@ -356,16 +410,20 @@ _SECTIONS = {"filtered": _filtered, "ingest": _ingest, "churn": _churn, "service
 
 
 def _exact_modes(found: dict) -> list[str]:
-    """Each system's own exact mode must read 1.000: else the harness, or the system, is wrong."""
-    lowest: dict[tuple[str, str], list] = {}
+    """Each system's own exact mode must read 1.000: else the harness, or the system, is wrong. One without such a mode says so."""
+    measured: dict[tuple[str, str], list] = {(one["system"], one["suite"]): [] for one in found.get("exact_modes", ())}
+    none = {(one["system"], one["suite"]) for one in found.get("exact_modes", ()) if one["setting"] is None}
     for one in found["measurements"]:
         if one["exact"]:
-            lowest.setdefault((one["system"], one["suite"]), []).append(one)
+            measured.setdefault((one["system"], one["suite"]), []).append(one)
     rows = []
-    for (system, suite), measured in lowest.items():
-        worst = min(one["recall"]["min"] for one in measured)
-        mean = min(one["recall"]["mean"] for one in measured)
-        rows.append((system, suite, len(measured), f"{mean:.4f}", f"{worst:.3f}", "yes" if mean >= 0.9999 else "**no**"))
+    for (system, suite), cells in measured.items():
+        if not cells:
+            rows.append((system, suite, 0, "–", "–", "no exact mode" if (system, suite) in none else "not measured"))
+            continue
+        worst = min(one["recall"]["min"] for one in cells)
+        mean = min(one["recall"]["mean"] for one in cells)
+        rows.append((system, suite, len(cells), f"{mean:.4f}", f"{worst:.3f}", "yes" if mean >= 0.9999 else "**no**"))
     header = ("system", "suite", "cells", "lowest mean", "worst query", "reads 1.000")
     return ["## Exact modes", _table(header, rows, left=2)] if rows else []
 

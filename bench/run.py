@@ -2,7 +2,8 @@
 
 Interleaving: within a cell, for each repeat, the systems take turns setting by setting (their first settings, their second, …), and the
 order of the systems moves on by one each repeat. All workers are alive meanwhile, one is working. So what drifts on the machine — other
-load, clock speed — hits all systems alike. Figures of a repeat are of the same seconds; their spread over repeats is printed.
+load, clock speed — hits all systems alike. Figures of a repeat are of the same seconds; their spread over repeats is printed. Where memory
+is too small for all, ``Plan.group`` of them are alive at once, and groups follow each other.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TIMEOUT = 1.0  # seconds after which a client of the service suite counts a req
 
 @dataclass
 class Plan:
-    """What to run. pairs: (suite, data set). floors: (system, suite or None, recall). limit: seconds that a build may take."""
+    """What to run. pairs: (suite, data set). limit: seconds that a build may take. group: systems that are alive at once, 0 for all."""
 
     pairs: list[tuple[str, str]]
     systems: list[str]
@@ -41,6 +42,7 @@ class Plan:
     cells: str | None = None
     threads: int = 0
     limit: float = 7200.0
+    group: int = 0
     data_options: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -69,7 +71,8 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
     try:
         for suite, dataset in plan.pairs:
             with progress:
-                _Pair(plan, suite, dataset, out, journal, progress).run(keep)
+                for names in _groups(plan):
+                    _Pair(plan, suite, dataset, names, out, journal, progress).run(keep)
         journal.add("complete", {"fact": "complete", "at": time.strftime("%Y-%m-%d %H:%M")})
     finally:
         about = {
@@ -84,11 +87,17 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
     return found
 
 
-class _Pair:
-    """One suite on one data set."""
+def _groups(plan: Plan) -> list[list[str]]:
+    """The systems that run together; at least one group, so that data which can't be had is a problem even without systems."""
+    size = plan.group or len(plan.systems) or 1
+    return [plan.systems[low : low + size] for low in range(0, len(plan.systems), size)] or [[]]
 
-    def __init__(self, plan: Plan, suite: str, dataset: str, out: Path, journal: Journal, progress: Progress):
-        self.plan, self.name, self.dataset_name, self.out = plan, suite, dataset, out
+
+class _Pair:
+    """One suite on one data set, with some systems."""
+
+    def __init__(self, plan: Plan, suite: str, dataset: str, names: list[str], out: Path, journal: Journal, progress: Progress):
+        self.plan, self.name, self.dataset_name, self.names, self.out = plan, suite, dataset, names, out
         self.journal, self.progress = journal, progress
         self.threads = plan.threads or facts.machine()["cores"]
         self.workers: dict[str, Remote] = {}
@@ -114,7 +123,7 @@ class _Pair:
             return
         self.scratch = self.out / "work" / f"{self.name}-{_short(self.dataset_name)}"
         try:
-            for name in self.plan.systems:
+            for name in self.names:
                 self._start(name)
             for stage in self.suite.stages:
                 self._stage(stage)
@@ -284,6 +293,9 @@ class _Pair:
             self.problem(name, "sweep", error)
             self._drop(name)
             return []
+        if self.suite.sweeps:
+            fact = {"fact": "exact mode", "suite": self.name, "dataset": self.dataset_name, "system": name, "setting": found["exact"]}
+            self.journal.add(self.key("exact mode", name), fact)
         chosen = found["sweep"] if self.suite.sweeps else found["sweep"][len(found["sweep"]) * 2 // 3 :][:1]
         turns = [(setting, setting == found["exact"], False) for setting in chosen]
         if found["exact"] is not None and self.suite.sweeps and not any(exact for _, exact, _ in turns):

@@ -92,16 +92,17 @@ ABOUT = {
     "service": "1, 8 and 32 clients, closed loop and open loop: p50 … p99.9, time-outs",
     "footprint": "peak memory, disk, time to open with cold and with warm files",
 }
-# What `vectordb bench list` says of the time, of ours and a peer with a graph, 100k × 384, on two cores.
+# What `vectordb bench list` says of the time. Measured on two cores of an AMD EPYC (Zen 5) with other work on them, at the first run with
+# all peers (RESULTS.md), unless marked: "≈" is an estimate for 100k × 384. Default queries and repeats take longer than those runs did.
 TIMES = {
-    "dense": "3 min a system",
-    "filtered": "25–60 min a system",
-    "sparse": "2 min a system",
-    "hybrid": "4 min a system",
-    "ingest": "1–3 min a system",
-    "churn": "4 min a system",
-    "service": "2 min a system",
-    "footprint": "2 min a system",
+    "dense": "28 min, 20 systems, 100k × 384, 200 queries × 2; 18 min on 100k × 50",
+    "filtered": "8 min to build 9 systems, 50k × 384; 14 s a cell of 40 queries, 156 cells",
+    "sparse": "10 min, 10 systems, 20k, 200 queries × 2; at 100k Seismic builds 4 min, kannolo 10, zvec over 20",
+    "hybrid": "6 min, 6 systems, 20k, 100 queries × 2",
+    "ingest": "≈ 1–3 min a system",
+    "churn": "≈ 4 min a system",
+    "service": "≈ 2 min a system",
+    "footprint": "≈ 2 min a system",
 }
 DEFAULT_DATA = {
     "dense": "clustered-100k",

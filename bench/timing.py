@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any
 
+_WARM_SECONDS = 0.1
+
 
 def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, found: list, low: int = 0) -> None:
     """Calls ``search(query, k, filter)`` for each query; nanoseconds go to ``times``, answers to ``found``, from place ``low`` on.
@@ -40,16 +42,13 @@ def bare(search: Callable, queries: Sequence, k: int, filters: Sequence) -> None
 def measure(
     search: Callable, queries: Sequence, k: int, filters: Sequence | None, cap: float, warm: int = 20, chunk: int = 32
 ) -> tuple[list[int], list[Any], float]:
-    """(nanoseconds, answers, seconds in all) of one pass over the queries, after ``warm`` unmeasured ones.
+    """(nanoseconds, answers, seconds in all) of one pass over the queries, after ``warm`` unmeasured ones or a tenth of a second of
+    them, if that is more: others have had the processor's caches meanwhile, and a few fast requests don't bring them back.
 
     cap: seconds after which no further chunk is begun, so that a slow system gives figures of fewer queries and not none.
     """
     wheres = None if filters is None else filters
-    started = time.monotonic()
-    for i in range(min(warm, len(queries))):
-        search(queries[i], k, None if wheres is None else wheres[i])
-        if time.monotonic() - started > cap / 4:
-            break
+    _warm(search, queries, k, wheres, cap, warm)
     times, found = array("q", bytes(8 * len(queries))), [None] * len(queries)
     done, started = 0, time.monotonic()
     while done < len(queries) and (done == 0 or time.monotonic() - started < cap):
@@ -57,6 +56,16 @@ def measure(
         timed(search, queries[part], k, None if wheres is None else wheres[part], times, found, done)
         done = part.stop
     return times[:done].tolist(), found[:done], time.monotonic() - started
+
+
+def _warm(search: Callable, queries: Sequence, k: int, filters: Sequence | None, cap: float, least: int) -> None:
+    started, i = time.monotonic(), 0
+    while True:
+        passed = time.monotonic() - started
+        if passed > cap / 4 or (i >= min(least, len(queries)) and passed > min(_WARM_SECONDS, cap / 40)):
+            return
+        search(queries[i % len(queries)], k, None if filters is None else filters[i % len(queries)])
+        i += 1
 
 
 def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:

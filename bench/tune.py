@@ -1,36 +1,36 @@
 """``vectordb bench tune DIR/COLLECTION``: a user's own collection, measured on this machine.
 
 Truth is computed here, from the vectors that the collection gives out, page by page in float64; the database's searches are judged by it.
-In this version the database searches exactly, so recall is 1.000 whatever is asked for, and the curve is one of latency: by hits, batch,
-threads and filter. What would be another point of the curve — keeping float16 — is computed from the vectors.
+A field that is searched exactly has recall 1.000 whatever is asked for, and its curve is one of latency: by hits, batch, threads and
+filter. Whether it is, the search's own plan says. What would be another point — keeping float16 — is computed from the vectors.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from . import facts, filters, metrics, timing
-from .report import rate, short, size
+from . import facts, filters, metrics, timing, tune_fields
+from .tune_fields import Field
+from .tune_report import advice, show
 
-_PAGE = 2000
 _DEPTH = 50  # rows beyond k that the truth keeps, so that ties of the k-th are known
 _FILTER_QUERIES = 50
 _CELLS = 16
 _SECONDS = 3.0  # of one measurement
-_SLOW = 2.0  # times the unfiltered median: a slow filter
+_ROUNDS = 1.0  # seconds of batches or threads
 
 
 @dataclass
 class Scan:
-    """One pass over the collection without its vectors: what queries and filter cells are drawn from."""
+    """One pass over the collection, before its queries are known: what they and the filter cells are drawn from."""
 
     points: int
     columns: dict[str, Any]
@@ -39,39 +39,51 @@ class Scan:
 
 @dataclass
 class Truth:
-    """Best rows of each query, by id. edges[k]: the k-th score."""
+    """Best rows of each query, by id; matches: rows that each could find, (queries,)."""
 
     ids: list[list[Any]]
     scores: list[np.ndarray]
-    matches: int
+    matches: np.ndarray
 
     def recall(self, query: int, found: Sequence[Any], k: int) -> float:
-        expected = min(k, self.matches)
+        expected = min(k, int(self.matches[query]))
         if not expected:
             return 1.0
         edge = self.scores[query][expected - 1]
         good = {id for id, score in zip(self.ids[query], self.scores[query].tolist(), strict=True) if score >= edge - 1e-5 * abs(edge)}
         return min(expected, sum(id in good for id in set(found[:k]))) / expected
 
+    def knows(self, k: int) -> bool:
+        """Whether the kept rows are enough to judge k hits of every query."""
+        return all(len(ids) >= min(k, matches) for ids, matches in zip(self.ids, self.matches.tolist(), strict=True))
+
 
 @dataclass
 class Best:
     """The best rows so far of each query, taken page by page."""
 
+    queries: int
     keep: int
-    ids: list[list[Any]] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
-    matches: int = 0
+    ids: list[list[Any]] = field(init=False)
+    scores: list[np.ndarray] = field(init=False)
+    matches: np.ndarray = field(init=False)
 
-    def add(self, ids: Sequence[Any], scores: np.ndarray) -> None:
-        """scores: (queries, rows of this page)."""
-        if not self.ids:
-            self.ids, self.scores = [[] for _ in scores], [np.empty(0) for _ in scores]
-        self.matches += len(ids)
+    def __post_init__(self):
+        self.ids = [[] for _ in range(self.queries)]
+        self.scores = [np.empty(0) for _ in range(self.queries)]
+        self.matches = np.zeros(self.queries, np.int64)
+
+    def add(self, ids: Sequence[Any], scores: np.ndarray, reached: np.ndarray | None = None) -> None:
+        """scores: (queries, rows of this page). reached: which of them each query can find; None: all."""
+        self.matches += len(ids) if reached is None else reached.sum(axis=1)
         for i, new in enumerate(scores):
-            if len(self.scores[i]) >= self.keep and (not len(new) or new.max() < self.scores[i][-1]):
+            names = ids
+            if reached is not None:
+                there = np.flatnonzero(reached[i])
+                new, names = new[there], [ids[j] for j in there.tolist()]
+            if not len(new) or (len(self.scores[i]) >= self.keep and new.max() < self.scores[i][-1]):
                 continue
-            every, names = np.concatenate([self.scores[i], new]), [*self.ids[i], *ids]
+            every, names = np.concatenate([self.scores[i], new]), [*self.ids[i], *names]
             order = np.argsort(-every, kind="stable")[: self.keep]
             self.scores[i], self.ids[i] = every[order], [names[j] for j in order.tolist()]
 
@@ -98,7 +110,7 @@ def main(arguments: Any) -> int:
         with vectordb.open(path, create=False) as database, Progress(console) as progress:
             collection = database.collection(name)
             options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
-            found = tune(collection, progress=progress, memory_before=before, **options)
+            found = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
     except vectordb.VectorDBError as error:
         raise ValueError(str(error)) from error
     found["advice"] = advice(found, targets)
@@ -112,66 +124,76 @@ def tune(
     collection: Any,
     field: str | None = None,
     queries: Path | None = None,
-    count: int = 200,
+    count: int | None = None,
     k: int = 10,
     progress: Any = None,
-    memory_before=None,
+    memory_before: dict | None = None,
+    targets: Sequence[float] = (0.90, 0.95, 0.99),
 ) -> dict:
-    """All figures, as plain data; see ``show`` for what they are. Raises ValueError."""
+    """All figures, as plain data; see ``show`` for what they are. count: queries (``Field.most``). Raises ValueError."""
     from .progress import Progress
 
     progress = progress or Progress(None)
-    schema, info = collection.schema, collection.info()
-    field = field or next((name for name, spec in schema.vectors.items() if spec.kind == "dense"), None)
-    spec = schema.vectors.get(field)
-    if spec is None or spec.kind != "dense":
-        raise ValueError(f"tune measures dense vector fields; {field!r} isn't one of {', '.join(schema.vectors) or 'none'}")
+    chosen, info = _field(collection.schema, field), collection.info()
+    count = count or chosen.most
     progress.stage("reading attributes, choosing queries")
-    scan = read(collection, count)
+    scan = read(collection, chosen, count)
     if not scan.points:
         raise ValueError(f"{collection.name} has no points")
-    asked = _queries(collection, field, spec, scan, queries, count)
+    asked = _queries(collection, chosen, scan, queries, count)
+    chosen.ask(asked)
     cells = _cells(scan, len(asked))
     progress.stage(f"exact truth of {len(asked)} queries and {len(cells)} filters over {scan.points:,} points")
-    deepest = max(k, 100)
-    truth, by_cell, half = _truths(collection, field, spec, asked, cells, scan, deepest)
+    truth, by_cell, half = _truths(collection, chosen, cells, scan, max(k, 100))
     progress.stage("searching")
-    bench = _Bench(collection, field, asked, k)
+    bench = _Bench(collection, chosen, k)
     bench.pass_over(asked[:20], k)  # what the first search reads and compiles isn't in any figure
     limits = [bench.judged(truth, limit) for limit in sorted({1, 10, 100, 1000, k}) if limit <= max(scan.points, k)]
     base = next(one for one in limits if one["limit"] == k)
+    exact = bench.is_exact()
     memory = facts.memory(["self"])
     return {
         "collection": collection.name,
-        "field": field,
+        "field": chosen.name,
+        **chosen.about(),
         "points": info.points,
         "deleted_rows": info.deleted_rows,
-        "dim": spec.dim,
-        "metric": spec.metric,
-        "dtype": spec.dtype,
         "queries": len(asked),
         "queries_from": str(queries) if queries else "points of the collection",
         "k": k,
+        "exact": exact,
         "base": base,
         "limits": limits,
+        "targets": [] if exact else bench.targets(truth, targets),
         "float16": half,
         "attributes_ms": bench.judged(truth, k, with_attributes=True)["p50_ms"] - base["p50_ms"],
-        "batches": bench.batches(),
-        "threads": bench.threads(),
+        "batches": bench.batches(base["p50_ms"]),
+        "threads": bench.threads(base["p50_ms"]),
         "filters": [bench.filtered(where, by_cell[where.name]) for where in cells],
         "memory": {"before": (memory_before or memory)["rss"], "now": memory["rss"], "peak": memory["peak"]},
         "disk": info.bytes,
-        "raw_vectors": scan.points * spec.dim * (2 if spec.dtype == "float16" else 4),
         "machine": facts.machine(),
     }
 
 
-def read(collection: Any, count: int, seed: int = 0) -> Scan:
+def _field(schema: Any, name: str | None) -> Field:
+    """The field that is asked for, else the first dense one, else the first."""
+    if not schema.vectors:
+        raise ValueError("the collection has no vector field")
+    name = name or next((name for name, spec in schema.vectors.items() if spec.kind == "dense"), next(iter(schema.vectors)))
+    if name not in schema.vectors:
+        raise ValueError(f"no vector field {name!r}; there are {', '.join(schema.vectors)}")
+    return tune_fields.make(name, schema.vectors[name])
+
+
+def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
     """Attributes of all points as columns, and some ids by reservoir sampling (Vitter 1985, algorithm R)."""
     names = [name for name, spec in collection.schema.attributes.items() if spec.kind in ("keyword", "int")]
     columns: dict[str, list] = {name: [] for name in names}
     rng, sampled, n = np.random.default_rng(seed), [], 0
-    for page in _pages(collection, with_attributes=names):
+    for page in tune_fields.pages(collection, field.page, with_attributes=names, with_vectors=[field.name] if field.sees else False):
+        if field.sees:
+            field.see([point.vectors[field.name] for point in page if field.name in point.vectors])
         for point in page:
             for name in names:
                 columns[name].append(point.attributes.get(name))
@@ -183,32 +205,19 @@ def read(collection: Any, count: int, seed: int = 0) -> Scan:
     return Scan(n, {name: values for name, values in columns.items() if any(value is not None for value in values)}, sampled)
 
 
-def _pages(collection: Any, **options: Any) -> Iterator[list]:
-    cursor = None
-    while True:
-        page = collection.scroll(limit=_PAGE, cursor=cursor, **options)
-        yield list(page)
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-def _queries(collection: Any, field: str, spec: Any, scan: Scan, path: Path | None, count: int) -> np.ndarray:
+def _queries(collection: Any, field: Field, scan: Scan, path: Path | None, count: int) -> list:
     if path is not None:
-        from .data import files
-
-        given = files._READERS.get(path.suffix.lower())
-        if given is None:
-            raise ValueError(f"{path}: queries are .npy or .fvecs")
-        asked = np.asarray(given(path).vectors[:count])
-        if asked.shape[1] != spec.dim:
-            raise ValueError(f"{path} has {asked.shape[1]} dimensions, the field {field!r} {spec.dim}")
-        return asked
-    points = collection.get(scan.sampled, with_vectors=[field], with_attributes=False)
-    having = [point.vectors[field] for point in points if point is not None and field in point.vectors]
-    if not having:
-        raise ValueError(f"none of {len(scan.sampled)} sampled points has the field {field!r}; pass --queries")
-    return np.stack(having).astype(np.float32)
+        texts = path.suffix.lower() == ".txt"
+        asked = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
+        none = f"{path} holds no query"
+    else:
+        points = collection.get(scan.sampled, with_vectors=[field.name], with_attributes=False)
+        asked = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
+        none = f"none of {len(scan.sampled)} sampled points has the field {field.name!r}; pass --queries"
+    asked = [query for query in asked if field.asks(query)]
+    if not asked:
+        raise ValueError(none)
+    return asked
 
 
 def _cells(scan: Scan, queries: int) -> list[filters.Where]:
@@ -225,62 +234,66 @@ def _cells(scan: Scan, queries: int) -> list[filters.Where]:
     return sorted(chosen, key=lambda where: (where.shape, -where.selectivity))
 
 
-def _truths(collection, field: str, spec, asked: np.ndarray, cells: Sequence[filters.Where], scan: Scan, k: int):
+def _truths(
+    collection: Any, field: Field, cells: Sequence[filters.Where], scan: Scan, k: int
+) -> tuple[Truth, dict[str, Truth], float | None]:
     """(unfiltered truth, truth by cell, recall that float16 vectors would have) in one pass over the vectors."""
     columns = filters.Columns(scan.columns, scan.points)
     masks = [where.filters(columns)[0].mask for where in cells]
-    whole, half, best = Best(k + _DEPTH), Best(k), [Best(k + _DEPTH) for _ in cells]
-    some, low = asked[:_FILTER_QUERIES], 0
-    for page in _pages(collection, with_vectors=[field], with_attributes=False):
-        here = [i for i, point in enumerate(page) if field in point.vectors]
-        ids = [page[i].id for i in here]
+    queries, some = len(field.asked), min(len(field.asked), _FILTER_QUERIES)
+    whole, half, best = Best(queries, k + _DEPTH), Best(queries, k), [Best(some, k + _DEPTH) for _ in cells]
+    low = 0
+    for page in tune_fields.pages(collection, field.page, with_vectors=[field.name], with_attributes=False):
+        here = [i for i, point in enumerate(page) if field.name in point.vectors]
+        ids, values = [page[i].id for i in here], [page[i].vectors[field.name] for i in here]
         if ids:
-            vectors = np.stack([page[i].vectors[field] for i in here])
-            scores = _scores(spec.metric, vectors, asked)
-            whole.add(ids, scores)
-            if spec.dtype == "float32":
-                half.add(ids, _scores(spec.metric, vectors.astype(np.float16), asked))
+            field.count(values)
+            scores, reached = field.scores(values)
+            whole.add(ids, scores, reached)
+            rounded = field.rounded(values)
+            if rounded is not None:
+                half.add(ids, field.scores(rounded)[0])
             for mask, kept in zip(masks, best, strict=True):
-                match = [j for j, i in enumerate(here) if low + i < len(mask) and mask[low + i]]
-                kept.add([ids[j] for j in match], scores[: len(some), match])
+                match = [j for j, i in enumerate(here) if mask[low + i]]
+                kept.add([ids[j] for j in match], scores[:some, match], None if reached is None else reached[:some, match])
         low += len(page)
     truth = whole.truth()
-    rounded = [truth.recall(i, ids, k) for i, ids in enumerate(half.ids)] if half.ids else []
-    return truth, {where.name: kept.truth() for where, kept in zip(cells, best, strict=True)}, float(np.mean(rounded)) if rounded else None
-
-
-def _scores(metric: str, vectors: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """(queries, rows) float64, higher is better."""
-    rows, queries = vectors.astype(np.float64), asked.astype(np.float64)
-    if metric == "l2":
-        return 2 * queries @ rows.T - (rows**2).sum(axis=1) - (queries**2).sum(axis=1)[:, None]
-    scores = queries @ rows.T
-    if metric == "cosine":
-        scores /= np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=1) + 1e-300
-    return scores
+    kept16 = [truth.recall(i, ids, k) for i, ids in enumerate(half.ids)] if half.matches.any() else []
+    return truth, {where.name: kept.truth() for where, kept in zip(cells, best, strict=True)}, float(np.mean(kept16)) if kept16 else None
 
 
 class _Bench:
     """The collection's searches, timed."""
 
-    def __init__(self, collection: Any, field: str, asked: np.ndarray, k: int):
-        self.collection, self.field, self.asked, self.k = collection, field, asked, k
+    def __init__(self, collection: Any, field: Field, k: int):
+        self.collection, self.field, self.asked, self.k = collection, field, field.asked, k
 
-    def pass_over(self, asked: np.ndarray, limit: int, filter: Any = None, with_attributes: bool = False) -> tuple[list[int], list]:
-        search, name = self.collection.search, self.field
+    def pass_over(self, asked: Sequence, limit: int, filter: Any = None, **options: Any) -> tuple[list[int], list]:
+        search, name = self.collection.search, self.field.name
+        options = {"with_attributes": False, **options}
 
         def one(query, k, where):
-            return search(query, limit=k, filter=where, with_attributes=with_attributes)
+            return search(query, limit=k, filter=where, **options)
 
         times, found, _ = timing.measure(one, [{name: query} for query in asked], limit, [filter] * len(asked), _SECONDS)
         return times, found
 
-    def judged(self, truth: Truth, limit: int, with_attributes: bool = False) -> dict:
-        times, found = self.pass_over(self.asked, limit, with_attributes=with_attributes)
+    def is_exact(self) -> bool:
+        """What the plan of a search says of itself."""
+        hits = self.collection.search({self.field.name: self.asked[0]}, limit=self.k, explain=True, with_attributes=False)
+        return bool(hits.plan["arms"][0].get("exact", hits.plan["exact"]))
+
+    def judged(self, truth: Truth, limit: int, **options: Any) -> dict:
+        times, found = self.pass_over(self.asked, limit, **options)
         recall = None
-        if limit <= len(truth.scores[0]) or truth.matches <= limit:
+        if truth.knows(limit):
             recall = metrics.recalls([truth.recall(i, list(hits.ids), limit) for i, hits in enumerate(found)])
         return {"limit": limit, "recall": recall, **metrics.latencies([times])}
+
+    def targets(self, truth: Truth, wanted: Sequence[float]) -> list[dict]:
+        """What each asked-for recall gives and costs, and the exact search beside them."""
+        made = [{"target": target, **self.judged(truth, self.k, recall=target)} for target in wanted]
+        return [*made, {"target": None, **self.judged(truth, self.k, exact=True)}]
 
     def filtered(self, where: filters.Where, truth: Truth) -> dict:
         from vectordb_client.filter import from_dict
@@ -288,37 +301,37 @@ class _Bench:
         expression = where.expressions[0]
         times, found = self.pass_over(self.asked[:_FILTER_QUERIES], self.k, from_dict(expression))
         recall = metrics.recalls([truth.recall(i, list(hits.ids), self.k) for i, hits in enumerate(found)])
-        name = expression.get("field", "")
         return {
             "filter": expression,
             "name": where.name,
-            "field": name,
-            "matches": truth.matches,
+            "field": expression.get("field", ""),
+            "matches": int(np.median(truth.matches)),  # the same for every query, but where a row must share a term with it
             "recall": recall,
             **metrics.latencies([times]),
         }
 
-    def batches(self) -> list[dict]:
-        """Queries a second of ``search_batch``, by batch size."""
+    def batches(self, milliseconds: float) -> list[dict]:
+        """Queries a second of ``search_batch``, by batch size; none that would take too long, by the ``milliseconds`` of one search."""
         made = []
-        for batch in (1, 8, 64, 256):
-            asked = np.resize(self.asked, (batch, self.asked.shape[1]))
+        for batch in (size for size in (1, 8, 64, 256) if size == 1 or size * milliseconds < 1000 * _SECONDS):
+            asked = self.field.many(batch)
 
-            def call(asked: np.ndarray = asked) -> None:
-                self.collection.search_batch({self.field: asked}, limit=self.k, with_attributes=False)
+            def call(asked: Any = asked) -> None:
+                self.collection.search_batch({self.field.name: asked}, limit=self.k, with_attributes=False)
 
             call()
             made.append({"batch": batch, "qps": _rate(call) * batch})
         return made
 
-    def _search(self, query: dict) -> Any:
-        return self.collection.search(query, limit=self.k, with_attributes=False)
+    def _search(self, query: Any) -> Any:
+        return self.collection.search({self.field.name: query}, limit=self.k, with_attributes=False)
 
-    def threads(self) -> list[dict]:
-        """Searches a second of several threads that share the collection."""
+    def threads(self, milliseconds: float) -> list[dict]:
+        """Searches a second of several threads that share the collection. milliseconds: of one search."""
         cores, made = facts.machine()["cores"], []
+        each = max(2, min(32, int(500 / milliseconds)))
         for workers in sorted({1, 2, cores, 2 * cores}):
-            queries = [{self.field: query} for query in np.resize(self.asked, (32 * workers, self.asked.shape[1]))]
+            queries = list(self.field.many(each * workers))
 
             with ThreadPoolExecutor(workers) as pool:
 
@@ -331,103 +344,10 @@ class _Bench:
 
 
 def _rate(call: Callable[[], None]) -> float:
-    """Calls a second: the best of the rounds that fit in a second."""
-    best, end = 0.0, time.perf_counter() + 1.0
-    while time.perf_counter() < end or not best:
-        start = time.perf_counter()
+    """Calls a second: the best round of about a second."""
+    best, end = 0.0, perf_counter() + _ROUNDS
+    while perf_counter() < end or not best:
+        start = perf_counter()
         call()
-        best = max(best, 1 / (time.perf_counter() - start))
+        best = max(best, 1 / (perf_counter() - start))
     return best
-
-
-def advice(found: dict, targets: Sequence[float]) -> list[str]:
-    """What the figures say to do, in sentences; nothing that wasn't measured."""
-    base, said = found["base"], []
-    p50 = base["p50_ms"]
-    recall = base["recall"]["mean"] if base["recall"] else None
-    if recall is not None and recall < 1:
-        said.append(f"Recall is {recall:.4f}, though searches are exact: run `vectordb check` and report this, please.")
-    else:
-        wanted = ", ".join(f"{target:g}" for target in targets)
-        cost = f"{p50:.3g} ms at the median"
-        said.append(f"Searches are exact in this version: recall {wanted} all cost the same, {cost}, and recall is 1.000.")
-    swept = found["points"] * found["dim"] * (2 if found["dtype"] == "float16" else 4)
-    said.append(f"A search without a filter reads {size(swept)} of vectors: twice as many points take twice as long.")
-    if found["float16"] is not None:
-        deepest = max(100, found["k"])
-        said.append(f"With dtype float16 the vectors would take {size(swept / 2)}; recall@{deepest} would be {found['float16']:.4f}.")
-    slow = [one for one in found["filters"] if one["p50_ms"] > _SLOW * p50]
-    for one in sorted(slow, key=lambda one: -one["p50_ms"])[:3]:
-        times = f"{one['p50_ms']:.3g} ms, {one['p50_ms'] / p50:.1f} times the unfiltered search"
-        said.append(f"The filter {_named(one['filter'])} ({one['matches']:,} points) takes {times}.")
-    if found["filters"] and not slow:
-        worst = max(found["filters"], key=lambda one: one["p50_ms"])
-        what = f"{_named(worst['filter'])}, takes {worst['p50_ms']:.3g} ms"
-        said.append(f"No filter is slow: the slowest of {len(found['filters'])}, {what}.")
-    single, best = found["batches"][0]["qps"], max(found["batches"], key=lambda one: one["qps"])
-    if best["qps"] > 1.5 * single:
-        said.append(f"search_batch with {best['batch']} queries answers {best['qps'] / single:.1f} times as many a second as one by one.")
-    alone, most = found["threads"][0]["qps"], max(found["threads"], key=lambda one: one["qps"])
-    if most["qps"] > 1.3 * alone:
-        said.append(f"{most['threads']} threads answer {most['qps'] / alone:.1f} times as many a second as one.")
-    if found["attributes_ms"] > 0.2 * p50:
-        said.append(f"Attributes of the hits cost {found['attributes_ms']:.3g} ms: name the ones you need, or pass with_attributes=False.")
-    if found["deleted_rows"] > 0.2 * max(found["points"], 1):
-        said.append(f"{found['deleted_rows']:,} deleted rows still take space beside {found['points']:,} points.")
-    return said
-
-
-def show(console: Any, found: dict, targets: Sequence[float]) -> None:
-    from rich.table import Table
-
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for i, column in enumerate(columns):
-            made.add_column(column, justify="left" if i == 0 else "right")
-        return made
-
-    machine = found["machine"]
-    console.print(
-        f"[bold]{found['collection']}[/].{found['field']}: {found['points']:,} points × {found['dim']} {found['dtype']}, {found['metric']}"
-    )
-    console.print(f"{machine['cpu']}, {machine['cores']} cores; {found['queries']} queries ({found['queries_from']})\n", markup=False)
-    made = table("recall and latency by hits", "hits", "recall", "p5", "p50 ms", "p95", "p99", "QPS")
-    for one in found["limits"]:
-        recall = one["recall"]
-        judged = (f"{recall['mean']:.4f}", f"{recall['p5']:.2f}") if recall else ("–", "–")
-        made.add_row(f"{one['limit']:,}", *judged, *(f"{one[key]:.3g}" for key in ("p50_ms", "p95_ms", "p99_ms")), rate(one["qps"]))
-    console.print(made, "")
-    made = table("what a recall target costs", "recall ≥", "setting", "p50 ms", "QPS")
-    for target in targets:
-        made.add_row(f"{target:g}", "exact (the only one)", f"{found['base']['p50_ms']:.3g}", rate(found["base"]["qps"]))
-    console.print(made, "")
-    if found["filters"]:
-        made = table(f"filters, {found['k']} hits", "filter", "matches", "recall", "p50 ms", "p99", "× unfiltered")
-        for one in found["filters"]:
-            times = one["p50_ms"] / found["base"]["p50_ms"]
-            figures = (
-                f"{one['recall']['mean']:.4f}",
-                f"{one['p50_ms']:.3g}",
-                f"{one['p99_ms']:.3g}",
-                f"{times:.2f}{' slow' if times > _SLOW else ''}",
-            )
-            made.add_row(_named(one["filter"]), f"{one['matches']:,}", *figures)
-        console.print(made, "")
-    batches = "  ".join(f"{one['batch']}: {short(one['qps'])}/s" for one in found["batches"])
-    threads = "  ".join(f"{one['threads']}: {short(one['qps'])}/s" for one in found["threads"])
-    console.print(f"batches   {batches}\nthreads   {threads}", markup=False)
-    memory = found["memory"]
-    added = f"{size(memory['now'] - memory['before'])} more than before it was opened (this tool's own share included)"
-    console.print(f"memory    {size(memory['now'])} resident, {added}; {size(memory['peak'])} at the peak", markup=False)
-    console.print(f"disk      {size(found['disk'])}; the vectors alone are {size(found['raw_vectors'])}\n", markup=False)
-    for sentence in found["advice"]:
-        console.print(f"• {sentence}", markup=False)
-
-
-def _named(expression: dict) -> str:
-    op, name = expression["op"], expression.get("field", "")
-    if op == "eq":
-        return f"{name} = {expression['value']!r}"
-    if op == "ge":
-        return f"{name} >= {expression['value']}"
-    return f"{name} contains {expression['values'][0]!r}" if op == "contains_any" else json.dumps(expression)

@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, job: dict):
         self.job = job
-        self.folder = Path(job["folder"])
+        self.folder = Path(job["folder"]).resolve()  # servers are started elsewhere
         self.threads = job["threads"]
         self.system = load(job["system"])()
         self.dataset = self._dataset(job["dataset"])
@@ -63,8 +63,9 @@ class Worker:
         return about | {"version": kind.version(), "python": sys.version.split()[0]}
 
     def sweep(self, suite: str) -> dict:
-        settings = self.system.sweep(self.dataset, suite)
-        return {"sweep": settings, "exact": self.system.exact()}
+        system = self.system
+        exact = system.exact() if suite != "filtered" or system.exact_filters else None
+        return {"sweep": system.sweep(self.dataset, suite), "exact": exact}
 
     # Filling
 

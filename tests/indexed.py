@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from vectordb.index import ann, calibrate, flat, segment
-from vectordb.index.segment import Allowed, Options, Segment
+from vectordb.index import build as builder
+from vectordb.index.build import Options
+from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH
 from vectordb.storage import chunks, fields
 from vectordb.types import Dense, DenseColumn
@@ -69,8 +71,8 @@ class Indexed:
         rows = np.ascontiguousarray(self.vectors[np.isin(self.docids, inside)])
         with pytest.MonkeyPatch.context() as patch:
             for name, value in ({"GRAPH_ROWS": 100, "ROWS_A_CLUSTER": 60} | constants).items():
-                patch.setattr(segment if hasattr(segment, name) else calibrate, name, value)
-            segment.build(path, rows, np.sort(inside), self.metric, options)
+                patch.setattr(builder if hasattr(builder, name) else calibrate, name, value)
+            builder.build(path, rows, np.sort(inside), self.metric, options)
 
     def exact(self, queries: np.ndarray, k: int, rows: np.ndarray | None = None) -> list[flat.Found]:
         """The oracle. rows: wanted docids, None for all."""

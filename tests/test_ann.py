@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from indexed import DIM, KINDS, METRICS, ROWS, Indexed, clustered, filtered, grouped, held_out, large, recall, small
 
 from vectordb.index import ann, calibrate, scratch
-from vectordb.index.segment import Allowed, Options, Segment
+from vectordb.index.build import Options
+from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import segment as kernel
 
 PLANS = calibrate.SETTINGS[:, kernel.PLAN].astype(int)

@@ -1,5 +1,7 @@
 """The harness's figures against cases worked out by hand, and what its clock costs."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -88,14 +90,25 @@ def test_what_is_measured_is_every_query_once_in_order():
         asked.append((query, k, where))
         return query * 2
 
-    times, found, _ = timing.measure(search, [1, 2, 3], 10, ["a", None, "c"], cap=60, warm=2)
-    assert asked == [(1, 10, "a"), (2, 10, None), (1, 10, "a"), (2, 10, None), (3, 10, "c")]
+    times, found, _ = timing.measure(search, [1, 2, 3], 10, ["a", None, "c"], cap=0.04, warm=2)
+    every = [(1, 10, "a"), (2, 10, None), (3, 10, "c")]
+    assert asked[-3:] == every
     assert found == [2, 4, 6] and len(times) == 3 and all(time >= 0 for time in times)
+    # Before it the same queries, round and round, for a fortieth of the cap: a thousand seconds' cap wouldn't make it longer than 0.1 s.
+    warming = asked[:-3]
+    assert len(warming) >= 2 and warming == [every[i % 3] for i in range(len(warming))]
+
+
+def test_warming_up_ends():
+    asked = []
+    timing.measure(lambda *_: asked.append(time.sleep(0.002)), [1] * 5, 10, None, cap=1000)
+    assert 20 < len(asked) - 5 < 60  # a tenth of a second of two milliseconds each
+    asked.clear()
+    timing.measure(lambda *_: asked.append(time.sleep(0.02)), [1] * 10, 10, None, cap=0.4, warm=10)
+    assert len(asked) - 10 < 8  # a slow one has a quarter of the cap
 
 
 def test_a_slow_system_gives_figures_of_the_queries_it_came_to():
-    import time
-
     times, found, seconds = timing.measure(lambda *_: time.sleep(0.005), list(range(1000)), 10, None, cap=0.1, warm=0)
     assert 32 <= len(times) < 200 and len(found) == len(times) and seconds < 2
 

@@ -188,6 +188,11 @@ def found():
         "cells": cells,
         "operations": [*(built("dense", name, s) for name, s in (("vectordb", 0.5), ("peer", 2.0))), *ingest, *reopened, change],
         "loads": loads,
+        "exact_modes": [
+            {"suite": "dense", "dataset": "made-2k", "system": "vectordb", "setting": {"exact": True}},
+            {"suite": "hybrid", "dataset": "made-2k", "system": "vectordb", "setting": {"exact": True}},
+            {"suite": "dense", "dataset": "made-2k", "system": "third", "setting": None},
+        ],
         "measurements": [*dense, *measured, *hybrid, *churn],
         "problems": [problem],
     }
@@ -217,6 +222,26 @@ def test_what_was_missed_stands_first(found):
 def test_an_exact_mode_that_isnt_is_marked(found):
     lines = [line for line in report.markdown(found).splitlines() if "**no**" in line]
     assert len(lines) == 1 and lines[0].startswith("| peer | dense |")
+
+
+def test_a_system_without_an_exact_mode_says_so(found):
+    text = report.markdown(found)
+    assert "| third | dense | 0 | – | – | no exact mode |" in text
+    assert "| vectordb | hybrid | 0 | – | – | not measured |" in text
+
+
+def test_shapes_of_filters_are_summed_up_by_the_geometric_mean_of_those_that_reached_the_recall(found):
+    for one in found["measurements"]:
+        if (one["system"], one["cell"]) == ("vectordb", "range 10 % none"):
+            one["latency"] = one["latency"] | {"qps": 8000.0}
+        if (one["system"], one["cell"]) == ("peer", "equality 1 % positive"):
+            one["recall"] = one["recall"] | {"mean": 0.94}
+    summed = report.summary(report._Part(found, "filtered"), "made-2k")
+    assert summed["vectordb", "none", 0.1] == (pytest.approx(4000), 2, 2)  # of 2,000 and 8,000
+    assert summed["peer", "positive", 0.01] == (pytest.approx(5000), 1, 2)
+    assert summed["peer", "negative", 0.1] == (None, 0, 2)
+    text = report.markdown(found)
+    assert "| peer | 5,000 | 5,000 | 5,000 | 5,000 (1/2) | × (0/2) | × (0/2) | 0.500: equality 10 % negative |" in text
 
 
 def png_size(path):

@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench import cli, journal, suites
+from bench.progress import Progress
 from bench.run import Plan, run
 
 BAD = Path(__file__).with_name("bench_bad_systems.py")
@@ -42,7 +42,11 @@ def test_every_suite_runs_with_ours_and_brute_force(tmp_path):
     found = run(Plan(pairs, ["vectordb", "exact"], SMALL), tmp_path / "run")
     assert not found["problems"]
     for one in found["measurements"]:
-        assert one["recall"]["min"] == 1.0 and not one["wrong"] and not one["under_returned"], one["cell"]
+        assert not one["wrong"] and not one["under_returned"], one["cell"]
+        if one["exact"] or "recall" not in one["setting"]:
+            assert one["recall"]["min"] == 1.0, one["cell"]
+        else:  # how well ours keeps its word is for the planner's own tests
+            assert one["recall"]["mean"] >= one["setting"]["recall"] - 0.1, (one["cell"], one["setting"])
         assert len(one["raw"][0]["times_ns"]) == one["queries"] == len(one["raw"][0]["recall"])
     for suite in ("dense", "filtered", "sparse", "hybrid", "churn"):
         assert {one["system"] for one in found["measurements"] if one["suite"] == suite} == {"vectordb", "exact"}, suite
@@ -59,7 +63,7 @@ def test_every_suite_runs_with_ours_and_brute_force(tmp_path):
     assert environment["cpu"] and environment["cores"] and environment["software"]["vectordb"] and environment["software"]["commit"]
     assert all(len(one["hash"]) == 64 for one in found["datasets"])
     assert journal.read(tmp_path / "run" / "results.json") == json.loads(json.dumps(found))
-    assert journal.floors_missed(found, [("vectordb", None, 1.0)]) == []
+    assert journal.floors_missed(found, [("vectordb", "dense", 1.0), ("vectordb", "hybrid", 1.0), ("exact", None, 1.0)]) == []
     assert not any((tmp_path / "run" / "work").rglob("data.mdb")), "files of systems are left"
 
 
@@ -68,7 +72,7 @@ def test_the_service_is_asked_by_many_clients_in_both_loops(tmp_path):
     assert [(one["system"], one["kind"]) for one in found["problems"]] == [("exact", "unsupported")]
     loads = {one["load"]: one for one in found["loads"]}
     assert set(loads) == {"1 client, closed loop", "2 clients, closed loop", "open loop at 50%", "open loop at 80%"}
-    assert all(one["recall"] == 1.0 and not one["failed"] and not one["under"] for one in found["loads"])
+    assert all(one["recall"] >= 0.9 and not one["failed"] and not one["under"] for one in found["loads"])
     assert all(one["p50_ms"] <= one["p99.9_ms"] and len(one["milliseconds"]) > 5 for one in found["loads"])
     fastest = max(one["qps"] for one in found["loads"] if one["asked_rate"] is None)
     assert loads["open loop at 50%"]["asked_rate"] == pytest.approx(fastest / 2)
@@ -109,8 +113,30 @@ def test_what_answers_lack_and_what_is_wrong_in_them_is_counted(tmp_path):
 def test_repeats_take_turns(tmp_path):
     run(Plan([("dense", DENSE)], ["vectordb", "exact"], SMALL), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    order = [(one["repeat"], one["system"]) for one in lines if one["fact"] == "pass" and one["setting"] == {}]
+    turns = dict.fromkeys((one["repeat"], one["system"]) for one in lines if one["fact"] == "pass")  # the first setting of each
+    order = list(turns)
     assert order == [(0, "vectordb"), (0, "exact"), (1, "exact"), (1, "vectordb")]
+
+
+def test_systems_run_in_groups_where_memory_is_small(tmp_path):
+    """No more of them are alive at once; nobody is left out, and the figures stand together."""
+    names = ["exact", bad("Crashes"), bad("Chatty")]
+    said = Said()
+    found = run(Plan([("dense", DENSE)], names, SMALL, group=2), tmp_path, said)
+    assert {one["system"] for one in found["measurements"]} == set(names)
+    starts = [i for i, text in enumerate(said.stages) if text.endswith("starts")]
+    [asked] = [i for i, text in enumerate(said.stages) if text.endswith(f"{names[2]} starts")]
+    assert len(starts) == 3 and any("build" in text for text in said.stages[starts[1] : asked])
+    assert [one["system"] for one in found["exact_modes"] if one["setting"] is None] == [bad("Crashes")]
+
+
+class Said(Progress):
+    def __init__(self):
+        super().__init__(None)
+        self.stages = []
+
+    def stage(self, text):
+        self.stages.append(text)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
@@ -207,31 +233,3 @@ def test_list_names_everything(capsys):
     text = capsys.readouterr().out
     for name in ("dense", "footprint", "clustered", "wordnet", "vectordb", "hnswlib"):
         assert name in text
-
-
-def test_tune_measures_a_collection_and_gives_advice(tmp_path, capsys):
-    import vectordb
-
-    rng = np.random.default_rng(0)
-    with vectordb.open(tmp_path / "db") as database:
-        schema = vectordb.Schema({"v": vectordb.Dense(16)}, {"kw": vectordb.Keyword(), "n": vectordb.Int()})
-        points = database.create_collection("things", schema)
-        columns = {"kw": [f"k{i}" for i in rng.integers(0, 10, 3000)], "n": rng.integers(0, 1000, 3000).tolist()}
-        points.upsert(ids=[f"id{i}" for i in range(3000)], vectors={"v": rng.standard_normal((3000, 16))}, attributes=columns)
-    assert cli.main(["tune", str(tmp_path / "db" / "things"), "--count", "30", "--json", str(tmp_path / "tune.json")]) == 0
-    text = capsys.readouterr().out
-    assert "3,000 points × 16 float32, cosine" in text and "Searches are exact in this version" in text
-    found = json.loads((tmp_path / "tune.json").read_text())
-    assert found["base"]["recall"]["mean"] == 1.0 and 0.98 < found["float16"] <= 1.0
-    assert {one["filter"]["field"] for one in found["filters"]} == {"kw", "n"}
-    assert all(one["recall"]["mean"] == 1.0 and one["matches"] > 0 for one in found["filters"])
-    assert found["disk"] > found["raw_vectors"] == 3000 * 16 * 4
-
-
-@pytest.mark.parametrize(("place", "said"), [("db/none", "none"), ("nowhere/things", "no database at")])
-def test_tune_says_what_isnt_there(place, said, tmp_path, capsys):
-    import vectordb
-
-    vectordb.open(tmp_path / "db").close()
-    assert cli.main(["tune", str(tmp_path / place)]) == 1
-    assert said in capsys.readouterr().err

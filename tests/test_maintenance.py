@@ -13,6 +13,7 @@ from upkeep import accounts, hurry, idle, index_files, until, vectors
 
 import vectordb
 from vectordb import ClosedError, DeadlineError, Dense, Index, Int, InvalidArgumentError, LockedError, NotFoundError, Schema, Sparse
+from vectordb.index import build as builder
 from vectordb.index import segment
 from vectordb.maintenance import policy, tasks
 from vectordb.maintenance.policy import Piece
@@ -210,13 +211,13 @@ def test_segments_never_exceed_the_limit(manual, rng, monkeypatch):
 def test_rows_without_the_field_are_left_out_and_the_vectors_are_the_ones_written(manual, rng, monkeypatch, spec):
     hurry(monkeypatch)
     given = []
-    build = segment.build
+    build = builder.build
 
     def watch(path, values, docids, metric, options, *rest):
         given.append((values.copy(), docids.copy(), metric, options))
         build(path, values, docids, metric, options, *rest)
 
-    monkeypatch.setattr(segment, "build", watch)
+    monkeypatch.setattr(builder, "build", watch)
     c = manual.create_collection("c", Schema({"v": spec, "s": Sparse()}))
     written = [None if i % 3 == 0 else row for i, row in enumerate(vectors(rng, 90))]
     c.upsert(ids=range(90), vectors={"v": written})
@@ -255,8 +256,8 @@ def test_optimize_without_waiting_returns_at_once_and_info_tells_how_far_it_is(m
         assert go_on.wait(30)
         build(path, values, docids, metric, options, progress, cancelled)
 
-    build = segment.build
-    monkeypatch.setattr(segment, "build", slow)
+    build = builder.build
+    monkeypatch.setattr(builder, "build", slow)
     c = manual.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
     assert c.optimize(wait=False)["done"] is False
@@ -292,11 +293,11 @@ def test_rows_written_and_deleted_during_a_build_are_found_and_gone(directory, r
             fill(c, rng, range(50, 130))
             build(*arguments)
 
-        build = segment.build
-        monkeypatch.setattr(segment, "build", busy)
+        build = builder.build
+        monkeypatch.setattr(builder, "build", busy)
         c.optimize(timeout=60)
         assert c.count() == 120 and accounts(c) == ([(0, 100, 40)], 80)  # what came meanwhile can wait: otherwise it might never end
-        monkeypatch.setattr(segment, "build", build)
+        monkeypatch.setattr(builder, "build", build)
         c.optimize()
         assert accounts(c) == ([(0, 180, 120)], 0)
 
@@ -313,8 +314,8 @@ def test_a_collection_dropped_during_a_build_leaves_nothing(database, rng, monke
             dropped.set()
         build(*arguments)
 
-    build = segment.build
-    monkeypatch.setattr(segment, "build", drop_then_build)
+    build = builder.build
+    monkeypatch.setattr(builder, "build", drop_then_build)
     fill(c, rng, range(100))
     if not background:
         with pytest.raises(NotFoundError):
@@ -345,9 +346,9 @@ def test_closing_gives_up_a_build(directory, rng, monkeypatch):
         building.set()
         while not cancelled():
             time.sleep(0.005)
-        raise segment.Cancelled("test")
+        raise builder.Cancelled("test")
 
-    monkeypatch.setattr(segment, "build", endless)
+    monkeypatch.setattr(builder, "build", endless)
     database = vectordb.open(directory)
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
@@ -384,8 +385,8 @@ def test_a_build_that_fails_is_told_tried_again_and_harms_nothing(database, rng,
             raise OSError(28, "No space left on device")
         build(*arguments)
 
-    build = segment.build
-    monkeypatch.setattr(segment, "build", broken)
+    build = builder.build
+    monkeypatch.setattr(builder, "build", broken)
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
     said = until(lambda: (said := c.info().maintenance)["error"] and said)
@@ -407,7 +408,7 @@ def test_optimize_raises_what_went_wrong(manual, rng, monkeypatch):
     def broken(*arguments):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(segment, "build", broken)
+    monkeypatch.setattr(builder, "build", broken)
     with pytest.raises(MemoryError, match="too large"):
         c.optimize()
     assert c.info().deleted_rows == 0  # the rest was done
@@ -615,12 +616,12 @@ def test_background_work_gives_way_to_a_request_unless_it_is_the_same_work(datab
             time.sleep(0.005)
         time.sleep(0.1)
         if cancelled():
-            raise segment.Cancelled("graph")
+            raise builder.Cancelled("graph")
         build(path, values, docids, metric, options, progress, cancelled)
         built.append(len(docids))
 
-    build = segment.build
-    monkeypatch.setattr(segment, "build", slow)
+    build = builder.build
+    monkeypatch.setattr(builder, "build", slow)
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
     until(lambda: (c.info().maintenance["task"] or "").startswith("seal"))

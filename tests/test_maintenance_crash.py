@@ -11,7 +11,7 @@ from upkeep import accounts, hurry, index_files, vectors
 
 import vectordb
 from vectordb import Dense, Int, Keyword, Schema, Sparse, Text
-from vectordb.index import segment
+from vectordb.index import build as builder
 from vectordb.maintenance import policy, tasks
 from vectordb.storage import chunks, compact, segments, store
 from vectordb.storage.check import check
@@ -81,13 +81,13 @@ def half_written():
         path.write_bytes(b"half a file")
         die()
 
-    segment.build = build
+    builder.build = build
 
 
 STEPS = {
     "rows copied": lambda: after(tasks, "rows_to_index"),
     "file half written": half_written,
-    "file written": lambda: after(segment, "build"),
+    "file written": lambda: after(builder, "build"),
     "file renamed": lambda: before(tasks, "sync_folder"),
     "folder synced": lambda: after(tasks, "sync_folder"),
     "registry changed, not committed": lambda: after(segments, "replace"),

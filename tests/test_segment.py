@@ -13,8 +13,10 @@ import pytest
 from indexed import METRICS, Indexed, clustered, grouped, held_out, large, places, random_bytes, recall, small
 
 from vectordb.errors import CorruptionError
+from vectordb.index import build as builder
 from vectordb.index import segment
-from vectordb.index.segment import Allowed, Cancelled, Options, Segment
+from vectordb.index.build import Cancelled, Options
+from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import codes as kernel_codes
 
 MEASURED = {"recalls", "costs"}  # by the clock
@@ -240,8 +242,8 @@ def test_the_same_seed_builds_the_same_file(metric):
 def test_progress_is_told_and_a_build_can_be_cancelled_at_every_step(path):
     rows, docids, told = clustered(3, 600, 9), np.arange(600, dtype=np.uint32), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment, "GRAPH_ROWS", 100)
-        segment.build(path, rows, docids, "l2", Options(threads=1), lambda *step: told.append(step))
+        patch.setattr(builder, "GRAPH_ROWS", 100)
+        builder.build(path, rows, docids, "l2", Options(threads=1), lambda *step: told.append(step))
         stages = [stage for stage, _ in itertools.groupby(told, lambda step: step[0])]
         assert stages == ["clusters", "codes", "graph", "calibration"]
         assert all(0 <= share <= 1 for _, share in told)
@@ -252,7 +254,7 @@ def test_progress_is_told_and_a_build_can_be_cancelled_at_every_step(path):
         for after in range(len(told)):
             calls = itertools.count()
             with pytest.raises(Cancelled):
-                segment.build(path, rows, docids, "l2", Options(threads=1), cancelled=lambda calls=calls, after=after: next(calls) >= after)
+                builder.build(path, rows, docids, "l2", Options(threads=1), cancelled=lambda calls=calls, after=after: next(calls) >= after)
             assert not path.exists()
 
 

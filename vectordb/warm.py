@@ -9,7 +9,7 @@ import numpy as np
 from vectordb_client.filter import F
 
 from .database import open as open_database
-from .index import segment
+from .index.build import Options, build
 from .types import Dense, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text
 
 _SCHEMA = Schema(
@@ -39,4 +39,4 @@ def warm() -> None:
         for query in ({"d": [1, 1]}, {"s": {1: 1.0}}, {"m": [[1, 1]]}):
             docs.search(query)
         # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
-        segment.build(Path(folder) / "warm", np.eye(8, dtype=np.float32), np.arange(8, dtype=np.uint32), "l2", segment.Options())
+        build(Path(folder) / "warm", np.eye(8, dtype=np.float32), np.arange(8, dtype=np.uint32), "l2", Options())

@@ -35,6 +35,7 @@ class System:
     needs: pip requirements. imports: module names that must be importable (what ``available`` looks for; no import happens).
     does: of "dense", "sparse", "hybrid" (what it searches), "filtered" (with a filter), "delete" (and upsert over an id), "durable"
     (``insert`` returns when the batch survives a power cut), "reopen" (``reopen`` works), "serve" (``address`` and ``attach`` work).
+    exact_filters: whether its exact mode takes filters.
     metrics: of dense data sets it takes. Which arm is meant follows from the data set: it holds only what the suite searches.
     """
 
@@ -43,6 +44,7 @@ class System:
     needs: ClassVar[tuple[str, ...]] = ()
     imports: ClassVar[tuple[str, ...]] = ()
     does: ClassVar[frozenset[str]] = frozenset({"dense"})
+    exact_filters: ClassVar[bool] = True
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "dot", "l2"})
     notes: ClassVar[str] = ""  # what a reader of the report must know to judge the figures, in a sentence
 

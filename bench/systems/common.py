@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-EFFORTS = (10, 20, 30, 40, 60, 80, 120, 160, 240, 400, 800)  # candidates that a graph search keeps
+EFFORTS = (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800)  # candidates that a graph search keeps
 
 
 def spread(values: Sequence, suite: str) -> list:

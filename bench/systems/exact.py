@@ -49,14 +49,23 @@ class Exact(System):
         self.alive[ids] = False
 
     def save(self, folder: Path) -> None:
-        if self.arm == "dense":
+        np.save(folder / "alive.npy", self.alive)
+        if self.arm != "sparse":
             np.save(folder / "vectors.npy", self.vectors)
-            np.save(folder / "alive.npy", self.alive)
+        if self.arm != "dense":
+            import scipy.sparse
+
+            scipy.sparse.save_npz(folder / "terms.npz", self.terms, compressed=False)
 
     def reopen(self, dataset, folder: Path, threads: int) -> None:
-        self.metric, self.arm = dataset.metric, dataset.arm
-        self.vectors, self.alive = np.load(folder / "vectors.npy"), np.load(folder / "alive.npy")
-        self.squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
+        self.metric, self.arm, self.alive = dataset.metric, dataset.arm, np.load(folder / "alive.npy")
+        if self.arm != "sparse":
+            self.vectors = np.load(folder / "vectors.npy")
+            self.squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
+        if self.arm != "dense":
+            import scipy.sparse
+
+            self.terms = scipy.sparse.load_npz(folder / "terms.npz")
 
     def exact(self) -> dict:
         return {}

@@ -13,12 +13,16 @@ FILE = "hnswlib.bin"
 
 
 class Hnswlib(System):
-    """Build settings follow ALGO_PARAMS.md: M 12–48 for most data, more for embeddings; ef_construction 200 as in its README."""
+    """Build settings follow ALGO_PARAMS.md: M 12–48 for most data, more for embeddings; ef_construction 200 as in its README.
+
+    Its exact mode is its brute-force index (BFIndex) over the vectors that the graph holds; with a filter it gives some rows twice.
+    """
 
     name = "hnswlib"
     needs = ("hnswlib==0.8.0",)
     imports = ("hnswlib",)
     does = frozenset({"dense", "filtered", "delete", "reopen"})
+    exact_filters = False
     notes = "filters are ready-made lists of bools that it asks point by point through a Python callback, its only way"
     M, EF_CONSTRUCTION = 32, 200
 
@@ -32,18 +36,20 @@ class Hnswlib(System):
 
         # Rows are of unit length for cosine, so the inner product saves it normalising every query.
         self.index = hnswlib.Index(space="l2" if dataset.metric == "l2" else "ip", dim=dataset.dim)
-        self.threads = threads
+        self.threads, self.flat, self.is_exact = threads, None, False
 
     def batch(self):
         return 2**62
 
     def insert(self, dataset, rows):
+        self.flat = None
         self.index.add_items(dataset.vectors[rows], rows, num_threads=self.threads)
 
     def finish(self):
         self.index.set_num_threads(1)
 
     def delete(self, ids):
+        self.flat = None
         for row in ids.tolist():
             self.index.mark_deleted(row)
 
@@ -58,8 +64,30 @@ class Hnswlib(System):
     def sweep(self, dataset, suite):
         return [{"ef": ef} for ef in spread(EFFORTS, suite)]
 
+    def exact(self):
+        return {"exact": True}
+
     def set(self, setting):
-        self.index.set_ef(setting["ef"])
+        self.is_exact = bool(setting.get("exact"))
+        if not self.is_exact:
+            self.index.set_ef(setting["ef"])
+        elif self.flat is None:
+            self.flat = self._exhaustive()
+
+    def _exhaustive(self):
+        import hnswlib
+
+        rows, vectors = [], []
+        for row in self.index.get_ids_list():
+            try:
+                vectors.append(self.index.get_items([row])[0])
+            except RuntimeError:  # marked as deleted
+                continue
+            rows.append(row)
+        flat = hnswlib.BFIndex(space=self.index.space, dim=self.index.dim)
+        flat.init_index(max_elements=max(1, len(rows)))
+        flat.add_items(np.array(vectors), rows)
+        return flat
 
     def prepare(self, queries, filters):
         def asked(where):
@@ -69,6 +97,8 @@ class Hnswlib(System):
         return [np.asarray(query, np.float32)[None] for query in queries], each(filters, asked)
 
     def search(self, query, k, where):
+        if self.is_exact:
+            return self.flat.knn_query(query, k, 1)[0]
         if where is None:
             return self.index.knn_query(query, k, 1)[0]
         passes, matches = where

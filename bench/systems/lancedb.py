@@ -132,7 +132,8 @@ class LanceDB(System):
         if where is not None:
             made = made.where(where)
         if "ef" in self.setting:
-            made = made.nprobes(1).ef(max(self.setting["ef"], k)).refine_factor(self.setting["refine_factor"])
+            refined = self.setting["refine_factor"]
+            made = made.nprobes(1).ef(max(self.setting["ef"], k * refined)).refine_factor(refined)  # a smaller ef is an error
         else:
             made = made.bypass_vector_index()
         return self.loop.run_until_complete(made.to_arrow())

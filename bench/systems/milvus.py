@@ -42,7 +42,7 @@ class MilvusLite(System):
     needs = ("milvus-lite==3.2.2",)
     imports = ("milvus_lite",)
     does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
-    notes = "pure Python over faiss; its embedded interface; sparse search is exact; its log isn't synced with every batch"
+    notes = "Python over faiss, each search goes over all rows in Python; embedded interface; sparse search is exact; its log isn't synced"
     M, EF_CONSTRUCTION = 16, 200
 
     def create(self, dataset, folder, threads):

@@ -96,7 +96,7 @@ class QdrantEdge(System):
         return [{"hnsw_ef": ef} for ef in spread((10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512), suite)]
 
     def exact(self):
-        return {"exact": True} if self.arm == "dense" else {}
+        return {} if self.arm == "sparse" else {"exact": True}
 
     def set(self, setting):
         q = self.api

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, shown
 from ..files import files_of
-from ..index.segment import Cancelled
+from ..index.build import Cancelled
 from ..snapshot import Snapshots, View
 from ..storage import catalog, segments
 from ..storage.commit import Committer

@@ -11,8 +11,8 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError, NotFoundError
-from ..index import segment
-from ..index.segment import Cancelled
+from ..index import build as builder
+from ..index.build import Cancelled
 from ..snapshot import View
 from ..storage import catalog, compact, format, segments
 from ..storage.commit import Committer
@@ -73,9 +73,9 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
     folder = segments.folder(env.path)
     name = segments.new_name(number, task.field, task.first, end)
     temporary = folder / (segments.TEMPORARY + name)
-    options = segment.Options(spec.index.graph_builder, spec.index.degree, spec.index.ef_construction)
+    options = builder.Options(spec.index.graph_builder, spec.index.degree, spec.index.ef_construction)
     try:
-        segment.build(temporary, vectors, docids, spec.metric, options, progress, stop)
+        builder.build(temporary, vectors, docids, spec.metric, options, progress, stop)
         del vectors
         progress("register", 0.0)
         size, checksum = temporary.stat().st_size, segments.checksum(temporary)

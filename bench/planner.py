@@ -1,0 +1,255 @@
+"""How well the planner keeps its word: ``python -m bench.planner [DATA …]``.
+
+Builds a collection, then asks held-out queries in each cell of the harness's filter grid. For each target it prints the recall
+observed and predicted, the time, and the regret: the planner's time over that of the best single setting of all plans that reaches the
+target in that cell (every setting is run on the very same requests). Also: what a build costs, what it leaves in memory and on disk, and
+what a second thread adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+import vectordb
+from vectordb import Dense, Int, Schema
+from vectordb.index import ann
+from vectordb.index.calibrate import FILTER_PLANS, PLAN_NAMES
+from vectordb.index.segment import Allowed
+from vectordb.kernels import segment as kernel
+
+from . import data, facts
+from .filters import Columns, grid
+from .truth import score
+
+TARGETS = (0.90, 0.95, 0.99)
+K = 10
+
+
+@dataclass
+class Outcome:
+    """One cell at one target. microseconds: the planner's and the best setting's; best: what that is; plans: how often each was chosen."""
+
+    cell: str
+    matches: int
+    target: float
+    recall: float
+    p5: float
+    predicted: float
+    microseconds: float
+    best_microseconds: float | None
+    best: str
+    plans: dict[str, int]
+
+    @property
+    def regret(self) -> float:
+        return self.microseconds / self.best_microseconds if self.best_microseconds else float("nan")
+
+
+class Bench:
+    """A collection of one segment, queries, and one way to run them all by one setting."""
+
+    def __init__(self, dataset: data.Dataset, folder: Path, queries: int):
+        self.dataset = dataset
+        self.queries = np.ascontiguousarray(dataset.queries[:queries], np.float32)
+        self.database = vectordb.open(folder, maintenance=False)
+        schema = Schema({"v": Dense(dataset.dim, dataset.metric)}, {"row": Int()})
+        self.collection = self.database.create_collection("planner", schema)
+        started = time.perf_counter()
+        for low in range(0, len(dataset), 1000):
+            rows = list(range(low, min(low + 1000, len(dataset))))
+            self.collection.upsert(ids=rows, vectors={"v": dataset.vectors[rows]}, attributes={"row": rows})
+        self.upserted = time.perf_counter() - started
+        self.collection.optimize()
+        self.built = time.perf_counter() - started
+
+    def run(self, view, allowed: Sequence[Allowed], forced: int, target: float) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
+        """(microseconds a query, docids found, reports)."""
+        table, opened = view.chunks(view.fields["v"]), view.snapshot.segments(view.fields["v"])
+        dtype, metric = "float32", self.dataset.metric
+        found, reports, spent = [], [], 0
+        for i, rows in enumerate(allowed):
+            parts = [ann.Part(opened[0].segment, rows)]
+            query = self.queries[i : i + 1]
+            trace = ann.Trace() if forced < 0 else None
+            if trace is not None:
+                ann.search(parts, [], table.rows, table.verified, table.confirm, query, dtype, metric, K, target, forced, trace)
+                reports.append(trace.reports[0][0])
+            started = time.perf_counter_ns()
+            hits = ann.search(parts, [], table.rows, table.verified, table.confirm, query, dtype, metric, K, target, forced)
+            spent += time.perf_counter_ns() - started
+            found.append(hits[0][0])
+        return spent / len(allowed) / 1e3, found, reports
+
+    def cell(self, name: str, masks: Sequence[np.ndarray | None]) -> list[Outcome]:
+        """The planner at each target, and every setting there is."""
+        with self.collection._snapshots.pin() as view:
+            segment = view.snapshot.segments(view.fields["v"])[0].segment
+            made: dict[int, Allowed] = {}
+            for mask in masks:
+                if id(mask) not in made:
+                    made[id(mask)] = Allowed(segment, None if mask is None else np.flatnonzero(mask).astype(np.uint32))
+            allowed = [made[id(mask)] for mask in masks]
+            truths = [self._truth(i, mask) for i, mask in enumerate(masks)]
+            settings = ann.model_for(segment.models, K).settings
+            ran = {}
+            for setting in range(len(settings)):
+                plan = int(settings[setting, kernel.PLAN])
+                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan >= kernel.GRAPH_BEAM and not segment.has_graph):
+                    continue
+                slow = plan == kernel.SCAN and allowed[0].matches[0] > 20_000  # and it always finds them
+                some = slice(0, 20) if slow else slice(None)
+                microseconds, found, _ = self.run(view, allowed[some], setting, 1.0)
+                ran[setting] = (microseconds, float(np.mean([self._recall(truths[i], f) for i, f in enumerate(found)])))
+            outcomes = []
+            for target in TARGETS:
+                microseconds, found, reports = self.run(view, allowed, -1, target)
+                recalls = np.array([self._recall(truths[i], f) for i, f in enumerate(found)])
+                good = [(cost, setting) for setting, (cost, recall) in ran.items() if recall >= target]
+                cost, setting = min(good) if good else (None, -1)
+                best = "none" if setting < 0 else f"{PLAN_NAMES[int(settings[setting, kernel.PLAN])]} {settings[setting, kernel.EFFORT]:g}"
+                chosen = Counter(
+                    PLAN_NAMES[int(settings[int(r[kernel.R_SETTING]), kernel.PLAN])] for r in reports if r[kernel.R_SETTING] >= 0
+                )
+                outcomes.append(
+                    Outcome(
+                        cell=name,
+                        matches=int(np.median([a.matches[0] for a in allowed])),
+                        target=target,
+                        recall=float(recalls.mean()),
+                        p5=float(np.percentile(recalls, 5)),
+                        predicted=float(np.mean([min(r[kernel.R_RECALL], 1.0) for r in reports])),
+                        microseconds=microseconds,
+                        best_microseconds=cost,
+                        best=best,
+                        plans=dict(chosen.most_common(3)),
+                    )
+                )
+        return outcomes
+
+    def _truth(self, query: int, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
+        """(scores of all rows, least score that counts, how many are right)."""
+        rows = np.arange(len(self.dataset)) if mask is None else np.flatnonzero(mask)
+        scores = np.full(len(self.dataset), -np.inf)
+        scores[rows] = score(self.dataset, query, rows)
+        wanted = min(K, len(rows))
+        least = np.partition(scores, -wanted)[-wanted] if wanted else np.inf
+        return scores, least - 1e-6 * max(abs(least), 1e-3), wanted
+
+    @staticmethod
+    def _recall(truth: tuple[np.ndarray, np.ndarray, int], found: np.ndarray) -> float:
+        scores, least, wanted = truth
+        return 1.0 if wanted == 0 else min(int((scores[found] >= least).sum()), wanted) / wanted
+
+    def threads(self, seconds: float = 2.0) -> tuple[float, float]:
+        """Single searches a second from one thread, and from two."""
+
+        def rate(count: int) -> float:
+            done = [0] * count
+            end = time.perf_counter() + seconds
+
+            def work(slot: int) -> None:
+                i = slot
+                while time.perf_counter() < end:
+                    self.collection.search({"v": self.queries[i % len(self.queries)]})
+                    i += 1
+                    done[slot] += 1
+
+            workers = [threading.Thread(target=work, args=(slot,)) for slot in range(count)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            return sum(done) / seconds
+
+        rate(1)
+        return rate(1), rate(2)
+
+
+def measure(name: str, queries: int, cells: str) -> dict:
+    """All figures of one data set; prints as it goes."""
+    dataset = data.load(name)
+    if "place" not in dataset.attributes:
+        dataset = data.with_grid(dataset)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        bench = Bench(dataset, Path(folder), queries)
+        n = len(dataset)
+        disk = sum(path.stat().st_blocks for path in Path(folder).rglob("*")) * 512 / 1e6
+        print(
+            f"\n{name}: {n:,} × {dataset.dim}, {dataset.metric}; upserts {bench.upserted:.1f} s, with the index {bench.built:.1f} s: ",
+            end="",
+        )
+        print(
+            f"{n / bench.built:,.0f} docs/s; on disk {disk:.0f} MB",
+            flush=True,
+        )
+        columns = Columns(dataset.attributes, n)
+        place = np.asarray(dataset.attributes["place"])
+        own = [int(place[np.argmax(score(dataset, i, np.arange(n)))]) for i in range(queries)]
+        outcomes = bench.cell("no filter", [None] * len(bench.queries))
+        _show(outcomes)
+        for where in grid(n, own):
+            if cells in where.name:
+                masks = [f.mask for f in where.filters(columns)]
+                found = bench.cell(where.name, masks)
+                _show(found)
+                outcomes += found
+        one, two = bench.threads()
+        print(f"threads: {one:,.0f} searches/s from one, {two:,.0f} from two: {two / one:.2f}×")
+        bench.database.close()
+    summary = summarize(outcomes) | {"docs_per_second": n / bench.built, "one_thread": one, "two_threads": two}
+    return {"data": name, "summary": summary, "cells": [asdict(outcome) | {"regret": outcome.regret} for outcome in outcomes]}
+
+
+def summarize(outcomes: Sequence[Outcome]) -> dict:
+    """The figures that the targets are about; printed, and returned."""
+    regrets = np.array([o.regret for o in outcomes if o.best_microseconds])
+    summary: dict = {"regret_mean": float(np.exp(np.log(regrets).mean())), "regret_max": float(regrets.max())}
+    summary["prediction_error"] = float(np.mean([abs(o.recall - o.predicted) for o in outcomes]))
+    print(f"regret: geometric mean {summary['regret_mean']:.2f}, largest {summary['regret_max']:.2f}; ", end="")
+    print(f"mean |predicted − observed recall| {summary['prediction_error']:.3f}")
+    for target in TARGETS:
+        own = [o for o in outcomes if o.target == target]
+        met = float(np.mean([o.recall >= target - 0.01 for o in own]))
+        lowest = min(own, key=lambda o: o.recall)
+        p5 = min(o.p5 for o in own)
+        summary[f"met_{target:g}"] = met
+        print(f"asked {target:.2f}: met (− .01) in {met:.0%} of {len(own)} cells; lowest {lowest.recall:.3f} ({lowest.cell}), p5 {p5:.2f}")
+    return summary
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    for o in outcomes:
+        best = "–" if o.best_microseconds is None else f"{o.best_microseconds:6.1f} µs by {o.best}"
+        plans = ", ".join(f"{name} {count}" for name, count in o.plans.items())
+        print(
+            f"{o.cell:34} {o.matches:7,} asked {o.target:.2f} observed {o.recall:.3f} (p5 {o.p5:.2f}) predicted {o.predicted:.3f} "
+            f"{o.microseconds:6.1f} µs; best {best}; regret {o.regret:.2f}; {plans}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", nargs="*", default=["clustered-100k"])
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--cells", default="", help="only cells whose name holds this")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    print({**facts.machine(), **facts.software()})
+    results = [measure(name, options.queries, options.cells) for name in options.data]
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
