@@ -15,7 +15,7 @@ from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
 from .query.info import describe
-from .query.request import check_limit, check_selection, make_search, selected
+from .query.request import Familiar, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots
 from .storage import catalog, fields
 from .storage.commit import Committer
@@ -64,6 +64,7 @@ class Collection:
         self._maintainer = maintainer
         self._snapshots = Snapshots(env, number)
         self._filters = FilterCache()
+        self._familiar = Familiar()
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"
@@ -274,10 +275,16 @@ class Collection:
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first.
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
         """
+        plain = text is None and candidates is None and exact is False and with_vectors is False and explain is False and fusion == "rrf"
+        if plain:
+            with self._snapshots.pin() as view:
+                search = self._familiar.again(view.schema, vectors, filter, limit, recall, with_attributes)
+                if search is not None:
+                    return execute.run(view, search, self._filters)[0]
         arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self._search(False, arms | wanted | shown)[0]
+        return self._search(False, arms | wanted | shown, plain)[0]
 
     def search_batch(
         self,
@@ -303,7 +310,7 @@ class Collection:
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(True, arms | wanted | shown)
 
-    def _search(self, batch: bool, arguments: dict) -> list[Hits]:
+    def _search(self, batch: bool, arguments: dict, plain: bool = False) -> list[Hits]:
         with self._snapshots.pin() as view:
             identities = view.snapshot.meta.encoders
 
@@ -311,6 +318,10 @@ class Collection:
                 return load_encoder(name, spec, identities[name]).encode_queries(texts)
 
             search = make_search(view.schema, self._filters, encode, batch, **arguments)
+            if plain:
+                self._familiar.keep(
+                    view.schema, *(arguments[name] for name in ("vectors", "filter", "limit", "recall", "with_attributes")), search
+                )
             return execute.run(view, search, self._filters) if search.queries else []
 
     def info(self) -> CollectionInfo:

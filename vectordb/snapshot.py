@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from .errors import NotFoundError
 from .files import Files, files_of
 from .index.segment import Segment
+from .kernels import columns
 from .storage import catalog, fields, format, segments, tables
 from .storage.catalog import Meta
 from .storage.env import Env
@@ -60,6 +61,7 @@ class Snapshot:
         self._tables: dict[tuple[int, int], ChunkTable] = {}
         self._previous: dict[tuple[int, int], ChunkTable] = {}
         self._live_rows: np.ndarray | None = None
+        self.prepared: dict = {}  # what searches need not work out twice while nothing changes
 
     def table(self, store: Store, field: int, part: int) -> ChunkTable:
         """The chunks of a field's part, read on first use."""
@@ -272,9 +274,13 @@ class View:
         """The chunks of a field's values, whose checksums whoever reads them has to check."""
         return self.snapshot.table(self.store, field, format.FORWARD)
 
-    def ids(self, docids: Sequence[int]) -> list[Id]:
-        """The ids of rows."""
-        return format.unpack_ids(self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids))
+    def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
+        """The ids of rows (int64 docids): uint64 where all are integers."""
+        table = self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD)
+        ids = np.empty(len(docids), np.uint64)
+        if columns.integer_ids(table.rows, docids, table.verified, ids):
+            return ids
+        return format.unpack_ids(table.records(docids.tolist()))
 
     def records(self, docids: Sequence[int]) -> list[format.Row]:
         """The records of rows."""

@@ -86,11 +86,26 @@ class Hits(Sequence[Hit]):
     """
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
-        self._hits = tuple(hits)
+        self._made: tuple[Hit, ...] | None = tuple(hits)
+        self._bare: tuple[np.ndarray, np.ndarray] | None = None
         self.plan = None if plan is None else Plan(plan)
 
+    @classmethod
+    def bare(cls, ids: np.ndarray, scores: np.ndarray) -> Hits:
+        """Hits of which only ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) were asked for; a Hit is made when it is read."""
+        hits = cls.__new__(cls)
+        hits._made, hits._bare, hits.plan = None, (ids, scores), None
+        return hits
+
+    @property
+    def _hits(self) -> tuple[Hit, ...]:
+        if self._made is None:
+            ids, scores = self._bare
+            self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
+        return self._made
+
     def __len__(self) -> int:
-        return len(self._hits)
+        return len(self._bare[0]) if self._made is None else len(self._made)
 
     def __getitem__(self, index):
         return Hits(self._hits[index], self.plan) if isinstance(index, slice) else self._hits[index]
@@ -100,6 +115,8 @@ class Hits(Sequence[Hit]):
 
     @property
     def ids(self) -> np.ndarray:
+        if self._bare is not None:
+            return self._bare[0].copy()
         ids = [hit.id for hit in self._hits]
         if all(type(i) is int for i in ids):
             return np.array(ids, dtype=np.uint64)
@@ -109,6 +126,8 @@ class Hits(Sequence[Hit]):
 
     @property
     def scores(self) -> np.ndarray:
+        if self._bare is not None:
+            return self._bare[1].copy()
         return np.array([hit.score for hit in self._hits], dtype=np.float32)
 
     def __eq__(self, other) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, FIRST, LAST
-from .dense import lower_bound, next_position
+from .dense import lower_bound, next_position, place_of
 from .jit import kernel, pointer
 
 EARTH_RADIUS_METERS = 6_371_008.8  # mean radius R1 of the IUGG
@@ -171,3 +171,33 @@ def rows_with_tokens(table, tokens, phrase, rows, out):
                 out[n] = docid
                 n += 1
     return n
+
+
+@kernel
+def integer_ids(table, docids, verified, out):
+    """The ids of rows (int64 docids) whose records begin with an unsigned integer, into ``out`` (uint64), read as msgpack.
+
+    Returns False, and nothing is to be used, when a row's id is something else, or its chunk isn't there or wasn't checked yet.
+    """
+    for i in range(len(docids)):
+        c, position = place_of(table, docids[i])
+        if c < 0 or verified[c] != 1:
+            return False
+        offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
+        size = np.int64(offsets[position + 1]) - np.int64(offsets[position])
+        record = carray(pointer(table[c, AUX] + np.int64(offsets[position])), max(size, 0), np.uint8)
+        if size < 2 or record[0] != 0x93:
+            return False
+        kind = record[1]
+        width = 0
+        if kind >= 0x80:
+            if kind < 0xCC or kind > 0xCF:
+                return False
+            width = 1 << (kind - 0xCC)
+        if size < 2 + width:
+            return False
+        value = np.uint64(kind) if width == 0 else np.uint64(0)
+        for j in range(width):
+            value = (value << np.uint64(8)) | np.uint64(record[2 + j])
+        out[i] = value
+    return True

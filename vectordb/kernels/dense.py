@@ -75,6 +75,28 @@ def lower_bound(values, low, high, target):
 
 
 @kernel
+def place_of(table, docid):
+    """(chunk, position in it) of a row by its docid; chunk −1 when no chunk holds it."""
+    low, high = 0, len(table)
+    while low < high:
+        middle = (low + high) >> 1
+        if table[middle, FIRST] <= docid:
+            low = middle + 1
+        else:
+            high = middle
+    c = low - 1
+    if c < 0 or docid > table[c, LAST]:
+        return -1, 0
+    if table[c, DOCIDS] == 0:
+        return c, docid - table[c, FIRST]
+    listed = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
+    position = lower_bound(listed, 0, table[c, COUNT], docid)
+    if position >= table[c, COUNT] or np.int64(listed[position]) != docid:
+        return -1, 0
+    return c, position
+
+
+@kernel
 def next_position(docids, listed, first, count, position, docid):
     """Position of a docid in a chunk, or −1; ``position`` is where the last search ended (docids come ascending)."""
     if not listed:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from . import COUNT, DATA, DOCIDS, FIRST, LAST, NORMS
+from . import COUNT, DATA, NORMS
 from .codes import LINE, block_distances, count_ones, encode_query, nearer, rotate, sign_words
-from .dense import COSINE, L2, lower_bound, score_row
+from .dense import COSINE, L2, place_of, score_row
 from .graph import beam, code_score, descend, passes, pop_best, push_best, row_of, score_of, sift_best, two_hop
 from .jit import count_trailing_zeros, kernel, pointer, prefetch_lines
 from .topk import make_key, offer, sort_keys
@@ -187,28 +187,6 @@ def keep_near(near, n, distances, threshold):
             near[kept] = near[i]
             kept += 1
     return kept
-
-
-@kernel
-def place_of(table, docid):
-    """(chunk, position in it) of a row by its docid; chunk −1 when no chunk holds it."""
-    low, high = 0, len(table)
-    while low < high:
-        middle = (low + high) >> 1
-        if table[middle, FIRST] <= docid:
-            low = middle + 1
-        else:
-            high = middle
-    c = low - 1
-    if c < 0 or docid > table[c, LAST]:
-        return -1, 0
-    if table[c, DOCIDS] == 0:
-        return c, docid - table[c, FIRST]
-    listed = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
-    position = lower_bound(listed, 0, table[c, COUNT], docid)
-    if position >= table[c, COUNT] or np.int64(listed[position]) != docid:
-        return -1, 0
-    return c, position
 
 
 @kernel

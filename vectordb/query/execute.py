@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
+from pyroaring import BitMap
 from vectordb_client.filter import Filter, HasVector
 
 from ..filters.bitmap import FilterCache, matching
@@ -14,13 +17,16 @@ from ..index import ann, flat
 from ..index.segment import Allowed
 from ..snapshot import OpenSegment, View
 from ..storage import format
-from ..types import Dense, Hit, Hits, MultiVector, Sparse
+from ..storage.tables import ChunkTable
+from ..types import Dense, Hit, Hits, Id, MultiVector, Sparse
 from .audit import audits, learn
 from .fusion import fuse
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
 Ranked = tuple[list[int], list[float], list[dict]]  # docids, scores as shown, what each arm said
+
+MAX_PREPARED = 256
 
 
 class _Clock:
@@ -41,9 +47,17 @@ class Wanted:
 
     def __init__(self, view: View, node: Filter | None, cache: FilterCache | None):
         self.view, self.node, self._cache = view, node, cache
-        self.bitmap = None if node is None else matching(node, view, cache)
-        self.matches = view.snapshot.live if self.bitmap is None else len(self.bitmap)
         self._rows: np.ndarray | None = None
+
+    @cached_property
+    def bitmap(self) -> BitMap | None:
+        """The rows that the filter matches; None without a filter."""
+        return None if self.node is None else matching(self.node, self.view, self._cache)
+
+    @cached_property
+    def matches(self) -> int:
+        """How many they are."""
+        return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
 
     @property
     def everything(self) -> bool:
@@ -87,6 +101,7 @@ def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
     clock = _Clock() if search.explain else None
     wanted = Wanted(view, search.filter, cache)
     if clock:
+        _ = wanted.matches
         clock.lap("filter")
     fused = len(search.arms) > 1
     depth = search.candidates if fused else search.limit
@@ -96,6 +111,10 @@ def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
         if clock:
             clock.lap(f"arm {arm.name}")
             plans.append(plan)
+    if not fused and not clock and search.attributes is False and not search.vectors:
+        bare = [_bare(view, search, each) for each in found[search.arms[0].name]]
+        if None not in bare:
+            return bare
     ranked = [_rank(search, {name: results[q] for name, results in found.items()}) for q in range(search.queries)]
     if clock:
         clock.lap("fusion")
@@ -130,6 +149,34 @@ def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, ca
     return found, _exact_plan(search, arm, wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Where a dense arm is searched under a filter: the same for every query while nothing changes."""
+
+    node: Filter | None
+    opened: tuple[OpenSegment, ...]
+    parts: list[ann.Part]
+    rest: list[ann.Rest]
+    table: ChunkTable
+    matches: int
+
+
+def _prepared(view: View, name: str, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
+    known, key = view.snapshot.prepared, (name, id(wanted.node))
+    found = known.get(key)
+    if found is not None and found.node is wanted.node and found.opened is opened:
+        return found
+    table = view.chunks(view.fields[name])
+    parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
+    rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
+    for piece in rest:
+        table.verify(range(piece.low, piece.high))
+    if len(known) >= MAX_PREPARED:
+        known.clear()
+    found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches)
+    return found
+
+
 def _search_segments(
     view: View,
     search: Search,
@@ -142,12 +189,9 @@ def _search_segments(
 ) -> tuple[list[flat.Found], dict | None]:
     """A dense arm through its segments, and exactly where there are none."""
     spec: Dense = arm.spec
-    table = view.chunks(view.fields[arm.name])
-    parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
-    rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
-    for piece in rest:
-        table.verify(range(piece.low, piece.high))
-    k = min(k, wanted.matches)
+    prepared = _prepared(view, arm.name, wanted, opened, tail)
+    parts, rest, table = prepared.parts, prepared.rest, prepared.table
+    k = min(k, prepared.matches)
     if k == 0:
         return [flat.nothing()] * len(queries), _exact_plan(search, arm, wanted)
     trace = ann.Trace() if search.explain or (len(queries) == 1 and audits.due()) else None
@@ -211,6 +255,21 @@ def _rank(search: Search, found: dict[str, flat.Found]) -> Ranked:
     return docids, (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in docids]
 
 
+def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
+    """The answer of a single arm of which only ids and scores are wanted; None where ids are not all integers."""
+    docids, scores = found
+    ids = view.ids(docids)
+    if not isinstance(ids, np.ndarray):
+        return None
+    spec = search.arms[0].spec
+    return Hits.bare(ids, -scores if isinstance(spec, Dense) and spec.metric == "l2" else scores)
+
+
+def _plain_ids(view: View, docids: list[int]) -> list[Id]:
+    ids = view.ids(np.array(docids, np.int64))
+    return ids.tolist() if isinstance(ids, np.ndarray) else ids
+
+
 _hit = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
@@ -221,7 +280,7 @@ def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:
     found = vectors_of(view, docids, search.vectors) if search.vectors else {}
     vectors = [found.get(docid, {}) for docid in docids] if found else [{} for _ in docids]
     if read is None:
-        return Hits([_hit(Hit, hit) for hit in zip(view.ids(docids), scores, [{} for _ in docids], repeat(None), arms, vectors)])
+        return Hits([_hit(Hit, hit) for hit in zip(_plain_ids(view, docids), scores, [{} for _ in docids], repeat(None), arms, vectors)])
     records = view.records(docids)
     return Hits(
         [

@@ -15,6 +15,7 @@ from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, check_recall, que
 
 MAX_LIMIT = 100_000
 MIN_CANDIDATES = 100
+MAX_FAMILIAR = 512
 
 
 @dataclass(slots=True)
@@ -111,6 +112,55 @@ def make_search(
         vectors=selected(check_selection("with_vectors", with_vectors, schema.vectors), schema.vectors),
         explain=bool(explain),
     )
+
+
+class Familiar:
+    """Searches of one field that differ in nothing but the query from one that was checked: most are."""
+
+    def __init__(self):
+        self._schema: Schema | None = None
+        self._known: dict[tuple, tuple[Any, Search]] = {}
+
+    def again(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> Search | None:
+        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of the field."""
+        key = self._key(vectors, filter, limit, recall, attributes)
+        found = None if key is None or schema is not self._schema else self._known.get(key)
+        if found is None:
+            return None
+        like = found[1]
+        arm = like.arms[0]
+        asked = Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])])
+        return Search(
+            (asked,),
+            1,
+            like.filter,
+            like.limit,
+            like.exact,
+            like.recall,
+            like.fusion,
+            like.candidates,
+            like.attributes,
+            like.vectors,
+            False,
+        )
+
+    def keep(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any, search: Search) -> None:
+        """Remember a search that was checked, and had nothing else in it."""
+        key = self._key(vectors, filter, limit, recall, attributes)
+        if key is not None:
+            if schema is not self._schema or len(self._known) >= MAX_FAMILIAR:
+                self._schema, self._known = schema, {}
+            self._known[key] = (filter, search)  # the filter is kept so that its id stays its own
+
+    @staticmethod
+    def _key(vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> tuple | None:
+        # Types are part of what was checked: 1, True and 1.0 are equal as keys.
+        if type(vectors) is not dict or len(vectors) != 1 or type(limit) is not int or type(recall) is not float:
+            return None
+        if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
+            return None
+        (name,) = vectors
+        return name, id(filter), limit, recall, attributes
 
 
 def _check_flag(name: str, value: Any) -> None:
