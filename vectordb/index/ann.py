@@ -1,6 +1,4 @@
-"""Approximate search of one dense field: its segments by the planner's choice, the rest of its rows exactly, merged by full-precision
-scores.
-"""
+"""Search of one dense field: its segments by the planner's choice, other rows exactly, merged by full-precision scores."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ import numpy as np
 from ..kernels import dense, topk
 from ..kernels import segment as kernel
 from . import flat, scratch
-from .calibrate import GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
+from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
 from .flat import METRICS, Found
 from .segment import Allowed, Segment
 
@@ -110,7 +108,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         )  # fmt: skip
         corrections.calls += 1
         if trace is not None or corrections.calls % _MEASURED_EVERY == 0:
-            elapsed = 1e6 * (time.perf_counter() - started) / n
+            elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
             setting = int(report[0, kernel.R_SETTING])
             if n == 1 and forced < 0 and setting >= 0 and not report[0, kernel.R_FALLBACK]:
                 corrections.learn_cost(int(model.settings[setting, kernel.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
