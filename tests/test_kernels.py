@@ -22,7 +22,7 @@ from vectordb.index import calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
 from vectordb.kernels import TABLE_WIDTH, codes, columns, dense, graph, jit, segment, sparse, topk
-from vectordb.storage import chunks, fields
+from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
@@ -774,6 +774,28 @@ def test_search_segment(metric, dtype, plan):
         np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("gap", [1, 3])
+def test_ids_of_integer_points_are_read_out_of_their_records(gap):
+    ids = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1]
+    docids = 5 + gap * np.arange(len(ids) + 1)
+    records = [format.pack_row(format.row_of(value, {"a": 1}, None)) for value in [*ids, "a string"]]
+    offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
+    table = Table([chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8))])
+    wanted = docids[:-1][::-1].copy()
+
+    def ran(rows, verified=1):
+        found = []
+        for result, given in both("columns.integer_ids", table.rows, rows, np.full(1, verified, np.uint8), np.zeros(len(rows), np.uint64)):
+            found.append((bool(result), given[-1].tolist() if result else None))
+        assert found[0] == found[1]
+        return found[0]
+
+    assert ran(wanted) == (True, ids[::-1])
+    assert ran(docids) == (False, None)  # a string among them
+    assert ran(wanted, verified=0) == (False, None)
+    assert ran(np.array([4])) == (False, None)
+
+
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
@@ -783,6 +805,7 @@ def test_no_kernel_is_without_a_test():
         "columns.span_of",
         "dense.first_row",
         "dense.next_position",
+        "dense.place_of",
         "dense.score_row",
         "dense.select",
         "dense.widest",
@@ -790,7 +813,6 @@ def test_no_kernel_is_without_a_test():
         "segment.funnel_blocks",
         "segment.keep_near",
         "segment.next_cluster",
-        "segment.place_of",
         "segment.rank_clusters",
         "segment.rescore",
         "segment.scan_rows",
@@ -806,6 +828,7 @@ def test_no_kernel_is_without_a_test():
         "codes.rotate",
         "codes.rotate_rows",
         "codes.sign_words",
+        "columns.integer_ids",
         "columns.rows_in_area",
         "columns.rows_in_range",
         "columns.rows_in_set",

@@ -255,3 +255,47 @@ def test_an_explained_search_says_what_was_done(database):
     assert plan["filter"]["matches"] == 4 and plan["filter"]["selectivity"] == pytest.approx(0.4)
     assert [arm["field"] for arm in plan["arms"]] == ["v", "s"]
     assert plan["sequence"] == 1 and plan["exact"] is True
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("name", [int, str])
+def test_hits_without_attributes_are_the_same_hits(database, metric, name):
+    rng = np.random.default_rng(4)
+    collection = database.create_collection("c", Schema({"v": Dense(6, metric)}, {"n": Int()}))
+    collection.upsert(ids=[name(2**40 + i) for i in range(50)], vectors={"v": rng.standard_normal((50, 6))}, attributes={"n": [*range(50)]})
+    query = rng.standard_normal(6)
+    full = collection.search({"v": query}, filter=F("n") > 7, limit=9)
+    bare = collection.search({"v": query}, filter=F("n") > 7, limit=9, with_attributes=False)
+    assert bare.ids.tolist() == full.ids.tolist() and bare.scores.tolist() == full.scores.tolist()
+    assert len(bare) == 9 and [(hit.id, hit.score, hit.attributes, hit.arms) for hit in bare] == [(h.id, h.score, {}, {}) for h in full]
+    assert bare[2] == list(bare)[2] and list(bare[1:3]) == list(bare)[1:3] and bare != full and bare == Hits(list(bare))
+
+
+def test_a_search_seen_before_is_still_checked(database):
+    collection = database.create_collection("c", Schema({"v": Dense(2, "dot")}, {"n": Int()}))
+    collection.upsert(ids=[1, 2], vectors={"v": np.eye(2)}, attributes={"n": [1, 2]})
+    condition = F("n") >= 1
+    for _ in range(3):
+        assert collection.search({"v": [1, 0]}, filter=condition, limit=1).ids.tolist() == [1]
+    for wrong in (
+        {"vectors": {"v": [1, 0, 0]}},
+        {"vectors": {"v": [np.nan, 0]}},
+        {"limit": True},
+        {"limit": 1.0},
+        {"recall": 1.5},
+        {"recall": True},
+        {"with_attributes": 1},
+        {"with_vectors": 0},
+        {"exact": 0},
+        {"explain": 0},
+        {"filter": "n >= x"},
+        {"fusion": "none"},
+    ):
+        with pytest.raises(vectordb.VectorDBError):
+            collection.search(**({"vectors": {"v": [1, 0]}, "filter": condition, "limit": 1} | wrong))
+    collection.upsert(ids=[3], vectors={"v": [[2, 0]]}, attributes={"n": [3]})
+    assert collection.search({"v": [1, 0]}, filter=condition, limit=1).ids.tolist() == [3]
+    collection.delete([3])
+    assert collection.search({"v": [1, 0]}, filter=condition, limit=1).ids.tolist() == [1]
+    collection.add_fields(attributes={"m": Int()})
+    assert collection.search({"v": [0, 1]}, filter=condition, limit=1).ids.tolist() == [2]
