@@ -247,6 +247,19 @@ def test_check_finds_a_sound_directory_sound(capsys, data):
     assert json.loads(run(capsys, "check", "--data", data, "--json")[1])["problems"] == []
 
 
+def test_check_notes_an_index_file_that_is_gone(capsys, tmp_path):
+    with vectordb.open(tmp_path / "data", maintenance=False) as db:
+        docs = db.create_collection("docs", vectordb.Schema({"v": vectordb.Dense(4)}))
+        docs.upsert(ids=list(range(300)), vectors={"v": np.random.default_rng(0).standard_normal((300, 4))})
+        docs.optimize()
+    (file,) = (tmp_path / "data" / "indexes").glob("*.index")
+    assert run(capsys, "check", "--data", tmp_path / "data")[1].count("note: ") == 0
+    file.unlink()
+    code, out, _ = run(capsys, "check", "--data", tmp_path / "data")
+    assert code == 0 and "no problems" in out and "note: " in out and file.name in out
+    assert file.name in json.loads(run(capsys, "check", "--data", tmp_path / "data", "--json")[1])["notes"][0]
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
 def test_export_then_import_by_hand(capsys, data, tmp_path, name):
     if name.endswith("parquet"):

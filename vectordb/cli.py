@@ -381,15 +381,17 @@ def _check(arguments: argparse.Namespace) -> int:
         raise NotFoundError(f"no database at {arguments.data}", field="data", value=str(arguments.data))
     from .storage.check import check
 
-    problems = [str(problem) for problem in check(arguments.data).problems]
+    report = check(arguments.data)
+    problems, notes = [str(problem) for problem in report.problems], list(report.notes)
     if arguments.json:
-        print(json.dumps({"path": str(arguments.data), "problems": problems}, indent=1))
-    elif not problems:
-        _console().print(f"{arguments.data}: no problems", markup=False)
+        print(json.dumps({"path": str(arguments.data), "problems": problems, "notes": notes}, indent=1))
     else:
-        for problem in problems:
-            print(problem)
-        print(f"vectordb: {arguments.data}: {len(problems)} problem{'s' * (len(problems) > 1)}", file=sys.stderr)
+        for line in [*problems, *(f"note: {note}" for note in notes)]:
+            print(line)
+        if problems:
+            print(f"vectordb: {arguments.data}: {len(problems)} problem{'s' * (len(problems) > 1)}", file=sys.stderr)
+        else:
+            _console().print(f"{arguments.data}: no problems", markup=False)
     return 1 if problems else 0
 
 
