@@ -74,9 +74,8 @@ class Model:
 
 @dataclass
 class Corrections:
-    """What running taught about each plan of a segment: measured cost over predicted, and found over predicted recall.
-
-    Comparisons that need the same factor for all plans cancel out, so only their differences matter.
+    """What running taught about each plan of a segment. table: float64 ``(2, plans)``, measured less predicted recall, and measured over
+    predicted cost. A cost factor that all plans share changes no choice.
     """
 
     table: np.ndarray = field(default_factory=lambda: np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))]))
@@ -212,7 +211,7 @@ class _Bench:
         return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
 
     def _clusters_by_distance(self) -> np.ndarray:
-        """For each query the clusters by the best of what a sample of their rows score."""
+        """For each query the clusters by the mean score of their rows."""
         sizes = np.maximum(np.diff(self.offsets), 1)
         sums = np.add.reduceat(
             np.concatenate([self.scores, np.zeros((len(self.scores), 1), np.float32)], axis=1), self.offsets[:-1], axis=1

@@ -26,7 +26,7 @@ from .request import Arm, Search
 
 Ranked = tuple[list[int], list[float], list[dict]]  # docids, scores as shown, what each arm said
 
-MAX_PREPARED = 256
+MAX_PREPARED = 64
 
 
 class _Clock:
@@ -93,7 +93,7 @@ class Wanted:
         if rows is None:
             return np.arange(low, high, dtype=np.uint32)
         start, end = np.searchsorted(rows, [low, high])
-        return rows[start:end]
+        return rows[start:end].copy()  # may be kept: a view would keep all rows
 
 
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
