@@ -27,24 +27,26 @@ CALL_MICROSECONDS = 4.0  # from Python and back
 NEARLY_ALL = 0.995
 DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
 SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004, 0.0015)
-SCANNED = 1_500  # with fewer matching rows than this, scoring each is the plan
+SCANNED = 400  # with fewer matching rows than this, scoring each is the plan
 NEVER = 1e7  # microseconds: what a plan costs where it can't be used
 # Where the models have points: log2 ρ, ρ the selectivity near the query over the whole one.
 LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
 FEWEST = 6.0  # queries (weighed) that a point needs
-DOUBT = 0.5  # standard errors that are taken off a mean recall
+DOUBT = 0.25  # standard errors that are taken off a mean recall
 _LEARNING = 1 / 64  # the weight of one measurement
 
 
 def _settings() -> np.ndarray:
     rows = [(planner.SCAN, 0, 0)]
-    rows += [(planner.FUNNEL, spread, 0) for spread in (0.3, 1.0, 1.6, 2.2, 3.0, 4.0)]
+    rows += [(planner.FUNNEL, spread, 400) for spread in (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0)]
+    rows += [(planner.FUNNEL, spread, 2_000) for spread in (3.0, 4.0, 5.0, 6.0, 7.0)]
     rows += [(planner.CLUSTERS_SCAN, m, 0) for m in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(planner.CLUSTERS_FUNNEL, m, width) for width in (12, 40) for m in (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(planner.GRAPH_BEAM, effort, 0) for effort in (1, 1.5, 2, 3, 4, 6, 9, 14, 22, 36)]
-    rows += [(planner.GRAPH_TWO_HOP, effort, 0) for effort in (1.5, 3, 6, 12, 24)]
-    rows += [(planner.POST_FILTER, effort, 0) for effort in (2, 4, 8, 16, 32)]
+    rows += [(planner.CLUSTERS_FUNNEL, m, 12) for m in (500, 700, 1_000, 1_400, 2_000, 2_800, 4_000, 5_600, 8_000, 11_000, 16_000, 32_000)]
+    rows += [(planner.CLUSTERS_FUNNEL, m, 40) for m in (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
+    rows += [(planner.GRAPH_BEAM, e, 0) for e in (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40)]
+    rows += [(planner.GRAPH_TWO_HOP, e, 0) for e in (1, 1.5, 2, 3, 4, 6, 9, 14, 24)]
+    rows += [(planner.POST_FILTER, e, 0) for e in (2, 3, 4, 6, 8, 12, 16, 24, 32)]
     return np.array(rows, np.float64)
 
 
@@ -192,7 +194,7 @@ class _Bench:
         corrections = np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))])
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, corrections)
         self.scores = self._scores(vectors, metric)[:, order]
-        self.near = self._clusters_by_distance()
+        self.ordered = np.sort(self.scores, axis=1)
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
@@ -210,41 +212,6 @@ class _Bench:
             return dots
         return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
 
-    def _clusters_by_distance(self) -> np.ndarray:
-        """For each query the clusters by the mean score of their rows."""
-        sizes = np.maximum(np.diff(self.offsets), 1)
-        sums = np.add.reduceat(
-            np.concatenate([self.scores, np.zeros((len(self.scores), 1), np.float32)], axis=1), self.offsets[:-1], axis=1
-        )
-        return np.argsort(-(sums / sizes), axis=1)
-
-    def _shares(self, kind: str, share: float, query: int) -> np.ndarray:
-        """The probability of each cluster's rows to match, for a filter of the kind and selectivity."""
-        ranked = self.near[query] if kind != "around another" else self._around(int(self.rng.integers(self.clusters)))
-        sizes = np.diff(self.offsets)[ranked]
-        before = (np.cumsum(sizes) - sizes) / self.n
-        if kind == "none":
-            p = np.full(len(ranked), share)
-        elif kind == "near":
-            p = np.where(before < share, 0.9, 0.1 * share / max(1 - share, 0.1))
-        elif kind == "fewer near":
-            p = np.where(before < 0.2, 0.3 * share, (share - 0.06 * share) / 0.8)
-        elif kind == "whole clusters":
-            p = np.where(self.rng.random(len(ranked)) < share, 1.0, 0.0)
-        elif kind == "none near":
-            hole = min(0.003 * 100 ** self.rng.random(), 0.9 * (1 - share))
-            p = np.where(before < hole, 0.0, share / (1 - hole))
-        else:
-            p = np.where(before < share, 0.95, 0.0)
-        out = np.empty(len(ranked))
-        out[ranked] = np.clip(p, 0, 1)
-        return out
-
-    def _around(self, cluster: int) -> np.ndarray:
-        """The clusters by their distance to one of them."""
-        centroids = self.layout.sections["centroids"].astype(np.float32)
-        return np.argsort(np.square(centroids - centroids[cluster]).sum(axis=1), kind="stable")
-
     def cell(self, kind: str, share: float | None, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each query log2 ρ, and recall and microseconds of each setting, for one kind of filter; ``share`` None: no filter."""
         few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
@@ -257,56 +224,74 @@ class _Bench:
             self._filter(kind, share, query, bits[i])
             matches[i] = bitset.passing_of_clusters(bits[i], self.offsets, counts[i])
         needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
-        rhos = self._rho(asked, counts, matches)
+        rhos = self._rho(asked, bits, counts, matches) if share is not None else np.zeros(count)
         cell = _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos))
         telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(count)]
         recalls = np.zeros((count, len(SETTINGS)), np.float32)
         costs = np.full((count, len(SETTINGS)), NEVER, np.float32)
         enough = np.inf  # the least time in which some setting so far found nearly all
         for family in _FAMILIES:
-            plan, before = int(SETTINGS[family[0], planner.PLAN]), -1.0
+            plan = int(SETTINGS[family[0], planner.PLAN])
             if (not cell.filtered and plan in FILTER_PLANS) or (plan in GRAPH_PLANS and not self.layout.has_graph):
                 continue
             for i, setting in enumerate(family):
+                if i % 2 and i + 1 < len(family):
+                    continue  # filled in from its neighbours
                 recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
+                if i > 1 and i % 2 == 0:
+                    for table in (recalls, costs):
+                        table[:, family[i - 1]] = (table[:, family[i - 2]] + table[:, setting]) / 2
                 # The least of the groups: a setting that most queries are served well by may fail those whose filter lies otherwise.
                 recall = min(float(recalls[group, setting].mean()) for group in telling)
-                cost, mean = float(costs[:, setting].mean()), float(recalls[:, setting].mean())
+                cost = float(costs[:, setting].mean())
                 if recall >= NEARLY_ALL:
                     enough = min(enough, cost)
-                stalled, before = mean > 0.5 and mean < before + 0.002, mean
-                if recall >= 0.9985 or cost > 1.3 * enough or stalled:
-                    # More effort would only cost more than what is known to do, or changes nothing.
+                if recall >= 0.9985 or cost > 1.3 * enough:
+                    # More effort would only cost more than what is known to do.
+                    efforts = SETTINGS[family[i:], planner.EFFORT]
                     recalls[:, family[i + 1 :]] = recalls[:, [setting]]
-                    costs[:, family[i + 1 :]] = costs[:, [setting]] * 1.5 ** np.arange(1, len(family) - i)
+                    costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
                     break
         return rhos, recalls, costs
 
     def _filter(self, kind: str, share: float | None, query: int, bits: np.ndarray) -> None:
         """Sets the bits of the rows that a filter of the kind matches; never that of the query itself."""
+        start = int(self.rng.integers(0, len(self.noise)))
         if share is None:
             bits[:] = ~np.uint64(0)
             if self.n % 64:
                 bits[-1] >>= np.uint64(64 - self.n % 64)
+        elif kind == "whole clusters":
+            bitset.random_filter(self.offsets, (self.rng.random(self.clusters) < share).astype(np.float64), self.noise, start, bits)
         else:
-            start = int(self.rng.integers(0, len(self.noise)))
-            bitset.random_filter(self.offsets, self._shares(kind, share, query), self.noise, start, bits)
+            near, above, below = self._ball(kind, share)
+            around = query if kind != "around another" else int(self.rng.integers(len(self.queries)))
+            ordered = self.ordered[around]
+            bound = ordered[-min(max(round(near * self.n), 1), self.n)]
+            # Filters go by what rows are about, not by their distance to a query: its own neighbours are on either side.
+            blur = self.rng.random() * float(ordered[-min(10, self.n)] - ordered[self.n // 2])
+            bitset.filter_by_score(self.scores[around], bound, blur, above, below, self.noise, start, bits)
         own = int(self.own[query])
         bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
 
-    def _rho(self, asked: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
-        """log2 of the selectivity near each query over the whole one, as searches see it."""
-        sizes = np.diff(self.offsets)
-        found = []
-        for q in range(len(counts)):
-            ranked = self.near[asked[q]]
-            rows, passing = np.cumsum(sizes[ranked]), np.cumsum(counts[q, ranked])
-            looked = 1 + np.arange(len(ranked))
-            enough = (rows >= kernel.NEAR_ROWS) & ((passing >= kernel.NEAR_MATCHES) | (4 * looked >= len(ranked)))
-            end = int(np.argmax(enough)) if enough.any() else len(ranked) - 1
-            near = passing[end] / max(rows[end], 1)
-            found.append(max(near * self.n / max(matches[q], 1), 2.0 ** LOCALS[0]))
-        return np.log2(found)
+    def _ball(self, kind: str, share: float) -> tuple[float, float, float]:
+        """(how many of all rows, nearest first, are near; probabilities to match of those, and of the others)."""
+        if kind == "none":
+            return 1.0, share, share
+        if kind == "near":
+            return share, 0.9, 0.1 * share / max(1 - share, 0.1)
+        if kind == "fewer near":
+            return 0.2, 0.3 * share, 0.94 * share / 0.8
+        if kind == "none near":
+            near = min(0.0003 * 1000 ** self.rng.random(), 0.9 * (1 - share))
+            return near, 0.0, share / (1 - near)
+        return share, 0.95, 0.0
+
+    def _rho(self, asked: np.ndarray, bits: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
+        """log2 ρ of each query, as searches see it."""
+        reports, one = np.zeros((len(asked), kernel.REPORT_WIDTH)), np.zeros(len(asked), np.int64)
+        self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
+        return np.array([planner.log_rho(max(near, 0.0), m / self.n) for near, m in zip(reports[:, kernel.R_LOCAL], matches, strict=True)])
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
         """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""
@@ -328,14 +313,17 @@ class _Bench:
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
         """Microseconds a query of one call for some queries, less what a call costs by itself."""
-        report = np.zeros((len(queries), kernel.REPORT_WIDTH))
+        reports = np.zeros((len(queries), kernel.REPORT_WIDTH))
         given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.asked[queries]])
         started = time.thread_time_ns()
-        kernel.search_segment(
-            self.layout.description, self.scratch.work, SETTINGS, *self.unmeasured, 1.0, setting, cell.k, cell.filtered, *given, cell.k,
-            self.table, self.verified, False, heaps, sizes, report,
-        )  # fmt: skip
+        self._search(setting, cell.filtered, given, cell.k, heaps, sizes, reports)
         return max((time.thread_time_ns() - started) / 1e3 - CALL_MICROSECONDS, 0.1) / max(len(queries), 1)
+
+    def _search(self, forced: int, filtered: bool, given: tuple, k: int, heaps: np.ndarray, sizes: np.ndarray, reports: np.ndarray) -> None:
+        kernel.search_segment(
+            self.layout.description, self.scratch.work, SETTINGS, *self.unmeasured, 1.0, forced, k, filtered, *given, k,
+            self.table, self.verified, False, heaps, sizes, reports,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

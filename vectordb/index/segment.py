@@ -18,7 +18,7 @@ import xxhash
 from ..errors import CorruptionError
 from ..kernels import bitset
 from ..kernels import segment as kernel
-from ..kernels.codes import LINE, stride_of, words_of
+from ..kernels.codes import LINE, rotate, stride_of, words_of
 from . import calibrate
 from .flat import METRICS
 
@@ -63,6 +63,8 @@ class Layout:
         self.clusters = len(sections["centroids"])
         self.first = meta["first"]
         at = {name: array.ctypes.data for name, array in sections.items()}
+        self._rotated_mean = sections["mean"].copy()
+        rotate(self._rotated_mean, sections["flips"], np.empty_like(self._rotated_mean))
         self.description = np.zeros(kernel.SEGMENT_WIDTH, np.int64)
         values = {
             kernel.ROWS: self.rows,
@@ -78,6 +80,7 @@ class Layout:
             kernel.OFFSETS: at["offsets"],
             kernel.DOCIDS_AT: at["docids"],
             kernel.MEAN: at["mean"],
+            kernel.ROTATED_MEAN: self._rotated_mean.ctypes.data,
             kernel.FLIPS: at["flips"],
             kernel.FLIP_ROUNDS: len(sections["flips"]),
             kernel.METRIC: METRICS[self.metric],

@@ -69,6 +69,21 @@ def gather(filtered, bits, low, high, rows):
 
 
 @kernel
+def filter_by_score(scores, bound, blur, above, below, noise, start, bits):
+    """Sets a row's bit with probability ``above`` if its score (float32), give or take ``blur``, is at least ``bound``, else with
+    ``below``. noise: as in ``random_filter``.
+    """
+    bits[:] = 0
+    at = start
+    high, low, wide = np.int64(above * 65536.0), np.int64(below * 65536.0), np.float32(blur / 32768.0)
+    for row in range(len(scores)):
+        before = np.float32(noise[at]) - np.float32(32768)
+        at = at + 1 if at + 1 < len(noise) else 0
+        if np.int64(noise[at]) < (high if scores[row] + wide * before >= bound else low):
+            bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
+
+
+@kernel
 def random_filter(offsets, shares, noise, start, bits):
     """Sets each row's bit with its cluster's probability. noise: uint16, used from ``start`` on, round and round."""
     bits[:] = 0

@@ -14,12 +14,18 @@ from .topk import make_key, offer, score_of
 
 # Plans. Those up to FUNNEL look at every matching row, those from GRAPH_BEAM on need a graph.
 SCAN, FUNNEL, CLUSTERS_SCAN, CLUSTERS_FUNNEL, GRAPH_BEAM, GRAPH_TWO_HOP, POST_FILTER = range(7)
-# Columns of a setting: the plan, its parameter, and for CLUSTERS_FUNNEL how many rows its first pass keeps. Both scale with the number of
-# results asked for.
+# Columns of a setting: the plan; its parameter; and for funnels how many rows are scored by codes: at most in the second look of FUNNEL, in
+# the only one of CLUSTERS_FUNNEL, times the number of results asked for.
 PLAN, EFFORT, WIDTH = range(3)
 
-MARGIN = 0.01  # of predicted recall over the target, at most
-MUCH_CHEAPER = 2.0
+MARGIN = 0.005  # of predicted recall over the target, at most
+MUCH_CHEAPER = 1.3
+
+
+@kernel
+def log_rho(local, share):
+    """log2 of ρ, the selectivity near the query over the whole one; where nothing near passes, −8."""
+    return np.log2(max(local / share, 2.0**-8))
 
 
 @kernel
@@ -55,6 +61,12 @@ def predict(setting, cells, weights, table):
         if weights[i] > 0:
             total += weights[i] * np.float64(table[cells[i], setting])
     return total
+
+
+@kernel
+def scan_cost(levels, locals_, costs, share):
+    """What a scan of so small a share costs that the calibration didn't go down to it. SCAN is the first setting."""
+    return np.float64(costs[len(costs) - len(locals_), 0]) * share * 2.0 ** -levels[len(levels) - 1]
 
 
 @kernel

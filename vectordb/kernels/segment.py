@@ -29,7 +29,9 @@ from .planner import (
     SCAN,
     WIDTH,
     choose,
+    log_rho,
     predict,
+    scan_cost,
     weights_of,
 )
 from .topk import make_key, offer, pop_best, push_best, row_of, score_of, sift_best, sort_keys
@@ -37,8 +39,8 @@ from .topk import make_key, offer, pop_best, push_best, row_of, score_of, sift_b
 # Columns of a segment's description (int64; STEP, CODE_ERROR and REACH hold the bits of float64).
 ROWS, DIM, STRIDE, CODES, BIAS, SIGNS, WORDS, DOCIDS_AT, MEAN, FLIPS, FLIP_ROUNDS, METRIC, STEP, CODE_ERROR, REACH = range(15)
 GRAPH, DEGREE, UPPER_COUNT, UPPER_ROWS, UPPER_OFFSETS, UPPER_LINKS, UPPER_SIZE, ENTRY_ROW, ENTRY_SLOT, TOP_LEVEL = range(15, 25)
-CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS = range(25, 29)
-SEGMENT_WIDTH = 29
+CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS, ROTATED_MEAN = range(25, 30)
+SEGMENT_WIDTH = 30
 
 # Columns of a scratch description: addresses of arrays as long as the largest segment (in rows) or as KEYS says.
 VISITED, CANDIDATES, RESULTS, RANKED, ORDER, DISTANCES, NEAR, EPOCH, QUERY, QUERY_CODES, QUERY_SIGNS, SPARE, KEYS, VISITED_ROWS = range(14)
@@ -48,13 +50,14 @@ WORK_WIDTH = 14
 R_SETTING, R_LOCAL, R_SCORED, R_MICROSECONDS, R_RECALL, R_FALLBACK = range(6)
 REPORT_WIDTH = 6
 
-# The selectivity near a query is that of the nearest clusters that hold so many rows and so many matches, or of a quarter of all clusters.
-NEAR_ROWS, NEAR_MATCHES = 500, 64
+# The selectivity near a query is that of the nearest rows by sign bits, among the rows of the nearest clusters.
+NEAREST_ROWS, NEAR_ROWS = 64, 512
+CHOOSE, LOOK = -1, -2
 DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
 RESCORED_AT_ONCE = 16
 SCORED_AHEAD = 8  # rows whose codes are asked for before they are scored
 SEEDS = 16  # passing rows that a two-hop search starts from
-FIRST_LOOK, SECOND_LOOK = 10, 400  # rows that a funnel scores by codes, times the results asked for
+FIRST_LOOK = 10  # rows that a funnel scores by codes at first, times the results asked for
 
 
 class Passing(NamedTuple):
@@ -115,17 +118,36 @@ def nearest_cluster(clusters, i):
 
 
 @kernel
-def selectivity_near(clusters, allowed):
-    """The share of rows that pass in the nearest clusters."""
-    rows, passing = np.int64(0), np.int64(0)
-    count = len(clusters.offsets) - 1
-    i = 0
-    while i < count and (rows < NEAR_ROWS or (passing < NEAR_MATCHES and 4 * i < count)):
+def selectivity_near(segment, signs_of_query, clusters, allowed, space):
+    """The share that passes of the rows nearest to the query, as far as sign bits tell. Rows of a cluster alone wouldn't do: a filter may
+    leave out just those of them that are near.
+    """
+    distances, histogram, words = space.distances, space.histogram, len(signs_of_query)
+    histogram[:] = 0
+    rows, looked = np.int64(0), 0
+    while rows < NEAR_ROWS:
+        c = nearest_cluster(clusters, looked)
+        if c < 0:
+            break
+        looked += 1
+        low, high = np.int64(clusters.offsets[c]), np.int64(clusters.offsets[c + 1])
+        for w in range(low >> 6, ((high + 63) >> 6)):
+            block = segment[SIGNS] + w * words * 512
+            block_distances(block, signs_of_query.ctypes.data, words, np.uint64(0), distances.ctypes.data + 128 * w)
+        for row in range(low, high):
+            histogram[distances[row]] += 1
+        rows += high - low
+    threshold, total = 0, histogram[0]
+    while total < min(NEAREST_ROWS, rows):
+        threshold += 1
+        total += histogram[threshold]
+    passing = 0
+    for i in range(looked):
         c = nearest_cluster(clusters, i)
-        rows += np.int64(clusters.offsets[c + 1]) - np.int64(clusters.offsets[c])
-        passing += np.int64(allowed.counts[c])
-        i += 1
-    return passing / max(rows, 1)
+        for row in range(np.int64(clusters.offsets[c]), np.int64(clusters.offsets[c + 1])):
+            if np.int64(distances[row]) <= threshold and passes(allowed.bits, row):
+                passing += 1
+    return passing / max(total, 1)
 
 
 @kernel
@@ -185,10 +207,10 @@ def keep_near(space, n, threshold):
 
 
 @kernel
-def funnel(segment, scoring, signs_of_query, allowed, spread, k, r, space):
+def funnel(segment, scoring, signs_of_query, allowed, spread, most, k, r, space):
     """The sign-bit funnel over all passing rows: the best FIRST_LOOK·k by Hamming distance are scored by codes; then all rows that are no
-    farther than the best of those plus ``spread`` standard deviations (of a binomial with their mean distance). Returns (results, rows
-    scored).
+    farther than the best of those plus ``spread`` standard deviations (of a binomial with their mean distance), at most ``most``. Returns
+    (results, rows scored).
     """
     rows, dim = segment[ROWS], segment[DIM]
     distances, histogram, near, results = space.distances, space.histogram, space.near, space.results
@@ -211,7 +233,7 @@ def funnel(segment, scoring, signs_of_query, allowed, spread, k, r, space):
     bound = min(np.int64(mean + spread * np.sqrt(dim * share * (1.0 - share))), dim)
     if bound <= threshold:
         return size, n
-    most, again, m = SECOND_LOOK * k, np.int64(0), 0
+    again, m = np.int64(0), 0
     histogram[:] = 0
     for w in range((rows + 63) >> 6):
         word = bits_between(allowed.filtered, allowed.bits, w, 0, rows)
@@ -371,10 +393,22 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
 
 
 @kernel
-def encode(segment, query, unit, rotated, spare, codes):
-    """A query as a segment's codes have it: ``unit`` (as given, of unit length for cosine), ``rotated`` (centred for l2), byte ``codes``.
-    Returns (scale, offset, shift, bound): the first two are ``Scoring``'s; a score by codes plus ``shift`` is the true one, up to ``bound``
-    off, because row and query were rounded.
+def normalise(segment, query, unit):
+    """The query into ``unit``: of length 1 for cosine, else as given."""
+    length = 1.0
+    if segment[METRIC] == COSINE:
+        square = 0.0
+        for j in range(len(query)):
+            square += np.float64(query[j]) * np.float64(query[j])
+        length = 1.0 / np.sqrt(square) if square > 0 else 0.0
+    for j in range(len(query)):
+        unit[j] = np.float32(query[j] * length)  # as the exact scan has it: scores of both are the same
+
+
+@kernel
+def encode(segment, unit, rotated, spare, codes):
+    """A query as a segment's codes have it: ``rotated`` (centred for l2), byte ``codes``. Returns (scale, offset, shift, bound): the first
+    two are ``Scoring``'s; a score by codes plus ``shift`` is the true one, up to ``bound`` off, because row and query were rounded.
     """
     dim, metric = segment[DIM], segment[METRIC]
     mean = carray(pointer(segment[MEAN]), dim, np.float32)
@@ -384,14 +418,7 @@ def encode(segment, query, unit, rotated, spare, codes):
         np.int64(segment[CODE_ERROR]).view(np.float64),
         np.int64(segment[REACH]).view(np.float64),
     )
-    length = 1.0
-    if metric == COSINE:
-        square = 0.0
-        for j in range(dim):
-            square += np.float64(query[j]) * np.float64(query[j])
-        length = 1.0 / np.sqrt(square) if square > 0 else 0.0
     for j in range(dim):
-        unit[j] = np.float32(query[j] * length)  # as the exact scan has it: scores of both are the same
         rotated[j] = unit[j] - mean[j] if metric == L2 else unit[j]
     rotate(rotated, flips, spare)
     query_step, total = encode_query(rotated, codes)
@@ -412,32 +439,46 @@ def encode(segment, query, unit, rotated, spare, codes):
 
 
 @kernel
-def encode_signs(segment, unit, rotated, spare, signs):
+def encode_signs(segment, rotated, spare, signs):
     """The query's sign words. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
     do without the mean.
     """
-    dim = segment[DIM]
     if segment[METRIC] == COSINE:
-        mean = carray(pointer(segment[MEAN]), dim, np.float32)
-        flips = carray(pointer(segment[FLIPS]), (segment[FLIP_ROUNDS], dim), np.float32)
-        for j in range(dim):
-            rotated[j] = unit[j] - mean[j]
-        rotate(rotated, flips, spare)
-    sign_words(rotated, signs)
+        mean = carray(pointer(segment[ROTATED_MEAN]), segment[DIM], np.float32)
+        for j in range(segment[DIM]):
+            spare[j] = rotated[j] - mean[j]
+        sign_words(spare, signs)
+    else:
+        sign_words(rotated, signs)
 
 
 @kernel
-def plan_for(settings, levels, locals_, recalls, costs, corrections, target, rows, graph, allowed, clusters, cells, weights, report):
+def plan_for(
+    segment,
+    settings,
+    levels,
+    locals_,
+    recalls,
+    costs,
+    corrections,
+    target,
+    signs_of_query,
+    allowed,
+    clusters,
+    space,
+    cells,
+    weights,
+    report,
+):
     """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report."""
-    share, least = np.log2(allowed.matches / rows), levels[len(levels) - 1]
-    if allowed.filtered and share < least:  # so few that scoring each of them is the cheapest: SCAN is the first setting
-        report[R_MICROSECONDS] = np.float64(costs[len(costs) - len(locals_), 0]) * 2.0 ** (share - least)
+    share, graph = allowed.matches / segment[ROWS], segment[GRAPH] != 0
+    if allowed.filtered and np.log2(share) < levels[len(levels) - 1]:  # so few that scoring each of them is the cheapest
+        report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, share)
         return 0, 0
     if allowed.filtered:
-        local = selectivity_near(clusters, allowed)
+        local = selectivity_near(segment, signs_of_query, clusters, allowed, space)
         report[R_LOCAL] = local
-        rho = np.log2(max(local * rows / allowed.matches, 2.0**-8))
-        weights_of(levels, locals_, min(share, levels[1]), rho, cells, weights)
+        weights_of(levels, locals_, min(np.log2(share), levels[1]), log_rho(local, share), cells, weights)
     else:
         weights_of(levels, locals_, levels[0], 0.0, cells, weights)  # the first level is that of no filter at all
     setting, safe = choose(settings, recalls, costs, corrections, cells, weights, target, graph)
@@ -477,8 +518,8 @@ def search_segment(
 
     queries: float32 ``(n, dim)``, as given. all_bits: uint64 ``(m, words)``, a bit for each of the segment's rows, where ``filtered``;
     all_counts: int32 ``(m, clusters)``, passing rows of each cluster; all_matches: int64 ``(m,)``, of all: m is n, or 1 when all queries
-    share a filter. depth: the k that the costs and recalls are of. forced: a setting to use, or −1 to choose. reports: float64 ``(n,
-    REPORT_WIDTH)``, overwritten.
+    share a filter. depth: the k that the costs and recalls are of. forced: a setting to use, CHOOSE, or LOOK to report nothing but the
+    selectivity near the query. reports: float64 ``(n, REPORT_WIDTH)``, overwritten.
     """
     rows, dim, stride, count = segment[ROWS], segment[DIM], segment[STRIDE], segment[CLUSTERS]
     biased = segment[METRIC] == L2
@@ -514,32 +555,47 @@ def search_segment(
         wanted = min(k, allowed.matches)
         if wanted == 0:
             continue
-        scale, offset, shift, bound = encode(segment, queries[q], unit, rotated, spare, codes)
+        normalise(segment, queries[q], unit)
+        r = min(4 * k + 40, allowed.matches)  # kept by codes; how many of them are rescored depends on how close they come
+        if filtered and forced == CHOOSE and r == allowed.matches:  # all would be rescored: their codes needn't be looked at
+            size = gather(filtered, allowed.bits, 0, rows, space.near)
+            for i in range(size):
+                space.results[i] = make_key(np.float32(0), np.int64(space.near[i]))
+            report[R_SETTING], report[R_SCORED] = 0, size
+            report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, allowed.matches / rows)
+            sizes[q], fresh, _ = rescore(
+                segment, unit, space.results, size, 0, np.float32(0), np.float32(np.inf), table, verified, half, heaps[q], sizes[q]
+            )
+            touched += fresh
+            continue
+        scale, offset, shift, bound = encode(segment, unit, rotated, spare, codes)
         scoring = Scoring(segment[CODES], stride, work[QUERY_CODES], scale, offset, bias, biased)
         clusters = Clusters(
             Scoring(segment[CENTROIDS], stride, work[QUERY_CODES], scale, offset, centroid_bias, biased), offsets, heap, order, taken
         )
         taken[0] = -1
+        encode_signs(segment, rotated, spare, signs)
+        if forced == LOOK:
+            report[R_LOCAL] = selectivity_near(segment, signs, clusters, allowed, space)
+            continue
         setting, safe = forced, 0
-        if forced < 0:
-            graph = segment[GRAPH] != 0
+        if forced == CHOOSE:
             setting, safe = plan_for(
-                settings, levels, locals_, recalls, costs, corrections, target, rows, graph, allowed, clusters, cells, weights, report
-            )
+                segment, settings, levels, locals_, recalls, costs, corrections, target, signs, allowed, clusters, space, cells, weights,
+                report,
+            )  # fmt: skip
         report[R_SETTING] = setting
 
-        r = min(4 * k + 40, allowed.matches)  # kept by codes; how many of them are rescored depends on how close they come
         plan, size, n = SCAN, 0, 0
         for _ in range(3):
             plan, effort = np.int64(settings[setting, PLAN]), settings[setting, EFFORT]
             failed = False
-            if plan in (FUNNEL, CLUSTERS_FUNNEL):
-                encode_signs(segment, unit, rotated, spare, signs)
             if plan == SCAN:
                 n = gather(filtered, allowed.bits, 0, rows, space.near)
                 size, scored = score_rows(scoring, space.near, n, space.results, 0, r), n
             elif plan == FUNNEL:
-                size, scored = funnel(segment, scoring, signs, allowed, effort, measured, r, space)
+                most = np.int64(settings[setting, WIDTH] * measured)
+                size, scored = funnel(segment, scoring, signs, allowed, effort, most, measured, r, space)
             elif plan in (CLUSTERS_SCAN, CLUSTERS_FUNNEL):
                 budget = max(np.int64(effort * max(k / depth, 1.0)), r)
                 first_pass = max(np.int64(settings[setting, WIDTH] * measured), r)
