@@ -542,6 +542,15 @@ def test_filters_for_calibration(seed):
     rows = np.unpackbits(one.view(np.uint8), bitorder="little")
     assert rows[:100].all() and rows[100:4_000].mean() == pytest.approx(0.3, abs=0.05) and not rows[4_000:].any()
     scores = rng.integers(-20, 20, 4_000).astype(np.float32)
+    for blur, above, below in ((0.0, 1.0, 0.0), (0.0, 0.5, 0.1), (8.0, 1.0, 0.0)):
+        given = (scores, np.float32(0), blur, above, below, noise, start, np.full(63, 9, np.uint64))
+        (_, (*_, made)), (_, (*_, other)) = both("bitset.filter_by_score", *given)
+        np.testing.assert_array_equal(made, other)
+        passing = np.unpackbits(made.view(np.uint8), bitorder="little")[:4_000] != 0
+        assert passing[scores >= blur].mean() == pytest.approx(above, abs=0.05)
+        assert passing[scores < -blur].mean() == pytest.approx(below, abs=0.05)
+        if blur:
+            assert 0.2 < passing[np.abs(scores) < 4].mean() < 0.8
     for filtered, wanted in ((True, scores[rows[:4_000] != 0]), (False, scores)):
         for k in (1, 10, 5_000):
             expected = np.sort(wanted)[::-1][: min(k, len(wanted))][-1]
@@ -601,6 +610,17 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
     without = both("planner.choose", settings[1:], recalls[:, 1:], costs[:, 1:], corrections, cells, weights, 2.0, True)
     best = int((recalls[0, 1:] + corrections[0, plans[1:]]).argmax())
     assert [chosen for (chosen, _), _ in without] == [best, best]  # none reaches it
+
+
+@pytest.mark.parametrize(("local", "share", "expected"), [(0.5, 0.5, 0.0), (0.0, 0.1, -8.0), (0.4, 0.1, 2.0), (1e-9, 0.5, -8.0)])
+def test_rho(local, share, expected):
+    assert [result for result, _ in both("planner.log_rho", local, share)] == [pytest.approx(expected)] * 2
+
+
+def test_a_scan_costs_in_proportion_to_what_matches():
+    levels, locals_ = np.array([1.0, -2.0]), np.array([-8.0, 0.0, 4.0])
+    costs = np.arange(12, dtype=np.float32).reshape(6, 2)  # a quarter of all rows costs 6
+    assert [result for result, _ in both("planner.scan_cost", levels, locals_, costs, 1 / 32)] == [pytest.approx(6 / 8)] * 2
 
 
 # Graphs
@@ -819,6 +839,7 @@ def test_no_kernel_is_without_a_test():
         "segment.funnel_blocks",
         "segment.keep_near",
         "segment.nearest_cluster",
+        "segment.normalise",
         "segment.plan_for",
         "segment.rescore",
         "segment.score_rows",
@@ -832,6 +853,7 @@ def test_no_kernel_is_without_a_test():
     }
     assert set(KERNELS) == nested | {
         "bitset.bits_between",
+        "bitset.filter_by_score",
         "bitset.gather",
         "bitset.local_bits",
         "bitset.passes",
@@ -860,7 +882,9 @@ def test_no_kernel_is_without_a_test():
         "graph.two_hop",
         "planner.choose",
         "planner.kth_score",
+        "planner.log_rho",
         "planner.predict",
+        "planner.scan_cost",
         "planner.weights_of",
         "segment.search_segment",
         "sparse.document_frequencies",

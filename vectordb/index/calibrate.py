@@ -20,13 +20,13 @@ from ..kernels import segment as kernel
 from .scratch import Scratch
 
 QUERIES, FEW_QUERIES = 96, 48  # the second for segments so small that little depends on it
-FEWER = 2  # one in so many queries takes part in a filtered cell, of which there are many
+FEWER = 3  # one in so many queries takes part in a filtered cell, of which there are many
 PARALLEL_ROWS = 20_000
 SCAN_QUERIES = 6
 CALL_MICROSECONDS = 4.0  # from Python and back
 NEARLY_ALL = 0.995
 DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
-SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004, 0.0015)
+SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)
 SCANNED = 400  # with fewer matching rows than this, scoring each is the plan
 NEVER = 1e7  # microseconds: what a plan costs where it can't be used
 # Where the models have points: log2 ρ, ρ the selectivity near the query over the whole one.
@@ -291,7 +291,9 @@ class _Bench:
         """log2 ρ of each query, as searches see it."""
         reports, one = np.zeros((len(asked), kernel.REPORT_WIDTH)), np.zeros(len(asked), np.int64)
         self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
-        return np.array([planner.log_rho(max(near, 0.0), m / self.n) for near, m in zip(reports[:, kernel.R_LOCAL], matches, strict=True)])
+        return np.array(
+            [planner.log_rho(max(near, 0.0), max(m, 1) / self.n) for near, m in zip(reports[:, kernel.R_LOCAL], matches, strict=True)]
+        )
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
         """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""
