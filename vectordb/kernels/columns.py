@@ -173,7 +173,7 @@ def rows_with_tokens(table, tokens, phrase, rows, out):
     return n
 
 
-@kernel
+@kernel(nogil=False)
 def integer_ids(table, docids, verified, out):
     """The ids of rows (int64 docids) whose records begin with an unsigned integer, into ``out`` (uint64), read as msgpack.
 

@@ -5,12 +5,17 @@ A kernel stays a plain Python function (``kernel.py_func``), which is the oracle
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numba
+import xxhash
 from llvmlite import binding, ir
 from numba import types
 from numba.core import config, event
@@ -41,16 +46,38 @@ def _fast_dot() -> bool:
 
 
 FAST_DOT = _fast_dot()
-# A kernel's cache knows its source and its CPU, but not which of two versions of a function that it calls was chosen.
-_CACHE = cache_dir() if FAST_DOT else os.path.join(cache_dir(), "plain")
 
 
-def kernel(function):
-    """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe."""
+def _version() -> str:
+    """Of all kernels together. Numba's cache looks at the file of a kernel alone; what it calls of other files is compiled into it."""
+    digest = xxhash.xxh3_64(b"fast" if FAST_DOT else b"plain")
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_CACHE = os.path.join(cache_dir(), _version())
+
+
+def _forget_old_versions() -> None:
+    """Remove what other versions compiled and nothing has been added to for a month."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(os.path.dirname(_CACHE)):
+            if entry.path != _CACHE and entry.is_dir(follow_symlinks=False) and time.time() - entry.stat().st_mtime > 30 * 86_400:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def kernel(function=None, *, nogil: bool = True):
+    """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe.
+
+    nogil: False for what takes less time than to hand the GIL over and get it back.
+    """
+    if function is None:
+        return functools.partial(kernel, nogil=nogil)
     before = config.CACHE_DIR
     config.CACHE_DIR = _CACHE  # read while decorating only: other users of numba in this process keep their own folder
     try:
-        return numba.njit(function, nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+        return numba.njit(function, nogil=nogil, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
     finally:
         config.CACHE_DIR = before
 
@@ -65,6 +92,7 @@ class _Announce(event.Listener):
         dispatcher = event.data.get("dispatcher")
         if not self.said and getattr(dispatcher, "__module__", "").startswith("vectordb.kernels"):
             self.said = True
+            _forget_old_versions()
             print(f"vectordb: compiling search kernels for this CPU, once (kept in {_CACHE}) …", file=sys.stderr, flush=True)
 
     def on_end(self, event):

@@ -85,7 +85,7 @@ def sort_keys(keys):
         keys[i] = key
 
 
-@kernel
+@kernel(nogil=False)
 def unpack(keys, docids, scores):
     """Keys, sorted here, to docids (int64) and scores (float32), best first."""
     sort_keys(keys)
