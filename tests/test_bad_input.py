@@ -337,7 +337,6 @@ SEARCHES = {
     "recall a bool": ({"vectors": GOOD, "recall": True}, InvalidArgumentError, "recall"),
     "recall a numpy bool": ({"vectors": GOOD, "recall": np.True_}, InvalidArgumentError, "recall"),
     "recall a string": ({"vectors": GOOD, "recall": "high"}, InvalidArgumentError, "recall"),
-    "recall none": ({"vectors": GOOD, "recall": None}, InvalidArgumentError, "recall"),
     "recall a list": ({"vectors": GOOD, "recall": [0.9]}, InvalidArgumentError, "recall"),
     "recall of no float": ({"vectors": GOOD, "recall": 10**400}, InvalidArgumentError, "recall"),
     "recall beside exact": ({"vectors": GOOD, "recall": 2, "exact": True}, InvalidArgumentError, "recall"),

@@ -22,7 +22,6 @@ from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
 from .types import (
-    DEFAULT_RECALL,
     Batch,
     CollectionInfo,
     Dense,
@@ -30,6 +29,7 @@ from .types import (
     Id,
     Page,
     Point,
+    Prefetch,
     Schema,
     VectorField,
     WriteResult,
@@ -255,10 +255,11 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: Any = True,
         with_vectors: Any = False,
         explain: bool = False,
@@ -275,13 +276,21 @@ class Collection:
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first.
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
         """
-        plain = text is None and candidates is None and exact is False and with_vectors is False and explain is False and fusion == "rrf"
+        plain = (
+            text is None
+            and candidates is None
+            and prefetch is None
+            and exact is False
+            and with_vectors is False
+            and explain is False
+            and fusion == "rrf"
+        )
         if plain:
             with self._snapshots.pin() as view:
                 search = self._familiar.again(view.schema, vectors, filter, limit, recall, with_attributes)
                 if search is not None:
                     return execute.run(view, search, self._filters)[0]
-        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(False, arms | wanted | shown, plain)[0]
@@ -293,10 +302,11 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: Any = True,
         with_vectors: Any = False,
         explain: bool = False,
@@ -305,7 +315,7 @@ class Collection:
 
         Everything else as in ``search``, and the same for all queries.
         """
-        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(True, arms | wanted | shown)

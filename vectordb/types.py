@@ -2,20 +2,8 @@
 
 from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
 from vectordb_client.plan import Plan
-from vectordb_client.results import (
-    DBSF,
-    FUSIONS,
-    RRF,
-    ArmScore,
-    CollectionInfo,
-    Fusion,
-    Hit,
-    Hits,
-    Page,
-    Point,
-    Relative,
-    WriteResult,
-)
+from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
+from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point, WriteResult
 from vectordb_client.schema import (
     Attribute,
     Bool,
@@ -41,6 +29,7 @@ __all__ = [
     "DBSF",
     "DEFAULT_RECALL",
     "FUSIONS",
+    "MAX_STAGES",
     "RRF",
     "UNSET",
     "ArmScore",
@@ -61,11 +50,13 @@ __all__ = [
     "Index",
     "Int",
     "Keyword",
+    "Linear",
     "MultiColumn",
     "MultiVector",
     "Page",
     "Plan",
     "Point",
+    "Prefetch",
     "Relative",
     "Schema",
     "Sparse",

@@ -39,7 +39,8 @@ _EXPORTS = {
     ),
     "filter": ("F", "Filter"),
     "plan": ("Plan",),
-    "results": ("ArmScore", "CollectionInfo", "DBSF", "Fusion", "Hit", "Hits", "Page", "Point", "RRF", "Relative", "WriteResult"),
+    "ranking": ("DBSF", "Fusion", "Linear", "Prefetch", "RRF", "Relative"),
+    "results": ("ArmScore", "CollectionInfo", "Hit", "Hits", "Page", "Point", "WriteResult"),
     "schema": (
         "Bool",
         "Datetime",

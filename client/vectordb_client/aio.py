@@ -13,9 +13,9 @@ import grpc.aio
 from . import calls
 from .channel import METHODS, channel_options, check_target, check_timeout, failure
 from .errors import ClosedError, DeadlineError
-from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .ranking import Fusion, Prefetch
+from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
-from .values import DEFAULT_RECALL
 
 T = TypeVar("T")
 
@@ -190,17 +190,18 @@ class AsyncCollection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> Hits:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     async def search_batch(
@@ -210,17 +211,18 @@ class AsyncCollection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
 
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:

@@ -11,9 +11,9 @@ import grpc
 from . import calls
 from .channel import METHODS, channel_options, check_target, check_timeout, failure
 from .errors import ClosedError, DeadlineError
-from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .ranking import Fusion, Prefetch
+from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
-from .values import DEFAULT_RECALL
 
 T = TypeVar("T")
 
@@ -181,10 +181,11 @@ class Collection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
@@ -196,7 +197,7 @@ class Collection:
         cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     def search_batch(
@@ -206,17 +207,18 @@ class Collection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
 
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:

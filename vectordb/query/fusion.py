@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..types import DBSF, RRF, ArmScore, Fusion
 
 Found = tuple[np.ndarray, np.ndarray]
+ShownScore = Callable[[str, float], float]
 
 
-def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> tuple[list[int], list[float], list[dict[str, ArmScore]]]:
-    """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said.
+def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: ShownScore) -> tuple[list[int], list[float], list[dict]]:
+    """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said (name → ArmScore).
 
     arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
     Contributions add up to the fused score; ties go to the lower docid.
     """
-    normal = {name: _normalised(scores, fusion) for name, (_, scores) in arms.items()}
-    weights = {name: float(fusion.weights.get(name, 1.0)) for name in arms}
+    weights = [float(fusion.weights.get(name, 1.0)) for name in arms]
     docids = np.unique(np.concatenate([found for found, _ in arms.values()]))
+    scores, normal, ranks = np.zeros((3, len(arms), len(docids)))
+    for a, (found, raw) in enumerate(arms.values()):
+        at = np.searchsorted(docids, found)
+        scores[a, at], normal[a, at], ranks[a, at] = raw, _normalised(raw, fusion), np.arange(1, len(found) + 1)
     total = np.zeros(len(docids))
-    for name, (found, _) in arms.items():
-        total[np.searchsorted(docids, found)] += weights[name] * normal[name]
+    for weight, values in zip(weights, normal, strict=True):
+        total += weight * values
     best = np.lexsort((docids, -total))[:limit]
-    places = {name: {docid: rank for rank, docid in enumerate(found.tolist())} for name, (found, _) in arms.items()}
-    explained = []
-    for docid in docids[best].tolist():
-        said = {}
-        for name, (_, scores) in arms.items():
-            rank = places[name].get(docid)
-            if rank is None:
-                said[name] = ArmScore(None, None, None, weights[name], 0.0)
+    scores = np.where(ranks[:, best] > 0, scores[:, best], np.nan)
+    said = explained(list(arms), weights, scores, normal[:, best], ranks[:, best].astype(np.int64), shown_score)
+    return docids[best].tolist(), total[best].tolist(), said
+
+
+def explained(
+    names: Sequence[str], weights: Sequence[float], scores: np.ndarray, normal: np.ndarray, ranks: np.ndarray, shown_score: ShownScore
+) -> list[dict[str, ArmScore]]:
+    """What each arm said of each hit. scores (NaN: none), normal, ranks (0: none): ``(arms, hits)``."""
+    columns = []
+    for name, weight, *rows in zip(names, weights, scores.tolist(), normal.tolist(), ranks.tolist(), strict=True):
+        said = []
+        for score, value, rank in zip(*rows, strict=True):
+            if score != score:
+                said.append(ArmScore(rank or None, None, None, weight, 0.0))
             else:
-                value = float(normal[name][rank])
-                said[name] = ArmScore(rank + 1, shown_score(name, float(scores[rank])), value, weights[name], weights[name] * value)
-        explained.append(said)
-    return docids[best].tolist(), total[best].tolist(), explained
+                said.append(ArmScore(rank or None, shown_score(name, score), value, weight, weight * value))
+        columns.append(said)
+    return [dict(zip(names, hit, strict=True)) for hit in zip(*columns, strict=True)]
 
 
 def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:
