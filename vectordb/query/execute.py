@@ -20,12 +20,10 @@ from ..storage import format
 from ..storage.tables import ChunkTable
 from ..types import Dense, Hit, Hits, Id, Linear, MultiVector, Sparse
 from .audit import audits, learn
-from .fusion import explained, fuse
+from .fusion import Ranked, explained_sums, fuse
 from .linear import Ranking, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
-
-Ranked = tuple[list[int], list[float], list[dict]]  # docids, scores as shown, what each arm said
 
 MAX_PREPARED = 256
 
@@ -162,17 +160,21 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         found[arm.name], plan = _search_arm(view, search, arm, search.candidates if fused else search.limit, wanted, cache)
         clock.lap(f"arm {arm.name}")
         plans.append(plan)
-    fusion = None
+    signs, fusion = {arm.name: _sign(arm) for arm in search.arms}, None
+
+    def shown(name: str, score: float) -> float:
+        return signs[name] * score
+
     if not fused:
         ranked = [_alone(search.arms[0], each) for each in found[search.arms[0].name]]
     elif isinstance(search.fusion, Linear):
         sums = [_sums(view, search.of_query(q), wanted, [lists[q] for lists in found.values()], cache) for q in range(search.queries)]
-        ranked = [_explained_sums(search, ranking) for ranking in sums]
+        weights = [_weight(search, arm) for arm in search.arms]
+        ranked = [explained_sums(list(found), weights, ranking, shown) for ranking in sums]
         fusion = {"proven": sums[0].proven, "depth": sums[0].depth, "scored": sums[0].scored}
     else:
-        arms = {arm.name: arm for arm in search.arms}
         of_query = [{name: results[q] for name, results in found.items()} for q in range(search.queries)]
-        ranked = [fuse(lists, search.fusion, search.limit, lambda name, score: score * _sign(arms[name])) for lists in of_query]
+        ranked = [fuse(lists, search.fusion, search.limit, shown) for lists in of_query]
     clock.lap("fusion")
     if not search.explain:
         return ranked, None
@@ -199,16 +201,8 @@ def _sums(view: View, search: Search, wanted: Wanted, lists: list[flat.Found], c
         def scores(docids: np.ndarray, arm: Arm = arm) -> flat.Found:
             return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
 
-        weight = float(search.fusion.weights.get(arm.name, 1.0))
-        sources.append(Source(weight, isinstance(arm.spec, Dense) and arm.spec.metric == "l2", best, scores))
+        sources.append(Source(_weight(search, arm), isinstance(arm.spec, Dense) and arm.spec.metric == "l2", best, scores))
     return top(sources, lists, search.limit, search.candidates, search.exact or wanted.given is not None)
-
-
-def _explained_sums(search: Search, ranking: Ranking) -> Ranked:
-    arms = {arm.name: arm for arm in search.arms}
-    weights = [float(search.fusion.weights.get(name, 1.0)) for name in arms]
-    said = explained(list(arms), weights, ranking.scores, ranking.scores, ranking.ranks, lambda name, score: score * _sign(arms[name]))
-    return ranking.docids.tolist(), ranking.sums.tolist(), said
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
@@ -341,6 +335,10 @@ def _weights(
     frequency = flat.document_frequencies(table, terms, dead)
     total = len(matching(HasVector(name), view, cache))
     return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
+
+
+def _weight(search: Search, arm: Arm) -> float:
+    return float(search.fusion.weights.get(arm.name, 1.0))
 
 
 def _sign(arm: Arm) -> float:

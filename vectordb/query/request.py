@@ -176,23 +176,21 @@ def _candidates(stage: Prefetch) -> int:
 
 
 class Familiar:
-    """Searches of one field that differ in nothing but the query from one that was checked: most are."""
+    """Searches that differ in nothing but the query vectors from one that was checked: most are."""
 
     def __init__(self):
         self._schema: Schema | None = None
         self._known: dict[tuple, tuple[Any, Search]] = {}
 
     def again(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> Search | None:
-        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of the field."""
+        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of its field."""
         key = self._key(vectors, filter, limit, recall, attributes)
         found = None if key is None or schema is not self._schema else self._known.get(key)
         if found is None:
             return None
         like = found[1]
-        arm = like.arms[0]
-        asked = Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])])
         return Search(
-            (asked,),
+            tuple([Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])]) for arm in like.arms]),
             1,
             like.filter,
             like.limit,
@@ -216,12 +214,11 @@ class Familiar:
     @staticmethod
     def _key(vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> tuple | None:
         # Types are part of what was checked: 1, True and 1.0 are equal as keys.
-        if type(vectors) is not dict or len(vectors) != 1 or type(limit) is not int or not (recall is None or type(recall) is float):
+        if type(vectors) is not dict or not vectors or type(limit) is not int or not (recall is None or type(recall) is float):
             return None
         if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
             return None
-        (name,) = vectors
-        return name, id(filter), limit, recall, attributes
+        return tuple(vectors), id(filter), limit, recall, attributes
 
 
 def _check_flag(name: str, value: Any) -> None:
