@@ -197,7 +197,7 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     same_ranking(keys_of([one[-1]], [n], 12 * spec.dim), keys_of([other[-1]], [m], 12 * spec.dim))
 
 
-def sparse_table(rng, signed):
+def sparse_table(rng, signed, part=1):
     pool = np.sort(rng.integers(0, 2**64, 12, dtype=np.uint64))
 
     def make(docids):
@@ -206,7 +206,7 @@ def sparse_table(rng, signed):
         weights = rng.random(len(terms)).astype(np.float32) + 0.1
         weights = weights * rng.choice([-1, 1], len(terms)).astype(np.float32) if signed else weights
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, weights)
-        return fields.vector_chunks(SparseField(), column, docids)[1]
+        return fields.vector_chunks(SparseField(), column, docids)[part]
 
     return table_of(rng, make), pool
 
@@ -226,6 +226,26 @@ def test_sparse(seed, signed, filtered):
     same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
     for scores, touched, _ in (one[-3:], other[-3:]):
         assert not scores.any() and not touched.any()  # left clean for the next query
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_sparse_rows_score_as_they_do_in_a_search(seed, signed):
+    """The same bits from the forward index and from the postings: linear fusion compares them."""
+    forward, pool = sparse_table(np.random.default_rng(seed), signed, part=0)
+    inverted, _ = sparse_table(np.random.default_rng(seed), signed)
+    rng = np.random.default_rng(seed + 100)
+    terms = np.sort(np.unique(np.append(rng.choice(pool, 5), rng.integers(0, 99, 1, dtype=np.uint64))))
+    weights = rng.random(len(terms)).astype(np.float32) - np.float32(0.5 if signed else 0.0)
+    rows = wanted_of(rng, forward.docids)
+    keys = np.zeros(len(rows), np.int64)
+    (n, one), (m, other) = both("sparse.sparse_scores", forward.rows, terms, weights, rows, keys)
+    assert n == m
+    same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
+    span = int((inverted.rows[:, 1] - inverted.rows[:, 0]).max()) + 1
+    buffers = np.zeros(span, np.float32), np.zeros(span, np.bool_), np.zeros(len(rows) + 1, np.int64)
+    found = sparse.sparse_topk(inverted.rows, terms, weights, signed, rows, True, 0, len(inverted.rows), *buffers)
+    assert found == n and (np.sort(buffers[-1][:n]) == np.sort(one[-1][:n])).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -862,6 +882,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.document_frequencies",
         "sparse.find_term",
         "sparse.postings_union",
+        "sparse.sparse_scores",
         "sparse.present_rows",
         "sparse.sparse_topk",
         "topk.make_key",

@@ -277,16 +277,16 @@ def _fill_stage(
     message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: dict[str, int], before: int
 ) -> None:
     """What a search and its prefetch stages have in common. sizes: the number of queries by field; before: which stage it is."""
-    prefix = "prefetch." * before
+    prefix = "prefetch." if before else ""
     message.limit = _integer(stage.limit, f"{prefix}limit")
     for field, value in _mapping(stage.vectors, "vectors").items():
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
         wire.pack_queries(message.vectors.add(), field, spec, queries)
-        sizes[prefix + field] = len(queries)
+        sizes[before * "prefetch " + field] = len(queries)
     for query in _texts(schema, stage.text, batch):
         message.texts.append(query)
-        sizes[prefix + (query.field or "text")] = len(query.texts)
+        sizes[before * "prefetch " + (query.field or "text")] = len(query.texts)
     fusion = wire.pack_fusion(stage.fusion)
     if fusion is not None:
         message.fusion.CopyFrom(fusion)

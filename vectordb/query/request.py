@@ -127,7 +127,7 @@ def make_search(
         if search.prefetch is not None and search.prefetch.queries != search.queries:
             sizes = (search.prefetch.queries, search.queries)
             raise InvalidArgumentError(
-                f"a prefetch stage has {sizes[0]} queries, the stage after it {sizes[1]}", field="prefetch", value=sizes[0]
+                f"a prefetch stage has {sizes[0]} queries, the stage after it {sizes[1]}", field="vectors", value=sizes[0]
             )
     return search
 
@@ -139,6 +139,8 @@ def _stages(prefetch: Any) -> list[Prefetch]:
         if not isinstance(prefetch, Prefetch):
             raise InvalidArgumentError(f"prefetch must be Prefetch(…), not {shown(prefetch)}", field="prefetch", value=prefetch)
         check_limit(prefetch.limit, "prefetch.limit")
+        if prefetch.candidates is not None:
+            _check_count("prefetch.candidates", prefetch.candidates)
         found.append(prefetch)
         if len(found) > MAX_STAGES:
             raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=len(found))
@@ -293,6 +295,9 @@ def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
         raise InvalidArgumentError(
             f"fusion must be a name or RRF(…), Relative(…), DBSF(…), Linear(…), not {shown(fusion)}", field="fusion", value=fusion
         )
+    if not isinstance(fusion.weights, Mapping):
+        what = f"the weights of a fusion must be a mapping of fields to numbers, not {shown(fusion.weights)}"
+        raise InvalidArgumentError(what, field="fusion", value=fusion.weights)
     numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
     for name in fusion.weights:
         if name not in arms:
