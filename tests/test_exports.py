@@ -36,6 +36,7 @@ WORDS = [
     "Dense",
     "F",
     "Float",
+    "FusionTuning",
     "Geo",
     "Hit",
     "Hits",

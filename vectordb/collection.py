@@ -25,6 +25,7 @@ from .types import (
     Batch,
     CollectionInfo,
     Dense,
+    FusionTuning,
     Hits,
     Id,
     Page,
@@ -35,7 +36,9 @@ from .types import (
     WriteResult,
     check_id,
     check_ids,
+    drive,
     make_batch,
+    tune,
     versions_of,
 )
 
@@ -333,6 +336,29 @@ class Collection:
                     view.schema, *(arguments[name] for name in ("vectors", "filter", "limit", "recall", "with_attributes")), search
                 )
             return execute.run(view, search, self._filters) if search.queries else []
+
+    def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from.
+
+        vectors, text: as in ``search_batch``, at least two arms. qrels: for each query a mapping from id to grade (≥ 0, absent is 0);
+        queries without a relevant point are left out. filter, recall: as in ``search``. limit: nDCG is that of the best ``limit``.
+        candidates: so many of each arm's best points are learned from. folds, seed: of the cross-validation; the same give the same.
+        Returns weights learned on all queries, and nDCG of each fold: linear with weights learned on the other folds, rrf, each arm alone.
+        Raises InvalidArgumentError, and what ``search_batch`` raises.
+        """
+        return drive(tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed), self.search_batch)
 
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence and per-field statistics."""

@@ -22,6 +22,7 @@ from vectordb_client.schema import (
     VectorField,
     check_name,
 )
+from vectordb_client.tuning import FusionTuning, drive, tune
 from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, restore
 from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector, query_vectors
 
@@ -43,6 +44,7 @@ __all__ = [
     "DenseColumn",
     "Float",
     "Fusion",
+    "FusionTuning",
     "Geo",
     "Hit",
     "Hits",
@@ -69,10 +71,12 @@ __all__ = [
     "check_ids",
     "check_name",
     "check_recall",
+    "drive",
     "make_batch",
     "point_vector",
     "query_vector",
     "query_vectors",
     "restore",
+    "tune",
     "versions_of",
 ]

@@ -56,6 +56,7 @@ _EXPORTS = {
         "Text",
         "Uuid",
     ),
+    "tuning": ("FusionTuning",),
     "values": ("Id",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -16,6 +16,8 @@ from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
+from .tuning import FusionTuning, tune
+from .values import Id
 
 T = TypeVar("T")
 
@@ -224,6 +226,29 @@ class AsyncCollection:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    async def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from."""
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        try:
+            arguments = next(steps)
+            while True:
+                arguments = steps.send(await self.search_batch(**arguments, timeout=timeout))
+        except StopIteration as done:
+            return done.value
 
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
+from .tuning import FusionTuning, drive, tune
+from .values import Id
 
 T = TypeVar("T")
 
@@ -220,6 +223,31 @@ class Collection:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from.
+
+        vectors, text: as in ``search_batch``, at least two arms. qrels: for each query a mapping from id to grade (≥ 0, absent is 0);
+        queries without a relevant point are left out. filter, recall: as in ``search``. limit: nDCG is that of the best ``limit``.
+        candidates: so many of each arm's best points are learned from. folds, seed: of the cross-validation; the same give the same.
+        Returns weights learned on all queries, and nDCG of each fold: linear with weights learned on the other folds, rrf, each arm alone.
+        timeout: seconds for each of its searches. Raises InvalidArgumentError, and what ``search_batch`` raises.
+        """
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        return drive(steps, functools.partial(self.search_batch, timeout=timeout))
 
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
