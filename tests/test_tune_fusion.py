@@ -37,8 +37,8 @@ def test_learned_weights_beat_ranks_and_are_near_the_true_ones(judged):
     assert learned == docs.tune_fusion(queries, qrels, limit=5)  # whatever is drawn comes from the seed
     weights = learned.fusion.weights
     assert max(weights.values()) == weights["s"] == 1.0
-    assert 0.15 < weights["d"] < 0.4 and weights["noise"] < 0.05  # true: .25 and 0; learned: .26 and 0
-    assert learned.ndcg["linear"] > 0.95 and learned.ndcg["rrf"] < 0.8  # .993 and .63
+    assert 0.15 < weights["d"] < 0.4 and weights["noise"] < 0.05  # true: .25 and 0; learned: .254 and 0
+    assert learned.ndcg["linear"] > 0.95 and learned.ndcg["rrf"] < 0.5  # .995 and .361
     assert set(learned.ndcg) == {"rrf", "linear", "d alone", "s alone", "noise alone"}
     assert (learned.limit, learned.queries, len(learned.folds), len(learned.weights)) == (5, QUERIES, 5, 5)
     for name, mean in learned.ndcg.items():
