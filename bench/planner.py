@@ -25,6 +25,7 @@ from vectordb import Dense, Int, Schema
 from vectordb.index import ann
 from vectordb.index.calibrate import FILTER_PLANS, PLAN_NAMES
 from vectordb.index.segment import Allowed
+from vectordb.kernels import planner
 from vectordb.kernels import segment as kernel
 
 from . import data, facts
@@ -102,10 +103,10 @@ class Bench:
             settings = ann.model_for(segment.models, K).settings
             ran = {}
             for setting in range(len(settings)):
-                plan = int(settings[setting, kernel.PLAN])
-                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan >= kernel.GRAPH_BEAM and not segment.has_graph):
+                plan = int(settings[setting, planner.PLAN])
+                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan >= planner.GRAPH_BEAM and not segment.has_graph):
                     continue
-                slow = plan == kernel.SCAN and allowed[0].matches[0] > 20_000  # and it always finds them
+                slow = plan == planner.SCAN and allowed[0].matches[0] > 20_000  # and it always finds them
                 some = slice(0, 20) if slow else slice(None)
                 microseconds, found, _ = self.run(view, allowed[some], setting, 1.0)
                 ran[setting] = (microseconds, float(np.mean([self._recall(truths[i], f) for i, f in enumerate(found)])))
@@ -115,9 +116,11 @@ class Bench:
                 recalls = np.array([self._recall(truths[i], f) for i, f in enumerate(found)])
                 good = [(cost, setting) for setting, (cost, recall) in ran.items() if recall >= target]
                 cost, setting = min(good) if good else (None, -1)
-                best = "none" if setting < 0 else f"{PLAN_NAMES[int(settings[setting, kernel.PLAN])]} {settings[setting, kernel.EFFORT]:g}"
+                best = (
+                    "none" if setting < 0 else f"{PLAN_NAMES[int(settings[setting, planner.PLAN])]} {settings[setting, planner.EFFORT]:g}"
+                )
                 chosen = Counter(
-                    PLAN_NAMES[int(settings[int(r[kernel.R_SETTING]), kernel.PLAN])] for r in reports if r[kernel.R_SETTING] >= 0
+                    PLAN_NAMES[int(settings[int(r[kernel.R_SETTING]), planner.PLAN])] for r in reports if r[kernel.R_SETTING] >= 0
                 )
                 outcomes.append(
                     Outcome(

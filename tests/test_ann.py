@@ -16,9 +16,10 @@ from indexed import DIM, KINDS, METRICS, ROWS, Indexed, clustered, filtered, gro
 from vectordb.index import ann, calibrate, scratch
 from vectordb.index.build import Options
 from vectordb.index.segment import Allowed, Segment
+from vectordb.kernels import planner
 from vectordb.kernels import segment as kernel
 
-PLANS = calibrate.SETTINGS[:, kernel.PLAN].astype(int)
+PLANS = calibrate.SETTINGS[:, planner.PLAN].astype(int)
 NAMES = calibrate.PLAN_NAMES
 SHARES = (0.3, 0.05)
 QUERIES = 64
@@ -27,13 +28,13 @@ QUERIES = 64
 def setting(plan: int, effort: float) -> int:
     """The setting of a plan whose effort is the nearest to one; of two as near, the one that keeps more by sign bits."""
     own = np.flatnonzero(np.equal(PLANS, plan))
-    distance = np.abs(calibrate.SETTINGS[own, kernel.EFFORT] - effort)
+    distance = np.abs(calibrate.SETTINGS[own, planner.EFFORT] - effort)
     nearest = own[distance == distance.min()]
-    return int(nearest[np.argmax(calibrate.SETTINGS[nearest, kernel.WIDTH])])
+    return int(nearest[np.argmax(calibrate.SETTINGS[nearest, planner.WIDTH])])
 
 
 def settings_for(has_filter: bool) -> list[int]:
-    return [s for s, plan in enumerate(PLANS) if has_filter or plan != kernel.GRAPH_TWO_HOP]
+    return [s for s, plan in enumerate(PLANS) if has_filter or plan != planner.GRAPH_TWO_HOP]
 
 
 def in_the_oracles_words(indexed: Indexed, queries, found, rows):
@@ -141,7 +142,7 @@ def test_never_fewer_than_asked_for_and_never_a_row_that_does_not_match(request)
     for one in (indexed.segment, second):
         plan = request["plan"]
         allowed = Allowed(one, None if request["kind"] == "all" else wanted)
-        if plan is not None and (allowed.filtered or plan != kernel.GRAPH_TWO_HOP):
+        if plan is not None and (allowed.filtered or plan != planner.GRAPH_TWO_HOP):
             one = preferring(one, plan)
         parts.append(ann.Part(one, allowed))
     rest = [indexed.rest(wanted[wanted > second_docids[-1]])]
@@ -174,13 +175,13 @@ def mean_recall(indexed: Indexed, requests, **how) -> float:
 # At k = 10 and 30 % of the rows matching: the least mean recall of a plan at one effort over all metrics, for filters of each of KINDS.
 # What was observed with cosine, dot and l2 is beside it. Plans that fail far from the query are why there is a choice: None asks nothing.
 FLOORS = {
-    (kernel.SCAN, 0): (0.98, 0.98, 0.98),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 1.000 0.998 1.000
-    (kernel.FUNNEL, 2.2): (0.95, 0.95, 0.91),  # 0.998 0.988 0.994; 0.998 0.991 0.988; 0.988 0.952 0.958
-    (kernel.CLUSTERS_SCAN, 1_000): (0.97, 0.97, 0.95),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 0.997 0.991 0.994
-    (kernel.CLUSTERS_FUNNEL, 1_000): (0.95, 0.95, 0.84),  # 1.000 0.991 0.997; 1.000 0.998 0.995; 0.933 0.892 0.881
-    (kernel.GRAPH_BEAM, 4): (0.94, 0.94, 0.74),  # 1.000 0.977 1.000; 1.000 0.977 1.000; 0.950 0.802 0.991
-    (kernel.GRAPH_TWO_HOP, 6): (0.95, 0.95, 0.79),  # 1.000 0.986 1.000; 1.000 0.991 1.000; 0.959 0.850 0.997
-    (kernel.POST_FILTER, 8): (0.93, 0.95, None),  # 1.000 0.967 1.000; 1.000 0.991 1.000; 0.017 0.097 0.081
+    (planner.SCAN, 0): (0.98, 0.98, 0.98),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 1.000 0.998 1.000
+    (planner.FUNNEL, 2.2): (0.95, 0.95, 0.91),  # 0.998 0.988 0.994; 0.998 0.991 0.988; 0.988 0.952 0.958
+    (planner.CLUSTERS_SCAN, 1_000): (0.97, 0.97, 0.95),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 0.997 0.991 0.994
+    (planner.CLUSTERS_FUNNEL, 1_000): (0.95, 0.95, 0.84),  # 1.000 0.991 0.997; 1.000 0.998 0.995; 0.933 0.892 0.881
+    (planner.GRAPH_BEAM, 4): (0.94, 0.94, 0.74),  # 1.000 0.977 1.000; 1.000 0.977 1.000; 0.950 0.802 0.991
+    (planner.GRAPH_TWO_HOP, 6): (0.95, 0.95, 0.79),  # 1.000 0.986 1.000; 1.000 0.991 1.000; 0.959 0.850 0.997
+    (planner.POST_FILTER, 8): (0.93, 0.95, None),  # 1.000 0.967 1.000; 1.000 0.991 1.000; 0.017 0.097 0.081
 }
 
 
@@ -198,7 +199,7 @@ def test_a_graph_by_hnswlib_finds_as_much_as_one_by_faiss():
     assert indexed.segment.meta["options"]["graph_builder"] == "hnswlib"
     for kind, i in (("uncorrelated", 0), ("positive", 1), ("negative", 2)):
         requests = [(query, rows, Allowed(indexed.segment, rows), oracle) for query, rows, _, oracle in cell("cosine", kind, SHARES[0])]
-        for plan, effort in ((kernel.GRAPH_BEAM, 4), (kernel.GRAPH_TWO_HOP, 6)):
+        for plan, effort in ((planner.GRAPH_BEAM, 4), (planner.GRAPH_TWO_HOP, 6)):
             assert mean_recall(indexed, requests, forced=setting(plan, effort)) >= FLOORS[plan, effort][i], (NAMES[plan], kind)
 
 
@@ -215,7 +216,7 @@ def test_the_recall_asked_for_is_met(target, scans, monkeypatch):
         indexed = large(metric)
         monkeypatch.setattr(indexed.segment, "corrections", calibrate.Corrections())
         if not scans:
-            indexed.segment.corrections.table[1, kernel.SCAN] = 1e6
+            indexed.segment.corrections.table[1, planner.SCAN] = 1e6
         found = indexed.search(queries, 10, target=target)
         means[metric, "no filter"] = np.mean([recall(*pair) for pair in zip(found, indexed.exact(queries, 10), strict=True)])
         for kind, share in itertools.product(KINDS, SHARES):
@@ -261,7 +262,7 @@ def settled(monkeypatch):
     monkeypatch.setattr(calibrate.Corrections, "learn_cost", lambda *_: None)
 
 
-@pytest.mark.parametrize("forced", [-1, setting(kernel.GRAPH_BEAM, 2), setting(kernel.CLUSTERS_FUNNEL, 1_000)])
+@pytest.mark.parametrize("forced", [-1, setting(planner.GRAPH_BEAM, 2), setting(planner.CLUSTERS_FUNNEL, 1_000)])
 @pytest.mark.parametrize("has_filter", [False, True])
 def test_a_batch_finds_what_its_queries_find_alone(forced, has_filter, settled):
     indexed = large("cosine")
@@ -275,7 +276,7 @@ def test_a_batch_finds_what_its_queries_find_alone(forced, has_filter, settled):
     assert report.shape == (37, kernel.REPORT_WIDTH) and len(trace.microseconds) == 1
 
 
-@pytest.mark.parametrize("forced", [-1, setting(kernel.GRAPH_TWO_HOP, 3), setting(kernel.FUNNEL, 2)])
+@pytest.mark.parametrize("forced", [-1, setting(planner.GRAPH_TWO_HOP, 3), setting(planner.FUNNEL, 2)])
 def test_two_threads_find_what_one_does(forced, settled):
     """Each has marks, heaps and distances of its own."""
     rows = {metric: large(metric).every(3) for metric in METRICS}
@@ -291,7 +292,7 @@ def test_two_threads_find_what_one_does(forced, settled):
 
 def test_scratch_space_serves_segments_of_any_size_in_turn():
     """It grows; marks that a larger segment left don't disturb a smaller one, nor the other way round."""
-    forced = setting(kernel.GRAPH_BEAM, 3)
+    forced = setting(planner.GRAPH_BEAM, 3)
     tasks = [(small("dot"), held_out(1, 24)), (large("dot"), held_out(1)), (small("l2"), held_out(1, 24))]
     with ThreadPoolExecutor(1) as pool:
         fresh = [pool.submit(indexed.search, queries, 10, forced=forced).result() for indexed, queries in tasks]
@@ -302,7 +303,7 @@ def test_scratch_space_serves_segments_of_any_size_in_turn():
 
 def test_marks_of_long_ago_are_cleared_when_their_number_comes_round():
     """After 2³¹ searches of a thread."""
-    indexed, forced = large("l2"), setting(kernel.GRAPH_BEAM, 3)
+    indexed, forced = large("l2"), setting(planner.GRAPH_BEAM, 3)
     queries = held_out(1)
     expected = indexed.search(queries, 10, forced=forced)
     space = scratch.of_thread(indexed.segment.rows, indexed.segment.clusters, DIM)
@@ -376,7 +377,7 @@ def test_a_plan_that_is_explained(settled, monkeypatch):
 def test_a_plan_that_can_not_be_run_is_refused():
     indexed = small("l2")
     with pytest.raises(ValueError, match="filter"):
-        indexed.search(held_out(1, 24), 10, forced=setting(kernel.GRAPH_TWO_HOP, 6))
+        indexed.search(held_out(1, 24), 10, forced=setting(planner.GRAPH_TWO_HOP, 6))
     without = Indexed(clustered(3, 200, 24), "l2", GRAPH_ROWS=300)
     for plan in calibrate.GRAPH_PLANS:
         with pytest.raises(ValueError, match="graph"):

@@ -21,13 +21,13 @@ from numba.core.registry import CPUDispatcher
 from vectordb.index import calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
-from vectordb.kernels import TABLE_WIDTH, codes, columns, dense, graph, jit, segment, sparse, topk
+from vectordb.kernels import TABLE_WIDTH, bitset, codes, columns, dense, graph, jit, planner, segment, sparse, topk
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, dense, sparse, columns, codes, graph, segment)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -79,7 +79,7 @@ def interpreted():
         jit.prefetch_lines: lambda address, lines: None,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
         codes._dot_vnni: dot_of_codes,
-        codes.count_ones: lambda word: np.uint64(int(word).bit_count()),
+        jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
         codes.block_distances: distances_of_block,
         codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
     }
@@ -515,22 +515,22 @@ def test_bits_of_rows_and_of_clusters(seed):
     bits, rows = random_bits(rng, n)
     offsets = np.sort(rng.integers(0, n + 1, 7)).astype(np.int32)
     offsets[0], offsets[-1] = 0, n
-    for total, (*_, counts) in both("segment.passing_of_clusters", bits, offsets, np.ones(6, np.int32)):
+    for total, (*_, counts) in both("bitset.passing_of_clusters", bits, offsets, np.ones(6, np.int32)):
         assert counts.tolist() == [int(rows[low:high].sum()) for low, high in itertools.pairwise(offsets)]
         assert total == rows.sum()
     for low, high in [(0, n), *itertools.pairwise(offsets.tolist())]:
         expected = low + np.flatnonzero(rows[low:high])
         for filtered, wanted in ((True, expected), (False, np.arange(low, high))):
-            for found, (*_, out) in both("segment.gather", filtered, bits, low, high, np.zeros(n, np.int32)):
+            for found, (*_, out) in both("bitset.gather", filtered, bits, low, high, np.zeros(n, np.int32)):
                 np.testing.assert_array_equal(out[:found], wanted)
         if low < high:
             for w in range(low >> 6, ((high - 1) >> 6) + 1):
                 inside = (np.arange(64 * w, 64 * w + 64) >= low) & (np.arange(64 * w, 64 * w + 64) < high)
-                assert {result for result, _ in both("segment.bits_between_all", w, low, high)} == {mask_of(inside)}
                 own = np.append(rows, np.zeros(64, bool))[64 * w : 64 * w + 64]
-                assert {result for result, _ in both("segment.bits_between", bits, w, low, high)} == {mask_of(inside & own)}
+                for filtered, wanted in ((True, inside & own), (False, inside)):
+                    assert {result for result, _ in both("bitset.bits_between", filtered, bits, w, low, high)} == {mask_of(wanted)}
     for row in range(n):
-        assert graph.passes(bits, row) == rows[row]
+        assert bitset.passes(bits, row) == rows[row]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -545,9 +545,9 @@ def test_bits_of_docids(seed):
     wanted = np.flatnonzero(rng.random(int(docids[-1]) + 30) < 0.5).astype(np.uint32)
     expected = np.zeros(-(-n // 64) * 64, bool)
     expected[inverse[np.intersect1d(wanted, docids) - first]] = True
-    for _, (*_, bits) in both("segment.local_bits", wanted, inverse, first, np.full(-(-n // 64), 7, np.uint64)):
+    for _, (*_, bits) in both("bitset.local_bits", wanted, inverse, first, np.full(-(-n // 64), 7, np.uint64)):
         np.testing.assert_array_equal(np.unpackbits(bits.view(np.uint8), bitorder="little"), expected)
-    for _, (*_, bits) in both("segment.local_bits", wanted, np.full_like(inverse, 2**31 - 1), first, np.zeros(-(-n // 64), np.uint64)):
+    for _, (*_, bits) in both("bitset.local_bits", wanted, np.full_like(inverse, 2**31 - 1), first, np.zeros(-(-n // 64), np.uint64)):
         assert not bits.any()
 
 
@@ -557,7 +557,7 @@ def test_filters_for_calibration(seed):
     offsets, shares = np.array([0, 100, 100, 4_000], np.int32), np.array([1.0, 0.5, 0.3])
     noise = rng.integers(0, 65_536, 5_000, dtype=np.uint16)
     start = int(rng.integers(5_000))
-    (_, (*_, one)), (_, (*_, other)) = both("segment.random_filter", offsets, shares, noise, start, np.full(63, 9, np.uint64))
+    (_, (*_, one)), (_, (*_, other)) = both("bitset.random_filter", offsets, shares, noise, start, np.full(63, 9, np.uint64))
     np.testing.assert_array_equal(one, other)
     rows = np.unpackbits(one.view(np.uint8), bitorder="little")
     assert rows[:100].all() and rows[100:4_000].mean() == pytest.approx(0.3, abs=0.05) and not rows[4_000:].any()
@@ -565,8 +565,8 @@ def test_filters_for_calibration(seed):
     for filtered, wanted in ((True, scores[rows[:4_000] != 0]), (False, scores)):
         for k in (1, 10, 5_000):
             expected = np.sort(wanted)[::-1][: min(k, len(wanted))][-1]
-            assert [result for result, _ in both("segment.kth_score", scores, filtered, one, k)] == [expected, expected]
-    assert [result for result, _ in both("segment.kth_score", scores, True, np.zeros_like(one), 3)] == [-np.inf, -np.inf]
+            assert [result for result, _ in both("planner.kth_score", scores, filtered, one, k)] == [expected, expected]
+    assert [result for result, _ in both("planner.kth_score", scores, True, np.zeros_like(one), 3)] == [-np.inf, -np.inf]
 
 
 # The planner
@@ -580,9 +580,9 @@ def test_predictions_lie_between_what_was_measured(seed):
     grid = table.reshape(len(levels), len(locals_), 3)
 
     def predicted(share, local):
-        for _, (*_, cells, weights) in both("segment.weights_of", levels, locals_, share, local, np.zeros(4, np.int64), np.zeros(4)):
+        for _, (*_, cells, weights) in both("planner.weights_of", levels, locals_, share, local, np.zeros(4, np.int64), np.zeros(4)):
             assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-            (one, _), (other, _) = both("segment.predict", 1, cells, weights, table)
+            (one, _), (other, _) = both("planner.predict", 1, cells, weights, table)
             assert one == pytest.approx(other)
         return one
 
@@ -602,23 +602,23 @@ def test_predictions_lie_between_what_was_measured(seed):
 def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_there):
     rng = np.random.default_rng(seed)
     settings = calibrate.SETTINGS
-    plans = settings[:, segment.PLAN].astype(int)
+    plans = settings[:, planner.PLAN].astype(int)
     recalls, costs = rng.random((1, len(settings))).astype(np.float32), (rng.random((1, len(settings))) * 100).astype(np.float32)
     corrections = np.stack([-0.1 * rng.random(7), 1 + rng.random(7)])
     cells, weights = np.zeros(4, np.int64), np.array([1.0, 0, 0, 0])
     for target in (0.2, 0.8, 0.9999):
         arguments = (settings, recalls, costs, corrections, cells, weights, target, graph_there)
-        (one, _), (other, _) = both("segment.choose", *arguments)
+        (one, _), (other, _) = both("planner.choose", *arguments)
         assert one == other
-        needed = target + min((1 - target) / 2, segment.MARGIN)
+        needed = target + min((1 - target) / 2, planner.MARGIN)
         expected = recalls[0] + corrections[0, plans]
-        expected[plans == segment.SCAN] = np.maximum(expected[plans == segment.SCAN], min(needed, 0.9999))
+        expected[plans == planner.SCAN] = np.maximum(expected[plans == planner.SCAN], min(needed, 0.9999))
         usable = graph_there | ~np.isin(plans, calibrate.GRAPH_PLANS)
         cost, bare = (np.where((expected >= least) & usable, costs[0] * corrections[1, plans], np.inf) for least in (needed, target))
         chosen, safe = one
-        assert chosen == (bare if cost.min() > segment.MUCH_CHEAPER * bare.min() else cost).argmin()
-        assert safe == np.where(np.isin(plans, (segment.SCAN, segment.FUNNEL)), cost, np.inf).argmin()
-    without = both("segment.choose", settings[1:], recalls[:, 1:], costs[:, 1:], corrections, cells, weights, 2.0, True)
+        assert chosen == (bare if cost.min() > planner.MUCH_CHEAPER * bare.min() else cost).argmin()
+        assert safe == np.where(np.isin(plans, (planner.SCAN, planner.FUNNEL)), cost, np.inf).argmin()
+    without = both("planner.choose", settings[1:], recalls[:, 1:], costs[:, 1:], corrections, cells, weights, 2.0, True)
     best = int((recalls[0, 1:] + corrections[0, plans[1:]]).argmax())
     assert [chosen for (chosen, _), _ in without] == [best, best]  # none reaches it
 
@@ -634,19 +634,19 @@ def test_a_heap_of_candidates_gives_the_best_first(seed):
             keys = rng.integers(-50, 50, 60)
             heap, n = np.empty(60, np.int64), 0
             for key in keys:
-                n = graph.push_best(heap, n, key)
+                n = topk.push_best(heap, n, key)
             made = keys.copy()
             for i in range(len(made) // 2 - 1, -1, -1):
-                graph.sift_best(made, len(made), i)
+                topk.sift_best(made, len(made), i)
             for each in (heap, made):
                 taken, n = [], len(keys)
                 while n:
                     taken.append(each[0])
-                    n = graph.pop_best(each, n)
+                    n = topk.pop_best(each, n)
                 assert taken == sorted(keys, reverse=True)
             for score, row in ((-1.5, 3), (0.0, 0), (3e38, 2**32 - 1)):
                 key = topk.make_key(np.float32(score), row)
-                assert graph.score_of(key) == np.float32(score) and graph.row_of(key) == row
+                assert topk.score_of(key) == np.float32(score) and topk.row_of(key) == row
 
 
 class Links:
@@ -671,7 +671,9 @@ class Links:
         self.scores = (scores + (self.bias if biased else 0)).astype(np.float32)
 
     def scoring(self):
-        return self.query.ctypes.data, np.float32(0.5), self.offset, self.bias, self.biased
+        return graph.Scoring(
+            self.codes.ctypes.data, self.stride, self.query.ctypes.data, np.float32(0.5), self.offset, self.bias, self.biased
+        )
 
     def key(self, row):
         return topk.make_key(self.scores[row], row)
@@ -683,10 +685,10 @@ class Links:
         heaps = np.empty(self.n + 200, np.int64), np.empty(ef, np.int64)
         n = size = 0
         for row in starts:
-            n = graph.push_best(heaps[0], n, self.key(row))
+            n = topk.push_best(heaps[0], n, self.key(row))
             if name == "graph.two_hop" or not middle[0] or self.passing[row]:
                 size = topk.offer(heaps[1], size, ef, self.key(row))
-        given = (self.codes.ctypes.data, self.stride, self.n, *self.scoring(), self.graph.ctypes.data, self.degree, *middle)
+        given = (self.scoring(), self.n, self.graph.ctypes.data, self.degree, *middle)
         ran = both(name, *given, ef, cap, visited, np.uint32(4), heaps[0], n, heaps[1], size)
         return [(np.sort(given[-2][:size])[::-1], scored, given[-6] == 4) for (size, scored), given in ran]
 
@@ -696,14 +698,14 @@ class Links:
 def test_beam(seed, biased, filtered):
     links = Links(seed, biased)
     for row in range(min(links.n, 9)):
-        for score, _ in both("graph.code_score", links.codes.ctypes.data, links.stride, row, *links.scoring()):
+        for score, _ in both("graph.code_score", links.scoring(), row):
             assert score == links.scores[row]
     for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
         one, other = links.search("graph.beam", np.array([0]), ef, cap, filtered, links.bits)
         for mine, its in zip(one, other, strict=True):
             np.testing.assert_array_equal(mine, its)
         results, scored, visited = one
-        rows = [graph.row_of(key) for key in results]
+        rows = [topk.row_of(key) for key in results]
         assert len(set(rows)) == len(rows) and visited[rows].all() and scored == visited.sum() - 1
         assert all(links.key(row) == key for row, key in zip(rows, results, strict=True))
         reached = np.flatnonzero(visited & (links.passing | (not filtered)))
@@ -725,7 +727,7 @@ def test_two_hop(seed, biased):
         for mine, its in zip(one, other, strict=True):
             np.testing.assert_array_equal(mine, its)
         results, scored, visited = one
-        rows = [graph.row_of(key) for key in results]
+        rows = [topk.row_of(key) for key in results]
         assert links.passing[rows].all() and len(set(rows)) == len(rows)
         assert scored == (visited & links.passing).sum() - len(starts) <= cap + 64 + links.degree
         best = sorted((links.key(row) for row in np.flatnonzero(visited & links.passing)), reverse=True)[:ef]
@@ -748,7 +750,7 @@ def test_descend(seed):
             upper[offsets[slot] + level - 1, : len(chosen)] = chosen
     top = int(levels.max())
     start = int(levels.argmax())
-    given = (links.codes.ctypes.data, links.stride, *links.scoring(), rows, offsets, upper.reshape(-1), degree, start, top)
+    given = (links.scoring(), rows, offsets, upper.reshape(-1), degree, start, top)
     (one, _), (other, _) = both("graph.descend", *given)
     assert one == other
     neighbours = [slot for slot in upper[offsets[one]] if slot >= 0]
@@ -772,7 +774,7 @@ def test_search_segment(metric, dtype, plan):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
     model = searched.models[0]
-    forced = -1 if plan < 0 else int(np.flatnonzero(model.settings[:, segment.PLAN] == plan)[1 if plan else 0])
+    forced = -1 if plan < 0 else int(np.flatnonzero(model.settings[:, planner.PLAN] == plan)[1 if plan else 0])
     queries = held_out(3, 20)
     rng = np.random.default_rng(plan + 1)
     scratch = Scratch(searched.rows, searched.clusters, searched.dim)
@@ -829,18 +831,32 @@ def test_no_kernel_is_without_a_test():
         "dense.score_row",
         "dense.select",
         "dense.widest",
+        "graph.prefetch_row",
+        "segment.encode",
+        "segment.encode_signs",
+        "segment.enter",
         "segment.funnel",
         "segment.funnel_blocks",
         "segment.keep_near",
-        "segment.next_cluster",
-        "segment.rank_clusters",
+        "segment.nearest_cluster",
+        "segment.plan_for",
         "segment.rescore",
-        "segment.scan_rows",
+        "segment.score_rows",
+        "segment.search_clusters",
+        "segment.search_graph",
+        "segment.seed",
+        "segment.selectivity_near",
         "segment.tighten",
         "sparse.set_bits",
         "sparse.threshold",
     }
     assert set(KERNELS) == nested | {
+        "bitset.bits_between",
+        "bitset.gather",
+        "bitset.local_bits",
+        "bitset.passes",
+        "bitset.passing_of_clusters",
+        "bitset.random_filter",
         "codes.code_dot",
         "codes.encode_query",
         "codes.encode_rows",
@@ -861,24 +877,12 @@ def test_no_kernel_is_without_a_test():
         "graph.beam",
         "graph.code_score",
         "graph.descend",
-        "graph.passes",
-        "graph.pop_best",
-        "graph.push_best",
-        "graph.row_of",
-        "graph.score_of",
-        "graph.sift_best",
         "graph.two_hop",
-        "segment.bits_between",
-        "segment.bits_between_all",
-        "segment.choose",
-        "segment.gather",
-        "segment.kth_score",
-        "segment.local_bits",
-        "segment.passing_of_clusters",
-        "segment.predict",
-        "segment.random_filter",
+        "planner.choose",
+        "planner.kth_score",
+        "planner.predict",
+        "planner.weights_of",
         "segment.search_segment",
-        "segment.weights_of",
         "sparse.document_frequencies",
         "sparse.find_term",
         "sparse.postings_union",
@@ -887,6 +891,11 @@ def test_no_kernel_is_without_a_test():
         "sparse.sparse_topk",
         "topk.make_key",
         "topk.offer",
+        "topk.pop_best",
+        "topk.push_best",
+        "topk.row_of",
+        "topk.score_of",
+        "topk.sift_best",
         "topk.sort_keys",
         "topk.unpack",
     }

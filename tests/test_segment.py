@@ -18,6 +18,7 @@ from vectordb.index import segment
 from vectordb.index.build import Cancelled, Options
 from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import codes as kernel_codes
+from vectordb.kernels import planner
 
 MEASURED = {"recalls", "costs"}  # by the clock
 
@@ -138,7 +139,7 @@ def test_more_candidates_and_links_make_a_graph_that_finds_more(builder):
 
     def mean(**others) -> float:
         indexed = Indexed(rows, "l2", options=options_of(builder, **others))
-        (graph,) = np.flatnonzero((segment.calibrate.SETTINGS[:, :2] == (segment.kernel.GRAPH_BEAM, 2)).all(axis=1))[:1]
+        (graph,) = np.flatnonzero((segment.calibrate.SETTINGS[:, :2] == (planner.GRAPH_BEAM, 2)).all(axis=1))[:1]
         found = indexed.search(queries, 10, forced=int(graph))
         return float(np.mean([recall(*pair) for pair in zip(found, indexed.exact(queries, 10), strict=True)]))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense, topk
+from ..kernels import dense, planner, topk
 from ..kernels import segment as kernel
 from . import flat, scratch
 from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
@@ -81,11 +81,11 @@ def search(
 
 
 def _check_forced(parts: Sequence[Part], forced: int) -> None:
-    plan = int(SETTINGS[forced, kernel.PLAN])
+    plan = int(SETTINGS[forced, planner.PLAN])
     for part in parts:
         if plan in GRAPH_PLANS and not part.segment.has_graph:
             raise ValueError(f"the segment of {part.segment.rows} rows has no graph for plan {PLAN_NAMES[plan]!r}")
-        if plan == kernel.GRAPH_TWO_HOP and not part.allowed.filtered:
+        if plan == planner.GRAPH_TWO_HOP and not part.allowed.filtered:
             raise ValueError(f"plan {PLAN_NAMES[plan]!r} needs a filter")
 
 
@@ -111,7 +111,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
             elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
             setting = int(report[0, kernel.R_SETTING])
             if n == 1 and forced < 0 and setting >= 0 and not report[0, kernel.R_FALLBACK]:
-                corrections.learn_cost(int(model.settings[setting, kernel.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
+                corrections.learn_cost(int(model.settings[setting, planner.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
             if trace is not None:
                 trace.reports.append(report)
                 trace.microseconds.append(elapsed)
@@ -146,13 +146,14 @@ def considered(segment: Segment, allowed: Allowed, k: int, local: float | None) 
     share = np.log2(matches / segment.rows)
     cells, weights = np.zeros(4, np.int64), np.zeros(4)
     rho = np.log2(max(local * segment.rows / matches, 2.0**-8)) if local is not None and local >= 0 else 0.0
-    kernel.weights_of(model.levels, model.locals, min(share, model.levels[1]) if allowed.filtered else model.levels[0], rho, cells, weights)
+    level = min(share, model.levels[1]) if allowed.filtered else model.levels[0]
+    planner.weights_of(model.levels, model.locals, level, rho, cells, weights)
     found = []
     for s in range(len(model.settings)):
-        plan = int(model.settings[s, kernel.PLAN])
-        cost = kernel.predict(s, cells, weights, model.costs) * segment.corrections.table[1, plan]
+        plan = int(model.settings[s, planner.PLAN])
+        cost = planner.predict(s, cells, weights, model.costs) * segment.corrections.table[1, plan]
         if cost < 1e6:
-            recall = min(kernel.predict(s, cells, weights, model.recalls) + segment.corrections.table[0, plan], 1.0)
+            recall = min(planner.predict(s, cells, weights, model.recalls) + segment.corrections.table[0, plan], 1.0)
             found.append(
                 {"plan": PLAN_NAMES[plan], "parameters": parameters(model, s, k), "microseconds": float(cost), "recall": float(recall)}
             )
@@ -163,13 +164,13 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
     """A setting's parameters by the names users know."""
     plan, effort, width = model.settings[setting].tolist()
     grown = max(k / model.depth, 1.0)
-    if plan == kernel.SCAN:
+    if plan == planner.SCAN:
         return {}
-    if plan == kernel.FUNNEL:
+    if plan == planner.FUNNEL:
         return {"deviations": effort}
-    if plan == kernel.CLUSTERS_SCAN:
+    if plan == planner.CLUSTERS_SCAN:
         return {"rows": round(effort * grown)}
-    if plan == kernel.CLUSTERS_FUNNEL:
+    if plan == planner.CLUSTERS_FUNNEL:
         return {"rows": round(effort * grown), "first_pass": round(width * max(k, model.depth))}
     return {"ef": int(effort * max(k, model.depth))}
 
@@ -180,7 +181,7 @@ def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
     matches = int(allowed.matches[0])
     setting, local = int(report[kernel.R_SETTING]), float(report[kernel.R_LOCAL])
     model = model_for(segment.models, k)
-    plan = int(model.settings[setting, kernel.PLAN]) if setting >= 0 else kernel.SCAN
+    plan = int(model.settings[setting, planner.PLAN]) if setting >= 0 else planner.SCAN
     offset, factor = segment.corrections.table[:, plan]
     return {
         "rows": segment.rows,

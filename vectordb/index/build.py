@@ -34,6 +34,10 @@ class Options:
     seed: int = 0
     threads: int = 0
 
+    def kept(self) -> dict[str, str | int]:
+        """What a file says of how it was built."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
 
 class Cancelled(Exception):
     """The build was told to stop."""
@@ -80,7 +84,7 @@ def build(
         "step": float(frame.step),
         "code_error": frame.error,
         "reach": frame.reach,
-        "options": {name: value for name, value in asdict(options).items() if name != "threads"},
+        "options": options.kept(),
     }
     # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
     linked = n >= GRAPH_ROWS

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..kernels import columns_of_memory
+from ..kernels import bitset, columns_of_memory, planner
 from ..kernels import segment as kernel
 from .scratch import Scratch
 
@@ -38,24 +38,24 @@ _LEARNING = 1 / 64  # the weight of one measurement
 
 
 def _settings() -> np.ndarray:
-    rows = [(kernel.SCAN, 0, 0)]
-    rows += [(kernel.FUNNEL, spread, 0) for spread in (0.3, 1.0, 1.6, 2.2, 3.0, 4.0)]
-    rows += [(kernel.CLUSTERS_SCAN, m, 0) for m in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(kernel.CLUSTERS_FUNNEL, m, width) for width in (12, 40) for m in (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(kernel.GRAPH_BEAM, effort, 0) for effort in (1, 1.5, 2, 3, 4, 6, 9, 14, 22, 36)]
-    rows += [(kernel.GRAPH_TWO_HOP, effort, 0) for effort in (1.5, 3, 6, 12, 24)]
-    rows += [(kernel.POST_FILTER, effort, 0) for effort in (2, 4, 8, 16, 32)]
+    rows = [(planner.SCAN, 0, 0)]
+    rows += [(planner.FUNNEL, spread, 0) for spread in (0.3, 1.0, 1.6, 2.2, 3.0, 4.0)]
+    rows += [(planner.CLUSTERS_SCAN, m, 0) for m in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
+    rows += [(planner.CLUSTERS_FUNNEL, m, width) for width in (12, 40) for m in (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
+    rows += [(planner.GRAPH_BEAM, effort, 0) for effort in (1, 1.5, 2, 3, 4, 6, 9, 14, 22, 36)]
+    rows += [(planner.GRAPH_TWO_HOP, effort, 0) for effort in (1.5, 3, 6, 12, 24)]
+    rows += [(planner.POST_FILTER, effort, 0) for effort in (2, 4, 8, 16, 32)]
     return np.array(rows, np.float64)
 
 
 SETTINGS = _settings()
 _FAMILIES = [
-    np.flatnonzero((SETTINGS[:, kernel.PLAN] == plan) & (SETTINGS[:, kernel.WIDTH] == width))
-    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:, [kernel.PLAN, kernel.WIDTH]].tolist()))
+    np.flatnonzero((SETTINGS[:, planner.PLAN] == plan) & (SETTINGS[:, planner.WIDTH] == width))
+    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:, [planner.PLAN, planner.WIDTH]].tolist()))
 ]
 PLAN_NAMES = ("scan", "sign-bit funnel", "clusters", "clusters, sign bits", "graph", "two-hop graph", "filter after")
-FILTER_PLANS = (kernel.GRAPH_TWO_HOP, kernel.POST_FILTER)
-GRAPH_PLANS = (kernel.GRAPH_BEAM, kernel.GRAPH_TWO_HOP, kernel.POST_FILTER)
+FILTER_PLANS = (planner.GRAPH_TWO_HOP, planner.POST_FILTER)
+GRAPH_PLANS = (planner.GRAPH_BEAM, planner.GRAPH_TWO_HOP, planner.POST_FILTER)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,8 @@ class Model:
 
 @dataclass
 class Corrections:
-    """What running taught about each plan of a segment: measured cost over predicted, and found over predicted recall.
-
-    Comparisons that need the same factor for all plans cancel out, so only their differences matter.
+    """What running taught about each plan of a segment. table: float64 ``(2, plans)``, measured less predicted recall, and measured over
+    predicted cost. A cost factor that all plans share changes no choice.
     """
 
     table: np.ndarray = field(default_factory=lambda: np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))]))
@@ -212,7 +211,7 @@ class _Bench:
         return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
 
     def _clusters_by_distance(self) -> np.ndarray:
-        """For each query the clusters by the best of what a sample of their rows score."""
+        """For each query the clusters by the mean score of their rows."""
         sizes = np.maximum(np.diff(self.offsets), 1)
         sums = np.add.reduceat(
             np.concatenate([self.scores, np.zeros((len(self.scores), 1), np.float32)], axis=1), self.offsets[:-1], axis=1
@@ -256,8 +255,8 @@ class _Bench:
         matches = np.zeros(count, np.int64)
         for i, query in enumerate(asked):
             self._filter(kind, share, query, bits[i])
-            matches[i] = kernel.passing_of_clusters(bits[i], self.offsets, counts[i])
-        needed = np.array([kernel.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
+            matches[i] = bitset.passing_of_clusters(bits[i], self.offsets, counts[i])
+        needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
         rhos = self._rho(asked, counts, matches)
         cell = _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos))
         telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(count)]
@@ -265,7 +264,7 @@ class _Bench:
         costs = np.full((count, len(SETTINGS)), NEVER, np.float32)
         enough = np.inf  # the least time in which some setting so far found nearly all
         for family in _FAMILIES:
-            plan, before = int(SETTINGS[family[0], kernel.PLAN]), -1.0
+            plan, before = int(SETTINGS[family[0], planner.PLAN]), -1.0
             if (not cell.filtered and plan in FILTER_PLANS) or (plan in GRAPH_PLANS and not self.layout.has_graph):
                 continue
             for i, setting in enumerate(family):
@@ -291,7 +290,7 @@ class _Bench:
                 bits[-1] >>= np.uint64(64 - self.n % 64)
         else:
             start = int(self.rng.integers(0, len(self.noise)))
-            kernel.random_filter(self.offsets, self._shares(kind, share, query), self.noise, start, bits)
+            bitset.random_filter(self.offsets, self._shares(kind, share, query), self.noise, start, bits)
         own = int(self.own[query])
         bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
 
@@ -313,7 +312,7 @@ class _Bench:
         """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""
         count, k = len(cell.matches), cell.k
         recalls, times = np.ones(count), np.empty(count)
-        scan = SETTINGS[setting, kernel.PLAN] == kernel.SCAN  # finds them always: what is measured is its time
+        scan = SETTINGS[setting, planner.PLAN] == planner.SCAN  # finds them always: what is measured is its time
         for group in cell.groups:
             some = group[:SCAN_QUERIES] if scan else group
             heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -40,7 +39,6 @@ class FaissBuilder:
         self._index = faiss.IndexHNSWSQ(dim, kind, degree)
         self._index.hnsw.efConstruction = ef_construction
         self._index.hnsw.rng = faiss.RandomGenerator(seed)
-        self._trained = bytes_
         self._threads = threads
 
     def train(self, sample: np.ndarray) -> None:
@@ -153,8 +151,3 @@ def blocks_of(n: int) -> Iterator[tuple[int, int]]:
     """Bounds of blocks to add."""
     for low in range(0, n, ROWS_AT_ONCE):
         yield low, min(low + ROWS_AT_ONCE, n)
-
-
-def have_hnswlib() -> bool:
-    """Whether hnswlib can be imported."""
-    return importlib.util.find_spec("hnswlib") is not None

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 
 from ..errors import CorruptionError
+from ..kernels import bitset
 from ..kernels import segment as kernel
 from ..kernels.codes import LINE, stride_of, words_of
 from . import calibrate
@@ -175,8 +176,8 @@ class Allowed:
             low, high = np.searchsorted(docids, [segment.first, segment.first + len(segment.inverse)])
             self.bits = np.zeros((1, -(-segment.rows // 64)), np.uint64)
             self.counts = np.zeros((1, segment.clusters), np.int32)
-            kernel.local_bits(docids[low:high], segment.inverse, segment.first, self.bits[0])
-            total = kernel.passing_of_clusters(self.bits[0], segment.offsets, self.counts[0])
+            bitset.local_bits(docids[low:high], segment.inverse, segment.first, self.bits[0])
+            total = bitset.passing_of_clusters(self.bits[0], segment.offsets, self.counts[0])
             self.matches = np.array([total], np.int64)
             if total == segment.rows:
                 self.filtered = False

@@ -84,16 +84,6 @@ else:
 
 
 @intrinsic
-def count_ones(typingctx, word):
-    """Set bits of a u64."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), codegen
-
-
-@intrinsic
 def block_distances(typingctx, block, query, words, threshold, out):
     """Hamming distances of a block's 64 rows to a query; returns a bit a row, set where the distance is ≤ ``threshold``.
 

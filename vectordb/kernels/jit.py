@@ -123,3 +123,13 @@ def prefetch_lines(typingctx, address, lines):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def count_ones(typingctx, word):
+    """Set bits of a u64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen

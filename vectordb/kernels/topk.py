@@ -1,4 +1,4 @@
-"""Top-k selection: a min-heap of int64 keys that order by score, then by lower docid."""
+"""Keys: int64 that order by score, then by lower docid; heaps of them, with the worst on top (``offer``) or the best (``push_best``)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ def make_key(score, docid):
     bits = np.float32(score).view(np.int32)
     ordered = np.int64(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
     return (ordered << 32) | (np.int64(0xFFFFFFFF) - np.int64(docid))
+
+
+@kernel
+def row_of(key):
+    """The row of a key."""
+    return np.int64(0xFFFFFFFF) - (key & np.int64(0xFFFFFFFF))
+
+
+@kernel
+def score_of(key):
+    """The score of a key."""
+    ordered = np.int32(key >> 32)
+    return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
 @kernel
@@ -82,3 +95,44 @@ def unpack(keys, docids, scores):
         ordered = np.int32(key >> 32)
         docids[i] = np.int64(0xFFFFFFFF) - (key & np.int64(0xFFFFFFFF))
         scores[i] = np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+
+@kernel
+def push_best(heap, n, key):
+    """Add a key to a heap that has the highest on top; returns the new size."""
+    i = n
+    while i > 0:
+        parent = (i - 1) >> 1
+        if heap[parent] >= key:
+            break
+        heap[i] = heap[parent]
+        i = parent
+    heap[i] = key
+    return n + 1
+
+
+@kernel
+def sift_best(heap, n, i):
+    """Bring the key at i to its place among those below it."""
+    key = heap[i]
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        if child + 1 < n and heap[child + 1] > heap[child]:
+            child += 1
+        if heap[child] <= key:
+            break
+        heap[i] = heap[child]
+        i = child
+    heap[i] = key
+
+
+@kernel
+def pop_best(heap, n):
+    """Take the highest key (``heap[0]``, read before) away; returns the new size."""
+    n -= 1
+    if n > 0:
+        heap[0] = heap[n]
+        sift_best(heap, n, 0)
+    return n

@@ -83,13 +83,7 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(folder)
-    said = {
-        "graph_builder": options.graph_builder,
-        "degree": options.degree,
-        "ef_construction": options.ef_construction,
-        "seed": options.seed,
-    }
-    record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, said, sequence)
+    record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, options.kept(), sequence)
     _register(env, committer, number, task, record)
     return len(docids)
 

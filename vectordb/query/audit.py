@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import VectorDBError
 from ..index import ann, flat
+from ..kernels import planner
 from ..kernels import segment as kernel
 
 SHARE = 0.02  # of one core's time, at most
@@ -68,5 +69,5 @@ def learn(
         own = (truth[0][:k] >= first) & (truth[0][:k] < end)
         setting = int(report[0, kernel.R_SETTING])
         if own.sum() >= FEWEST and setting >= 0 and not report[0, kernel.R_FALLBACK]:
-            plan = int(ann.model_for(part.segment.models, k).settings[setting, kernel.PLAN])
+            plan = int(ann.model_for(part.segment.models, k).settings[setting, planner.PLAN])
             part.segment.corrections.learn_recall(plan, float(report[0, kernel.R_RECALL]), float(there[own].mean()))

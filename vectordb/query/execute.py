@@ -25,7 +25,7 @@ from .linear import Ranking, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
-MAX_PREPARED = 256
+MAX_PREPARED = 64
 
 
 class _Clock:
@@ -102,7 +102,7 @@ class Wanted:
         if rows is None:
             return np.arange(low, high, dtype=np.uint32)
         start, end = np.searchsorted(rows, [low, high])
-        return rows[start:end]
+        return rows[start:end].copy()  # may be kept: a view would keep all rows
 
 
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
