@@ -19,17 +19,25 @@ SCHEMA = Schema(
 
 
 class Scored:
-    """An arm as the threshold algorithm reads it, over given scores (float32, NaN: no match), and how deep it was read."""
+    """An arm as the threshold algorithm reads it, over given scores (float32, NaN: no match), and how deep it was read.
 
-    def __init__(self, scores, weight, needed):
-        self.scores, self.deepest = scores, 0
+    rough: what it is listed by, scores that are at most ``error`` off; the true ones by default.
+    """
+
+    def __init__(self, scores, weight, needed, rough=None, error=0.0):
+        self.scores, self.deepest, self.error = scores, 0, error
+        self.rough = scores if rough is None else rough
         self.source = Source(weight, needed, self.best, self.looked_up)
 
     def best(self, k):
         self.deepest = max(self.deepest, k)
-        matches = np.flatnonzero(~np.isnan(self.scores))
-        order = matches[np.lexsort((matches, -self.scores[matches]))[:k]]
-        return order, self.scores[order]
+        docids, scores = self.ranked(self.rough)
+        return (docids[:k], scores[:k]), self.error
+
+    def ranked(self, scores):
+        matches = np.flatnonzero(~np.isnan(scores))
+        order = matches[np.lexsort((matches, -scores[matches]))]
+        return order, scores[order]
 
     def looked_up(self, docids):
         assert (np.diff(docids) > 0).all()
@@ -61,37 +69,50 @@ def drawn_scores(rng):
     return scores
 
 
+def drawn_arm(rng, weight):
+    """What a Scored is made of; every other one is listed by scores that are off."""
+    scores, needed = drawn_scores(rng), bool(rng.random() < 0.25)
+    if rng.random() < 0.5:
+        return scores, weight, needed
+    size = float(np.nanmax(np.abs(scores), initial=0.0) * rng.choice([1e-3, 0.1]))
+    rough = (scores.astype(np.float64) + size * rng.uniform(-1, 1, ROWS)).astype(np.float32)
+    return scores, weight, needed, rough, max(size, 1e-30) * (1 + 1e-5)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_threshold_algorithm_finds_what_adding_up_every_row_finds(seed):
     rng = np.random.default_rng(seed)
     for _ in range(25):
         weights = [float(rng.choice([0.0, 1e-9, 0.3, 1.0, 7.0, 1e9])) for _ in range(rng.integers(1, 5))]
-        arms = [Scored(drawn_scores(rng), weight, bool(rng.random() < 0.25)) for weight in weights]
+        arms = [Scored(*drawn_arm(rng, weight)) for weight in weights]
         limit, depth = int(rng.choice([1, 10, 400])), int(rng.choice([1, 20, 1000]))
         sources = [arm.source for arm in arms]
-        ranking = top(sources, [source.best(depth) for source in sources], limit, depth, True)
+        ranking = top(sources, limit, depth, True)
         assert (ranking.docids.tolist(), ranking.sums.tolist()) == exhaustive(arms, limit) and ranking.proven
         assert ranking.scores.shape == ranking.ranks.shape == (len(arms), len(ranking.docids))
         for arm, scores, ranks in zip(arms, ranking.scores, ranking.ranks, strict=True):
             np.testing.assert_array_equal(scores, arm.scores[ranking.docids].astype(np.float64))
-            listed = arm.best(ranking.depth)[0].tolist()
-            assert ranks.tolist() == [listed.index(d) + 1 if d in listed else 0 for d in ranking.docids.tolist()]
+            whole = arm.ranked(arm.scores)[0].tolist()
+            listed = set(arm.best(ranking.depth)[0][0].tolist())
+            for docid, rank in zip(ranking.docids.tolist(), ranks.tolist(), strict=True):
+                assert rank == (whole.index(docid) + 1 if docid in listed else 0) or (rank == 0 and arm.error)
 
 
 def test_lists_are_made_no_longer_than_the_proof_needs():
     agreeing = np.linspace(1, 0, ROWS).astype(np.float32)
     arms = [Scored(agreeing, 1.0, False), Scored(agreeing, 1.0, False)]
-    assert top([a.source for a in arms], [a.best(10) for a in arms], 5, 10, True).proven
+    assert top([a.source for a in arms], 5, 10, True).proven
     assert [arm.deepest for arm in arms] == [10, 10]
     opposed = [Scored(agreeing, 1.0, False), Scored(agreeing[::-1].copy(), 1.0, False)]
-    assert top([a.source for a in opposed], [a.best(10) for a in opposed], 5, 10, True).depth == 640  # every sum is the same
+    assert top([a.source for a in opposed], 5, 10, True).depth == 640  # every sum is the same
 
 
 def test_lists_that_may_lack_rows_prove_nothing_but_their_rows_get_their_true_sums():
     rng = np.random.default_rng(0)
     arms = [Scored(rng.standard_normal(ROWS).astype(np.float32), 1.0, False) for _ in range(2)]
-    lists = [(docids[::2], scores[::2]) for docids, scores in (arm.best(60) for arm in arms)]
-    ranking = top([arm.source for arm in arms], lists, 10, 30, False)
+    lists = [tuple(column[::2] for column in arm.best(60)[0]) for arm in arms]
+    sources = [Source(1.0, False, lambda k, listed=listed: (listed, 0.0), arm.looked_up) for arm, listed in zip(arms, lists, strict=True)]
+    ranking = top(sources, 10, 30, False)
     assert not ranking.proven and ranking.depth == 30
     held = np.union1d(lists[0][0], lists[1][0])
     only = [Scored(np.where(np.isin(np.arange(ROWS), held), arm.scores, np.float32(np.nan)), 1.0, False) for arm in arms]

@@ -11,10 +11,10 @@ Step = tuple[bool, Mapping[str, Any]]  # (was it what ran, a plan with its setti
 class Plan(dict):
     """What ``explain=True`` tells: a dict of numbers, strings, lists and dicts. ``print(plan)`` shows it as a short text.
 
-    live_rows, filter (matches, selectivity), milliseconds (step → time), sequence, queries, exact (no stage used an index): of the whole
-    search. fusion: method, candidates of each arm; of linear fusion also proven (whether these are certainly the true best), depth (how
-    many rows of each arm it took) and scored (how many scores it looked up beside). prefetch: the stage before, in the same form, with
-    limit and hits (the candidates it gave).
+    live_rows, filter (matches, selectivity), milliseconds (step → time), sequence, queries, exact (every arm is sure of what it found): of
+    the whole search. fusion: method, candidates of each arm; of linear fusion also proven (whether these are certainly the true best),
+    depth (how many rows of each arm it took) and scored (how many scores it looked up beside). prefetch: the stage before, in the same
+    form, with limit and hits (the candidates it gave).
     arms: for each its field, kind and plan, and how many rows it scored. A dense arm also has recall (target, predicted), segments (rows,
     matches, selectivity, local_selectivity: the share of matches near the query; plan, parameters, predicted; considered: every setting of
     every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense, planner, topk
+from ..kernels import bounded, dense, planner, topk
 from ..kernels import segment as kernel
+from ..kernels.codes import stride_of
 from . import flat, scratch
 from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
 from .flat import METRICS, Found
@@ -130,6 +132,40 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         topk.unpack(keys, docids, scores)
         found.append((docids, scores))
     return found
+
+
+def search_bounded(
+    parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int
+) -> tuple[Found, float]:
+    """The best k rows by scores that are at most a bound off, and the bound: no better row is left out by more than that.
+
+    Segments are scanned by their codes; each must know its ``largest`` errors. Arguments as in ``search``, for one query.
+    """
+
+    def scan(part: Part, low: int, high: int) -> tuple[np.ndarray, float]:
+        segment, heap = part.segment, np.empty(k, np.int64)
+        codes = scratch.aligned((stride_of(segment.dim),), np.int8)
+        size, bound = bounded.bounded_topk(
+            segment.description, query, codes, part.allowed.filtered, part.allowed.bits[0], low, high, *segment.largest, heap
+        )
+        return heap[:size], bound
+
+    pieces = []
+    for part in parts:
+        rows, nbytes = part.segment.rows, int(part.allowed.matches[0]) * stride_of(part.segment.dim)
+        cuts = np.linspace(0, rows, (flat.CORES if nbytes >= flat.PARALLEL_BYTES else 1) + 1).astype(int).tolist()
+        pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
+    found = [scan(*pieces[0])] if len(pieces) == 1 else list(flat.pool().map(scan, *zip(*pieces, strict=True)))
+    heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)
+    for piece in rest:
+        if len(piece.docids):
+            dense.dense_topk(
+                table, query[None], dtype == "float16", METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes
+            )
+    keys = np.sort(np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)]))[::-1][:k]
+    docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
+    topk.unpack(keys, docids, scores)
+    return (docids, scores), max(bound for _, bound in found)
 
 
 def model_for(models: Sequence[Model], k: int) -> Model:

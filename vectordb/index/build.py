@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..kernels.codes import LINE, ROUNDS, encode_rows, pack_signs, rotate_rows, stride_of, words_of
+from ..kernels.codes import LINE, ROUNDS, ZERO, encode_rows, pack_signs, rotate_rows, stride_of, words_of
 from . import calibrate
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of
 from .scratch import aligned_copy
@@ -71,7 +71,7 @@ def build(
     frame = _Frame.learned(vectors, metric == "cosine", rng)
     step("clusters", 0.0)
     centroids = _centroids(frame, n, options.seed, threads)
-    codes, lengths, assigned = _encoded(frame, vectors, centroids, step)
+    codes, lengths, assigned, lacking = _encoded(frame, vectors, centroids, step)
     order = np.argsort(assigned, kind="stable")
     place = np.empty(n, np.int32)  # where a row goes
     place[order] = np.arange(n, dtype=np.int32)
@@ -84,6 +84,8 @@ def build(
         "step": float(frame.step),
         "code_error": frame.error,
         "reach": frame.reach,
+        "largest_error": lacking,
+        "largest_length": float(np.sqrt(lengths.max(), dtype=np.float64)),
         "options": options.kept(),
     }
     # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
@@ -138,17 +140,22 @@ class _Frame:
         return out
 
 
-def _encoded(frame: _Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes (uint8 ``(n, stride)``), squared lengths in the frame, and the nearest centroid of every row."""
+def _encoded(frame: _Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Codes (uint8 ``(n, stride)``), squared lengths in the frame, and the nearest centroid of every row; and the length of the most that a
+    row's codes lack of it.
+    """
     n, dim = vectors.shape
+    lacking = 0.0
     codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float32), np.empty(n, np.int64)
     for low in range(0, n, BLOCK):
         block = frame.rotated(vectors[low : low + BLOCK])
         encode_rows(block, frame.step, codes[low : low + BLOCK])
         lengths[low : low + BLOCK] = np.einsum("ij,ij->i", block, block)
+        gaps = block - (codes[low : low + BLOCK, :dim].astype(np.float32) - ZERO) * frame.step
+        lacking = max(lacking, float(np.sqrt(np.einsum("ij,ij->i", gaps, gaps, dtype=np.float64).max())))
         assigned[low : low + BLOCK] = _nearest(block / frame.step, centroids)
         step("codes", (low + len(block)) / n)
-    return codes, lengths, assigned
+    return codes, lengths, assigned, lacking
 
 
 def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:

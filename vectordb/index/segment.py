@@ -62,6 +62,8 @@ class Layout:
         self.docids = sections["docids"]
         self.clusters = len(sections["centroids"])
         self.first = meta["first"]
+        # The most that a row's codes lack, and the longest row; a file built before these were written down has none.
+        self.largest = (meta["largest_error"], meta["largest_length"]) if "largest_error" in meta else None
         at = {name: array.ctypes.data for name, array in sections.items()}
         self.description = np.zeros(kernel.SEGMENT_WIDTH, np.int64)
         values = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 
@@ -20,8 +20,8 @@ from ..storage import format
 from ..storage.tables import ChunkTable
 from ..types import Dense, Hit, Hits, Id, Linear, MultiVector, Sparse
 from .audit import audits, learn
-from .fusion import Ranked, explained_sums, fuse
-from .linear import Ranking, Source, top
+from .fusion import Ranked, ShownScore, explained_sums, fuse
+from .linear import Listed, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
@@ -154,55 +154,77 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
 
 def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
     """The arms of a stage, searched and fused, for each query."""
+    if len(search.arms) > 1 and isinstance(search.fusion, Linear):
+        return _summed_arms(view, search, wanted, cache, clock)
     fused = len(search.arms) > 1
     found, plans = {}, []
     for arm in search.arms:
         found[arm.name], plan = _search_arm(view, search, arm, search.candidates if fused else search.limit, wanted, cache)
         clock.lap(f"arm {arm.name}")
-        plans.append(plan)
-    signs, fusion = {arm.name: _sign(arm) for arm in search.arms}, None
-
-    def shown(name: str, score: float) -> float:
-        return signs[name] * score
-
-    if not fused:
-        ranked = [_alone(search.arms[0], each) for each in found[search.arms[0].name]]
-    elif isinstance(search.fusion, Linear):
-        sums = [_sums(view, search.of_query(q), wanted, [lists[q] for lists in found.values()], cache) for q in range(search.queries)]
-        weights = [_weight(search, arm) for arm in search.arms]
-        ranked = [explained_sums(list(found), weights, ranking, shown) for ranking in sums]
-        fusion = {"proven": sums[0].proven, "depth": sums[0].depth, "scored": sums[0].scored}
+        if plan is not None:
+            plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
+    if fused:
+        shown = _shown(search)
+        lists = [{name: results[q] for name, results in found.items()} for q in range(search.queries)]
+        ranked = [fuse(each, search.fusion, search.limit, shown) for each in lists]
     else:
-        of_query = [{name: results[q] for name, results in found.items()} for q in range(search.queries)]
-        ranked = [fuse(lists, search.fusion, search.limit, shown) for lists in of_query]
+        ranked = [_alone(search.arms[0], each) for each in found[search.arms[0].name]]
     clock.lap("fusion")
     if not search.explain:
         return ranked, None
-    listed = [max((len(docids) for docids, _ in found[plan["field"]]), default=0) for plan in plans]
-    if fused:
-        fusion = {"method": search.fusion.name, "candidates": search.candidates} | (fusion or {})
-    plan = {
-        "exact": all(plan["exact"] for plan in plans),
-        "arms": [plan | {"candidates": count} for plan, count in zip(plans, listed, strict=True)],
-        "fusion": fusion,
-        "prefetch": None,
-    }
+    return ranked, _stage_plan(plans, {"method": search.fusion.name, "candidates": search.candidates} if fused else None)
+
+
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+    """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them."""
+    exact = search.proven or wanted.given is not None
+    weights, shown = [_weight(search, arm) for arm in search.arms], _shown(search)
+    ranked, plan = [], None
+    for q in range(search.queries):
+        one, plans = search.of_query(q), {}
+        sources = [_source(view, one, arm, wanted, cache, clock, plans) for arm in one.arms]
+        ranking = top(sources, search.limit, search.candidates, exact)
+        clock.lap("fusion")
+        ranked.append(explained_sums([arm.name for arm in search.arms], weights, ranking, shown))
+        if search.explain and plan is None:
+            facts = {"proven": ranking.proven, "depth": ranking.depth, "scored": ranking.scored}
+            plan = _stage_plan(list(plans.values()), {"method": search.fusion.name, "candidates": search.candidates} | facts)
     return ranked, plan
 
 
-def _sums(view: View, search: Search, wanted: Wanted, lists: list[flat.Found], cache: FilterCache) -> Ranking:
-    """Linear fusion of the arms of one query. lists: what the arms found."""
-    sources = []
-    for arm in search.arms:
+def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: _Clock, plans: dict[str, dict]) -> Source:
+    """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
-        def best(k: int, arm: Arm = arm) -> flat.Found:
-            return _search_arm(view, search, arm, k, wanted, cache)[0][0]
+    def best(k: int) -> Listed:
+        clock.lap("fusion")
+        found, plan = _search_bounded(view, search, arm, k, wanted, cache) if search.proven else (None, None)
+        if found is None:
+            lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
+            found = lists[0], 0.0
+        if plan is not None:
+            plans[arm.name] = plan | {"candidates": len(found[0][0])}
+        clock.lap(f"arm {arm.name}")
+        return found
 
-        def scores(docids: np.ndarray, arm: Arm = arm) -> flat.Found:
-            return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
+    def scores(docids: np.ndarray) -> flat.Found:
+        return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
 
-        sources.append(Source(_weight(search, arm), isinstance(arm.spec, Dense) and arm.spec.metric == "l2", best, scores))
-    return top(sources, lists, search.limit, search.candidates, search.exact or wanted.given is not None)
+    return Source(_weight(search, arm), isinstance(arm.spec, Dense) and arm.spec.metric == "l2", best, scores)
+
+
+def _search_bounded(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[Listed | None, dict | None]:
+    """A dense arm listed by the codes of its segments, for one query; None where it has none, or they don't know their largest error."""
+    if search.exact or wanted.given is not None or not isinstance(arm.spec, Dense):
+        return None, None
+    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    if not opened or any(part.segment.largest is None for part in opened) or k >= wanted.matches:
+        return None, None
+    prepared = _prepared(view, arm.name, wanted, opened, tail)
+    query = np.array(arm.queries[0])
+    found = ann.search_bounded(prepared.parts, prepared.rest, prepared.table.rows, query, arm.spec.dtype, arm.spec.metric, k)
+    if not search.explain:
+        return found, None
+    return found, _exact_plan(search, arm, wanted) | {"plan": "scan of byte codes, within a bound", "bound": found[1]}
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
@@ -346,6 +368,12 @@ def _sign(arm: Arm) -> float:
     return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
 
 
+def _shown(search: Search) -> ShownScore:
+    """From an arm's name and a score to what a user sees."""
+    signs = {arm.name: _sign(arm) for arm in search.arms}
+    return lambda name, score: signs[name] * score
+
+
 def _alone(arm: Arm, found: flat.Found) -> Ranked:
     """The ranking of a single arm."""
     docids, scores = found
@@ -420,6 +448,11 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
     }
 
 
+def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
+    """How a stage was run. exact: its arms are sure of what they found."""
+    return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": None}
+
+
 def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: _Clock) -> dict:
     """How the search was run, as plain data."""
     live = view.snapshot.live
@@ -435,5 +468,5 @@ def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: _Clock
 
 
 def _all_exact(stage: dict) -> bool:
-    """Whether no stage used an index."""
+    """Whether every stage is sure of what it found."""
     return stage["exact"] and (stage["prefetch"] is None or _all_exact(stage["prefetch"]))

@@ -16,26 +16,28 @@ from ..index.flat import Found
 
 DEEPER = 8  # times as many rows in each list, when the ones before proved nothing
 SCORED_AT_ONCE = 64
+Listed = tuple[Found, float]  # the best matches by scores that are at most so much off
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An arm. best: its k best matches, best first; fewer when there are no more. scores: the matches among given docids (int64,
-    ascending), in any order.
+    """An arm.
 
-    needed: a row that doesn't match this arm is no hit at all; in other arms such a row scores 0.
+    best: its k best matches, best first, fewer when there are no more; by scores that are at most a bound off (0: true ones), so that no
+    row is left out whose score is above the last one by more than the bound. scores: the matches among given docids (int64, ascending),
+    with true scores, in any order. needed: a row that doesn't match this arm is no hit at all; in other arms such a row scores 0.
     """
 
     weight: float
     needed: bool
-    best: Callable[[int], Found]
+    best: Callable[[int], Listed]
     scores: Callable[[np.ndarray], Found]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """docids int64 ``(n,)`` and their sums float64 ``(n,)``, best first. scores: ``(arms, n)``, NaN where an arm has none; ranks: ``(arms,
-    n)``, from 1, 0 where an arm's list doesn't hold the row. depth: how long the lists were; scored: rows looked up in some arm.
+    n)``, from 1, 0 where an arm's list doesn't tell. depth: how long the lists were; scored: scores looked up.
     """
 
     docids: np.ndarray
@@ -47,72 +49,85 @@ class Ranking:
     scored: int
 
 
-def top(sources: Sequence[Source], lists: Sequence[Found], limit: int, depth: int, exact: bool) -> Ranking:
-    """The best ``limit`` rows. lists: ``best(depth)`` of each source.
+def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranking:
+    """The best ``limit`` rows. depth: how long the first lists are.
 
     exact: the lists are true, so that longer ones can prove the result; otherwise all that they hold is scored, and nothing is proven.
     Equal sums go to the lower docid.
     """
-    lists = list(lists)
+    lists = [source.best(depth) for source in sources]
     while True:
         pool = _Pool(sources, lists, depth)
         pool.score_best(limit, exact)
         best, proven = pool.best(limit)
         if proven or not exact:
-            return pool.ranking(best, proven and exact, depth)
-        ended = [len(found) < depth for found, _ in lists]
+            return pool.ranking(best, proven and exact)
+        ended = [len(docids) < depth for (docids, _), _ in lists]
         depth *= DEEPER
-        lists = [found if end else source.best(depth) for source, found, end in zip(sources, lists, ended, strict=True)]
+        lists = [listed if end else source.best(depth) for source, listed, end in zip(sources, lists, ended, strict=True)]
 
 
 class _Pool:
-    """The rows that some list holds, and what is known of them."""
+    """The rows that some list holds, and what is known of them.
 
-    def __init__(self, sources: Sequence[Source], lists: Sequence[Found], depth: int):
-        self.sources, self.lists = sources, lists
-        self.docids = np.unique(np.concatenate([docids for docids, _ in lists]))
-        self.scores = np.full((len(sources), len(self.docids)), np.nan)
-        self.known = np.zeros(self.scores.shape, np.bool_)
+    known, scores: ``(arms, rows)``, whether a row was looked at in an arm, and its true score (NaN: no match). most: the most that an arm
+    can add to a row's sum.
+    """
+
+    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed], depth: int):
+        self.sources, self.lists, self.depth = sources, lists, depth
+        self.docids = np.unique(np.concatenate([docids for (docids, _), _ in lists]))
+        shape = len(sources), len(self.docids)
+        self.scores, self.known, self.most = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.empty(shape)
         self.scored = 0
-        ended = [len(docids) < depth for docids, _ in lists]
-        # The most that an arm can add for a row that its list doesn't hold.
-        self.unlisted = np.array([_most(*arm) for arm in zip(sources, lists, ended, strict=True)])
-        self.bound = -np.inf if all(ended) else sum(self.unlisted.tolist())
-        for a, (docids, scores) in enumerate(lists):
+        self.ended = [len(docids) < depth for (docids, _), _ in lists]
+        beyond = [_beyond(*arm) for arm in zip(sources, lists, self.ended, strict=True)]
+        self.bound = -np.inf if all(self.ended) else sum(beyond)  # of the sum of a row that isn't listed at all
+        for a, ((docids, scores), error) in enumerate(lists):
             at = np.searchsorted(self.docids, docids)
-            self.scores[a, at], self.known[a, at] = scores, True
+            self.most[a] = beyond[a]
+            if error:
+                self.most[a, at] = sources[a].weight * (scores.astype(np.float64) + error)
+            else:
+                self._learn(a, at, scores)
 
-    def sums(self) -> np.ndarray:
-        """The most that each row's sum can be; where all is known, its sum. Added in the order of the arms."""
-        total = np.zeros(len(self.docids))
-        for a, source in enumerate(self.sources):
-            missing = -np.inf if source.needed else 0.0
-            has = ~np.isnan(self.scores[a])
-            total += np.where(has, source.weight * np.where(has, self.scores[a], 0.0), np.where(self.known[a], missing, self.unlisted[a]))
-        return total
+    def _learn(self, a: int, at: np.ndarray, scores: np.ndarray) -> None:
+        self.known[a, at] = True
+        self.scores[a, at] = scores
+        self.most[a, at] = self.sources[a].weight * self.scores[a, at]
 
     def score_best(self, limit: int, exact: bool) -> None:
         """Have rows scored in all arms: those that may be among the best, or every row where the ends of the lists mean nothing."""
-        if not exact:
-            return self._score(np.arange(len(self.docids)))
-        most = self.sums()
-        first = np.argsort(-most, kind="stable")[: max(2 * limit, SCORED_AT_ONCE)]
-        self._score(first)
-        most = self.sums()
-        if len(first) == len(most):
-            return None
-        whole = most[self.known.all(axis=0)]
-        floor = np.partition(whole, len(whole) - limit)[len(whole) - limit] if len(whole) >= limit else -np.inf
-        return self._score(np.flatnonzero(most >= floor))
+        rows = len(self.docids)
+        if not exact or rows <= max(2 * limit, SCORED_AT_ONCE):
+            return self._score(np.arange(rows))
+        first = max(2 * limit, SCORED_AT_ONCE)
+        self._score(np.argpartition(-self.sums(), first)[:first])
+        sums = self.sums()
+        whole = sums[self.known.all(axis=0)]
+        floor = np.partition(whole, len(whole) - limit)[len(whole) - limit]
+        return self._score(np.flatnonzero(sums >= floor))
 
     def _score(self, at: np.ndarray) -> None:
-        for a, source in enumerate(self.sources):
-            unknown = np.sort(at[~self.known[a, at]])
-            if len(unknown):
-                self.known[a, unknown] = True
-                docids, scores = source.scores(self.docids[unknown])
-                self.scores[a, np.searchsorted(self.docids, docids)] = scores
-                self.scored += len(unknown)
+        """Look these rows up in the arms that haven't looked at them."""
+        for a in range(len(self.sources)):
+            self._look_up(a, at)
+
+    def _look_up(self, a: int, at: np.ndarray) -> None:
+        unknown = np.sort(at[~self.known[a, at]])
+        if len(unknown):
+            source = self.sources[a]
+            self.known[a, unknown], self.most[a, unknown] = True, -np.inf if source.needed else 0.0
+            docids, scores = source.scores(self.docids[unknown])
+            self._learn(a, np.searchsorted(self.docids, docids), scores)
+            self.scored += len(unknown)
+
+    def sums(self) -> np.ndarray:
+        """The most that each row's sum can be; where all is known, the sum. Added in the order of the arms."""
+        total = np.zeros(len(self.docids))
+        for most in self.most:
+            total += most
+        return total
 
     def best(self, limit: int) -> tuple[np.ndarray, bool]:
         """Places of the best rows, best first, and whether no other row can be among them."""
@@ -122,18 +137,34 @@ class _Pool:
         # A row that isn't listed may have a lower docid, so an equal sum proves nothing.
         return at, bool(self.bound == -np.inf or (len(at) == limit and self.bound < sums[at[-1]]))
 
-    def ranking(self, best: np.ndarray, proven: bool, depth: int) -> Ranking:
-        ranks = np.zeros((len(self.sources), len(best)), np.int64)
-        for a, (listed, _) in enumerate(self.lists):
-            place = np.zeros(len(self.docids), np.int64)
-            place[np.searchsorted(self.docids, listed)] = np.arange(1, len(listed) + 1)
-            ranks[a] = place[best]
-        return Ranking(self.docids[best], self.sums()[best], self.scores[:, best], ranks, proven, depth, self.scored)
+    def ranking(self, best: np.ndarray, proven: bool) -> Ranking:
+        ranks = np.array([self._ranks(a, best) for a in range(len(self.sources))])
+        return Ranking(self.docids[best], self.sums()[best], self.scores[:, best], ranks, proven, self.depth, self.scored)
+
+    def _ranks(self, a: int, best: np.ndarray) -> np.ndarray:
+        """Places of hits in an arm's list, from 1; 0 where they aren't there, or others beyond its end may come before them."""
+        (docids, scores), error = self.lists[a]
+        at = np.searchsorted(self.docids, docids)
+        scores = scores.astype(np.float64)
+        if error:
+            hits = np.sort(self.scores[a, best])
+            hits = hits[~np.isnan(hits)]
+            near = np.searchsorted(hits, scores - error), np.searchsorted(hits, scores + error, "right")
+            self._look_up(a, at[near[0] < near[1]])
+            true = np.where(self.known[a, at], self.scores[a, at], scores)
+            order = np.lexsort((docids, -true))
+            at, true = at[order], true[order]
+            if not self.ended[a]:
+                at = at[true > scores[-1] + error]
+        places = np.zeros(len(self.docids), np.int64)
+        places[at] = np.arange(1, len(at) + 1)
+        return np.where(np.isnan(self.scores[a, best]), 0, places[best])
 
 
-def _most(source: Source, found: Found, ended: bool) -> float:
+def _beyond(source: Source, listed: Listed, ended: bool) -> float:
     """The most that an arm adds to the sum of a row that its list doesn't hold."""
     if ended:  # the row doesn't match
         return -np.inf if source.needed else 0.0
-    last = float(found[1][-1])
+    (_, scores), error = listed
+    last = float(scores[-1]) + error
     return source.weight * (last if source.needed else max(last, 0.0))

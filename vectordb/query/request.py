@@ -17,7 +17,6 @@ from ..types import (
     MAX_STAGES,
     RRF,
     Fusion,
-    Linear,
     Prefetch,
     Schema,
     VectorField,
@@ -44,8 +43,9 @@ class Arm:
 class Search:
     """queries: how many searches share it. candidates: how many of each arm's best rows are fused. exact: no index is used.
 
-    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``. prefetch: the stage
-    whose hits are the only rows that this one ranks; of the same queries and filter.
+    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``. proven: linear fusion
+    must be sure of its result, by whatever means. prefetch: the stage whose hits are the only rows that this one ranks; of the same queries
+    and filter.
     """
 
     arms: tuple[Arm, ...]
@@ -59,6 +59,7 @@ class Search:
     attributes: bool | Sequence[str]
     vectors: Sequence[str]
     explain: bool
+    proven: bool = True
     prefetch: Search | None = None
 
     def of_query(self, q: int) -> Search:
@@ -108,8 +109,7 @@ def make_search(
         last = stage is stages[0]
         arms = _arms(schema, encode, batch, stage)
         method = _fusion(stage.fusion, [arm.name for arm in arms])
-        # Linear fusion means the true best: approximate lists only where a recall is named.
-        unindexed = bool(exact) or recall == 1.0 or (recall is None and isinstance(method, Linear) and len(arms) > 1)
+        unindexed = bool(exact) or recall == 1.0
         search = Search(
             arms=arms,
             queries=len(arms[0].queries),
@@ -122,6 +122,7 @@ def make_search(
             attributes=attributes if last else False,
             vectors=returned if last else (),
             explain=bool(explain),
+            proven=unindexed or recall is None,
             prefetch=search,
         )
         if search.prefetch is not None and search.prefetch.queries != search.queries:
