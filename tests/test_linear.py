@@ -21,18 +21,18 @@ SCHEMA = Schema(
 class Scored:
     """An arm as the threshold algorithm reads it, over given scores (float32, NaN: no match), and how deep it was read.
 
-    rough: what it is listed by, scores that are at most ``error`` off; the true ones by default.
+    bounds: what it is listed by, at least the scores and at most ``below`` (an array) above them; the scores themselves by default.
     """
 
-    def __init__(self, scores, weight, needed, rough=None, error=0.0):
-        self.scores, self.deepest, self.error = scores, 0, error
-        self.rough = scores if rough is None else rough
+    def __init__(self, scores, weight, needed, bounds=None, below=None):
+        self.scores, self.deepest, self.below = scores, 0, below
+        self.bounds = scores if bounds is None else bounds
         self.source = Source(weight, needed, self.best, self.looked_up)
 
     def best(self, k):
         self.deepest = max(self.deepest, k)
-        docids, scores = self.ranked(self.rough)
-        return (docids[:k], scores[:k]), self.error
+        docids, scores = self.ranked(self.bounds)
+        return (docids[:k], scores[:k]), None if self.below is None else self.below[docids[:k]]
 
     def ranked(self, scores):
         matches = np.flatnonzero(~np.isnan(scores))
@@ -74,9 +74,10 @@ def drawn_arm(rng, weight):
     scores, needed = drawn_scores(rng), bool(rng.random() < 0.25)
     if rng.random() < 0.5:
         return scores, weight, needed
-    size = float(np.nanmax(np.abs(scores), initial=0.0) * rng.choice([1e-3, 0.1]))
-    rough = (scores.astype(np.float64) + size * rng.uniform(-1, 1, ROWS)).astype(np.float32)
-    return scores, weight, needed, rough, max(size, 1e-30) * (1 + 1e-5)
+    gaps = np.nanmax(np.abs(scores), initial=0.0) * rng.choice([1e-3, 0.1]) * rng.random(ROWS)
+    bounds = (scores.astype(np.float64) + gaps).astype(np.float32)
+    bounds = np.where(bounds < scores, scores, bounds)
+    return scores, weight, needed, bounds, (bounds.astype(np.float64) - scores) * rng.choice([1.0, 1.5])
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -95,7 +96,7 @@ def test_the_threshold_algorithm_finds_what_adding_up_every_row_finds(seed):
             whole = arm.ranked(arm.scores)[0].tolist()
             listed = set(arm.best(ranking.depth)[0][0].tolist())
             for docid, rank in zip(ranking.docids.tolist(), ranks.tolist(), strict=True):
-                assert rank == (whole.index(docid) + 1 if docid in listed else 0) or (rank == 0 and arm.error)
+                assert rank == (whole.index(docid) + 1 if docid in listed else 0) or (rank == 0 and arm.below is not None)
 
 
 def test_lists_are_made_no_longer_than_the_proof_needs():
@@ -111,7 +112,7 @@ def test_lists_that_may_lack_rows_prove_nothing_but_their_rows_get_their_true_su
     rng = np.random.default_rng(0)
     arms = [Scored(rng.standard_normal(ROWS).astype(np.float32), 1.0, False) for _ in range(2)]
     lists = [tuple(column[::2] for column in arm.best(60)[0]) for arm in arms]
-    sources = [Source(1.0, False, lambda k, listed=listed: (listed, 0.0), arm.looked_up) for arm, listed in zip(arms, lists, strict=True)]
+    sources = [Source(1.0, False, lambda k, listed=listed: (listed, None), arm.looked_up) for arm, listed in zip(arms, lists, strict=True)]
     ranking = top(sources, 10, 30, False)
     assert not ranking.proven and ranking.depth == 30
     held = np.union1d(lists[0][0], lists[1][0])

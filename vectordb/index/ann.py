@@ -136,24 +136,27 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
 
 def search_bounded(
     parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int
-) -> tuple[Found, float]:
-    """The best k rows by scores that are at most a bound off, and the bound: no better row is left out by more than that.
+) -> tuple[Found, np.ndarray]:
+    """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. No
+    row that is left out has a higher score than the last bound.
 
-    Segments are scanned by their codes; each must know its ``largest`` errors. Arguments as in ``search``, for one query.
+    Segments are scanned by their codes; each must know what these are ``lacking``. Arguments as in ``search``, for one query.
     """
 
-    def scan(part: Part, low: int, high: int) -> tuple[np.ndarray, float]:
-        segment, heap = part.segment, np.empty(k, np.int64)
+    def scan(part: Part, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        segment, keys = part.segment, np.empty(k, np.int64)
         codes = scratch.aligned((stride_of(segment.dim),), np.int8)
-        size, bound = bounded.bounded_topk(
-            segment.description, query, codes, part.allowed.filtered, part.allowed.bits[0], low, high, *segment.largest, heap
+        allowed, lacking = part.allowed, segment.lacking
+        size, slope, base = bounded.bounded_topk(
+            segment.description, query, codes, allowed.filtered, allowed.bits[0], low, high, lacking, segment.longest, keys
         )
-        return heap[:size], bound
+        docids = 0xFFFFFFFF - (keys[:size] & 0xFFFFFFFF)
+        return keys[:size], 2 * (slope * lacking[segment.inverse[docids - segment.first]].astype(np.float64) + base)
 
     pieces = []
     for part in parts:
-        rows, nbytes = part.segment.rows, int(part.allowed.matches[0]) * stride_of(part.segment.dim)
-        cuts = np.linspace(0, rows, (flat.CORES if nbytes >= flat.PARALLEL_BYTES else 1) + 1).astype(int).tolist()
+        nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
+        cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= flat.PARALLEL_BYTES else 1) + 1).astype(int).tolist()
         pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
     found = [scan(*pieces[0])] if len(pieces) == 1 else list(flat.pool().map(scan, *zip(*pieces, strict=True)))
     heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)
@@ -162,10 +165,12 @@ def search_bounded(
             dense.dense_topk(
                 table, query[None], dtype == "float16", METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes
             )
-    keys = np.sort(np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)]))[::-1][:k]
-    docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
-    topk.unpack(keys, docids, scores)
-    return (docids, scores), max(bound for _, bound in found)
+    keys = np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)])
+    below = np.concatenate([np.zeros(sizes[0]), *(below for _, below in found)])
+    best = np.argsort(keys)[::-1][:k]
+    docids, bounds = np.empty(len(best), np.int64), np.empty(len(best), np.float32)
+    topk.unpack(keys[best], docids, bounds)
+    return (docids, bounds), below[best]
 
 
 def model_for(models: Sequence[Model], k: int) -> Model:

@@ -1,4 +1,4 @@
-"""A scan of a segment's byte codes whose scores are off by no more than a bound that holds for every row, not for most of them."""
+"""A scan of a segment's byte codes by upper bounds that hold for every row, not for most of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far 
 
 
 @kernel
-def bounded_topk(segment, query, codes, filtered, bits, low, high, error, reach, heap):
-    """The best passing rows of [low, high) by their codes, as keys of docids, into ``heap``; returns (how many, bound).
+def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reach, heap):
+    """The passing rows of [low, high) whose scores may be the highest, as keys of docids and upper bounds, into ``heap``; returns (how
+    many, slope, base): a score is the upper bound less at most 2·(slope·lacking[row] + base), by Cauchy–Schwarz.
 
-    A true score is at most ``bound`` from the key's (Cauchy–Schwarz): error is the length of what the codes of a row lack, reach the length
-    of a rotated row, each the largest of all rows. query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the
-    query's. bits: as in ``Passing``.
+    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Passing``. lacking:
+    float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these.
     """
     dim, stride, biased = segment[DIM], segment[STRIDE], segment[METRIC] == L2
     unit, rotated, spare = np.empty(dim, np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
@@ -29,16 +29,15 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, error, reach,
     doubled = 2.0 if biased else 1.0
     step = np.float64(scale) / (np.int64(segment[STEP]).view(np.float64) * doubled)
     mean = carray(pointer(segment[MEAN]), dim, np.float32)
-    length, lacking, centre = 0.0, 0.0, 0.0
+    length, missing, centre = 0.0, 0.0, 0.0
     for j in range(dim):
         length += np.float64(rotated[j]) * np.float64(rotated[j])
         gap = np.float64(rotated[j]) - step * np.float64(codes[j])
-        lacking += gap * gap
+        missing += gap * gap
         centre += np.float64(mean[j]) * np.float64(mean[j])
-    length, lacking, centre = np.sqrt(length), np.sqrt(lacking), np.sqrt(centre)
-    bound = doubled * (error * length + (reach + error) * lacking)
-    whole = reach + centre
-    bound += ROUNDING * ((length + whole) * (length + whole) if biased else length * whole)
+    length, missing, whole = np.sqrt(length), np.sqrt(missing), reach + np.sqrt(centre)
+    slope = doubled * (length + missing)
+    base = doubled * reach * missing + ROUNDING * ((length + whole) * (length + whole) if biased else length * whole)
     bias = carray(pointer(segment[BIAS]), segment[ROWS] if biased else 0, np.float32)
     scoring = Scoring(segment[CODES], stride, codes.ctypes.data, scale, offset, bias, biased)
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
@@ -48,7 +47,8 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, error, reach,
         while word != 0:
             row = 64 * w + count_trailing_zeros(word)
             word &= word - np.uint64(1)
-            key = make_key(code_score(scoring, row) + shift, np.int64(docids[row]))
+            most = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(lacking[row]) + base
+            key = make_key(most, np.int64(docids[row]))
             if n < k or key > heap[0]:
                 n = offer(heap, n, k, key)
-    return n, bound
+    return n, slope, base

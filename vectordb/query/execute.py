@@ -200,7 +200,7 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
         found, plan = _search_bounded(view, search, arm, k, wanted, cache) if search.proven else (None, None)
         if found is None:
             lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
-            found = lists[0], 0.0
+            found = lists[0], None
         if plan is not None:
             plans[arm.name] = plan | {"candidates": len(found[0][0])}
         clock.lap(f"arm {arm.name}")
@@ -213,18 +213,18 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
 
 
 def _search_bounded(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[Listed | None, dict | None]:
-    """A dense arm listed by the codes of its segments, for one query; None where it has none, or they don't know their largest error."""
+    """A dense arm listed by the codes of its segments, for one query; None where there are none, or none that know how far these are off."""
     if search.exact or wanted.given is not None or not isinstance(arm.spec, Dense):
         return None, None
     opened, tail = view.snapshot.cover(view.fields[arm.name])
-    if not opened or any(part.segment.largest is None for part in opened) or k >= wanted.matches:
+    if not opened or any(part.segment.lacking is None for part in opened) or k >= wanted.matches:
         return None, None
     prepared = _prepared(view, arm.name, wanted, opened, tail)
     query = np.array(arm.queries[0])
     found = ann.search_bounded(prepared.parts, prepared.rest, prepared.table.rows, query, arm.spec.dtype, arm.spec.metric, k)
     if not search.explain:
         return found, None
-    return found, _exact_plan(search, arm, wanted) | {"plan": "scan of byte codes, within a bound", "bound": found[1]}
+    return found, _exact_plan(search, arm, wanted) | {"plan": "scan of byte codes, within bounds"}
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:

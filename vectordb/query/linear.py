@@ -16,16 +16,16 @@ from ..index.flat import Found
 
 DEEPER = 8  # times as many rows in each list, when the ones before proved nothing
 SCORED_AT_ONCE = 64
-Listed = tuple[Found, float]  # the best matches by scores that are at most so much off
+Listed = tuple[Found, np.ndarray | None]  # rows by upper bounds of their scores, and how far below these may be; None: they are the scores
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """An arm.
 
-    best: its k best matches, best first, fewer when there are no more; by scores that are at most a bound off (0: true ones), so that no
-    row is left out whose score is above the last one by more than the bound. scores: the matches among given docids (int64, ascending),
-    with true scores, in any order. needed: a row that doesn't match this arm is no hit at all; in other arms such a row scores 0.
+    best: the k matches that may be the best, highest upper bound first, fewer when there are no more; no other row has a higher score than
+    the last bound. scores: the matches among given docids (int64, ascending), with true scores, in any order. needed: a row that doesn't
+    match this arm is no hit at all; in other arms such a row scores 0.
     """
 
     weight: float
@@ -83,13 +83,13 @@ class _Pool:
         self.ended = [len(docids) < depth for (docids, _), _ in lists]
         beyond = [_beyond(*arm) for arm in zip(sources, lists, self.ended, strict=True)]
         self.bound = -np.inf if all(self.ended) else sum(beyond)  # of the sum of a row that isn't listed at all
-        for a, ((docids, scores), error) in enumerate(lists):
+        for a, ((docids, scores), below) in enumerate(lists):
             at = np.searchsorted(self.docids, docids)
             self.most[a] = beyond[a]
-            if error:
-                self.most[a, at] = sources[a].weight * (scores.astype(np.float64) + error)
-            else:
+            if below is None:
                 self._learn(a, at, scores)
+            else:
+                self.most[a, at] = sources[a].weight * scores.astype(np.float64)
 
     def _learn(self, a: int, at: np.ndarray, scores: np.ndarray) -> None:
         self.known[a, at] = True
@@ -143,19 +143,17 @@ class _Pool:
 
     def _ranks(self, a: int, best: np.ndarray) -> np.ndarray:
         """Places of hits in an arm's list, from 1; 0 where they aren't there, or others beyond its end may come before them."""
-        (docids, scores), error = self.lists[a]
+        (docids, scores), below = self.lists[a]
         at = np.searchsorted(self.docids, docids)
-        scores = scores.astype(np.float64)
-        if error:
+        if below is not None:
+            # Only rows whose scores may be on either side of a hit's have to be looked up to know which side that is.
+            bounds = scores.astype(np.float64)
             hits = np.sort(self.scores[a, best])
             hits = hits[~np.isnan(hits)]
-            near = np.searchsorted(hits, scores - error), np.searchsorted(hits, scores + error, "right")
-            self._look_up(a, at[near[0] < near[1]])
-            true = np.where(self.known[a, at], self.scores[a, at], scores)
+            self._look_up(a, at[np.searchsorted(hits, bounds - below) < np.searchsorted(hits, bounds, "right")])
+            true = np.where(self.known[a, at], self.scores[a, at], bounds)
             order = np.lexsort((docids, -true))
-            at, true = at[order], true[order]
-            if not self.ended[a]:
-                at = at[true > scores[-1] + error]
+            at = at[order] if self.ended[a] else at[order][true[order] > bounds[-1]]
         places = np.zeros(len(self.docids), np.int64)
         places[at] = np.arange(1, len(at) + 1)
         return np.where(np.isnan(self.scores[a, best]), 0, places[best])
@@ -165,6 +163,6 @@ def _beyond(source: Source, listed: Listed, ended: bool) -> float:
     """The most that an arm adds to the sum of a row that its list doesn't hold."""
     if ended:  # the row doesn't match
         return -np.inf if source.needed else 0.0
-    (_, scores), error = listed
-    last = float(scores[-1]) + error
+    (_, bounds), _ = listed
+    last = float(bounds[-1])
     return source.weight * (last if source.needed else max(last, 0.0))
