@@ -9,7 +9,7 @@ import pytest
 
 import vectordb
 from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
-from vectordb.query.linear import Source, top
+from vectordb.query.linear import Listed, Source, top
 
 ROWS = 300
 SCHEMA = Schema(
@@ -24,15 +24,23 @@ class Scored:
     bounds: what it is listed by, at least the scores and at most ``below`` (an array) above them; the scores themselves by default.
     """
 
-    def __init__(self, scores, weight, needed, bounds=None, below=None):
+    def __init__(self, scores, weight, needed, bounds=None, below=None, guessing=False):
         self.scores, self.deepest, self.below = scores, 0, below
         self.bounds = scores if bounds is None else bounds
-        self.source = Source(weight, needed, self.best, self.looked_up)
+        self.source = Source(weight, needed, self.best, self.looked_up, self.guess if guessing else None)
 
-    def best(self, k):
+    def best(self, k, floor=-np.inf):
         self.deepest = max(self.deepest, k)
         docids, scores = self.ranked(self.bounds)
-        return (docids[:k], scores[:k]), None if self.below is None else self.below[docids[:k]]
+        there = int((scores.astype(np.float64) >= floor).sum())
+        rest = scores[k - 1] if there >= k else None if floor == -np.inf else floor
+        docids, scores = docids[: min(k, there)], scores[: min(k, there)]
+        return Listed((docids, scores), None if self.below is None else self.below[docids], rest)
+
+    def guess(self, k):
+        """Some good rows, but not all."""
+        docids, scores = self.ranked(self.scores)
+        return docids[::2][:k], scores[::2][:k]
 
     def ranked(self, scores):
         matches = np.flatnonzero(~np.isnan(scores))
@@ -77,7 +85,7 @@ def drawn_arm(rng, weight):
     gaps = np.nanmax(np.abs(scores), initial=0.0) * rng.choice([1e-3, 0.1]) * rng.random(ROWS)
     bounds = (scores.astype(np.float64) + gaps).astype(np.float32)
     bounds = np.where(bounds < scores, scores, bounds)
-    return scores, weight, needed, bounds, (bounds.astype(np.float64) - scores) * rng.choice([1.0, 1.5])
+    return scores, weight, needed, bounds, (bounds.astype(np.float64) - scores) * rng.choice([1.0, 1.5]), bool(rng.random() < 0.7)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -94,9 +102,9 @@ def test_the_threshold_algorithm_finds_what_adding_up_every_row_finds(seed):
         for arm, scores, ranks in zip(arms, ranking.scores, ranking.ranks, strict=True):
             np.testing.assert_array_equal(scores, arm.scores[ranking.docids].astype(np.float64))
             whole = arm.ranked(arm.scores)[0].tolist()
-            listed = set(arm.best(ranking.depth)[0][0].tolist())
+            listed = set(arm.best(ROWS)[0][0].tolist())
             for docid, rank in zip(ranking.docids.tolist(), ranks.tolist(), strict=True):
-                assert rank == (whole.index(docid) + 1 if docid in listed else 0) or (rank == 0 and arm.below is not None)
+                assert rank in (0, whole.index(docid) + 1 if docid in listed else 0)
 
 
 def test_lists_are_made_no_longer_than_the_proof_needs():
@@ -112,9 +120,12 @@ def test_lists_that_may_lack_rows_prove_nothing_but_their_rows_get_their_true_su
     rng = np.random.default_rng(0)
     arms = [Scored(rng.standard_normal(ROWS).astype(np.float32), 1.0, False) for _ in range(2)]
     lists = [tuple(column[::2] for column in arm.best(60)[0]) for arm in arms]
-    sources = [Source(1.0, False, lambda k, listed=listed: (listed, None), arm.looked_up) for arm, listed in zip(arms, lists, strict=True)]
+    sources = [
+        Source(1.0, False, lambda k, floor, listed=listed: Listed(listed, None, 0.0), arm.looked_up)
+        for arm, listed in zip(arms, lists, strict=True)
+    ]
     ranking = top(sources, 10, 30, False)
-    assert not ranking.proven and ranking.depth == 30
+    assert not ranking.proven
     held = np.union1d(lists[0][0], lists[1][0])
     only = [Scored(np.where(np.isin(np.arange(ROWS), held), arm.scores, np.float32(np.nan)), 1.0, False) for arm in arms]
     assert (ranking.docids.tolist(), ranking.sums.tolist()) == exhaustive(only, 10)

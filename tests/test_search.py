@@ -86,7 +86,7 @@ def test_a_scan_on_several_cores_gives_the_same_hits(database, monkeypatch):
     queries = {"v": vectors[:9] + 0.1, "m": [row.reshape(4, 16) for row in vectors[:9] + 0.1]}
     answers = []
     for limit, cores in ((1 << 60, 1), (0, 2), (0, 4), (0, 99)):
-        monkeypatch.setattr(flat, "PARALLEL_BYTES", limit)
+        monkeypatch.setattr(flat, "_PARALLEL_BYTES", limit)
         monkeypatch.setattr(flat, "CORES", cores)
         monkeypatch.setattr(flat, "_pool", None)
         for name, node in itertools.product(queries, (None, "n > 2500", "n BETWEEN 2990 AND 3010")):

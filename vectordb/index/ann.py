@@ -20,6 +20,7 @@ from .segment import Allowed, Segment
 
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 _MEASURED_EVERY = 16
+_PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
 
 
 def search_bounded(
-    parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int
+    parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int, floor: float
 ) -> tuple[Found, np.ndarray]:
-    """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. No
-    row that is left out has a higher score than the last bound.
+    """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. A
+    row that is left out has no higher score than the last bound, or is below ``floor`` where fewer are found.
 
     Segments are scanned by their codes; each must know what these are ``lacking``. Arguments as in ``search``, for one query.
     """
@@ -148,7 +149,7 @@ def search_bounded(
         codes = scratch.aligned((stride_of(segment.dim),), np.int8)
         allowed, lacking = part.allowed, segment.lacking
         size, slope, base = bounded.bounded_topk(
-            segment.description, query, codes, allowed.filtered, allowed.bits[0], low, high, lacking, segment.longest, keys
+            segment.description, query, codes, allowed.filtered, allowed.bits[0], low, high, lacking, segment.longest, floor, keys
         )
         docids = 0xFFFFFFFF - (keys[:size] & 0xFFFFFFFF)
         return keys[:size], 2 * (slope * lacking[segment.inverse[docids - segment.first]].astype(np.float64) + base)
@@ -156,7 +157,7 @@ def search_bounded(
     pieces = []
     for part in parts:
         nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
-        cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= flat.PARALLEL_BYTES else 1) + 1).astype(int).tolist()
+        cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= _PARALLEL_CODES else 1) + 1).astype(int).tolist()
         pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
     found = [scan(*pieces[0])] if len(pieces) == 1 else list(flat.pool().map(scan, *zip(*pieces, strict=True)))
     heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)

@@ -14,7 +14,7 @@ METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS = np.empty(0, np.uint32)
-PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
+_PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
 CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -30,7 +30,7 @@ def pool() -> ThreadPoolExecutor:
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
     cores = min(CORES, len(table))
-    if cores < 2 or nbytes < PARALLEL_BYTES:
+    if cores < 2 or nbytes < _PARALLEL_BYTES:
         return work(0, len(table))
     counts = np.cumsum(table[:, COUNT])
     bounds = [0, *(np.searchsorted(counts, counts[-1] * np.arange(1, cores) / cores) + 1).tolist(), len(table)]

@@ -16,12 +16,13 @@ ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far 
 
 
 @kernel
-def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reach, heap):
+def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reach, floor, heap):
     """The passing rows of [low, high) whose scores may be the highest, as keys of docids and upper bounds, into ``heap``; returns (how
     many, slope, base): a score is the upper bound less at most 2·(slope·lacking[row] + base), by Cauchy–Schwarz.
 
     query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Passing``. lacking:
-    float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these.
+    float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these. Rows whose bound is below
+    ``floor`` are passed over.
     """
     dim, stride, biased = segment[DIM], segment[STRIDE], segment[METRIC] == L2
     unit, rotated, spare = np.empty(dim, np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
@@ -48,7 +49,8 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
             row = 64 * w + count_trailing_zeros(word)
             word &= word - np.uint64(1)
             most = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(lacking[row]) + base
-            key = make_key(most, np.int64(docids[row]))
-            if n < k or key > heap[0]:
-                n = offer(heap, n, k, key)
+            if most >= floor:
+                key = make_key(most, np.int64(docids[row]))
+                if n < k or key > heap[0]:
+                    n = offer(heap, n, k, key)
     return n, slope, base

@@ -195,36 +195,43 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
 def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: _Clock, plans: dict[str, dict]) -> Source:
     """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
-    def best(k: int) -> Listed:
-        clock.lap("fusion")
-        found, plan = _search_bounded(view, search, arm, k, wanted, cache) if search.proven else (None, None)
-        if found is None:
-            lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
-            found = lists[0], None
-        if plan is not None:
-            plans[arm.name] = plan | {"candidates": len(found[0][0])}
+    def listed(k: int, found: flat.Found, plan: dict | None, below: np.ndarray | None, floor: float) -> Listed:
         clock.lap(f"arm {arm.name}")
-        return found
+        if plan is not None:
+            plans[arm.name] = plan | {"candidates": len(found[0])}
+        ended = len(found[0]) < k
+        return Listed(found, below, (None if floor == -np.inf else floor) if ended else float(found[1][-1]))
+
+    def best(k: int, floor: float) -> Listed:
+        clock.lap("fusion")
+        lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
+        return listed(k, lists[0], plan, None, -np.inf)
+
+    def best_bounds(k: int, floor: float) -> Listed:
+        clock.lap("fusion")
+        prepared = _prepared(view, arm.name, wanted, *view.snapshot.cover(view.fields[arm.name]))
+        table, query = prepared.table.rows, np.array(arm.queries[0])
+        found, below = ann.search_bounded(prepared.parts, prepared.rest, table, query, arm.spec.dtype, arm.spec.metric, k, floor)
+        plan = _exact_plan(search, arm, wanted)
+        return listed(k, found, plan and plan | {"plan": "scan of byte codes, within bounds"}, below, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
         return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
 
-    return Source(_weight(search, arm), isinstance(arm.spec, Dense) and arm.spec.metric == "l2", best, scores)
+    def guess(k: int) -> flat.Found:
+        return _search_arm(view, search, arm, k, wanted, cache)[0][0]
+
+    bounded = search.proven and not search.exact and _knows_bounds(view, arm, wanted)
+    needed = isinstance(arm.spec, Dense) and arm.spec.metric == "l2"
+    return Source(_weight(search, arm), needed, best_bounds if bounded else best, scores, guess if bounded else None)
 
 
-def _search_bounded(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[Listed | None, dict | None]:
-    """A dense arm listed by the codes of its segments, for one query; None where there are none, or none that know how far these are off."""
-    if search.exact or wanted.given is not None or not isinstance(arm.spec, Dense):
-        return None, None
-    opened, tail = view.snapshot.cover(view.fields[arm.name])
-    if not opened or any(part.segment.lacking is None for part in opened) or k >= wanted.matches:
-        return None, None
-    prepared = _prepared(view, arm.name, wanted, opened, tail)
-    query = np.array(arm.queries[0])
-    found = ann.search_bounded(prepared.parts, prepared.rest, prepared.table.rows, query, arm.spec.dtype, arm.spec.metric, k)
-    if not search.explain:
-        return found, None
-    return found, _exact_plan(search, arm, wanted) | {"plan": "scan of byte codes, within bounds"}
+def _knows_bounds(view: View, arm: Arm, wanted: Wanted) -> bool:
+    """Whether an arm has segments, and all of them know how far their codes are off."""
+    if wanted.given is not None or not isinstance(arm.spec, Dense):
+        return False
+    opened = view.snapshot.segments(view.fields[arm.name])
+    return bool(opened) and all(part.segment.lacking is not None for part in opened)
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:

@@ -2,13 +2,15 @@
 
 Each arm lists its best rows. A row that no list holds can't score more than the sum of what the ends of the lists allow. Rows that some
 list holds are scored in the other arms, those first that may come highest. When the last of the best beats whatever is not listed, they
-are proven; otherwise the lists are made longer, at last so long that they hold every match.
+are proven; otherwise the lists are made longer, at last so long that they hold every match. An arm that is listed by a scan is listed last,
+and told from which score on a row matters at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,28 +18,41 @@ from ..index.flat import Found
 
 DEEPER = 8  # times as many rows in each list, when the ones before proved nothing
 SCORED_AT_ONCE = 64
-Listed = tuple[Found, np.ndarray | None]  # rows by upper bounds of their scores, and how far below these may be; None: they are the scores
+ROUNDING = 1e-6  # by which a floor is set lower, so that the sum with it stays below
+
+
+class Listed(NamedTuple):
+    """Rows that may be an arm's best: their scores, or upper bounds of them, highest first.
+
+    below: how far below its bound each score may be; None: these are the scores. rest: the most that a row not listed may score; None: all
+    matches are listed.
+    """
+
+    found: Found
+    below: np.ndarray | None
+    rest: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """An arm.
 
-    best: the k matches that may be the best, highest upper bound first, fewer when there are no more; no other row has a higher score than
-    the last bound. scores: the matches among given docids (int64, ascending), with true scores, in any order. needed: a row that doesn't
-    match this arm is no hit at all; in other arms such a row scores 0.
+    best: lists k rows, or fewer: only those that may score ``floor`` or more. scores: the matches among given docids (int64, ascending),
+    with true scores, in any order. needed: a row that doesn't match this arm is no hit at all; in other arms such a row scores 0.
+    guess: quickly k good rows with true scores, where ``best`` takes long and so should know a floor.
     """
 
     weight: float
     needed: bool
-    best: Callable[[int], Listed]
+    best: Callable[[int, float], Listed]
     scores: Callable[[np.ndarray], Found]
+    guess: Callable[[int], Found] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """docids int64 ``(n,)`` and their sums float64 ``(n,)``, best first. scores: ``(arms, n)``, NaN where an arm has none; ranks: ``(arms,
-    n)``, from 1, 0 where an arm's list doesn't tell. depth: how long the lists were; scored: scores looked up.
+    n)``, from 1, 0 where an arm's list doesn't tell. depth: how long the longest list was; scored: scores looked up.
     """
 
     docids: np.ndarray
@@ -55,16 +70,44 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
     exact: the lists are true, so that longer ones can prove the result; otherwise all that they hold is scored, and nothing is proven.
     Equal sums go to the lower docid.
     """
-    lists = [source.best(depth) for source in sources]
+    lists = _first_lists(sources, limit, depth)
     while True:
-        pool = _Pool(sources, lists, depth)
+        pool = _Pool(sources, lists)
         pool.score_best(limit, exact)
         best, proven = pool.best(limit)
         if proven or not exact:
             return pool.ranking(best, proven and exact)
-        ended = [len(docids) < depth for (docids, _), _ in lists]
         depth *= DEEPER
-        lists = [listed if end else source.best(depth) for source, listed, end in zip(sources, lists, ended, strict=True)]
+        lists = [
+            listed if listed.rest is None else source.best(max(depth, DEEPER * len(listed.found[0])), -np.inf)
+            for source, listed in zip(sources, lists, strict=True)
+        ]
+
+
+def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[Listed]:
+    """Lists of all arms. The last that guesses gets a floor: what is guessed tells how high a sum must be."""
+    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(depth)) for source in sources]
+    guessing = [a for a, source in enumerate(sources) if source.guess is not None]
+    if not guessing:
+        return lists
+    pool = _Pool(sources, lists)
+    pool.score_best(limit, True)
+    for a in guessing[:-1]:
+        lists[a] = sources[a].best(depth, -np.inf)
+    a, floor = guessing[-1], -np.inf
+    weight, (_, guessed) = sources[a].weight, lists[a].found
+    others = sum(_beyond(sources[i], lists[i]) for i in range(len(sources)) if i != a)
+    if weight > 0 and len(guessed) == depth and others > -np.inf:
+        # Below it a row that no other arm lists can't be among the best; and the arm's own best are listed anyway.
+        floor = (pool.least(limit) - others) / weight
+        floor = min(floor - ROUNDING * (abs(floor) + 1.0), float(guessed[-1]))
+    lists[a] = sources[a].best(DEEPER * depth if floor > -np.inf else depth, floor)
+    return lists
+
+
+def _guessed(found: Found) -> Listed:
+    """A list that isn't true: good enough to find rows of high sums."""
+    return Listed(found, None, float(found[1][-1]) if len(found[1]) else None)
 
 
 class _Pool:
@@ -74,19 +117,20 @@ class _Pool:
     can add to a row's sum.
     """
 
-    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed], depth: int):
-        self.sources, self.lists, self.depth = sources, lists, depth
-        self.docids = np.unique(np.concatenate([docids for (docids, _), _ in lists]))
+    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed]):
+        self.sources, self.lists = sources, lists
+        self.docids = np.unique(np.concatenate([listed.found[0] for listed in lists]))
         shape = len(sources), len(self.docids)
         self.scores, self.known, self.most = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.empty(shape)
         self.scored = 0
-        self.ended = [len(docids) < depth for (docids, _), _ in lists]
-        beyond = [_beyond(*arm) for arm in zip(sources, lists, self.ended, strict=True)]
-        self.bound = -np.inf if all(self.ended) else sum(beyond)  # of the sum of a row that isn't listed at all
-        for a, ((docids, scores), below) in enumerate(lists):
+        beyond = [_beyond(source, listed) for source, listed in zip(sources, lists, strict=True)]
+        whole = all(listed.rest is None for listed in lists)
+        self.bound = -np.inf if whole else sum(beyond)  # of the sum of a row that isn't listed at all
+        for a, listed in enumerate(lists):
+            docids, scores = listed.found
             at = np.searchsorted(self.docids, docids)
             self.most[a] = beyond[a]
-            if below is None:
+            if listed.below is None:
                 self._learn(a, at, scores)
             else:
                 self.most[a, at] = sources[a].weight * scores.astype(np.float64)
@@ -98,15 +142,16 @@ class _Pool:
 
     def score_best(self, limit: int, exact: bool) -> None:
         """Have rows scored in all arms: those that may be among the best, or every row where the ends of the lists mean nothing."""
-        rows = len(self.docids)
-        if not exact or rows <= max(2 * limit, SCORED_AT_ONCE):
+        rows, first = len(self.docids), max(2 * limit, SCORED_AT_ONCE)
+        if not exact or rows <= first:
             return self._score(np.arange(rows))
-        first = max(2 * limit, SCORED_AT_ONCE)
         self._score(np.argpartition(-self.sums(), first)[:first])
-        sums = self.sums()
-        whole = sums[self.known.all(axis=0)]
-        floor = np.partition(whole, len(whole) - limit)[len(whole) - limit]
-        return self._score(np.flatnonzero(sums >= floor))
+        return self._score(np.flatnonzero(self.sums() >= self.least(limit)))
+
+    def least(self, limit: int) -> float:
+        """The sum that a row must have to be among the best, as far as is known."""
+        whole = self.sums()[self.known.all(axis=0)]
+        return float(np.partition(whole, len(whole) - limit)[len(whole) - limit]) if len(whole) >= limit else -np.inf
 
     def _score(self, at: np.ndarray) -> None:
         """Look these rows up in the arms that haven't looked at them."""
@@ -139,11 +184,19 @@ class _Pool:
 
     def ranking(self, best: np.ndarray, proven: bool) -> Ranking:
         ranks = np.array([self._ranks(a, best) for a in range(len(self.sources))])
-        return Ranking(self.docids[best], self.sums()[best], self.scores[:, best], ranks, proven, self.depth, self.scored)
+        return Ranking(
+            self.docids[best],
+            self.sums()[best],
+            self.scores[:, best],
+            ranks,
+            proven,
+            max(len(listed.found[0]) for listed in self.lists),
+            self.scored,
+        )
 
     def _ranks(self, a: int, best: np.ndarray) -> np.ndarray:
         """Places of hits in an arm's list, from 1; 0 where they aren't there, or others beyond its end may come before them."""
-        (docids, scores), below = self.lists[a]
+        (docids, scores), below, rest = self.lists[a]
         at = np.searchsorted(self.docids, docids)
         if below is not None:
             # Only rows whose scores may be on either side of a hit's have to be looked up to know which side that is.
@@ -153,16 +206,16 @@ class _Pool:
             self._look_up(a, at[np.searchsorted(hits, bounds - below) < np.searchsorted(hits, bounds, "right")])
             true = np.where(self.known[a, at], self.scores[a, at], bounds)
             order = np.lexsort((docids, -true))
-            at = at[order] if self.ended[a] else at[order][true[order] > bounds[-1]]
+            at = at[order] if rest is None else at[order][true[order] > rest]
         places = np.zeros(len(self.docids), np.int64)
         places[at] = np.arange(1, len(at) + 1)
         return np.where(np.isnan(self.scores[a, best]), 0, places[best])
 
 
-def _beyond(source: Source, listed: Listed, ended: bool) -> float:
+def _beyond(source: Source, listed: Listed) -> float:
     """The most that an arm adds to the sum of a row that its list doesn't hold."""
-    if ended:  # the row doesn't match
+    if listed.rest is None:  # the row doesn't match
         return -np.inf if source.needed else 0.0
-    (_, bounds), _ = listed
-    last = float(bounds[-1])
-    return source.weight * (last if source.needed else max(last, 0.0))
+    if source.weight == 0:
+        return 0.0
+    return source.weight * (listed.rest if source.needed else max(listed.rest, 0.0))
