@@ -33,7 +33,7 @@ class Scored:
         self.deepest = max(self.deepest, k)
         docids, scores = self.ranked(self.bounds)
         there = int((scores.astype(np.float64) >= floor).sum())
-        rest = scores[k - 1] if there >= k else None if floor == -np.inf else floor
+        rest = float(scores[k - 1]) if there >= k else None if floor == -np.inf else floor
         docids, scores = docids[: min(k, there)], scores[: min(k, there)]
         return Listed((docids, scores), None if self.below is None else self.below[docids], rest)
 
