@@ -21,13 +21,13 @@ from numba.core.registry import CPUDispatcher
 from vectordb.index import calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
-from vectordb.kernels import TABLE_WIDTH, bitset, codes, columns, dense, graph, jit, planner, segment, sparse, topk
+from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, graph, jit, planner, segment, sparse, topk
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -796,6 +796,20 @@ def test_search_segment(metric, dtype, plan):
         np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounded_scores(metric):
+    indexed = made_segment(metric, "float32")
+    found = indexed.segment
+    query = held_out(1, 20)[0]
+    for wanted, floor in ((None, -np.inf), (indexed.docids[::3].copy(), -np.inf), (None, 0.0)):
+        allowed = Allowed(found, wanted)
+        arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.lacking, found.longest, floor, np.zeros(30, np.int64))
+        codes_of_query = aligned((found.description[segment.STRIDE],), np.int8)
+        (one, given), (other, also) = both("bounded.bounded_topk", found.description, query, codes_of_query, *arguments)
+        assert one[0] == other[0] and one[1:] == pytest.approx(other[1:], rel=1e-4)
+        same_ranking(keys_of([given[-1]], [one[0]], 40), keys_of([also[-1]], [other[0]], 40))
+
+
 @pytest.mark.parametrize("gap", [1, 3])
 def test_ids_of_integer_points_are_read_out_of_their_records(gap):
     ids = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1]
@@ -857,6 +871,7 @@ def test_no_kernel_is_without_a_test():
         "bitset.passes",
         "bitset.passing_of_clusters",
         "bitset.random_filter",
+        "bounded.bounded_topk",
         "codes.code_dot",
         "codes.encode_query",
         "codes.encode_rows",

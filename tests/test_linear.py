@@ -113,7 +113,7 @@ def test_lists_are_made_no_longer_than_the_proof_needs():
     assert top([a.source for a in arms], 5, 10, True).proven
     assert [arm.deepest for arm in arms] == [10, 10]
     opposed = [Scored(agreeing, 1.0, False), Scored(agreeing[::-1].copy(), 1.0, False)]
-    assert top([a.source for a in opposed], 5, 10, True).depth == 640  # every sum is the same
+    assert top([a.source for a in opposed], 5, 10, True).depth == ROWS  # every sum is the same
 
 
 def test_lists_that_may_lack_rows_prove_nothing_but_their_rows_get_their_true_sums():
@@ -212,6 +212,8 @@ def test_hits_are_the_best_sums_of_all_points(collection, names, node):
             hits = collection.search(query, fusion=Linear(weights), filter=node, limit=limit, candidates=candidates, explain=True)
             check(hits, query, weights, sums, limit)
             assert hits.plan["fusion"]["proven"] and hits.plan["exact"] and "proven to be the true best" in str(hits.plan)
+            scanned = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "scan of byte codes, within bounds"}
+            assert scanned == {"d", "ip", "far"} & set(names)  # those that have segments
         assert collection.search(query, fusion=Linear(weights), filter=node, limit=limit, exact=True) == collection.search(
             query, fusion=Linear(weights), filter=node, limit=limit, recall=1.0
         )

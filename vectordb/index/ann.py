@@ -139,7 +139,7 @@ def search_bounded(
     parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int, floor: float
 ) -> tuple[Found, np.ndarray]:
     """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. A
-    row that is left out has no higher score than the last bound, or is below ``floor`` where fewer are found.
+    row that is left out scores less than ``floor``, or no more than the last bound where k are found.
 
     Segments are scanned by their codes; each must know what these are ``lacking``. Arguments as in ``search``, for one query.
     """

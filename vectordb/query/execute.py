@@ -199,8 +199,8 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
         clock.lap(f"arm {arm.name}")
         if plan is not None:
             plans[arm.name] = plan | {"candidates": len(found[0])}
-        ended = len(found[0]) < k
-        return Listed(found, below, (None if floor == -np.inf else floor) if ended else float(found[1][-1]))
+        rest = floor if len(found[0]) < k else max(floor, float(found[1][-1]))
+        return Listed(found, below, None if rest == -np.inf else rest)
 
     def best(k: int, floor: float) -> Listed:
         clock.lap("fusion")
