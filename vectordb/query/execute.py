@@ -209,7 +209,7 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        prepared = _prepared(view, arm.name, wanted, *view.snapshot.cover(view.fields[arm.name]))
+        prepared = _prepared(view, arm.name, wanted, *cover)
         table, query = prepared.table.rows, np.array(arm.queries[0])
         found, below = ann.search_bounded(prepared.parts, prepared.rest, table, query, arm.spec.dtype, arm.spec.metric, k, floor)
         plan = _exact_plan(search, arm, wanted)
@@ -221,17 +221,11 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
     def guess(k: int) -> flat.Found:
         return _search_arm(view, search, arm, k, wanted, cache)[0][0]
 
-    bounded = search.proven and not search.exact and _knows_bounds(view, arm, wanted)
-    needed = isinstance(arm.spec, Dense) and arm.spec.metric == "l2"
-    return Source(_weight(search, arm), needed, best_bounds if bounded else best, scores, guess if bounded else None)
-
-
-def _knows_bounds(view: View, arm: Arm, wanted: Wanted) -> bool:
-    """Whether an arm has segments, and all of them know how far their codes are off."""
-    if wanted.given is not None or not isinstance(arm.spec, Dense):
-        return False
-    opened = view.snapshot.segments(view.fields[arm.name])
-    return bool(opened) and all(part.segment.lacking is not None for part in opened)
+    unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
+    cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
+    # Segments built before files said how far codes are off have no bounds.
+    bounded = bool(cover[0]) and all(part.segment.lacking is not None for part in cover[0])
+    return Source(_weight(search, arm), _sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:

@@ -17,6 +17,7 @@ import numpy as np
 from ..index.flat import Found
 
 DEEPER = 8  # times as many rows in each list, when the ones before proved nothing
+MOST = 64  # times as many rows are listed at most, where there is a floor
 SCORED_AT_ONCE = 64
 ROUNDING = 1e-6  # by which a floor is set lower, so that the sum with it stays below
 
@@ -101,7 +102,7 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
         # Below it a row that no other arm lists can't be among the best; and the arm's own best are listed anyway.
         floor = (pool.least(limit) - others) / weight
         floor = min(floor - ROUNDING * (abs(floor) + 1.0), float(guessed[-1]))
-    lists[a] = sources[a].best(DEEPER * depth if floor > -np.inf else depth, floor)
+    lists[a] = sources[a].best(MOST * depth if floor > -np.inf else depth, floor)
     return lists
 
 
