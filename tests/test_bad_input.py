@@ -26,8 +26,10 @@ from vectordb import (
     InvalidArgumentError,
     Keyword,
     LimitError,
+    Linear,
     MultiVector,
     NotFoundError,
+    Prefetch,
     Schema,
     SchemaError,
     Sparse,
@@ -305,6 +307,13 @@ def test_conditions(collection):
 
 
 GOOD = {"v": [1.0, 2.0, 3.0]}
+
+
+def nested(n):
+    """n stages."""
+    return Prefetch(GOOD, prefetch=nested(n - 1)) if n > 1 else Prefetch(GOOD)
+
+
 SEARCHES = {
     "nothing": ({}, InvalidArgumentError, "vectors"),
     "not a mapping": ({"vectors": [1, 2, 3]}, InvalidArgumentError, "vectors"),
@@ -337,7 +346,6 @@ SEARCHES = {
     "recall a bool": ({"vectors": GOOD, "recall": True}, InvalidArgumentError, "recall"),
     "recall a numpy bool": ({"vectors": GOOD, "recall": np.True_}, InvalidArgumentError, "recall"),
     "recall a string": ({"vectors": GOOD, "recall": "high"}, InvalidArgumentError, "recall"),
-    "recall none": ({"vectors": GOOD, "recall": None}, InvalidArgumentError, "recall"),
     "recall a list": ({"vectors": GOOD, "recall": [0.9]}, InvalidArgumentError, "recall"),
     "recall of no float": ({"vectors": GOOD, "recall": 10**400}, InvalidArgumentError, "recall"),
     "recall beside exact": ({"vectors": GOOD, "recall": 2, "exact": True}, InvalidArgumentError, "recall"),
@@ -348,6 +356,20 @@ SEARCHES = {
     "fusion's k": ({"vectors": GOOD, "fusion": RRF(0)}, InvalidArgumentError, "fusion"),
     "fusion's weight": ({"vectors": GOOD, "fusion": RRF(60, {"v": -1})}, InvalidArgumentError, "fusion"),
     "fusion of another arm": ({"vectors": GOOD, "fusion": RRF(60, {"s": 1})}, InvalidArgumentError, "fusion"),
+    "fusion's weights": ({"vectors": GOOD, "fusion": Linear(5)}, InvalidArgumentError, "fusion"),
+    "a negative weight": ({"vectors": GOOD, "fusion": Linear({"v": -1e-9})}, InvalidArgumentError, "fusion"),
+    "prefetch": ({"vectors": GOOD, "prefetch": GOOD}, InvalidArgumentError, "prefetch"),
+    "prefetch a list": ({"vectors": GOOD, "prefetch": [Prefetch(GOOD)]}, InvalidArgumentError, "prefetch"),
+    "prefetch of nothing": ({"vectors": GOOD, "prefetch": Prefetch()}, InvalidArgumentError, "vectors"),
+    "prefetch alone": ({"prefetch": Prefetch(GOOD)}, InvalidArgumentError, "vectors"),
+    "prefetch's field": ({"vectors": GOOD, "prefetch": Prefetch({"nope": [1]})}, SchemaError, "vectors"),
+    "prefetch's vector": ({"vectors": GOOD, "prefetch": Prefetch({"v": [1.0]})}, InvalidArgumentError, "v"),
+    "prefetch's limit": ({"vectors": GOOD, "prefetch": Prefetch(GOOD, limit=0)}, InvalidArgumentError, "prefetch.limit"),
+    "prefetch's candidates": ({"vectors": GOOD, "prefetch": Prefetch(GOOD, candidates=0)}, InvalidArgumentError, "prefetch.candidates"),
+    "prefetch's fusion": ({"vectors": GOOD, "prefetch": Prefetch(GOOD, fusion="best")}, InvalidArgumentError, "fusion"),
+    "prefetch's text": ({"vectors": GOOD, "prefetch": Prefetch(text="hello")}, InvalidArgumentError, "text"),
+    "prefetch of prefetch": ({"vectors": GOOD, "prefetch": Prefetch(GOOD, prefetch=3)}, InvalidArgumentError, "prefetch"),
+    "nine prefetches": ({"vectors": GOOD, "prefetch": nested(9)}, InvalidArgumentError, "prefetch"),
     "attributes asked": ({"vectors": GOOD, "with_attributes": ["nope"]}, InvalidArgumentError, "with_attributes"),
     "attributes as a string": ({"vectors": GOOD, "with_attributes": "k"}, InvalidArgumentError, "with_attributes"),
     "vectors asked": ({"vectors": GOOD, "with_vectors": ["k"]}, InvalidArgumentError, "with_vectors"),
@@ -360,7 +382,7 @@ def test_searches(collection, name):
     arguments, error, field = SEARCHES[name]
     refuse(error, lambda: collection.search(**arguments), field, arguments["recall"] if field == "recall" else ...)
     vectors = arguments.get("vectors")
-    if isinstance(vectors, dict) and "text" not in arguments:
+    if isinstance(vectors, dict) and "text" not in arguments and "prefetch" not in arguments:
         refuse(error, lambda: collection.search_batch(**arguments | {"vectors": {key: [value] for key, value in vectors.items()}}), field)
 
 

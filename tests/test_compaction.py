@@ -316,10 +316,15 @@ def test_checksums_of_large_parts_are_checked_when_they_are_first_read(filled):
         number = view.fields["v"]
         table = view.snapshot.table(view.store, number, format.FORWARD)
         records = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
-        other = view.snapshot.table(view.store, view.fields["m"], format.FORWARD)
+        other = view.snapshot.table(view.store, view.fields["n"], format.FORWARD)
         assert len(table) > 2 and not table.verified.any() and other.verified.all()
         table.verify([1])
         assert table.verified.tolist() == [0, 1] + [0] * (len(table) - 2)
+        for name in ("m", "s"):  # rows of them may be looked up one by one
+            looked_up = view.chunks(view.fields[name])
+            assert not looked_up.verified.any()
+            looked_up.verify_rows(np.array([looked_up.firsts[1], looked_up.firsts[1] + 1]))
+            assert looked_up.verified.nonzero()[0].tolist() == [1]
         view.table(number)
         assert table.verified.all()
         view.records([records.firsts[2]])

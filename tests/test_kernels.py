@@ -21,13 +21,13 @@ from numba.core.registry import CPUDispatcher
 from vectordb.index import calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
-from vectordb.kernels import TABLE_WIDTH, bitset, codes, columns, dense, graph, jit, planner, segment, sparse, topk
+from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, graph, jit, planner, segment, sparse, topk
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -197,7 +197,7 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     same_ranking(keys_of([one[-1]], [n], 12 * spec.dim), keys_of([other[-1]], [m], 12 * spec.dim))
 
 
-def sparse_table(rng, signed):
+def sparse_table(rng, signed, part=1):
     pool = np.sort(rng.integers(0, 2**64, 12, dtype=np.uint64))
 
     def make(docids):
@@ -206,7 +206,7 @@ def sparse_table(rng, signed):
         weights = rng.random(len(terms)).astype(np.float32) + 0.1
         weights = weights * rng.choice([-1, 1], len(terms)).astype(np.float32) if signed else weights
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, weights)
-        return fields.vector_chunks(SparseField(), column, docids)[1]
+        return fields.vector_chunks(SparseField(), column, docids)[part]
 
     return table_of(rng, make), pool
 
@@ -226,6 +226,26 @@ def test_sparse(seed, signed, filtered):
     same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
     for scores, touched, _ in (one[-3:], other[-3:]):
         assert not scores.any() and not touched.any()  # left clean for the next query
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_sparse_rows_score_as_they_do_in_a_search(seed, signed):
+    """The same bits from the forward index and from the postings: linear fusion compares them."""
+    forward, pool = sparse_table(np.random.default_rng(seed), signed, part=0)
+    inverted, _ = sparse_table(np.random.default_rng(seed), signed)
+    rng = np.random.default_rng(seed + 100)
+    terms = np.sort(np.unique(np.append(rng.choice(pool, 5), rng.integers(0, 99, 1, dtype=np.uint64))))
+    weights = rng.random(len(terms)).astype(np.float32) - np.float32(0.5 if signed else 0.0)
+    rows = wanted_of(rng, forward.docids)
+    keys = np.zeros(len(rows), np.int64)
+    (n, one), (m, other) = both("sparse.sparse_scores", forward.rows, terms, weights, rows, keys)
+    assert n == m
+    same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
+    span = int((inverted.rows[:, 1] - inverted.rows[:, 0]).max()) + 1
+    buffers = np.zeros(span, np.float32), np.zeros(span, np.bool_), np.zeros(len(rows) + 1, np.int64)
+    found = sparse.sparse_topk(inverted.rows, terms, weights, signed, rows, True, 0, len(inverted.rows), *buffers)
+    assert found == n and (np.sort(buffers[-1][:n]) == np.sort(one[-1][:n])).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -796,6 +816,20 @@ def test_search_segment(metric, dtype, plan):
         np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounded_scores(metric):
+    indexed = made_segment(metric, "float32")
+    found = indexed.segment
+    query = held_out(1, 20)[0]
+    for wanted, floor in ((None, -np.inf), (indexed.docids[::3].copy(), -np.inf), (None, 0.0)):
+        allowed = Allowed(found, wanted)
+        arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.lacking, found.longest, floor, np.zeros(30, np.int64))
+        codes_of_query = aligned((found.description[segment.STRIDE],), np.int8)
+        (one, given), (other, also) = both("bounded.bounded_topk", found.description, query, codes_of_query, *arguments)
+        assert one[0] == other[0] and one[1:] == pytest.approx(other[1:], rel=1e-4)
+        same_ranking(keys_of([given[-1]], [one[0]], 40), keys_of([also[-1]], [other[0]], 40))
+
+
 @pytest.mark.parametrize("gap", [1, 3])
 def test_ids_of_integer_points_are_read_out_of_their_records(gap):
     ids = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1]
@@ -859,6 +893,7 @@ def test_no_kernel_is_without_a_test():
         "bitset.passes",
         "bitset.passing_of_clusters",
         "bitset.random_filter",
+        "bounded.bounded_topk",
         "codes.code_dot",
         "codes.encode_query",
         "codes.encode_rows",
@@ -890,6 +925,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.document_frequencies",
         "sparse.find_term",
         "sparse.postings_union",
+        "sparse.sparse_scores",
         "sparse.present_rows",
         "sparse.sparse_topk",
         "topk.make_key",

@@ -34,14 +34,14 @@ from vectordb_client.values import coerce
 from worker import Worker
 
 import vectordb
-from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Schema, Sparse
+from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Prefetch, Schema, Sparse
 from vectordb.storage.check import check
 
 IDS = [*filter_model.IDS, *range(100, 130), 2**64 - 1, "b", "é", "z" * 480]
 FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two
 NAMES = list(filter_model.SCHEMA.attributes)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # without shrinking, which would take as long again for each step
-METHODS = ["rrf", "relative", "dbsf"]
+METHODS = ["rrf", "relative", "dbsf", "linear"]
 TERMS = [0, 1, 2, 7, 1000, 2**64 - 1]
 NUMBERS = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 0.5, -0.25, 1.5, 100.0]
 PAYLOADS = [None, True, 0, -9, "", "é", [], [1, [None]], {"a": {"b": [1.5]}}]
@@ -339,6 +339,10 @@ class Machine(RuleBasedStateMachine):
         hits = self.side(rng).search(vectors=asked, filter=node, limit=limit, fusion=fusion, with_vectors=names)
         scores = {name: model.scores(name, query, node) for name, query in asked.items()}
         union = set().union(*scores.values())
+        far = [name for name in names if getattr(model.schema.vectors[name], "metric", "") == "l2"]
+        if fusion == "linear":  # without a distance there is no sum
+            union = union.intersection(*(scores[name] for name in far))
+            self.check_sums(hits, scores, far, union, limit)
         assert len(hits) == min(limit, len(union))
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         for hit in hits:
@@ -357,6 +361,30 @@ class Machine(RuleBasedStateMachine):
                 lower = getattr(model.schema.vectors[name], "metric", "") == "l2"
                 whole = [SimpleNamespace(id=hit.id, score=hit.arms[name].score) for _, hit in sorted(ranked, key=lambda pair: pair[0])]
                 check_ranking(whole, scores[name], len(whole), lower)
+
+    @staticmethod
+    def check_sums(hits, scores, far, union, limit):
+        """Linear fusion: the scores added up, −d² for an l2 field."""
+        sums = {}
+        for i in union:
+            parts = [(-said[i][0] if name in far else said[i][0], said[i][1]) for name, said in scores.items() if i in said]
+            sums[i] = sum(value for value, _ in parts), sum(size for _, size in parts)
+        check_ranking(list(hits), sums, limit, lower=False)
+
+    @precondition(lambda self: len(self.model.schema.vectors) > 1)
+    @rule(rng=seeds, node=st.none() | filter_model.filters, limit=st.integers(1, 9), before=st.integers(1, 30))
+    def search_in_stages(self, rng, node, limit, before):
+        if node is not None and self.refused(node):
+            return
+        model, (first, second) = self.model, list(self.model.schema.vectors)[:2]
+        asked = {name: vector_of(rng, model.schema.vectors[name]) for name in (first, second)}
+        side, options = self.side(rng), {"filter": node}
+        candidates = side.search(vectors={first: asked[first]}, limit=before, **options)
+        stage = Prefetch({first: asked[first]}, limit=before)
+        hits = side.search(vectors={second: asked[second]}, prefetch=stage, limit=limit, **options)
+        scores = model.scores(second, asked[second], node)
+        lower = getattr(model.schema.vectors[second], "metric", "") == "l2"
+        check_ranking(list(hits), {hit.id: scores[hit.id] for hit in candidates if hit.id in scores}, limit, lower)
 
     def same_vectors(self, given, i, names):
         kept = self.model.points[i].vectors

@@ -29,7 +29,7 @@ def run(code, folder):
 
 
 def test_the_readmes_python_runs_in_order(tmp_path):
-    embedded, served, text = blocks("python")
+    embedded, served, text, hybrid = blocks("python")
     out = run(embedded, tmp_path)
     assert "{'text': (1, " in out and "\nfilter: 2 matches, 66.7 % of the live rows\ndense text: " in out
     with vectordb.open(tmp_path / "data", create=False) as database:
@@ -41,6 +41,8 @@ def test_the_readmes_python_runs_in_order(tmp_path):
             server.stop(1).wait()
     assert out.startswith("2 [Point(id=1")
     assert re.search(r"Hits\(\d: 1: \d", run(text, tmp_path))
+    out = run(hybrid, tmp_path)
+    assert out.startswith("nDCG@10 of 20 queries") and "\nprefetch: " in out
 
 
 def test_the_readmes_commands_exist():

@@ -26,11 +26,13 @@ from vectordb_client import (
     InvalidArgumentError,
     Keyword,
     LimitError,
+    Linear,
     MultiVector,
     NotFoundError,
     Plan,
     Point,
     PreconditionError,
+    Prefetch,
     Schema,
     SchemaError,
     Sparse,
@@ -223,12 +225,55 @@ def test_searches_are_the_same(both, query, options):
     np.testing.assert_array_equal(expected.ids, found.ids)
 
 
-@pytest.mark.parametrize("fusion", ["relative", "dbsf", RRF(k=5.0, weights={"d": 2.0})])
+@pytest.mark.parametrize("fusion", ["relative", "dbsf", RRF(k=5.0, weights={"d": 2.0}), "linear", Linear({"s": 0.25})])
 def test_fusions_are_the_same(both, fusion):
     embedded, served = both
     arguments = {"vectors": QUERIES[-1], "fusion": fusion, "candidates": 20}
     for a, b in zip(embedded.search(**arguments), served.search(**arguments), strict=True):
         same(a, b)
+
+
+def nested(n):
+    """n stages."""
+    return Prefetch({"d": np.ones(8)}, prefetch=nested(n - 1) if n > 1 else None)
+
+
+STAGES = [
+    Prefetch({"s": {1: 1.0, 2: 1.0, 3: 0.5}}, limit=12),
+    Prefetch({"s": {1: 1.0, 2: 1.0}, "d": np.ones(8)}, limit=9, fusion=Linear({"s": 0.5}), candidates=20),
+    Prefetch({"m": np.ones((2, 4))}, limit=8, prefetch=Prefetch({"d": np.ones(8)}, limit=30, prefetch=Prefetch({"s": {1: 1.0, 5: 2.0}}))),
+]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=["one", "fused", "three"])
+@pytest.mark.parametrize("options", [{}, {"filter": "n > 20", "limit": 3}, {"recall": 0.9}, {"exact": True}], ids=str)
+def test_stages_are_the_same(both, stage, options):
+    for vectors, fusion in (({"d": np.arange(8.0)}, "rrf"), ({"d": np.arange(8.0), "s": {1: 1.0, 9: 1.0}}, "linear")):
+        answers = [c.search(vectors, prefetch=stage, fusion=fusion, explain=True, **options) for c in both]
+        for a, b in zip(*answers, strict=True):
+            same(a, b)
+        assert 0 < len(answers[0]) <= stage.limit
+        plans = [hits.plan for hits in answers]
+        depth = 0
+        for plan in plans:
+            while plan is not None:
+                depth += 1
+                assert plan.pop("milliseconds")
+                plan = plan["prefetch"]
+        assert plans[0] == plans[1] and str(plans[0]) == str(plans[1]) and depth == 2 * (4 if stage.prefetch else 2)
+
+
+def test_stages_of_a_batch_are_the_same(both):
+    rng = np.random.default_rng(2)
+    vectors, sparse = {"d": rng.standard_normal((3, 8))}, [{1: 1.0, 4: 2.0}, {2: 1.0}, {}]
+    expected, found = (c.search_batch(vectors, prefetch=Prefetch({"s": sparse}, limit=6), limit=4) for c in both)
+    for q, (a, b) in enumerate(zip(expected, found, strict=True)):
+        alone = both[0].search({"d": vectors["d"][q]}, prefetch=Prefetch({"s": sparse[q]}, limit=6), limit=4)
+        assert len(a) == len(b) == len(alone)
+        for x, y, z in zip(a, b, alone, strict=True):
+            same(x, y)
+            same(x, z)
+    assert len(expected[0]) == 4 and len(expected[2]) == 0  # a query without terms leaves no candidates
 
 
 def test_an_explained_search_has_its_plan(both):
@@ -247,7 +292,7 @@ def test_the_recall_asked_for_reaches_the_database(both, monkeypatch):
     monkeypatch.setattr(embedded, "search_batch", lambda _, recall, exact, **__: asked.append((recall, exact)) or [Hits([])])
     for options in ({}, {"recall": 0.5}, {"recall": 1}, {"recall": 0.99, "exact": True}):
         assert served.search({"d": np.ones(8)}, **options) == served.search_batch({"d": np.ones((1, 8))}, **options)[0] == Hits([])
-    assert asked == [said for said in ((0.95, False), (0.5, False), (1.0, False), (0.99, True)) for _ in range(2)]
+    assert asked == [said for said in ((None, False), (0.5, False), (1.0, False), (0.99, True)) for _ in range(2)]
 
 
 @pytest.mark.parametrize("recall", [0.0, -1.0, 1.5, float("nan"), float("inf")])
@@ -439,6 +484,14 @@ MISTAKES = [
     (lambda c: c.optimize(timeout=10**400), InvalidArgumentError),
     (lambda c: c.optimize(wait=False, timeout=float("inf")), InvalidArgumentError),
     (lambda c: c.optimize(wait=None), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, fusion=Linear({"d": -1})), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch={"d": [1] * 8}), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch()), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, limit=0)), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, limit="x")), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, candidates=-1)), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=nested(9)), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8))}, prefetch=Prefetch({"d": np.ones((3, 8))})), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, fusion="best"), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, candidates=0), InvalidArgumentError),
     (lambda c: c.search({"d": [1] * 8}, filter="n >"), FilterError),

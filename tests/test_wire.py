@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from vectordb_client import answers, calls, wire
 from vectordb_client.errors import FilterError, InvalidArgumentError
 from vectordb_client.filter import F
-from vectordb_client.results import DBSF, RRF, ArmScore, CollectionInfo, Hit, Hits, Point, Relative
+from vectordb_client.ranking import DBSF, RRF, Linear, Relative
+from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Point
 from vectordb_client.schema import Dense, Index, Schema
 from vectordb_client.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
@@ -155,7 +156,10 @@ def test_a_year_beyond_datetime_comes_back_as_numpy():
     assert answers.unpack_points(message)[0].attributes["t"] == far
 
 
-@pytest.mark.parametrize("fusion", ["rrf", "relative", "nonsense", RRF(k=10.0, weights={"d": 2.0}), Relative({"d": 0.5}), DBSF({"s": 0.0})])
+@pytest.mark.parametrize(
+    "fusion",
+    ["rrf", "relative", "nonsense", RRF(k=10.0, weights={"d": 2.0}), Relative({"d": 0.5}), DBSF({"s": 0.0}), "linear", Linear({"d": 2.0})],
+)
 def test_a_fusion_comes_back(fusion):
     request = pb.SearchRequest()
     if (message := wire.pack_fusion(fusion)) is not None:
@@ -185,7 +189,7 @@ def test_what_is_no_filter_is_refused_before_it_is_sent(bad):
         wire.pack_filter(bad)
 
 
-WANTED = calls.Wanted(None, 10, 0.95, False, "rrf", None, True, False, False)
+WANTED = calls.Wanted(None, 10, None, False, "rrf", None, None, True, False, False)
 
 
 def test_queries_of_every_kind_arrive_as_they_were():
@@ -221,12 +225,12 @@ def test_a_search_that_cannot_be_said_is_refused_by_name(changed, error, field):
     assert caught.value.field == field
 
 
-def test_the_recall_asked_for_is_said_unless_it_is_the_default():
+def test_a_recall_is_said_where_it_is_named():
     def sent(recall):
         request = calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(recall=recall), False)
         return request.recall if request.HasField("recall") else None
 
-    assert [sent(recall) for recall in (0.95, 0.5, 1, np.float32(0.25))] == [None, 0.5, 1.0, 0.25]
+    assert [sent(recall) for recall in (None, 0.95, 0.5, 1, np.float32(0.25))] == [None, 0.95, 0.5, 1.0, 0.25]
 
 
 @pytest.mark.parametrize("index", [Index(), None, Index("hnswlib"), Index(degree=4, ef_construction=2000)])

@@ -22,20 +22,23 @@ from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
 from .types import (
-    DEFAULT_RECALL,
     Batch,
     CollectionInfo,
     Dense,
+    FusionTuning,
     Hits,
     Id,
     Page,
     Point,
+    Prefetch,
     Schema,
     VectorField,
     WriteResult,
     check_id,
     check_ids,
+    drive,
     make_batch,
+    tune,
     versions_of,
 )
 
@@ -255,10 +258,11 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: Any = True,
         with_vectors: Any = False,
         explain: bool = False,
@@ -267,21 +271,32 @@ class Collection:
 
         vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
-        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1. Each dense field takes the
-        cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less. Fields
-        without an index, sparse and multi-vectors, and rows too new to be indexed are always searched exactly.
-        exact: no index at all, the oracle; so is ``recall=1.0``. fusion (with several arms): "rrf", "relative", "dbsf" or
-        RRF(…), Relative(…), DBSF(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
-        explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first.
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense field
+        takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less.
+        Fields without an index, sparse and multi-vectors, and rows too new to be indexed are always searched exactly.
+        exact: no index at all, the oracle; so is ``recall=1.0``. fusion (with several arms): "rrf", "relative", "dbsf", "linear" or
+        RRF(…), Relative(…), DBSF(…), Linear(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
+        "linear" goes further, until the best sums of all points are proven; where a recall is named, it only looks up every score of the
+        candidates. prefetch: a ``Prefetch`` whose hits are the only points that this search ranks, exactly.
+        explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first; after a
+        prefetch min(limit, candidates that match).
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
         """
-        plain = text is None and candidates is None and exact is False and with_vectors is False and explain is False and fusion == "rrf"
+        plain = (
+            text is None
+            and candidates is None
+            and prefetch is None
+            and exact is False
+            and with_vectors is False
+            and explain is False
+            and fusion == "rrf"
+        )
         if plain:
             with self._snapshots.pin() as view:
                 search = self._familiar.again(view.schema, vectors, filter, limit, recall, with_attributes)
                 if search is not None:
                     return execute.run(view, search, self._filters)[0]
-        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(False, arms | wanted | shown, plain)[0]
@@ -293,10 +308,11 @@ class Collection:
         text: Any = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: Any = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: Any = True,
         with_vectors: Any = False,
         explain: bool = False,
@@ -305,7 +321,7 @@ class Collection:
 
         Everything else as in ``search``, and the same for all queries.
         """
-        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates}
+        arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(True, arms | wanted | shown)
@@ -323,6 +339,29 @@ class Collection:
                     view.schema, *(arguments[name] for name in ("vectors", "filter", "limit", "recall", "with_attributes")), search
                 )
             return execute.run(view, search, self._filters) if search.queries else []
+
+    def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from.
+
+        vectors, text: as in ``search_batch``, at least two arms. qrels: for each query a mapping from id to grade (≥ 0, absent is 0);
+        queries without a relevant point are left out. filter, recall: as in ``search``. limit: nDCG is that of the best ``limit``.
+        candidates: so many of each arm's best points are learned from. folds, seed: of the cross-validation; the same give the same.
+        Returns weights learned on all queries, and nDCG of each fold: linear with weights learned on the other folds, rrf, each arm alone.
+        Raises InvalidArgumentError, and what ``search_batch`` raises.
+        """
+        return drive(tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed), self.search_batch)
 
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence and per-field statistics."""

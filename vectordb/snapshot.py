@@ -52,6 +52,7 @@ class Snapshot:
         self.records: Records = {}
         self.record_problems: list[str] = []
         self.dense: dict[int, Dense] = {}  # the dense fields by number
+        self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
         self._files: Files | None = None
         self._files_changes = 0
         self._last_txn: Callable[[], int] = lambda: -1
@@ -69,7 +70,7 @@ class Snapshot:
         found = self._tables.get(key)
         if found is None:
             # Two threads may both load it; the tables are equal and the last one stays.
-            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or field in self.dense)  # the large parts, read here and there
+            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or field in self.vectors)  # the large parts, read here and there
             found = tables.load(store, field, part, self._previous.get(key), lazy=lazy, generation=self.derived[0])
             self._tables[key] = found
             self._previous.pop(key, None)
@@ -197,6 +198,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
     snapshot.derived = store.derived()
     same = previous is not None and previous.schema is snapshot.schema
     snapshot.dense = previous.dense if same else _dense_fields(snapshot.meta, snapshot.schema)
+    snapshot.vectors = previous.vectors if same else frozenset(snapshot.meta.fields[name] for name in snapshot.schema.vectors)
     if env is not None:
         _register(snapshot, previous, env, txn, collection)
     snapshot.map_moves = map_moves

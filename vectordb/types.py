@@ -2,20 +2,8 @@
 
 from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
 from vectordb_client.plan import Plan
-from vectordb_client.results import (
-    DBSF,
-    FUSIONS,
-    RRF,
-    ArmScore,
-    CollectionInfo,
-    Fusion,
-    Hit,
-    Hits,
-    Page,
-    Point,
-    Relative,
-    WriteResult,
-)
+from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
+from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point, WriteResult
 from vectordb_client.schema import (
     Attribute,
     Bool,
@@ -34,6 +22,7 @@ from vectordb_client.schema import (
     VectorField,
     check_name,
 )
+from vectordb_client.tuning import FusionTuning, drive, tune
 from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, restore
 from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector, query_vectors
 
@@ -41,6 +30,7 @@ __all__ = [
     "DBSF",
     "DEFAULT_RECALL",
     "FUSIONS",
+    "MAX_STAGES",
     "RRF",
     "UNSET",
     "ArmScore",
@@ -54,6 +44,7 @@ __all__ = [
     "DenseColumn",
     "Float",
     "Fusion",
+    "FusionTuning",
     "Geo",
     "Hit",
     "Hits",
@@ -61,11 +52,13 @@ __all__ = [
     "Index",
     "Int",
     "Keyword",
+    "Linear",
     "MultiColumn",
     "MultiVector",
     "Page",
     "Plan",
     "Point",
+    "Prefetch",
     "Relative",
     "Schema",
     "Sparse",
@@ -78,10 +71,12 @@ __all__ = [
     "check_ids",
     "check_name",
     "check_recall",
+    "drive",
     "make_batch",
     "point_vector",
     "query_vector",
     "query_vectors",
     "restore",
+    "tune",
     "versions_of",
 ]

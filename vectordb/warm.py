@@ -9,8 +9,10 @@ import numpy as np
 from vectordb_client.filter import F
 
 from .database import open as open_database
+from .index import ann
 from .index.build import Options, build
-from .types import Dense, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text
+from .index.segment import Segment
+from .types import Dense, Geo, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text
 
 _SCHEMA = Schema(
     {"d": Dense(2), "s": Sparse(weighting="idf"), "m": MultiVector(2)},
@@ -38,5 +40,9 @@ def warm() -> None:
             docs.count(condition)
         for query in ({"d": [1, 1]}, {"s": {1: 1.0}}, {"m": [[1, 1]]}):
             docs.search(query)
+        docs.search({"s": {1: 1.0}}, prefetch=Prefetch({"d": [1, 1]}))
         # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
-        build(Path(folder) / "warm", np.eye(8, dtype=np.float32), np.arange(8, dtype=np.uint32), "l2", Options())
+        path, rows = Path(folder) / "warm", np.eye(8, dtype=np.float32)
+        build(path, rows, np.arange(8, dtype=np.uint32), "l2", Options())
+        segment = Segment.open(path)
+        ann.search_bounded([ann.Part(segment, segment.all_allowed)], [], rows, rows[0], "float32", "l2", 3, -np.inf)

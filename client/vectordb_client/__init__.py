@@ -39,7 +39,8 @@ _EXPORTS = {
     ),
     "filter": ("F", "Filter"),
     "plan": ("Plan",),
-    "results": ("ArmScore", "CollectionInfo", "DBSF", "Fusion", "Hit", "Hits", "Page", "Point", "RRF", "Relative", "WriteResult"),
+    "ranking": ("DBSF", "Fusion", "Linear", "Prefetch", "RRF", "Relative"),
+    "results": ("ArmScore", "CollectionInfo", "Hit", "Hits", "Page", "Point", "WriteResult"),
     "schema": (
         "Bool",
         "Datetime",
@@ -55,6 +56,7 @@ _EXPORTS = {
         "Text",
         "Uuid",
     ),
+    "tuning": ("FusionTuning",),
     "values": ("Id",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

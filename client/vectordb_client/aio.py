@@ -13,9 +13,11 @@ import grpc.aio
 from . import calls
 from .channel import METHODS, channel_options, check_target, check_timeout, failure
 from .errors import ClosedError, DeadlineError
-from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .ranking import Fusion, Prefetch
+from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
-from .values import DEFAULT_RECALL
+from .tuning import FusionTuning, tune
+from .values import Id
 
 T = TypeVar("T")
 
@@ -190,17 +192,18 @@ class AsyncCollection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> Hits:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     async def search_batch(
@@ -210,18 +213,42 @@ class AsyncCollection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    async def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from."""
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        try:
+            arguments = next(steps)
+            while True:
+                arguments = steps.send(await self.search_batch(**arguments, timeout=timeout))
+        except StopIteration as done:
+            return done.value
 
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""

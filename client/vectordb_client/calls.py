@@ -15,11 +15,12 @@ import numpy as np
 from . import answers, wire
 from .batch import Batch, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
+from .ranking import MAX_STAGES, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Schema
 from .split import split_batch
 from .v1 import vectordb_pb2 as pb
-from .values import DEFAULT_RECALL, check_id, check_recall
+from .values import check_id, check_recall
 from .vectors import query_vector, query_vectors
 
 T = TypeVar("T")
@@ -220,10 +221,11 @@ class Wanted(NamedTuple):
 
     filter: Any
     limit: int
-    recall: float
+    recall: float | None
     exact: bool
     fusion: Any
     candidates: int | None
+    prefetch: Any
     with_attributes: Any
     with_vectors: Any
     explain: bool
@@ -250,36 +252,53 @@ def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool
 def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> pb.SearchRequest:
     """The request of one query, or of many. Raises InvalidArgumentError and SchemaError as the embedded search does."""
     # Filled in place and only where a value isn't the default: a search is short enough to notice.
-    request = pb.SearchRequest(collection=name, limit=_integer(wanted.limit, "limit"))
+    request = pb.SearchRequest(collection=name)
     sizes = {}
-    for field, value in _mapping(vectors, "vectors").items():
-        spec = schema.vector(field)
-        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
-        wire.pack_queries(request.vectors.add(), field, spec, queries)
-        sizes[field] = len(queries)
-    for query in _texts(schema, text, batch):
-        request.texts.append(query)
-        sizes[query.field or "text"] = len(query.texts)
+    _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
     if len(set(sizes.values())) > 1:
         raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
     request.queries = next(iter(sizes.values()), 0 if batch else 1)
     request.batch = batch
     for field, message in (
         ("filter", wire.pack_filter(wanted.filter)),
-        ("fusion", wire.pack_fusion(wanted.fusion)),
         ("with_attributes", wire.pack_selection(wanted.with_attributes, "with_attributes")),
         ("with_vectors", wire.pack_selection(wanted.with_vectors, "with_vectors")),
     ):
         if message is not None:
             getattr(request, field).CopyFrom(message)
-    if wanted.candidates is not None:
-        request.candidates = _integer(wanted.candidates, "candidates")
-    recall = check_recall(wanted.recall)
-    if recall != DEFAULT_RECALL:
-        request.recall = recall
+    if wanted.recall is not None:
+        request.recall = check_recall(wanted.recall)
     request.exact = _flag(wanted.exact, "exact")
     request.explain = _flag(wanted.explain, "explain")
     return request
+
+
+def _fill_stage(
+    message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: dict[str, int], before: int
+) -> None:
+    """What a search and its prefetch stages have in common. sizes: the number of queries by field; before: which stage it is."""
+    prefix = "prefetch." if before else ""
+    message.limit = _integer(stage.limit, f"{prefix}limit")
+    for field, value in _mapping(stage.vectors, "vectors").items():
+        spec = schema.vector(field)
+        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
+        wire.pack_queries(message.vectors.add(), field, spec, queries)
+        sizes[before * "prefetch " + field] = len(queries)
+    for query in _texts(schema, stage.text, batch):
+        message.texts.append(query)
+        sizes[before * "prefetch " + (query.field or "text")] = len(query.texts)
+    fusion = wire.pack_fusion(stage.fusion)
+    if fusion is not None:
+        message.fusion.CopyFrom(fusion)
+    if stage.candidates is not None:
+        message.candidates = _integer(stage.candidates, f"{prefix}candidates")
+    if stage.prefetch is None:
+        return
+    if not isinstance(stage.prefetch, Prefetch):
+        raise InvalidArgumentError(f"prefetch must be Prefetch(…), not {shown(stage.prefetch)}", field="prefetch", value=stage.prefetch)
+    if before >= MAX_STAGES:
+        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=before + 1)
+    _fill_stage(message.prefetch, schema, stage.prefetch, batch, sizes, before + 1)
 
 
 def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,9 +12,11 @@ import grpc
 from . import calls
 from .channel import METHODS, channel_options, check_target, check_timeout, failure
 from .errors import ClosedError, DeadlineError
-from .results import CollectionInfo, Fusion, Hits, Page, Point, WriteResult
+from .ranking import Fusion, Prefetch
+from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
-from .values import DEFAULT_RECALL
+from .tuning import FusionTuning, drive, tune
+from .values import Id
 
 T = TypeVar("T")
 
@@ -181,10 +184,11 @@ class Collection:
         text: str | Mapping[str, str] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
@@ -192,11 +196,12 @@ class Collection:
     ) -> Hits:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused.
 
-        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; the service takes the
-        cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. The service takes
+        the cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
+        fusion "linear" proves its result unless a recall is named. prefetch: its hits are the only points that are ranked.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     def search_batch(
@@ -206,18 +211,44 @@ class Collection:
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         filter: Any = None,
         limit: int = 10,
-        recall: float = DEFAULT_RECALL,
+        recall: float | None = None,
         exact: bool = False,
         fusion: str | Fusion = "rrf",
         candidates: int | None = None,
+        prefetch: Prefetch | None = None,
         with_attributes: bool | Sequence[str] = True,
         with_vectors: bool | Sequence[str] = False,
         explain: bool = False,
         timeout: float | None = None,
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
-        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
+        wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+
+    def tune_fusion(
+        self,
+        vectors: Mapping[str, Any] | None,
+        qrels: Sequence[Mapping[Id, float]],
+        *,
+        text: Any = None,
+        filter: Any = None,
+        limit: int = 10,
+        candidates: int = 100,
+        recall: float | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> FusionTuning:
+        """Learns the weights of ``Linear`` fusion from judged queries, and reports what they are worth on queries not learned from.
+
+        vectors, text: as in ``search_batch``, at least two arms. qrels: for each query a mapping from id to grade (≥ 0, absent is 0);
+        queries without a relevant point are left out. filter, recall: as in ``search``. limit: nDCG is that of the best ``limit``.
+        candidates: so many of each arm's best points are learned from. folds, seed: of the cross-validation; the same give the same.
+        Returns weights learned on all queries, and nDCG of each fold: linear with weights learned on the other folds, rrf, each arm alone.
+        timeout: seconds for each of its searches. Raises InvalidArgumentError, and what ``search_batch`` raises.
+        """
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        return drive(steps, functools.partial(self.search_batch, timeout=timeout))
 
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""

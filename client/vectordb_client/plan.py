@@ -11,7 +11,10 @@ Step = tuple[bool, Mapping[str, Any]]  # (was it what ran, a plan with its setti
 class Plan(dict):
     """What ``explain=True`` tells: a dict of numbers, strings, lists and dicts. ``print(plan)`` shows it as a short text.
 
-    live_rows, filter (matches, selectivity), fusion, milliseconds (stage → time), sequence, queries, exact: of the whole search.
+    live_rows, filter (matches, selectivity), milliseconds (step → time), sequence, queries, exact (every arm is sure of what it found): of
+    the whole search. fusion: method, candidates of each arm; of linear fusion also proven (whether these are certainly the true best),
+    depth (how many rows of each arm it took) and scored (how many scores it looked up beside). prefetch: the stage before, in the same
+    form, with limit and hits (the candidates it gave).
     arms: for each its field, kind and plan, and how many rows it scored. A dense arm also has recall (target, predicted), segments (rows,
     matches, selectivity, local_selectivity: the share of matches near the query; plan, parameters, predicted; considered: every setting of
     every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found
@@ -32,10 +35,28 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f"{_many(queries, 'query', 'queries')} over {_many(plan.get('live_rows', 0), 'live row')}{took}"
     if plan.get("filter"):
         yield f"filter: {_many(plan['filter'].get('matches', 0), 'match', 'matches')}{_share(', {} of the live rows', plan['filter'])}"
+    yield from _stage(plan)
+
+
+def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
+    """The arms and the fusion of a search or of a stage before it, after the stage whose hits are its candidates."""
+    before = plan.get("prefetch")
+    if before:
+        took = _milliseconds(sum((before.get("milliseconds") or {}).values()))
+        yield f"prefetch: {_many(before.get('hits', 0), 'candidate')} of at most {before.get('limit', 0):,}, {took}"
+        yield from ("  " + line for line in _stage(before))
     for arm in plan.get("arms") or ():
         yield from _arm(arm)
     if plan.get("fusion"):
-        yield f"fusion: {plan['fusion'].get('method')} of the best {plan['fusion'].get('candidates', 0):,} of each arm"
+        yield _fusion(plan["fusion"])
+
+
+def _fusion(fusion: Mapping[str, Any]) -> str:
+    if fusion.get("proven") is None:
+        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm"
+    proven = "proven to be the true best" if fusion["proven"] else "not proven"
+    scored = _many(fusion.get("scored", 0), "score")
+    return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm and {scored} looked up"
 
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:

@@ -53,8 +53,9 @@ class WriteResult(int):
 class ArmScore(NamedTuple):
     """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
 
-    rank: 1 is best; None when the arm's candidates don't hold the hit (then score and normalized are None and contribution 0).
-    score: the arm's raw score (cosine, inner product, squared distance, …). normalized: what fusion made of it.
+    rank: 1 is best; None when the arm's candidates don't hold the hit. score: the arm's raw score (cosine, inner product, squared
+    distance, …). normalized: what fusion made of it; contribution is weight · normalized. Where score is None the arm says nothing of
+    the hit and contributes 0: it isn't among its candidates, and with linear fusion, which looks further, has no score in it at all.
     """
 
     rank: int | None
@@ -199,32 +200,3 @@ class CollectionInfo:
     bytes: int
     statistics: Mapping[str, Mapping[str, Any]]
     maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RRF:
-    """Reciprocal rank fusion: ``Σ weight / (k + rank)`` (Cormack, Clarke, Büttcher 2009). weights: arm name → weight ≥ 0, default 1."""
-
-    k: float = 60.0
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    name = "rrf"
-
-
-@dataclass(frozen=True)
-class Relative:
-    """Weighted sum of min–max normalised scores; an arm that doesn't hold a hit adds 0."""
-
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    name = "relative"
-
-
-@dataclass(frozen=True)
-class DBSF:
-    """Distribution-based score fusion: each arm's scores mapped from mean ± 3 standard deviations to 0 … 1, then a weighted sum."""
-
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    name = "dbsf"
-
-
-Fusion = RRF | Relative | DBSF
-FUSIONS = {c.name: c for c in (RRF, Relative, DBSF)}

@@ -17,7 +17,7 @@ import numpy as np
 
 from .batch import UNSET, Batch, make_batch
 from .errors import FilterError, InvalidArgumentError, VectorDBError, shown
-from .results import FUSIONS, Fusion
+from .ranking import FUSIONS, Fusion
 from .schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from .v1 import vectordb_pb2 as pb
 from .values import Id, restore, to_json
@@ -330,7 +330,7 @@ def pack_fusion(value: Any) -> pb.Fusion | None:
         raise InvalidArgumentError(f"fusion {shown(value)} needs numbers", field="fusion", value=value) from None
 
 
-def unpack_fusion(request: pb.SearchRequest) -> Any:
+def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
     if not request.HasField("fusion"):
         return "rrf"
     message = request.fusion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import dense, planner, topk
+from ..kernels import bounded, dense, planner, topk
 from ..kernels import segment as kernel
+from ..kernels.codes import stride_of
 from . import flat, scratch
 from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
 from .flat import METRICS, Found
@@ -18,6 +20,7 @@ from .segment import Allowed, Segment
 
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 _MEASURED_EVERY = 16
+_PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,45 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         topk.unpack(keys, docids, scores)
         found.append((docids, scores))
     return found
+
+
+def search_bounded(
+    parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int, floor: float
+) -> tuple[Found, np.ndarray]:
+    """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. A
+    row that is left out scores less than ``floor``, or no more than the last bound where k are found.
+
+    Segments are scanned by their codes; each must know what these are ``lacking``. Arguments as in ``search``, for one query.
+    """
+
+    def scan(part: Part, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        segment, keys = part.segment, np.empty(k, np.int64)
+        codes = scratch.aligned((stride_of(segment.dim),), np.int8)
+        allowed, lacking = part.allowed, segment.lacking
+        size, slope, base = bounded.bounded_topk(
+            segment.description, query, codes, allowed.filtered, allowed.bits[0], low, high, lacking, segment.longest, floor, keys
+        )
+        docids = 0xFFFFFFFF - (keys[:size] & 0xFFFFFFFF)
+        return keys[:size], 2 * (slope * lacking[segment.inverse[docids - segment.first]].astype(np.float64) + base)
+
+    pieces = []
+    for part in parts:
+        nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
+        cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= _PARALLEL_CODES else 1) + 1).astype(int).tolist()
+        pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
+    found = [scan(*pieces[0])] if len(pieces) == 1 else list(flat.pool().map(scan, *zip(*pieces, strict=True)))
+    heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)
+    for piece in rest:
+        if len(piece.docids):
+            dense.dense_topk(
+                table, query[None], dtype == "float16", METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes
+            )
+    keys = np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)])
+    below = np.concatenate([np.zeros(sizes[0]), *(below for _, below in found)])
+    best = np.argsort(keys)[::-1][:k]
+    docids, bounds = np.empty(len(best), np.int64), np.empty(len(best), np.float32)
+    topk.unpack(keys[best], docids, bounds)
+    return (docids, bounds), below[best]
 
 
 def model_for(models: Sequence[Model], k: int) -> Model:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..kernels.codes import LINE, ROUNDS, encode_rows, pack_signs, rotate_rows, stride_of, words_of
+from ..kernels.codes import LINE, ROUNDS, ZERO, encode_rows, pack_signs, rotate_rows, stride_of, words_of
 from . import calibrate
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of
 from .scratch import aligned_copy
@@ -71,11 +71,11 @@ def build(
     frame = _Frame.learned(vectors, metric == "cosine", rng)
     step("clusters", 0.0)
     centroids = _centroids(frame, n, options.seed, threads)
-    codes, lengths, assigned = _encoded(frame, vectors, centroids, step)
+    codes, lengths, assigned, lacking = _encoded(frame, vectors, centroids, step)
     order = np.argsort(assigned, kind="stable")
     place = np.empty(n, np.int32)  # where a row goes
     place[order] = np.arange(n, dtype=np.int32)
-    sections = _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric)
+    sections = _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) | {"lacking": lacking[order]}
     meta = {
         "rows": n,
         "dim": vectors.shape[1],
@@ -84,6 +84,7 @@ def build(
         "step": float(frame.step),
         "code_error": frame.error,
         "reach": frame.reach,
+        "longest": float(np.sqrt(lengths.max(), dtype=np.float64)),
         "options": options.kept(),
     }
     # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
@@ -138,17 +139,20 @@ class _Frame:
         return out
 
 
-def _encoded(frame: _Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes (uint8 ``(n, stride)``), squared lengths in the frame, and the nearest centroid of every row."""
+def _encoded(frame: _Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
+    """Of every row: codes (uint8 ``(n, stride)``), squared length in the frame, nearest centroid, and the length of what its codes lack."""
     n, dim = vectors.shape
+    lacking = np.empty(n, np.float32)
     codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float32), np.empty(n, np.int64)
     for low in range(0, n, BLOCK):
         block = frame.rotated(vectors[low : low + BLOCK])
         encode_rows(block, frame.step, codes[low : low + BLOCK])
         lengths[low : low + BLOCK] = np.einsum("ij,ij->i", block, block)
+        gaps = block - (codes[low : low + BLOCK, :dim].astype(np.float32) - ZERO) * frame.step
+        lacking[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
         assigned[low : low + BLOCK] = _nearest(block / frame.step, centroids)
         step("codes", (low + len(block)) / n)
-    return codes, lengths, assigned
+    return codes, lengths, assigned, lacking
 
 
 def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:

@@ -91,6 +91,14 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     return _unpacked(heap[:size])
 
 
+def score_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Found:
+    """Given rows (docids, uint32) that share a term with the query, best first, out of the forward index: scored as ``search_sparse``
+    scores them.
+    """
+    keys = np.empty(len(rows), np.int64)
+    return _unpacked(keys[: sparse.sparse_scores(table, terms, weights, rows, keys)])
+
+
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
     """Live rows that hold each term, int64."""
     out = np.zeros(len(terms), np.int64)

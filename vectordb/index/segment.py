@@ -29,7 +29,7 @@ _NO_COUNTS = np.zeros((1, 1), np.int32)
 _head = struct.Struct("<8sIIQ")  # magic, version, bytes of the header's body, its checksum
 # Checked by ``verify``; all others when a segment is opened. A damaged one of these costs recall, and nothing else: kernels don't trust
 # links.
-LARGE = frozenset({"codes", "signs", "graph", "bias"})
+LARGE = frozenset({"codes", "signs", "graph", "bias", "lacking"})
 
 
 def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
@@ -62,6 +62,8 @@ class Layout:
         self.docids = sections["docids"]
         self.clusters = len(sections["centroids"])
         self.first = meta["first"]
+        # What bounds the error of codes; a file built before that was written down has none.
+        self.lacking, self.longest = sections.get("lacking"), meta.get("longest")
         at = {name: array.ctypes.data for name, array in sections.items()}
         self._rotated_mean = sections["mean"].copy()
         rotate(self._rotated_mean, sections["flips"], np.empty_like(self._rotated_mean))

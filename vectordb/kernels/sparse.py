@@ -6,7 +6,7 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
-from .dense import first_row, lower_bound
+from .dense import first_row, lower_bound, place_of
 from .jit import count_trailing_zeros, kernel, pointer, prefetch
 from .topk import make_key, offer
 
@@ -104,6 +104,41 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
         scores[:span] = 0
         if mark:
             touched[:span] = False
+    return n
+
+
+@kernel
+def sparse_scores(table, terms, weights, rows, keys):
+    """Inner products of a query with rows of a forward index (chunks of terms and weights by row), as keys; returns how many.
+
+    terms, weights: as in ``sparse_topk``. rows: docids (uint32); keys (int64): one for each of them that shares a term with the query.
+    Products are added in the order of terms, as ``sparse_topk`` does: both give the same score.
+    """
+    n = 0
+    for i in range(len(rows)):
+        c, position = place_of(table, np.int64(rows[i]))
+        if c < 0:
+            continue
+        offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
+        held = carray(pointer(table[c, AUX]), table[c, ITEMS], np.uint64)
+        values = carray(pointer(table[c, EXTRA]), table[c, ITEMS], np.float32)
+        p, end = np.int64(offsets[position]), np.int64(offsets[position + 1])
+        t = 0
+        score = np.float32(0)
+        shared = False
+        while t < len(terms) and p < end:
+            if held[p] < terms[t]:
+                p += 1
+            elif held[p] > terms[t]:
+                t += 1
+            else:
+                score += weights[t] * values[p]
+                shared = True
+                t += 1
+                p += 1
+        if shared:
+            keys[n] = make_key(score, np.int64(rows[i]))
+            n += 1
     return n
 
 

@@ -1,10 +1,10 @@
-"""Run a search on a pinned snapshot: filter → rows → each arm → fusion → the final rows' records."""
+"""Run a search on a pinned snapshot: filter → rows → each stage: its arms → fusion → the final rows' records."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 
@@ -18,13 +18,12 @@ from ..index.segment import Allowed
 from ..snapshot import OpenSegment, View
 from ..storage import format
 from ..storage.tables import ChunkTable
-from ..types import Dense, Hit, Hits, Id, MultiVector, Sparse
+from ..types import Dense, Hit, Hits, Id, Linear, MultiVector, Sparse
 from .audit import audits, learn
-from .fusion import fuse
+from .fusion import Ranked, ShownScore, explained_sums, fuse
+from .linear import Listed, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
-
-Ranked = tuple[list[int], list[float], list[dict]]  # docids, scores as shown, what each arm said
 
 MAX_PREPARED = 64
 
@@ -41,13 +40,21 @@ class _Clock:
         self.stages[stage] = self.stages.get(stage, 0.0) + 1000 * (now - self._last)
         self._last = now
 
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        return {stage: round(value, 4) for stage, value in self.stages.items()}
+
 
 class Wanted:
-    """The rows that a search may return: those a filter matches, or all live ones."""
+    """The rows that a search may return: those a filter matches, or all live ones; of these only the ``given`` ones (uint32, ascending)."""
 
-    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None):
-        self.view, self.node, self._cache = view, node, cache
-        self._rows: np.ndarray | None = None
+    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
+        self.view, self.node, self._cache, self.given = view, node, cache, given
+        self._rows: np.ndarray | None = given
+
+    def among(self, docids: list[int]) -> Wanted:
+        """Nothing but these of them."""
+        return Wanted(self.view, self.node, self._cache, np.sort(np.array(docids, np.uint32)))
 
     @cached_property
     def bitmap(self) -> BitMap | None:
@@ -57,6 +64,8 @@ class Wanted:
     @cached_property
     def matches(self) -> int:
         """How many they are."""
+        if self.given is not None:
+            return len(self.given)
         return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
 
     @property
@@ -98,36 +107,132 @@ class Wanted:
 
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
     """The hits of each query of the search. min(limit, matches) of them, always."""
-    clock = _Clock() if search.explain else None
     wanted = Wanted(view, search.filter, cache)
-    if clock:
+    if not search.explain and len(search.arms) == 1 and search.prefetch is None:
+        return _of_one_arm(view, search, wanted, cache)
+    clock = _Clock()
+    if search.explain:
         _ = wanted.matches
         clock.lap("filter")
-    fused = len(search.arms) > 1
-    depth = search.candidates if fused else search.limit
-    found, plans = {}, []
-    for arm in search.arms:
-        found[arm.name], plan = _search_arm(view, search, arm, depth, wanted, cache)
-        if clock:
-            clock.lap(f"arm {arm.name}")
-            plans.append(plan)
-    if not fused and not clock and search.attributes is False and not search.vectors:
-        bare = [_bare(view, search, each) for each in found[search.arms[0].name]]
-        if None not in bare:
-            return bare
-    ranked = [_rank(search, {name: results[q] for name, results in found.items()}) for q in range(search.queries)]
-    if clock:
-        clock.lap("fusion")
+    ranked, plan = _stage(view, search, wanted, cache, clock)
     answers = [_fetch(view, search, result) for result in ranked]
-    if clock:
+    if search.explain:
         clock.lap("fetch")
-        plan = _plan(view, search, wanted, found, plans, clock)
+        plan = _plan(view, search, wanted, plan, clock)
         answers = [Hits(list(hits), plan) for hits in answers]
     return answers
 
 
+def _of_one_arm(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> list[Hits]:
+    """The short way of most searches."""
+    (arm,) = search.arms
+    found, _ = _search_arm(view, search, arm, search.limit, wanted, cache)
+    if search.attributes is False and not search.vectors:
+        bare = [_bare(view, search, each) for each in found]
+        if None not in bare:
+            return bare
+    return [_fetch(view, search, _alone(arm, each)) for each in found]
+
+
+def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+    """What a stage ranks for each query, its candidates found first; and, where the search is explained, how."""
+    if search.prefetch is None:
+        return _fused_arms(view, search, wanted, cache, clock)
+    inner = _Clock()
+    candidates, before = _stage(view, search.prefetch, wanted, cache, inner)
+    clock.lap("prefetch")
+    ranked, plan = [], None
+    for q, (docids, _, _) in enumerate(candidates):
+        (result,), how = _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock)
+        ranked.append(result)
+        plan = how if plan is None else plan
+    if plan is not None:
+        before |= {"limit": search.prefetch.limit, "hits": len(candidates[0][0]), "milliseconds": inner.milliseconds}
+        plan |= {"prefetch": before}
+    return ranked, plan
+
+
+def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+    """The arms of a stage, searched and fused, for each query."""
+    if len(search.arms) > 1 and isinstance(search.fusion, Linear):
+        return _summed_arms(view, search, wanted, cache, clock)
+    fused = len(search.arms) > 1
+    found, plans = {}, []
+    for arm in search.arms:
+        found[arm.name], plan = _search_arm(view, search, arm, search.candidates if fused else search.limit, wanted, cache)
+        clock.lap(f"arm {arm.name}")
+        if plan is not None:
+            plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
+    if fused:
+        shown = _shown(search)
+        lists = [{name: results[q] for name, results in found.items()} for q in range(search.queries)]
+        ranked = [fuse(each, search.fusion, search.limit, shown) for each in lists]
+    else:
+        ranked = [_alone(search.arms[0], each) for each in found[search.arms[0].name]]
+    clock.lap("fusion")
+    if not search.explain:
+        return ranked, None
+    return ranked, _stage_plan(plans, {"method": search.fusion.name, "candidates": search.candidates} if fused else None)
+
+
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+    """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them."""
+    exact = search.proven or wanted.given is not None
+    weights, shown = [_weight(search, arm) for arm in search.arms], _shown(search)
+    ranked, plan = [], None
+    for q in range(search.queries):
+        one, plans = search.of_query(q), {}
+        sources = [_source(view, one, arm, wanted, cache, clock, plans) for arm in one.arms]
+        ranking = top(sources, search.limit, search.candidates, exact)
+        clock.lap("fusion")
+        ranked.append(explained_sums([arm.name for arm in search.arms], weights, ranking, shown))
+        if search.explain and plan is None:
+            facts = {"proven": ranking.proven, "depth": ranking.depth, "scored": ranking.scored}
+            plan = _stage_plan(list(plans.values()), {"method": search.fusion.name, "candidates": search.candidates} | facts)
+    return ranked, plan
+
+
+def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: _Clock, plans: dict[str, dict]) -> Source:
+    """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
+
+    def listed(k: int, found: flat.Found, plan: dict | None, below: np.ndarray | None, floor: float) -> Listed:
+        clock.lap(f"arm {arm.name}")
+        if plan is not None:
+            plans[arm.name] = plan | {"candidates": len(found[0])}
+        rest = floor if len(found[0]) < k else max(floor, float(found[1][-1]))
+        return Listed(found, below, None if rest == -np.inf else rest)
+
+    def best(k: int, floor: float) -> Listed:
+        clock.lap("fusion")
+        lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
+        return listed(k, lists[0], plan, None, -np.inf)
+
+    def best_bounds(k: int, floor: float) -> Listed:
+        clock.lap("fusion")
+        prepared = _prepared(view, arm.name, wanted, *cover)
+        table, query = prepared.table.rows, np.array(arm.queries[0])
+        found, below = ann.search_bounded(prepared.parts, prepared.rest, table, query, arm.spec.dtype, arm.spec.metric, k, floor)
+        plan = _exact_plan(search, arm, wanted)
+        return listed(k, found, plan and plan | {"plan": "scan of byte codes, within bounds"}, below, floor)
+
+    def scores(docids: np.ndarray) -> flat.Found:
+        return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
+
+    def guess(k: int) -> flat.Found:
+        return _search_arm(view, search, arm, k, wanted, cache)[0][0]
+
+    unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
+    cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
+    # Segments built before files said how far codes are off have no bounds.
+    bounded = bool(cover[0]) and all(part.segment.lacking is not None for part in cover[0])
+    return Source(_weight(search, arm), _sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
+
+
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
     """What an arm finds for each query and, where the search is explained, how."""
+    if wanted.given is not None:
+        scored = _score_rows(view, arm, wanted.given, cache)
+        return [(docids[:k], scores[:k]) for docids, scores in scored], _exact_plan(search, arm, wanted)
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
         queries = np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
@@ -147,6 +252,21 @@ def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, ca
     else:
         found = list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
     return found, _exact_plan(search, arm, wanted)
+
+
+def _score_rows(view: View, arm: Arm, rows: np.ndarray, cache: FilterCache) -> list[flat.Found]:
+    """What an arm makes of given rows (docids, uint32 ascending), for each query: exactly, those that match, best first."""
+    spec, table = arm.spec, view.chunks(view.fields[arm.name])
+    table.verify_rows(rows)
+    if isinstance(spec, Dense):
+        return flat.search_dense(table.rows, np.array(arm.queries), spec.dtype, spec.metric, len(rows), rows)
+    if isinstance(spec, MultiVector):
+        return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in arm.queries]
+    postings = view.table(view.fields[arm.name], format.POSTINGS)
+    return [
+        flat.score_sparse(table.rows, terms, _weights(view, arm.name, spec, postings, terms, weights, cache), rows)
+        for terms, weights in arm.queries
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +360,25 @@ def _weights(
     return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
 
 
-def _shown(arms: dict[str, Arm], name: str, score: float) -> float:
+def _weight(search: Search, arm: Arm) -> float:
+    return float(search.fusion.weights.get(arm.name, 1.0))
+
+
+def _sign(arm: Arm) -> float:
     """Inside, higher is better; a user sees a squared distance as what it is."""
-    spec = arms[name].spec
-    return -score if isinstance(spec, Dense) and spec.metric == "l2" else score
+    return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
 
 
-def _rank(search: Search, found: dict[str, flat.Found]) -> Ranked:
-    arms = {arm.name: arm for arm in search.arms}
-    if len(arms) > 1:
-        return fuse(found, search.fusion, search.limit, lambda name, score: _shown(arms, name, score))
-    ((name, (docids, scores)),) = found.items()
-    docids = docids.tolist()
-    return docids, (scores * _shown(arms, name, 1.0)).tolist(), [{} for _ in docids]
+def _shown(search: Search) -> ShownScore:
+    """From an arm's name and a score to what a user sees."""
+    signs = {arm.name: _sign(arm) for arm in search.arms}
+    return lambda name, score: signs[name] * score
+
+
+def _alone(arm: Arm, found: flat.Found) -> Ranked:
+    """The ranking of a single arm."""
+    docids, scores = found
+    return docids.tolist(), (scores * _sign(arm)).tolist(), [{} for _ in docids]
 
 
 def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
@@ -261,8 +387,7 @@ def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
     ids = view.ids(docids)
     if not isinstance(ids, np.ndarray):
         return None
-    spec = search.arms[0].spec
-    return Hits.bare(ids, -scores if isinstance(spec, Dense) and spec.metric == "l2" else scores)
+    return Hits.bare(ids, -scores if _sign(search.arms[0]) < 0 else scores)
 
 
 def _plain_ids(view: View, docids: list[int]) -> list[Id]:
@@ -324,17 +449,25 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
     }
 
 
-def _plan(view: View, search: Search, wanted: Wanted, found: dict, plans: list[dict], clock: _Clock) -> dict:
+def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
+    """How a stage was run. exact: its arms are sure of what they found."""
+    return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": None}
+
+
+def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: _Clock) -> dict:
     """How the search was run, as plain data."""
     live = view.snapshot.live
-    arms = [plan | {"candidates": max((len(docids) for docids, _ in found[plan["field"]]), default=0)} for plan in plans]
     return {
         "sequence": view.sequence,
         "queries": search.queries,
-        "exact": all(plan["exact"] for plan in plans),
         "live_rows": live,
         "filter": None if wanted.bitmap is None else {"matches": wanted.matches, "selectivity": wanted.matches / max(live, 1)},
-        "arms": arms,
-        "fusion": None if len(search.arms) == 1 else {"method": search.fusion.name, "candidates": search.candidates},
-        "milliseconds": {stage: round(value, 4) for stage, value in clock.stages.items()},
+        **stage,
+        "exact": _all_exact(stage),
+        "milliseconds": clock.milliseconds,
     }
+
+
+def _all_exact(stage: dict) -> bool:
+    """Whether every stage is sure of what it found."""
+    return stage["exact"] and (stage["prefetch"] is None or _all_exact(stage["prefetch"]))

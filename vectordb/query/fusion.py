@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ..index.flat import Found
 from ..types import DBSF, RRF, ArmScore, Fusion
+from .linear import Ranking
 
-Found = tuple[np.ndarray, np.ndarray]
+Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as shown, what each arm said
+ShownScore = Callable[[str, float], float]
 
 
-def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score) -> tuple[list[int], list[float], list[dict[str, ArmScore]]]:
+def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: ShownScore) -> Ranked:
     """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said.
 
     arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
     Contributions add up to the fused score; ties go to the lower docid.
     """
-    normal = {name: _normalised(scores, fusion) for name, (_, scores) in arms.items()}
-    weights = {name: float(fusion.weights.get(name, 1.0)) for name in arms}
-    docids = np.unique(np.concatenate([found for found, _ in arms.values()]))
-    total = np.zeros(len(docids))
-    for name, (found, _) in arms.items():
-        total[np.searchsorted(docids, found)] += weights[name] * normal[name]
-    best = np.lexsort((docids, -total))[:limit]
-    places = {name: {docid: rank for rank, docid in enumerate(found.tolist())} for name, (found, _) in arms.items()}
-    explained = []
-    for docid in docids[best].tolist():
-        said = {}
-        for name, (_, scores) in arms.items():
-            rank = places[name].get(docid)
-            if rank is None:
-                said[name] = ArmScore(None, None, None, weights[name], 0.0)
+    # Mostly in Python: for the usual few hundred candidates that takes less than NumPy's calls do.
+    said, totals = [], {}
+    for name, (docids, scores) in arms.items():
+        weight, listed = float(fusion.weights.get(name, 1.0)), docids.tolist()
+        normal = _normalised(scores, fusion)
+        for docid, part in zip(listed, (weight * normal).tolist(), strict=True):
+            totals[docid] = totals.get(docid, 0.0) + part
+        said.append((name, weight, {docid: at for at, docid in enumerate(listed)}, scores, normal))
+    rows, sums = np.fromiter(totals, np.int64, len(totals)), np.fromiter(totals.values(), np.float64, len(totals))
+    best = np.lexsort((rows, -sums))[:limit]
+    ranked = rows[best].tolist()
+    explained = [{} for _ in ranked]
+    for name, weight, places, scores, normal in said:
+        for arms_of_hit, docid in zip(explained, ranked, strict=True):
+            at = places.get(docid)
+            if at is None:
+                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0)
             else:
-                value = float(normal[name][rank])
-                said[name] = ArmScore(rank + 1, shown_score(name, float(scores[rank])), value, weights[name], weights[name] * value)
-        explained.append(said)
-    return docids[best].tolist(), total[best].tolist(), explained
+                value = float(normal[at])
+                arms_of_hit[name] = ArmScore(at + 1, shown_score(name, float(scores[at])), value, weight, weight * value)
+    return ranked, sums[best].tolist(), explained
+
+
+def explained_sums(names: Sequence[str], weights: Sequence[float], ranking: Ranking, shown_score: ShownScore) -> Ranked:
+    """A ranking by linear fusion, which adds the scores as they are."""
+    explained = [{} for _ in ranking.docids]
+    for name, weight, scores, ranks in zip(names, weights, ranking.scores.tolist(), ranking.ranks.tolist(), strict=True):
+        for arms_of_hit, score, rank in zip(explained, scores, ranks, strict=True):
+            if score != score:  # no match
+                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0)
+            else:
+                arms_of_hit[name] = ArmScore(rank or None, shown_score(name, score), score, weight, weight * score)
+    return ranking.docids.tolist(), ranking.sums.tolist(), explained
 
 
 def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,19 @@ from vectordb_client.filter import Filter
 
 from ..errors import InvalidArgumentError, shown
 from ..filters.bitmap import FilterCache
-from ..types import FUSIONS, RRF, Fusion, Schema, VectorField, check_recall, query_vector, query_vectors
+from ..types import (
+    DEFAULT_RECALL,
+    FUSIONS,
+    MAX_STAGES,
+    RRF,
+    Fusion,
+    Prefetch,
+    Schema,
+    VectorField,
+    check_recall,
+    query_vector,
+    query_vectors,
+)
 
 MAX_LIMIT = 100_000
 MIN_CANDIDATES = 100
@@ -31,7 +43,9 @@ class Arm:
 class Search:
     """queries: how many searches share it. candidates: how many of each arm's best rows are fused. exact: no index is used.
 
-    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``.
+    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``. proven: linear fusion
+    must be sure of its result, by whatever means. prefetch: the stage whose hits are the only rows that this one ranks; of the same queries
+    and filter.
     """
 
     arms: tuple[Arm, ...]
@@ -45,6 +59,14 @@ class Search:
     attributes: bool | Sequence[str]
     vectors: Sequence[str]
     explain: bool
+    proven: bool = True
+    prefetch: Search | None = None
+
+    def of_query(self, q: int) -> Search:
+        """The same for one query of a batch."""
+        arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1]) for arm in self.arms])
+        inner = None if self.prefetch is None else self.prefetch.of_query(q)
+        return replace(self, arms=arms, queries=1, prefetch=inner)
 
 
 Encode = Callable[[str, VectorField, Sequence[str]], list]
@@ -60,10 +82,11 @@ def make_search(
     text: Any,
     filter: Any,
     limit: int,
-    recall: float,
+    recall: float | None,
     exact: bool,
     fusion: Any,
     candidates: int | None,
+    prefetch: Any,
     with_attributes: Any,
     with_vectors: Any,
     explain: bool,
@@ -73,9 +96,62 @@ def make_search(
     Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
     """
     check_limit(limit)
-    recall = check_recall(recall)
+    if recall is not None:
+        recall = check_recall(recall)
     _check_flag("exact", exact)
     _check_flag("explain", explain)
+    stages = [Prefetch(vectors, text, limit, fusion, candidates, prefetch), *_stages(prefetch)]
+    bound = filters.bind(filter, schema)
+    attributes = check_selection("with_attributes", with_attributes, schema.attributes)
+    returned = selected(check_selection("with_vectors", with_vectors, schema.vectors), schema.vectors)
+    search: Search | None = None
+    for stage in reversed(stages):
+        last = stage is stages[0]
+        arms = _arms(schema, encode, batch, stage)
+        method = _fusion(stage.fusion, [arm.name for arm in arms])
+        unindexed = bool(exact) or recall == 1.0
+        search = Search(
+            arms=arms,
+            queries=len(arms[0].queries),
+            filter=bound,
+            limit=int(stage.limit),
+            exact=unindexed,
+            recall=1.0 if unindexed else DEFAULT_RECALL if recall is None else recall,
+            fusion=method,
+            candidates=_candidates(stage),
+            attributes=attributes if last else False,
+            vectors=returned if last else (),
+            explain=bool(explain),
+            proven=unindexed or recall is None,
+            prefetch=search,
+        )
+        if search.prefetch is not None and search.prefetch.queries != search.queries:
+            sizes = (search.prefetch.queries, search.queries)
+            raise InvalidArgumentError(
+                f"a prefetch stage has {sizes[0]} queries, the stage after it {sizes[1]}", field="vectors", value=sizes[0]
+            )
+    return search
+
+
+def _stages(prefetch: Any) -> list[Prefetch]:
+    """The stages before a search, the last of them first. Raises InvalidArgumentError naming what is no stage."""
+    found: list[Prefetch] = []
+    while prefetch is not None:
+        if not isinstance(prefetch, Prefetch):
+            raise InvalidArgumentError(f"prefetch must be Prefetch(…), not {shown(prefetch)}", field="prefetch", value=prefetch)
+        check_limit(prefetch.limit, "prefetch.limit")
+        if prefetch.candidates is not None:
+            _check_count("prefetch.candidates", prefetch.candidates)
+        found.append(prefetch)
+        if len(found) > MAX_STAGES:
+            raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=len(found))
+        prefetch = prefetch.prefetch
+    return found
+
+
+def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
+    """The arms of a stage, each with as many query vectors."""
+    vectors = stage.vectors
     given: dict[str, Sequence] = {}
     if vectors is not None and not isinstance(vectors, Mapping):
         raise InvalidArgumentError(
@@ -84,54 +160,40 @@ def make_search(
     for name, value in (vectors or {}).items():
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
-    for name, texts in _texts(schema, text, batch, given).items():
+    for name, texts in _texts(schema, stage.text, batch, given).items():
         given[name] = encode(name, schema.vector(name), texts)
     if not given:
         raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
     sizes = {name: len(queries) for name, queries in given.items()}
-    count = next(iter(sizes.values()))
-    if len(sizes) > 1 and set(sizes.values()) != {count}:
+    if len(set(sizes.values())) > 1:
         raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
-    method = _fusion(fusion, given)
-    exact = bool(exact) or recall == 1.0
-    if candidates is None:
-        candidates = max(MIN_CANDIDATES, 4 * limit)
-    else:
-        _check_count("candidates", candidates)
-        candidates = max(candidates, limit)
-    return Search(
-        arms=tuple([Arm(name, schema.vectors[name], queries) for name, queries in given.items()]),
-        queries=count,
-        filter=filters.bind(filter, schema),
-        limit=int(limit),
-        exact=exact,
-        recall=1.0 if exact else recall,
-        fusion=method,
-        candidates=min(int(candidates), MAX_LIMIT),
-        attributes=check_selection("with_attributes", with_attributes, schema.attributes),
-        vectors=selected(check_selection("with_vectors", with_vectors, schema.vectors), schema.vectors),
-        explain=bool(explain),
-    )
+    return tuple([Arm(name, schema.vectors[name], queries) for name, queries in given.items()])
+
+
+def _candidates(stage: Prefetch) -> int:
+    """How many rows each arm of a stage gives to its fusion."""
+    if stage.candidates is None:
+        return min(max(MIN_CANDIDATES, 4 * int(stage.limit)), MAX_LIMIT)
+    _check_count("candidates", stage.candidates)
+    return int(max(stage.candidates, stage.limit))
 
 
 class Familiar:
-    """Searches of one field that differ in nothing but the query from one that was checked: most are."""
+    """Searches that differ in nothing but the query vectors from one that was checked: most are."""
 
     def __init__(self):
         self._schema: Schema | None = None
         self._known: dict[tuple, tuple[Any, Search]] = {}
 
     def again(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> Search | None:
-        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of the field."""
+        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of its field."""
         key = self._key(vectors, filter, limit, recall, attributes)
         found = None if key is None or schema is not self._schema else self._known.get(key)
         if found is None:
             return None
         like = found[1]
-        arm = like.arms[0]
-        asked = Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])])
         return Search(
-            (asked,),
+            tuple([Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])]) for arm in like.arms]),
             1,
             like.filter,
             like.limit,
@@ -155,12 +217,11 @@ class Familiar:
     @staticmethod
     def _key(vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> tuple | None:
         # Types are part of what was checked: 1, True and 1.0 are equal as keys.
-        if type(vectors) is not dict or len(vectors) != 1 or type(limit) is not int or type(recall) is not float:
+        if type(vectors) is not dict or not vectors or type(limit) is not int or not (recall is None or type(recall) is float):
             return None
         if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
             return None
-        (name,) = vectors
-        return name, id(filter), limit, recall, attributes
+        return tuple(vectors), id(filter), limit, recall, attributes
 
 
 def _check_flag(name: str, value: Any) -> None:
@@ -226,15 +287,18 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
     return texts
 
 
-def _fusion(fusion: Any, arms: Mapping) -> Fusion:
+def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
     if isinstance(fusion, str):
         if fusion not in FUSIONS:
             raise InvalidArgumentError(f"fusion must be one of {', '.join(FUSIONS)}, not {shown(fusion)}", field="fusion", value=fusion)
         return FUSIONS[fusion]()
     if not isinstance(fusion, tuple(FUSIONS.values())):
         raise InvalidArgumentError(
-            f"fusion must be a name or RRF(…), Relative(…), DBSF(…), not {shown(fusion)}", field="fusion", value=fusion
+            f"fusion must be a name or RRF(…), Relative(…), DBSF(…), Linear(…), not {shown(fusion)}", field="fusion", value=fusion
         )
+    if not isinstance(fusion.weights, Mapping):
+        what = f"the weights of a fusion must be a mapping of fields to numbers, not {shown(fusion.weights)}"
+        raise InvalidArgumentError(what, field="fusion", value=fusion.weights)
     numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
     for name in fusion.weights:
         if name not in arms:

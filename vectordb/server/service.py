@@ -21,7 +21,7 @@ from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
-from ..types import DEFAULT_RECALL, DenseColumn, Schema, point_vector
+from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
@@ -168,25 +168,24 @@ class Service:
         n = request.queries
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
-        columns = wire.query_columns(request.vectors, n, schema)
-        text = _texts(request, n)
+        stage = _stage(request, n, schema, request.batch)
         wanted = {
+            "text": stage.text,
             "filter": wire.unpack_filter(request),
-            "limit": request.limit,
-            "recall": request.recall if request.HasField("recall") else DEFAULT_RECALL,
+            "limit": stage.limit,
+            "recall": _optional(request, "recall"),
             "exact": request.exact,
-            "fusion": wire.unpack_fusion(request),
-            "candidates": _optional(request, "candidates"),
+            "fusion": stage.fusion,
+            "candidates": stage.candidates,
+            "prefetch": stage.prefetch,
             "with_attributes": wire.unpack_selection(request, "with_attributes"),
             "with_vectors": wire.unpack_selection(request, "with_vectors"),
             "explain": request.explain,
         }
-        if request.batch:
-            vectors = {name: _queries(column, n) for name, column in columns.items()}
-            results = collection.search_batch(vectors or None, text=text, **wanted)
-        else:
-            vectors = {name: point_vector(column, 0) for name, column in columns.items()}
-            results = [collection.search(vectors or None, text=_first(text), **wanted)]
+        search = collection.search_batch if request.batch else collection.search
+        results = search(stage.vectors, **wanted)
+        if not request.batch:
+            results = [results]
         check_deadline(context)
         forms = self._attribute_forms(request.collection, schema) if request.HasField("with_attributes") else None
         response = pb.SearchResponse(forms=forms)
@@ -269,7 +268,23 @@ def _optional(request: Any, field: str) -> Any:
     return getattr(request, field) if request.HasField(field) else None
 
 
-def _texts(request: pb.SearchRequest, n: int) -> dict[str, list[str]] | list[str] | None:
+def _stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batch: bool, depth: int = 0) -> Prefetch:
+    """What a search and its prefetch stages have in common."""
+    if depth > MAX_STAGES:
+        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=depth)
+    columns = wire.query_columns(message.vectors, n, schema)
+    text = _texts(message, n)
+    return Prefetch(
+        vectors={name: _queries(column, n) if batch else point_vector(column, 0) for name, column in columns.items()} or None,
+        text=text if batch else _first(text),
+        limit=message.limit,
+        fusion=wire.unpack_fusion(message),
+        candidates=_optional(message, "candidates"),
+        prefetch=_stage(message.prefetch, n, schema, batch, depth + 1) if message.HasField("prefetch") else None,
+    )
+
+
+def _texts(request: pb.SearchRequest | pb.Prefetch, n: int) -> dict[str, list[str]] | list[str] | None:
     """One list for every field that has an encoder, or a list a field."""
     texts: dict[str, list[str]] = {}
     for query in request.texts:

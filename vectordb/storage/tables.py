@@ -64,6 +64,11 @@ class ChunkTable:
         """Check the chunks that a kernel marked with 2 in ``verified`` when it read them. Raises CorruptionError naming the chunk."""
         self.verify(np.flatnonzero(self.verified == 2).tolist())
 
+    def verify_rows(self, docids: np.ndarray) -> None:
+        """Check the checksums of the chunks that hold given docids, once each. Raises CorruptionError naming the chunk."""
+        if self._unverified and len(docids):
+            self.verify(np.unique(np.maximum(np.searchsorted(self.rows[:, FIRST], docids, "right") - 1, 0)).tolist())
+
     def covering(self, low: int, high: int) -> tuple[int, int]:
         """The range of chunks that hold docids of [low, high)."""
         return max(bisect_right(self.firsts, low) - 1, 0), bisect_left(self.firsts, high)

@@ -1,0 +1,56 @@
+"""A scan of a segment's byte codes by upper bounds that hold for every row, not for most of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from .bitset import bits_between
+from .dense import L2
+from .graph import Scoring, code_score
+from .jit import count_trailing_zeros, kernel, pointer
+from .segment import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE, encode
+from .topk import make_key, offer
+
+ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far below
+
+
+@kernel
+def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reach, floor, heap):
+    """The passing rows of [low, high) whose scores may be the highest, as keys of docids and upper bounds, into ``heap``; returns (how
+    many, slope, base): a score is the upper bound less at most 2·(slope·lacking[row] + base), by Cauchy–Schwarz.
+
+    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Passing``. lacking:
+    float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these. Rows whose bound is below
+    ``floor`` are passed over.
+    """
+    dim, stride, biased = segment[DIM], segment[STRIDE], segment[METRIC] == L2
+    unit, rotated, spare = np.empty(dim, np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
+    scale, offset, shift, _ = encode(segment, query, unit, rotated, spare, codes)
+    doubled = 2.0 if biased else 1.0
+    step = np.float64(scale) / (np.int64(segment[STEP]).view(np.float64) * doubled)
+    mean = carray(pointer(segment[MEAN]), dim, np.float32)
+    length, missing, centre = 0.0, 0.0, 0.0
+    for j in range(dim):
+        length += np.float64(rotated[j]) * np.float64(rotated[j])
+        gap = np.float64(rotated[j]) - step * np.float64(codes[j])
+        missing += gap * gap
+        centre += np.float64(mean[j]) * np.float64(mean[j])
+    length, missing, whole = np.sqrt(length), np.sqrt(missing), reach + np.sqrt(centre)
+    slope = doubled * (length + missing)
+    base = doubled * reach * missing + ROUNDING * ((length + whole) * (length + whole) if biased else length * whole)
+    bias = carray(pointer(segment[BIAS]), segment[ROWS] if biased else 0, np.float32)
+    scoring = Scoring(segment[CODES], stride, codes.ctypes.data, scale, offset, bias, biased)
+    docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
+    n, k = 0, len(heap)
+    for w in range(low >> 6, ((high - 1) >> 6) + 1 if high > low else low >> 6):
+        word = bits_between(filtered, bits, w, low, high)
+        while word != 0:
+            row = 64 * w + count_trailing_zeros(word)
+            word &= word - np.uint64(1)
+            most = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(lacking[row]) + base
+            if most >= floor:
+                key = make_key(most, np.int64(docids[row]))
+                if n < k or key > heap[0]:
+                    n = offer(heap, n, k, key)
+    return n, slope, base
