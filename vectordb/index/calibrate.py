@@ -24,7 +24,7 @@ FEWER = 3  # one in so many queries takes part in a filtered cell, of which ther
 PARALLEL_ROWS = 20_000
 SCAN_QUERIES = 6
 CALL_MICROSECONDS = 4.0  # from Python and back
-NEARLY_ALL = 0.995
+NEARLY_ALL, ALL = 0.995, 0.9985  # recalls
 DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
 SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)
 SCANNED = 400  # with fewer matching rows than this, scoring each is the plan
@@ -226,33 +226,40 @@ class _Bench:
         needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
         rhos = self._rho(asked, bits, counts, matches) if share is not None else np.zeros(count)
         cell = _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos))
-        telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(count)]
         recalls = np.zeros((count, len(SETTINGS)), np.float32)
         costs = np.full((count, len(SETTINGS)), NEVER, np.float32)
-        enough = np.inf  # the least time in which some setting so far found nearly all
+        enough = np.inf
         for family in _FAMILIES:
             plan = int(SETTINGS[family[0], planner.PLAN])
-            if (not cell.filtered and plan in FILTER_PLANS) or (plan in GRAPH_PLANS and not self.layout.has_graph):
-                continue
-            for i, setting in enumerate(family):
-                if i % 2 and i + 1 < len(family):
-                    continue  # filled in from its neighbours
-                recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
-                if i > 1 and i % 2 == 0:
-                    for table in (recalls, costs):
-                        table[:, family[i - 1]] = (table[:, family[i - 2]] + table[:, setting]) / 2
-                # The least of the groups: a setting that most queries are served well by may fail those whose filter lies otherwise.
-                recall = min(float(recalls[group, setting].mean()) for group in telling)
-                cost = float(costs[:, setting].mean())
-                if recall >= NEARLY_ALL:
-                    enough = min(enough, cost)
-                if recall >= 0.9985 or cost > 1.3 * enough:
-                    # More effort would only cost more than what is known to do.
-                    efforts = SETTINGS[family[i:], planner.EFFORT]
-                    recalls[:, family[i + 1 :]] = recalls[:, [setting]]
-                    costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
-                    break
+            if (cell.filtered or plan not in FILTER_PLANS) and (self.layout.has_graph or plan not in GRAPH_PLANS):
+                enough = self._sweep(family, cell, recalls, costs, enough)
         return rhos, recalls, costs
+
+    def _sweep(self, family: np.ndarray, cell: _Cell, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
+        """Measure settings of one plan by rising effort, as far as that is of use. enough: the least microseconds in which some setting so
+        far found nearly all; returned, perhaps lower.
+        """
+        telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(len(cell.matches))]
+        last = len(family) - 1
+        for i, setting in enumerate(family):
+            if i % 2 and i < last:
+                continue  # lies between its neighbours
+            recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
+            if i % 2 == 0 and i > 0:
+                for table in (recalls, costs):
+                    table[:, family[i - 1]] = (table[:, family[i - 2]] + table[:, setting]) / 2
+            # The least of the groups: a setting that most queries are served well by may fail those whose filter lies otherwise.
+            recall = min(float(recalls[group, setting].mean()) for group in telling)
+            cost = float(costs[:, setting].mean())
+            if recall >= NEARLY_ALL:
+                enough = min(enough, cost)
+            if recall >= ALL or cost > 1.3 * enough:
+                # More effort would only cost more than what is known to do.
+                efforts = SETTINGS[family[i:], planner.EFFORT]
+                recalls[:, family[i + 1 :]] = recalls[:, [setting]]
+                costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
+                break
+        return enough
 
     def _filter(self, kind: str, share: float | None, query: int, bits: np.ndarray) -> None:
         """Sets the bits of the rows that a filter of the kind matches; never that of the query itself."""
@@ -291,9 +298,8 @@ class _Bench:
         """log2 ρ of each query, as searches see it."""
         reports, one = np.zeros((len(asked), kernel.REPORT_WIDTH)), np.zeros(len(asked), np.int64)
         self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
-        return np.array(
-            [planner.log_rho(max(near, 0.0), max(m, 1) / self.n) for near, m in zip(reports[:, kernel.R_LOCAL], matches, strict=True)]
-        )
+        near, shares = np.maximum(reports[:, kernel.R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
+        return np.array([planner.log_rho(*pair) for pair in zip(near, shares, strict=True)])
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
         """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""

@@ -9,7 +9,7 @@ from .bitset import bits_between
 from .dense import L2
 from .graph import Scoring, code_score
 from .jit import count_trailing_zeros, kernel, pointer
-from .segment import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE, encode
+from .segment import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE, encode, normalise
 from .topk import make_key, offer
 
 ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far below
@@ -26,7 +26,8 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
     """
     dim, stride, biased = segment[DIM], segment[STRIDE], segment[METRIC] == L2
     unit, rotated, spare = np.empty(dim, np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
-    scale, offset, shift, _ = encode(segment, query, unit, rotated, spare, codes)
+    normalise(segment, query, unit)
+    scale, offset, shift, _ = encode(segment, unit, rotated, spare, codes)
     doubled = 2.0 if biased else 1.0
     step = np.float64(scale) / (np.int64(segment[STEP]).view(np.float64) * doubled)
     mean = carray(pointer(segment[MEAN]), dim, np.float32)
