@@ -32,8 +32,9 @@ NEVER = 1e7  # microseconds: what a plan costs where it can't be used
 # Where the models have points: log2 ρ, ρ the selectivity near the query over the whole one.
 LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
+FAR_BLUR = 0.3  # how much of that there is where a filter's bound is far from the query
 FEWEST = 6.0  # queries (weighed) that a point needs
-DOUBT = 0.25  # standard errors that are taken off a mean recall
+DOUBT = 0.5  # standard errors that are taken off a mean recall
 _LEARNING = 1 / 64  # the weight of one measurement
 
 
@@ -276,7 +277,7 @@ class _Bench:
             ordered = self.ordered[around]
             bound = ordered[-min(max(round(near * self.n), 1), self.n)]
             # Filters go by what rows are about, not by their distance to a query: its own neighbours are on either side.
-            blur = self.rng.random() * float(ordered[-min(10, self.n)] - ordered[self.n // 2])
+            blur = self.rng.random() * (1.0 if around == query else FAR_BLUR) * float(ordered[-min(10, self.n)] - ordered[self.n // 2])
             bitset.filter_by_score(self.scores[around], bound, blur, above, below, self.noise, start, bits)
         own = int(self.own[query])
         bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
