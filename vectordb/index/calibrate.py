@@ -19,7 +19,7 @@ from ..kernels import bitset, columns_of_memory, planner
 from ..kernels import segment as kernel
 from .scratch import Scratch
 
-QUERIES, FEW_QUERIES = 96, 48  # the second for segments so small that little depends on it
+QUERIES, FEW_QUERIES = 80, 48  # the second for segments so small that little depends on it
 FEWER = 3  # one in so many queries takes part in a filtered cell, of which there are many
 PARALLEL_ROWS = 20_000
 SCAN_QUERIES = 6
