@@ -50,6 +50,7 @@ WORDS = [
     "Relative",
     "Schema",
     "Sparse",
+    "SparseIndex",
     "Text",
     "Uuid",
     "WriteResult",

@@ -11,8 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from .errors import NotFoundError
-from .files import Files, files_of
-from .index.segment import Segment
+from .files import AnySegment, Files, Indexed, files_of
 from .kernels import columns
 from .storage import catalog, fields, format, segments, tables
 from .storage.catalog import Meta
@@ -30,7 +29,7 @@ class OpenSegment:
     first: int
     end: int
     file: str
-    segment: Segment
+    segment: AnySegment
     record: Record
 
 
@@ -51,7 +50,7 @@ class Snapshot:
         self.derived = (0, 0)  # compactions so far, replacements of index files so far
         self.records: Records = {}
         self.record_problems: list[str] = []
-        self.dense: dict[int, Dense] = {}  # the dense fields by number
+        self.indexable: dict[int, Indexed] = {}  # the fields that can have index files, by number
         self._files: Files | None = None
         self._files_changes = 0
         self._last_txn: Callable[[], int] = lambda: -1
@@ -69,14 +68,15 @@ class Snapshot:
         found = self._tables.get(key)
         if found is None:
             # Two threads may both load it; the tables are equal and the last one stays.
-            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or field in self.dense)  # the large parts, read here and there
+            # The large parts, read here and there.
+            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or isinstance(self.indexable.get(field), Dense))
             found = tables.load(store, field, part, self._previous.get(key), lazy=lazy, generation=self.derived[0])
             self._tables[key] = found
             self._previous.pop(key, None)
         return found
 
     def segments(self, field: int) -> tuple[OpenSegment, ...]:
-        """The open segments of a dense field by its number, ordered by first docid. What no segment covers is in ``tail``."""
+        """The open segments of a field by its number, ordered by first docid. What no segment covers is in ``tail``."""
         files = self._files
         if files is None:
             return ()
@@ -89,7 +89,7 @@ class Snapshot:
         found, whole = [], True
         for record in self.records.get(field, ()):
             try:
-                segment = files.open(record, self.dense[field])
+                segment = files.open(record, self.indexable[field])
             except FileNotFoundError:
                 if self._last_txn() == self.txn_id:
                     files.missing(record)
@@ -166,8 +166,8 @@ def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     return [*found, (low, rows)] if low < rows else found
 
 
-def _dense_fields(meta: Meta, schema: Schema) -> dict[int, Dense]:
-    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Dense)}
+def _indexable(meta: Meta, schema: Schema) -> dict[int, Indexed]:
+    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Indexed)}
 
 
 def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
@@ -196,7 +196,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
     snapshot.txn_id = txn.id()
     snapshot.derived = store.derived()
     same = previous is not None and previous.schema is snapshot.schema
-    snapshot.dense = previous.dense if same else _dense_fields(snapshot.meta, snapshot.schema)
+    snapshot.indexable = previous.indexable if same else _indexable(snapshot.meta, snapshot.schema)
     if env is not None:
         _register(snapshot, previous, env, txn, collection)
     snapshot.map_moves = map_moves

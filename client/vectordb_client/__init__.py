@@ -52,6 +52,7 @@ _EXPORTS = {
         "MultiVector",
         "Schema",
         "Sparse",
+        "SparseIndex",
         "Text",
         "Uuid",
     ),

@@ -175,9 +175,17 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
     return {"ef": int(effort * max(k, model.depth))}
 
 
-def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
-    """What a segment was searched with, as plain data."""
-    segment, allowed = part.segment, part.allowed
+def judged(part: Part, reports: np.ndarray, k: int) -> tuple[int, float] | None:
+    """(plan, predicted recall) of what was done for the first query, where that says something about a plan."""
+    setting = int(reports[0, kernel.R_SETTING])
+    if setting < 0 or reports[0, kernel.R_FALLBACK]:
+        return None
+    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(reports[0, kernel.R_RECALL])
+
+
+def explained(part: Part, reports: np.ndarray, k: int) -> dict[str, Any]:
+    """What a segment was searched with, for the first query, as plain data."""
+    segment, allowed, report = part.segment, part.allowed, reports[0]
     matches = int(allowed.matches[0])
     setting, local = int(report[kernel.R_SETTING]), float(report[kernel.R_LOCAL])
     model = model_for(segment.models, k)

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from vectordb_client.filter import Filter, HasVector
 
 from ..filters.bitmap import FilterCache, matching
-from ..index import ann, flat
+from ..index import ann, flat, sparse_ann
 from ..index.segment import Allowed
 from ..snapshot import OpenSegment, View
 from ..storage import format
@@ -128,30 +128,43 @@ def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
     """What an arm finds for each query and, where the search is explained, how."""
+    spec, field, queries = arm.spec, view.fields[arm.name], arm.queries
+    opened, tail = (), ()
+    if isinstance(spec, Dense):
+        queries = np.array(queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
+        if not search.exact and k <= ann.MAX_DEPTH:
+            opened, tail = view.snapshot.cover(field)
+    elif isinstance(spec, Sparse):
+        table = view.table(field, format.POSTINGS)
+        queries = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in queries]
+        there, rest = view.snapshot.cover(field)
+        # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
+        if sparse_ann.searchable([part.segment for part in there], queries, k) and not (
+            search.exact and any(not part.segment.verified for part in there)
+        ):
+            opened, tail = there, rest
+    if opened:
+        return _search_segments(view, search, arm, k, wanted, queries, opened, tail)
+    return _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
+
+
+def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
+    """What an arm finds without an index. A sparse arm's queries have their weights."""
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
-        queries = np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
-        opened, tail = ((), ()) if search.exact or k > ann.MAX_DEPTH else view.snapshot.cover(field)
-        if opened:
-            return _search_segments(view, search, arm, k, wanted, queries, opened, tail)
-        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, wanted.rows()), _exact_plan(search, arm, wanted)
-    rows = wanted.rows()
+        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
     if isinstance(spec, MultiVector):
         table = view.table(field)
-        found = [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in arm.queries]
-        return found, _exact_plan(search, arm, wanted)
+        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
     table = view.table(field, format.POSTINGS)
-    weighted = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in arm.queries]
-    if len(weighted) == 1:
-        found = [flat.search_sparse(table, *weighted[0], k, rows)]
-    else:
-        found = list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
-    return found, _exact_plan(search, arm, wanted)
+    if len(queries) == 1:
+        return [flat.search_sparse(table, *queries[0], k, rows)]
+    return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), queries))
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Where a dense arm is searched under a filter: the same for every query while nothing changes."""
+    """Where an arm is searched under a filter: the same for every query while nothing changes."""
 
     node: Filter | None
     opened: tuple[OpenSegment, ...]
@@ -161,12 +174,13 @@ class Prepared:
     matches: int
 
 
-def _prepared(view: View, name: str, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
-    known, key = view.snapshot.prepared, (name, id(wanted.node))
+def _prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
+    known, key = view.snapshot.prepared, (arm.name, id(wanted.node))
     found = known.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
-    table = view.chunks(view.fields[name])
+    part = format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD
+    table = view.snapshot.table(view.store, view.fields[arm.name], part)
     parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
     rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
@@ -183,21 +197,24 @@ def _search_segments(
     arm: Arm,
     k: int,
     wanted: Wanted,
-    queries: np.ndarray,
+    queries: Sequence,
     opened: tuple[OpenSegment, ...],
     tail: Sequence[tuple[int, int]],
 ) -> tuple[list[flat.Found], dict | None]:
-    """A dense arm through its segments, and exactly where there are none."""
-    spec: Dense = arm.spec
-    prepared = _prepared(view, arm.name, wanted, opened, tail)
+    """A dense or sparse arm through its segments, and exactly where there are none."""
+    spec: Dense | Sparse = arm.spec
+    prepared = _prepared(view, arm, wanted, opened, tail)
     parts, rest, table = prepared.parts, prepared.rest, prepared.table
     k = min(k, prepared.matches)
     if k == 0:
         return [flat.nothing()] * len(queries), _exact_plan(search, arm, wanted)
-    trace = ann.Trace() if search.explain or (len(queries) == 1 and audits.due()) else None
-    found = ann.search(
-        parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
-    )
+    trace = ann.Trace() if search.explain or (len(queries) == 1 and not search.exact and audits.due()) else None
+    if isinstance(spec, Sparse):
+        found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace)
+    else:
+        found = ann.search(
+            parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
+        )
     if trace is not None and not search.explain:
         _audit(view, search, arm, k, queries, parts, opened, trace, found[0])
     return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
@@ -208,24 +225,24 @@ def _audit(
     search: Search,
     arm: Arm,
     k: int,
-    query: np.ndarray,
+    queries: Sequence,
     parts: Sequence[ann.Part],
     opened: Sequence[OpenSegment],
     trace: ann.Trace,
     found: flat.Found,
 ) -> None:
     """Have a search done again exactly, in the background."""
-    field, sequence, query = view.fields[arm.name], view.sequence, query.copy()
+    sequence, queries = view.sequence, queries.copy()
     ranges = [(part.first, part.end) for part in opened]
 
     def exact() -> flat.Found | None:
         with view.again() as now:
             if now.sequence != sequence:
                 return None
-            rows = Wanted(now, search.filter, None).rows()
-            return flat.search_dense(now.table(field), query, arm.spec.dtype, arm.spec.metric, k, rows)[0]
+            return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
 
-    audits.start(lambda: learn(parts, trace.reports, k, found, exact, ranges))
+    judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
+    audits.start(lambda: learn(parts, [judged(*done, k) for done in zip(parts, trace.reports, strict=True)], k, found, exact, ranges))
 
 
 def _weights(
@@ -306,9 +323,10 @@ def _exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
 def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
     """How an arm was searched through segments. Of several queries the first is shown."""
     segments, worst = [], 1.0
+    explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained
     scored = tail_rows = sum(len(piece.docids) for piece in rest)
     for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
-        shown = ann.explained(part, reports[0], k)
+        shown = explained(part, reports, k)
         segments.append(shown | {"microseconds": round(microseconds, 1)})
         scored += shown["rows_scored"]
         worst = min(worst, shown["predicted"]["recall"])
@@ -316,7 +334,7 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
         "field": arm.name,
         "kind": arm.spec.kind,
         "plan": "segments",
-        "exact": False,
+        "exact": search.exact,
         "recall": {"target": search.recall, "predicted": worst},
         "rows": scored,
         "segments": segments,

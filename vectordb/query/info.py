@@ -14,8 +14,8 @@ from ..types import CollectionInfo, Dense, Sparse
 def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> CollectionInfo:
     """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
 
-    A dense field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes, whether there is a
-    graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers.
+    A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
+    there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -29,7 +29,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
         if field in view.schema.vectors and spec.encoder is not None:
             facts["encoder"] = view.snapshot.meta.encoders[field]
-        if isinstance(spec, Dense):
+        if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
         statistics[field] = facts
         total += sum(sizes)
@@ -48,7 +48,7 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "rows": part.record.rows,
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
-            "graph": part.segment.has_graph,
+            **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
         }
         for part in opened
     ]

@@ -288,10 +288,10 @@ class _Collection:
             self.store.derived()
         found, damaged = segments.records(self.txn, self.number)
         self.outer.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
-        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, Dense)}
+        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, (Dense, Sparse))}
         for field, group in found.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
-            self.expect(field in names, what, "is of no dense field")
+            self.expect(field in names, what, "is of no field that has one")
             end = 0
             for record in group:
                 self.expect(
