@@ -99,7 +99,7 @@ def build(
         sections["row_weights"] = weights
     step("calibration", 0.0)
     layout = SparseLayout(meta, sections)
-    model = sparse_calibrate.calibrate(layout, idf, options.seed, lambda share: step("calibration", share))
+    model = sparse_calibrate.calibrate(layout, idf, options.seed, threads, lambda share: step("calibration", share))
     write(path, meta, sections | model)
 
 

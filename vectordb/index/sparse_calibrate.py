@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,9 @@ from ..kernels import impact as kernel
 from .calibrate import DEPTHS, DOUBT, Corrections
 from .sparse_scratch import Scratch
 
-QUERIES = 40  # rows that ask; the most of each form
+QUERIES, FEWEST_QUERIES = 32, 16  # rows that ask; fewer of segments so large that it would take minutes
+ASKED_ROWS = 6_400_000  # queries times rows, between these
+LIKED = 1_000  # rows that a filter may keep away from, the best for a query
 FEW_TERMS = 6
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 LEAST_MATCHES = 200  # with fewer, scoring each is the plan
@@ -106,17 +110,24 @@ def first_look(k: int) -> int:
     return k + k // 4 + 12
 
 
-def calibrate(layout, idf: bool, seed: int, progress: Callable[[float], None]) -> dict[str, np.ndarray]:
-    """The sections that hold the models of a segment, whose ``layout`` is given. idf: as for ``build``."""
+def calibrate(layout, idf: bool, seed: int, threads: int, progress: Callable[[float], None]) -> dict[str, np.ndarray]:
+    """The sections that hold the models of a segment, whose ``layout`` is given. idf, threads: as for ``build``."""
     shares = [1.0, *(share for share in SELECTIVITIES if share * layout.rows >= LEAST_MATCHES)]
     shape = (len(DEPTHS), len(shares), len(SETTINGS))
     recalls, costs = np.ones(shape, np.float32), np.zeros(shape, np.float32)
     bench = _Bench(layout, idf, seed)
     scan = bench.scan_cost()
-    for d, depth in enumerate(DEPTHS):
+    done = [0] * len(DEPTHS)
+
+    def measure(d: int) -> None:
+        lane = bench.lane(seed + d)
         for i, share in enumerate(shares):
-            recalls[d, i], costs[d, i] = bench.cell(share, depth)
-            progress((d * len(shares) + i + 1) / len(shares) / len(DEPTHS))
+            recalls[d, i], costs[d, i] = lane.cell(share, DEPTHS[d])
+            done[d] = i + 1
+            progress(sum(done) / len(shares) / len(DEPTHS))
+
+    with ThreadPoolExecutor(min(threads, len(DEPTHS))) as pool:
+        list(pool.map(measure, range(len(DEPTHS))))
     return {
         "settings": SETTINGS,
         "levels": np.log2(shares),
@@ -132,6 +143,7 @@ class _Bench:
     def __init__(self, layout, idf: bool, seed: int):
         self.layout = layout
         self.rng = np.random.default_rng(seed + 1)
+        self.noise = self.rng.integers(0, 65_536, 2 * layout.rows, dtype=np.uint16)
         self.scratch = Scratch(layout.rows, layout.vocabulary)
         self.idf = np.ones(layout.vocabulary, np.float32)
         if idf:
@@ -139,11 +151,19 @@ class _Bench:
             self.idf = np.log1p((layout.rows - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
         self.forms = [[], [], []] if layout.signed or not layout.vocabulary else self._queries()
 
+    def lane(self, seed: int) -> _Bench:
+        """The same with scratch space and random numbers of its own, for a thread."""
+        lane = copy(self)
+        lane.scratch = Scratch(self.layout.rows, self.layout.vocabulary)
+        lane.rng = np.random.default_rng(seed + 2)
+        return lane
+
     def _queries(self) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
         """For each form (row, terms, weights) of each query."""
         sections = self.layout.sections
+        count = min(max(ASKED_ROWS // self.layout.rows, FEWEST_QUERIES), QUERIES)
         forms: list[list] = [[], [], []]
-        for row in self.rng.choice(self.layout.rows, min(QUERIES, self.layout.rows), replace=False).tolist():
+        for row in self.rng.choice(self.layout.rows, min(count, self.layout.rows), replace=False).tolist():
             low, high = sections["row_at"][row : row + 2].tolist()
             if low == high:
                 continue
@@ -168,7 +188,7 @@ class _Bench:
     def scan_cost(self) -> float:
         """Microseconds to score one row."""
         bits = self._filter(0.2, None)
-        some = [query for form in self.forms for query in form[:4]]
+        some = [query for form in self.forms for query in form[:2]]
         matches = max(int(np.bitwise_count(bits).sum()), 1)
         for query in some[:1]:
             self._run(SCAN, query, 1, bits)  # compiles, and reads into the cache
@@ -177,11 +197,13 @@ class _Bench:
     def _filter(self, share: float, liked: np.ndarray | None) -> np.ndarray:
         """A random filter's bitmap. liked: rows of which it keeps only AWAY of the share."""
         rows = self.layout.rows
-        chance = np.full(rows, share, np.float32)
-        if liked is not None:
-            chance[liked] *= AWAY
+        if share >= 1:
+            return self.layout.every_bit.copy()
+        start = int(self.rng.integers(rows))
         kept = np.zeros(-(-rows // 64) * 64, np.bool_)
-        kept[:rows] = self.rng.random(rows, np.float32) < chance if share < 1 else True
+        kept[:rows] = self.noise[start : start + rows] < share * 65_536
+        if liked is not None:
+            kept[liked] = self.noise[start + rows - len(liked) : start + rows] < AWAY * share * 65_536
         return np.packbits(kept, bitorder="little").view(np.uint64)
 
     def cell(self, share: float, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +233,7 @@ class _Bench:
         """(query, bitmap of a filter that leaves out the query's own row, the k-th best score under it: −inf with fewer matches)."""
         liked = None
         if away:
-            liked = _rows_of(self._run(SAFE, query, min(self.layout.rows // 20 + 1, 2_000), self.layout.every_bit), self.layout)
+            liked = _rows_of(self._run(SAFE, query, min(self.layout.rows // 20 + 1, LIKED), self.layout.every_bit), self.layout)
         bits = self._filter(share, liked)
         bits[query[0] >> 6] &= ~(np.uint64(1) << np.uint64(query[0] & 63))
         scores = _scores_of(self._run(SAFE, query, k, bits))

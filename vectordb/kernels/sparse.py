@@ -48,7 +48,8 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
         indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
         postings = np.int64(indptr[vocabulary])
         docs = carray(pointer(table[c, EXTRA]), postings, np.uint16)
-        values = carray(pointer(table[c, NORMS]), postings, np.float32)
+        valued = table[c, NORMS] != 0  # without weights each counts as 1
+        values = carray(pointer(table[c, NORMS]), postings if valued else np.int64(0), np.float32)
         if filtered:
             while at < len(rows) and np.int64(rows[at]) < first:
                 at += 1
@@ -77,7 +78,12 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
             continue
         for t in range(lists):
             weight = factors[t]
-            if mark:
+            if not valued:
+                for p in range(begins[t], ends[t]):
+                    scores[docs[p]] += weight
+                    if mark:
+                        touched[docs[p]] = True
+            elif mark:
                 for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight * values[p]
                     touched[docs[p]] = True
