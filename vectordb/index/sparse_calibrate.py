@@ -22,10 +22,10 @@ from .sparse_scratch import Scratch
 QUERIES, FEWEST_QUERIES = 32, 16  # rows that ask; fewer of segments so large that it would take minutes
 ASKED_ROWS = 6_400_000  # queries times rows, between these
 LIKED = 1_000  # rows that a filter may keep away from, the best for a query
+AWAY = 0.25  # it keeps so much of its share among them
 FEW_TERMS = 6
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 LEAST_MATCHES = 200  # with fewer, scoring each is the plan
-AWAY = 0.25  # a filter that points away from the query keeps so much of its share among the rows that the query likes best
 NEARLY_ALL = 0.9985
 NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 MARGIN = 0.005  # of predicted recall over the target, at most
@@ -81,8 +81,12 @@ def model_for(models: tuple[Model, ...], k: int) -> Model:
 
 
 def predictions(model: Model, rows: int, matches: int, corrections: Corrections) -> tuple[np.ndarray, np.ndarray]:
-    """(microseconds, recall) of every setting for a request, between the two levels that it lies between."""
+    """(microseconds, recall) of every setting for a request, between the two levels that it lies between. A filter, however many rows it
+    matches, is none of the first level, which is that of no filter: it may lie badly.
+    """
     at = np.log2(max(matches, 1) / rows)
+    if matches < rows and len(model.levels) > 1:
+        at = min(at, model.levels[1])
     costs = np.array([np.interp(-at, -model.levels, column) for column in model.costs.T])
     recalls = np.array([np.interp(-at, -model.levels, column) for column in model.recalls.T])
     costs[SCAN] = model.scan * matches

@@ -12,7 +12,7 @@ import numpy as np
 from numba import carray
 
 from .bitset import gather, passes
-from .jit import kernel, pointer, prefetch
+from .jit import kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
 # Columns of a segment's description, int64.
@@ -50,6 +50,7 @@ GROUP = 64  # rows of a filter's word
 FULL = 65_000  # what the sum of a query's largest contributions is scaled to
 BUCKETS = 1_024
 ROUNDING = 1e-5  # what float32 sums may be off
+UNSEEN = 2.0  # standard deviations by which the best must lie above what rows without a sum may score
 SPARE = 8  # results kept beyond k until they are scored in the order of terms
 
 
@@ -189,7 +190,7 @@ def add_lists(segment, places, contributions, sums):
                 continue
             at = np.int64(list_at[b * vocabulary + places[q]])
             end = np.int64(list_at[b * vocabulary + places[q] + 1])
-            while at < end:
+            while at + 1 < end:
                 contribution = np.uint16(contributions[q * levels + min(np.int64(lists[at]), levels - 1)])
                 if contribution == 0:
                     break  # the rest of the list is lower still
@@ -284,22 +285,27 @@ def place_terms(segment, terms, weights, places, query):
 
 @kernel
 def reach(best, size, k, scale, plan, spread, statistics):
-    """The least sum with which a row can (SAFE), or is likely to, be among the k best, given those scored so far. At least 1."""
+    """The least sum with which a row can (SAFE), or is likely to, be among the k best, given those scored so far. Not above 0: rows of which
+    nothing was added up may be.
+    """
     if size < k:
-        return np.int64(1)
+        return np.int64(0)
     keys = best[:size].copy()
     sort_keys(keys)
     kth = np.float64(score_of(keys[size - k])) * scale
     if plan == SAFE:
-        return max(np.int64(kth * (1 - ROUNDING)) - 1, 1)
+        return np.int64(kth * (1 - ROUNDING)) - 1
     mean = statistics[1] / statistics[0]
     deviation = np.sqrt(max(statistics[2] / statistics[0] - mean * mean, 0.0))
-    return max(np.int64(kth - mean - spread * deviation), 1)
+    unseen = kth - mean - max(spread, UNSEEN) * deviation
+    return np.int64(kth - mean - spread * deviation) if unseen > 0 else np.int64(0)
 
 
 @kernel
 def by_impacts(segment, work, plan, share, spread, first, bound, bits, places, weights, query, best, report):
-    """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest."""
+    """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest. Returns
+    (results, whether that was enough).
+    """
     k = len(best) - SPARE
     rows = segment[ROWS]
     groups = (rows + GROUP - 1) // GROUP
@@ -319,15 +325,16 @@ def by_impacts(segment, work, plan, share, spread, first, bound, bits, places, w
     n = rows_between(sums, maxima, bits, floor, 65_536, near)
     size = score_rows(segment, query, near, n, scale, sums, best, 0, statistics)
     low = reach(best, size, k, scale, plan, spread, statistics)
-    if low < floor:
-        more = rows_between(sums, maxima, bits, low, floor, near)
+    enough = low > 0 or plan == SAFE
+    if enough and low < floor:
+        more = rows_between(sums, maxima, bits, max(low, 1), floor, near)
         size = score_rows(segment, query, near, more, scale, sums, best, size, statistics)
         n += more
     report[R_SCORED] += n
-    return size
+    return size, enough
 
 
-@kernel
+@ordered_kernel
 def in_order_of_terms(segment, query, best, size, heap):
     """Scores the rows best[:size] again, adding up in the order of terms as an exact search does, into ``heap`` under their docids."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
@@ -345,7 +352,6 @@ def in_order_of_terms(segment, query, best, size, heap):
             if query[term] != 0:
                 weight = np.float32(1)
                 if segment[ROW_WEIGHTS] != 0:
-                    prefetch(segment[ROW_WEIGHTS] + 4 * j)  # a loop that asks for memory isn't vectorized, which would change the order
                     weight = carray(pointer(segment[ROW_WEIGHTS] + 4 * j), 1, np.float32)[0]
                 total += query[term] * weight
         n = offer(heap, n, len(heap), make_key(total, docids[row]))
@@ -376,9 +382,9 @@ def search_impacts(segment, work, plan, share, spread, first, bits, terms, weigh
             sums = carray(pointer(work[SUMS]), 1, np.uint16)
             size = score_rows(segment, query, near, report[R_SCORED], 0.0, sums, best, 0, np.zeros(3))
         else:
-            size = by_impacts(segment, work, plan, share, spread, first, bound, bits, places, weights, query, best, report)
-            if size < k and plan == IMPACTS:  # too few rows have a sum: now every row that shares a term gets one
-                size = by_impacts(segment, work, SAFE, share, spread, first, bound, bits, places, weights, query, best, report)
+            size, enough = by_impacts(segment, work, plan, share, spread, first, bound, bits, places, weights, query, best, report)
+            if not enough:  # every row that shares a term gets a sum now
+                size, _ = by_impacts(segment, work, SAFE, share, spread, first, bound, bits, places, weights, query, best, report)
                 report[R_FALLBACK] = 1
         size = in_order_of_terms(segment, query, best, size, heap)
     for q in range(len(terms)):

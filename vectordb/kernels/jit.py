@@ -47,10 +47,19 @@ _CACHE = cache_dir() if FAST_DOT else os.path.join(cache_dir(), "plain")
 
 def kernel(function):
     """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe."""
+    return _compiled(function, {"reassoc", "contract", "nsz", "arcp"})
+
+
+def ordered_kernel(function):
+    """A kernel whose floats are rounded after each operation, in the order written: two that add the same numbers up get the same sum."""
+    return _compiled(function, False)
+
+
+def _compiled(function, fastmath):
     before = config.CACHE_DIR
     config.CACHE_DIR = _CACHE  # read while decorating only: other users of numba in this process keep their own folder
     try:
-        return numba.njit(function, nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+        return numba.njit(function, nogil=True, cache=True, fastmath=fastmath, error_model="numpy")
     finally:
         config.CACHE_DIR = before
 

@@ -7,7 +7,7 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
 from .dense import first_row, lower_bound
-from .jit import count_trailing_zeros, kernel, pointer, prefetch
+from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer
 
 SIGNED = 16  # the chunk flag: some weights are negative or tiny
@@ -26,7 +26,7 @@ def find_term(terms, count, start, term):
     return at if at < count and terms[at] == term else -1 - at
 
 
-@kernel
+@ordered_kernel
 def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores, touched, heap):
     """The best inner products over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
 
