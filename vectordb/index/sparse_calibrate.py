@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels import TINY_WEIGHT, topk
 from ..kernels import impact as kernel
 from .calibrate import DEPTHS, DOUBT, Corrections
-from .sparse_scratch import Scratch
+from .sparse_scratch import MAX_QUERY_TERMS, Scratch
 
 QUERIES, FEWEST_QUERIES = 32, 16  # rows that ask; fewer of segments so large that it would take minutes
 ASKED_ROWS = 6_400_000  # queries times rows, between these
@@ -174,7 +174,7 @@ class _Bench:
             places = sections["row_terms"][low:high].astype(np.int64)
             weights = np.ones(high - low, np.float32) if self.layout.binary else sections["row_weights"][low:high]
             for form, size in zip(forms, (high - low, -(-(high - low) // 3), FEW_TERMS), strict=True):
-                kept = np.sort(self.rng.choice(high - low, min(size, high - low), replace=False))
+                kept = np.sort(self.rng.choice(high - low, min(size, high - low, MAX_QUERY_TERMS), replace=False))
                 asked = weights[kept] * self.idf[places[kept]]
                 if (asked >= TINY_WEIGHT).all():
                     form.append((row, sections["terms"][places[kept]], asked))
