@@ -193,7 +193,7 @@ class Collection:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused.
 
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; the service takes the
-        cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
+        cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: exactly.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, with_attributes, with_vectors, explain)
