@@ -1,4 +1,4 @@
-"""The sparse index: every score is the exact inner product whatever the plan, exact plans find what brute force finds, recall is as asked."""
+"""The sparse index: scores are exact inner products whatever the plan, exact plans find what brute force finds, recall is as asked."""
 
 from __future__ import annotations
 
@@ -103,9 +103,7 @@ def test_the_order_of_insertion_changes_nothing():
     shuffled = columns(*([part[row] for row in order] for part in parts))
     one, other = Indexed(column), Indexed(shuffled)
     for k in (1, 10, 100):
-        for mine, its in zip(
-            one.search(short_queries(30), k, target=1.0), other.search(short_queries(30), k, target=1.0), strict=True
-        ):
+        for mine, its in zip(one.search(short_queries(30), k, target=1.0), other.search(short_queries(30), k, target=1.0), strict=True):
             np.testing.assert_array_equal(mine[1], its[1])
             assert set(mine[0].tolist()) == set(order[its[0]].tolist())
 

@@ -267,10 +267,11 @@ class Collection:
 
         vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
-        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1. Each dense field takes the
-        cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less. Fields
-        without an index, sparse and multi-vectors, and rows too new to be indexed are always searched exactly.
-        exact: no index at all, the oracle; so is ``recall=1.0``. fusion (with several arms): "rrf", "relative", "dbsf" or
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1. Each dense or sparse field
+        takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less.
+        Fields without an index, multi-vectors, and rows too new to be indexed are always searched exactly.
+        exact: the oracle, and so is ``recall=1.0``: no index, but for plans of a sparse field's that lose nothing.
+        fusion (with several arms): "rrf", "relative", "dbsf" or
         RRF(…), Relative(…), DBSF(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first.
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.

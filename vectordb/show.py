@@ -55,7 +55,9 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     data = info.schema.to_dict()
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
-        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail"))
+        statistics = ", ".join(
+            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail", "dictionary")
+        )
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
     for line in indexes(info):

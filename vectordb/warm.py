@@ -9,6 +9,7 @@ import numpy as np
 from vectordb_client.filter import F
 
 from .database import open as open_database
+from .index import sparse_build
 from .index.build import Options, build
 from .types import Dense, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text
 
@@ -39,4 +40,7 @@ def warm() -> None:
         for query in ({"d": [1, 1]}, {"s": {1: 1.0}}, {"m": [[1, 1]]}):
             docs.search(query)
         # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
+        ones = np.ones(4, np.float32)
+        rows = Path(folder) / "warm-sparse", np.arange(5), np.zeros(4, np.uint64), ones, np.arange(4, dtype=np.uint32), False
+        sparse_build.build(*rows, sparse_build.Options())
         build(Path(folder) / "warm", np.eye(8, dtype=np.float32), np.arange(8, dtype=np.uint32), "l2", Options())

@@ -14,7 +14,17 @@ from . import flat, sparse_scratch
 from .ann import Part, Rest, Trace
 from .flat import Found
 from .segment import Allowed
-from .sparse_calibrate import CALL_MICROSECONDS, PLAN, PLAN_NAMES, SETTINGS, SHARE, SPREAD, Choice, choose, first_look, model_for, predictions
+from .sparse_calibrate import (
+    CALL_MICROSECONDS,
+    PLAN,
+    PLAN_NAMES,
+    SETTINGS,
+    Choice,
+    choose,
+    first_look,
+    model_for,
+    predictions,
+)
 from .sparse_segment import SparseSegment
 
 Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32

@@ -1,4 +1,4 @@
-"""Measure every setting of the sparse plans on the segment itself: recall and time by selectivity and depth, and choose by what was measured.
+"""Measure every setting of the sparse plans on the segment itself, recall and time by selectivity and depth; choose by what was measured.
 
 Rows serve as queries, each in three forms: whole, a third of its terms (what encoders make of queries), and a few (what words make of
 them); the row itself may not be found. The plan that is exact by construction gives the truth.
@@ -250,7 +250,9 @@ class _Bench:
         started = time.thread_time_ns()
         found = [self._run(setting, query, k, bits) for query, bits, _ in asked]
         elapsed = (time.thread_time_ns() - started) / 1e3 / len(asked) - CALL_MICROSECONDS
-        right = [1.0 if kth == -np.inf else float((_scores_of(keys) >= kth).sum()) / k for keys, (_, _, kth) in zip(found, asked, strict=True)]
+        right = [
+            1.0 if kth == -np.inf else float((_scores_of(keys) >= kth).sum()) / k for keys, (_, _, kth) in zip(found, asked, strict=True)
+        ]
         return float(np.mean(right) - DOUBT * np.std(right) / np.sqrt(len(right))), max(elapsed, 0.1)
 
 

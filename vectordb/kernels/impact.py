@@ -285,8 +285,8 @@ def place_terms(segment, terms, weights, places, query):
 
 @kernel
 def reach(best, size, k, scale, plan, spread, statistics):
-    """The least sum with which a row can (SAFE), or is likely to, be among the k best, given those scored so far. Not above 0: rows of which
-    nothing was added up may be.
+    """The least sum with which a row can (SAFE), or is likely to, be among the k best, given those scored so far. Not above 0: even rows of
+    which nothing was added up may be.
     """
     if size < k:
         return np.int64(0)
@@ -403,7 +403,7 @@ def count_postings(row_at, row_terms, low, high, counts):
 
 @kernel
 def fill_lists(row_at, row_terms, row_levels, low, high, starts, docs, levels):
-    """The postings of rows [low, high) by term: docs (uint16, row − low) and levels (uint8). starts: int64, where each term's begin; used up."""
+    """Postings of rows [low, high) by term: docs (uint16, row − low), levels (uint8). starts: int64, where each term's begin; moved."""
     for row in range(low, high):
         for i in range(row_at[row], row_at[row + 1]):
             at = starts[row_terms[i]]

@@ -58,8 +58,8 @@ def learn(
     exact: Callable[[], flat.Found | None],
     ranges: Sequence[tuple[int, int]],
 ) -> None:
-    """Compare what a search found with the exact answer, segment by segment. judged: the plan each was searched by and its predicted recall,
-    None where that can't be judged. ``exact()`` is None when the rows changed meanwhile.
+    """Compare what a search found with the exact answer, segment by segment. judged: the plan each was searched by and its predicted
+    recall, None where that can't be judged. ``exact()`` is None when the rows changed meanwhile.
     """
     truth = exact()
     if truth is None:

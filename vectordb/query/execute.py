@@ -19,6 +19,7 @@ from ..snapshot import OpenSegment, View
 from ..storage import format
 from ..storage.tables import ChunkTable
 from ..types import Dense, Hit, Hits, Id, MultiVector, Sparse
+from . import terms
 from .audit import audits, learn
 from .fusion import fuse
 from .read import attribute_reader, vectors_of
@@ -136,7 +137,7 @@ def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, ca
             opened, tail = view.snapshot.cover(field)
     elif isinstance(spec, Sparse):
         table = view.table(field, format.POSTINGS)
-        queries = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in queries]
+        queries = [(asked, _weights(view, arm.name, spec, table, asked, weights, cache)) for asked, weights in queries]
         there, rest = view.snapshot.cover(field)
         # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
         if sparse_ann.searchable([part.segment for part in there], queries, k) and not (
@@ -144,8 +145,12 @@ def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, ca
         ):
             opened, tail = there, rest
     if opened:
-        return _search_segments(view, search, arm, k, wanted, queries, opened, tail)
-    return _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
+        found, plan = _search_segments(view, search, arm, k, wanted, queries, opened, tail)
+    else:
+        found, plan = _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
+    if plan is not None and isinstance(spec, Sparse):
+        plan |= terms.told(view, arm.name, queries[0], found[0])
+    return found, plan
 
 
 def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
