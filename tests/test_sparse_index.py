@@ -293,8 +293,8 @@ def test_a_trace_tells_what_was_done():
     trace = ann.Trace()
     indexed.search(short_queries(1), 10, target=0.95, trace=trace)
     part = ann.Part(indexed.segment, Allowed(indexed.segment, None))
-    said = sparse_ann.explained(part, trace.reports[0], 10)
-    plan, predicted = sparse_ann.judged(part, trace.reports[0], 10)
+    said = sparse_ann.explained(part, trace.reports[0][0], 10)
+    plan, predicted = sparse_ann.judged(part, trace.reports[0][0], 10)
     assert said["plan"] == calibrate.PLAN_NAMES[plan] and 0.95 <= predicted <= 1
     assert said["rows_scored"] >= 10 and said["postings"] > 0 and said["matches"] == 6_000
     assert len(said["considered"]) == len(calibrate.SETTINGS)
@@ -311,8 +311,8 @@ def test_a_request_without_enough_reached_rows_falls_back_to_reading_everything(
     trace = ann.Trace()
     rows = np.arange(0, 400, 2, dtype=np.uint32)
     ((docids, _),) = indexed.search([query], 250, rows, forced=setting, trace=trace)
-    assert len(docids) == 200 and trace.reports[0]["fallback"]
-    assert sparse_ann.judged(ann.Part(indexed.segment, Allowed(indexed.segment, rows)), trace.reports[0], 250) is None
+    assert len(docids) == 200 and trace.reports[0][0]["fallback"]
+    assert sparse_ann.judged(ann.Part(indexed.segment, Allowed(indexed.segment, rows)), trace.reports[0][0], 250) is None
 
 
 def test_nothing_to_find():

@@ -60,6 +60,7 @@ class Snapshot:
         self._tables: dict[tuple[int, int], ChunkTable] = {}
         self._previous: dict[tuple[int, int], ChunkTable] = {}
         self._live_rows: np.ndarray | None = None
+        self._dead_words: np.ndarray | None = None
         self.prepared: dict = {}  # what searches need not work out twice while nothing changes
 
     def table(self, store: Store, field: int, part: int) -> ChunkTable:
@@ -151,8 +152,13 @@ class Snapshot:
 
     def dead_words(self) -> np.ndarray:
         """One bit a row, set where it is dead: uint64 ``(⌈rows/64⌉,)``."""
+        if self._dead_words is None:
+            self._dead_words = self._as_words(self.dead)
+        return self._dead_words
+
+    def _as_words(self, rows: BitMap) -> np.ndarray:
         bits = np.zeros(-(-self.rows // 64) * 64, np.bool_)
-        bits[np.asarray(self.dead.to_array())] = True
+        bits[np.asarray(rows.to_array())] = True
         return np.packbits(bits, bitorder="little").view(np.uint64)
 
 

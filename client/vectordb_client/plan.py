@@ -49,7 +49,7 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     yield ", ".join(parts)
     if arm.get("matched"):
         terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
-        yield f"  {terms} with {postings}; of the best row{_terms(arm['matched'][0])}"
+        yield f"  {terms} with {postings}; of the best row {_terms(arm['matched'][0])}"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
@@ -57,7 +57,7 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _terms(matched: Sequence[Mapping[str, Any]]) -> str:
-    shown = ", ".join(f" {part.get('term')} gave {part.get('contribution', 0.0):.3g}" for part in matched[:SHOWN_TERMS])
+    shown = ", ".join(f"{part.get('term')} gave {part.get('contribution', 0.0):.3g}" for part in matched[:SHOWN_TERMS])
     return f"{shown}, {len(matched) - SHOWN_TERMS} others the rest" if len(matched) > SHOWN_TERMS else shown
 
 

@@ -39,9 +39,9 @@ class Rest:
 
 @dataclass
 class Trace:
-    """What was done for a query of each segment, for explain: rows of reports and the microseconds of each call."""
+    """What was done for a query of each segment, for explain: a report for each query, and the microseconds of each call."""
 
-    reports: list[np.ndarray] = field(default_factory=list)
+    reports: list[Sequence] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
     rest_microseconds: float = 0.0
 
@@ -175,17 +175,17 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
     return {"ef": int(effort * max(k, model.depth))}
 
 
-def judged(part: Part, reports: np.ndarray, k: int) -> tuple[int, float] | None:
-    """(plan, predicted recall) of what was done for the first query, where that says something about a plan."""
-    setting = int(reports[0, kernel.R_SETTING])
-    if setting < 0 or reports[0, kernel.R_FALLBACK]:
+def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
+    """(plan, predicted recall) of what was done, where that says something about a plan."""
+    setting = int(report[kernel.R_SETTING])
+    if setting < 0 or report[kernel.R_FALLBACK]:
         return None
-    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(reports[0, kernel.R_RECALL])
+    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(report[kernel.R_RECALL])
 
 
-def explained(part: Part, reports: np.ndarray, k: int) -> dict[str, Any]:
-    """What a segment was searched with, for the first query, as plain data."""
-    segment, allowed, report = part.segment, part.allowed, reports[0]
+def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
+    """What a segment was searched with, as plain data."""
+    segment, allowed = part.segment, part.allowed
     matches = int(allowed.matches[0])
     setting, local = int(report[kernel.R_SETTING]), float(report[kernel.R_LOCAL])
     model = model_for(segment.models, k)

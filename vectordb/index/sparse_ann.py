@@ -76,7 +76,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
         keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace is not None)
         found.append(keys)
         if trace is not None:
-            trace.reports.append(report)
+            trace.reports.append([report])
             trace.microseconds.append(microseconds)
     started = time.perf_counter()
     for piece in rest:

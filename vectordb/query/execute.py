@@ -247,7 +247,8 @@ def _audit(
             return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
 
     judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
-    audits.start(lambda: learn(parts, [judged(*done, k) for done in zip(parts, trace.reports, strict=True)], k, found, exact, ranges))
+    known = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
+    audits.start(lambda: learn(parts, known, k, found, exact, ranges))
 
 
 def _weights(
@@ -331,7 +332,7 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
     explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained
     scored = tail_rows = sum(len(piece.docids) for piece in rest)
     for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
-        shown = explained(part, reports, k)
+        shown = explained(part, reports[0], k)
         segments.append(shown | {"microseconds": round(microseconds, 1)})
         scored += shown["rows_scored"]
         worst = min(worst, shown["predicted"]["recall"])
