@@ -11,7 +11,7 @@ from sparse_indexed import query_of, texts
 from upkeep import accounts, hurry, idle, until
 
 import vectordb
-from vectordb import Int, Schema, Sparse, SparseIndex
+from vectordb import Int, Schema, Sparse, SparseIndex, Text
 from vectordb.files import files_of
 from vectordb.index import sparse_ann
 from vectordb.storage.check import check
@@ -173,6 +173,17 @@ def test_explain_tells_terms_and_what_each_contributed(database):
             assert sum(part["contribution"] for part in matched) == pytest.approx(hit.score, rel=1e-5)
             assert {part["term"] for part in matched} == {t for t in holds if hit.id in holds[t]}
         assert f"of the best row {said['matched'][0][0]['term']} gave" in str(hits.plan)
+
+
+def test_explain_prints_the_words_of_a_text(database):
+    schema = Schema({"s": Sparse(weighting="idf", encoder="bm25", source="body")}, {"body": Text()})
+    docs = database.create_collection("texts", schema)
+    docs.upsert(ids=[1, 2, 3], attributes={"body": ["Boats and a harbour", "a boat", "harbours without trains"]})
+    said = arm(hits := docs.search(text="harbour BOATS", explain=True))
+    assert [hit.id for hit in hits] == [1, 2, 3]
+    assert {told["word"]: told["rows"] for told in said["terms"]} == {"harbour": 2, "boats": 2}
+    assert [{part["word"] for part in row} for row in said["matched"]] == [{"harbour", "boats"}, {"boats"}, {"harbour"}]
+    assert "harbour gave" in str(hits.plan)
 
 
 def test_info_tells_how_the_terms_are_spread(database):

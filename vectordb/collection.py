@@ -15,7 +15,7 @@ from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
 from .query.info import describe
-from .query.request import Familiar, check_limit, check_selection, make_search, selected
+from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots
 from .storage import catalog, fields
 from .storage.commit import Committer
@@ -315,8 +315,9 @@ class Collection:
         with self._snapshots.pin() as view:
             identities = view.snapshot.meta.encoders
 
-            def encode(name: str, spec, texts: Sequence[str]) -> list:
-                return load_encoder(name, spec, identities[name]).encode_queries(texts)
+            def encode(name: str, spec, texts: Sequence[str]) -> tuple[list, Words]:
+                encoder = load_encoder(name, spec, identities[name])
+                return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
 
             search = make_search(view.schema, self._filters, encode, batch, **arguments)
             if plain:

@@ -149,7 +149,7 @@ def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, ca
     else:
         found, plan = _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
     if plan is not None and isinstance(spec, Sparse):
-        plan |= terms.told(view, arm.name, queries[0], found[0])
+        plan |= terms.told(view, arm, queries[0], found[0])
     return found, plan
 
 

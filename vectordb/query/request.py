@@ -18,13 +18,19 @@ MIN_CANDIDATES = 100
 MAX_FAMILIAR = 512
 
 
+Words = Callable[[Sequence[int]], dict[int, str]]
+
+
 @dataclass(slots=True)
 class Arm:
-    """One vector field of a search, with one query vector for each query of a batch."""
+    """One vector field of a search, with one query vector for each query of a batch. words: what the term ids of the first one, a text's,
+    stand for; None where vectors were given.
+    """
 
     name: str
     spec: VectorField
     queries: Sequence[Any]
+    words: Words | None = None
 
 
 @dataclass(slots=True)
@@ -47,7 +53,7 @@ class Search:
     explain: bool
 
 
-Encode = Callable[[str, VectorField, Sequence[str]], list]
+Encode = Callable[[str, VectorField, Sequence[str]], tuple[list, Words]]
 
 
 def make_search(
@@ -68,7 +74,8 @@ def make_search(
     with_vectors: Any,
     explain: bool,
 ) -> Search:
-    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors.
+    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors, and
+    tells what the terms of the first stand for.
 
     Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
     """
@@ -77,6 +84,7 @@ def make_search(
     _check_flag("exact", exact)
     _check_flag("explain", explain)
     given: dict[str, Sequence] = {}
+    words: dict[str, Words] = {}
     if vectors is not None and not isinstance(vectors, Mapping):
         raise InvalidArgumentError(
             f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
@@ -85,7 +93,7 @@ def make_search(
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
     for name, texts in _texts(schema, text, batch, given).items():
-        given[name] = encode(name, schema.vector(name), texts)
+        given[name], words[name] = encode(name, schema.vector(name), texts)
     if not given:
         raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
     sizes = {name: len(queries) for name, queries in given.items()}
@@ -100,7 +108,7 @@ def make_search(
         _check_count("candidates", candidates)
         candidates = max(candidates, limit)
     return Search(
-        arms=tuple([Arm(name, schema.vectors[name], queries) for name, queries in given.items()]),
+        arms=tuple([Arm(name, schema.vectors[name], queries, words.get(name)) for name, queries in given.items()]),
         queries=count,
         filter=filters.bind(filter, schema),
         limit=int(limit),

@@ -11,6 +11,7 @@ from ..snapshot import View
 from ..storage import format
 from ..storage.tables import ChunkTable
 from .read import vectors_of
+from .request import Arm
 
 HEAVIEST = 8  # terms that statistics name
 EXPLAINED = 10  # best rows whose terms are told
@@ -46,21 +47,24 @@ def _dictionary(table: ChunkTable) -> dict[str, Any]:
     }
 
 
-def told(view: View, name: str, query: tuple[np.ndarray, np.ndarray], found: flat.Found) -> dict[str, Any]:
+def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found) -> dict[str, Any]:
     """Of a sparse arm's query, with the weights that scores are made of: postings (what an exact search adds up), terms (term, weight, live
-    rows that have it), and of the best rows matched: (term, contribution), the largest first.
+    rows that have it), and of the best rows matched: (term, contribution), the largest first. A term also has its
+    word where the arm's encoder knows it.
     """
-    field, (terms, weights) = view.fields[name], query
+    field, (terms, weights) = view.fields[arm.name], query
     table = view.table(field, format.POSTINGS)
     live = flat.document_frequencies(table, terms, view.snapshot.dead_words() if view.dead else None)
     touched = flat.document_frequencies(table, terms, None)
     docids = found[0][:EXPLAINED].tolist()
-    vectors = vectors_of(view, docids, [name])
-    return {
-        "postings": int(touched.sum()),
-        "terms": [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)],
-        "matched": [_contributions(terms, weights, vectors[docid][name]) for docid in docids],
-    }
+    vectors = vectors_of(view, docids, [arm.name])
+    known = [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)]
+    matched = [_contributions(terms, weights, vectors[docid][arm.name]) for docid in docids]
+    words = {} if arm.words is None else arm.words(terms.tolist())
+    for part in (*known, *(part for row in matched for part in row)):
+        if part["term"] in words:
+            part["word"] = words[part["term"]]
+    return {"postings": int(touched.sum()), "terms": known, "matched": matched}
 
 
 def _contributions(terms: np.ndarray, weights: np.ndarray, vector: tuple[np.ndarray, np.ndarray]) -> list[dict[str, Any]]:
