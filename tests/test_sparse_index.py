@@ -166,15 +166,25 @@ def test_a_higher_target_never_chooses_a_setting_expected_to_find_less():
     segment = large().segment
     for k, matches in ((10, 6_000), (10, 600), (100, 6_000)):
         model = calibrate.model_for(segment.models, k)
-        chosen = [calibrate.choose(model, segment.rows, matches, k, target, segment.corrections) for target in (0.5, 0.9, 0.95, 0.99, 1.0)]
+        chosen = [
+            calibrate.choose(model, segment.rows, matches, False, k, target, segment.corrections) for target in (0.5, 0.9, 0.95, 0.99, 1.0)
+        ]
         assert all(choice.recall >= target for choice, target in zip(chosen, (0.5, 0.9, 0.95, 0.99, 1.0), strict=True))
         assert chosen[-1].setting in EXACT
+
+
+def test_a_filter_of_nearly_all_rows_is_trusted_less_than_none():
+    segment = large().segment
+    model = calibrate.model_for(segment.models, 10)
+    free, filtered = (calibrate.predictions(model, segment.rows, 5_990, free, segment.corrections)[1] for free in (True, False))
+    assert filtered[2:].mean() < free[2:].mean()
+    np.testing.assert_array_equal(filtered[list(EXACT)], 1.0)
 
 
 def test_few_matches_are_scored_one_by_one():
     segment = large().segment
     model = calibrate.model_for(segment.models, 10)
-    assert calibrate.choose(model, segment.rows, 20, 10, 0.95, segment.corrections).setting == calibrate.SCAN
+    assert calibrate.choose(model, segment.rows, 20, False, 10, 0.95, segment.corrections).setting == calibrate.SCAN
 
 
 def test_what_is_learned_moves_the_choice():
@@ -182,7 +192,7 @@ def test_what_is_learned_moves_the_choice():
     model = calibrate.model_for(segment.models, 10)
     doubtful = calibrate.Corrections(segment.corrections.table.copy())
     doubtful.table[0, kernel.IMPACTS] = -0.2
-    assert calibrate.choose(model, segment.rows, 6_000, 10, 0.95, doubtful).setting in EXACT
+    assert calibrate.choose(model, segment.rows, 6_000, False, 10, 0.95, doubtful).setting in EXACT
 
 
 # Binary codes, wide vocabularies, what the index can't do

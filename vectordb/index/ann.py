@@ -22,10 +22,11 @@ _MEASURED_EVERY = 16
 
 @dataclass(frozen=True)
 class Part:
-    """A segment to search, with the rows of it that may be found."""
+    """A segment to search, with the rows of it that may be found. free: there is no filter; what may not be found is dead."""
 
     segment: Segment
     allowed: Allowed
+    free: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from ..kernels import impact as kernel
 from . import flat, sparse_scratch
 from .ann import Part, Rest, Trace
 from .flat import Found
-from .segment import Allowed
 from .sparse_calibrate import (
     CALL_MICROSECONDS,
     PLAN,
@@ -97,7 +96,7 @@ def _search_part(part: Part, terms, weights, k: int, target: float, forced: int,
     wanted = min(k, matches)
     if wanted == 0 or not segment.vocabulary:
         return np.empty(0, np.int64), {"choice": None, "postings": 0, "scored": 0, "fallback": False}, 0.0
-    choice = _chosen(segment, matches, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
+    choice = _chosen(part, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
     plan, share, spread = SETTINGS[choice.setting].tolist()
     heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
     space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
@@ -120,15 +119,16 @@ def _search_part(part: Part, terms, weights, k: int, target: float, forced: int,
     return heap[:size], done, microseconds
 
 
-def _chosen(segment: SparseSegment, matches: int, k: int, target: float) -> Choice:
+def _chosen(part: Part, k: int, target: float) -> Choice:
     """The choice for a request, kept for some searches."""
-    key = (matches, k, target)
+    segment, matches = part.segment, int(part.allowed.matches[0])
+    key = (matches, part.free, k, target)
     known = segment.choices.get(key)
     if known is not None and segment.corrections.calls - known[0] < _CHOSEN_ANEW:
         return known[1]
     if len(segment.choices) >= _CHOSEN_ANEW:
         segment.choices.clear()
-    choice = choose(model_for(segment.models, k), segment.rows, matches, k, target, segment.corrections)
+    choice = choose(model_for(segment.models, k), segment.rows, matches, part.free, k, target, segment.corrections)
     segment.choices[key] = (segment.corrections.calls, choice)
     return choice
 
@@ -154,9 +154,10 @@ def parameters(setting: int) -> dict[str, float]:
     return {"postings": share, "deviations": spread} if plan == kernel.IMPACTS else {}
 
 
-def considered(segment: SparseSegment, allowed: Allowed, k: int) -> list[dict[str, Any]]:
+def considered(part: Part, k: int) -> list[dict[str, Any]]:
     """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
-    costs, recalls = predictions(model_for(segment.models, k), segment.rows, int(allowed.matches[0]), segment.corrections)
+    segment, matches = part.segment, int(part.allowed.matches[0])
+    costs, recalls = predictions(model_for(segment.models, k), segment.rows, matches, part.free, segment.corrections)
     found = [
         {
             "plan": PLAN_NAMES[int(SETTINGS[s, PLAN])],
@@ -184,7 +185,7 @@ def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
         "parameters": {} if choice is None else parameters(choice.setting),
         "predicted": {"microseconds": 0.0 if choice is None else float(choice.microseconds * factor), "recall": float(recall)},
         "fallback": report["fallback"],
-        "considered": considered(segment, part.allowed, k) if choice is not None else [],
+        "considered": considered(part, k) if choice is not None else [],
         "rows_scored": report["scored"],
         "postings": report["postings"],
     }

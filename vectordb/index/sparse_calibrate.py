@@ -80,12 +80,12 @@ def model_for(models: tuple[Model, ...], k: int) -> Model:
     return models[0] if k <= 3 * models[0].depth else models[1]
 
 
-def predictions(model: Model, rows: int, matches: int, corrections: Corrections) -> tuple[np.ndarray, np.ndarray]:
-    """(microseconds, recall) of every setting for a request, between the two levels that it lies between. A filter, however many rows it
-    matches, is none of the first level, which is that of no filter: it may lie badly.
+def predictions(model: Model, rows: int, matches: int, free: bool, corrections: Corrections) -> tuple[np.ndarray, np.ndarray]:
+    """(microseconds, recall) of every setting for a request, between the two levels that it lies between. free: the rows that don't match
+    are dead. A filter, however many rows it matches, is none of the first level, which is that of no filter: it may lie badly.
     """
     at = np.log2(max(matches, 1) / rows)
-    if matches < rows and len(model.levels) > 1:
+    if matches < rows and not free and len(model.levels) > 1:
         at = min(at, model.levels[1])
     costs = np.array([np.interp(-at, -model.levels, column) for column in model.costs.T])
     recalls = np.array([np.interp(-at, -model.levels, column) for column in model.recalls.T])
@@ -96,9 +96,9 @@ def predictions(model: Model, rows: int, matches: int, corrections: Corrections)
     return costs * factors[plans], np.where(plans == kernel.IMPACTS, np.clip(recalls + offsets[plans], 0, NOT_EXACT), recalls)
 
 
-def choose(model: Model, rows: int, matches: int, k: int, target: float, corrections: Corrections) -> Choice:
+def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: float, corrections: Corrections) -> Choice:
     """The cheapest setting whose predicted recall reaches the target with a margin; those that are exact always do."""
-    costs, recalls = predictions(model, rows, matches, corrections)
+    costs, recalls = predictions(model, rows, matches, free, corrections)
     if matches <= k:
         setting = SCAN
     else:

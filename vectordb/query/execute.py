@@ -186,7 +186,7 @@ def _prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, .
         return found
     part = format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD
     table = view.snapshot.table(view.store, view.fields[arm.name], part)
-    parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
+    parts = [ann.Part(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
     rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
         table.verify(range(piece.low, piece.high))
