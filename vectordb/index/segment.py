@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -20,7 +20,6 @@ from ..errors import CorruptionError
 from ..kernels import bitset
 from ..kernels import segment as kernel
 from ..kernels.codes import LINE, stride_of, words_of
-from ..types import Dense
 from . import calibrate
 from .flat import METRICS
 
@@ -171,8 +170,8 @@ class Segment(Mapped, Layout):
         self.corrections = calibrate.Corrections()
         self.all_allowed = Allowed(self, None)
 
-    def fits(self, spec: Dense) -> bool:
-        """Whether this is an index of such a field."""
+    def fits(self, spec: Any) -> bool:
+        """Whether this is an index of such a dense field."""
         return (self.dim, self.metric) == (spec.dim, spec.metric)
 
 
