@@ -276,9 +276,9 @@ class View:
         table.verify_all()
         return table.rows
 
-    def chunks(self, field: int) -> ChunkTable:
-        """The chunks of a field's values, whose checksums whoever reads them has to check."""
-        return self.snapshot.table(self.store, field, format.FORWARD)
+    def chunks(self, field: int, part: int = format.FORWARD) -> ChunkTable:
+        """The chunks of a field's part, whose checksums whoever reads them has to check."""
+        return self.snapshot.table(self.store, field, part)
 
     def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
         """The ids of rows (int64 docids): uint64 where all are integers."""

@@ -184,8 +184,7 @@ def _prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, .
     found = known.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
-    part = format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD
-    table = view.snapshot.table(view.store, view.fields[arm.name], part)
+    table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
     parts = [ann.Part(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
     rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
