@@ -1,6 +1,7 @@
 """Searches in a process of its own: over files with damage that may end it, and with kernels chosen by the environment.
 
 search_apart.py damaged FOLDER SECTION…   prints each section that was searched while it held nonsense
+search_apart.py sparse FOLDER SECTION…    the same of a sparse field's index
 search_apart.py hits METRIC FILE          prints hits of every setting as JSON, of ``indexed.small(METRIC)`` with that index file
 """
 
@@ -11,10 +12,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import sparse_indexed
 from indexed import Indexed, held_out, places, random_bytes, small, small_rows
 
-from vectordb.index import ann, calibrate
+from vectordb.index import ann, calibrate, sparse_ann, sparse_calibrate
 from vectordb.index.segment import Allowed, Segment
+from vectordb.index.sparse_segment import SparseSegment
 from vectordb.kernels import codes, jit
 from vectordb.kernels import segment as kernel
 
@@ -47,6 +50,26 @@ def search_all(indexed: Indexed, opened: Segment) -> None:
                     assert forced >= 0 or len(docids) == min(k, len(matches))
 
 
+def damaged_sparse(folder: Path, section: str) -> None:
+    indexed = sparse_indexed.small()
+    file = indexed.path.read_bytes()
+    start, end = places(file)[section]
+    fills = [random_bytes(file, start, end, seed) for seed in RNG_SEEDS]
+    fills += [file[:start] + bytes([byte]) * (end - start) + file[end:] for byte in (0, 255, 127)]
+    queries = [sparse_indexed.query_of(sparse_indexed.texts(4, 8, 300, 15), row, 0.5) for row in range(3)]
+    for number, damage in enumerate(fills):
+        path = folder / f"{section}-{number}"
+        path.write_bytes(damage)
+        opened = SparseSegment.open(path)
+        for wanted in (None, indexed.docids[::3].copy()):
+            part = ann.Part(opened, Allowed(opened, wanted))
+            matches = indexed.inside if wanted is None else wanted
+            for forced in range(-1, len(sparse_calibrate.SETTINGS)):
+                for k in (5, 100):
+                    for docids, _ in sparse_ann.search([part], [], indexed.table, queries, k, 0.95, forced):
+                        assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+
+
 def hits(metric: str, file: Path) -> dict:
     """Docids and scores of every setting, and some inner products of codes."""
     rows, docids = small_rows(24)
@@ -63,9 +86,9 @@ def hits(metric: str, file: Path) -> dict:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "damaged":
+    if sys.argv[1] in ("damaged", "sparse"):
         for name in sys.argv[3:]:
-            damaged(Path(sys.argv[2]), name)
+            (damaged if sys.argv[1] == "damaged" else damaged_sparse)(Path(sys.argv[2]), name)
             print(name, flush=True)
     else:
         print(json.dumps(hits(sys.argv[2], Path(sys.argv[3]))))

@@ -53,6 +53,7 @@ WORDS = [
     "Relative",
     "Schema",
     "Sparse",
+    "SparseIndex",
     "Text",
     "Uuid",
     "WriteResult",

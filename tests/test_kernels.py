@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import itertools
 import math
@@ -15,19 +16,21 @@ import math
 import numba
 import numpy as np
 import pytest
+import sparse_indexed
 from indexed import METRICS, Indexed, clustered, held_out
 from numba.core.registry import CPUDispatcher
 
-from vectordb.index import calibrate
+from vectordb.index import calibrate, sparse_calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
-from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, graph, jit, planner, segment, sparse, topk
+from vectordb.index.sparse_scratch import Scratch as SparseScratch
+from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, graph, impact, jit, planner, segment, sparse, topk
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded, impact)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -852,6 +855,96 @@ def test_ids_of_integer_points_are_read_out_of_their_records(gap):
     assert ran(np.array([4])) == (False, None)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("spread", ["hashes", "consecutive", "one"])
+def test_locate_terms(seed, spread):
+    rng = np.random.default_rng(seed)
+    pools = {"hashes": rng.integers(0, 2**64, 40, dtype=np.uint64), "consecutive": np.arange(7, 50, dtype=np.uint64), "one": [2**64 - 1]}
+    terms = np.unique(np.array(pools[spread], np.uint64))
+    asked = np.concatenate([rng.permutation(terms), rng.integers(0, 2**64, 5, dtype=np.uint64), terms[:1] - np.uint64(1)])
+    (_, one), (_, other) = both("impact.locate_terms", terms, asked, np.zeros(len(asked), np.int64))
+    np.testing.assert_array_equal(one[-1], other[-1])
+    at = np.searchsorted(terms, asked)
+    known = (at < len(terms)) & (terms[np.minimum(at, len(terms) - 1)] == asked)
+    np.testing.assert_array_equal(one[-1], np.where(known, at, -1))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_impact_ordered_lists_hold_each_posting_once(seed):
+    rng = np.random.default_rng(seed)
+    rows, vocabulary, levels = int(rng.integers(1, 40)), int(rng.integers(1, 12)), int(rng.integers(1, 6))
+    held = rng.random((rows, vocabulary)) < 0.4
+    row_at = np.concatenate([[0], np.cumsum(held.sum(axis=1))])
+    terms = np.nonzero(held)[1].astype(np.uint16)
+    level = rng.integers(0, levels, len(terms)).astype(np.uint8)
+    low, high = sorted(rng.integers(0, rows + 1, 2).tolist())
+    (_, one), (_, other) = both("impact.count_postings", row_at, terms, low, high, np.ones(vocabulary, np.int64))
+    np.testing.assert_array_equal(one[-1], other[-1])
+    np.testing.assert_array_equal(one[-1], held[low:high].sum(axis=0))
+    ends, size = np.cumsum(one[-1]), int(one[-1].sum())
+    given = (row_at, terms, level, low, high, ends - one[-1], np.zeros(size, np.uint16), np.zeros(size, np.uint8))
+    (_, one), (_, other) = both("impact.fill_lists", *given)
+    docs, own = one[-2:]
+    np.testing.assert_array_equal(docs, other[-2])
+    np.testing.assert_array_equal(own, other[-1])
+    runs = np.zeros(3 * size, np.uint16)
+    (used, one), (also, other) = both("impact.write_runs", ends, docs, own, levels, np.zeros(vocabulary, np.uint32), runs)
+    assert used == also
+    np.testing.assert_array_equal(one[-1], other[-1])
+    begins, found = np.append(one[-2], used), set()
+    for term in range(vocabulary):
+        at, before = int(begins[term]), -1
+        while at < begins[term + 1]:
+            run_level, count = one[-1][at : at + 2].tolist()
+            assert run_level > before and count
+            found |= {(term, run_level, low + doc) for doc in one[-1][at + 2 : at + 2 + count].tolist()}
+            at, before = at + 2 + count, run_level
+    inside = np.arange(row_at[low], row_at[high])
+    owners = np.repeat(np.arange(rows), np.diff(row_at))
+    assert found == set(zip(terms[inside].tolist(), level[inside].tolist(), owners[inside].tolist(), strict=True))
+
+
+@functools.cache
+def sparse_segment(kind: str) -> sparse_indexed.Indexed:
+    column = sparse_indexed.texts(2, 150, 60, 8)
+    if kind == "wide":
+        more = np.random.default_rng(0).integers(2**40, 2**64, 66_000, dtype=np.uint64)
+        column = sparse_indexed.columns([column.terms[:8], np.unique(more)[:65_530]], [column.weights[:8], np.ones(65_530)])
+    if kind == "binary":
+        column = dataclasses.replace(column, weights=np.ones_like(column.weights))
+    return sparse_indexed.Indexed(column, binary=kind == "binary")
+
+
+@pytest.mark.parametrize("kind", ["valued", "binary", "wide"])
+@pytest.mark.parametrize("setting", range(0, len(sparse_calibrate.SETTINGS), 3))
+def test_search_impacts(kind, setting):
+    if kind == "wide" and setting:
+        pytest.skip("65,536 terms take long, and differ in how a row is read only")
+    indexed = sparse_segment(kind)
+    searched = indexed.segment
+    plan, share, spread = sparse_calibrate.SETTINGS[setting].tolist()
+    space = SparseScratch(searched.rows, searched.vocabulary)
+    for seed, k in itertools.product(range(2), (3, 20)):
+        rng = np.random.default_rng(seed)
+        terms = np.unique(rng.choice(searched.sections["terms"][:60], 5))
+        weights = (rng.random(len(terms)) + 0.1).astype(np.float32)
+        bits = searched.every_bit & rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64)
+        given = (int(plan), share, spread, k, bits, terms, weights, np.zeros(k, np.int64), np.zeros(impact.REPORT_WIDTH, np.int64))
+        (size, one), (also, other) = both("impact.search_impacts", searched.description, space.work, *given)
+        assert size == also
+        np.testing.assert_array_equal(one[-1], other[-1])
+        same_ranking(keys_of([one[-2]], [size], 5.0), keys_of([other[-2]], [also], 5.0))
+        assert not space._arrays[impact.QUERY].any()  # left clean for the next query
+
+
+def test_pack():
+    docids, scores = np.array([3, 0, 2**32 - 1]), np.array([1.5, -2, 0], np.float32)
+    (_, one), (_, other) = both("topk.pack", docids, scores, np.zeros(3, np.int64))
+    np.testing.assert_array_equal(one[-1], other[-1])
+    ((found, ranked, _),) = keys_of([one[-1]], [3], 1)
+    assert found.tolist() == [3, 2**32 - 1, 0] and ranked.tolist() == [1.5, 0, -2]
+
+
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
@@ -866,6 +959,19 @@ def test_no_kernel_is_without_a_test():
         "dense.select",
         "dense.widest",
         "graph.prefetch_row",
+        "impact.add_lists",
+        "impact.by_impacts",
+        "impact.contributions_of",
+        "impact.floor_of",
+        "impact.group_maxima",
+        "impact.in_order_of_terms",
+        "impact.least_contribution",
+        "impact.place_terms",
+        "impact.prefetch_row",
+        "impact.reach",
+        "impact.row_score",
+        "impact.rows_between",
+        "impact.score_rows",
         "segment.encode",
         "segment.encode_signs",
         "segment.enter",
@@ -915,6 +1021,11 @@ def test_no_kernel_is_without_a_test():
         "graph.code_score",
         "graph.descend",
         "graph.two_hop",
+        "impact.count_postings",
+        "impact.fill_lists",
+        "impact.locate_terms",
+        "impact.search_impacts",
+        "impact.write_runs",
         "planner.choose",
         "planner.kth_score",
         "planner.log_rho",
@@ -929,6 +1040,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.present_rows",
         "sparse.sparse_topk",
         "topk.make_key",
+        "topk.pack",
         "topk.offer",
         "topk.pop_best",
         "topk.push_best",

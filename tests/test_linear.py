@@ -6,14 +6,17 @@ import itertools
 
 import numpy as np
 import pytest
+from upkeep import until
 
 import vectordb
 from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
+from vectordb.files import files_of
 from vectordb.query.linear import Listed, Source, top
 
 ROWS = 300
 SCHEMA = Schema(
-    {"d": Dense(8), "ip": Dense(4, "dot", "float16"), "far": Dense(3, "l2"), "s": Sparse(), "idf": Sparse("idf"), "m": MultiVector(4)},
+    {"d": Dense(8), "ip": Dense(4, "dot", "float16"), "far": Dense(3, "l2"), "s": Sparse(), "idf": Sparse("idf"), "m": MultiVector(4)}
+    | {"bits": Sparse(binary=True)},
     {"n": Int()},
 )
 
@@ -164,6 +167,8 @@ def collection(tmp_path_factory):
         docs.upsert(**points(rng, list(range(700, 760))))
         docs.delete(list(range(305, 760, 11)))
         assert docs.info().statistics["d"]["segments"] and docs.info().statistics["d"]["tail"]
+        docs.search(dict(zip(SCHEMA.vectors, [column(rng, name, 1)[0] for name in SCHEMA.vectors], strict=True)))
+        until(lambda: files_of(database._env).verified())
         yield docs
 
 
@@ -198,7 +203,7 @@ def check(hits, query, weights, sums, limit):
             assert said.normalized == (None if said.score is None else -said.score if name == "far" else said.score)
 
 
-QUERIES = [("d", "s"), ("d", "far"), ("far", "ip", "idf"), ("m", "s"), ("d", "ip", "far", "s", "idf", "m"), ("s", "idf")]
+QUERIES = [("d", "s"), ("d", "bits"), ("d", "far"), ("far", "ip", "idf"), ("m", "s"), ("d", "ip", "far", "s", "idf", "m"), ("s", "idf")]
 
 
 @pytest.mark.parametrize("names", QUERIES, ids="+".join)
@@ -252,6 +257,22 @@ def test_where_a_recall_is_named_indexes_are_used_and_no_score_is_taken_for_zero
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     true = docs.search(query, fusion=Linear({"s": 0.2}), limit=20)
     assert len(set(true.ids.tolist()) & set(hits.ids.tolist())) >= 15  # of 20; found: 17
+
+
+def test_a_proof_takes_plans_of_a_sparse_index_that_lose_nothing(database):
+    rng = np.random.default_rng(8)
+    docs = database.create_collection("docs", Schema({"d": Dense(4, index=None), "s": Sparse()}))
+    terms = [{int(t): float(rng.random() + 0.1) for t in rng.choice(200, 20, replace=False)} for _ in range(900)]
+    docs.upsert(ids=range(900), vectors={"d": rng.standard_normal((900, 4)), "s": terms})
+    docs.optimize()
+    query, weights = {"d": rng.standard_normal(4), "s": terms[5]}, {"d": 0.01}
+    assert docs.search({"s": terms[5]}, explain=True).plan["arms"][0]["recall"]["target"] == 0.95
+    until(lambda: files_of(database._env).verified())
+    hits = docs.search(query, fusion=Linear(weights), explain=True)
+    check(hits, query, weights, summed(docs, query, weights, None), 10)
+    arm = hits.plan["arms"][1]
+    assert hits.plan["fusion"]["proven"] and arm["plan"] == "segments" and arm["exact"] and arm["recall"]["target"] == 1.0
+    assert arm["segments"][0]["plan"] in ("scan", "safe impacts")
 
 
 @pytest.mark.parametrize("weights", [{"d": -1.0}, {"d": float("nan")}, {"d": float("inf")}, {"d": "1"}, {"x": 1.0}, {"d": True}, 5, ["d"]])

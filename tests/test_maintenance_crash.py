@@ -139,4 +139,4 @@ def test_nothing_is_lost_and_the_work_is_done_by_the_next(directory, monkeypatch
         c.optimize()
         assert said(c) == right
         assert len(accounts(c)[0]) == 1 and accounts(c)[1] == 0 and c.info().deleted_rows == 0
-        assert len(index_files(directory)) == 1
+        assert len(index_files(directory)) == 2  # a dense field and a sparse one

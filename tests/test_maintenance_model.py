@@ -10,11 +10,11 @@ import pytest
 from upkeep import accounts, hurry, index_files, until
 
 import vectordb
-from vectordb import Dense, Int, Keyword, Schema
+from vectordb import Dense, Int, Keyword, Schema, Sparse
 from vectordb.storage import compact, segments, store
 from vectordb.storage.check import check
 
-SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16")}, {"n": Int(), "k": Keyword()})
+SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 STEPS = 60
 RUNS = int(os.environ.get("VECTORDB_MAINTENANCE_RUNS", "4"))
 _open: dict[str, vectordb.Database] = {}
@@ -47,6 +47,12 @@ def elsewhere(path: str, seed: int, method: str, arguments: dict):
     return getattr(collection, method)(**arguments)
 
 
+def score(name: str, vector, query) -> float:
+    if name == "s":
+        return sum(weight * query.get(term, 0.0) for term, weight in vector.items())
+    return float(((vector - query) ** 2).sum()) if name == "v" else float(vector @ query)
+
+
 class Run:
     def __init__(self, directory, worker, seed):
         self.path, self.worker, self.seed = str(directory), worker, seed
@@ -64,9 +70,14 @@ class Run:
         ids = self.draw.sample(range(400), self.draw.choice([1, 5, 40, 90]))
         v = self.rng.integers(-9, 10, (len(ids), 4)).astype(np.float32)
         w = [None if self.draw.random() < 0.3 else row for row in self.rng.integers(-9, 10, (len(ids), 3)).astype(np.float32)]
+        s = [None if self.draw.random() < 0.3 else self.sparse(6) for _ in ids]
         n, k = [self.draw.randrange(50) for _ in ids], [f"k{self.draw.randrange(3)}" for _ in ids]
-        self.call("upsert", ids=ids, vectors={"v": v, "w": w}, attributes={"n": n, "k": k})
-        self.points.update({i: (v[row], w[row], n[row], k[row]) for row, i in enumerate(ids)})
+        self.call("upsert", ids=ids, vectors={"v": v, "w": w, "s": s}, attributes={"n": n, "k": k})
+        self.points.update({i: (v[row], w[row], s[row], n[row], k[row]) for row, i in enumerate(ids)})
+
+    def sparse(self, most):
+        """Some of 12 terms, with small whole weights."""
+        return {self.draw.randrange(12): float(self.draw.randrange(1, 10)) for _ in range(self.draw.randrange(most))}
 
     def delete(self):
         ids = self.draw.sample(range(400), self.draw.choice([1, 20, 100]))
@@ -79,7 +90,7 @@ class Run:
         n = [self.draw.randrange(50) for _ in ids]
         self.call("update", ids=ids, attributes={"n": n})
         for i, value in zip(ids, n, strict=True):
-            self.points[i] = (*self.points[i][:2], value, self.points[i][3])
+            self.points[i] = (*self.points[i][:3], value, self.points[i][4])
 
     def optimize(self):
         assert self.call("optimize", timeout=60)["done"]
@@ -103,21 +114,22 @@ class Run:
 
     def check(self):
         query = {"v": self.rng.integers(-9, 10, 4).astype(np.float32), "w": self.rng.integers(-9, 10, 3).astype(np.float32)}
+        query["s"] = self.sparse(4)
         limit, upto = self.draw.choice([1, 10, 500]), self.draw.choice([None, 10, 30])
         condition = None if upto is None else f"n < {upto}"
         for at, name in enumerate(SCHEMA.vectors):
             scores = {
-                i: float(((p[0] - query["v"]) ** 2).sum()) if name == "v" else float(p[1] @ query["w"])
+                i: score(name, p[at], query[name])
                 for i, p in self.points.items()
-                if p[at] is not None and (upto is None or p[2] < upto)
+                if p[at] is not None and (upto is None or p[3] < upto) and (name != "s" or p[at].keys() & query["s"].keys())
             }
-            best = sorted(scores.values(), reverse=name == "w")[:limit]
+            best = sorted(scores.values(), reverse=name != "v")[:limit]
             hits = self.call("search", vectors={name: query[name]}, limit=limit, filter=condition, exact=True)
             assert [hit.score for hit in hits] == best  # small whole numbers: no rounding
-            assert all(scores[hit.id] == hit.score and hit.attributes["n"] == self.points[hit.id][2] for hit in hits)
+            assert all(scores[hit.id] == hit.score and hit.attributes["n"] == self.points[hit.id][3] for hit in hits)
             near = self.call("search", vectors={name: query[name]}, limit=limit, filter=condition)
             assert len(near) == len(best) and all(scores[hit.id] == hit.score for hit in near)
-        assert self.call("count", filter="k = 'k1'") == sum(p[3] == "k1" for p in self.points.values())
+        assert self.call("count", filter="k = 'k1'") == sum(p[4] == "k1" for p in self.points.values())
         for name in SCHEMA.vectors:
             accounts(self.collection, name)
 

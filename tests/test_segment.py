@@ -194,7 +194,7 @@ def test_opening_reads_all_but_the_large_sections(path):
     file = small("l2").file
     for name, (start, end) in places(file).items():
         damaged = random_bytes(file, start, end, 0)
-        if name in segment.LARGE:
+        if name in segment.Segment.large:
             opened(path, damaged)
         else:
             with pytest.raises(CorruptionError, match=f"'{name}'"):
@@ -215,9 +215,9 @@ def test_a_flipped_bit_in_the_header_is_found(path):
 def test_searching_damage_that_is_not_found_yet_is_harmless(tmp_path):
     """In a process of its own, which would be gone."""
     script = Path(__file__).with_name("search_apart.py")
-    ran = subprocess.run([sys.executable, script, "damaged", tmp_path, *segment.LARGE], capture_output=True, text=True, timeout=300)
+    ran = subprocess.run([sys.executable, script, "damaged", tmp_path, *segment.Segment.large], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, (ran.returncode, ran.stdout, ran.stderr[-3000:])
-    assert ran.stdout.split() == list(segment.LARGE)
+    assert ran.stdout.split() == list(segment.Segment.large)
 
 
 # Building

@@ -93,6 +93,7 @@ def test_a_blank_text_is_an_empty_row():
     assert [len(terms) > 0 for terms, _ in encoder.encode_queries(["", "heart"])] == [False, True]
     assert len(encoder.encode_documents(["", ""])[0]) == 2
     encoder.check(Sparse(encoder=SPLADE))
+    assert "heart" in encoder.words_of("heart", encoder.encode_queries(["heart"])[0][0].tolist()).values()
 
 
 @needs("cognition")

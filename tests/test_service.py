@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import logging
 import sys
 import threading
@@ -36,6 +37,7 @@ from vectordb_client import (
     Schema,
     SchemaError,
     Sparse,
+    SparseIndex,
     UnavailableError,
     VectorDBError,
     WriteResult,
@@ -346,6 +348,26 @@ def test_counts_pages_and_iteration_are_the_same(both):
     first, again = embedded.scroll(limit=10), served.scroll(limit=10)
     assert first.cursor == again.cursor
     assert served.scroll(limit=10, cursor=again.cursor) == embedded.scroll(limit=10, cursor=first.cursor)
+
+
+def test_sparse_indexes_through_the_service_are_the_same(database, client):
+    rng = np.random.default_rng(3)
+    rows = [{int(t): float(w) for t, w in zip(rng.integers(0, 60, 8), rng.random(8) + 0.1, strict=True)} for _ in range(400)]
+    fields = {"s": Sparse(index=SparseIndex(levels=8)), "b": Sparse(binary=True), "exact": Sparse(index=None)}
+    docs = client.create_collection("sparse", Schema(fields, {"n": Int()}))
+    docs.upsert(ids=list(range(400)), vectors=dict.fromkeys(fields, rows), attributes={"n": list(range(400))})
+    assert docs.optimize()["segments_built"] == 2
+    local = database.collection("sparse")
+    assert local.info() == docs.info() and local.schema == docs.schema
+    for query in rows[:20]:
+        for field, condition in itertools.product(("s", "b"), (None, "n < 100")):
+            mine, its = (place.search({field: query}, filter=condition, recall=1.0) for place in (local, docs))
+            assert [(hit.id, hit.score) for hit in mine] == [(hit.id, hit.score) for hit in its]
+        its = docs.search({"exact": query}, limit=5)
+        assert [(hit.id, hit.score) for hit in docs.search({"s": query}, limit=5, recall=1.0)] == [(hit.id, hit.score) for hit in its]
+    mine, its = (place.search({"s": rows[0]}, explain=True).plan["arms"][0] for place in (local, docs))
+    assert mine.keys() == its.keys() and mine["terms"] == its["terms"] and mine["postings"] == its["postings"]
+    assert its["segments"][0].keys() == mine["segments"][0].keys() and its["matched"][0] == mine["matched"][0]
 
 
 def test_an_optimize_through_the_service_is_the_same(database, client):

@@ -50,7 +50,7 @@ def accounts(collection, name: str = "v") -> tuple[list[tuple[int, int, int]], i
             assert part.first <= docids[0] and docids[-1] < part.end
             live = [int(d) for d in docids if int(d) not in snapshot.dead]
             assert len(docids) - len(live) == snapshot.dead_in(part)
-            assert (part.segment.dim, part.segment.metric) == (spec.dim, spec.metric)
+            assert part.segment.fits(spec)
             sizes.append((part.first, part.end, len(live)))
             found.extend(live)
         in_tail = [snapshot.live_between(view.store, field, low, high) for low, high in tail]

@@ -15,7 +15,7 @@ from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
 from .query.info import describe
-from .query.request import Familiar, check_limit, check_selection, make_search, selected
+from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots
 from .storage import catalog, fields
 from .storage.commit import Committer
@@ -271,13 +271,14 @@ class Collection:
 
         vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
-        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense field
-        takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may get less.
-        Fields without an index, sparse and multi-vectors, and rows too new to be indexed are always searched exactly.
-        exact: no index at all, the oracle; so is ``recall=1.0``. fusion (with several arms): "rrf", "relative", "dbsf", "linear" or
-        RRF(…), Relative(…), DBSF(…), Linear(…) with weights; each arm gives its best ``candidates`` rows (default max(100, 4·limit)).
-        "linear" goes further, until the best sums of all points are proven; where a recall is named, it only looks up every score of the
-        candidates. prefetch: a ``Prefetch`` whose hits are the only points that this search ranks, exactly.
+        recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense or
+        sparse field takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may
+        get less. Fields without an index, multi-vectors, and rows too new to be indexed are always searched exactly.
+        exact: the oracle, and so is ``recall=1.0``: no index, but for plans of a sparse field's that lose nothing.
+        fusion (with several arms): "rrf", "relative", "dbsf", "linear" or RRF(…), Relative(…), DBSF(…), Linear(…) with weights; each arm
+        gives its best ``candidates`` rows (default max(100, 4·limit)). "linear" goes further, until the best sums of all points are proven;
+        where a recall is named, it only looks up every score of the candidates.
+        prefetch: a ``Prefetch`` whose hits are the only points that this search ranks, exactly.
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first; after a
         prefetch min(limit, candidates that match).
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
@@ -330,8 +331,9 @@ class Collection:
         with self._snapshots.pin() as view:
             identities = view.snapshot.meta.encoders
 
-            def encode(name: str, spec, texts: Sequence[str]) -> list:
-                return load_encoder(name, spec, identities[name]).encode_queries(texts)
+            def encode(name: str, spec, texts: Sequence[str]) -> tuple[list, Words]:
+                encoder = load_encoder(name, spec, identities[name])
+                return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
 
             search = make_search(view.schema, self._filters, encode, batch, **arguments)
             if plain:

@@ -10,14 +10,17 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .errors import CorruptionError
 from .index.segment import Segment
+from .index.sparse_segment import SparseSegment
 from .storage import segments
 from .storage.env import Env
 from .storage.segments import Record
-from .types import Dense
+from .types import Dense, Sparse
 
 log = logging.getLogger("vectordb.maintenance")
 _of_env: WeakKeyDictionary[Env, Files] = WeakKeyDictionary()
 _of_env_lock = threading.Lock()
+AnySegment = Segment | SparseSegment
+Indexed = Dense | Sparse
 
 
 class Files:
@@ -29,12 +32,13 @@ class Files:
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
         self.on_damage: Callable[[str], None] | None = None
         self._lock = threading.Lock()
-        self._open: WeakValueDictionary[str, Segment] = WeakValueDictionary()
+        self._open: WeakValueDictionary[str, AnySegment] = WeakValueDictionary()
         self._seen: set[str] = set()  # files whose checksums were checked, or will be
-        self._unverified: deque[tuple[str, Segment]] = deque()
+        self._whole: set[str] = set()  # those that passed: a file may be mapped again
+        self._unverified: deque[tuple[str, AnySegment]] = deque()
         self._verifying = False
 
-    def open(self, record: Record, spec: Dense) -> Segment | None:
+    def open(self, record: Record, spec: Indexed) -> AnySegment | None:
         """The mapped file of a record, None when it is damaged. Raises FileNotFoundError."""
         with self._lock:
             if record.file in self.damaged:
@@ -42,7 +46,7 @@ class Files:
             found = self._open.get(record.file)
             if found is None:
                 try:
-                    found = Segment.open(self.folder / record.file)
+                    found = (Segment if isinstance(spec, Dense) else SparseSegment).open(self.folder / record.file)
                     _check_belongs(found, record, spec)
                 except FileNotFoundError:
                     raise
@@ -50,6 +54,7 @@ class Files:
                     self._damage(record.file, str(error))
                     return None
                 self._open[record.file] = found
+                found.verified = record.file in self._whole
                 self._verify_later(record.file, found)
             return found
 
@@ -68,7 +73,7 @@ class Files:
         if self.on_damage is not None:
             self.on_damage(file)
 
-    def _verify_later(self, file: str, segment: Segment) -> None:
+    def _verify_later(self, file: str, segment: AnySegment) -> None:
         if file in self._seen:
             return
         self._seen.add(file)
@@ -93,6 +98,13 @@ class Files:
             except (CorruptionError, OSError) as error:
                 with self._lock:
                     self._damage(file, str(error))
+            else:
+                with self._lock:
+                    self._whole.add(file)
+                    mapped = self._open.get(file)
+                    if mapped is not None:
+                        mapped.verified = True
+                    del mapped
             del segment
 
     def verified(self) -> bool:
@@ -101,9 +113,9 @@ class Files:
             return not self._verifying
 
 
-def _check_belongs(segment: Segment, record: Record, spec: Dense) -> None:
+def _check_belongs(segment: AnySegment, record: Record, spec: Indexed) -> None:
     said, is_ = (segment.rows, segment.nbytes), (record.rows, record.bytes)
-    if said != is_ or (segment.dim, segment.metric) != (spec.dim, spec.metric):
+    if said != is_ or not segment.fits(spec):
         raise CorruptionError(f"index file {record.file} isn't the one that the registry names", field="index", value=record.file)
 
 

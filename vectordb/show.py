@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .types import CollectionInfo, Dense, Schema
+from .types import CollectionInfo, Dense, Schema, Sparse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +25,10 @@ def fields(schema: Schema) -> str:
 def _options(spec: Mapping[str, Any]) -> str:
     """What a field's definition says beside its kind, as Python would write it."""
 
+    kind = "SparseIndex" if spec["kind"] == "sparse" else "Index"
+
     def shown(value: Any) -> str:
-        return f"Index({', '.join(f'{k}={v}' for k, v in value.items())})" if isinstance(value, Mapping) else str(value)
+        return f"{kind}({', '.join(f'{k}={v}' for k, v in value.items())})" if isinstance(value, Mapping) else str(value)
 
     return ", ".join(f"{key}={shown(value)}" for key, value in spec.items() if key != "kind")
 
@@ -53,7 +55,9 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     data = info.schema.to_dict()
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
-        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail"))
+        statistics = ", ".join(
+            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail", "dictionary")
+        )
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
     for line in indexes(info):
@@ -67,7 +71,7 @@ def indexes(info: CollectionInfo) -> list[str]:
     for name, spec in info.schema.vectors.items():
         facts = info.statistics.get(name, {})
         tail = facts.get("tail", 0)
-        if isinstance(spec, Dense) and spec.index is not None and (facts.get("segments") or tail):
+        if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
             rest = f"{tail:,} row{'s' * (tail != 1)} without index" if tail else "every row has an index"
             lost = len(facts.get("damaged", ()))
             damaged = f"; {lost} damaged file{'s' * (lost > 1)}, to be made again" if lost else ""
@@ -79,8 +83,9 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     if not segments:
         return "none yet"
     rows, size, dead = (sum(segment[key] for segment in segments) for key in ("rows", "bytes", "dead"))
-    graphs = sum(segment["graph"] for segment in segments)
-    return f"{len(segments)} segment{'s' * (len(segments) > 1)} ({graphs} with a graph, {rows:,} rows, {dead:,} dead, {_size(size)})"
+    graphs = [segment["graph"] for segment in segments if "graph" in segment]
+    linked = f"{sum(graphs)} with a graph, " if graphs else ""
+    return f"{len(segments)} segment{'s' * (len(segments) > 1)} ({linked}{rows:,} rows, {dead:,} dead, {_size(size)})"
 
 
 def _doing(facts: Mapping[str, Any]) -> str:

@@ -11,8 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from .errors import NotFoundError
-from .files import Files, files_of
-from .index.segment import Segment
+from .files import AnySegment, Files, Indexed, files_of
 from .kernels import columns
 from .storage import catalog, fields, format, segments, tables
 from .storage.catalog import Meta
@@ -20,7 +19,7 @@ from .storage.env import Env
 from .storage.segments import Record, Records
 from .storage.store import Store
 from .storage.tables import ChunkTable
-from .types import Dense, Id, Schema
+from .types import Id, Schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class OpenSegment:
     first: int
     end: int
     file: str
-    segment: Segment
+    segment: AnySegment
     record: Record
 
 
@@ -51,7 +50,7 @@ class Snapshot:
         self.derived = (0, 0)  # compactions so far, replacements of index files so far
         self.records: Records = {}
         self.record_problems: list[str] = []
-        self.dense: dict[int, Dense] = {}  # the dense fields by number
+        self.indexable: dict[int, Indexed] = {}  # the fields that can have index files, by number
         self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
         self._files: Files | None = None
         self._files_changes = 0
@@ -62,6 +61,7 @@ class Snapshot:
         self._tables: dict[tuple[int, int], ChunkTable] = {}
         self._previous: dict[tuple[int, int], ChunkTable] = {}
         self._live_rows: np.ndarray | None = None
+        self._dead_words: np.ndarray | None = None
         self.prepared: dict = {}  # what searches need not work out twice while nothing changes
 
     def table(self, store: Store, field: int, part: int) -> ChunkTable:
@@ -77,7 +77,7 @@ class Snapshot:
         return found
 
     def segments(self, field: int) -> tuple[OpenSegment, ...]:
-        """The open segments of a dense field by its number, ordered by first docid. What no segment covers is in ``tail``."""
+        """The open segments of a field by its number, ordered by first docid. What no segment covers is in ``tail``."""
         files = self._files
         if files is None:
             return ()
@@ -90,7 +90,7 @@ class Snapshot:
         found, whole = [], True
         for record in self.records.get(field, ()):
             try:
-                segment = files.open(record, self.dense[field])
+                segment = files.open(record, self.indexable[field])
             except FileNotFoundError:
                 if self._last_txn() == self.txn_id:
                     files.missing(record)
@@ -152,8 +152,13 @@ class Snapshot:
 
     def dead_words(self) -> np.ndarray:
         """One bit a row, set where it is dead: uint64 ``(⌈rows/64⌉,)``."""
+        if self._dead_words is None:
+            self._dead_words = self._as_words(self.dead)
+        return self._dead_words
+
+    def _as_words(self, rows: BitMap) -> np.ndarray:
         bits = np.zeros(-(-self.rows // 64) * 64, np.bool_)
-        bits[np.asarray(self.dead.to_array())] = True
+        bits[np.asarray(rows.to_array())] = True
         return np.packbits(bits, bitorder="little").view(np.uint64)
 
 
@@ -167,8 +172,8 @@ def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     return [*found, (low, rows)] if low < rows else found
 
 
-def _dense_fields(meta: Meta, schema: Schema) -> dict[int, Dense]:
-    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Dense)}
+def _indexable(meta: Meta, schema: Schema) -> dict[int, Indexed]:
+    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Indexed)}
 
 
 def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
@@ -197,7 +202,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
     snapshot.txn_id = txn.id()
     snapshot.derived = store.derived()
     same = previous is not None and previous.schema is snapshot.schema
-    snapshot.dense = previous.dense if same else _dense_fields(snapshot.meta, snapshot.schema)
+    snapshot.indexable = previous.indexable if same else _indexable(snapshot.meta, snapshot.schema)
     snapshot.vectors = previous.vectors if same else frozenset(snapshot.meta.fields[name] for name in snapshot.schema.vectors)
     if env is not None:
         _register(snapshot, previous, env, txn, collection)
@@ -272,9 +277,9 @@ class View:
         table.verify_all()
         return table.rows
 
-    def chunks(self, field: int) -> ChunkTable:
-        """The chunks of a field's values, whose checksums whoever reads them has to check."""
-        return self.snapshot.table(self.store, field, format.FORWARD)
+    def chunks(self, field: int, part: int = format.FORWARD) -> ChunkTable:
+        """The chunks of a field's part, whose checksums whoever reads them has to check."""
+        return self.snapshot.table(self.store, field, part)
 
     def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
         """The ids of rows (int64 docids): uint64 where all are integers."""

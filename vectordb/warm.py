@@ -9,7 +9,7 @@ import numpy as np
 from vectordb_client.filter import F
 
 from .database import open as open_database
-from .index import ann
+from .index import ann, sparse_build
 from .index.build import Options, build
 from .index.segment import Segment
 from .types import Dense, Geo, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text
@@ -42,6 +42,9 @@ def warm() -> None:
             docs.search(query)
         docs.search({"s": {1: 1.0}}, prefetch=Prefetch({"d": [1, 1]}))
         # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
+        ones = np.ones(4, np.float32)
+        rows = Path(folder) / "warm-sparse", np.arange(5), np.zeros(4, np.uint64), ones, np.arange(4, dtype=np.uint32), False
+        sparse_build.build(*rows, sparse_build.Options())
         path, rows = Path(folder) / "warm", np.eye(8, dtype=np.float32)
         build(path, rows, np.arange(8, dtype=np.uint32), "l2", Options())
         segment = Segment.open(path)

@@ -53,6 +53,7 @@ _EXPORTS = {
         "MultiVector",
         "Schema",
         "Sparse",
+        "SparseIndex",
         "Text",
         "Uuid",
     ),

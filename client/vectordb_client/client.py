@@ -197,7 +197,7 @@ class Collection:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused.
 
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. The service takes
-        the cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: no index at all.
+        the cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: exactly.
         fusion "linear" proves its result unless a recall is named. prefetch: its hits are the only points that are ranked.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """

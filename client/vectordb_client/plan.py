@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+SHOWN_TERMS = 4
 Step = tuple[bool, Mapping[str, Any]]  # (was it what ran, a plan with its setting)
 
 
@@ -19,7 +20,9 @@ class Plan(dict):
     matches, selectivity, local_selectivity: the share of matches near the query; plan, parameters, predicted; considered: every setting of
     every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found
     too little or went on too long and was given up for this one) and tail (rows without an index, and their time).
-    Of a batch, segments tell of its first query.
+    A sparse arm's segments are told likewise; it also has postings (what an exact search adds up), terms (term, weight, rows that have it)
+    and matched: for each of the ten best rows its terms and what each contributed to the score. Terms of a text also have their word. Of a
+    batch, all that is of its first query.
 
     The text shows one setting of each plan: the cheapest that is predicted to reach the recall asked for.
     """
@@ -66,10 +69,18 @@ def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
         parts.append(f"recall {_recall(recall.get('predicted'))} predicted for {_recall(recall.get('target'))} asked")
     parts += [f"{_many(arm.get('rows', 0), 'row')} scored", _many(arm.get("candidates", 0), "candidate")]
     yield ", ".join(parts)
+    if arm.get("matched"):
+        terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
+        yield f"  {terms} with {postings}; of the best row {_terms(arm['matched'][0])}"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
         yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, all scored in {_microseconds(tail.get('microseconds'))}"
+
+
+def _terms(matched: Sequence[Mapping[str, Any]]) -> str:
+    shown = ", ".join(f"{part.get('word', part.get('term'))} gave {part.get('contribution', 0.0):.3g}" for part in matched[:SHOWN_TERMS])
+    return f"{shown}, {len(matched) - SHOWN_TERMS} others the rest" if len(matched) > SHOWN_TERMS else shown
 
 
 def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ MAX_FIELDS = 256
 GRAPH_BUILDERS = ("faiss", "hnswlib")
 MIN_DEGREE, MAX_DEGREE = 4, 64
 MAX_EF_CONSTRUCTION = 2000
+MIN_LEVELS, MAX_LEVELS = 2, 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -45,6 +46,13 @@ def _check_encoder(encoder: Any, source: Any) -> None:
             raise SchemaError(f"{field} must be a non-empty string, not {shown(value)}", field=field, value=value)
     if source is not None and encoder is None:
         raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
+
+
+def _check_index(index: Any, kind: type) -> None:
+    if index is not None and not isinstance(index, kind):
+        article = "an" if kind is Index else "a"
+        hint = f" (did you mean {kind.__name__}()?)" if index is kind else ""
+        raise SchemaError(f"index must be {article} {kind.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,20 @@ class Dense:
         _choice("metric", self.metric, ("cosine", "dot", "l2"))
         _choice("dtype", self.dtype, ("float32", "float16"))
         _check_encoder(self.encoder, self.source)
-        if self.index is not None and not isinstance(self.index, Index):
-            hint = " (did you mean Index()?)" if self.index is Index else ""
-            raise SchemaError(f"index must be an Index or None, not {shown(self.index)}{hint}", field="index", value=self.index)
+        _check_index(self.index, Index)
+
+
+@dataclass(frozen=True)
+class SparseIndex:
+    """How a sparse field is indexed: lists of points by falling weight, which a search reads as far as the recall asked for needs.
+
+    levels: to how many a list's weights are rounded, 2 to 64. With more, fewer points need an exact score, and lists are longer.
+    """
+
+    levels: int = 16
+
+    def __post_init__(self):
+        _check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
 
 
 @dataclass(frozen=True)
@@ -101,16 +120,24 @@ class Sparse:
     weighting="idf" multiplies each query weight by the term's inverse document frequency over the live
     points that have the field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25).
     A point that shares no term with the query is not a match of this field.
+    binary=True keeps only which terms a point has (ultra-high-dimensional binary codes): every weight, a query's too, counts as 1.
+    index: how the field is indexed; None: never, then every search of it is exact. Fields or queries with negative weights are searched
+    exactly, too.
     """
 
     weighting: str | None = None
     encoder: str | None = None
     source: str | None = None
+    binary: bool = False
+    index: SparseIndex | None = SparseIndex()
     kind: ClassVar[str] = "sparse"
 
     def __post_init__(self):
         _choice("weighting", self.weighting, (None, "idf"))
         _check_encoder(self.encoder, self.source)
+        if not isinstance(self.binary, bool):
+            raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
+        _check_index(self.index, SparseIndex)
 
 
 @dataclass(frozen=True)
@@ -199,6 +226,7 @@ class Geo(_Attribute):
 
 VectorField = Dense | Sparse | MultiVector
 Attribute = Keyword | Int | Float | Bool | Datetime | Text | Uuid | Geo
+_INDEXES: dict[type, type] = {Dense: Index, Sparse: SparseIndex}
 VECTOR_KINDS = {c.kind: c for c in (Dense, Sparse, MultiVector)}
 ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
 
@@ -283,7 +311,7 @@ class Schema:
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:
     options = _changed(spec)
-    if isinstance(options.get("index"), Index):
+    if isinstance(options.get("index"), (Index, SparseIndex)):
         options["index"] = _changed(options["index"])
     return {"kind": spec.kind, **options}
 
@@ -302,8 +330,8 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         kind = options.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
             raise SchemaError(f"kind of {what} {name!r} must be one of {', '.join(kinds)}, not {shown(kind)}", field=name, value=kind)
-        if kinds[kind] is Dense and isinstance(options.get("index"), Mapping):
-            options["index"] = _built(Index, options["index"], f"index of {what} {name!r}", name)
+        if kinds[kind] in _INDEXES and isinstance(options.get("index"), Mapping):
+            options["index"] = _built(_INDEXES[kinds[kind]], options["index"], f"index of {what} {name!r}", name)
         specs[name] = _built(kinds[kind], options, f"{what} {name!r}", name)
     return specs
 

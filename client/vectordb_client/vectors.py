@@ -207,7 +207,8 @@ def sparse_column(
         indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in pairs])])
         terms = np.concatenate([terms for terms, _ in pairs]) if pairs else np.empty(0, np.uint64)
         weights = np.concatenate([weights for _, weights in pairs]) if pairs else np.empty(0, np.float32)
-    return SparseColumn(*_checked_csr(name, indptr, terms, weights, n, ids), rows)
+    indptr, terms, weights = _checked_csr(name, indptr, terms, weights, n, ids)
+    return SparseColumn(indptr, terms, np.ones(len(terms), np.float32) if spec.binary else weights, rows)
 
 
 def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -275,8 +276,11 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
 def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights)."""
     if isinstance(spec, Sparse):
-        column = sparse_column(name, spec, [value] if not hasattr(value, "tocsr") else value, 1)
-        return column.terms, column.weights
+        plain = _plain_pair(value)
+        if plain is None:
+            column = sparse_column(name, spec, [value] if not hasattr(value, "tocsr") else value, 1)
+            return column.terms, column.weights
+        return (plain[0], np.ones(len(plain[0]), np.float32)) if spec.binary else plain
     array = _floats(name, value, "float32")
     if isinstance(spec, Dense):
         if array.shape != (spec.dim,):
@@ -296,6 +300,22 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
     if spec.metric == "cosine" and not array.any(axis=-1).all():
         raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
     return array
+
+
+def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """A query of two arrays that nothing is amiss with, as most are; None where it must be looked at more closely."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        return None
+    terms, weights = value
+    if not (type(terms) is type(weights) is np.ndarray) or weights.dtype != np.float32 or not terms.ndim == weights.ndim == 1:
+        return None
+    if len(terms) != len(weights) or not 0 < len(terms) <= MAX_TERMS or terms.dtype.kind not in "iu":
+        return None
+    if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # the lowest of ascending ones
+        return None
+    if not 0.0 < weights.dot(weights) < np.inf or not weights.all():
+        return None
+    return terms.astype(np.uint64, copy=False), np.ascontiguousarray(weights)
 
 
 def query_vectors(name: str, spec: VectorField, value: Any) -> list:

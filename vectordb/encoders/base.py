@@ -38,6 +38,10 @@ class Encoder:
         """One query vector a text: ``(dim,)`` float32, or (uint64 terms ascending, float32 weights), which may be empty."""
         raise NotImplementedError
 
+    def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
+        """What the term ids of a text's query vector stand for, as far as it is known; explain prints it."""
+        return {}
+
     def check(self, spec: VectorField) -> None:
         """Raises EncoderError unless a field of this definition can hold what the encoder makes."""
         if spec.kind != self.kind:

@@ -100,6 +100,12 @@ class BM25(Encoder):
         weights = counts.astype(np.float32)
         return [(terms[low:high], weights[low:high]) for low, high in pairwise(indptr)]
 
+    def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
+        """The first word of the text with each stem, casefolded."""
+        found = [w for w in dict.fromkeys(words(text)) if w not in self._stop]
+        known = dict(zip(reversed(self._lookup(found)), reversed(found), strict=True))
+        return {term: known[term] for term in terms if term in known}
+
 
 def _stemmer(language: str):
     """(function from words to stems, what of its version belongs in the identity)."""

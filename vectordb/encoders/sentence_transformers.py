@@ -126,6 +126,12 @@ class SparseModel(_Model):
         ends = zip(column.indptr[:-1], column.indptr[1:], strict=True)
         return [(column.terms[low:high], column.weights[low:high]) for low, high in ends]
 
+    def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
+        """The word pieces of the model's vocabulary."""
+        with self._lock:
+            pieces = self._model.tokenizer.convert_ids_to_tokens([int(term) for term in terms])
+        return {int(term): piece for term, piece in zip(terms, pieces, strict=True) if piece is not None}
+
 
 def _folder(name: str, model: str) -> Path:
     """The folder of a model given as a path, or as the name of a package that has one inside (itself or one level down)."""

@@ -25,10 +25,11 @@ _PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the m
 
 @dataclass(frozen=True)
 class Part:
-    """A segment to search, with the rows of it that may be found."""
+    """A segment to search, with the rows of it that may be found. free: there is no filter; what may not be found is dead."""
 
     segment: Segment
     allowed: Allowed
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Rest:
 
 @dataclass
 class Trace:
-    """What was done for a query of each segment, for explain: rows of reports and the microseconds of each call."""
+    """What was done for a query of each segment, for explain: a report for each query, and the microseconds of each call."""
 
-    reports: list[np.ndarray] = field(default_factory=list)
+    reports: list[Sequence] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
     rest_microseconds: float = 0.0
 
@@ -215,6 +216,14 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
     if plan == planner.CLUSTERS_FUNNEL:
         return {"rows": round(effort * grown), "first_pass": round(width * max(k, model.depth))}
     return {"ef": int(effort * max(k, model.depth))}
+
+
+def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
+    """(plan, predicted recall) of what was done, where that says something about a plan."""
+    setting = int(report[kernel.R_SETTING])
+    if setting < 0 or report[kernel.R_FALLBACK]:
+        return None
+    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(report[kernel.R_RECALL])
 
 
 def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A segment: the index of one dense field over a range of rows, in one file that is mapped and searched in place.
+"""A segment: the index of one field over a range of rows, in one file that is mapped and searched in place (here: of a dense field).
 
 The file is derived from the rows' vectors and can be thrown away. It holds a header (msgpack, with the sections' places and checksums) and
 sections that start on cache lines; FORMAT.md describes them. Rows lie in cluster order: ``docids`` says whose they are.
@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -27,9 +28,6 @@ VERSION = 1
 _NO_BITS = np.zeros((1, 1), np.uint64)
 _NO_COUNTS = np.zeros((1, 1), np.int32)
 _head = struct.Struct("<8sIIQ")  # magic, version, bytes of the header's body, its checksum
-# Checked by ``verify``; all others when a segment is opened. A damaged one of these costs recall, and nothing else: kernels don't trust
-# links.
-LARGE = frozenset({"codes", "signs", "graph", "bias", "lacking"})
 
 
 def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
@@ -112,24 +110,17 @@ def _bits(number: float) -> int:
     return int(np.array(number, np.float64).view(np.int64))
 
 
-class Segment(Layout):
-    """A segment's mapped file.
-
-    rows, dim, metric, nbytes, has_graph; docids: uint32 ``(rows,)`` in the segment's own order.
+class Mapped:
+    """An index file in memory. kind: of the field. large: sections checked by ``verify``, all others when the file is opened; a damaged one
+    of these costs recall, and nothing else: kernels don't trust links. verified: whether all of it has been.
     """
 
-    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
-        super().__init__(meta, sections)
-        self.path = path
-        self.nbytes = nbytes
-        self._map = map_
-        self.models = calibrate.models_of(sections)
-        self.offsets, self.inverse = sections["offsets"], sections["inverse"]
-        self.corrections = calibrate.Corrections()
-        self.all_allowed = Allowed(self, None)
+    verified = False
+    kind: ClassVar[str]
+    large: ClassVar[frozenset[str]]
 
     @classmethod
-    def open(cls, path: Path) -> Segment:
+    def open(cls, path: Path) -> Self:
         """Map a file. Raises FileNotFoundError, and CorruptionError when what is checked now (all but the large sections) is damaged."""
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -142,6 +133,8 @@ class Segment(Layout):
         if magic != MAGIC or version != VERSION or xxhash.xxh3_64_intdigest(body) != digest:
             raise _damaged(path, "has no valid header")
         meta = msgspec.msgpack.decode(body)
+        if meta.get("kind", "dense") != cls.kind:
+            raise _damaged(path, f"is not the index of a {cls.kind} field")
         places = meta.pop("sections")
         start = -(-(_head.size + length) // LINE) * LINE
         whole = np.frombuffer(map_, np.uint8)
@@ -149,7 +142,7 @@ class Segment(Layout):
         for name, (at, dtype, shape, digest) in places.items():
             nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = whole[start + at : start + at + nbytes]
-            if len(raw) != nbytes or (name not in LARGE and xxhash.xxh3_64_intdigest(raw) != digest):
+            if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):
                 raise _damaged(path, f"section {name!r} is cut off or fails its checksum")
             sections[name] = raw.view(dtype).reshape(shape)
         found = cls(path, meta, sections, size, map_)
@@ -161,6 +154,30 @@ class Segment(Layout):
         for name, array in self.sections.items():
             if xxhash.xxh3_64_intdigest(array.reshape(-1).view(np.uint8)) != self._digests[name]:
                 raise _damaged(self.path, f"section {name!r} fails its checksum")
+
+
+class Segment(Mapped, Layout):
+    """A segment's mapped file.
+
+    rows, dim, metric, nbytes, has_graph; docids: uint32 ``(rows,)`` in the segment's own order.
+    """
+
+    kind = "dense"
+    large = frozenset({"codes", "signs", "graph", "bias", "lacking"})
+
+    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
+        super().__init__(meta, sections)
+        self.path = path
+        self.nbytes = nbytes
+        self._map = map_
+        self.models = calibrate.models_of(sections)
+        self.offsets, self.inverse = sections["offsets"], sections["inverse"]
+        self.corrections = calibrate.Corrections()
+        self.all_allowed = Allowed(self, None)
+
+    def fits(self, spec: Any) -> bool:
+        """Whether this is an index of such a dense field."""
+        return (self.dim, self.metric) == (spec.dim, spec.metric)
 
 
 class Allowed:

@@ -74,10 +74,19 @@ def kernel(function=None, *, nogil: bool = True):
     """
     if function is None:
         return functools.partial(kernel, nogil=nogil)
+    return _compiled(function, nogil, {"reassoc", "contract", "nsz", "arcp"})
+
+
+def ordered_kernel(function):
+    """A kernel whose floats are rounded after each operation, in the order written: two that add the same numbers up get the same sum."""
+    return _compiled(function, True, False)
+
+
+def _compiled(function, nogil, fastmath):
     before = config.CACHE_DIR
     config.CACHE_DIR = _CACHE  # read while decorating only: other users of numba in this process keep their own folder
     try:
-        return numba.njit(function, nogil=nogil, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+        return numba.njit(function, nogil=nogil, cache=True, fastmath=fastmath, error_model="numpy")
     finally:
         config.CACHE_DIR = before
 

@@ -7,7 +7,7 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
 from .dense import first_row, lower_bound, place_of
-from .jit import count_trailing_zeros, kernel, pointer, prefetch
+from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer
 
 SIGNED = 16  # the chunk flag: some weights are negative or tiny
@@ -26,7 +26,7 @@ def find_term(terms, count, start, term):
     return at if at < count and terms[at] == term else -1 - at
 
 
-@kernel
+@ordered_kernel
 def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores, touched, heap):
     """The best inner products over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
 
@@ -48,7 +48,8 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
         indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
         postings = np.int64(indptr[vocabulary])
         docs = carray(pointer(table[c, EXTRA]), postings, np.uint16)
-        values = carray(pointer(table[c, NORMS]), postings, np.float32)
+        valued = table[c, NORMS] != 0  # without weights each counts as 1
+        values = carray(pointer(table[c, NORMS]), postings if valued else np.int64(0), np.float32)
         if filtered:
             while at < len(rows) and np.int64(rows[at]) < first:
                 at += 1
@@ -77,7 +78,12 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
             continue
         for t in range(lists):
             weight = factors[t]
-            if mark:
+            if not valued:
+                for p in range(begins[t], ends[t]):
+                    scores[docs[p]] += weight
+                    if mark:
+                        touched[docs[p]] = True
+            elif mark:
                 for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight * values[p]
                     touched[docs[p]] = True
@@ -107,7 +113,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
     return n
 
 
-@kernel
+@ordered_kernel
 def sparse_scores(table, terms, weights, rows, keys):
     """Inner products of a query with rows of a forward index (chunks of terms and weights by row), as keys; returns how many.
 
@@ -121,7 +127,8 @@ def sparse_scores(table, terms, weights, rows, keys):
             continue
         offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
         held = carray(pointer(table[c, AUX]), table[c, ITEMS], np.uint64)
-        values = carray(pointer(table[c, EXTRA]), table[c, ITEMS], np.float32)
+        valued = table[c, EXTRA] != 0  # without weights each counts as 1
+        values = carray(pointer(table[c, EXTRA]), table[c, ITEMS] if valued else np.int64(0), np.float32)
         p, end = np.int64(offsets[position]), np.int64(offsets[position + 1])
         t = 0
         score = np.float32(0)
@@ -132,7 +139,7 @@ def sparse_scores(table, terms, weights, rows, keys):
             elif held[p] > terms[t]:
                 t += 1
             else:
-                score += weights[t] * values[p]
+                score += weights[t] * values[p] if valued else weights[t]
                 shared = True
                 t += 1
                 p += 1

@@ -136,3 +136,10 @@ def pop_best(heap, n):
         heap[0] = heap[n]
         sift_best(heap, n, 0)
     return n
+
+
+@kernel
+def pack(docids, scores, keys):
+    """Docids (int64) and scores (float32) to keys."""
+    for i in range(len(docids)):
+        keys[i] = make_key(scores[i], docids[i])

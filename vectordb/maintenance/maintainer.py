@@ -20,7 +20,7 @@ from ..storage import catalog, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
-from ..types import Dense, Schema
+from ..types import Schema
 from . import policy, tasks
 from .policy import Build
 
@@ -123,7 +123,7 @@ class Maintainer:
         except (CorruptionError, NotFoundError):  # whoever reads it will be told
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
-        wanted = sum(isinstance(spec, Dense) and spec.index is not None for spec in schema.vectors.values())
+        wanted = sum(map(policy.wants_index, schema.vectors.values()))
         least = min(covered.values(), default=0) if len(covered) == wanted else 0
         folder = segments.folder(self._env.path)
         behind = bool(wanted) and rows - least >= policy.SEAL_ROWS

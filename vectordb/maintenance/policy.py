@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..snapshot import OpenSegment, View
 from ..storage.segments import Record
-from ..types import Dense
+from ..types import Dense, Sparse, VectorField
 
 SEAL_ROWS = 8_192  # below, searching the tail exactly costs no more than a segment would
 SEAL_ALWAYS_ROWS = 131_072  # sealed even while writes go on: a bulk load ends in a few large segments
@@ -16,6 +16,7 @@ QUIET_SECONDS = 0.5  # without a write to the collection
 MERGE_SEGMENTS = 4  # so many neighbours of one size tier become one
 TIER_FACTOR = 4
 MAX_SEGMENT_ROWS = 4_000_000
+MAX_SPARSE_ROWS = 2_000_000
 MAX_BUILD_BYTES = 6 << 30  # of vectors, copied for a build
 DEAD_SHARE = 0.25  # of a segment's rows: then it is built again without them
 CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: then it is written again without them
@@ -54,15 +55,22 @@ class Build:
     replaced: tuple[Record, ...] = ()
 
 
-def indexed(view: View) -> Iterator[tuple[str, int, Dense]]:
-    """(name, number, spec) of the dense fields that want an index."""
+def wants_index(spec: VectorField) -> bool:
+    """Whether a field is to be indexed."""
+    return isinstance(spec, (Dense, Sparse)) and spec.index is not None
+
+
+def indexed(view: View) -> Iterator[tuple[str, int, Dense | Sparse]]:
+    """(name, number, spec) of the fields that want an index."""
     for name, spec in view.schema.vectors.items():
-        if isinstance(spec, Dense) and spec.index is not None:
+        if wants_index(spec):
             yield name, view.fields[name], spec
 
 
-def most_rows(spec: Dense) -> int:
+def most_rows(spec: Dense | Sparse) -> int:
     """The most rows a segment of a field may have."""
+    if isinstance(spec, Sparse):
+        return MAX_SPARSE_ROWS
     return max(1, min(MAX_SEGMENT_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
 
 
@@ -86,7 +94,7 @@ def _piece(view: View, record: Record, part: OpenSegment | None) -> Piece:
     return Piece(record.first, record.end, record.rows - dead, dead, record)
 
 
-def next_build(name: str, field: int, spec: Dense, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
+def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful thing to do in the background; a lower rank is more useful."""
     limit = most_rows(spec)
     for rank, (kind, groups) in enumerate(
@@ -97,7 +105,7 @@ def next_build(name: str, field: int, spec: Dense, pieces: Sequence[Piece], quie
     return None
 
 
-def next_optimization(name: str, field: int, spec: Dense, pieces: Sequence[Piece], rows: int, sequence: int) -> Build | None:
+def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], rows: int, sequence: int) -> Build | None:
     """The next build on the way to as few segments as the limit allows, without dead rows.
 
     rows, sequence: of the collection when it was asked for; what was written or died later can wait, so that this comes to an end.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError, NotFoundError
-from ..index import build as builder
+from ..index import build as dense_build
+from ..index import sparse_build
 from ..index.build import Cancelled
 from ..snapshot import View
 from ..storage import catalog, compact, format, segments
@@ -19,7 +21,7 @@ from ..storage.commit import Committer
 from ..storage.compact import Run
 from ..storage.env import Env
 from ..storage.segments import Record
-from ..types import Dense
+from ..types import Dense, Sparse
 from . import policy
 from .policy import Build
 
@@ -28,32 +30,80 @@ Progress = Callable[[str, float], None]
 Stop = Callable[[], bool]
 
 
-def rows_to_index(view: View, task: Build, spec: Dense, progress: Progress, stop: Stop) -> tuple[np.ndarray, np.ndarray, int]:
-    """(vectors float32 ``(n, dim)``, docids uint32 ascending, end) of the live rows in [first, end), copied.
+@dataclass(frozen=True)
+class Rows:
+    """Live rows of a field, copied out of a view. docids: uint32 ascending; end: the docid behind the last that was looked at; write: makes
+    the index file of them.
+    """
+
+    docids: np.ndarray
+    end: int
+    write: Callable[[Path, Progress, Stop], None]
+    options: dict
+
+
+def rows_to_index(view: View, task: Build, spec: Dense | Sparse, progress: Progress, stop: Stop) -> Rows:
+    """The live rows in [first, end) of a task.
 
     ``end`` is lower than the task's when there are more rows than a segment may have and nothing is replaced.
     Raises CorruptionError naming a damaged chunk, and Cancelled.
     """
-    table = view.snapshot.table(view.store, task.field, format.FORWARD)
     docids, end = view.snapshot.live_between(view.store, task.field, task.first, task.end), task.end
     limit = policy.most_rows(spec)
     if len(docids) > limit and not task.replaced:
         end = int(docids[limit])
         docids = docids[:limit]
-    vectors = np.empty((len(docids), spec.dim), np.float32)
-    width, at = spec.dim * np.dtype(spec.dtype).itemsize, 0
+    return (_dense_rows if isinstance(spec, Dense) else _sparse_rows)(view, task, spec, docids, end, progress, stop)
+
+
+def _chunks(view: View, task: Build, docids: np.ndarray, end: int, progress: Progress, stop: Stop) -> Iterator[tuple]:
+    """(chunk, table, which of its rows are among docids: positions, where in docids they begin), each chunk verified."""
+    table = view.snapshot.table(view.store, task.field, format.FORWARD)
     for c, begin, present in table.between(task.first, end):
         if stop():
             raise Cancelled("copy")
         table.verify((c,))
         low, high = np.searchsorted(docids, [present[0], int(present[-1]) + 1])
-        values = table.data_of(c, width).view(spec.dtype)[begin : begin + len(present)]
-        if high - low < len(present):
-            values = values[np.searchsorted(present, docids[low:high])]
-        vectors[low:high] = values
-        at = int(high)
-        progress("copy", at / max(len(docids), 1))
-    return vectors, docids, end
+        yield c, table, begin + np.searchsorted(present, docids[low:high]), int(low)
+        progress("copy", int(high) / max(len(docids), 1))
+
+
+def _dense_rows(view: View, task: Build, spec: Dense, docids: np.ndarray, end: int, progress: Progress, stop: Stop) -> Rows:
+    vectors = np.empty((len(docids), spec.dim), np.float32)
+    width = spec.dim * np.dtype(spec.dtype).itemsize
+    for c, table, positions, low in _chunks(view, task, docids, end, progress, stop):
+        vectors[low : low + len(positions)] = table.data_of(c, width).view(spec.dtype)[positions]
+    options = dense_build.Options(spec.index.graph_builder, spec.index.degree, spec.index.ef_construction)
+
+    def write(path: Path, progress: Progress, stop: Stop) -> None:
+        dense_build.build(path, vectors, docids, spec.metric, options, progress, stop)
+
+    return Rows(docids, end, write, options.kept())
+
+
+def _sparse_rows(view: View, task: Build, spec: Sparse, docids: np.ndarray, end: int, progress: Progress, stop: Stop) -> Rows:
+    sizes = np.zeros(len(docids), np.int64)
+    pieces: list[np.ndarray] = []
+    weighed: list[np.ndarray] = []
+    for c, table, positions, low in _chunks(view, task, docids, end, progress, stop):
+        offsets, data, extra = table.items_of(c, 8)
+        keep = np.zeros(len(offsets) - 1, np.bool_)
+        keep[positions] = True
+        counts = np.diff(offsets.astype(np.int64))
+        sizes[low : low + len(positions)] = counts[positions]
+        items = np.repeat(keep, counts)
+        pieces.append(data.reshape(-1).view(np.uint64)[items])
+        if not spec.binary:
+            weighed.append(extra.reshape(-1).view(np.float32)[items])
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    terms = np.concatenate(pieces or [np.empty(0, np.uint64)])
+    weights = None if spec.binary else np.concatenate(weighed or [np.empty(0, np.float32)])
+    options = sparse_build.Options(spec.index.levels)
+
+    def write(path: Path, progress: Progress, stop: Stop) -> None:
+        sparse_build.build(path, indptr, terms, weights, docids, spec.weighting == "idf", options, progress, stop)
+
+    return Rows(docids, end, write, options.kept())
 
 
 def build(env: Env, committer: Committer, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
@@ -65,27 +115,28 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
         if view.fields.get(task.name) != task.field:
             raise Cancelled("the field isn't there any more")
         spec, sequence = view.schema.vectors[task.name], view.sequence
-        vectors, docids, end = rows_to_index(view, task, spec, progress, stop)
-        dead = view.dead.range_cardinality(task.first, end)
-    if not len(docids):
+        rows = rows_to_index(view, task, spec, progress, stop)
+        dead = view.dead.range_cardinality(task.first, rows.end)
+    end, count = rows.end, len(rows.docids)
+    if not count:
         _register(env, committer, number, task, None)
         return 0
     folder = segments.folder(env.path)
     name = segments.new_name(number, task.field, task.first, end)
     temporary = folder / (segments.TEMPORARY + name)
-    options = builder.Options(spec.index.graph_builder, spec.index.degree, spec.index.ef_construction)
+    options = rows.options
     try:
-        builder.build(temporary, vectors, docids, spec.metric, options, progress, stop)
-        del vectors
+        rows.write(temporary, progress, stop)
+        del rows
         progress("register", 0.0)
         size, checksum = temporary.stat().st_size, segments.checksum(temporary)
         os.rename(temporary, folder / name)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(folder)
-    record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, options.kept(), sequence)
+    record = Record(task.field, task.first, end, count, dead, name, size, checksum, options, sequence)
     _register(env, committer, number, task, record)
-    return len(docids)
+    return count
 
 
 def _register(env: Env, committer: Committer, number: int, task: Build, record: Record | None) -> None:

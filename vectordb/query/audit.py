@@ -10,8 +10,6 @@ import numpy as np
 
 from ..errors import VectorDBError
 from ..index import ann, flat
-from ..kernels import planner
-from ..kernels import segment as kernel
 
 SHARE = 0.02  # of one core's time, at most
 EVERY = 64  # searches between two looks at the clock
@@ -54,20 +52,20 @@ audits = Audits()
 
 def learn(
     parts: Sequence[ann.Part],
-    reports: Sequence[np.ndarray],
+    judged: Sequence[tuple[int, float] | None],
     k: int,
     found: flat.Found,
     exact: Callable[[], flat.Found | None],
     ranges: Sequence[tuple[int, int]],
 ) -> None:
-    """Compare what a search found with the exact answer, segment by segment. ``exact()`` is None when the rows changed meanwhile."""
+    """Compare what a search found with the exact answer, segment by segment. judged: the plan each was searched by and its predicted
+    recall, None where that can't be judged. ``exact()`` is None when the rows changed meanwhile.
+    """
     truth = exact()
     if truth is None:
         return
     there = np.isin(truth[0][:k], found[0])
-    for part, report, (first, end) in zip(parts, reports, ranges, strict=True):
+    for part, known, (first, end) in zip(parts, judged, ranges, strict=True):
         own = (truth[0][:k] >= first) & (truth[0][:k] < end)
-        setting = int(report[0, kernel.R_SETTING])
-        if own.sum() >= FEWEST and setting >= 0 and not report[0, kernel.R_FALLBACK]:
-            plan = int(ann.model_for(part.segment.models, k).settings[setting, planner.PLAN])
-            part.segment.corrections.learn_recall(plan, float(report[0, kernel.R_RECALL]), float(there[own].mean()))
+        if own.sum() >= FEWEST and known is not None:
+            part.segment.corrections.learn_recall(*known, float(there[own].mean()))

@@ -13,12 +13,13 @@ from pyroaring import BitMap
 from vectordb_client.filter import Filter, HasVector
 
 from ..filters.bitmap import FilterCache, matching
-from ..index import ann, flat
+from ..index import ann, flat, sparse_ann
 from ..index.segment import Allowed
 from ..snapshot import OpenSegment, View
 from ..storage import format
 from ..storage.tables import ChunkTable
 from ..types import Dense, Hit, Hits, Id, Linear, MultiVector, Sparse
+from . import terms
 from .audit import audits, learn
 from .fusion import Ranked, ShownScore, explained_sums, fuse
 from .linear import Listed, Source, top
@@ -195,6 +196,9 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
 def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: _Clock, plans: dict[str, dict]) -> Source:
     """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
+    certain = replace(search, exact=True, recall=1.0) if search.proven else search
+    queries = _queries(view, arm, cache)
+
     def listed(k: int, found: flat.Found, plan: dict | None, below: np.ndarray | None, floor: float) -> Listed:
         clock.lap(f"arm {arm.name}")
         if plan is not None:
@@ -204,74 +208,99 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
 
     def best(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        lists, plan = _search_arm(view, replace(search, exact=search.exact or search.proven), arm, k, wanted, cache)
+        lists, plan = _search_arm(view, certain, arm, k, wanted, cache)
         return listed(k, lists[0], plan, None, -np.inf)
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        prepared = _prepared(view, arm.name, wanted, *cover)
-        table, query = prepared.table.rows, np.array(arm.queries[0])
-        found, below = ann.search_bounded(prepared.parts, prepared.rest, table, query, arm.spec.dtype, arm.spec.metric, k, floor)
+        prepared = _prepared(view, arm, wanted, *cover)
+        table = prepared.table.rows
+        found, below = ann.search_bounded(prepared.parts, prepared.rest, table, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
         plan = _exact_plan(search, arm, wanted)
         return listed(k, found, plan and plan | {"plan": "scan of byte codes, within bounds"}, below, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
-        return _score_rows(view, arm, docids.astype(np.uint32), cache)[0]
+        return _score_rows(view, arm, queries, docids.astype(np.uint32))[0]
 
     def guess(k: int) -> flat.Found:
         return _search_arm(view, search, arm, k, wanted, cache)[0][0]
 
     unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
     cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
-    # Segments built before files said how far codes are off have no bounds.
-    bounded = bool(cover[0]) and all(part.segment.lacking is not None for part in cover[0])
+    # Files that haven't been read through yet prove nothing, and those built before they said how far codes are off have no bounds.
+    bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
     return Source(_weight(search, arm), _sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
 
 
 def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
     """What an arm finds for each query and, where the search is explained, how."""
-    if wanted.given is not None:
-        scored = _score_rows(view, arm, wanted.given, cache)
-        return [(docids[:k], scores[:k]) for docids, scores in scored], _exact_plan(search, arm, wanted)
+    queries = _queries(view, arm, cache)
+    opened, tail = _cover(view, search, arm, k, queries) if wanted.given is None else ((), ())
+    if opened:
+        found, plan = _search_segments(view, search, arm, k, wanted, queries, opened, tail)
+    elif wanted.given is not None:
+        scored = _score_rows(view, arm, queries, wanted.given)
+        found, plan = [(docids[:k], scores[:k]) for docids, scores in scored], _exact_plan(search, arm, wanted)
+    else:
+        found, plan = _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
+    if plan is not None and isinstance(arm.spec, Sparse):
+        plan |= terms.told(view, arm, queries[0], found[0])
+    return found, plan
+
+
+def _queries(view: View, arm: Arm, cache: FilterCache) -> Sequence:
+    """An arm's queries as kernels take them: a sparse arm's have the weights that scores are made of."""
+    if isinstance(arm.spec, Dense):
+        return np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
+    if isinstance(arm.spec, MultiVector):
+        return arm.queries
+    table = view.table(view.fields[arm.name], format.POSTINGS)
+    return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in arm.queries]
+
+
+def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Sequence[tuple[int, int]]]:
+    """The segments that may answer the search, and the ranges of docids that they leave out."""
+    opened, tail = (), ()
+    if isinstance(arm.spec, Dense):
+        if not search.exact and k <= ann.MAX_DEPTH:
+            opened, tail = view.snapshot.cover(view.fields[arm.name])
+    elif isinstance(arm.spec, Sparse):
+        there, rest = view.snapshot.cover(view.fields[arm.name])
+        # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
+        whole = not search.exact or all(part.segment.verified for part in there)
+        if whole and sparse_ann.searchable([part.segment for part in there], queries, k):
+            opened, tail = there, rest
+    return opened, tail
+
+
+def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
+    """What an arm finds without an index."""
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
-        queries = np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
-        opened, tail = ((), ()) if search.exact or k > ann.MAX_DEPTH else view.snapshot.cover(field)
-        if opened:
-            return _search_segments(view, search, arm, k, wanted, queries, opened, tail)
-        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, wanted.rows()), _exact_plan(search, arm, wanted)
-    rows = wanted.rows()
+        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
     if isinstance(spec, MultiVector):
         table = view.table(field)
-        found = [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in arm.queries]
-        return found, _exact_plan(search, arm, wanted)
+        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
     table = view.table(field, format.POSTINGS)
-    weighted = [(terms, _weights(view, arm.name, spec, table, terms, weights, cache)) for terms, weights in arm.queries]
-    if len(weighted) == 1:
-        found = [flat.search_sparse(table, *weighted[0], k, rows)]
-    else:
-        found = list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), weighted))
-    return found, _exact_plan(search, arm, wanted)
+    if len(queries) == 1:
+        return [flat.search_sparse(table, *queries[0], k, rows)]
+    return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), queries))
 
 
-def _score_rows(view: View, arm: Arm, rows: np.ndarray, cache: FilterCache) -> list[flat.Found]:
+def _score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
     """What an arm makes of given rows (docids, uint32 ascending), for each query: exactly, those that match, best first."""
     spec, table = arm.spec, view.chunks(view.fields[arm.name])
     table.verify_rows(rows)
     if isinstance(spec, Dense):
-        return flat.search_dense(table.rows, np.array(arm.queries), spec.dtype, spec.metric, len(rows), rows)
+        return flat.search_dense(table.rows, queries, spec.dtype, spec.metric, len(rows), rows)
     if isinstance(spec, MultiVector):
-        return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in arm.queries]
-    postings = view.table(view.fields[arm.name], format.POSTINGS)
-    return [
-        flat.score_sparse(table.rows, terms, _weights(view, arm.name, spec, postings, terms, weights, cache), rows)
-        for terms, weights in arm.queries
-    ]
+        return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in queries]
+    return [flat.score_sparse(table.rows, *query, rows) for query in queries]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Where a dense arm is searched under a filter: the same for every query while nothing changes."""
+    """Where an arm is searched under a filter: the same for every query while nothing changes."""
 
     node: Filter | None
     opened: tuple[OpenSegment, ...]
@@ -281,13 +310,13 @@ class Prepared:
     matches: int
 
 
-def _prepared(view: View, name: str, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
-    known, key = view.snapshot.prepared, (name, id(wanted.node))
+def _prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
+    known, key = view.snapshot.prepared, (arm.name, id(wanted.node))
     found = known.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
-    table = view.chunks(view.fields[name])
-    parts = [ann.Part(part.segment, wanted.allowed(part)) for part in opened]
+    table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
+    parts = [ann.Part(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
     rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
         table.verify(range(piece.low, piece.high))
@@ -303,21 +332,24 @@ def _search_segments(
     arm: Arm,
     k: int,
     wanted: Wanted,
-    queries: np.ndarray,
+    queries: Sequence,
     opened: tuple[OpenSegment, ...],
     tail: Sequence[tuple[int, int]],
 ) -> tuple[list[flat.Found], dict | None]:
-    """A dense arm through its segments, and exactly where there are none."""
-    spec: Dense = arm.spec
-    prepared = _prepared(view, arm.name, wanted, opened, tail)
+    """A dense or sparse arm through its segments, and exactly where there are none."""
+    spec: Dense | Sparse = arm.spec
+    prepared = _prepared(view, arm, wanted, opened, tail)
     parts, rest, table = prepared.parts, prepared.rest, prepared.table
     k = min(k, prepared.matches)
     if k == 0:
         return [flat.nothing()] * len(queries), _exact_plan(search, arm, wanted)
-    trace = ann.Trace() if search.explain or (len(queries) == 1 and audits.due()) else None
-    found = ann.search(
-        parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
-    )
+    trace = ann.Trace() if search.explain or (len(queries) == 1 and not search.exact and audits.due()) else None
+    if isinstance(spec, Sparse):
+        found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace)
+    else:
+        found = ann.search(
+            parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
+        )
     if trace is not None and not search.explain:
         _audit(view, search, arm, k, queries, parts, opened, trace, found[0])
     return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
@@ -328,24 +360,25 @@ def _audit(
     search: Search,
     arm: Arm,
     k: int,
-    query: np.ndarray,
+    queries: Sequence,
     parts: Sequence[ann.Part],
     opened: Sequence[OpenSegment],
     trace: ann.Trace,
     found: flat.Found,
 ) -> None:
     """Have a search done again exactly, in the background."""
-    field, sequence, query = view.fields[arm.name], view.sequence, query.copy()
+    sequence, queries = view.sequence, queries.copy()
     ranges = [(part.first, part.end) for part in opened]
 
     def exact() -> flat.Found | None:
         with view.again() as now:
             if now.sequence != sequence:
                 return None
-            rows = Wanted(now, search.filter, None).rows()
-            return flat.search_dense(now.table(field), query, arm.spec.dtype, arm.spec.metric, k, rows)[0]
+            return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
 
-    audits.start(lambda: learn(parts, trace.reports, k, found, exact, ranges))
+    judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
+    known = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
+    audits.start(lambda: learn(parts, known, k, found, exact, ranges))
 
 
 def _weights(
@@ -431,9 +464,10 @@ def _exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
 def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
     """How an arm was searched through segments. Of several queries the first is shown."""
     segments, worst = [], 1.0
+    explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained
     scored = tail_rows = sum(len(piece.docids) for piece in rest)
     for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
-        shown = ann.explained(part, reports[0], k)
+        shown = explained(part, reports[0], k)
         segments.append(shown | {"microseconds": round(microseconds, 1)})
         scored += shown["rows_scored"]
         worst = min(worst, shown["predicted"]["recall"])
@@ -441,7 +475,7 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
         "field": arm.name,
         "kind": arm.spec.kind,
         "plan": "segments",
-        "exact": False,
+        "exact": search.exact,
         "recall": {"target": search.recall, "predicted": worst},
         "rows": scored,
         "segments": segments,

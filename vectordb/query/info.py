@@ -9,13 +9,15 @@ from ..kernels import ITEMS
 from ..snapshot import View
 from ..storage import fields, format
 from ..types import CollectionInfo, Dense, Sparse
+from .terms import dictionary
 
 
 def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> CollectionInfo:
     """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
 
-    A dense field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes, whether there is a
-    graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers.
+    A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
+    there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers. How a sparse field's
+    terms are spread is its ``dictionary``.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -27,9 +29,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
         if isinstance(spec, Sparse):
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
+            facts["dictionary"] = dictionary(view, number)
         if field in view.schema.vectors and spec.encoder is not None:
             facts["encoder"] = view.snapshot.meta.encoders[field]
-        if isinstance(spec, Dense):
+        if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
         statistics[field] = facts
         total += sum(sizes)
@@ -48,7 +51,7 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "rows": part.record.rows,
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
-            "graph": part.segment.has_graph,
+            **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
         }
         for part in opened
     ]

@@ -30,13 +30,19 @@ MIN_CANDIDATES = 100
 MAX_FAMILIAR = 512
 
 
+Words = Callable[[Sequence[int]], dict[int, str]]
+
+
 @dataclass(slots=True)
 class Arm:
-    """One vector field of a search, with one query vector for each query of a batch."""
+    """One vector field of a search, with one query vector for each query of a batch. words: what the term ids of the first one, a text's,
+    stand for; None where vectors were given.
+    """
 
     name: str
     spec: VectorField
     queries: Sequence[Any]
+    words: Words | None = None
 
 
 @dataclass(slots=True)
@@ -64,12 +70,12 @@ class Search:
 
     def of_query(self, q: int) -> Search:
         """The same for one query of a batch."""
-        arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1]) for arm in self.arms])
+        arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return replace(self, arms=arms, queries=1, prefetch=inner)
 
 
-Encode = Callable[[str, VectorField, Sequence[str]], list]
+Encode = Callable[[str, VectorField, Sequence[str]], tuple[list, Words]]
 
 
 def make_search(
@@ -91,7 +97,8 @@ def make_search(
     with_vectors: Any,
     explain: bool,
 ) -> Search:
-    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors.
+    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors, and
+    tells what the terms of the first stand for.
 
     Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
     """
@@ -153,6 +160,7 @@ def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple
     """The arms of a stage, each with as many query vectors."""
     vectors = stage.vectors
     given: dict[str, Sequence] = {}
+    words: dict[str, Words] = {}
     if vectors is not None and not isinstance(vectors, Mapping):
         raise InvalidArgumentError(
             f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
@@ -161,13 +169,13 @@ def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
     for name, texts in _texts(schema, stage.text, batch, given).items():
-        given[name] = encode(name, schema.vector(name), texts)
+        given[name], words[name] = encode(name, schema.vector(name), texts)
     if not given:
         raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
     sizes = {name: len(queries) for name, queries in given.items()}
     if len(set(sizes.values())) > 1:
         raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
-    return tuple([Arm(name, schema.vectors[name], queries) for name, queries in given.items()])
+    return tuple([Arm(name, schema.vectors[name], queries, words.get(name)) for name, queries in given.items()])
 
 
 def _candidates(stage: Prefetch) -> int:

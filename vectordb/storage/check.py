@@ -288,10 +288,10 @@ class _Collection:
             self.store.derived()
         found, damaged = segments.records(self.txn, self.number)
         self.outer.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
-        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, Dense)}
+        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, (Dense, Sparse))}
         for field, group in found.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
-            self.expect(field in names, what, "is of no dense field")
+            self.expect(field in names, what, "is of no field that has one")
             end = 0
             for record in group:
                 self.expect(
@@ -477,7 +477,11 @@ class _Collection:
             if not self.expect(docids is not None, what, "covers other rows by row than by term") or not len(docids):
                 return
             chunk, postings = self._kept(chunk, docids), self._kept(postings, docids)
-            terms, weights = _as(chunk, np.uint64), chunk.extra.reshape(-1).view(np.float32)
+            bare = chunk.extra is None, postings.weights is None
+            if not self.expect(bare == (spec.binary, spec.binary), what, "has weights where none belong, or none where they do"):
+                return
+            terms = _as(chunk, np.uint64)
+            weights = np.ones(len(terms), np.float32) if spec.binary else chunk.extra.reshape(-1).view(np.float32)
             owners = np.repeat(chunk.docids.astype(np.int64), np.diff(chunk.offsets))
             same = owners[1:] == owners[:-1]
             self.expect((terms[1:] > terms[:-1])[same].all(), what, "has terms out of order")
@@ -486,7 +490,7 @@ class _Collection:
             good = (
                 np.array_equal(np.repeat(postings.terms, np.diff(postings.indptr)), terms[order])
                 and np.array_equal(postings.docs.astype(np.int64) + postings.first, owners[order])
-                and np.array_equal(postings.weights, weights[order])
+                and (spec.binary or np.array_equal(postings.weights, weights[order]))
             )
             self.expect(good, what, "differs by row and by term")
             return

@@ -30,7 +30,7 @@ def forward_chunk(spec: VectorField, column: Column, docids: np.ndarray) -> Chun
         return chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)
     if isinstance(spec, MultiVector):
         return chunks.ragged(docids, column.indptr, column.values, norms=norms(column.values) if spec.metric == "cosine" else None)
-    return chunks.ragged(docids, column.indptr, column.terms, extra=column.weights)
+    return chunks.ragged(docids, column.indptr, column.terms, extra=None if spec.binary else column.weights)
 
 
 def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray) -> dict[int, Chunk]:
@@ -38,7 +38,7 @@ def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray) -> dict
     parts = {format.FORWARD: forward_chunk(spec, column, docids)}
     if isinstance(spec, Sparse):
         owners = np.repeat(docids, np.diff(column.indptr))
-        parts[format.POSTINGS] = chunks.postings(docids, column.terms, owners, column.weights)
+        parts[format.POSTINGS] = chunks.postings(docids, column.terms, owners, None if spec.binary else column.weights)
     return parts
 
 
@@ -49,7 +49,9 @@ def column_of(spec: VectorField, chunk: Chunk, rows: np.ndarray) -> Column:
     indptr = chunk.offsets.astype(np.int64)
     if isinstance(spec, MultiVector):
         return MultiColumn(indptr, chunk.data.reshape(-1).view(spec.dtype).reshape(-1, spec.dim).copy(), rows)
-    return SparseColumn(indptr, chunk.data.reshape(-1).view(np.uint64).copy(), chunk.extra.reshape(-1).view(np.float32).copy(), rows)
+    terms = chunk.data.reshape(-1).view(np.uint64).copy()
+    weights = np.ones(len(terms), np.float32) if spec.binary else chunk.extra.reshape(-1).view(np.float32).copy()
+    return SparseColumn(indptr, terms, weights, rows)
 
 
 def overlaid(spec: VectorField, old: Column | None, new: Column | None) -> Column | None:

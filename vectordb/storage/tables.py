@@ -9,7 +9,7 @@ from ctypes import c_uint8, string_at
 import numpy as np
 
 from ..errors import CorruptionError
-from ..kernels import AUX, COUNT, DATA, DOCIDS, FIRST, TABLE_WIDTH
+from ..kernels import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, ITEMS, TABLE_WIDTH
 from . import chunks
 from .store import Store
 
@@ -89,6 +89,23 @@ class ChunkTable:
         """The items of a FIXED chunk, uint8 ``(count, width)``, as they lie in the memory map."""
         count, start = int(self.rows[c, COUNT]), int(self.rows[c, DATA])
         return np.frombuffer((c_uint8 * (count * width)).from_address(start), np.uint8).reshape(count, width)
+
+    def items_of(self, c: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(offsets uint32 ``(count + 1,)``, items uint8 ``(items, width)``, second item array uint8 ``(items, 4)`` or None) of a RAGGED
+        chunk, as they lie in the memory map.
+        """
+        count, offsets_at, data_at, extra_at = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX, EXTRA))
+        offsets = np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32)
+        items = int(offsets[-1])
+        data = np.frombuffer((c_uint8 * (items * width)).from_address(data_at), np.uint8).reshape(items, width)
+        extra = np.frombuffer((c_uint8 * (4 * items)).from_address(extra_at), np.uint8).reshape(items, 4) if extra_at else None
+        return offsets, data, extra
+
+    def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
+        """(terms uint64 ascending, rows that have each uint32) of a POSTINGS chunk; terms as they lie in the memory map."""
+        count, terms_at, offsets_at = (int(self.rows[c, column]) for column in (ITEMS, DATA, AUX))
+        terms = np.frombuffer((c_uint8 * (8 * count)).from_address(terms_at), np.uint64)
+        return terms, np.diff(np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32))
 
     def between(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """Rows that have the field among docids [low, high), chunk by chunk: (chunk, position of the first, docids)."""

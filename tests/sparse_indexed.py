@@ -1,0 +1,109 @@
+"""Sparse index segments over chunk tables in memory, and vectors as encoders make them."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vectordb.index import ann, flat, sparse_ann, sparse_build
+from vectordb.index.segment import Allowed
+from vectordb.index.sparse_segment import SparseSegment
+from vectordb.storage import chunks, fields, format
+from vectordb.types import Sparse, SparseColumn
+
+Query = tuple[np.ndarray, np.ndarray]
+
+
+def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int = 8) -> SparseColumn:
+    """Vectors as a learned encoder makes them: half of a row's terms common ones, half of its topic's; weights fall off exponentially."""
+    rng = np.random.default_rng(seed)
+    orders = np.stack([np.random.default_rng(1_000 + topic).permutation(terms) for topic in range(topics)])
+    found, weights = [], []
+    for topic in rng.integers(0, topics, n):  # as ``topics_of``
+        ranks = np.minimum((20 * (terms / 20 + 1) ** rng.random(max(int(rng.poisson(size)), 1)) - 20).astype(int), terms - 1)
+        own = np.unique(np.where(rng.random(len(ranks)) < 0.5, ranks, orders[topic, ranks]))
+        found.append(own)
+        weights.append(0.05 + 0.6 * rng.standard_exponential(len(own)))
+    return columns(found, weights)
+
+
+def topics_of(seed: int, n: int, topics: int = 8) -> np.ndarray:
+    """The topics of the rows of ``texts``."""
+    return np.random.default_rng(seed).integers(0, topics, n)
+
+
+def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
+    """A column of rows given as terms and weights, terms ascending."""
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in terms])])
+    flat_terms = np.concatenate([np.asarray(row, np.uint64) for row in terms] or [np.empty(0, np.uint64)])
+    return SparseColumn(indptr, flat_terms, np.concatenate([np.asarray(row, np.float32) for row in weights] or [np.empty(0, np.float32)]))
+
+
+def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) -> Query:
+    """A row as a query, with a share of its terms."""
+    low, high = column.indptr[row], column.indptr[row + 1]
+    size = int(np.ceil(share * (high - low)))
+    kept = low + np.sort(np.random.default_rng([seed, row]).choice(high - low, size, replace=False))
+    return column.terms[kept], column.weights[kept]
+
+
+class Indexed:
+    """Rows in chunks of postings, and a segment of those that are ``inside``: docids, all of them unless given."""
+
+    def __init__(self, column: SparseColumn, docids=None, inside=None, binary: bool = False, options=None, idf: bool = False):
+        self.count = len(column)
+        self.docids = np.arange(self.count, dtype=np.uint32) if docids is None else docids
+        self.spec = Sparse(binary=binary)
+        self.values = []
+        for low in range(0, self.count, 700):
+            high = min(low + 700, self.count)
+            start, end = column.indptr[low], column.indptr[high]
+            part = SparseColumn(column.indptr[low : high + 1] - start, column.terms[start:end], column.weights[start:end])
+            chunk = fields.vector_chunks(self.spec, part, self.docids[low:high])[format.POSTINGS]
+            self.values.append(np.frombuffer(bytes(chunks.encode(chunk)), np.uint8))
+        self.table = np.array([chunks.table_row(value, "test") for value in self.values], np.int64)
+        self.inside = self.docids if inside is None else inside
+        kept = np.flatnonzero(np.isin(self.docids, self.inside))
+        sizes = np.diff(column.indptr)
+        items = np.repeat(np.isin(np.arange(self.count), kept), sizes)
+        self.folder = tempfile.TemporaryDirectory(prefix="vectordb-test-")
+        self.path = Path(self.folder.name, "segment.index")
+        sparse_build.build(
+            self.path,
+            np.concatenate([[0], np.cumsum(sizes[kept])]),
+            column.terms[items],
+            None if binary else column.weights[items],
+            self.docids[kept],
+            idf,
+            options or sparse_build.Options(),
+        )
+        self.segment = SparseSegment.open(self.path)
+
+    def search(self, queries: Sequence[Query], k: int, rows=None, target: float = 0.95, forced: int = -1, trace=None) -> list[flat.Found]:
+        """Through the segment, and exactly for the rows that it doesn't hold. rows: docids that may be found."""
+        wanted = self.docids if rows is None else rows
+        outside = np.setdiff1d(wanted, self.inside).astype(np.uint32)
+        part = ann.Part(self.segment, Allowed(self.segment, None if rows is None else rows))
+        rest = [ann.Rest(0, len(self.table), outside)] if len(outside) else []
+        return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace)
+
+    def exact(self, queries: Sequence[Query], k: int, rows=None) -> list[flat.Found]:
+        """The oracle."""
+        return [flat.search_sparse(self.table, terms, weights, k, rows) for terms, weights in queries]
+
+
+@functools.cache
+def large() -> Indexed:
+    """6,000 rows, which are ``texts(1, 6_000)``."""
+    return Indexed(texts(1, 6_000))
+
+
+@functools.cache
+def small() -> Indexed:
+    """900 rows with gaps between their docids, a third of them not in the segment."""
+    docids = np.flatnonzero(np.random.default_rng(1).random(2_000) < 0.6)[:900].astype(np.uint32)
+    return Indexed(texts(2, 900, 300, 15), docids, inside=docids[:600])

@@ -1,0 +1,191 @@
+"""Search of one sparse field: its segments by the cheapest plan that will do, other rows exactly, merged by exact scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels import TINY_WEIGHT, topk
+from ..kernels import impact as kernel
+from . import flat, sparse_scratch
+from .ann import Part, Rest, Trace
+from .flat import Found
+from .sparse_calibrate import (
+    CALL_MICROSECONDS,
+    PLAN,
+    PLAN_NAMES,
+    SETTINGS,
+    Choice,
+    choose,
+    first_look,
+    model_for,
+    predictions,
+)
+from .sparse_segment import SparseSegment
+
+Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32
+MAX_DEPTH = 2_000  # for more results than this every posting is added up exactly
+SCORES = (1e-25, 1e30)  # the bounds on scores between which 16-bit sums can be scaled
+_MEASURED_EVERY = 16
+_CHOSEN_ANEW = 256  # searches, in which corrections may have moved the choice
+
+
+def searchable(segments: Sequence[SparseSegment], queries: Sequence[Query], k: int) -> bool:
+    """Whether the index may be used: sums of positive weights can be cut short, others can't."""
+    if k > MAX_DEPTH or any(segment.signed for segment in segments):
+        return False
+    most = max((segment.most for segment in segments), default=0.0)
+    for terms, weights in queries:
+        if not len(terms):
+            continue
+        bound = most * float(weights.sum(dtype=np.float64))
+        if len(terms) > sparse_scratch.MAX_QUERY_TERMS or weights.min() < TINY_WEIGHT or (bound and not SCORES[0] < bound < SCORES[1]):
+            return False
+    return True
+
+
+def search(
+    parts: Sequence[Part],
+    rest: Sequence[Rest],
+    table: np.ndarray,
+    queries: Sequence[Query],
+    k: int,
+    target: float,
+    forced: int = -1,
+    trace: Trace | None = None,
+) -> list[Found]:
+    """The best k rows of each query by exact inner product, at the mean recall ``target`` or better.
+
+    table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of ``SETTINGS`` to run whatever was
+    measured.
+    """
+    if len(queries) > 1 and trace is None:
+        return list(flat.pool().map(lambda query: _search(parts, rest, table, query, k, target, forced, None), queries))
+    # Of a batch that is explained, the first query is.
+    return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None) for q, query in enumerate(queries)]
+
+
+def _search(parts, rest, table, query: Query, k: int, target: float, forced: int, trace: Trace | None) -> Found:
+    terms, weights = query
+    found = []
+    for part in parts:
+        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace is not None)
+        found.append(keys)
+        if trace is not None:
+            trace.reports.append([report])
+            trace.microseconds.append(microseconds)
+    started = time.perf_counter()
+    for piece in rest:
+        if len(piece.docids):
+            found.append(_keys(flat.search_sparse(table[piece.low : piece.high], terms, weights, k, piece.docids)))
+    if trace is not None:
+        trace.rest_microseconds = 1e6 * (time.perf_counter() - started)
+    keys = found[0] if len(found) == 1 else np.concatenate(found)
+    docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
+    topk.unpack(keys, docids, scores)
+    return docids[:k], scores[:k]
+
+
+def _search_part(part: Part, terms, weights, k: int, target: float, forced: int, traced: bool) -> tuple[np.ndarray, dict | None, float]:
+    """(keys, what was done, microseconds) of one segment."""
+    segment, allowed = part.segment, part.allowed
+    matches = int(allowed.matches[0])
+    wanted = min(k, matches)
+    if wanted == 0 or not segment.vocabulary:
+        return np.empty(0, np.int64), {"choice": None, "postings": 0, "scored": 0, "fallback": False}, 0.0
+    choice = _chosen(part, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
+    plan, share, spread = SETTINGS[choice.setting].tolist()
+    heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
+    space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
+    bits = allowed.bits[0] if allowed.filtered else segment.every_bit
+    started = time.perf_counter()
+    size = kernel.search_impacts(
+        segment.description, space.work, int(plan), share, spread, first_look(wanted), bits, terms, weights, heap, report
+    )
+    corrections = segment.corrections
+    corrections.calls += 1
+    microseconds = 0.0
+    if traced or corrections.calls % _MEASURED_EVERY == 0:
+        microseconds = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
+        if forced < 0 and not report[kernel.R_FALLBACK]:
+            corrections.learn_cost(int(plan), choice.microseconds, microseconds)
+    done = None
+    if traced:
+        postings, scored, fallback = report.tolist()
+        done = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
+    return heap[:size], done, microseconds
+
+
+def _chosen(part: Part, k: int, target: float) -> Choice:
+    """The choice for a request, kept for some searches."""
+    segment, matches = part.segment, int(part.allowed.matches[0])
+    key = (matches, part.free, k, target)
+    known = segment.choices.get(key)
+    if known is not None and segment.corrections.calls - known[0] < _CHOSEN_ANEW:
+        return known[1]
+    if len(segment.choices) >= _CHOSEN_ANEW:
+        segment.choices.clear()
+    choice = choose(model_for(segment.models, k), segment.rows, matches, part.free, k, target, segment.corrections)
+    segment.choices[key] = (segment.corrections.calls, choice)
+    return choice
+
+
+def _keys(found: Found) -> np.ndarray:
+    docids, scores = found
+    keys = np.empty(len(docids), np.int64)
+    topk.pack(docids, scores, keys)
+    return keys
+
+
+def judged(part: Part, report: dict, k: int) -> tuple[int, float] | None:
+    """(plan, predicted recall) of what was done, where that says something about a plan."""
+    choice = report["choice"]
+    if choice is None or report["fallback"]:
+        return None
+    return int(SETTINGS[choice.setting, PLAN]), choice.recall
+
+
+def parameters(setting: int) -> dict[str, float]:
+    """A setting's parameters by the names users know."""
+    plan, share, spread = SETTINGS[setting].tolist()
+    return {"postings": share, "deviations": spread} if plan == kernel.IMPACTS else {}
+
+
+def considered(part: Part, k: int) -> list[dict[str, Any]]:
+    """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
+    segment, matches = part.segment, int(part.allowed.matches[0])
+    costs, recalls = predictions(model_for(segment.models, k), segment.rows, matches, part.free, segment.corrections)
+    found = [
+        {
+            "plan": PLAN_NAMES[int(SETTINGS[s, PLAN])],
+            "parameters": parameters(s),
+            "microseconds": float(costs[s]),
+            "recall": float(recalls[s]),
+        }
+        for s in range(len(SETTINGS))
+    ]
+    return sorted(found, key=lambda row: row["microseconds"])
+
+
+def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
+    """What a segment was searched with, as plain data."""
+    segment, choice = part.segment, report["choice"]
+    matches = int(part.allowed.matches[0])
+    plan = kernel.SCAN if choice is None else int(SETTINGS[choice.setting, PLAN])
+    offset, factor = segment.corrections.table[:, plan]
+    recall = 1.0 if choice is None or plan != kernel.IMPACTS else min(choice.recall + offset, 1.0)
+    return {
+        "rows": segment.rows,
+        "matches": matches,
+        "selectivity": matches / segment.rows,
+        "plan": "nothing matches" if choice is None else PLAN_NAMES[plan],
+        "parameters": {} if choice is None else parameters(choice.setting),
+        "predicted": {"microseconds": 0.0 if choice is None else float(choice.microseconds * factor), "recall": float(recall)},
+        "fallback": report["fallback"],
+        "considered": considered(part, k) if choice is not None else [],
+        "rows_scored": report["scored"],
+        "postings": report["postings"],
+    }

@@ -1,0 +1,161 @@
+"""Build a sparse segment's file: number the terms, round the weights to levels, lay out lists by falling weight, calibrate, write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..kernels import TINY_WEIGHT
+from ..kernels import impact as kernel
+from . import sparse_calibrate
+from .build import Cancelled, Progress
+from .segment import write
+from .sparse_segment import SparseLayout
+
+MAX_POSTINGS = 2**32 - 1 >> 2  # a list's runs are counted in 32 bits, and may take up to three times its postings
+SAMPLE = 200_000  # weights from which the levels are learned
+RARE, RAREST = 0.01, 0.0001  # shares of weights that lie below the lowest level's upper edge, and above the highest one's
+PIECE = 4_000_000  # terms sorted at a time
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a segment is built. levels: to how many a list's weights are rounded. threads: 0 means all cores; the file is the same with any
+    number of them, but for what the calibration measured.
+    """
+
+    levels: int = 16
+    seed: int = 0
+    threads: int = 0
+
+    def kept(self) -> dict[str, int]:
+        """What a file says of how it was built."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
+
+def build(
+    path: Path,
+    indptr: np.ndarray,
+    terms: np.ndarray,
+    weights: np.ndarray | None,
+    docids: np.ndarray,
+    idf: bool,
+    options: Options,
+    progress: Progress = lambda stage, share: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Index sparse vectors of rows ``docids`` (uint32, ascending, at least one) into a new file, synced.
+
+    indptr: int64 ``(rows + 1,)``; terms: uint64, ascending within a row; weights: float32, None where all are 1. idf: whether query weights
+    will be multiplied by inverse document frequencies. Raises Cancelled soon after ``cancelled()`` turns true, ValueError with too many
+    postings for one file, and OSError.
+    """
+
+    def step(stage: str, share: float) -> None:
+        if cancelled():
+            raise Cancelled(stage)
+        progress(stage, share)
+
+    if len(terms) > MAX_POSTINGS:
+        raise ValueError(f"{len(terms)} postings don't fit one index file, at most {MAX_POSTINGS} do")
+    threads = options.threads or os.cpu_count() or 1
+    step("terms", 0.0)
+    vocabulary = _vocabulary(terms)
+    row_terms = np.empty(len(terms), np.uint32 if len(vocabulary) > 65_536 else np.uint16)
+    for low in range(0, len(terms), PIECE):
+        places = np.empty(len(terms[low : low + PIECE]), np.int64)
+        kernel.locate_terms(vocabulary, terms[low : low + PIECE], places)
+        row_terms[low : low + PIECE] = places
+        step("terms", low / len(terms))
+    rounded, levels = _leveled(weights, len(terms), options)
+    list_at, lists = _lists(indptr, row_terms, rounded, len(vocabulary), len(levels["level_most"]), threads, step)
+    inverse = np.full(int(docids[-1]) - int(docids[0]) + 1, -1, np.int32)
+    inverse[docids.astype(np.int64) - int(docids[0])] = np.arange(len(docids), dtype=np.int32)
+    meta = {
+        "kind": "sparse",
+        "rows": len(docids),
+        "first": int(docids[0]),
+        "binary": weights is None,
+        "signed": weights is not None and bool((weights < TINY_WEIGHT).any()),
+        "options": options.kept(),
+    }
+    sections = {
+        "docids": docids.astype(np.uint32),
+        "inverse": inverse,
+        "terms": vocabulary,
+        "frequencies": np.bincount(row_terms, minlength=len(vocabulary)).astype(np.uint32),
+        "list_at": list_at,
+        "lists": lists,
+        **levels,
+        "row_at": indptr.astype(np.int64),
+        "row_terms": row_terms,
+    }
+    if weights is not None:
+        sections["row_weights"] = weights
+    step("calibration", 0.0)
+    layout = SparseLayout(meta, sections)
+    model = sparse_calibrate.calibrate(layout, idf, options.seed, threads, lambda share: step("calibration", share))
+    write(path, meta, sections | model)
+
+
+def _vocabulary(terms: np.ndarray) -> np.ndarray:
+    """The different terms, uint64 ascending."""
+    found = [np.unique(terms[low : low + PIECE]) for low in range(0, len(terms), PIECE)]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+
+
+def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(each weight's level, uint8, 0 for the largest; what the levels stand for). The edges between levels lie evenly on a logarithmic
+    scale, from the rarest large weights to rare small ones.
+    """
+    level = np.zeros(count, np.uint8)
+    if weights is None or not count or weights.min() == weights.max() or (weights < TINY_WEIGHT).any():
+        one = np.float32(1) if weights is None or not count else np.abs(weights).max()
+        return level, {"level_most": np.array([one]), "level_mean": np.array([one]), "level_share": np.ones(1, np.float32)}
+    rng = np.random.default_rng(options.seed)
+    sample = np.sort(weights if count <= SAMPLE else rng.choice(weights, SAMPLE, replace=False))
+    low, high = sample[int(RARE * (len(sample) - 1))], sample[int((1 - RAREST) * (len(sample) - 1))]
+    edges = np.unique(np.exp(np.linspace(np.log(low), np.log(high), options.levels))[1:].astype(np.float32))
+    for start in range(0, count, PIECE):
+        level[start : start + PIECE] = len(edges) - np.searchsorted(edges, weights[start : start + PIECE], side="right")
+    counts = np.bincount(level, minlength=len(edges) + 1)
+    used = np.flatnonzero(counts)
+    level = (np.cumsum(counts > 0) - 1).astype(np.uint8)[level]
+    sums = np.bincount(level, weights=weights)
+    most = np.zeros(len(used), np.float32)
+    np.maximum.at(most, level, weights)
+    means = {"level_mean": (sums / counts[used]).astype(np.float32), "level_share": (counts[used] / count).astype(np.float32)}
+    return level, {"level_most": most, **means}
+
+
+def _lists(
+    indptr: np.ndarray, row_terms: np.ndarray, level: np.ndarray, vocabulary: int, levels: int, threads: int, step: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """(where each list begins, the lists), block after block of rows, in each block term after term."""
+    rows = len(indptr) - 1
+    starts = range(0, rows, kernel.BLOCK_ROWS)
+
+    def block(low: int) -> tuple[np.ndarray, np.ndarray]:
+        high = min(low + kernel.BLOCK_ROWS, rows)
+        counts = np.empty(vocabulary, np.int64)
+        kernel.count_postings(indptr, row_terms, low, high, counts)
+        ends = np.cumsum(counts)
+        size = int(indptr[high] - indptr[low])
+        docs, own = np.empty(size, np.uint16), np.empty(size, np.uint8)
+        kernel.fill_lists(indptr, row_terms, level, low, high, ends - counts, docs, own)
+        at = np.empty(vocabulary, np.uint32)
+        runs = np.empty(size + 2 * int(np.minimum(counts, levels).sum()), np.uint16)
+        used = kernel.write_runs(ends, docs, own, levels, at, runs)
+        step("lists", high / rows)
+        return at, runs[:used].copy()
+
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = list(pool.map(block, starts))
+    begins = np.cumsum([0, *(len(runs) for _, runs in blocks)])
+    list_at = np.concatenate([*(at + np.uint32(begin) for (at, _), begin in zip(blocks, begins, strict=False)), begins[-1:]])
+    return list_at.astype(np.uint32), np.concatenate([runs for _, runs in blocks])

@@ -1,0 +1,88 @@
+"""The index of a sparse field over a range of rows: impact-ordered lists, and the rows themselves by position of their terms.
+
+Rows are in the order of their docids. A file is derived from the field's chunks and can be thrown away; FORMAT.md describes its sections.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+
+from ..kernels import impact as kernel
+from ..types import Sparse
+from . import sparse_calibrate
+from .calibrate import Corrections
+from .segment import Allowed, Mapped
+
+
+class SparseLayout:
+    """Sections as kernels see them. Keeps the arrays alive whose addresses it holds.
+
+    rows; vocabulary: terms that some row has; binary: whether every weight is 1; signed: whether some weight is negative or tiny, which
+    this index can't search.
+    """
+
+    clusters = 1  # of rows whose matches are counted together
+
+    def __init__(self, meta: dict, sections: dict[str, np.ndarray]):
+        self.meta = meta
+        self.sections = sections
+        self.rows, self.first = meta["rows"], meta["first"]
+        self.binary, self.signed = meta["binary"], meta["signed"]
+        self.docids, self.inverse = sections["docids"], sections["inverse"]
+        self.vocabulary = len(sections["terms"])
+        self.most = float(sections["level_most"][0]) if self.vocabulary else 0.0
+        self.offsets = np.array([0, self.rows], np.int32)
+        self.every_bit = all_bits(self.rows)
+        at = {name: array.ctypes.data for name, array in sections.items()}
+        self.description = np.zeros(kernel.SEGMENT_WIDTH, np.int64)
+        values = {
+            kernel.ROWS: self.rows,
+            kernel.VOCABULARY: self.vocabulary,
+            kernel.TERMS: at["terms"],
+            kernel.FREQUENCIES: at["frequencies"],
+            kernel.LIST_AT: at["list_at"],
+            kernel.LISTS: at["lists"],
+            kernel.LEVELS: len(sections["level_most"]),
+            kernel.LEVEL_MOST: at["level_most"],
+            kernel.LEVEL_MEAN: at["level_mean"],
+            kernel.LEVEL_SHARE: at["level_share"],
+            kernel.ROW_AT: at["row_at"],
+            kernel.ROW_TERMS: at["row_terms"],
+            kernel.WIDE: sections["row_terms"].dtype == np.uint32,
+            kernel.ROW_WEIGHTS: at.get("row_weights", 0),
+            kernel.DOCIDS_AT: at["docids"],
+        }
+        for column, value in values.items():
+            self.description[column] = value
+
+
+class SparseSegment(Mapped, SparseLayout):
+    """The mapped index file of a sparse field. docids: uint32 ``(rows,)``, ascending."""
+
+    kind = "sparse"
+    large = frozenset({"lists", "row_terms", "row_weights"})
+
+    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
+        super().__init__(meta, sections)
+        self.path = path
+        self.nbytes = nbytes
+        self._map = map_
+        self.models = sparse_calibrate.models_of(sections)
+        self.corrections = Corrections(np.stack([np.zeros(len(sparse_calibrate.PLAN_NAMES)), np.ones(len(sparse_calibrate.PLAN_NAMES))]))
+        self.choices: dict = {}  # what ``sparse_ann`` chose for requests of late
+        self.all_allowed = Allowed(self, None)
+
+    def fits(self, spec: Sparse) -> bool:
+        """Whether this is an index of such a field."""
+        return self.binary == spec.binary
+
+
+def all_bits(rows: int) -> np.ndarray:
+    """A bitmap, uint64, in which every row's bit is set."""
+    words = np.full(-(-rows // 64), ~np.uint64(0))
+    if rows % 64:
+        words[-1] >>= np.uint64(64 - rows % 64)
+    return words
