@@ -24,7 +24,7 @@ def always(monkeypatch):
     monkeypatch.setattr(audit, "EVERY", 1)
     monkeypatch.setattr(audit, "SHARE", 1e9)
     monkeypatch.setattr(audit, "audits", audits := audit.Audits())
-    monkeypatch.setattr("vectordb.query.execute.audits", audits)
+    monkeypatch.setattr("vectordb.query.arms.audits", audits)
     return audits
 
 
@@ -113,7 +113,7 @@ def test_a_collection_that_is_gone_meanwhile_is_no_trouble(database, docs, alway
         go.wait(30)
         learn(*arguments)
 
-    monkeypatch.setattr("vectordb.query.execute.learn", later)
+    monkeypatch.setattr("vectordb.query.arms.learn", later)
     docs.search({"v": held_out(1, DIM)[0]})
     assert not rested(always)
     database.drop_collection("docs")
@@ -126,7 +126,7 @@ def test_rows_that_changed_meanwhile_teach_nothing(docs, always, monkeypatch):
     learned, go = [], threading.Event()
     monkeypatch.setattr(calibrate.Corrections, "learn_recall", lambda self, *said: learned.append(said))
     learn = audit.learn
-    monkeypatch.setattr("vectordb.query.execute.learn", lambda *arguments: (go.wait(30), learn(*arguments)))
+    monkeypatch.setattr("vectordb.query.arms.learn", lambda *arguments: (go.wait(30), learn(*arguments)))
     docs.search({"v": held_out(1, DIM)[0]})
     docs.delete([1, 2, 3])
     go.set()

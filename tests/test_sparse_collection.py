@@ -53,7 +53,7 @@ def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
         from vectordb.index import flat
-        from vectordb.query.execute import Wanted, _weights
+        from vectordb.query.arms import Wanted, _weights
         from vectordb.storage import format
 
         table = view.table(view.fields["s"], format.POSTINGS)
@@ -307,7 +307,7 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
 
     monkeypatch.setattr(audit, "EVERY", 1)
     monkeypatch.setattr(audit, "SHARE", 1e9)
-    monkeypatch.setattr("vectordb.query.execute.audits", audits := audit.Audits())
+    monkeypatch.setattr("vectordb.query.arms.audits", audits := audit.Audits())
     docs = filled(database)
     docs.optimize()
     learned = []

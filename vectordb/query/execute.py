@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import repeat
 
 import numpy as np
-from pyroaring import BitMap
-from vectordb_client.filter import Filter, HasVector
 
-from ..filters.bitmap import FilterCache, matching
-from ..index import ann, flat, sparse_ann
-from ..index.segment import Allowed
-from ..snapshot import OpenSegment, View
-from ..storage import format
-from ..storage.tables import ChunkTable
-from ..types import Dense, Hit, Hits, Id, Linear, MultiVector, Sparse
-from . import terms
-from .audit import audits, learn
+from ..filters.bitmap import FilterCache
+from ..index import ann, flat
+from ..snapshot import View
+from ..types import Dense, Hit, Hits, Id, Linear
+from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
 from .fusion import Ranked, ShownScore, explained_sums, fuse
 from .linear import Listed, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
-
-MAX_PREPARED = 64
 
 
 class _Clock:
@@ -44,66 +34,6 @@ class _Clock:
     @property
     def milliseconds(self) -> dict[str, float]:
         return {stage: round(value, 4) for stage, value in self.stages.items()}
-
-
-class Wanted:
-    """The rows that a search may return: those a filter matches, or all live ones; of these only the ``given`` ones (uint32, ascending)."""
-
-    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
-        self.view, self.node, self._cache, self.given = view, node, cache, given
-        self._rows: np.ndarray | None = given
-
-    def among(self, docids: list[int]) -> Wanted:
-        """Nothing but these of them."""
-        return Wanted(self.view, self.node, self._cache, np.sort(np.array(docids, np.uint32)))
-
-    @cached_property
-    def bitmap(self) -> BitMap | None:
-        """The rows that the filter matches; None without a filter."""
-        return None if self.node is None else matching(self.node, self.view, self._cache)
-
-    @cached_property
-    def matches(self) -> int:
-        """How many they are."""
-        if self.given is not None:
-            return len(self.given)
-        return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
-
-    @property
-    def everything(self) -> bool:
-        """Whether no row is left out."""
-        return self.matches == self.view.rows
-
-    def rows(self) -> np.ndarray | None:
-        """Their docids, uint32 ascending; None for all rows."""
-        if self.everything:
-            return None
-        if self._rows is None:
-            live = self.bitmap is None
-            self._rows = self.view.snapshot.live_rows() if live else np.asarray(self.bitmap.to_array(), dtype=np.uint32)
-        return self._rows
-
-    def allowed(self, part: OpenSegment) -> Allowed:
-        """The same for a segment, kept as long as nothing changes."""
-        if self.everything:
-            return part.segment.all_allowed
-        key = ("allowed", self.node, part.file)
-        # Of the rows of a segment nothing ever changes but that some die.
-        dead = self.view.dead.range_cardinality(part.first, part.end)
-        found = self._cache.get(key)
-        if found is not None and found[0] == dead:
-            return found[1]
-        allowed = Allowed(part.segment, self.rows())
-        self._cache.put(key, dead, allowed, allowed.nbytes)
-        return allowed
-
-    def between(self, low: int, high: int) -> np.ndarray:
-        """Their docids of [low, high), uint32 ascending."""
-        rows = self.rows()
-        if rows is None:
-            return np.arange(low, high, dtype=np.uint32)
-        start, end = np.searchsorted(rows, [low, high])
-        return rows[start:end].copy()  # may be kept: a view would keep all rows
 
 
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
@@ -127,7 +57,7 @@ def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
 def _of_one_arm(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> list[Hits]:
     """The short way of most searches."""
     (arm,) = search.arms
-    found, _ = _search_arm(view, search, arm, search.limit, wanted, cache)
+    found, _ = search_arm(view, search, arm, search.limit, wanted, cache)
     if search.attributes is False and not search.vectors:
         bare = [_bare(view, search, each) for each in found]
         if None not in bare:
@@ -160,7 +90,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
     fused = len(search.arms) > 1
     found, plans = {}, []
     for arm in search.arms:
-        found[arm.name], plan = _search_arm(view, search, arm, search.candidates if fused else search.limit, wanted, cache)
+        found[arm.name], plan = search_arm(view, search, arm, search.candidates if fused else search.limit, wanted, cache)
         clock.lap(f"arm {arm.name}")
         if plan is not None:
             plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
@@ -197,7 +127,7 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
     """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
     certain = replace(search, exact=True, recall=1.0) if search.proven else search
-    queries = _queries(view, arm, cache)
+    queries = queries_of(view, arm, cache)
 
     def listed(k: int, found: flat.Found, plan: dict | None, below: np.ndarray | None, floor: float) -> Listed:
         clock.lap(f"arm {arm.name}")
@@ -208,210 +138,43 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
 
     def best(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        lists, plan = _search_arm(view, certain, arm, k, wanted, cache)
+        lists, plan = search_arm(view, certain, arm, k, wanted, cache)
         return listed(k, lists[0], plan, None, -np.inf)
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        prepared = _prepared(view, arm, wanted, *cover)
-        table = prepared.table.rows
-        found, below = ann.search_bounded(prepared.parts, prepared.rest, table, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
-        plan = _exact_plan(search, arm, wanted)
+        where = prepared(view, arm, wanted, *cover)
+        found, below = ann.search_bounded(where.parts, where.rest, where.table.rows, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
+        plan = exact_plan(search, arm, wanted)
         return listed(k, found, plan and plan | {"plan": "scan of byte codes, within bounds"}, below, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
-        return _score_rows(view, arm, queries, docids.astype(np.uint32))[0]
+        return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
 
     def guess(k: int) -> flat.Found:
-        return _search_arm(view, search, arm, k, wanted, cache)[0][0]
+        return search_arm(view, search, arm, k, wanted, cache)[0][0]
 
     unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
     cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
     # Files that haven't been read through yet prove nothing, and those built before they said how far codes are off have no bounds.
     bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
-    return Source(_weight(search, arm), _sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
-
-
-def _search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
-    """What an arm finds for each query and, where the search is explained, how."""
-    queries = _queries(view, arm, cache)
-    opened, tail = _cover(view, search, arm, k, queries) if wanted.given is None else ((), ())
-    if opened:
-        found, plan = _search_segments(view, search, arm, k, wanted, queries, opened, tail)
-    elif wanted.given is not None:
-        scored = _score_rows(view, arm, queries, wanted.given)
-        found, plan = [(docids[:k], scores[:k]) for docids, scores in scored], _exact_plan(search, arm, wanted)
-    else:
-        found, plan = _exactly(view, arm, queries, k, wanted.rows()), _exact_plan(search, arm, wanted)
-    if plan is not None and isinstance(arm.spec, Sparse):
-        plan |= terms.told(view, arm, queries[0], found[0])
-    return found, plan
-
-
-def _queries(view: View, arm: Arm, cache: FilterCache) -> Sequence:
-    """An arm's queries as kernels take them: a sparse arm's have the weights that scores are made of."""
-    if isinstance(arm.spec, Dense):
-        return np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
-    if isinstance(arm.spec, MultiVector):
-        return arm.queries
-    table = view.table(view.fields[arm.name], format.POSTINGS)
-    return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in arm.queries]
-
-
-def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Sequence[tuple[int, int]]]:
-    """The segments that may answer the search, and the ranges of docids that they leave out."""
-    opened, tail = (), ()
-    if isinstance(arm.spec, Dense):
-        if not search.exact and k <= ann.MAX_DEPTH:
-            opened, tail = view.snapshot.cover(view.fields[arm.name])
-    elif isinstance(arm.spec, Sparse):
-        there, rest = view.snapshot.cover(view.fields[arm.name])
-        # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
-        whole = not search.exact or all(part.segment.verified for part in there)
-        if whole and sparse_ann.searchable([part.segment for part in there], queries, k):
-            opened, tail = there, rest
-    return opened, tail
-
-
-def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
-    """What an arm finds without an index."""
-    spec, field = arm.spec, view.fields[arm.name]
-    if isinstance(spec, Dense):
-        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
-    if isinstance(spec, MultiVector):
-        table = view.table(field)
-        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
-    table = view.table(field, format.POSTINGS)
-    if len(queries) == 1:
-        return [flat.search_sparse(table, *queries[0], k, rows)]
-    return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), queries))
-
-
-def _score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
-    """What an arm makes of given rows (docids, uint32 ascending), for each query: exactly, those that match, best first."""
-    spec, table = arm.spec, view.chunks(view.fields[arm.name])
-    table.verify_rows(rows)
-    if isinstance(spec, Dense):
-        return flat.search_dense(table.rows, queries, spec.dtype, spec.metric, len(rows), rows)
-    if isinstance(spec, MultiVector):
-        return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in queries]
-    return [flat.score_sparse(table.rows, *query, rows) for query in queries]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Where an arm is searched under a filter: the same for every query while nothing changes."""
-
-    node: Filter | None
-    opened: tuple[OpenSegment, ...]
-    parts: list[ann.Part]
-    rest: list[ann.Rest]
-    table: ChunkTable
-    matches: int
-
-
-def _prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
-    known, key = view.snapshot.prepared, (arm.name, id(wanted.node))
-    found = known.get(key)
-    if found is not None and found.node is wanted.node and found.opened is opened:
-        return found
-    table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
-    parts = [ann.Part(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
-    rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
-    for piece in rest:
-        table.verify(range(piece.low, piece.high))
-    if len(known) >= MAX_PREPARED:
-        known.clear()
-    found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches)
-    return found
-
-
-def _search_segments(
-    view: View,
-    search: Search,
-    arm: Arm,
-    k: int,
-    wanted: Wanted,
-    queries: Sequence,
-    opened: tuple[OpenSegment, ...],
-    tail: Sequence[tuple[int, int]],
-) -> tuple[list[flat.Found], dict | None]:
-    """A dense or sparse arm through its segments, and exactly where there are none."""
-    spec: Dense | Sparse = arm.spec
-    prepared = _prepared(view, arm, wanted, opened, tail)
-    parts, rest, table = prepared.parts, prepared.rest, prepared.table
-    k = min(k, prepared.matches)
-    if k == 0:
-        return [flat.nothing()] * len(queries), _exact_plan(search, arm, wanted)
-    trace = ann.Trace() if search.explain or (len(queries) == 1 and not search.exact and audits.due()) else None
-    if isinstance(spec, Sparse):
-        found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace)
-    else:
-        found = ann.search(
-            parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
-        )
-    if trace is not None and not search.explain:
-        _audit(view, search, arm, k, queries, parts, opened, trace, found[0])
-    return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
-
-
-def _audit(
-    view: View,
-    search: Search,
-    arm: Arm,
-    k: int,
-    queries: Sequence,
-    parts: Sequence[ann.Part],
-    opened: Sequence[OpenSegment],
-    trace: ann.Trace,
-    found: flat.Found,
-) -> None:
-    """Have a search done again exactly, in the background."""
-    sequence, queries = view.sequence, queries.copy()
-    ranges = [(part.first, part.end) for part in opened]
-
-    def exact() -> flat.Found | None:
-        with view.again() as now:
-            if now.sequence != sequence:
-                return None
-            return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
-
-    judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
-    known = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
-    audits.start(lambda: learn(parts, known, k, found, exact, ranges))
-
-
-def _weights(
-    view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache
-) -> np.ndarray:
-    """Query weights, times the inverse document frequency among live rows where the field asks for it."""
-    if spec.weighting is None or not len(terms):
-        return weights
-    dead = view.snapshot.dead_words() if view.dead else None
-    frequency = flat.document_frequencies(table, terms, dead)
-    total = len(matching(HasVector(name), view, cache))
-    return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
+    return Source(_weight(search, arm), sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
 
 
 def _weight(search: Search, arm: Arm) -> float:
     return float(search.fusion.weights.get(arm.name, 1.0))
 
 
-def _sign(arm: Arm) -> float:
-    """Inside, higher is better; a user sees a squared distance as what it is."""
-    return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
-
-
 def _shown(search: Search) -> ShownScore:
     """From an arm's name and a score to what a user sees."""
-    signs = {arm.name: _sign(arm) for arm in search.arms}
+    signs = {arm.name: sign(arm) for arm in search.arms}
     return lambda name, score: signs[name] * score
 
 
 def _alone(arm: Arm, found: flat.Found) -> Ranked:
     """The ranking of a single arm."""
     docids, scores = found
-    return docids.tolist(), (scores * _sign(arm)).tolist(), [{} for _ in docids]
+    return docids.tolist(), (scores * sign(arm)).tolist(), [{} for _ in docids]
 
 
 def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
@@ -420,7 +183,7 @@ def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
     ids = view.ids(docids)
     if not isinstance(ids, np.ndarray):
         return None
-    return Hits.bare(ids, -scores if _sign(search.arms[0]) < 0 else scores)
+    return Hits.bare(ids, -scores if sign(search.arms[0]) < 0 else scores)
 
 
 def _plain_ids(view: View, docids: list[int]) -> list[Id]:
@@ -446,41 +209,6 @@ def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:
             for row, score, arm, vector in zip(records, scores, arms, vectors, strict=True)
         ]
     )
-
-
-def _exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
-    """How an arm was searched that scores every row."""
-    if not search.explain:
-        return None
-    return {
-        "field": arm.name,
-        "kind": arm.spec.kind,
-        "plan": "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan",
-        "exact": True,
-        "rows": wanted.matches,
-    }
-
-
-def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
-    """How an arm was searched through segments. Of several queries the first is shown."""
-    segments, worst = [], 1.0
-    explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained
-    scored = tail_rows = sum(len(piece.docids) for piece in rest)
-    for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
-        shown = explained(part, reports[0], k)
-        segments.append(shown | {"microseconds": round(microseconds, 1)})
-        scored += shown["rows_scored"]
-        worst = min(worst, shown["predicted"]["recall"])
-    return {
-        "field": arm.name,
-        "kind": arm.spec.kind,
-        "plan": "segments",
-        "exact": search.exact,
-        "recall": {"target": search.recall, "predicted": worst},
-        "rows": scored,
-        "segments": segments,
-        "tail": {"rows": tail_rows, "microseconds": round(trace.rest_microseconds, 1)} if rest else None,
-    }
 
 
 def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
