@@ -922,14 +922,15 @@ def test_search_impacts(kind, setting):
         pytest.skip("65,536 terms take long, and differ in how a row is read only")
     indexed = sparse_segment(kind)
     searched = indexed.segment
-    plan, share, spread = sparse_calibrate.SETTINGS[setting].tolist()
+    plan, share, misses = sparse_calibrate.SETTINGS[setting].tolist()
     space = SparseScratch(searched.rows, searched.vocabulary)
-    for seed, k in itertools.product(range(2), (3, 20)):
+    for seed, k, filtered in itertools.product(range(2), (3, 20), (True, False)):
         rng = np.random.default_rng(seed)
         terms = np.unique(rng.choice(searched.sections["terms"][:60], 5))
         weights = (rng.random(len(terms)) + 0.1).astype(np.float32)
-        bits = searched.every_bit & rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64)
-        given = (int(plan), share, spread, k, bits, terms, weights, np.zeros(k, np.int64), np.zeros(impact.REPORT_WIDTH, np.int64))
+        bits = searched.every_bit & (rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64) if filtered else ~np.uint64(0))
+        heap, report = np.zeros(k, np.int64), np.zeros(impact.REPORT_WIDTH, np.int64)
+        given = (int(plan), share, misses, k, int(np.bitwise_count(bits).sum()), bits, terms, weights, heap, report)
         (size, one), (also, other) = both("impact.search_impacts", searched.description, space.work, *given)
         assert size == also
         np.testing.assert_array_equal(one[-1], other[-1])
@@ -963,14 +964,18 @@ def test_no_kernel_is_without_a_test():
         "impact.by_impacts",
         "impact.contributions_of",
         "impact.floor_of",
+        "impact.gaps_of",
         "impact.group_maxima",
         "impact.in_order_of_terms",
+        "impact.learn_gap",
         "impact.least_contribution",
         "impact.place_terms",
         "impact.prefetch_row",
         "impact.reach",
         "impact.row_score",
+        "impact.rows_as_high",
         "impact.rows_between",
+        "impact.rows_of_groups",
         "impact.score_rows",
         "segment.encode",
         "segment.encode_signs",

@@ -22,7 +22,6 @@ from vectordb.kernels import impact as kernel
 
 EXACT = (calibrate.SCAN, calibrate.SAFE)
 HELD = texts(3, 200)  # queries that ``large`` doesn't hold
-EVERYTHING = np.array([[kernel.SCAN, 0, 0], [kernel.SAFE, 1, 0], [kernel.IMPACTS, 1, 1e9]])
 
 
 def same(found, oracle):
@@ -90,10 +89,8 @@ def test_reading_everything_equals_brute_force(case):
     indexed = Indexed(column, binary=binary)
     asked = [(column.terms, column.weights) for column in (_csr([query]) for query in queries)]
     oracle = indexed.exact(asked, k, wanted)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_ann, "SETTINGS", EVERYTHING)
-        for setting in range(len(EVERYTHING)):
-            same(indexed.search(asked, k, wanted, forced=setting), oracle)
+    for setting in EXACT:
+        same(indexed.search(asked, k, wanted, forced=setting), oracle)
 
 
 def test_the_order_of_insertion_changes_nothing():
@@ -152,6 +149,21 @@ def test_recall_under_a_filter_by_topic(own):
         wanted = rows[int(asked[row])]
         found.append(recall(indexed.search([query], 10, wanted)[0], indexed.exact([query], 10, wanted)[0]))
     assert np.mean(found) >= 0.95
+
+
+@pytest.mark.parametrize("target", [0.9, 0.95, 0.99])
+def test_recall_under_filters_that_leave_out_the_best_rows_of_the_query(target):
+    """Which of the settings that reach the target is taken depends on the clock. Observed in four builds for 10, 100 and 600 rows left out:
+    .99, .93 (once .87) and 1.0 at .9; .99, .96 and 1.0 at .95; .998, .99 and .996 at .99.
+    """
+    indexed, found = large(), []
+    for out in (10, 100, 600):
+
+        def rows_of(query, out=out):
+            return np.setdiff1d(indexed.docids, indexed.exact([query], out)[0][0]).astype(np.uint32)
+
+        found.append(_recall(indexed, short_queries(100), 10, target, rows_of))
+    assert np.mean(found) >= target - 0.01 and min(found) >= target - 0.08, found
 
 
 def test_recall_of_whole_documents_and_of_a_few_words():

@@ -97,13 +97,13 @@ def _search_part(part: Part, terms, weights, k: int, target: float, forced: int,
     if wanted == 0 or not segment.vocabulary:
         return np.empty(0, np.int64), {"choice": None, "postings": 0, "scored": 0, "fallback": False}, 0.0
     choice = _chosen(part, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
-    plan, share, spread = SETTINGS[choice.setting].tolist()
+    plan, share, misses = SETTINGS[choice.setting].tolist()
     heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
     space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
     bits = allowed.bits[0] if allowed.filtered else segment.every_bit
     started = time.perf_counter()
     size = kernel.search_impacts(
-        segment.description, space.work, int(plan), share, spread, first_look(wanted), bits, terms, weights, heap, report
+        segment.description, space.work, int(plan), share, misses, first_look(wanted), matches, bits, terms, weights, heap, report
     )
     corrections = segment.corrections
     corrections.calls += 1
@@ -150,8 +150,8 @@ def judged(part: Part, report: dict, k: int) -> tuple[int, float] | None:
 
 def parameters(setting: int) -> dict[str, float]:
     """A setting's parameters by the names users know."""
-    plan, share, spread = SETTINGS[setting].tolist()
-    return {"postings": share, "deviations": spread} if plan == kernel.IMPACTS else {}
+    plan, share, misses = SETTINGS[setting].tolist()
+    return {"postings": share, "misses": misses} if plan == kernel.IMPACTS else {}
 
 
 def considered(part: Part, k: int) -> list[dict[str, Any]]:

@@ -21,22 +21,22 @@ from .sparse_scratch import MAX_QUERY_TERMS, Scratch
 
 QUERIES, FEWEST_QUERIES = 32, 16  # rows that ask; fewer of segments so large that it would take minutes
 ASKED_ROWS = 6_400_000  # queries times rows, between these
-LIKED = 1_000  # rows that a filter may keep away from, the best for a query
-AWAY = 0.25  # it keeps so much of its share among them
+BEST, TIMES = 0.001, 100  # the share of rows that a filter keeps away from, the best for a query: at least, and times up to so much
 FEW_TERMS = 6
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 LEAST_MATCHES = 200  # with fewer, scoring each is the plan
 NEARLY_ALL = 0.9985
 NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 MARGIN = 0.005  # of predicted recall over the target, at most
+ALIKE = 1.05  # costs that differ by less may be the clock's doing
 CALL_MICROSECONDS = 2.0  # from Python and back
 PLAN_NAMES = ("scan", "impacts", "safe impacts")
-PLAN, SHARE, SPREAD = range(3)  # columns of a setting
+PLAN, SHARE, MISSES = range(3)  # columns of a setting
 
 
 def _settings() -> np.ndarray:
     rows = [(kernel.SCAN, 0, 0), (kernel.SAFE, 1, 0)]
-    rows += [(kernel.IMPACTS, share, spread) for share in (0.03, 0.06, 0.12, 0.25, 0.5) for spread in (0, 1.5, 3, 5)]
+    rows += [(kernel.IMPACTS, share, misses) for share in (0.03, 0.06, 0.12, 0.25, 0.5) for misses in (0.2, 0.05, 0.01, 0.001)]
     return np.array(rows, np.float64)
 
 
@@ -97,13 +97,16 @@ def predictions(model: Model, rows: int, matches: int, free: bool, corrections: 
 
 
 def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: float, corrections: Corrections) -> Choice:
-    """The cheapest setting whose predicted recall reaches the target with a margin; those that are exact always do."""
+    """The cheapest setting whose predicted recall reaches the target with a margin, as those that are exact always do; of settings that
+    cost about as much the one that finds most.
+    """
     costs, recalls = predictions(model, rows, matches, free, corrections)
     if matches <= k:
         setting = SCAN
     else:
         needed = target + min((1.0 - target) / 2, MARGIN)
-        setting = int(np.argmin(np.where(recalls >= needed, costs, np.inf)))
+        reaching = np.where(recalls >= needed, costs, np.inf)
+        setting = int(np.argmax(np.where(reaching <= ALIKE * reaching.min(), recalls, -np.inf)))
     plan = int(model.settings[setting, PLAN])
     offset, factor = corrections.table[:, plan]
     return Choice(setting, float(costs[setting] / factor), float(recalls[setting] - offset if plan == kernel.IMPACTS else 1.0))
@@ -180,85 +183,93 @@ class _Bench:
                     form.append((row, sections["terms"][places[kept]], asked))
         return forms
 
-    def _run(self, setting: int, query: tuple[int, np.ndarray, np.ndarray], k: int, bits: np.ndarray) -> np.ndarray:
-        """The keys found, unordered."""
+    def _run(self, setting: int, query: tuple[int, np.ndarray, np.ndarray], k: int, bits: np.ndarray, matches: int = 0) -> np.ndarray:
+        """The keys found, unordered. matches: how many rows may be found; an exact plan needn't know."""
         heap, report = np.empty(k, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
-        plan, share, spread = SETTINGS[setting].tolist()
+        plan, share, misses = SETTINGS[setting].tolist()
         size = kernel.search_impacts(
-            self.layout.description, self.scratch.work, int(plan), share, spread, first_look(k), bits, query[1], query[2], heap, report
+            self.layout.description, self.scratch.work, int(plan), share, misses, first_look(k), matches, bits, *query[1:], heap, report
         )
         return heap[:size]
 
     def scan_cost(self) -> float:
         """Microseconds to score one row."""
-        bits = self._filter(0.2, None)
+        bits = self._filter(0.2)
         some = [query for form in self.forms for query in form[:2]]
         matches = max(int(np.bitwise_count(bits).sum()), 1)
         for query in some[:1]:
             self._run(SCAN, query, 1, bits)  # compiles, and reads into the cache
-        return self._timed(SCAN, [(query, bits, 0.0) for query in some], 10)[1] / matches
+        return self._timed(SCAN, [(query, bits, matches, 0.0) for query in some], 10)[1] / matches
 
-    def _filter(self, share: float, liked: np.ndarray | None) -> np.ndarray:
-        """A random filter's bitmap. liked: rows of which it keeps only AWAY of the share."""
+    def _filter(self, share: float, query: tuple | None = None) -> np.ndarray:
+        """A random filter's bitmap. query: one whose best rows it leaves out, how many and how sharply is drawn."""
         rows = self.layout.rows
         if share >= 1:
             return self.layout.every_bit.copy()
         start = int(self.rng.integers(rows))
+        noise, near, out = self.noise[start : start + rows], 0.0, None
+        if query is not None:
+            near = min(BEST * TIMES ** self.rng.random(), 0.9 * (1 - share))
+            out = self._best(query, near, noise)
         kept = np.zeros(-(-rows // 64) * 64, np.bool_)
-        kept[:rows] = self.noise[start : start + rows] < share * 65_536
-        if liked is not None:
-            kept[liked] = self.noise[start + rows - len(liked) : start + rows] < AWAY * share * 65_536
+        kept[:rows] = noise[::-1] < share / (1 - near) * 65_536
+        if out is not None:
+            kept[:rows][out] = False
         return np.packbits(kept, bitorder="little").view(np.uint64)
 
+    def _best(self, query: tuple, share: float, noise: np.ndarray) -> np.ndarray:
+        """bool: which rows are a share of all, the best for a query, give or take: filters go by what rows are about, not by scores. They
+        are at most half of those that share a term with it.
+        """
+        self._run(SAFE, query, 1, self.layout.every_bit)
+        rows = self.layout.rows
+        sums = self.scratch.sums[:rows].astype(np.float32)
+        count = min(round(share * rows), np.count_nonzero(sums) // 2)
+        places = [rows // 2, -min(10, rows), -max(count, 1)]
+        middle, top, bound = np.partition(sums, places)[places].tolist()
+        return sums + np.float32(self.rng.random() ** 2 * (top - middle) / 32_768) * (noise.astype(np.float32) - 32_768) >= bound
+
     def cell(self, share: float, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and microseconds of each setting. The recall is that of the form and kind of filter that is served worst."""
+        """Recall and microseconds of each setting. The recall is that of the form that is served worst, or of filters that leave out the
+        queries' best rows.
+        """
         recalls, costs = np.ones(len(SETTINGS)), np.zeros(len(SETTINGS))
-        groups = []
-        for form in self.forms:
-            asked = form if k == DEPTHS[0] else form[::2]
-            for away in (False, True) if share < 1 else (False,):
-                if asked:
-                    groups.append([self._asked(query, share, away, k) for query in asked])
-        if not groups:
+        forms = [form if k == DEPTHS[0] else form[::2] for form in self.forms if form]
+        if not forms:
             return recalls, costs
+        groups = [[self._asked(query, share, False, k) for query in asked] for asked in forms]
+        if share < 1:
+            groups.append([self._asked(query, share, True, k) for asked in forms for query in asked])
         for setting in range(len(SETTINGS)):
             if setting == SCAN:
                 continue
-            spread, same = SETTINGS[setting, SPREAD], SETTINGS[setting, SHARE] == SETTINGS[setting - 1, SHARE]
-            if spread > 0 and same and recalls[setting - 1] >= NEARLY_ALL:  # more effort would only cost more
+            same = SETTINGS[setting, SHARE] == SETTINGS[setting - 1, SHARE]
+            if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort would only cost more
                 recalls[setting], costs[setting] = recalls[setting - 1], 1.2 * costs[setting - 1]
                 continue
             found = [self._timed(setting, group, k) for group in groups]
             recalls[setting] = min(recall for recall, _ in found)
-            costs[setting] = np.mean([cost for _, cost in found])
+            costs[setting] = np.mean([cost for _, cost in found[: len(forms)]])
         return recalls, costs
 
     def _asked(self, query: tuple[int, np.ndarray, np.ndarray], share: float, away: bool, k: int) -> tuple:
-        """(query, bitmap of a filter that leaves out the query's own row, the k-th best score under it: −inf with fewer matches)."""
-        liked = None
-        if away:
-            liked = _rows_of(self._run(SAFE, query, min(self.layout.rows // 20 + 1, LIKED), self.layout.every_bit), self.layout)
-        bits = self._filter(share, liked)
+        """(query, bitmap of rows it may find, its own left out; how many match the filter; the k-th best score, −inf with fewer)."""
+        bits = self._filter(share, query if away else None)
+        matches = int(np.bitwise_count(bits).sum())
         bits[query[0] >> 6] &= ~(np.uint64(1) << np.uint64(query[0] & 63))
         scores = _scores_of(self._run(SAFE, query, k, bits))
-        return query, bits, float(scores.min()) if len(scores) == k else -np.inf
+        return query, bits, matches, float(scores.min()) if len(scores) == k else -np.inf
 
     def _timed(self, setting: int, asked: list[tuple], k: int) -> tuple[float, float]:
         """(mean recall less some standard errors, microseconds) of some requests."""
         if not asked:
             return 1.0, 0.0
         started = time.thread_time_ns()
-        found = [self._run(setting, query, k, bits) for query, bits, _ in asked]
+        found = [self._run(setting, query, k, bits, matches) for query, bits, matches, _ in asked]
         elapsed = (time.thread_time_ns() - started) / 1e3 / len(asked) - CALL_MICROSECONDS
-        right = [
-            1.0 if kth == -np.inf else float((_scores_of(keys) >= kth).sum()) / k for keys, (_, _, kth) in zip(found, asked, strict=True)
-        ]
+        truth = [kth for _, _, _, kth in asked]
+        right = [1.0 if kth == -np.inf else float((_scores_of(keys) >= kth).sum()) / k for keys, kth in zip(found, truth, strict=True)]
         return float(np.mean(right) - DOUBT * np.std(right) / np.sqrt(len(right))), max(elapsed, 0.1)
-
-
-def _rows_of(keys: np.ndarray, layout) -> np.ndarray:
-    docids = np.int64(0xFFFFFFFF) - (keys & np.int64(0xFFFFFFFF))
-    return layout.inverse[docids - layout.first]
 
 
 def _scores_of(keys: np.ndarray) -> np.ndarray:

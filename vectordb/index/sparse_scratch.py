@@ -31,6 +31,11 @@ class Scratch:
             self.work[column] = array.ctypes.data
         self._arrays = arrays  # the addresses in ``work`` are theirs
 
+    @property
+    def sums(self) -> np.ndarray:
+        """What the last search added up for each row, uint16; scores on a scale of the query's own where it added up everything."""
+        return self._arrays[kernel.SUMS]
+
 
 _local = threading.local()
 

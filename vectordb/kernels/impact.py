@@ -8,6 +8,8 @@ rows, and decides how many more rows are scored exactly.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import carray
 
@@ -37,8 +39,8 @@ SEGMENT_WIDTH = 15
 # Columns of scratch space: addresses of arrays of the thread.
 SUMS, MAXIMA, NEAR, QUERY, CONTRIBUTIONS, PLACES, HISTOGRAM = range(7)
 WORK_WIDTH = 7
-# Plans. Impacts: of the best postings a share is added up, then rows are scored as far as ``spread`` standard deviations suggest. Safe: all
-# postings are added up, rounded up, and every row is scored that can still be among the best.
+# Plans. Impacts: of the postings the largest share is added up, then rows are scored until few of the best are to be expected among the
+# others. Safe: all postings are added up, rounded up, and every row is scored that can still be among the best.
 SCAN, IMPACTS, SAFE = range(3)
 # Columns of a report.
 R_POSTINGS, R_SCORED, R_FALLBACK = range(3)
@@ -49,8 +51,11 @@ LAST_ROW = np.uint16(BLOCK_ROWS - 1)
 GROUP = 64  # rows of a filter's word
 FULL = 65_000  # what the sum of a query's largest contributions is scaled to
 BUCKETS = 1_024
+SQRT2 = math.sqrt(2.0)
 ROUNDING = 1e-5  # what float32 sums may be off
-UNSEEN = 2.0  # standard deviations by which the best must lie above what rows without a sum may score
+FARTHEST = 4.5  # standard deviations beyond which no row is expected
+STEPS = 16  # in which rows between there and those scored are counted
+SAMPLED = 16  # rows whose sums and scores are compared when a filter may have kept away those whose scores lie far above their sums
 SPARE = 8  # results kept beyond k until they are scored in the order of terms
 
 
@@ -146,10 +151,7 @@ def score_rows(segment, query, near, count, scale, sums, heap, size, statistics)
             if size < k or key > heap[0]:
                 size = offer(heap, size, k, key)
         if scale > 0:
-            gap = np.float64(score) * scale - np.float64(sums[row])
-            statistics[0] += 1
-            statistics[1] += gap
-            statistics[2] += gap * gap
+            learn_gap(np.float64(score) * scale - np.float64(sums[row]), statistics)
     return size
 
 
@@ -243,6 +245,44 @@ def rows_between(sums, maxima, bits, low, high, near):
 
 
 @kernel
+def rows_as_high(sums, groups, low, near):
+    """Some rows with low ≤ sum, whether they pass or not, into ``near`` (int32). Returns how many."""
+    n = 0
+    least = np.uint16(low)
+    for g in range(groups):
+        high = np.int32(0)
+        for i in range(GROUP):  # counted first: that is vectorized
+            high += np.int32(sums[GROUP * g + i] >= least)
+        if high > 0:
+            for i in range(GROUP):
+                if np.int64(sums[GROUP * g + i]) >= low:
+                    near[n] = GROUP * g + i
+                    n += 1
+            if n >= SAMPLED:
+                break
+    return min(n, SAMPLED)
+
+
+@kernel
+def gaps_of(segment, query, near, count, scale, sums, statistics):
+    """How far the sums of rows near[:count] lie below their scores, added to ``statistics`` as by ``score_rows``."""
+    row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
+    for i in range(count):
+        prefetch_row(segment, row_at[near[i]], row_at[near[i] + 1])
+    for i in range(count):
+        row = np.int64(near[i])
+        learn_gap(np.float64(row_score(segment, query, row_at[row], row_at[row + 1])) * scale - np.float64(sums[row]), statistics)
+
+
+@kernel
+def learn_gap(gap, statistics):
+    """Adds to (count, sum, sum of squares)."""
+    statistics[0] += 1
+    statistics[1] += gap
+    statistics[2] += gap * gap
+
+
+@kernel
 def least_contribution(segment, places, weights, share, histogram):
     """The contribution below which postings are left out, so that about ``share`` of the query's postings remain."""
     levels = segment[LEVELS]
@@ -284,9 +324,11 @@ def place_terms(segment, terms, weights, places, query):
 
 
 @kernel
-def reach(best, size, k, scale, plan, spread, statistics):
-    """The least sum with which a row can (SAFE), or is likely to, be among the k best, given those scored so far. Not above 0: even rows of
-    which nothing was added up may be.
+def reach(best, size, k, scale, plan, misses, statistics, histogram, groups, matches, floor):
+    """The least sum with which a row can (SAFE) be among the k best, given those scored so far, or of so many that no more than ``misses``
+    of the best are to be expected below: how far sums lie below scores is taken to be normally distributed as ``statistics`` say, and
+    ``histogram`` tells about how many rows have which sum. 0 where even rows of which nothing was added up may be among the best, or more
+    rows would have to be scored than it pays.
     """
     if size < k:
         return np.int64(0)
@@ -297,12 +339,40 @@ def reach(best, size, k, scale, plan, spread, statistics):
         return np.int64(kth * (1 - ROUNDING)) - 1
     mean = statistics[1] / statistics[0]
     deviation = np.sqrt(max(statistics[2] / statistics[0] - mean * mean, 0.0))
-    unseen = kth - mean - max(spread, UNSEEN) * deviation
-    return np.int64(kth - mean - spread * deviation) if unseen > 0 else np.int64(0)
+    even = kth - mean  # a row with this sum is as likely as not among the best
+    if even <= 0:
+        return np.int64(0)
+    deviation = max(deviation, 1.0)
+    top = min(floor, np.int64(even)) >> 6
+    low = max(np.int64(even - FARTHEST * deviation) >> 6, 0)
+    step = max((top - low) // STEPS, 1)
+    reached = 0  # groups with a sum of ``low`` or more
+    for bucket in range(low, BUCKETS):
+        reached += histogram[bucket]
+    rows = rows_of_groups(reached, groups) if low > 0 else np.float64(matches)
+    missed = 0.0
+    while low < top:
+        for bucket in range(low, low + step):
+            reached -= histogram[bucket]
+        above = rows_of_groups(reached, groups)
+        missed += (rows - above) * 0.5 * math.erfc((even - 64.0 * (low + 0.5 * step)) / (deviation * SQRT2))
+        if missed > misses:
+            break
+        low, rows = low + step, above
+    scored = 0
+    for bucket in range(floor >> 6, BUCKETS):
+        scored += histogram[bucket]
+    return np.int64(low << 6) if rows - rows_of_groups(scored, groups) <= groups else np.int64(0)
 
 
 @kernel
-def by_impacts(segment, work, plan, share, spread, first, bound, bits, places, weights, query, best, report):
+def rows_of_groups(reached, groups):
+    """About how many rows there are when so many of the groups have one: as if each lay anywhere."""
+    return -groups * math.log(1.0 - min(reached, groups - 0.5) / groups)
+
+
+@kernel
+def by_impacts(segment, work, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report):
     """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest. Returns
     (results, whether that was enough).
     """
@@ -323,12 +393,17 @@ def by_impacts(segment, work, plan, share, spread, first, bound, bits, places, w
     group_maxima(sums, bits, maxima)
     floor = floor_of(maxima, first, histogram)
     n = rows_between(sums, maxima, bits, floor, 65_536, near)
-    size = score_rows(segment, query, near, n, scale, sums, best, 0, statistics)
-    low = reach(best, size, k, scale, plan, spread, statistics)
+    estimating = scale if plan == IMPACTS and matches == rows else 0.0
+    size = score_rows(segment, query, near, n, estimating, sums, best, 0, statistics)
+    if plan == IMPACTS and matches < rows:
+        read = rows_as_high(sums, groups, floor, near)
+        gaps_of(segment, query, near, read, scale, sums, statistics)
+        report[R_SCORED] += read
+    low = reach(best, size, k, scale, plan, misses * k, statistics, histogram, groups, matches, floor)
     enough = low > 0 or plan == SAFE
     if enough and low < floor:
         more = rows_between(sums, maxima, bits, max(low, 1), floor, near)
-        size = score_rows(segment, query, near, more, scale, sums, best, size, statistics)
+        size = score_rows(segment, query, near, more, 0.0, sums, best, size, statistics)
         n += more
     report[R_SCORED] += n
     return size, enough
@@ -359,13 +434,13 @@ def in_order_of_terms(segment, query, best, size, heap):
 
 
 @kernel
-def search_impacts(segment, work, plan, share, spread, first, bits, terms, weights, heap, report):
+def search_impacts(segment, work, plan, share, misses, first, matches, bits, terms, weights, heap, report):
     """The best rows of a segment for one query by exact inner product, as keys of docids into ``heap`` (int64). Returns how many: as many
     as the heap has room for, or all rows that pass and share a term.
 
     terms: uint64 ascending, weights float32, none below TINY_WEIGHT. share: which part of the query's postings is added up, the largest
-    contributions first; spread: standard deviations; first: rows scored before it is known how many more must be. bits: uint64, a bit a
-    row that may be found; none past the last row.
+    contributions first; misses: which share of the results may be expected to be missed; first: rows scored before it is known how many
+    more must be. matches: how many rows may be found; bits: uint64, a bit for each of them, none past the last row.
     """
     report[:] = 0
     k = len(heap)
@@ -382,9 +457,9 @@ def search_impacts(segment, work, plan, share, spread, first, bits, terms, weigh
             sums = carray(pointer(work[SUMS]), 1, np.uint16)
             size = score_rows(segment, query, near, report[R_SCORED], 0.0, sums, best, 0, np.zeros(3))
         else:
-            size, enough = by_impacts(segment, work, plan, share, spread, first, bound, bits, places, weights, query, best, report)
+            size, enough = by_impacts(segment, work, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report)
             if not enough:  # every row that shares a term gets a sum now
-                size, _ = by_impacts(segment, work, SAFE, share, spread, first, bound, bits, places, weights, query, best, report)
+                size, _ = by_impacts(segment, work, SAFE, share, misses, first, bound, matches, bits, places, weights, query, best, report)
                 report[R_FALLBACK] = 1
         size = in_order_of_terms(segment, query, best, size, heap)
     for q in range(len(terms)):
