@@ -58,8 +58,10 @@ def client(address):
         yield client
 
 
-def waiting(release: threading.Event) -> list:
+def waiting(release: threading.Event, begun: threading.Event | None = None) -> list:
     """A method of the database that takes as long as the test likes."""
+    if begun:
+        begun.set()
     release.wait(5)
     return []
 
@@ -130,13 +132,13 @@ def test_work_whose_caller_has_gone_is_not_begun(tmp_path, monkeypatch):
     done = []
     with vectordb.open(tmp_path / "one") as database:
         server, port = start(database, port=0, threads=1)
-        release = threading.Event()
-        monkeypatch.setattr(database, "collections", lambda: waiting(release))
+        release, begun = threading.Event(), threading.Event()
+        monkeypatch.setattr(database, "collections", lambda: waiting(release, begun))
         monkeypatch.setattr(database, "drop_collection", done.append)
         with Client(f"127.0.0.1:{port}") as client:
             holder = threading.Thread(target=client.collections)
             holder.start()
-            time.sleep(0.1)
+            assert begun.wait(5)
             with pytest.raises(DeadlineError):
                 client.drop_collection("docs", timeout=0.1)
             release.set()
@@ -305,13 +307,13 @@ def test_many_threads_share_a_client(database, client):
 
 def test_health_is_serving_even_when_every_thread_is_busy(tmp_path, monkeypatch):
     with vectordb.open(tmp_path / "one") as database:
-        release = threading.Event()
-        monkeypatch.setattr(database, "collections", lambda: waiting(release))
+        release, begun = threading.Event(), threading.Event()
+        monkeypatch.setattr(database, "collections", lambda: waiting(release, begun))
         server, port = start(database, port=0, threads=1)
         with Client(f"127.0.0.1:{port}") as client, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             holder = threading.Thread(target=client.collections)
             holder.start()
-            time.sleep(0.1)
+            assert begun.wait(5)
             health = health_pb2_grpc.HealthStub(channel)
             for name in ("", SERVICE.full_name):
                 answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=2)
