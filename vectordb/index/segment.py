@@ -119,6 +119,13 @@ class Mapped:
     kind: ClassVar[str]
     large: ClassVar[frozenset[str]]
 
+    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
+        super().__init__(meta, sections)
+        self.path = path
+        self.nbytes = nbytes
+        self._map = map_
+        self.all_allowed = Allowed(self, None)
+
     @classmethod
     def open(cls, path: Path) -> Self:
         """Map a file. Raises FileNotFoundError, and CorruptionError when what is checked now (all but the large sections) is damaged."""
@@ -165,15 +172,11 @@ class Segment(Mapped, Layout):
     kind = "dense"
     large = frozenset({"codes", "signs", "graph", "bias", "lacking"})
 
-    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
-        super().__init__(meta, sections)
-        self.path = path
-        self.nbytes = nbytes
-        self._map = map_
-        self.models = calibrate.models_of(sections)
-        self.offsets, self.inverse = sections["offsets"], sections["inverse"]
+    def __init__(self, *mapped: Any):
+        super().__init__(*mapped)
+        self.models = calibrate.models_of(self.sections)
+        self.offsets, self.inverse = self.sections["offsets"], self.sections["inverse"]
         self.corrections = calibrate.Corrections()
-        self.all_allowed = Allowed(self, None)
 
     def fits(self, spec: Any) -> bool:
         """Whether this is an index of such a dense field."""

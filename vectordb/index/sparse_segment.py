@@ -5,8 +5,7 @@ Rows are in the order of their docids. A file is derived from the field's chunks
 
 from __future__ import annotations
 
-import mmap
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ..kernels import impact as kernel
 from ..types import Sparse
 from . import sparse_calibrate
 from .calibrate import Corrections
-from .segment import Allowed, Mapped
+from .segment import Mapped
 
 
 class SparseLayout:
@@ -65,15 +64,11 @@ class SparseSegment(Mapped, SparseLayout):
     kind = "sparse"
     large = frozenset({"lists", "row_terms", "row_weights"})
 
-    def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
-        super().__init__(meta, sections)
-        self.path = path
-        self.nbytes = nbytes
-        self._map = map_
-        self.models = sparse_calibrate.models_of(sections)
+    def __init__(self, *mapped: Any):
+        super().__init__(*mapped)
+        self.models = sparse_calibrate.models_of(self.sections)
         self.corrections = Corrections(np.stack([np.zeros(len(sparse_calibrate.PLAN_NAMES)), np.ones(len(sparse_calibrate.PLAN_NAMES))]))
         self.choices: dict = {}  # what ``sparse_ann`` chose for requests of late
-        self.all_allowed = Allowed(self, None)
 
     def fits(self, spec: Sparse) -> bool:
         """Whether this is an index of such a field."""

@@ -14,6 +14,7 @@ import numpy as np
 from numba import carray
 
 from .bitset import gather, passes
+from .dense import lower_bound
 from .jit import kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
@@ -82,13 +83,7 @@ def locate_terms(terms, query, places):
             low = high
             high += step
             step <<= 1
-        high = min(high, count - 1)
-        while low < high:
-            middle = (low + high) >> 1
-            if terms[middle] < term:
-                low = middle + 1
-            else:
-                high = middle
+        low = lower_bound(terms, low, min(high, count - 1), term)
         if terms[low] == term:
             places[q] = low
 

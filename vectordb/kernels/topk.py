@@ -66,23 +66,12 @@ def sort_keys(keys):
     while end > 1:
         if start > 0:
             start -= 1
-            key = keys[start]
         else:
             end -= 1
             key = keys[end]
             keys[end] = keys[0]
-        i = start
-        while True:
-            child = 2 * i + 1
-            if child >= end:
-                break
-            if child + 1 < end and keys[child + 1] > keys[child]:
-                child += 1
-            if keys[child] <= key:
-                break
-            keys[i] = keys[child]
-            i = child
-        keys[i] = key
+            keys[0] = key
+        sift_best(keys, end, start)
 
 
 @kernel(nogil=False)
@@ -91,10 +80,8 @@ def unpack(keys, docids, scores):
     sort_keys(keys)
     n = len(keys)
     for i in range(n):
-        key = keys[n - 1 - i]
-        ordered = np.int32(key >> 32)
-        docids[i] = np.int64(0xFFFFFFFF) - (key & np.int64(0xFFFFFFFF))
-        scores[i] = np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+        docids[i] = row_of(keys[n - 1 - i])
+        scores[i] = score_of(keys[n - 1 - i])
 
 
 @kernel
