@@ -26,7 +26,7 @@ from vectordb_client.aio import AsyncCollection
 from vectordb_client.client import Collection
 
 import vectordb
-from vectordb.server import start
+from vectordb.server.serve import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"lang": Keyword()})
 

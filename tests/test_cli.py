@@ -14,6 +14,7 @@ import pytest
 
 import vectordb
 from vectordb import cli
+from vectordb.server.settings import Settings
 from vectordb.types import Dense, Index, Int, Keyword, Schema, Sparse, Text
 
 
@@ -392,15 +393,20 @@ def test_a_reader_that_has_seen_enough_ends_an_export_quietly(data):
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
-def test_serve_passes_only_what_was_given(capsys, monkeypatch, tmp_path):
+def test_serve_is_told_by_flags_environment_and_file(capsys, monkeypatch, tmp_path):
     serving = pytest.importorskip("vectordb.server.serve", reason="grpc is not installed")
     calls = []
-    monkeypatch.setattr(serving, "serve", lambda path, **options: calls.append((path, options)) or 0)
+    monkeypatch.setattr(serving, "serve", lambda path, settings: calls.append((path, settings)) or 0)
     assert run(capsys, "serve", "--data", tmp_path)[0] == 0
     assert run(capsys, "serve", "--data", tmp_path, "--port", "0", "--host", "::1", "--durability", "batched", "--grace", "1.5")[0] == 0
     assert run(capsys, "serve", "--data", tmp_path, "--no-maintenance")[0] == 0
+    (tmp_path / "vectordb.toml").write_text("port = 1\nthreads = 2\ngrace = 3\n")
+    monkeypatch.setenv("VECTORDB_SERVE_PORT", "4")
+    monkeypatch.setenv("VECTORDB_SERVE_THREADS", "5")
+    assert run(capsys, "serve", "--data", tmp_path, "--port", "6", "--config", tmp_path / "vectordb.toml")[0] == 0
     assert calls == [
-        (tmp_path, {}),
-        (tmp_path, {"port": 0, "host": "::1", "durability": "batched", "grace": 1.5}),
-        (tmp_path, {"maintenance": False}),
+        (tmp_path, Settings()),
+        (tmp_path, Settings(port=0, host="::1", durability="batched", grace=1.5)),
+        (tmp_path, Settings(maintenance=False)),
+        (tmp_path, Settings(port=6, threads=5, grace=3.0)),
     ]

@@ -33,7 +33,7 @@ from vectordb_client.schema import Int
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server import start
+from vectordb.server.serve import start
 from vectordb.server.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(8)}, {"n": Int()})

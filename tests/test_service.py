@@ -48,7 +48,7 @@ from vectordb_client.schema import Datetime, Geo, Int, Text, Uuid
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server import start
+from vectordb.server.serve import start
 
 SCHEMA = Schema(
     {"d": Dense(8), "s": Sparse(), "m": MultiVector(4)},

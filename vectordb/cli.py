@@ -20,6 +20,7 @@ from vectordb_client._version import __version__
 from vectordb_client.values import to_json
 
 from .errors import AlreadyExistsError, DeadlineError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from .server import settings
 from .show import fields, indexes, info_dict, print_info
 
 if TYPE_CHECKING:
@@ -74,27 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     def data(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="DIR", type=Path, required=True, help="the database's directory")
 
-    # What isn't given is left to serve(), which has the defaults.
     serve = command("serve", _serve, "serve a directory over gRPC until Ctrl-C")
     data(serve)
-    serve.add_argument("--host", default=argparse.SUPPRESS, help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=int, default=argparse.SUPPRESS, help="port; 0 takes a free one and prints it (7070)")
-    serve.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="calls answered at a time (4)")
-    serve.add_argument("--max-message-bytes", type=int, default=argparse.SUPPRESS, help="largest request (64 MiB)")
-    serve.add_argument(
-        "--durability",
-        choices=("commit", "batched"),
-        default=argparse.SUPPRESS,
-        help="commit: a write is on disk when it is answered (default); batched: soon after",
-    )
-    serve.add_argument(
-        "--no-maintenance",
-        dest="maintenance",
-        action="store_false",
-        default=argparse.SUPPRESS,
-        help="don't index or compact in the background; `optimize` still does",
-    )
-    serve.add_argument("--grace", type=float, default=argparse.SUPPRESS, help="seconds for calls under way when stopping (10)")
+    settings.add_arguments(serve)
 
     demo = command("demo", _demo, "search the docstrings of Python's standard library, embedded and served")
     demo.add_argument("--data", metavar="DIR", type=Path, help="keep the database here (a temporary directory unless given)")
@@ -205,8 +188,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         from .server.serve import serve
     except ImportError as error:
         raise VectorDBError(f"the service needs gRPC ({error}): pip install 'vectordb[server]'") from error
-    names = ("host", "port", "threads", "max_message_bytes", "durability", "maintenance", "grace")
-    return serve(arguments.data, **{name: value for name, value in vars(arguments).items() if name in names})
+    flags = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
+    return serve(arguments.data, settings.gather(flags, os.environ, vars(arguments).get("config")))
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,125 @@
+"""What a service can be told, in one place: flags, environment, file and documentation are all made from ``Settings``.
+
+A setting ``max_message_bytes`` is the flag ``--max-message-bytes``, the environment's ``VECTORDB_SERVE_MAX_MESSAGE_BYTES`` and the key
+``max_message_bytes`` of a TOML file. What is nearest to the command wins: a flag, then the environment, then the file, then the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidArgumentError, shown
+
+PREFIX = "VECTORDB_SERVE_"
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _setting(default: Any, about: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
+    """A field: its type is that of its default. Numbers are from ``least`` to ``most``."""
+    return field(default=default, metadata={"about": about, "least": least, "most": most, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a service. Raises InvalidArgumentError that names the setting and its value."""
+
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(7070, "port; 0 takes a free one and prints it", least=0, most=65_535)
+    threads: int = _setting(4, "calls a process answers at a time", least=1, most=1024)
+    max_message_bytes: int = _setting(64 << 20, "largest request and answer, bytes", least=64 << 10, most=(1 << 31) - 1)
+    durability: str = _setting(
+        "commit", "commit: a write is on disk when it is answered; batched: soon after", choices=("commit", "batched")
+    )
+    maintenance: bool = _setting(True, "index, merge and compact in the background")
+    grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
+        if not self.host:
+            raise InvalidArgumentError("host must be a name or an address, not ''", field="host", value=self.host)
+
+
+NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A flag a setting, and ``--config FILE``. What isn't given isn't in the namespace."""
+    parser.add_argument("--config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="settings as TOML: name = value")
+    for setting in dataclasses.fields(Settings):
+        about = setting.metadata["about"] + (f" ({_said(setting.default)})" if setting.default != "" else "")
+        flag = "--" + setting.name.replace("_", "-")
+        if isinstance(setting.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
+        else:
+            choices = setting.metadata["choices"] or None
+            parser.add_argument(flag, type=type(setting.default), choices=choices, default=argparse.SUPPRESS, help=about)
+
+
+def gather(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Settings:
+    """The settings of a command line, an environment and a file. Names that no setting has are refused, in the environment too."""
+    known = {setting.name: setting for setting in dataclasses.fields(Settings)}
+    chosen: dict[str, Any] = {}
+    for name, value in (_read(file) if file is not None else {}).items():
+        chosen[_known(name, known, str(file))] = value
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX):
+            name = _known(variable[len(PREFIX) :].lower(), known, "the environment")
+            chosen[name] = _parsed(known[name], text, variable)
+    return Settings(**chosen | dict(flags))
+
+
+def table() -> str:
+    """The settings as a Markdown table, which docs/OPERATIONS.md holds."""
+    rows = ["| setting | default | what |", "| --- | --- | --- |"]
+    rows += [f"| `{s.name}` | {_said(s.default) or '–'} | {s.metadata['about']} |" for s in dataclasses.fields(Settings)]
+    return "\n".join(rows)
+
+
+def _checked(setting: dataclasses.Field, value: Any) -> Any:
+    name, kind, about = setting.name, type(setting.default), setting.metadata
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[kind]
+        raise InvalidArgumentError(f"{name} must be {words}, not {shown(value)}", field=name, value=value)
+    if kind in (int, float) and not about["least"] <= value <= about["most"]:
+        span = f"from {about['least']:g} to {about['most']:g}" if about["most"] < math.inf else f"{about['least']:g} or more"
+        raise InvalidArgumentError(f"{name} must be {span}, not {shown(value)}", field=name, value=value)
+    if about["choices"] and value not in about["choices"]:
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(about['choices'])}, not {shown(value)}", field=name, value=value)
+    return value
+
+
+def _parsed(setting: dataclasses.Field, text: str, variable: str) -> Any:
+    kind = type(setting.default)
+    try:
+        return _WORDS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        raise InvalidArgumentError(f"{variable} can't be read: {shown(text)}", field=setting.name, value=text) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidArgumentError(f"config {file} can't be read: {error.strerror}", field="config", value=str(file)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"config {file} is not TOML: {error}", field="config", value=str(file)) from None
+
+
+def _known(name: str, known: Mapping[str, Any], where: str) -> str:
+    if name not in known:
+        raise InvalidArgumentError(f"{where} sets {name!r}, which is no setting; there are: {', '.join(known)}", field=name)
+    return name
+
+
+def _said(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
