@@ -24,13 +24,13 @@ from vectordb.index import calibrate, sparse_calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
 from vectordb.index.sparse_scratch import Scratch as SparseScratch
-from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, graph, impact, jit, planner, segment, sparse, topk
+from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, fusion, graph, impact, jit, planner, segment, sparse, topk
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded, impact)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded, impact, fusion)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -363,6 +363,27 @@ def test_a_heap_keeps_the_highest_keys(seed):
                 n = topk.offer(heap, n, k, key)
             assert sorted(heap[:n]) == sorted(offered)[-k:]
             assert heap[0] == heap.min()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ranked_lists_are_merged_by_their_sums(seed):
+    rng = np.random.default_rng(seed)
+    lists = [rng.permutation(40)[: rng.integers(0, 30)] * 1000 for _ in range(rng.integers(1, 5))]
+    given = [rng.integers(0, 4, len(each)) / 4 for each in lists]  # many ties
+    expected = {}
+    for docids, parts in zip(lists, given, strict=True):
+        for docid, part in zip(docids.tolist(), parts.tolist(), strict=True):
+            expected[docid] = expected.get(docid, 0.0) + part
+    ranking = sorted(expected, key=lambda docid: (-expected[docid], docid))
+    limit = int(rng.integers(1, 50))
+    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros((limit, len(lists)), np.int64)
+    ends = np.cumsum([len(each) for each in lists])
+    for count, (*_, best, sums, places) in both("fusion.merge_lists", np.concatenate(lists), np.concatenate(given), ends, *out):
+        assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
+        assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
+        for a, docids in enumerate(lists):
+            where = {docid: at for at, docid in enumerate(docids.tolist())}
+            assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1022,6 +1043,7 @@ def test_no_kernel_is_without_a_test():
         "dense.lower_bound",
         "dense.maxsim_topk",
         "dense.of_unit_length",
+        "fusion.merge_lists",
         "graph.beam",
         "graph.code_score",
         "graph.descend",

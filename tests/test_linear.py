@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -30,7 +31,8 @@ class Scored:
     def __init__(self, scores, weight, needed, bounds=None, below=None, guessing=False):
         self.scores, self.deepest, self.below = scores, 0, below
         self.bounds = scores if bounds is None else bounds
-        self.source = Source(weight, needed, self.best, self.looked_up, self.guess if guessing else None)
+        guess, ceiling = (self.guess, float(np.nanmax(scores, initial=-1e30))) if guessing else (None, np.inf)
+        self.source = Source(weight, needed, self.best, self.looked_up, guess, ceiling)
 
     def best(self, k, floor=-np.inf):
         self.deepest = max(self.deepest, k)
@@ -117,6 +119,20 @@ def test_lists_are_made_no_longer_than_the_proof_needs():
     assert [arm.deepest for arm in arms] == [10, 10]
     opposed = [Scored(agreeing, 1.0, False), Scored(agreeing[::-1].copy(), 1.0, False)]
     assert top([a.source for a in opposed], 5, 10, True).depth == ROWS  # every sum is the same
+
+
+def test_an_arm_that_cannot_change_the_best_is_not_listed():
+    rng = np.random.default_rng(3)
+    ruling, other = np.zeros(ROWS, np.float32), rng.random(ROWS).astype(np.float32)
+    ruling[rng.choice(ROWS, 30, replace=False)] = 10 + np.arange(30)
+    arms = [Scored(ruling, 1.0, False), Scored(other, 1.0, False, guessing=True)]
+    ranking = top([arm.source for arm in arms], 10, 20, True)
+    assert ranking.proven and (ranking.docids.tolist(), ranking.sums.tolist()) == exhaustive(arms, 10)
+    assert arms[1].deepest == 0
+    arms[0].source = dataclasses.replace(arms[0].source, weight=0.01)
+    ranking = top([arm.source for arm in arms], 10, 20, True)
+    assert ranking.proven and (ranking.docids.tolist(), ranking.sums.tolist()) == exhaustive(arms, 10)
+    assert arms[1].deepest > 0
 
 
 def test_lists_that_may_lack_rows_prove_nothing_but_their_rows_get_their_true_sums():
@@ -217,8 +233,10 @@ def test_hits_are_the_best_sums_of_all_points(collection, names, node):
             hits = collection.search(query, fusion=Linear(weights), filter=node, limit=limit, candidates=candidates, explain=True)
             check(hits, query, weights, sums, limit)
             assert hits.plan["fusion"]["proven"] and hits.plan["exact"] and "proven to be the true best" in str(hits.plan)
+            assert {arm["field"] for arm in hits.plan["arms"]} == set(names)
             scanned = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "scan of byte codes, within bounds"}
-            assert scanned == {"d", "ip", "far"} & set(names)  # those that have segments
+            passed_over = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "segments"} & {"d", "ip", "far"}
+            assert scanned | passed_over == {"d", "ip", "far"} & set(names) and len(passed_over) < 2  # those that have segments
         assert collection.search(query, fusion=Linear(weights), filter=node, limit=limit, exact=True) == collection.search(
             query, fusion=Linear(weights), filter=node, limit=limit, recall=1.0
         )

@@ -40,6 +40,7 @@ def warm() -> None:
             docs.count(condition)
         for query in ({"d": [1, 1]}, {"s": {1: 1.0}}, {"m": [[1, 1]]}):
             docs.search(query)
+        docs.search({"d": [1, 1], "s": {1: 1.0}})
         docs.search({"s": {1: 1.0}}, prefetch=Prefetch({"d": [1, 1]}))
         # A few rows make one cluster and no graph: that needs no library, and compiles all there is.
         ones = np.ones(4, np.float32)

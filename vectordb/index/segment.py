@@ -182,6 +182,10 @@ class Segment(Mapped, Layout):
         """Whether this is an index of such a dense field."""
         return (self.dim, self.metric) == (spec.dim, spec.metric)
 
+    def ceiling(self, query: np.ndarray) -> float:
+        """The highest dot product that a row could have with a query, float32 ``(dim,)``: the longest row may point its way."""
+        return float(np.linalg.norm(query)) * (self.longest + float(np.linalg.norm(self.sections["mean"])))
+
 
 class Allowed:
     """The rows of a segment that may be found: all of them, or those with a bit set in ``bits`` (uint64 ``(1, words)``).

@@ -18,6 +18,8 @@ from .linear import Listed, Source, top
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
+CEILING_ROUNDING = 1e-4  # float32 sums stay far below
+
 
 class _Clock:
     """Milliseconds of each stage, for explain."""
@@ -120,6 +122,7 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
         if search.explain and plan is None:
             facts = {"proven": ranking.proven, "depth": ranking.depth, "scored": ranking.scored}
             plan = _stage_plan(list(plans.values()), {"method": search.fusion.name, "candidates": search.candidates} | facts)
+            plan["exact"] |= ranking.proven  # whatever an arm was sure of
     return ranked, plan
 
 
@@ -152,13 +155,26 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
 
     def guess(k: int) -> flat.Found:
-        return search_arm(view, search, arm, k, wanted, cache)[0][0]
+        lists, plan = search_arm(view, search, arm, k, wanted, cache)
+        return listed(k, lists[0], plan, None, -np.inf).found
 
     unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
     cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
     # Files that haven't been read through yet prove nothing, and those built before they said how far codes are off have no bounds.
     bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
-    return Source(_weight(search, arm), sign(arm) < 0, best_bounds if bounded else best, scores, guess if bounded else None)
+    if not bounded:
+        return Source(_weight(search, arm), sign(arm) < 0, best, scores)
+    return Source(_weight(search, arm), sign(arm) < 0, best_bounds, scores, guess, _ceiling(arm.spec, queries[0], cover))
+
+
+def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
+    """What the score of no row exceeds, rounding included."""
+    opened, tail = cover
+    if spec.metric == "cosine":
+        return 1.0 + CEILING_ROUNDING
+    if spec.metric == "dot" and not tail:
+        return max(part.segment.ceiling(query) for part in opened) * (1.0 + CEILING_ROUNDING)
+    return np.inf
 
 
 def _weight(search: Search, arm: Arm) -> float:

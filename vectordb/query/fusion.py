@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..index.flat import Found
+from ..kernels.fusion import merge_lists
 from ..types import DBSF, RRF, ArmScore, Fusion
 from .linear import Ranking
 
@@ -20,27 +21,24 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: Sho
     arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
     Contributions add up to the fused score; ties go to the lower docid.
     """
-    # Mostly in Python: for the usual few hundred candidates that takes less than NumPy's calls do.
-    said, totals = [], {}
-    for name, (docids, scores) in arms.items():
-        weight, listed = float(fusion.weights.get(name, 1.0)), docids.tolist()
-        normal = _normalised(scores, fusion)
-        for docid, part in zip(listed, (weight * normal).tolist(), strict=True):
-            totals[docid] = totals.get(docid, 0.0) + part
-        said.append((name, weight, {docid: at for at, docid in enumerate(listed)}, scores, normal))
-    rows, sums = np.fromiter(totals, np.int64, len(totals)), np.fromiter(totals.values(), np.float64, len(totals))
-    best = np.lexsort((rows, -sums))[:limit]
-    ranked = rows[best].tolist()
-    explained = [{} for _ in ranked]
-    for name, weight, places, scores, normal in said:
-        for arms_of_hit, docid in zip(explained, ranked, strict=True):
-            at = places.get(docid)
-            if at is None:
-                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0)
+    normal = [_normalised(scores, fusion) for _, scores in arms.values()]
+    weights = [float(fusion.weights.get(name, 1.0)) for name in arms]
+    parts = np.concatenate([weight * each for weight, each in zip(weights, normal, strict=True)])
+    ends = np.cumsum([len(each) for each in normal])
+    limit = min(limit, len(parts))
+    best, sums, places = np.empty(limit, np.int64), np.empty(limit, np.float64), np.empty((limit, len(arms)), np.int64)
+    docids = np.concatenate([docids for docids, _ in arms.values()], dtype=np.int64)
+    count = merge_lists(docids, parts, ends, best, sums, places)
+    explained: list[dict[str, ArmScore]] = [{} for _ in range(count)]
+    for (name, (_, scores)), weight, each, column in zip(arms.items(), weights, normal, places[:count].T.tolist(), strict=True):
+        absent = ArmScore(None, None, None, weight, 0.0)
+        for arms_of_hit, at in zip(explained, column, strict=True):
+            if at < 0:
+                arms_of_hit[name] = absent
             else:
-                value = float(normal[at])
+                value = float(each[at])
                 arms_of_hit[name] = ArmScore(at + 1, shown_score(name, float(scores[at])), value, weight, weight * value)
-    return ranked, sums[best].tolist(), explained
+    return best[:count].tolist(), sums[:count].tolist(), explained
 
 
 def explained_sums(names: Sequence[str], weights: Sequence[float], ranking: Ranking, shown_score: ShownScore) -> Ranked:

@@ -26,12 +26,13 @@ class Listed(NamedTuple):
     """Rows that may be an arm's best: their scores, or upper bounds of them, highest first.
 
     below: how far below its bound each score may be; None: these are the scores. rest: the most that a row not listed may score; None: all
-    matches are listed.
+    matches are listed. ranked: False where rows that aren't listed may come between.
     """
 
     found: Found
     below: np.ndarray | None
     rest: float | None
+    ranked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Source:
 
     best: lists k rows, or fewer: only those that may score ``floor`` or more. scores: the matches among given docids (int64, ascending),
     with true scores, in any order. needed: a row that doesn't match this arm is no hit at all; in other arms such a row scores 0.
-    guess: quickly k good rows with true scores, where ``best`` takes long and so should know a floor.
+    guess: quickly k good rows with true scores, where ``best`` takes long and so should know a floor. ceiling: what no row's score exceeds.
     """
 
     weight: float
@@ -48,6 +49,7 @@ class Source:
     best: Callable[[int, float], Listed]
     scores: Callable[[np.ndarray], Found]
     guess: Callable[[int], Found] | None = None
+    ceiling: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,13 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
     weight, (_, guessed) = sources[a].weight, lists[a].found
     others = sum(_beyond(sources[i], lists[i]) for i in range(len(sources)) if i != a)
     if weight > 0 and len(guessed) == depth and others > -np.inf:
-        # Below it a row that no other arm lists can't be among the best; and the arm's own best are listed anyway.
+        # Below it a row that no other arm lists can't be among the best.
         floor = (pool.least(limit) - others) / weight
-        floor = min(floor - ROUNDING * (abs(floor) + 1.0), float(guessed[-1]))
+        floor -= ROUNDING * (abs(floor) + 1.0)
+        if floor > sources[a].ceiling:  # what isn't listed can't matter: no need to look
+            lists[a] = lists[a]._replace(rest=sources[a].ceiling, ranked=False)
+            return lists
+        floor = min(floor, float(guessed[-1]))  # the arm's own best are listed anyway
     lists[a] = sources[a].best(MOST * depth if floor > -np.inf else depth, floor)
     return lists
 
@@ -197,7 +203,9 @@ class _Pool:
 
     def _ranks(self, a: int, best: np.ndarray) -> np.ndarray:
         """Places of hits in an arm's list, from 1; 0 where they aren't there, or others beyond its end may come before them."""
-        (docids, scores), below, rest = self.lists[a]
+        (docids, scores), below, rest, ranked = self.lists[a]
+        if not ranked:
+            return np.zeros(len(best), np.int64)
         at = np.searchsorted(self.docids, docids)
         if below is not None:
             # Only rows whose scores may be on either side of a hit's have to be looked up to know which side that is.
