@@ -983,6 +983,8 @@ def test_no_kernel_is_without_a_test():
         "graph.prefetch_row",
         "impact.add_lists",
         "impact.by_impacts",
+        "fusion.comes_before",
+        "fusion.sink",
         "impact.contributions_of",
         "impact.floor_of",
         "impact.gaps_of",
