@@ -89,7 +89,7 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
 
 def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[Listed]:
     """Lists of all arms. The last that guesses gets a floor: what is guessed tells how high a sum must be."""
-    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(depth)) for source in sources]
+    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
     guessing = [a for a, source in enumerate(sources) if source.guess is not None]
     if not guessing:
         return lists
@@ -100,7 +100,7 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
     a, floor = guessing[-1], -np.inf
     weight, (_, guessed) = sources[a].weight, lists[a].found
     others = sum(_beyond(sources[i], lists[i]) for i in range(len(sources)) if i != a)
-    if weight > 0 and len(guessed) == depth and others > -np.inf:
+    if weight > 0 and len(guessed) == limit and others > -np.inf:
         # Below it a row that no other arm lists can't be among the best.
         floor = (pool.least(limit) - others) / weight
         floor -= ROUNDING * (abs(floor) + 1.0)
