@@ -77,6 +77,19 @@ class Collection:
         with self._snapshots.pin() as view:
             return view.schema
 
+    @property
+    def number(self) -> int:
+        """Tells collections of one name apart: one that is made again after a drop has a higher number."""
+        return self._number
+
+    def reached(self, sequence: int) -> bool:
+        """Whether reads show the collection as it was after the write of that sequence, or later."""
+        newest = self._snapshots.newest
+        if newest is not None and newest.sequence >= sequence:
+            return True
+        with self._snapshots.pin() as view:
+            return view.sequence >= sequence
+
     # Writing
 
     def upsert(

@@ -30,6 +30,8 @@ _OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1000,
     "grpc.max_reconnect_backoff_ms": 3000,
+    # A connection of its own for each client: a service of several processes gets the clients spread over them.
+    "grpc.use_local_subchannel_pool": 1,
 }
 
 

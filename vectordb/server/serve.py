@@ -21,6 +21,7 @@ from .settings import Settings
 
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
 
+
 class _Health(health.HealthServicer):
     """grpc.health.v1, on a thread of its own: a busy server is not a dead one."""
 

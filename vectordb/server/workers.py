@@ -40,7 +40,8 @@ def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
     from .serve import address_of, announce
 
     if sys.platform != "linux":
-        raise InvalidArgumentError("several workers need Linux, whose SO_REUSEPORT spreads connections", field="workers", value=settings.workers)
+        what = "several workers need Linux, whose SO_REUSEPORT spreads connections"
+        raise InvalidArgumentError(what, field="workers", value=settings.workers)
     with _port_of(settings) as port:
         settings = dataclasses.replace(settings, port=port)
         job = json.dumps({"path": os.fspath(path), "settings": dataclasses.asdict(settings)}).encode() + b"\n"
@@ -109,11 +110,12 @@ class Supervisor:
 
     def run(self, announce: Any) -> int:
         """Until a signal was told and all workers have ended; returns the exit status. announce: called once when all take calls."""
+        answers = {"signal": self._signalled, "ready": self._is_ready, "ended": self._ended, "start": self._start, "late": self._kill}
         self._start(self._workers[0])
         announced = False
         while self._status is None or any(worker.process is not None for worker in self._workers):
             what, about = self._told.get()
-            {"signal": self._signalled, "ready": self._is_ready, "ended": self._ended, "start": self._start, "late": self._kill}[what](about)
+            answers[what](about)
             if not announced and self._status is None and all(worker.ready for worker in self._workers):
                 announced = True
                 announce()
