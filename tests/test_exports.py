@@ -30,11 +30,13 @@ ERRORS = [
 WORDS = [
     "ArmScore",
     "Bool",
+    "BulkResult",
     "CollectionInfo",
     "DBSF",
     "Datetime",
     "Dense",
     "F",
+    "FailedPoint",
     "Float",
     "FusionTuning",
     "Geo",
