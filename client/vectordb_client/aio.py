@@ -24,12 +24,14 @@ from .tuning import FusionTuning, tune
 from .values import Id
 
 T = TypeVar("T")
+_used_in: int | None = None  # the process in which a client of asyncio first connected
 
 
 class AsyncClient:
     """``Client`` for asyncio: ``async with AsyncClient("localhost:7070") as client``. Arguments and errors are ``Client``'s.
 
-    It belongs to the event loop of its first call. Cancelling a task cancels its call; a write may have happened then.
+    It belongs to the event loop of its first call, and to its process: after a fork only ``Client`` goes on. Cancelling a task cancels its
+    call; a write may have happened then.
     """
 
     def __init__(
@@ -43,8 +45,6 @@ class AsyncClient:
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
         self._retries = check_retries(retries)
-        self._pid = os.getpid()
-        self._left_behind: list[grpc.aio.Channel] = []
         self._closed = False
         self._service = calls.Service()
         self._options = channel_options(options)
@@ -89,24 +89,20 @@ class AsyncClient:
         return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"
 
     def _connect(self) -> None:
+        global _used_in
+        if _used_in not in (None, os.getpid()):
+            raise ClosedError("asyncio's gRPC was used before this process was forked, and can't go on here; start processes with 'spawn'")
+        check_fork()
+        _used_in = os.getpid()
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
-
-    def _leave_to_parent(self) -> None:
-        check_fork()
-        self._pid = os.getpid()
-        if self._channel is not None:
-            self._left_behind.append(self._channel)
-            self._channel = None
 
     async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
         if self._closed:
             raise ClosedError("the client was closed")
-        if self._pid != os.getpid():
-            self._leave_to_parent()
-        if self._channel is None:
+        if self._channel is None or _used_in != os.getpid():
             self._connect()
         left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left

@@ -102,6 +102,7 @@ class Supervisor:
         self._grace = grace
         self._workers = [_Worker(i) for i in range(count)]
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._opened = False  # one of them once took calls
         self._status: int | None = None  # of the exit, once it is stopping
 
     def tell(self, what: str, about: Any) -> None:
@@ -141,7 +142,7 @@ class Supervisor:
         self.tell("ended", worker)
 
     def _is_ready(self, worker: _Worker) -> None:
-        worker.ready = True
+        worker.ready = self._opened = True
         for other in self._workers:  # the first one found that the directory opens, and compiled for all
             self._start(other)
 
@@ -151,7 +152,7 @@ class Supervisor:
         process.stdout.close()
         if self._status is not None:
             return
-        if not worker.ready and not any(other.ready for other in self._workers):
+        if not self._opened:
             self._stop(1)  # it has said why
             return
         worker.ready = False
