@@ -30,11 +30,13 @@ ERRORS = [
 WORDS = [
     "ArmScore",
     "Bool",
+    "BulkResult",
     "CollectionInfo",
     "DBSF",
     "Datetime",
     "Dense",
     "F",
+    "FailedPoint",
     "Float",
     "FusionTuning",
     "Geo",
@@ -81,7 +83,7 @@ def test_the_client_exports_the_same_words_as_the_same_objects():
 def test_a_client_has_the_surface_of_a_database():
     assert public(Database) == {"close", "collection", "collections", "create_collection", "drop_collection", "flush"}
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
-    assert public(Collection) - {"apply_batch"} <= public(vectordb_client.Collection)
+    assert public(Collection) - {"apply_batch", "number", "reached"} <= public(vectordb_client.Collection)
     assert public(vectordb_client.Collection) <= public(vectordb_client.AsyncCollection)
 
 

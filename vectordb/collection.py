@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ from .storage.env import Env
 from .storage.store import Store
 from .types import (
     Batch,
+    Bulk,
+    BulkResult,
     CollectionInfo,
     Dense,
     FusionTuning,
@@ -40,6 +43,7 @@ from .types import (
     make_batch,
     tune,
     versions_of,
+    write_all,
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
@@ -77,6 +81,19 @@ class Collection:
         with self._snapshots.pin() as view:
             return view.schema
 
+    @property
+    def number(self) -> int:
+        """Tells collections of one name apart: one that is made again after a drop has a higher number."""
+        return self._number
+
+    def reached(self, sequence: int) -> bool:
+        """Whether reads show the collection as it was after the write of that sequence, or later."""
+        newest = self._snapshots.newest
+        if newest is not None and newest.sequence >= sequence:
+            return True
+        with self._snapshots.pin() as view:
+            return view.sequence >= sequence
+
     # Writing
 
     def upsert(
@@ -101,6 +118,31 @@ class Collection:
         """
         batch = self._batch("upsert", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
+
+    def bulk(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        chunk: int = 1000,
+        parallel: int = 4,
+        progress: bool | Callable[[int, int], Any] = False,
+        durability: str | None = None,
+    ) -> BulkResult:
+        """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
+
+        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
+        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
+        A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
+        ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
+        """
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
+        work = Bulk(points, columns, chunk, parallel, progress)
+        return write_all(work, functools.partial(self.upsert, durability=durability))
 
     def update(
         self,

@@ -1,6 +1,7 @@
 """The words every layer speaks: schemas, points, batches, hits. They live in the client distribution, which must not import us."""
 
 from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
+from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
 from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point, WriteResult
@@ -38,11 +39,14 @@ __all__ = [
     "Attribute",
     "Batch",
     "Bool",
+    "Bulk",
+    "BulkResult",
     "CollectionInfo",
     "Column",
     "Datetime",
     "Dense",
     "DenseColumn",
+    "FailedPoint",
     "Float",
     "Fusion",
     "FusionTuning",
@@ -81,4 +85,5 @@ __all__ = [
     "restore",
     "tune",
     "versions_of",
+    "write_all",
 ]

@@ -18,6 +18,7 @@ from ._version import __version__
 _EXPORTS = {
     "aio": ("AsyncClient", "AsyncCollection"),
     "batch": ("Batch", "UNSET", "make_batch"),
+    "bulk": ("BulkResult", "FailedPoint"),
     "client": ("Client", "Collection"),
     "errors": (
         "AlreadyExistsError",

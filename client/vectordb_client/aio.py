@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from . import calls
-from .channel import METHODS, channel_options, check_target, check_timeout, failure
-from .errors import ClosedError, DeadlineError
+from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
+from .channel import METHODS, channel_options, check_fork, check_target, check_timeout, failure, metadata_of
+from .errors import ClosedError, DeadlineError, InvalidArgumentError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, tune
 from .values import Id
 
 T = TypeVar("T")
+_used_in: int | None = None  # the process in which a client of asyncio first connected
 
 
 class AsyncClient:
     """``Client`` for asyncio: ``async with AsyncClient("localhost:7070") as client``. Arguments and errors are ``Client``'s.
 
-    It belongs to the event loop of its first call. Cancelling a task cancels its call; a write may have happened then.
+    It belongs to the event loop of its first call, and to its process: after a fork only ``Client`` goes on. Cancelling a task cancels its
+    call; a write may have happened then.
     """
 
-    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = 30.0,
+        retries: int = 5,
+        options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+    ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
+        self._retries = check_retries(retries)
         self._closed = False
         self._service = calls.Service()
         self._options = channel_options(options)
@@ -75,6 +89,11 @@ class AsyncClient:
         return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"
 
     def _connect(self) -> None:
+        global _used_in
+        if _used_in not in (None, os.getpid()):
+            raise ClosedError("asyncio's gRPC was used before this process was forked, and can't go on here; start processes with 'spawn'")
+        check_fork()
+        _used_in = os.getpid()
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
@@ -83,27 +102,39 @@ class AsyncClient:
         """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
         if self._closed:
             raise ClosedError("the client was closed")
-        if self._channel is None:
+        if self._channel is None or _used_in != os.getpid():
             self._connect()
         left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left
         try:
             name, request = next(steps)
             while True:
-                response = await self._methods[name](request, timeout=left)
-                name, request = steps.send(response)
-                if end is not None:
-                    left = end - time.monotonic()
-                    if left <= 0:
-                        raise DeadlineError(f"time ran out before {name}", field="timeout")
+                name, request = steps.send(await self._call(name, request, end))
         except StopIteration as done:
             return done.value
-        except grpc.RpcError as error:
-            raise failure(error, self.target, self._closed) from None
         except (grpc.aio.UsageError, asyncio.CancelledError):
             if self._closed and not asyncio.current_task().cancelling():  # closed under this call, and the task goes on
                 raise ClosedError("the client was closed") from None
             raise
+
+    async def _call(self, name: str, request: Any, end: float | None) -> Any:
+        """One answer, after as many tries as it may take."""
+        attempt, left = 0, None
+        while True:
+            if end is not None:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise DeadlineError(f"time ran out before {name}", field="timeout")
+            try:
+                return await self._methods[name](request, timeout=left)
+            except grpc.RpcError as error:
+                left = None if end is None else end - time.monotonic()
+                again = attempt < self._retries and not self._closed
+                pause = pause_before_retry(error.code().name, metadata_of(error), name, request, attempt, left) if again else None
+                if pause is None:
+                    raise failure(error, self.target, self._closed) from None
+            attempt += 1
+            await asyncio.sleep(pause)
 
 
 class AsyncCollection:
@@ -143,6 +174,25 @@ class AsyncCollection:
         """
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return await self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
+
+    async def bulk(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        chunk: int = 1000,
+        parallel: int = 4,
+        progress: bool | Callable[[int, int], Any] = False,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> BulkResult:
+        """Writes many points in chunks, several under way at a time; returns what was written and which points failed."""
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
+        work = Bulk(points, columns, chunk, parallel, progress)
+        return await _write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
     async def update(
         self,
@@ -308,3 +358,38 @@ class AsyncCollection:
 
     def __repr__(self) -> str:
         return f"AsyncCollection({self.name!r} of {self._client.target!r})"
+
+
+async def _write_all(bulk: Bulk, upsert: Callable[..., Awaitable[WriteResult]]) -> BulkResult:
+    """``bulk.write_all`` by tasks."""
+
+    async def write(chunk: Chunk) -> Outcome:
+        steps = attempts(chunk)
+        try:
+            part = next(steps)
+            while True:
+                try:
+                    answer: Any = await upsert(**part.arguments)
+                except InvalidArgumentError as error:
+                    if not of_a_point(error):
+                        raise
+                    answer = error
+                part = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+
+    pending: set[asyncio.Task] = set()
+    try:
+        with bulk.shown():
+            for chunk in bulk.chunks:
+                if len(pending) >= bulk.parallel:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        bulk.add(task.result())
+                pending.add(asyncio.create_task(write(chunk)))
+            for task in asyncio.as_completed(pending):
+                bulk.add(await task)
+    finally:
+        if pending:
+            await asyncio.gather(*pending, return_exceptions=True)
+    return bulk.result()

@@ -16,6 +16,7 @@ from .schema import Dense, Schema, Sparse
 from .v1 import vectordb_pb2 as pb
 from .vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
 from .wire import (
+    array_of,
     pack_column,
     pack_doubles,
     pack_ids,
@@ -179,6 +180,12 @@ def unpack_page(message: pb.ScrollResponse) -> Page:
 
 def pack_hits(message: pb.Hits, hits: Hits, schema: Schema) -> None:
     """Fills a message with hits as columns; scores as float64, so that they are the very numbers."""
+    bare = hits.columns
+    if bare is not None:
+        ids, scores = bare
+        message.ids.integers = ids.astype("<u8", copy=False).tobytes()
+        message.single_scores = scores.astype("<f4", copy=False).tobytes()
+        return
     message.ids.CopyFrom(pack_ids([hit.id for hit in hits]))
     message.scores = pack_doubles([hit.score for hit in hits])
     message.attributes = _pack_rows([hit.attributes for hit in hits])
@@ -221,6 +228,11 @@ def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, Arm
 
 def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
     """The hits. Raises InvalidArgumentError when the columns don't agree."""
+    if message.single_scores:
+        ids, scores = array_of(message.ids.integers, "<u8", "ids"), array_of(message.single_scores, "<f4", "scores")
+        if len(ids) != len(scores):
+            raise InvalidArgumentError(f"scores are {len(scores)}, ids {len(ids)}", field="scores", value=len(scores))
+        return Hits.bare(ids, scores)
     ids = unpack_ids(message.ids)
     n = len(ids)
     scores = unpack_items(message.scores, "d", n, "scores")

@@ -6,6 +6,7 @@ A function here is a generator: it yields ``(rpc name, request message)``, is se
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -30,12 +31,22 @@ _LONGEST_WAIT = 1e9
 
 
 class Service:
-    """What a client has learned of its service: ``max_message_bytes`` once it has asked."""
+    """What a client has learned of its service: ``max_message_bytes`` once it has asked, and how far its own writes went.
 
-    __slots__ = ("max_message_bytes",)
+    seen: collection → (its number, the highest sequence of this client's writes). Reads carry it, so that none is answered from before.
+    """
+
+    __slots__ = ("_lock", "max_message_bytes", "seen")
 
     def __init__(self):
         self.max_message_bytes: int | None = None
+        self.seen: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def wrote(self, collection: str, number: int, sequence: int) -> None:
+        """A write was answered."""
+        with self._lock:
+            self.seen[collection] = max(self.seen.get(collection, (0, 0)), (number, sequence))
 
 
 class Remote:
@@ -84,7 +95,7 @@ def _name(value: Any) -> str:
 
 
 def info(remote: Remote) -> Steps[CollectionInfo]:
-    response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name, info=True)
+    response = yield "DescribeCollection", _seen(remote, pb.DescribeCollectionRequest(name=remote.name, info=True))
     facts = answers.unpack_info(remote.name, response)
     remote.schema = facts.schema
     return facts
@@ -156,6 +167,7 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
     sequence, count = 0, 0
     for request in split_batch(batch, remote.service.max_message_bytes, pack):
         response = yield "Write", request
+        remote.service.wrote(remote.name, response.collection, response.sequence)
         sequence, count = response.sequence, count + response.count
     return WriteResult(sequence, count)
 
@@ -174,6 +186,7 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         request.ids.CopyFrom(wire.pack_ids(ids))
         request.if_version = wire.pack_versions(versions_of(if_version, ids))
     response = yield "Delete", request
+    remote.service.wrote(remote.name, response.collection, response.sequence)
     return WriteResult(response.sequence, response.count)
 
 
@@ -198,20 +211,26 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
 # ---- Reads ----
 
 
+def _seen(remote: Remote, request: Any) -> Any:
+    """The request, to be answered from a state that shows what this client wrote."""
+    known = remote.service.seen.get(remote.name)
+    if known is not None:
+        request.seen.collection, request.seen.sequence = known
+    return request
+
+
 def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
     single = _single(ids)
     if isinstance(ids, (bytes, Mapping)):
         raise InvalidArgumentError(f"ids must be an id or a list of ids, not {shown(ids)}", field="ids", value=ids)
     asked = [check_id(i) for i in ([ids] if single else ids.tolist() if isinstance(ids, np.ndarray) else ids)]
-    response = yield (
-        "Get",
-        pb.GetRequest(
-            collection=remote.name,
-            ids=wire.pack_ids(asked),
-            with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
-            with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
-        ),
+    request = pb.GetRequest(
+        collection=remote.name,
+        ids=wire.pack_ids(asked),
+        with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+        with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )
+    response = yield "Get", _seen(remote, request)
     points = answers.unpack_found(response, len(asked))
     return points[0] if single else points
 
@@ -242,7 +261,7 @@ def search_batch(remote: Remote, vectors: Any, text: Any, wanted: Wanted) -> Ste
 
 def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> Steps[list[Hits]]:
     request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
-    response = yield "Search", request
+    response = yield "Search", _seen(remote, request)
     if len(response.results) != request.queries:
         raise InvalidArgumentError(f"the answer holds {len(response.results)} results for {request.queries} queries", field="results")
     forms = response.forms
@@ -336,7 +355,7 @@ def _flag(value: Any, field: str) -> bool:
 
 
 def count(remote: Remote, filter: Any) -> Steps[int]:
-    response = yield "Count", pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
+    response = yield "Count", _seen(remote, pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter)))
     return response.count
 
 
@@ -349,4 +368,4 @@ def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: A
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )
-    return answers.unpack_page((yield "Scroll", request))
+    return answers.unpack_page((yield "Scroll", _seen(remote, request)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +33,8 @@ _OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1000,
     "grpc.max_reconnect_backoff_ms": 3000,
+    # A connection of its own for each client: a service of several processes gets the clients spread over them.
+    "grpc.use_local_subchannel_pool": 1,
 }
 
 
@@ -54,7 +59,7 @@ def check_timeout(timeout: Any) -> float | None:
 def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
     """The error of a failed call: the service's own where it said one."""
     code, details = error.code(), error.details() or ""
-    found = dict(_pairs(error.trailing_metadata())).get(DETAIL_KEY)
+    found = dict(metadata_of(error)).get(DETAIL_KEY)
     if found is None:
         if closed and code is grpc.StatusCode.CANCELLED:
             return ClosedError("the client was closed")
@@ -65,5 +70,37 @@ def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
     return error_of(code.name, details, found)
 
 
-def _pairs(metadata: Any) -> Sequence[tuple[str, Any]]:
-    return [(key, value) for key, value in metadata or ()]
+def metadata_of(error: grpc.RpcError) -> Sequence[tuple[str, Any]]:
+    """The trailing metadata of a failed call."""
+    return [(key, value) for key, value in error.trailing_metadata() or ()]
+
+
+# ---- Forks ----
+#
+# gRPC starts anew in a forked process, unless some thread was inside it at that moment: then it can't, and a call would wait for ever.
+
+_forked_inside = False
+
+
+def _look_before_fork() -> None:
+    global _forked_inside
+    mine = threading.get_ident()
+    _forked_inside = any(_inside_grpc(frame) for thread, frame in sys._current_frames().items() if thread != mine)
+
+
+def _inside_grpc(frame: Any) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "grpc":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def check_fork() -> None:
+    """Raises ClosedError in a process that was forked while another thread was in a call."""
+    if _forked_inside:
+        raise ClosedError("this process was forked while a thread was in a call, and gRPC can't go on here; start processes with 'spawn'")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_look_before_fork)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
 
 from . import calls
-from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from .bulk import Bulk, BulkResult, write_all
+from .channel import METHODS, channel_options, check_fork, check_target, check_timeout, failure, metadata_of
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, drive, tune
 from .values import Id
@@ -25,19 +28,31 @@ class Client:
     """A connection to a service, with the methods of an embedded ``Database``. Safe to share between threads.
 
     target: "host:port". timeout: seconds that a call may take in all; None is no limit, and a call's own ``timeout=`` goes first.
-    options: gRPC channel options by name. The connection is made by the first call and made again when it was lost.
+    retries: how often a call is made again, after growing pauses and within its timeout, when the service can't be reached or says that
+    calls come too fast; never a write that might then be done twice (``retry.py`` says which).
+    options: gRPC channel options by name. The connection is made by the first call and made again when it was lost, and after a fork.
+    Reads show what this client has written, whichever process of the service answers.
 
     Every method raises UnavailableError when the service can't be reached, DeadlineError when time ran out (a write may have
     happened then), ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
     """
 
-    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = 30.0,
+        retries: int = 5,
+        options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+    ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
+        self._retries = check_retries(retries)
         self._closed = False
         self._service = calls.Service()
-        self._channel = grpc.insecure_channel(target, options=channel_options(options))
-        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+        self._options = channel_options(options)
+        self._left_behind: list[grpc.Channel] = []
+        self._connect()
 
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
         """A new collection. Raises AlreadyExistsError, or SchemaError. exist_ok: one that exists is returned as it is."""
@@ -73,29 +88,53 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.target!r}{', closed' if self._closed else ''})"
 
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        self._channel = grpc.insecure_channel(self.target, options=self._options)
+        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+
+    def _connect_after_fork(self) -> None:
+        check_fork()
+        self._left_behind.append(self._channel)  # the parent's: nothing here may end it
+        self._connect()
+
     def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
         if self._closed:
             raise ClosedError("the client was closed")
+        if self._pid != os.getpid():
+            self._connect_after_fork()
         left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left
         try:
             name, request = next(steps)
             while True:
-                response = self._methods[name](request, timeout=left)
-                name, request = steps.send(response)
-                if end is not None:
-                    left = end - time.monotonic()
-                    if left <= 0:
-                        raise DeadlineError(f"time ran out before {name}", field="timeout")
+                name, request = steps.send(self._call(name, request, end))
         except StopIteration as done:
             return done.value
-        except grpc.RpcError as error:
-            raise failure(error, self.target, self._closed) from None
         except ValueError:
             if self._closed:  # between the look above and the call
                 raise ClosedError("the client was closed") from None
             raise
+
+    def _call(self, name: str, request: Any, end: float | None) -> Any:
+        """One answer, after as many tries as it may take."""
+        attempt, left = 0, None
+        while True:
+            if end is not None:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise DeadlineError(f"time ran out before {name}", field="timeout")
+            try:
+                return self._methods[name](request, timeout=left)
+            except grpc.RpcError as error:
+                left = None if end is None else end - time.monotonic()
+                again = attempt < self._retries and not self._closed
+                pause = pause_before_retry(error.code().name, metadata_of(error), name, request, attempt, left) if again else None
+                if pause is None:
+                    raise failure(error, self.target, self._closed) from None
+            attempt += 1
+            time.sleep(pause)
 
 
 class Collection:
@@ -135,6 +174,33 @@ class Collection:
         """
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
+
+    def bulk(
+        self,
+        points: Iterable[Point | Mapping[str, Any]] | None = None,
+        *,
+        ids: Any = None,
+        vectors: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        payload: Sequence[Any] | None = None,
+        chunk: int = 1000,
+        parallel: int = 4,
+        progress: bool | Callable[[int, int], Any] = False,
+        durability: str | None = None,
+        timeout: float | None = None,
+    ) -> BulkResult:
+        """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
+
+        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
+        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
+        A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
+        ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
+        timeout: seconds for each chunk.
+        """
+        columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
+        work = Bulk(points, columns, chunk, parallel, progress)
+        return write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
     def update(
         self,

@@ -99,6 +99,11 @@ class Hits(Sequence[Hit]):
         return hits
 
     @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) of ``bare`` hits, not to be written to; None of all others."""
+        return self._bare
+
+    @property
     def _hits(self) -> tuple[Hit, ...]:
         if self._made is None:
             ids, scores = self._bare

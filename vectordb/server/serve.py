@@ -1,4 +1,4 @@
-"""A gRPC server over a database: built, announced, and drained when a signal comes."""
+"""A gRPC server over a database: built, announced, and drained when a signal comes. Several processes of them: ``workers``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from ..errors import UnavailableError, VectorDBError
 from .service import SERVICE, Service
 from .settings import Settings
+
+_CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
 
 
 class _Health(health.HealthServicer):
@@ -52,52 +55,84 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
 
     Prints one line once it takes calls. On a signal it reports NOT_SERVING, takes no more calls, gives those under way
     ``grace`` seconds, closes the database and returns 0. A second signal ends the process at once. When the directory or the
-    address can't be had it says so in one line on stderr and returns 1.
+    address can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
     """
-    from ..database import open as open_database
-    from ..warm import warm
-
     try:
+        if settings.workers > 1:
+            from .workers import supervise
+
+            return supervise(path, settings)
         if settings.port:
-            _check_free(settings.host, settings.port)  # before an open that may take a while
-        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
-        try:
-            warm()  # a caller's deadline must not pay for compiling
-            stop = threading.Event()
-            server, health_servicer, bound = _start(database, settings)
-            before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-            size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
-            address = _address(settings.host, bound)
-            print(f"vectordb serving {os.fspath(path)} on {address} ({settings.threads} threads, messages up to {size})", flush=True)
-            stop.wait()
+            check_free(settings.host, settings.port)  # before an open that may take a while
+        stop = threading.Event()
+        before = {}
+
+        def ready(address: str) -> None:
+            before.update({number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)})
+            announce(path, address, settings)
+
+        def stopping() -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            health_servicer.enter_graceful_shutdown()
-            server.stop(settings.grace).wait()
-        finally:
-            database.close()
+
+        run(path, settings, stop, ready, stopping)
     except VectorDBError as error:
         print(f"vectordb: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int]:
-    server = grpc.server(
-        ThreadPoolExecutor(settings.threads, "vectordb-server"),
-        options=(
-            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a share of the calls
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
-        ),
-    )
+def run(
+    path: str | os.PathLike[str],
+    settings: Settings,
+    stop: threading.Event,
+    ready: Callable[[str], None],
+    stopping: Callable[[], None] = lambda: None,
+    shared: bool = False,
+) -> None:
+    """Serves a directory in this process until ``stop``, then drains. ready: called with the address once calls are taken.
+
+    shared: other processes that say so too may listen on the same port. Raises what opening raises, and UnavailableError.
+    """
+    from ..database import open as open_database
+    from ..warm import warm
+
+    database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+    try:
+        warm()  # a caller's deadline must not pay for compiling
+        server, health_servicer, bound = _start(database, settings, shared)
+        ready(address_of(settings.host, bound))
+        stop.wait()
+        stopping()
+        health_servicer.enter_graceful_shutdown()
+        server.stop(settings.grace).wait()
+    finally:
+        database.close()
+
+
+def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
+    """The line that says that calls are taken."""
+    workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
+    size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
+    print(f"vectordb serving {os.fspath(path)} on {address} ({workers}{settings.threads} threads, messages up to {size})", flush=True)
+
+
+def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grpc.Server, _Health, int]:
+    options = [
+        ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
+    ]
+    if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
+        options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
+    server = grpc.server(ThreadPoolExecutor(settings.threads, "vectordb-server"), options=options)
     server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names), server)
-    address = _address(settings.host, settings.port)
+    address = address_of(settings.host, settings.port)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError:
@@ -108,12 +143,15 @@ def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int
     return server, servicer, bound
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> int:
+    """The port, or with 0 one that is free now. Raises UnavailableError when somebody listens there, or the address isn't ours."""
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            return probe.getsockname()[1]
     except OSError as error:
-        raise UnavailableError(f"can't listen on {_address(host, port)}: {error.strerror or error}", field="port", value=port) from None
+        raise UnavailableError(f"can't listen on {address_of(host, port)}: {error.strerror or error}", field="port", value=port) from None

@@ -6,6 +6,7 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,14 @@ from vectordb_client.batch import MAX_BATCH
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
-from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
+from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 _OPTIMIZE_THREADS = 16  # they only wait
 _ANSWER_SECONDS = 0.1
+_FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for what its caller has written
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
@@ -104,7 +106,7 @@ class Service:
         return pb.ListCollectionsResponse(names=self._database.collections())
 
     def _describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
-        collection, schema = self._find(request.name)
+        collection, schema = self._find_fresh(request.name, request, context)
         if not request.info:
             return pb.DescribeCollectionResponse(schema=answers.pack_schema(schema))
         info = collection.info()
@@ -137,7 +139,7 @@ class Service:
         batch = wire.unpack_batch(request.batch, schema)
         check_deadline(context)
         result = collection.apply_batch(batch, durability=_optional(request, "durability"))
-        return pb.WriteResponse(sequence=int(result), count=result.count)
+        return pb.WriteResponse(sequence=int(result), count=result.count, collection=collection.number)
 
     def _delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
         collection, _ = self._find(request.collection)
@@ -149,12 +151,12 @@ class Service:
             if_filter=wire.unpack_filter(request, "if_filter"),
             durability=_optional(request, "durability"),
         )
-        return pb.DeleteResponse(sequence=int(result), count=result.count)
+        return pb.DeleteResponse(sequence=int(result), count=result.count, collection=collection.number)
 
     # ---- Reads ----
 
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
-        collection, schema = self._find(request.collection)
+        collection, schema = self._find_fresh(request.collection, request, context)
         points = collection.get(
             wire.unpack_ids(request.ids),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
@@ -164,7 +166,7 @@ class Service:
         return answers.pack_found(points, schema, self._attribute_forms(request.collection, schema))
 
     def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
-        collection, schema = self._find(request.collection)
+        collection, schema = self._find_fresh(request.collection, request, context)
         n = request.queries
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
@@ -194,10 +196,11 @@ class Service:
         return response
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
-        return pb.CountResponse(count=self._find(request.collection)[0].count(wire.unpack_filter(request)))
+        collection, _ = self._find_fresh(request.collection, request, context)
+        return pb.CountResponse(count=collection.count(wire.unpack_filter(request)))
 
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
-        collection, schema = self._find(request.collection)
+        collection, schema = self._find_fresh(request.collection, request, context)
         forms = self._attribute_forms(request.collection, schema)
         limit = request.limit
         while True:
@@ -227,6 +230,25 @@ class Service:
         schema = found.schema
         self._collections[name] = found
         return found, schema
+
+    def _find_fresh(self, name: str, request: Any, context: grpc.ServicerContext) -> tuple[Any, Schema]:
+        """``_find`` for a read: as new as what the caller has seen. Raises UnavailableError when that takes too long."""
+        found = self._find(name)
+        if not request.HasField("seen"):
+            return found
+        seen, end = request.seen, time.monotonic() + min(_FRESH_SECONDS, _patience(None, context.time_remaining()) or _FRESH_SECONDS)
+        while not (found[0].number > seen.collection or (found[0].number == seen.collection and found[0].reached(seen.sequence))):
+            if time.monotonic() >= end:
+                raise UnavailableError(
+                    f"a write that this client made to {shown(name)} isn't seen here yet, that of sequence {seen.sequence}; "
+                    "if the service was restored from an older state, make a new client",
+                    field="seen",
+                    value=seen.sequence,
+                )
+            time.sleep(_FRESH_POLL_SECONDS)
+            check_deadline(context)
+            found = self._find(name)
+        return found
 
     def _attribute_forms(self, name: str, schema: Schema) -> pb.AttributeForms | None:
         known = self._forms.get(name)

@@ -39,6 +39,8 @@ class Settings:
     )
     maintenance: bool = _setting(True, "index, merge and compact in the background")
     grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
+    # Several processes (workers.py)
+    workers: int = _setting(1, "processes that share the port; calls spread over them by connection", least=1, most=64)
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):

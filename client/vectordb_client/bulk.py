@@ -1,0 +1,203 @@
+"""Many points as chunks, several under way at a time; a point that can't be taken doesn't hold up the others.
+
+The chunks, and what becomes of one, are here once; the blocking client and the embedded database drive them by threads, ``AsyncClient``
+by tasks.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .errors import InvalidArgumentError, VectorDBError, shown
+from .results import Point, WriteResult
+
+MAX_PARALLEL = 64
+
+
+class FailedPoint(NamedTuple):
+    """A point that wasn't written. position: its place among those given, from 0. error: why, as ``upsert`` raises it."""
+
+    position: int
+    id: Any
+    error: VectorDBError
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """count: points written. sequence: the highest of their batches. failed: the points that weren't written, by position."""
+
+    count: int
+    sequence: int
+    failed: tuple[FailedPoint, ...]
+
+
+class Chunk(NamedTuple):
+    """Points [first, first + n), as arguments of ``upsert``; either ``points`` or columns."""
+
+    first: int
+    n: int
+    arguments: dict[str, Any]
+
+    def part(self, low: int, high: int) -> Chunk:
+        return Chunk(self.first + low, high - low, {name: _sliced(value, low, high) for name, value in self.arguments.items()})
+
+    def id_of(self, i: int) -> Any:
+        if "ids" in self.arguments:
+            return self.arguments["ids"][i]
+        point = self.arguments["points"][i]
+        return point.id if isinstance(point, Point) else point.get("id") if isinstance(point, Mapping) else None
+
+
+class Outcome(NamedTuple):
+    count: int
+    sequence: int
+    failed: list[FailedPoint]
+
+
+def _sliced(value: Any, low: int, high: int) -> Any:
+    return {name: column[low:high] for name, column in value.items()} if isinstance(value, Mapping) else value[low:high]
+
+
+class Bulk:
+    """What ``bulk`` was asked, checked, and how far it is. Raises InvalidArgumentError naming the argument."""
+
+    def __init__(self, points: Any, columns: dict[str, Any], chunk: Any, parallel: Any, progress: Any):
+        size = _count("chunk", chunk, 100_000)
+        self.parallel = _count("parallel", parallel, MAX_PARALLEL)
+        if progress is not True and progress is not False and not callable(progress):
+            what = f"progress must be True, False or a function of the points written and failed, not {shown(progress)}"
+            raise InvalidArgumentError(what, field="progress", value=progress)
+        self._progress = progress
+        given = {name: value for name, value in columns.items() if value is not None}
+        if (points is None) == (not given):
+            raise InvalidArgumentError("bulk needs either points or columns", field="points")
+        self._total = (len(points) if hasattr(points, "__len__") else None) if points is not None else _rows(given)
+        self.chunks = _of_points(points, size) if points is not None else _of_columns(given, self._total, size)
+        self._count = self._sequence = 0
+        self._failed: list[FailedPoint] = []
+        self._report: Callable[[int, int], Any] = lambda written, failed: None
+
+    def add(self, outcome: Outcome) -> None:
+        """A chunk is done."""
+        self._count += outcome.count
+        self._sequence = max(self._sequence, outcome.sequence)
+        self._failed += outcome.failed
+        self._report(self._count, len(self._failed))
+
+    def result(self) -> BulkResult:
+        return BulkResult(self._count, self._sequence, tuple(sorted(self._failed, key=lambda failed: failed.position)))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Progress is told while this lasts."""
+        if self._progress is not True:
+            self._report = self._progress or self._report
+            yield
+            return
+        try:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        except ImportError as error:
+            raise InvalidArgumentError("progress=True needs rich: pip install rich", field="progress", value=True) from error
+        with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failed]} failed")) as bars:
+            bar = bars.add_task("", total=self._total, failed=0)
+            self._report = lambda written, failed: bars.update(bar, completed=written + failed, failed=failed)
+            yield
+
+
+def _count(name: str, value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidArgumentError(f"{name} must be an integer from 1 to {most}, not {shown(value)}", field=name, value=value)
+    return value
+
+
+def _of_points(points: Any, size: int) -> Iterator[Chunk]:
+    if isinstance(points, (str, bytes, Mapping, Point)) or not isinstance(points, Iterable):
+        raise InvalidArgumentError(f"points must be an iterable of points, not {shown(points)}", field="points", value=points)
+    rest, first = iter(points), 0
+    while taken := list(itertools.islice(rest, size)):
+        yield Chunk(first, len(taken), {"points": taken})
+        first += len(taken)
+
+
+def _of_columns(columns: dict[str, Any], n: int, size: int) -> Iterator[Chunk]:
+    whole = Chunk(0, n, columns)
+    return (whole.part(low, min(n, low + size)) for low in range(0, n, size))
+
+
+def _rows(columns: dict[str, Any]) -> int:
+    """How many points the columns have; sparse matrices become ones that can be sliced."""
+    ids = columns.get("ids")
+    if ids is None or not hasattr(ids, "__len__") or not hasattr(ids, "__getitem__"):
+        raise InvalidArgumentError(f"columns need ids: a list or an array, not {shown(ids)}", field="ids", value=ids)
+    for part in ("vectors", "attributes"):
+        if not isinstance(columns.get(part, {}), Mapping):
+            raise InvalidArgumentError(f"{part} must be a mapping of names to columns, not {shown(columns[part])}", field=part)
+        if part in columns:
+            columns[part] = {name: value.tocsr() if hasattr(value, "tocsr") else value for name, value in columns[part].items()}
+    every = {**columns.get("vectors", {}), **columns.get("attributes", {}), "payload": columns.get("payload", ids)}
+    for name, column in every.items():
+        if isinstance(column, Mapping) or not hasattr(column, "__getitem__"):
+            raise InvalidArgumentError(f"{name!r} must be a column that can be sliced, not {shown(column)}", field=name, value=column)
+        rows = column.shape[0] if hasattr(column, "shape") else len(column)
+        if rows != len(ids):
+            raise InvalidArgumentError(f"{name!r} has {rows} values for {len(ids)} ids", field=name, value=rows)
+    return len(ids)
+
+
+def attempts(chunk: Chunk) -> Generator[Chunk, WriteResult | VectorDBError, Outcome]:
+    """Yields what to write next and is sent what came of it. A chunk that isn't taken is halved until the points at fault stand alone."""
+    count, sequence, failed = 0, 0, []
+    waiting = [chunk]
+    while waiting:
+        part = waiting.pop()
+        answer = yield part
+        if isinstance(answer, WriteResult):
+            count, sequence = count + answer.count, max(sequence, int(answer))
+        elif part.n == 1:
+            failed.append(FailedPoint(part.first, part.id_of(0), answer))
+        else:
+            middle = part.n // 2
+            waiting += [part.part(middle, part.n), part.part(0, middle)]
+    return Outcome(count, sequence, failed)
+
+
+def of_a_point(error: InvalidArgumentError) -> bool:
+    """Whether smaller chunks may do better; a rate limit isn't about points."""
+    return getattr(error, "retry_after", None) is None
+
+
+def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:
+    """Writes the chunks by ``bulk.parallel`` threads. Whatever isn't about single points ends it: what is under way is finished, then that
+    error is raised."""
+
+    def write(chunk: Chunk) -> Outcome:
+        steps = attempts(chunk)
+        try:
+            part = next(steps)
+            while True:
+                try:
+                    answer: Any = upsert(**part.arguments)
+                except InvalidArgumentError as error:
+                    if not of_a_point(error):
+                        raise
+                    answer = error
+                part = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+
+    with bulk.shown(), concurrent.futures.ThreadPoolExecutor(bulk.parallel, "vectordb-bulk") as pool:
+        pending: set[concurrent.futures.Future] = set()
+        for chunk in bulk.chunks:
+            if len(pending) > bulk.parallel:  # one more than are under way, so that no thread waits for the next
+                done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in done:
+                    bulk.add(future.result())
+            pending.add(pool.submit(write, chunk))
+        for future in concurrent.futures.as_completed(pending):
+            bulk.add(future.result())
+    return bulk.result()
