@@ -21,6 +21,7 @@ _EXPORTS = {
     "client": ("Client", "Collection"),
     "errors": (
         "AlreadyExistsError",
+        "AuthenticationError",
         "ClosedError",
         "CorruptionError",
         "DeadlineError",
@@ -31,7 +32,9 @@ _EXPORTS = {
         "LimitError",
         "LockedError",
         "NotFoundError",
+        "PermissionDeniedError",
         "PreconditionError",
+        "RateLimitError",
         "SchemaError",
         "StorageError",
         "UnavailableError",

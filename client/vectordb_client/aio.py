@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import grpc
 import grpc.aio
 
 from . import calls
-from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from .channel import METHODS, call_metadata, channel_options, check_target, check_timeout, failure, open_channel, tls_credentials
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
@@ -28,12 +29,25 @@ class AsyncClient:
     It belongs to the event loop of its first call. Cancelling a task cancels its call; a write may have happened then.
     """
 
-    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = 30.0,
+        options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        api_key: str | None = None,
+        tls: bool | str | os.PathLike[str] = False,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+    ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
+        self._metadata = call_metadata(api_key)
         self._closed = False
         self._service = calls.Service()
         self._options = channel_options(options)
+        self._tls = tls, tls_cert, tls_key
+        tls_credentials(*self._tls)  # what is wrong with them is said here
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
 
@@ -76,7 +90,7 @@ class AsyncClient:
 
     def _connect(self) -> None:
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
-        self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
+        self._channel = open_channel(grpc.aio, self.target, self._options, *self._tls)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
 
     async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
@@ -90,7 +104,7 @@ class AsyncClient:
         try:
             name, request = next(steps)
             while True:
-                response = await self._methods[name](request, timeout=left)
+                response = await self._methods[name](request, timeout=left, metadata=self._metadata)
                 name, request = steps.send(response)
                 if end is not None:
                     left = end - time.monotonic()

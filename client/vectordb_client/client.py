@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import calls
-from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from .channel import METHODS, call_metadata, channel_options, check_target, check_timeout, failure, open_channel
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
@@ -26,17 +27,31 @@ class Client:
 
     target: "host:port". timeout: seconds that a call may take in all; None is no limit, and a call's own ``timeout=`` goes first.
     options: gRPC channel options by name. The connection is made by the first call and made again when it was lost.
+    api_key: what ``vectordb keys create`` printed. tls: True trusts the authorities that gRPC knows, a PEM file those in it.
+    tls_cert, tls_key: PEM files of the client's own certificate, where the service wants one.
 
     Every method raises UnavailableError when the service can't be reached, DeadlineError when time ran out (a write may have
-    happened then), ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
+    happened then), AuthenticationError or PermissionDeniedError when the key won't do, RateLimitError when there are too many calls,
+    ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
     """
 
-    def __init__(self, target: str, *, timeout: float | None = 30.0, options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = 30.0,
+        options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        api_key: str | None = None,
+        tls: bool | str | os.PathLike[str] = False,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+    ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
+        self._metadata = call_metadata(api_key)
         self._closed = False
         self._service = calls.Service()
-        self._channel = grpc.insecure_channel(target, options=channel_options(options))
+        self._channel = open_channel(grpc, target, channel_options(options), tls, tls_cert, tls_key)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
 
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
@@ -82,7 +97,7 @@ class Client:
         try:
             name, request = next(steps)
             while True:
-                response = self._methods[name](request, timeout=left)
+                response = self._methods[name](request, timeout=left, metadata=self._metadata)
                 name, request = steps.send(response)
                 if end is not None:
                     left = end - time.monotonic()
