@@ -17,7 +17,13 @@ from .errors import DeadlineError
 
 T = TypeVar("T")
 _GONE = "the deadline passed, or the call was cancelled, before the work was done"
-_thread = threading.local()
+
+
+class _Thread(threading.local):
+    patience: Patience | None = None
+
+
+_thread = _Thread()
 
 
 class Patience:
@@ -53,12 +59,12 @@ def under(patience: Patience | None) -> Iterator[None]:
 
 def pending() -> Patience | None:
     """The patience that this thread's work is done under, if any."""
-    return getattr(_thread, "patience", None)
+    return _thread.patience
 
 
 def check() -> None:
     """Raises DeadlineError when nobody waits for this thread's work any more."""
-    patience = getattr(_thread, "patience", None)
+    patience = _thread.patience
     if patience is not None:
         patience.check()
 

@@ -145,6 +145,11 @@ class Keys:
         if self.wanted:
             self._read()
 
+    def require(self) -> None:
+        """Want a key of every call, even before there is one. Raises StorageError when there is no file."""
+        if not self.wanted:
+            raise StorageError(f"there is no {self.path}; vectordb keys create makes it", field="keys_file", value=str(self.path))
+
     def owner(self, metadata: Iterable[tuple[str, Any]] | None) -> Key | None:
         """Whose call it is, by its metadata; None while no keys are in use. Raises AuthenticationError, UnavailableError."""
         now = time.monotonic()

@@ -15,8 +15,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
-from .service import SERVICE, Service
+from .guard import Guard
+from .service import SERVICE, Service, fail
 from .settings import Settings
+from .tls import server_credentials
 
 
 class _Health(health.HealthServicer):
@@ -29,9 +31,17 @@ class _Health(health.HealthServicer):
 
 
 class _Reflection(reflection.ReflectionServicer):
-    """Reflection, on threads of its own: its streams stay open as long as the caller likes."""
+    """Reflection, on threads of its own: its streams stay open as long as the caller likes. Who needs a key for calls needs it here too."""
+
+    def __init__(self, names: tuple[str, ...], guard: Guard):
+        super().__init__(names)
+        self._guard = guard
 
     def ServerReflectionInfo(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            self._guard.identify(context.invocation_metadata())
+        except VectorDBError as error:
+            fail(context, error)
         return super().ServerReflectionInfo(request_iterator, context)
 
     ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(2, "vectordb-reflection")
@@ -41,7 +51,8 @@ def start(database: Any, settings: Settings | None = None, **given: Any) -> tupl
     """A running server over an open database, and its port (port 0 takes a free one). ``server.stop(grace).wait()`` ends it.
 
     given: settings by name, when there is no ``settings``. The database stays the caller's to close.
-    Raises InvalidArgumentError for a wrong setting, UnavailableError when the address can't be had.
+    Raises InvalidArgumentError for a wrong setting, StorageError when the key file, a certificate or the audit log can't be used,
+    UnavailableError when the address can't be had.
     """
     server, _, bound = _start(database, settings or Settings(**given))
     return server, bound
@@ -91,15 +102,17 @@ def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int
             ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
         ),
     )
-    server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes).handler(),))
+    guard = Guard(database, settings)
+    server.add_generic_rpc_handlers((Service(database, guard).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names), server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, guard), server)
     address = _address(settings.host, settings.port)
+    credentials = server_credentials(settings)
     try:
-        bound = server.add_insecure_port(address)
+        bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     except RuntimeError:
         bound = 0
     if not bound:
