@@ -25,7 +25,7 @@ from ..errors import EncoderError, NotFoundError, PermissionDeniedError, RateLim
 from ..types import check_name
 from . import limits
 from .audit import AuditLog
-from .keys import FILE_NAME, ROLES, Key, Keys
+from .keys import ROLES, Key, Keys, file_of
 from .settings import Settings
 from .tls import check_exposure, is_loopback
 
@@ -82,7 +82,7 @@ class Guard:
     def __init__(self, database: Any, settings: Settings):
         self.settings = settings
         self.database = database
-        self.keys = Keys(Path(settings.keys_file or Path(database.path) / FILE_NAME))
+        self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
         check_exposure(settings, self.keys.wanted)

@@ -127,6 +127,11 @@ def expiry(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def file_of(directory: str | os.PathLike[str], named: str) -> Path:
+    """Where the keys of a database are: in the file that was named, or in its directory."""
+    return Path(named) if named else Path(directory) / FILE_NAME
+
+
 class Keys:
     """The keys of a file as they are now: it is looked at again as calls come, at most four times a second.
 

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
 from .guard import Guard
+from .keys import file_of
 from .service import SERVICE, Service, fail
 from .settings import Settings
 from .tls import server_credentials
@@ -79,7 +80,8 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
             before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
             size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
             address = _address(settings.host, bound)
-            print(f"vectordb serving {os.fspath(path)} on {address} ({settings.threads} threads, messages up to {size})", flush=True)
+            facts = [f"{settings.threads} threads", f"messages up to {size}", *_protection(path, settings)]
+            print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts)})", flush=True)
             stop.wait()
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -119,6 +121,12 @@ def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
     server.start()
     return server, servicer, bound
+
+
+def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:
+    """How calls are protected, in words."""
+    tls = ("mutual TLS" if settings.tls_client_ca else "TLS") if settings.tls_cert else "no TLS"
+    return ["API keys" if file_of(path, settings.keys_file).exists() else "no API keys", tls]
 
 
 def _address(host: str, port: int) -> str:
