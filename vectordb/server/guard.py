@@ -126,11 +126,13 @@ class Guard:
         who, settings, lane = call.key.id, self.settings, self._lanes[call.rule.lane]
         wait = self._rates.take(who)
         if wait > 0:
-            raise _come_again(f"API key {who} calls more than {settings.requests_per_second:g} times a second", "requests_per_second", wait)
+            raise _come_again(
+                f"{_called(call.key)} calls more than {settings.requests_per_second:g} times a second", "requests_per_second", wait
+            )
         with self._lock:
             there = self._at_work.get(who, 0)
             if there >= settings.concurrent_requests:
-                problem = f"API key {who} has {there} calls waiting or at work, at most {settings.concurrent_requests} are taken"
+                problem = f"{_called(call.key)} has {there} calls waiting or at work, at most {settings.concurrent_requests} are taken"
                 raise _come_again(problem, "concurrent_requests", _BUSY_SECONDS)
             if not lane.enter():
                 raise _come_again(f"{settings.queue} {call.rule.lane} calls are waiting, no more are taken", "queue", _BUSY_SECONDS)
@@ -261,6 +263,10 @@ class Call:
         if identities:
             facts["certificate"] = [identity.decode("utf-8", "replace") for identity in identities]
         return facts | {"points": self._count, "vectors": self._bulk, "outcome": outcome}
+
+
+def _called(key: Key) -> str:
+    return "everybody together (no API keys are in use)" if key is _ANYBODY else f"API key {key.id}"
 
 
 def _come_again(problem: str, setting: str, seconds: float) -> RateLimitError:

@@ -28,9 +28,7 @@ def add_parser(commands: Any) -> None:
         return sub
 
     make = action("create", _create, "make a key and print it, this once")
-    make.add_argument(
-        "--role", choices=ROLES, default="read", help="what it may do: read; also write and delete points; also schemas (read)"
-    )
+    make.add_argument("--role", choices=ROLES, default="read", help="read; write: points too; admin: schemas too (read)")
     make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
     make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
     make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
