@@ -126,9 +126,8 @@ class Guard:
         who, settings, lane = call.key.id, self.settings, self._lanes[call.rule.lane]
         wait = self._rates.take(who)
         if wait > 0:
-            raise _come_again(
-                f"{_called(call.key)} calls more than {settings.requests_per_second:g} times a second", "requests_per_second", wait
-            )
+            problem = f"{_called(call.key)} calls more than {settings.requests_per_second:g} times a second"
+            raise _come_again(problem, "requests_per_second", wait)
         with self._lock:
             there = self._at_work.get(who, 0)
             if there >= settings.concurrent_requests:
