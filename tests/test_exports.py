@@ -11,6 +11,7 @@ from vectordb.database import Database
 
 ERRORS = [
     "AlreadyExistsError",
+    "AuthenticationError",
     "ClosedError",
     "CorruptionError",
     "DeadlineError",
@@ -21,7 +22,9 @@ ERRORS = [
     "LimitError",
     "LockedError",
     "NotFoundError",
+    "PermissionDeniedError",
     "PreconditionError",
+    "RateLimitError",
     "SchemaError",
     "StorageError",
     "UnavailableError",

@@ -590,7 +590,7 @@ def test_an_empty_message_is_answered_or_refused_by_name(both, address, rpc):
     "request_",
     [
         pb.SearchRequest(collection="docs", queries=2, limit=1),
-        pb.SearchRequest(collection="docs", queries=4_000_000_000, batch=True, limit=1),
+        pb.SearchRequest(collection="docs", queries=10_000, batch=True, limit=1),
         pb.SearchRequest(collection="docs", queries=1, limit=1, vectors=[pb.VectorColumn(field="d")]),
         pb.SearchRequest(
             collection="docs",

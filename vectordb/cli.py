@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | demo | import | export | info | optimize | check | bench | version``.
+"""The command line: ``vectordb serve | keys | demo | import | export | info | optimize | check | bench | version``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -20,7 +20,7 @@ from vectordb_client._version import __version__
 from vectordb_client.values import to_json
 
 from .errors import AlreadyExistsError, DeadlineError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
-from .server import settings
+from .server import key_commands, settings
 from .show import fields, indexes, info_dict, print_info
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     from vectordb_bench.cli import add_parser
 
     add_parser(commands)
+    key_commands.add_parser(commands)
     return parser
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import encoders
+from . import deadline, encoders
 from .apply import Delete, Write, apply
 from .errors import EncoderError, InvalidArgumentError, SchemaError
 from .filters import as_filter
@@ -229,6 +229,7 @@ class Collection:
                     made[name] = (spec, rows, view.store.encoder_state(view.fields[name]), view.snapshot.meta.encoders[name])
         vectors, removed, counted = dict(batch.vectors), dict(batch.removed), {}
         for name, (spec, rows, state, identity) in made.items():
+            deadline.check()
             texts = [batch.attributes[spec.source][row] for row in rows]
             column, counters = load_encoder(name, spec, identity).encode_documents(texts, state)
             if counters:

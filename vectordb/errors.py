@@ -2,6 +2,7 @@
 
 from vectordb_client.errors import (
     AlreadyExistsError,
+    AuthenticationError,
     ClosedError,
     CorruptionError,
     DeadlineError,
@@ -12,7 +13,9 @@ from vectordb_client.errors import (
     LimitError,
     LockedError,
     NotFoundError,
+    PermissionDeniedError,
     PreconditionError,
+    RateLimitError,
     SchemaError,
     StorageError,
     UnavailableError,
@@ -22,6 +25,7 @@ from vectordb_client.errors import (
 
 __all__ = [
     "AlreadyExistsError",
+    "AuthenticationError",
     "ClosedError",
     "CorruptionError",
     "DeadlineError",
@@ -32,7 +36,9 @@ __all__ = [
     "LimitError",
     "LockedError",
     "NotFoundError",
+    "PermissionDeniedError",
     "PreconditionError",
+    "RateLimitError",
     "SchemaError",
     "StorageError",
     "UnavailableError",

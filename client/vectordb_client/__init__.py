@@ -22,6 +22,7 @@ _EXPORTS = {
     "client": ("Client", "Collection"),
     "errors": (
         "AlreadyExistsError",
+        "AuthenticationError",
         "ClosedError",
         "CorruptionError",
         "DeadlineError",
@@ -32,7 +33,9 @@ _EXPORTS = {
         "LimitError",
         "LockedError",
         "NotFoundError",
+        "PermissionDeniedError",
         "PreconditionError",
+        "RateLimitError",
         "SchemaError",
         "StorageError",
         "UnavailableError",

@@ -14,7 +14,18 @@ import grpc.aio
 
 from . import calls
 from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
-from .channel import METHODS, channel_options, check_fork, check_target, check_timeout, failure, metadata_of
+from .channel import (
+    METHODS,
+    call_metadata,
+    channel_options,
+    check_fork,
+    check_target,
+    check_timeout,
+    failure,
+    metadata_of,
+    open_channel,
+    tls_credentials,
+)
 from .errors import ClosedError, DeadlineError, InvalidArgumentError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
@@ -41,13 +52,20 @@ class AsyncClient:
         timeout: float | None = 30.0,
         retries: int = 5,
         options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        api_key: str | None = None,
+        tls: bool | str | os.PathLike[str] = False,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
     ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
         self._retries = check_retries(retries)
+        self._metadata = call_metadata(api_key)
         self._closed = False
         self._service = calls.Service()
         self._options = channel_options(options)
+        self._tls = tls, tls_cert, tls_key
+        tls_credentials(*self._tls)  # what is wrong with them is said here
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
 
@@ -95,7 +113,7 @@ class AsyncClient:
         check_fork()
         _used_in = os.getpid()
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
-        self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
+        self._channel = open_channel(grpc.aio, self.target, self._options, *self._tls)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
 
     async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
@@ -126,7 +144,7 @@ class AsyncClient:
                 if left <= 0:
                     raise DeadlineError(f"time ran out before {name}", field="timeout")
             try:
-                return await self._methods[name](request, timeout=left)
+                return await self._methods[name](request, timeout=left, metadata=self._metadata)
             except grpc.RpcError as error:
                 left = None if end is None else end - time.monotonic()
                 again = attempt < self._retries and not self._closed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -41,6 +43,43 @@ _OPTIONS = {
 def channel_options(given: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) -> list[tuple[str, Any]]:
     """Ours, with the caller's on top."""
     return list((_OPTIONS | dict(given or ())).items())
+
+
+def open_channel(aio: Any, target: str, options: list[tuple[str, Any]], tls: Any, tls_cert: Any, tls_key: Any) -> Any:
+    """A channel of ``aio`` (the module grpc, or grpc.aio), encrypted when ``tls`` says so."""
+    credentials = tls_credentials(tls, tls_cert, tls_key)
+    return aio.insecure_channel(target, options) if credentials is None else aio.secure_channel(target, credentials, options)
+
+
+def tls_credentials(tls: Any, tls_cert: Any, tls_key: Any) -> grpc.ChannelCredentials | None:
+    """tls: False, True (certificate authorities that gRPC knows), or a PEM file with those to trust. tls_cert, tls_key: PEM files by which
+    the client shows who it is. None without tls. Raises InvalidArgumentError.
+    """
+    if tls is False or tls is None:
+        if tls_cert is not None or tls_key is not None:
+            raise InvalidArgumentError("tls_cert and tls_key are for an encrypted connection: tls=True or a file", field="tls", value=tls)
+        return None
+    if (tls_cert is None) != (tls_key is None):
+        raise InvalidArgumentError("tls_cert and tls_key go together", field="tls_cert" if tls_cert is None else "tls_key")
+    roots = None if tls is True else _pem(tls, "tls")
+    shown_by = (None, None) if tls_cert is None else (_pem(tls_key, "tls_key"), _pem(tls_cert, "tls_cert"))
+    return grpc.ssl_channel_credentials(roots, *shown_by)
+
+
+def _pem(file: Any, field: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except (TypeError, ValueError, OSError) as error:
+        raise InvalidArgumentError(f"{field} must be a PEM file, not {shown(file)}: {error}", field=field, value=file) from None
+
+
+def call_metadata(api_key: Any) -> tuple[tuple[str, str], ...] | None:
+    """What every call carries. Raises InvalidArgumentError, which doesn't show the key."""
+    if api_key is None:
+        return None
+    if not isinstance(api_key, str) or not re.fullmatch(r"[!-~]{1,1000}", api_key):
+        raise InvalidArgumentError("api_key must be a string of printable ASCII characters, as it was shown when made", field="api_key")
+    return (("authorization", f"Bearer {api_key}"),)
 
 
 def check_target(target: Any) -> str:

@@ -12,7 +12,7 @@ import grpc
 
 from . import calls
 from .bulk import Bulk, BulkResult, write_all
-from .channel import METHODS, channel_options, check_fork, check_target, check_timeout, failure, metadata_of
+from .channel import METHODS, call_metadata, channel_options, check_fork, check_target, check_timeout, failure, metadata_of, open_channel
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
@@ -31,10 +31,13 @@ class Client:
     retries: how often a call is made again, after growing pauses and within its timeout, when the service can't be reached or says that
     calls come too fast; never a write that might then be done twice (``retry.py`` says which).
     options: gRPC channel options by name. The connection is made by the first call and made again when it was lost, and after a fork.
+    api_key: what ``vectordb keys create`` printed. tls: True trusts the authorities that gRPC knows, a PEM file those in it.
+    tls_cert, tls_key: PEM files of the client's own certificate, where the service wants one.
     Reads show what this client has written, whichever process of the service answers.
 
     Every method raises UnavailableError when the service can't be reached, DeadlineError when time ran out (a write may have
-    happened then), ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
+    happened then), AuthenticationError or PermissionDeniedError when the key won't do, RateLimitError when there are too many calls,
+    ClosedError after ``close``, and otherwise what the embedded database raises, by the same classes.
     """
 
     def __init__(
@@ -44,13 +47,19 @@ class Client:
         timeout: float | None = 30.0,
         retries: int = 5,
         options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        api_key: str | None = None,
+        tls: bool | str | os.PathLike[str] = False,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
     ):
         self.target = check_target(target)
         self._timeout = check_timeout(timeout)
         self._retries = check_retries(retries)
+        self._metadata = call_metadata(api_key)
         self._closed = False
         self._service = calls.Service()
         self._options = channel_options(options)
+        self._tls = tls, tls_cert, tls_key
         self._left_behind: list[grpc.Channel] = []
         self._connect()
 
@@ -90,7 +99,7 @@ class Client:
 
     def _connect(self) -> None:
         self._pid = os.getpid()
-        self._channel = grpc.insecure_channel(self.target, options=self._options)
+        self._channel = open_channel(grpc, self.target, self._options, *self._tls)
         self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
 
     def _connect_after_fork(self) -> None:
@@ -126,7 +135,7 @@ class Client:
                 if left <= 0:
                     raise DeadlineError(f"time ran out before {name}", field="timeout")
             try:
-                return self._methods[name](request, timeout=left)
+                return self._methods[name](request, timeout=left, metadata=self._metadata)
             except grpc.RpcError as error:
                 left = None if end is None else end - time.monotonic()
                 again = attempt < self._retries and not self._closed

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyExistsError",
+    "AuthenticationError",
     "ClosedError",
     "CorruptionError",
     "DeadlineError",
@@ -20,7 +21,9 @@ __all__ = [
     "LimitError",
     "LockedError",
     "NotFoundError",
+    "PermissionDeniedError",
     "PreconditionError",
+    "RateLimitError",
     "SchemaError",
     "StorageError",
     "UnavailableError",
@@ -110,3 +113,19 @@ class UnavailableError(VectorDBError):
 
 class DeadlineError(VectorDBError):
     """The deadline passed before the answer was ready."""
+
+
+class AuthenticationError(VectorDBError):
+    """The service wants an API key, and none was given, or one that is not valid (any more)."""
+
+
+class PermissionDeniedError(VectorDBError):
+    """The API key is valid and may not do this. The message names the method, the collection and the right that is missing."""
+
+
+class RateLimitError(VectorDBError):
+    """Too many calls, waiting or a second: the service did nothing, and the same call may succeed after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, field: str | None = None, value: Any = None, retry_after: float | None = None):
+        super().__init__(message, field=field, value=value)
+        self.retry_after = retry_after

@@ -20,6 +20,9 @@ STATUS: dict[type[VectorDBError], str] = {
     errors.SchemaError: "INVALID_ARGUMENT",
     errors.FilterError: "INVALID_ARGUMENT",
     errors.LimitError: "RESOURCE_EXHAUSTED",
+    errors.RateLimitError: "RESOURCE_EXHAUSTED",
+    errors.AuthenticationError: "UNAUTHENTICATED",
+    errors.PermissionDeniedError: "PERMISSION_DENIED",
     errors.NotFoundError: "NOT_FOUND",
     errors.AlreadyExistsError: "ALREADY_EXISTS",
     errors.PreconditionError: "FAILED_PRECONDITION",
@@ -51,6 +54,9 @@ def status_of(error: VectorDBError) -> tuple[str, str, bytes]:
         detail.field = _cut(str(error.field), _FIELD_BYTES)
     if error.value is not None:
         detail.value = _value(error.value)
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        detail.retry_after = retry_after
     return STATUS[cls], _cut(error.message, _MESSAGE_BYTES)[:_DETAILS_CHARS], detail.SerializeToString()
 
 
@@ -64,7 +70,8 @@ def error_of(status: str, details: str, detail: bytes | None) -> VectorDBError:
         except (DecodeError, KeyError, ValueError):
             pass  # a newer service's: its status still says the kind
         else:
-            return cls(message.message, field=message.field if message.HasField("field") else None, value=value)
+            more = {"retry_after": message.retry_after} if message.HasField("retry_after") and cls is errors.RateLimitError else {}
+            return cls(message.message, field=message.field if message.HasField("field") else None, value=value, **more)
     cls = _MEANING.get(status, VectorDBError)
     return cls(details or status if cls is not VectorDBError else f"the service failed with {status}: {details}")
 

@@ -18,6 +18,7 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
+from .. import deadline
 from ..kernels import columns, sparse
 from ..storage import fields, format
 from ..storage.store import Store
@@ -138,6 +139,7 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
     found = cache.get(("leaf", node)) if cache is not None else None
     covered, bitmap = found if found is not None else (0, BitMap())
     if covered < reader.rows:
+        deadline.check()
         newer = _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:

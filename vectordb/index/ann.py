@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import deadline
 from ..kernels import bounded, dense, planner, topk
 from ..kernels import segment as kernel
 from ..kernels.codes import stride_of
@@ -20,6 +21,7 @@ from .segment import Allowed, Segment
 
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 _MEASURED_EVERY = 16
+_QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop
 _PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
 
 
@@ -75,12 +77,13 @@ def search(
     if len(queries) > 1:
         cores = min(flat.CORES, len(queries))
         if cores > 1 and trace is None:
-            bounds = np.linspace(0, len(queries), min(4 * cores, len(queries)) + 1).astype(int).tolist()
+            pieces = max(min(4 * cores, len(queries)), len(queries) // _QUERIES_AT_ONCE)
+            bounds = np.linspace(0, len(queries), pieces + 1).astype(int).tolist()
 
             def run(low: int, high: int) -> list[Found]:
                 return _search(parts, rest, table, verified, confirm, queries[low:high], dtype, metric, k, target, forced, None)
 
-            return [found for some in flat.pool().map(run, bounds[:-1], bounds[1:]) for found in some]
+            return [found for some in deadline.spread(flat.pool(), run, bounds[:-1], bounds[1:]) for found in some]
     return _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace)
 
 
@@ -99,6 +102,10 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
     half = dtype == "float16"
     touched = 0
     for part in parts:
+        if touched:
+            confirm()  # before the next check: a search that is given up leaves nothing unconfirmed
+            touched = 0
+        deadline.check()
         segment, allowed = part.segment, part.allowed
         model = model_for(segment.models, k)
         report = np.empty((n, kernel.REPORT_WIDTH))
@@ -160,7 +167,7 @@ def search_bounded(
         nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
         cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= _PARALLEL_CODES else 1) + 1).astype(int).tolist()
         pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
-    found = [scan(*pieces[0])] if len(pieces) == 1 else list(flat.pool().map(scan, *zip(*pieces, strict=True)))
+    found = [scan(*pieces[0])] if len(pieces) == 1 else list(deadline.spread(flat.pool(), scan, *zip(*pieces, strict=True)))
     heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)
     for piece in rest:
         if len(piece.docids):

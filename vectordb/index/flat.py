@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .. import deadline
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS = np.empty(0, np.uint32)
+_PRODUCTS_AT_ONCE = 1 << 32  # of numbers, in one kernel call under a deadline: about a second
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
 CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -34,7 +36,7 @@ def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray
         return work(0, len(table))
     counts = np.cumsum(table[:, COUNT])
     bounds = [0, *(np.searchsorted(counts, counts[-1] * np.arange(1, cores) / cores) + 1).tolist(), len(table)]
-    parts = list(pool().map(work, bounds[:-1], bounds[1:]))
+    parts = list(deadline.spread(pool(), work, bounds[:-1], bounds[1:]))
     return [np.sort(np.concatenate(keys))[::-1][:k] for keys in zip(*parts, strict=True)]
 
 
@@ -49,6 +51,12 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     k = min(k, total)
     if k == 0:
         return [nothing()] * len(queries)
+    if deadline.pending() is not None:
+        most = max(16, _PRODUCTS_AT_ONCE // (total * queries.shape[1]))
+        if len(queries) > most:  # nobody can stop a kernel call
+            parts = [queries[at : at + most] for at in range(0, len(queries), most)]
+            return [found for part in parts for found in search_dense(table, part, dtype, metric, k, rows)]
+        deadline.check()
     half = dtype == "float16"
 
     def work(low: int, high: int) -> list[np.ndarray]:
@@ -66,6 +74,7 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
         return nothing()
+    deadline.check()
     half, cosine = dtype == "float16", metric == "cosine"
 
     def work(low: int, high: int) -> list[np.ndarray]:
@@ -83,6 +92,7 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
         return nothing()
+    deadline.check()
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
     heap = np.empty(k, np.int64)
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)

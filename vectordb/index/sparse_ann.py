@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import deadline
 from ..kernels import TINY_WEIGHT, topk
 from ..kernels import impact as kernel
 from . import flat, sparse_scratch
@@ -63,7 +64,7 @@ def search(
     measured.
     """
     if len(queries) > 1 and trace is None:
-        return list(flat.pool().map(lambda query: _search(parts, rest, table, query, k, target, forced, None), queries))
+        return list(deadline.spread(flat.pool(), lambda query: _search(parts, rest, table, query, k, target, forced, None), queries))
     # Of a batch that is explained, the first query is.
     return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None) for q, query in enumerate(queries)]
 
@@ -72,6 +73,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
     terms, weights = query
     found = []
     for part in parts:
+        deadline.check()
         keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace is not None)
         found.append(keys)
         if trace is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.filter import Filter, HasVector
 
+from .. import deadline
 from ..filters.bitmap import FilterCache, matching
 from ..index import ann, flat, sparse_ann
 from ..index.segment import Allowed
@@ -86,6 +87,7 @@ class Wanted:
 
 def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
     """What an arm finds for each query and, where the search is explained, how."""
+    deadline.check()
     queries = queries_of(view, arm, cache)
     opened, tail = _cover(view, search, arm, k, queries) if wanted.given is None else ((), ())
     if opened:
@@ -136,11 +138,12 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
     table = view.table(field, format.POSTINGS)
     if len(queries) == 1:
         return [flat.search_sparse(table, *queries[0], k, rows)]
-    return list(flat.pool().map(lambda query: flat.search_sparse(table, *query, k, rows), queries))
+    return list(deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows), queries))
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
     """What an arm makes of given rows (docids, uint32 ascending), for each query: exactly, those that match, best first."""
+    deadline.check()
     spec, table = arm.spec, view.chunks(view.fields[arm.name])
     table.verify_rows(rows)
     if isinstance(spec, Dense):

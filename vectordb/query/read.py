@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from vectordb_client.filter import Filter
 
+from .. import deadline
 from ..errors import CorruptionError, InvalidArgumentError, shown
 from ..filters.bitmap import FilterCache, matching
 from ..snapshot import View
@@ -18,6 +19,7 @@ from ..types import Id, Page, Point, Schema, point_vector, restore
 PLAIN = ("keyword", "text", "int", "float", "bool")
 # Up to this many matches are sorted by id; beyond, walking the ids in order finds a page sooner.
 SORTED_MATCHES = 20_000
+WALKED_BETWEEN_CHECKS = 1_024  # ids
 
 
 def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[dict], dict] | None:
@@ -99,7 +101,9 @@ def scroll(
         page = [(value, docid) for key, value, docid in keys if key > bound][: limit + 1]
     else:
         page = []
-        for value, docid in view.store.ids_after(after):
+        for walked, (value, docid) in enumerate(view.store.ids_after(after)):
+            if not walked % WALKED_BETWEEN_CHECKS:
+                deadline.check()
             if bitmap is None or docid in bitmap:
                 page.append((value, docid))
                 if len(page) > limit:

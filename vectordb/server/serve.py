@@ -16,8 +16,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
-from .service import SERVICE, Service
+from .guard import Guard
+from .keys import file_of
+from .service import SERVICE, Service, fail
 from .settings import Settings
+from .tls import server_credentials
 
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
 
@@ -32,9 +35,17 @@ class _Health(health.HealthServicer):
 
 
 class _Reflection(reflection.ReflectionServicer):
-    """Reflection, on threads of its own: its streams stay open as long as the caller likes."""
+    """Reflection, on threads of its own: its streams stay open as long as the caller likes. Who needs a key for calls needs it here too."""
+
+    def __init__(self, names: tuple[str, ...], guard: Guard):
+        super().__init__(names)
+        self._guard = guard
 
     def ServerReflectionInfo(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            self._guard.identify(context.invocation_metadata())
+        except VectorDBError as error:
+            fail(context, error)
         return super().ServerReflectionInfo(request_iterator, context)
 
     ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(2, "vectordb-reflection")
@@ -44,7 +55,8 @@ def start(database: Any, settings: Settings | None = None, **given: Any) -> tupl
     """A running server over an open database, and its port (port 0 takes a free one). ``server.stop(grace).wait()`` ends it.
 
     given: settings by name, when there is no ``settings``. The database stays the caller's to close.
-    Raises InvalidArgumentError for a wrong setting, UnavailableError when the address can't be had.
+    Raises InvalidArgumentError for a wrong setting, StorageError when the key file, a certificate or the audit log can't be used,
+    UnavailableError when the address can't be had.
     """
     server, _, bound = _start(database, settings or Settings(**given))
     return server, bound
@@ -113,8 +125,8 @@ def run(
 def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
     """The line that says that calls are taken."""
     workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
-    size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
-    print(f"vectordb serving {os.fspath(path)} on {address} ({workers}{settings.threads} threads, messages up to {size})", flush=True)
+    facts = [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
+    print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
 
 
 def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grpc.Server, _Health, int]:
@@ -126,21 +138,29 @@ def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grp
     if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     server = grpc.server(ThreadPoolExecutor(settings.threads, "vectordb-server"), options=options)
-    server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes).handler(),))
+    guard = Guard(database, settings)
+    server.add_generic_rpc_handlers((Service(database, guard).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names), server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, guard), server)
     address = address_of(settings.host, settings.port)
+    credentials = server_credentials(settings)
     try:
-        bound = server.add_insecure_port(address)
+        bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     except RuntimeError:
         bound = 0
     if not bound:
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
     server.start()
     return server, servicer, bound
+
+
+def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:
+    """How calls are protected, in words."""
+    tls = ("mutual TLS" if settings.tls_client_ca else "TLS") if settings.tls_cert else "no TLS"
+    return ["API keys" if file_of(path, settings.keys_file).exists() else "no API keys", tls]
 
 
 def address_of(host: str, port: int) -> str:

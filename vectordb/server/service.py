@@ -9,7 +9,6 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -17,16 +16,16 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from vectordb_client import answers, wire
 from vectordb_client._version import __version__
-from vectordb_client.batch import MAX_BATCH
+from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
+from .guard import Call, Guard
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
-_OPTIMIZE_THREADS = 16  # they only wait
 _ANSWER_SECONDS = 0.1
 _FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for what its caller has written
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
@@ -35,9 +34,10 @@ _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 class Service:
     """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
 
-    def __init__(self, database: Any, max_message_bytes: int):
+    def __init__(self, database: Any, guard: Guard):
         self._database = database
-        self._max_message_bytes = max_message_bytes
+        self._guard = guard
+        self._max_message_bytes = guard.settings.max_message_bytes
         self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
@@ -47,29 +47,18 @@ class Service:
             method.name: self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
             for method in SERVICE.methods
         }
-        # Whoever waits there for minutes must not keep others from their searches.
-        behaviors["Optimize"].experimental_thread_pool = ThreadPoolExecutor(_OPTIMIZE_THREADS, "vectordb-optimize")
-        methods = {name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in behaviors.items()}
-        return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
+        return _Door(self._guard, behaviors)
 
     def _behavior(
         self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
-    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-        def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
+    ) -> Callable[[bytes, grpc.ServicerContext, Call], bytes]:
+        def behavior(data: bytes, context: grpc.ServicerContext, call: Call) -> bytes:
             try:
-                check_deadline(context)
-                try:
-                    request = request_class.FromString(data)
-                except DecodeError:
-                    raise InvalidArgumentError("the request can't be read as its message", field="request") from None
-                answer = method(request, context).SerializeToString()
-                if len(answer) > self._max_message_bytes:
-                    raise LimitError(
-                        f"the answer takes {len(answer)} bytes, at most {self._max_message_bytes} are sent; ask for fewer points or fields",
-                        field="limit",
-                        value=len(answer),
-                    )
-                return answer
+                with call.admitted(context):
+                    check_deadline(context)
+                    request = _read(request_class, data)
+                    call.check(request)
+                    return self._packed(call.cleared(method(request, context)))
             except ClosedError:
                 error: VectorDBError = UnavailableError("the service is shutting down")
             except VectorDBError as raised:
@@ -87,10 +76,19 @@ class Service:
 
         return behavior
 
+    def _packed(self, answer: Any) -> bytes:
+        """The bytes of an answer. Raises LimitError."""
+        data = answer.SerializeToString()
+        if len(data) > self._max_message_bytes:
+            problem = f"the answer takes {len(data)} bytes, at most {self._max_message_bytes} are sent (the service's setting"
+            raise LimitError(f"{problem} max_message_bytes); ask for fewer points or fields", field="limit", value=len(data))
+        return data
+
     # ---- The service and its collections ----
 
     def _server_info(self, request: pb.ServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfoResponse:
-        return pb.ServerInfoResponse(version=__version__, max_message_bytes=self._max_message_bytes, max_batch=MAX_BATCH)
+        most = self._guard.settings.max_points
+        return pb.ServerInfoResponse(version=__version__, max_message_bytes=self._max_message_bytes, max_batch=most)
 
     def _create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
         collection = self._database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
@@ -257,6 +255,32 @@ class Service:
         return known[1]
 
 
+class _Door(grpc.GenericRpcHandler):
+    """Hands each call to the guard as it arrives; what is refused is answered without waiting for its message."""
+
+    def __init__(self, guard: Guard, behaviors: dict[str, Callable]):
+        self._guard = guard
+        self._behaviors = {f"/{SERVICE.full_name}/{name}": (name, behavior) for name, behavior in behaviors.items()}
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        found = self._behaviors.get(details.method)
+        if found is None:
+            return None
+        name, behavior = found
+        call = self._guard.arrive(name, details.invocation_metadata, behavior)
+        if call.refusal is not None:
+            return grpc.stream_unary_rpc_method_handler(call)
+        return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _read(request_class: Any, data: bytes) -> Any:
+    """Raises InvalidArgumentError."""
+    try:
+        return request_class.FromString(data)
+    except DecodeError:
+        raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+
+
 def check_deadline(context: grpc.ServicerContext) -> None:
     """Raises DeadlineError when nobody waits for the answer any more."""
     left = context.time_remaining()
@@ -277,7 +301,8 @@ def _patience(timeout: float | None, left: float) -> float | None:
 def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:
     """Ends the call with the error's status and detail."""
     status, details, detail = status_of(error)
-    context.set_trailing_metadata(((DETAIL_KEY, detail),))
+    retry = () if getattr(error, "retry_after", None) is None else ((RETRY_AFTER_KEY, f"{error.retry_after:g}"),)
+    context.set_trailing_metadata(((DETAIL_KEY, detail), *retry))
     context.abort(grpc.StatusCode[status], details)
     raise AssertionError  # abort raises
 

@@ -42,11 +42,38 @@ class Settings:
     # Several processes (workers.py)
     workers: int = _setting(1, "processes that share the port; calls spread over them by connection", least=1, most=64)
 
+    # Who is let in, and what is told of it.
+    keys_file: str = _setting("", "API keys (vectordb keys); keys.json in the data directory unless named. Calls need one once it exists")
+    tls_cert: str = _setting("", "PEM file of the service's certificate chain; connections are encrypted. Read again when it changes")
+    tls_key: str = _setting("", "PEM file of the certificate's private key")
+    tls_client_ca: str = _setting("", "PEM file of the authorities whose certificates clients must show (mutual TLS)")
+    insecure: bool = _setting(False, "listen beyond this machine without API keys and TLS")
+    audit_log: str = _setting("", "file that tells of admin calls and bulk reads, a JSON object a line; none unless named")
+    audit_log_bytes: int = _setting(64 << 20, "size at which the audit log is put aside; four old ones are kept", least=4096)
+
+    # Limits. What is refused is answered with RESOURCE_EXHAUSTED, and names the setting.
+    write_threads: int = _setting(4, "writes a process answers at a time, beside its other calls", least=1, most=1024)
+    queue: int = _setting(512, "calls that wait for a thread, reads and writes each", least=0, most=1 << 20)
+    concurrent_requests: int = _setting(256, "calls of an API key in a process, waiting ones included", least=1)
+    requests_per_second: float = _setting(100_000.0, "calls of an API key, in all processes of the directory", least=0.001, most=1e9)
+    max_limit: int = _setting(100_000, "largest limit and candidates of a search, and limit of a page", least=1, most=100_000)
+    max_queries: int = _setting(10_000, "queries of one search", least=1)
+    max_batch_hits: int = _setting(4_000_000, "queries of one search times the hits (or candidates) of each", least=1)
+    max_points: int = _setting(100_000, "points of one write", least=1, most=100_000)
+    max_ids: int = _setting(1_000_000, "ids of one get or delete", least=1)
+    max_filter_nodes: int = _setting(10_000, "nodes of a filter", least=1, most=10_000)
+    max_vector_fields: int = _setting(64, "vector fields of a collection", least=1)
+    max_attributes: int = _setting(1_000, "attributes of a collection", least=1)
+    max_collections: int = _setting(10_000, "collections", least=1, most=10_000)
+
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
         if not self.host:
             raise InvalidArgumentError("host must be a name or an address, not ''", field="host", value=self.host)
+        for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+            if getattr(self, name) and not getattr(self, needed):
+                raise InvalidArgumentError(f"{name} needs {needed} too", field=needed, value="")
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))

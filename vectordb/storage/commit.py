@@ -8,6 +8,7 @@ from typing import Any
 
 import lmdb
 
+from .. import deadline
 from ..errors import ClosedError, StorageError
 from .env import Env, check_durability
 
@@ -15,14 +16,21 @@ Work = Callable[[lmdb.Transaction], Any]
 
 
 class _Item:
-    __slots__ = ("done", "durability", "error", "result", "work")
+    __slots__ = ("_patience", "_work", "done", "durability", "error", "result")
 
     def __init__(self, work: Work, durability: str):
-        self.work = work
+        self._work = work
+        self._patience = deadline.pending()
         self.durability = durability
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def work(self, txn: lmdb.Transaction) -> Any:
+        """The work, under the patience of who asked for it: another writer's thread may do it."""
+        with deadline.under(self._patience):
+            deadline.check()
+            return self._work(txn)
 
 
 class Committer:

@@ -1,0 +1,92 @@
+"""``vectordb keys create | list | revoke``: the API keys of a service, whether it runs or not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+
+
+def add_parser(commands: Any) -> None:
+    """The command, below ``commands`` (what argparse's add_subparsers returned)."""
+    about = "make, list and revoke the API keys of a service"
+    details = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
+    keys = commands.add_parser("keys", help=about, description=f"{about.capitalize()}.", epilog=details)
+    actions = keys.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    def action(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        where = sub.add_mutually_exclusive_group(required=True)
+        where.add_argument("--data", metavar="DIR", type=Path, help=f"the database's directory, whose {FILE_NAME} is meant")
+        where.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+        sub.set_defaults(run=run)
+        return sub
+
+    make = action("create", _create, "make a key and print it, this once")
+    make.add_argument("--role", choices=ROLES, default="read", help="read; write: points too; admin: schemas too (read)")
+    make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
+    make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
+    make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
+    make.add_argument("--note", metavar="TEXT", default="", help="whom it is for, for the list")
+    action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
+    action("revoke", _revoke, "take a key away").add_argument("id", metavar="ID", help="as the list shows it, the middle part of the key")
+
+
+def _file(arguments: argparse.Namespace) -> Path:
+    return arguments.keys_file or file_of(arguments.data, "")
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    token, key = create(
+        _file(arguments),
+        arguments.role,
+        collections=arguments.collection,
+        vectors=arguments.vectors,
+        expires=expiry(arguments.expires) if arguments.expires else None,
+        note=arguments.note,
+    )
+    print(token)
+    print(f"key {key.id}: {_said(key)}. It is not shown again.", file=sys.stderr)
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    path = _file(arguments)
+    keys = read(path) if path.exists() else ()
+    if arguments.json:
+        print(json.dumps([_facts(key) for key in keys], indent=1))
+    for key in () if arguments.json else keys:
+        print(f"{key.id}  made {key.created.date()}  {_said(key)}{f'  # {key.note}' if key.note else ''}")
+    if not keys and not arguments.json:
+        print(f"{path}: no keys", file=sys.stderr)
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    revoke(_file(arguments), arguments.id)
+    print(f"key {arguments.id} is revoked", file=sys.stderr)
+    return 0
+
+
+def _said(key: Key) -> str:
+    where = "all collections" if key.collections is None else ", ".join(key.collections)
+    past = key.expires is not None and key.expires <= datetime.now(UTC)
+    end = "" if key.expires is None else f", {'expired' if past else 'expires'} {key.expires.isoformat(timespec='minutes')}"
+    return f"{key.role} {where}, {'with' if key.vectors else 'without'} vectors{end}"
+
+
+def _facts(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "role": key.role,
+        "collections": key.collections,
+        "vectors": key.vectors,
+        "created": key.created.isoformat(),
+        "expires": None if key.expires is None else key.expires.isoformat(),
+        "note": key.note,
+    }

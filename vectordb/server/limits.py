@@ -1,0 +1,202 @@
+"""What a service bounds: calls waiting and at work, calls a second, and the size of what one call may ask for.
+
+Every refusal names the limit, its value and the setting that holds it, and those that time heals say after how many seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from vectordb_client import wire
+from vectordb_client.batch import MAX_BATCH
+from vectordb_client.filter import MAX_NODES
+from vectordb_client.v1 import vectordb_pb2 as pb
+
+from ..errors import LimitError, StorageError
+from ..filters import as_filter
+from ..query.request import MAX_LIMIT, MIN_CANDIDATES
+from .settings import Settings
+
+RATES_FILE = "rates.bin"
+_SLOTS = 4_096
+_PROBED = 16
+_SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
+
+
+class Lane(ThreadPoolExecutor):
+    """Threads for calls of one kind, and a queue before them that has an end: each call takes a place by ``enter``, and gives it back."""
+
+    def __init__(self, name: str, threads: int, queue: int):
+        super().__init__(threads, f"vectordb-{name}")
+        self._places = threads + queue
+        self._inside = 0
+        self._count_lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Take a place; False when all are taken."""
+        with self._count_lock:
+            if self._inside >= self._places:
+                return False
+            self._inside += 1
+            return True
+
+    def leave(self) -> None:
+        with self._count_lock:
+            self._inside -= 1
+
+    @property
+    def inside(self) -> int:
+        """Calls at work and waiting."""
+        return self._inside
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
+        """gRPC hands over its own function, with the method's behavior among the arguments: that is told when it has ``ended``, even if it
+        was never called because nobody waited any more.
+        """
+        future = super().submit(work, *arguments, **named)
+        for argument in arguments:
+            ended = getattr(argument, "ended", None)
+            if ended is not None:
+                future.add_done_callback(lambda _, ended=ended: ended())
+                break
+        return future
+
+
+class Rates:
+    """A token bucket a key, in a file that all workers of a directory map: a second's worth of calls may come at once.
+
+    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies.
+    """
+
+    def __init__(self, path: Path, a_second: float):
+        self.a_second = a_second
+        self._burst = max(a_second, 1.0)
+        self._lock = threading.Lock()  # the file's locks are between processes
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            weakref.finalize(self, os.close, self._file)
+            if os.fstat(self._file).st_size < _SLOTS * _SLOT.size:
+                os.ftruncate(self._file, _SLOTS * _SLOT.size)
+            self._map = mmap.mmap(self._file, _SLOTS * _SLOT.size)
+        except OSError as error:
+            raise StorageError(f"{path} can't be used: {error.strerror}", field="path", value=str(path)) from error
+
+    def take(self, owner: str) -> float:
+        """Takes a call out of the owner's bucket: 0.0, or the seconds until there is one."""
+        tag = int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest(), "little") or 1
+        with self._lock:
+            at = self._slot(tag) * _SLOT.size
+            fcntl.lockf(self._file, fcntl.LOCK_EX, _SLOT.size, at)
+            try:
+                now = time.monotonic()
+                left = self._left(tag, at, now)
+                taken = left >= 1.0
+                _SLOT.pack_into(self._map, at, tag, left - taken, now)
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, _SLOT.size, at)
+        return 0.0 if taken else (1.0 - left) / self.a_second
+
+    def _left(self, tag: int, at: int, now: float) -> float:
+        whose, left, since = _SLOT.unpack_from(self._map, at)
+        if whose != tag or not since <= now or not left >= 0.0:  # another's, of before a restart of the machine, or damaged
+            return self._burst
+        return min(left + (now - since) * self.a_second, self._burst)
+
+    def _slot(self, tag: int) -> int:
+        """The owner's slot, else a free one, else the one that has been still for longest."""
+        first = tag % _SLOTS
+        oldest, best = float("inf"), first
+        for i in range(first, first + _PROBED):
+            whose, _, since = _SLOT.unpack_from(self._map, i % _SLOTS * _SLOT.size)
+            if whose == tag:
+                return i % _SLOTS
+            if whose == 0:
+                since = -1.0
+            if since < oldest:
+                oldest, best = since, i % _SLOTS
+        return best
+
+
+def check(settings: Settings, request: Any) -> None:
+    """Raises LimitError when a request asks for more than the settings allow. What is wrong otherwise is left to who does the work."""
+    kind = type(request)
+    if kind is pb.SearchRequest:
+        _check_search(settings, request)
+    elif kind is pb.ScrollRequest:
+        _within("limit", request.limit, "max_limit", settings.max_limit, MAX_LIMIT)
+    elif kind is pb.WriteRequest:
+        _within("ids", _count(request.batch.ids), "max_points", settings.max_points, MAX_BATCH)
+    elif kind in (pb.GetRequest, pb.DeleteRequest):
+        _within("ids", _count(request.ids), "max_ids", settings.max_ids)
+    if settings.max_filter_nodes < MAX_NODES:
+        _check_filters(settings, request.batch if kind is pb.WriteRequest else request)
+
+
+def check_schema(settings: Settings, fields: Any, there: Any = None) -> None:
+    """Raises LimitError when a schema (as JSON's dict), together with the one there is, has too many fields."""
+    for part, setting in (("vectors", "max_vector_fields"), ("attributes", "max_attributes")):
+        given = fields.get(part) if isinstance(fields, dict) else None
+        names = set(given) if isinstance(given, dict) else set()
+        known = set() if there is None else set(getattr(there, part))
+        if names - known:
+            _within(part, len(names | known), setting, getattr(settings, setting))
+
+
+def check_collections(settings: Settings, names: list[str], name: str) -> None:
+    """Raises LimitError when there is no room for one more collection."""
+    if name not in names:
+        _within("collection", len(names) + 1, "max_collections", settings.max_collections)
+
+
+def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
+    queries = request.queries
+    _within("queries", queries, "max_queries", settings.max_queries)
+    longest = 1
+    for stage in _stages(request):
+        field = "limit" if stage is request else "prefetch.limit"
+        _within(field, stage.limit, "max_limit", settings.max_limit, MAX_LIMIT)
+        longest = max(longest, stage.limit)
+        if stage.HasField("candidates"):
+            _within("candidates", stage.candidates, "max_limit", settings.max_limit, MAX_LIMIT)
+        if len(stage.vectors) + len(stage.texts) > 1:  # several arms, each of which lists its candidates
+            usual = min(max(MIN_CANDIDATES, 4 * stage.limit), MAX_LIMIT)
+            longest = max(longest, stage.candidates if stage.HasField("candidates") else usual)
+    if queries > 1:
+        _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)
+
+
+def _stages(request: pb.SearchRequest) -> Iterator[Any]:
+    stage: Any = request
+    while True:
+        yield stage
+        if not stage.HasField("prefetch"):
+            return
+        stage = stage.prefetch
+
+
+def _count(ids: pb.Ids) -> int:
+    return len(ids.integers) // 8 + len(ids.strings) + len(ids.uuids) // 16
+
+
+def _check_filters(settings: Settings, holder: Any) -> None:
+    for field in ("filter", "if_filter"):
+        if field in holder.DESCRIPTOR.fields_by_name and holder.HasField(field):
+            node = as_filter(wire.unpack_filter(holder, field))
+            _within(field, node.size, "max_filter_nodes", settings.max_filter_nodes)
+
+
+def _within(field: str, value: int, setting: str, most: int, ours: int | None = None) -> None:
+    """ours: above it, the work itself refuses, as it does without a service."""
+    if value > most and (ours is None or value <= ours):
+        raise LimitError(f"{field} is {value}, at most {most} are taken by this service (its setting {setting})", field=field, value=value)
