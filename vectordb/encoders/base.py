@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import xxhash
@@ -13,6 +13,16 @@ from ..errors import EncoderError
 from ..types import DenseColumn, SparseColumn, VectorField
 
 State = Mapping[str, int]
+
+
+class Encoded(NamedTuple):
+    """What documents became: a column, the counters to add to the field's state (None: the encoder keeps none), and where its terms stand
+    for something ``words(known)``: the words of the documents' terms, but for those that are known.
+    """
+
+    column: DenseColumn | SparseColumn
+    counters: State | None = None
+    words: Callable[[Container[int]], dict[int, str]] | None = None
 
 
 class Encoder:
@@ -27,8 +37,8 @@ class Encoder:
     kind: str
     dim: int | None = None
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[DenseColumn | SparseColumn, State | None]:
-        """A column over ``texts`` and the counters to add to the field's ``state`` (None: this encoder keeps none).
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
+        """A column over ``texts``, the counters to add to the field's ``state``, and the words of its terms.
 
         A text with nothing to encode has no row in a dense column (``rows`` tells which are there) and an empty row in a sparse one.
         """
