@@ -48,6 +48,8 @@ from .types import (
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
+_NO_TERMS = np.empty(0, np.uint64)
 
 
 class Upkeep(Protocol):
@@ -73,7 +75,7 @@ class Collection:
         self._snapshots = Snapshots(env, number)
         self._filters = FilterCache()
         self._familiar = Familiar()
-        self._worded: dict[str, set[int]] = {}  # by field: terms whose words are stored, as far as this process knows
+        self._worded: dict[str, np.ndarray] = {}  # by field: terms (ascending) whose words are stored, as far as this process knows
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"
@@ -149,9 +151,10 @@ class Collection:
         write = self._encoded(batch)
         result = self._commit(write, durability)
         for name, words in write.words.items():
-            known = self._worded.setdefault(name, set())
-            if len(known) < MAX_KNOWN_TERMS:
-                known.update(words)
+            known = self._worded.get(name, _NO_TERMS)
+            if len(known) < MAX_WORDED_TERMS:
+                # Should another thread add terms at the same time, some are forgotten: they are looked up once more.
+                self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
         return result
 
     def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
@@ -216,7 +219,7 @@ class Collection:
             column, counters, words_but = load_encoder(name, spec, identity).encode_documents(texts, state)
             if counters:
                 counted[name] = counters
-            new = words_but(self._worded.get(name, ())) if words_but is not None else None
+            new = words_but(self._worded.get(name, _NO_TERMS)) if words_but is not None else None
             if new:
                 words[name] = {term: word for term, word in new.items() if is_word(word)}
             places = np.array(rows, dtype=np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,12 +17,12 @@ State = Mapping[str, int]
 
 class Encoded(NamedTuple):
     """What documents became: a column, the counters to add to the field's state (None: the encoder keeps none), and where its terms stand
-    for something ``words(known)``: the words of the documents' terms, but for those that are known.
+    for something ``words(known)``: the words of the documents' terms, but for those that are known (uint64, ascending).
     """
 
     column: DenseColumn | SparseColumn
     counters: State | None = None
-    words: Callable[[Container[int]], dict[int, str]] | None = None
+    words: Callable[[np.ndarray], dict[int, str]] | None = None
 
 
 class Encoder:
@@ -124,6 +124,13 @@ def fingerprint(files: Sequence[Path]) -> str:
             while block := file.read(1 << 22):
                 state.update(block)
     return state.hexdigest()
+
+
+def unknown(terms: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """bool: which of the terms (uint64, ascending) aren't among the known ones (uint64, ascending)."""
+    if not len(known):
+        return np.ones(len(terms), np.bool_)
+    return known[np.minimum(np.searchsorted(known, terms), len(known) - 1)] != terms
 
 
 def dense_column(values: np.ndarray, there: np.ndarray) -> DenseColumn:

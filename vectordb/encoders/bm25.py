@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import xxhash
 from ..errors import EncoderError
 from ..types import SparseColumn
 from ..words import words
-from .base import Encoded, Encoder, State, boolean, number, word
+from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
 # Lucene's English list: the words that carry grammar and no subject.
 _STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
@@ -119,15 +119,14 @@ class _Said(NamedTuple):
     terms: np.ndarray
     place: np.ndarray
 
-    def forms(self, known: Container[int]) -> dict[int, str]:
+    def forms(self, known: np.ndarray) -> dict[int, str]:
         """For each term that isn't known its commonest word; of equally common ones the first."""
-        new = np.array([term not in known for term in self.terms.tolist()], dtype=np.bool_)
-        if not new.any():
-            return {}
-        at = np.flatnonzero(new[self.place])
-        counts = Counter(zip(self.terms[self.place[at]].tolist(), (self.words[i] for i in at.tolist()), strict=True))
-        # The commonest first, and Counter keeps the order of those alike; so that the last put in is the best, backwards.
-        return {term: form for (term, form), _ in reversed(counts.most_common())}
+        at = np.flatnonzero(unknown(self.terms, known)[self.place])
+        said = [self.words[i] for i in at.tolist()]
+        term_of = dict(zip(said, self.terms[self.place[at]].tolist(), strict=True))
+        counts = Counter(said)
+        # Rarest first, so that the best of a term's words is the last to be put in.
+        return {term_of[word]: word for word in sorted(reversed(counts), key=counts.__getitem__)}
 
 
 def _stemmer(language: str):

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import EncoderError, InvalidArgumentError, shown
 from ..types import SparseColumn
-from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, word
+from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
 
 _INSTALL = "pip install 'vectordb[sentence-transformers]'"
 _MARKS = ("modules.json", "config.json")
@@ -119,7 +119,8 @@ class SparseModel(_Model):
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Weights of word pieces; a blank text is an empty row. No state is kept."""
         column = self._encode(texts, query=False)
-        return Encoded(column, None, lambda known: self._pieces([t for t in np.unique(column.terms).tolist() if t not in known]))
+        terms = np.unique(column.terms)
+        return Encoded(column, None, lambda known: self._pieces(terms[unknown(terms, known)].tolist()))
 
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Weights of word pieces. A blank text is an empty vector, which matches nothing."""
