@@ -125,8 +125,10 @@ class _Said(NamedTuple):
         said = [self.words[i] for i in at.tolist()]
         term_of = dict(zip(said, self.terms[self.place[at]].tolist(), strict=True))
         counts = Counter(said)
-        # Rarest first, so that the best of a term's words is the last to be put in.
-        return {term_of[word]: word for word in sorted(reversed(counts), key=counts.__getitem__)}
+        best: dict[int, str] = {}
+        for form in sorted(counts, key=counts.__getitem__, reverse=True):
+            best.setdefault(term_of[form], form)
+        return best
 
 
 def _stemmer(language: str):
