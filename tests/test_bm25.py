@@ -39,7 +39,7 @@ def rows_of(column):
 @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (2.0, 0.0), (0.0, 1.0)])
 def test_weights_are_those_of_the_formula(k1, b):
     Stemmer = pytest.importorskip("Stemmer")
-    column, delta = encoders.load(f"bm25(k1={k1}, b={b})").encode_documents(TEXTS)
+    column, delta, _ = encoders.load(f"bm25(k1={k1}, b={b})").encode_documents(TEXTS)
     total = sum(len(words(t)) for t in TEXTS)
     assert delta == {"documents": 4, "words": total}
     expected = by_hand(TEXTS, Stemmer.Stemmer("english").stemWord, k1, b, total / 4)
@@ -49,7 +49,7 @@ def test_weights_are_those_of_the_formula(k1, b):
 
 
 def test_a_column_is_csr_with_ascending_terms():
-    column, _ = encoders.load("bm25").encode_documents(TEXTS)
+    column, _, _ = encoders.load("bm25").encode_documents(TEXTS)
     assert column.indptr.dtype == np.int64 and column.terms.dtype == np.uint64 and column.weights.dtype == np.float32
     for low, high in zip(column.indptr[:-1], column.indptr[1:], strict=True):
         assert (np.diff(column.terms[low:high].astype(object)) > 0).all()
@@ -59,18 +59,18 @@ def test_a_column_is_csr_with_ascending_terms():
 def test_the_mean_length_is_that_of_everything_so_far_and_this_batch():
     encoder = encoders.load("bm25(language=none)")
     state = {"documents": 10, "words": 500}
-    column, delta = encoder.encode_documents(["one two three"], state)
+    column, delta, _ = encoder.encode_documents(["one two three"], state)
     mean = (500 + 3) / 11
     assert delta == {"documents": 1, "words": 3} and state == {"documents": 10, "words": 500}
     assert np.allclose(column.weights, 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / mean)), atol=1e-6)
 
 
 def test_a_text_without_words_is_an_empty_row_and_no_document():
-    column, delta = encoders.load("bm25").encode_documents(["", "fox", "…!", " "])
+    column, delta, _ = encoders.load("bm25").encode_documents(["", "fox", "…!", " "])
     assert np.diff(column.indptr).tolist() == [0, 1, 0, 0] and delta == {"documents": 1, "words": 1}
-    column, delta = encoders.load("bm25").encode_documents([])
+    column, delta, _ = encoders.load("bm25").encode_documents([])
     assert len(column) == 0 and delta == {"documents": 0, "words": 0}
-    column, delta = encoders.load("bm25").encode_documents(["", ""])
+    column, delta, _ = encoders.load("bm25").encode_documents(["", ""])
     assert len(column) == 2 and len(column.terms) == 0
 
 
@@ -96,7 +96,7 @@ def test_stems_join_forms_of_a_word_and_case_does_not_matter():
 
 
 def test_stop_words_are_left_out_of_terms_and_length():
-    column, delta = encoders.load("bm25(stopwords=true)").encode_documents(["the fox and the dog"])
+    column, delta, _ = encoders.load("bm25(stopwords=true)").encode_documents(["the fox and the dog"])
     assert np.diff(column.indptr).tolist() == [2] and delta["words"] == 2
     assert len(encoders.load("bm25(stopwords=true)").encode_queries(["the and of"])[0][0]) == 0
 

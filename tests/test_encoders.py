@@ -123,7 +123,7 @@ def test_check_compares_kind_and_dimension():
 
 def test_wordllama_gives_unit_vectors_that_know_meaning():
     encoder = encoders.load("wordllama")
-    column, delta = encoder.encode_documents(["a small dog barks", "the puppy is barking", "quarterly tax revenue"])
+    column, delta, _ = encoder.encode_documents(["a small dog barks", "the puppy is barking", "quarterly tax revenue"])
     assert column.values.shape == (3, 256) and column.values.dtype == np.float32 and column.rows is None and delta is None
     assert np.allclose(np.linalg.norm(column.values, axis=1), 1, atol=1e-6)
     assert cosine(column.values[0], column.values[1]) > cosine(column.values[0], column.values[2]) + 0.3
@@ -150,7 +150,7 @@ def test_fewer_dimensions_are_the_first_ones_normalised():
 
 @pytest.mark.parametrize("texts", [["a b", "", "  \n", "c d"], ["", "x"], [""], []])
 def test_blank_documents_have_no_row(texts):
-    column, _ = encoders.load("wordllama").encode_documents(texts)
+    column, _, _ = encoders.load("wordllama").encode_documents(texts)
     rows = np.arange(len(texts)) if column.rows is None else column.rows
     assert rows.tolist() == [i for i, text in enumerate(texts) if text.strip()]
     assert len(column.values) == len(rows) and column.values.any(axis=1).all()

@@ -352,6 +352,8 @@ LEAST = {
     "CreateCollection": "admin",
     "DropCollection": "admin",
     "AddFields": "admin",
+    "SetTerms": "write",
+    "ListTerms": "read",
 }
 
 

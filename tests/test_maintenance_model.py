@@ -10,7 +10,7 @@ import pytest
 from upkeep import accounts, hurry, index_files, until
 
 import vectordb
-from vectordb import Dense, Int, Keyword, Schema, Sparse
+from vectordb import Dense, Int, Keyword, Linear, Schema, Sparse
 from vectordb.storage import compact, segments, store
 from vectordb.storage.check import check
 
@@ -129,9 +129,24 @@ class Run:
             assert all(scores[hit.id] == hit.score and hit.attributes["n"] == self.points[hit.id][3] for hit in hits)
             near = self.call("search", vectors={name: query[name]}, limit=limit, filter=condition)
             assert len(near) == len(best) and all(scores[hit.id] == hit.score for hit in near)
+        self.check_both(query, limit, upto)
         assert self.call("count", filter="k = 'k1'") == sum(p[4] == "k1" for p in self.points.values())
         for name in SCHEMA.vectors:
             accounts(self.collection, name)
+
+    def check_both(self, query, limit, upto):
+        """Two arms in one search: the best sums of all points, which small whole numbers add up to without rounding."""
+        sums = {}
+        for i, (_, w, s, n, _) in self.points.items():
+            parts = [score("w", w, query["w"])] if w is not None else []
+            if s is not None and s.keys() & query["s"].keys():
+                parts.append(2 * score("s", s, query["s"]))
+            if parts and (upto is None or n < upto):
+                sums[i] = sum(parts)
+        arms = {"vectors": {"w": query["w"], "s": query["s"]}, "fusion": Linear({"s": 2.0})}
+        hits = self.call("search", **arms, limit=limit, filter=None if upto is None else f"n < {upto}")
+        assert [hit.score for hit in hits] == sorted(sums.values(), reverse=True)[:limit]
+        assert all(sums[hit.id] == hit.score == sum(said.contribution for said in hit.arms.values()) for hit in hits)
 
 
 @pytest.mark.parametrize("seed", range(RUNS))

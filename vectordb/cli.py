@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | keys | demo | import | export | info | optimize | check | bench | version``.
+"""The command line: ``vectordb serve | keys | demo | import | export | terms | info | optimize | check | bench | version``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
     export.add_argument("--with-vectors", action="store_true", help="vectors too; without them encoded fields are made again by an import")
-    export.add_argument("--schema", metavar="FILE", type=Path, help="write the collection's schema here, for an import with --schema")
+    export.add_argument(
+        "--schema", metavar="FILE", type=Path, help="write the collection's schema here, and words of terms, for an import with --schema"
+    )
     export.add_argument("--force", action="store_true", help="write over a file that exists")
+
+    terms = command(
+        "terms",
+        _terms,
+        "say what terms of a sparse field stand for, or export it",
+        'FILE is .tsv (a term, a tab and its word a line) or .json ({"17": "word", …}; null takes a word away).',
+    )
+    data(terms)
+    terms.add_argument("--collection", metavar="NAME", required=True)
+    terms.add_argument("--field", metavar="NAME", required=True, help="a sparse vector field")
+    ways = terms.add_mutually_exclusive_group(required=True)
+    ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms that are in this file")
+    ways.add_argument("--export", metavar="FILE", dest="out", help="write all words to this file; - writes .tsv to stdout")
+    terms.add_argument("--force", action="store_true", help="write over a file that exists")
 
     info = command("info", _info, "show the collections of a directory")
     data(info)
@@ -236,14 +252,14 @@ def _import(arguments: argparse.Namespace) -> int:
 def _target(database: Database, arguments: argparse.Namespace, columns: Columns, console: Console) -> Collection:
     """The collection to import into, made if that was asked for."""
     name = arguments.collection
-    given = _read_schema(arguments.schema) if arguments.schema else None
+    given, words = _read_schema(arguments.schema) if arguments.schema else (None, {})
     if name in database.collections():
         collection = database.collection(name)
         if given is not None and given != collection.schema:
             raise AlreadyExistsError(f"collection {name!r} is there with another schema than {arguments.schema}", field="schema")
         if arguments.text or arguments.encoder:
             raise InvalidArgumentError(f"collection {name!r} is there already: --text and --encoder are for a new one", field="text")
-        return collection
+        return _named(collection, words)
     if not arguments.create:
         there = ", ".join(database.collections()) or "none"
         raise NotFoundError(f"no collection {name!r} (there are: {there}); --create makes it", field="collection", value=name)
@@ -257,14 +273,24 @@ def _target(database: Database, arguments: argparse.Namespace, columns: Columns,
         console.print(fields(given), markup=False)
     elif arguments.text:
         raise InvalidArgumentError("--text is for a schema made from the file; --schema says it all", field="text")
-    return database.create_collection(name, given)
+    return _named(database.create_collection(name, given), words)
 
 
-def _read_schema(path: Path) -> Schema:
-    from .types import Schema
+def _named(collection: Collection, words: Mapping[str, Mapping[int, str | None]]) -> Collection:
+    """The collection, with these words of its terms."""
+    from .transfer.terms import set_all
+
+    for field, named in words.items():
+        set_all(collection, field, named)
+    return collection
+
+
+def _read_schema(path: Path) -> tuple[Schema, dict[str, dict[int, str | None]]]:
+    """The schema, and words of terms: field → term → word."""
+    from .transfer.terms import read_schema_file
 
     try:
-        return Schema.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_schema_file(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror}", field="schema", value=str(path)) from error
     except ValueError as error:
@@ -277,6 +303,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .transfer import export_points, export_stream
+    from .transfer.terms import schema_file
 
     console = _console(stderr=True)
     target = Path(arguments.out)
@@ -286,7 +313,7 @@ def _export(arguments: argparse.Namespace) -> int:
     with _open(arguments.data) as database:
         collection = database.collection(arguments.collection)
         if arguments.schema:
-            _write(arguments.schema, json.dumps(collection.schema.to_dict(), indent=1) + "\n")
+            _write(arguments.schema, json.dumps(schema_file(collection, arguments.with_vectors), indent=1, ensure_ascii=False) + "\n")
         options: dict[str, Any] = {"filter": arguments.filter, "with_vectors": arguments.with_vectors}
         if arguments.out == "-":
             export_stream(collection, sys.stdout.buffer, **options)
@@ -304,6 +331,28 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error
+
+
+def _terms(arguments: argparse.Namespace) -> int:
+    from .transfer.terms import all_terms, read_terms, set_all, tsv, write_terms
+
+    console = _console(stderr=True)
+    if arguments.source is not None:
+        words = read_terms(arguments.source)
+        with _open(arguments.data) as database:
+            changed = set_all(database.collection(arguments.collection), arguments.field, words)
+        console.print(f"{len(words):,} terms read, {changed:,} changed", markup=False)
+        return 0
+    if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
+        raise AlreadyExistsError(f"{arguments.out} is there already; --force writes over it", field="out", value=arguments.out)
+    with _open(arguments.data) as database:
+        words = all_terms(database.collection(arguments.collection), arguments.field)
+        if arguments.out == "-":
+            sys.stdout.writelines(tsv(words))
+            return 0
+        count = write_terms(Path(arguments.out), words)
+    console.print(f"{count:,} terms to {arguments.out}", markup=False)
+    return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from .query import execute, read
 from .query.info import describe
 from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots
-from .storage import catalog, fields
+from .storage import catalog, fields, term_words
 from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
@@ -39,7 +39,11 @@ from .types import (
     WriteResult,
     check_id,
     check_ids,
+    check_page,
+    check_sparse,
+    check_words,
     drive,
+    is_word,
     make_batch,
     tune,
     versions_of,
@@ -47,6 +51,8 @@ from .types import (
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
+_NO_TERMS = np.empty(0, np.uint64)
 
 
 class Upkeep(Protocol):
@@ -72,6 +78,7 @@ class Collection:
         self._snapshots = Snapshots(env, number)
         self._filters = FilterCache()
         self._familiar = Familiar()
+        self._worded: dict[str, np.ndarray] = {}  # by field: terms (ascending) whose words are stored, as far as this process knows
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"
@@ -182,8 +189,14 @@ class Collection:
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
         """Write a batch that ``make_batch`` made, its texts encoded first."""
         self._filters.bind(batch.if_filter, self.schema)
-        batch, counted = self._encoded(batch)
-        return self._commit(Write(batch, counted), durability)
+        write = self._encoded(batch)
+        result = self._commit(write, durability)
+        for name, words in write.words.items():
+            known = self._worded.get(name, _NO_TERMS)
+            if len(known) < MAX_WORDED_TERMS:
+                # Should another thread add terms at the same time, some are forgotten: they are looked up once more.
+                self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
+        return result
 
     def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
         """Add vector fields and attributes; points written before don't have them. Raises SchemaError when a name is taken."""
@@ -198,6 +211,20 @@ class Collection:
             store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
 
         self._committer.run(work, self._durability)
+
+    def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: str | None = None) -> int:
+        """Say what terms of a sparse field stand for: explained searches and ``info`` show a term's word instead of its number.
+
+        terms: term (0 … 2^64−1, in a point or not) → word, of 1 to 480 UTF-8 bytes that can all be printed; None takes the word away (a
+        later text that has the term may bring it back). All or nothing; no answer depends on it, so it has no sequence.
+        durability: see ``vectordb.open``. Returns how many terms have another word now. Texts name their terms by themselves when they are
+        written, and don't change what is set. Raises SchemaError, InvalidArgumentError, LimitError, StorageError.
+        """
+        words = check_words(terms)
+        with self._snapshots.pin() as view:
+            number = view.fields[check_sparse(view.schema, field)]
+        work = functools.partial(term_words.change, collection=self._number, field=number, words=words)
+        return self._committer.run(work, self._durability if durability is None else durability)
 
     def _batch(self, kind: str, points, ids, vectors, attributes, payload, if_version, if_filter) -> Batch:
         columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
@@ -217,8 +244,8 @@ class Collection:
         self._maintainer.wrote(self._number, applied.result.count)
         return applied.result
 
-    def _encoded(self, batch: Batch) -> tuple[Batch, dict[str, dict]]:
-        """The batch with the vectors that fields with an encoder and a source make of their text."""
+    def _encoded(self, batch: Batch) -> Write:
+        """The batch with the vectors that fields with an encoder and a source make of their text, and the words of terms not met before."""
         with self._snapshots.pin() as view:
             made = {}
             for name, spec in view.schema.vectors.items():
@@ -227,13 +254,16 @@ class Collection:
                 rows = _rows_to_encode(batch, name, batch.attributes[spec.source])
                 if rows:
                     made[name] = (spec, rows, view.store.encoder_state(view.fields[name]), view.snapshot.meta.encoders[name])
-        vectors, removed, counted = dict(batch.vectors), dict(batch.removed), {}
+        vectors, removed, counted, words = dict(batch.vectors), dict(batch.removed), {}, {}
         for name, (spec, rows, state, identity) in made.items():
             deadline.check()
             texts = [batch.attributes[spec.source][row] for row in rows]
-            column, counters = load_encoder(name, spec, identity).encode_documents(texts, state)
+            column, counters, words_but = load_encoder(name, spec, identity).encode_documents(texts, state)
             if counters:
                 counted[name] = counters
+            new = words_but(self._worded.get(name, _NO_TERMS)) if words_but is not None else None
+            if new:
+                words[name] = {term: word for term, word in new.items() if is_word(word)}
             places = np.array(rows, dtype=np.int32)
             column = _placed(column, places if column.rows is None else places[column.rows])
             vectors[name] = fields.overlaid(spec, _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None, column)
@@ -247,7 +277,8 @@ class Collection:
                     given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
                     gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                     removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
-        return Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter), counted
+        batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
+        return Write(batch, counted, words)
 
     # Reading
 
@@ -384,6 +415,15 @@ class Collection:
                     view.schema, *(arguments[name] for name in ("vectors", "filter", "limit", "recall", "with_attributes")), search
                 )
             return execute.run(view, search, self._filters) if search.queries else []
+
+    def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
+        """The words of a sparse field's terms, ascending by term: a page of at most ``limit`` (1 … 100,000), past the term ``after``.
+
+        An empty page is the end. Raises SchemaError, InvalidArgumentError.
+        """
+        after, limit = check_page(after, limit)
+        with self._snapshots.pin() as view:
+            return term_words.page(view.txn, self._number, view.fields[check_sparse(view.schema, field)], after, limit)
 
     def tune_fusion(
         self,

@@ -60,7 +60,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
         )
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
-    for line in indexes(info):
+    for line in (*indexes(info), *vocabularies(info)):
         console.print(line, markup=False)
     console.print()
 
@@ -76,6 +76,17 @@ def indexes(info: CollectionInfo) -> list[str]:
             lost = len(facts.get("damaged", ()))
             damaged = f"; {lost} damaged file{'s' * (lost > 1)}, to be made again" if lost else ""
             lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{damaged}")
+    return lines
+
+
+def vocabularies(info: CollectionInfo) -> list[str]:
+    """A line for the terms of each sparse field that has some: how many, and the words or numbers of the most frequent ones."""
+    lines = []
+    for name in info.schema.vectors:
+        said = info.statistics.get(name, {}).get("dictionary")
+        if said and said["terms"]:
+            heaviest = ", ".join(f"{part.get('word', part['term'])} ({part['rows']:,})" for part in said["heaviest"])
+            lines.append(f"terms of {name}: {said['terms']:,} different; in most rows: {heaviest}")
     return lines
 
 

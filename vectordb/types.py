@@ -24,6 +24,7 @@ from vectordb_client.schema import (
     VectorField,
     check_name,
 )
+from vectordb_client.terms import check_page, check_sparse, check_words, is_word
 from vectordb_client.tuning import FusionTuning, drive, tune
 from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, restore
 from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector, query_vectors
@@ -76,8 +77,12 @@ __all__ = [
     "check_id",
     "check_ids",
     "check_name",
+    "check_page",
     "check_recall",
+    "check_sparse",
+    "check_words",
     "drive",
+    "is_word",
     "make_batch",
     "point_vector",
     "query_vector",

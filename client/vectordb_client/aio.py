@@ -242,6 +242,12 @@ class AsyncCollection:
         """Deletes points by id or by filter; ``.count`` is how many there were."""
         return await self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
 
+    async def set_terms(
+        self, field: str, terms: Mapping[int, str | None], *, durability: str | None = None, timeout: float | None = None
+    ) -> int:
+        """Says what terms of a sparse field stand for; None takes a word away. Returns how many terms have another word now."""
+        return await self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
+
     async def get(
         self,
         ids: Any,
@@ -355,6 +361,10 @@ class AsyncCollection:
             cursor = points.cursor
             if cursor is None:
                 return
+
+    async def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
+        """A page of the words of a sparse field's terms, ascending by term; an empty one is the end."""
+        return await self._client._run(calls.terms(self._remote, field, after, limit), timeout)
 
     async def info(self, *, timeout: float | None = None) -> CollectionInfo:
         """Facts about the collection; reads its schema again."""

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import answers, wire
+from . import answers, wire, wire_terms
 from .batch import Batch, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
 from .ranking import MAX_STAGES, Prefetch
 from .results import CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Schema
 from .split import split_batch
+from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
 from .values import check_id, check_recall
 from .vectors import query_vector, query_vectors
@@ -154,9 +155,7 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
     if hasattr(points, "__iter__") and not isinstance(points, (str, bytes, Mapping, Sequence, Point)):
         points = list(points)  # it may be read twice
     batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
-    if remote.service.max_message_bytes is None:
-        facts = yield from server_info()
-        remote.service.max_message_bytes = facts["max_message_bytes"]
+    limit = yield from _max_message_bytes(remote.service)
     durability = _optional_text(durability, "durability")
 
     def pack(part: Batch) -> pb.WriteRequest:
@@ -165,11 +164,37 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
         return request
 
     sequence, count = 0, 0
-    for request in split_batch(batch, remote.service.max_message_bytes, pack):
+    for request in split_batch(batch, limit, pack):
         response = yield "Write", request
         remote.service.wrote(remote.name, response.collection, response.sequence)
         sequence, count = response.sequence, count + response.count
     return WriteResult(sequence, count)
+
+
+def _max_message_bytes(service: Service) -> Steps[int]:
+    if service.max_message_bytes is None:
+        facts = yield from server_info()
+        service.max_message_bytes = facts["max_message_bytes"]
+    return service.max_message_bytes
+
+
+def set_terms(remote: Remote, field: Any, terms: Any, durability: Any) -> Steps[int]:
+    """One request, or several when one would be larger than the service takes."""
+    words = check_words(terms)
+    yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
+    durability, limit = _optional_text(durability, "durability"), (yield from _max_message_bytes(remote.service))
+    changed = 0
+    for request in wire_terms.pack_words(remote.name, field, words, durability, limit):
+        response = yield "SetTerms", request
+        changed += response.changed
+    return changed
+
+
+def terms(remote: Remote, field: Any, after: Any, limit: Any) -> Steps[dict[int, str]]:
+    after, limit = check_page(after, limit)
+    yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
+    request = pb.ListTermsRequest(collection=remote.name, field=field, after=after, limit=limit)
+    return wire_terms.unpack_page((yield "ListTerms", request))
 
 
 def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:

@@ -241,6 +241,14 @@ class Collection:
         """Deletes points by id or by filter; ``.count`` is how many there were."""
         return self._client._run(calls.delete(self._remote, ids, filter, if_version, if_filter, durability), timeout)
 
+    def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: str | None = None, timeout: float | None = None) -> int:
+        """Says what terms of a sparse field stand for: explained searches and ``info`` show a term's word instead of its number.
+
+        terms: term → word, of 1 to 480 UTF-8 bytes that can all be printed; None takes the word away. Atomic, unless there are more than a
+        message of the service may hold: then in several parts, each atomic. Returns how many terms have another word now.
+        """
+        return self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
+
     def get(
         self,
         ids: Any,
@@ -361,6 +369,13 @@ class Collection:
             cursor = points.cursor
             if cursor is None:
                 return
+
+    def terms(self, field: str, *, after: int | None = None, limit: int = 10_000, timeout: float | None = None) -> dict[int, str]:
+        """The words of a sparse field's terms, ascending by term: a page of at most ``limit`` (1 … 100,000), past the term ``after``.
+
+        A page may hold fewer, so as to fit a message; an empty one is the end.
+        """
+        return self._client._run(calls.terms(self._remote, field, after, limit), timeout)
 
     def info(self, *, timeout: float | None = None) -> CollectionInfo:
         """Facts about the collection; reads its schema again."""

@@ -21,8 +21,8 @@ class Plan(dict):
     every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found
     too little or went on too long and was given up for this one) and tail (rows without an index, and their time).
     A sparse arm's segments are told likewise; it also has postings (what an exact search adds up), terms (term, weight, rows that have it)
-    and matched: for each of the ten best rows its terms and what each contributed to the score. Terms of a text also have their word. Of a
-    batch, all that is of its first query.
+    and matched: for each of the ten best rows its terms and what each contributed to the score. Terms also have their word where the text
+    asked or the field's term table has one. Of a batch, all that is of its first query.
 
     The text shows one setting of each plan: the cheapest that is predicted to reach the recall asked for.
     """

@@ -21,7 +21,7 @@ from .status import DETAIL_KEY
 RETRY_AFTER_KEY = "retry-after"  # seconds, in the trailing metadata of a rate limit
 MOST_RETRIES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_READS = frozenset({"ServerInfo", "ListCollections", "DescribeCollection", "Get", "Search", "Count", "Scroll", "Optimize"})
+_READS = frozenset({"ServerInfo", "ListCollections", "DescribeCollection", "Get", "Search", "Count", "Scroll", "Optimize", "SetTerms", "ListTerms"})
 
 
 def check_retries(value: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import xxhash
@@ -13,6 +13,16 @@ from ..errors import EncoderError
 from ..types import DenseColumn, SparseColumn, VectorField
 
 State = Mapping[str, int]
+
+
+class Encoded(NamedTuple):
+    """What documents became: a column, the counters to add to the field's state (None: the encoder keeps none), and where its terms stand
+    for something ``words(known)``: the words of the documents' terms, but for those that are known (uint64, ascending).
+    """
+
+    column: DenseColumn | SparseColumn
+    counters: State | None = None
+    words: Callable[[np.ndarray], dict[int, str]] | None = None
 
 
 class Encoder:
@@ -27,8 +37,8 @@ class Encoder:
     kind: str
     dim: int | None = None
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[DenseColumn | SparseColumn, State | None]:
-        """A column over ``texts`` and the counters to add to the field's ``state`` (None: this encoder keeps none).
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
+        """A column over ``texts``, the counters to add to the field's ``state``, and the words of its terms.
 
         A text with nothing to encode has no row in a dense column (``rows`` tells which are there) and an empty row in a sparse one.
         """
@@ -114,6 +124,13 @@ def fingerprint(files: Sequence[Path]) -> str:
             while block := file.read(1 << 22):
                 state.update(block)
     return state.hexdigest()
+
+
+def unknown(terms: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """bool: which of the terms (uint64, ascending) aren't among the known ones (uint64, ascending)."""
+    if not len(known):
+        return np.ones(len(terms), np.bool_)
+    return known[np.minimum(np.searchsorted(known, terms), len(known) - 1)] != terms
 
 
 def dense_column(values: np.ndarray, there: np.ndarray) -> DenseColumn:

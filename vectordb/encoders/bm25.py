@@ -9,8 +9,10 @@ the write, and the mean settles after a few hundred documents.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -18,7 +20,7 @@ import xxhash
 from ..errors import EncoderError
 from ..types import SparseColumn
 from ..words import words
-from .base import Encoder, State, boolean, number, word
+from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
 # Lucene's English list: the words that carry grammar and no subject.
 _STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
@@ -70,33 +72,36 @@ class BM25(Encoder):
                 ids[w] = xxhash.xxh3_64_intdigest(stem.encode())
             return [ids[w] for w in found]
 
-    def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """CSR (indptr, terms, counts) with terms ascending in a row, and the number of words a text."""
+    def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Said]:
+        """CSR (indptr, terms, counts) with terms ascending in a row, the number of words a text, and the words themselves."""
         stop = self._stop
         per_text = [[w for w in words(t) if w not in stop] for t in texts] if stop else [words(t) for t in texts]
         lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
-        ids = np.array(self._lookup([w for found in per_text for w in found]), dtype=np.uint64)
-        vocabulary, code = np.unique(ids, return_inverse=True)
-        key = np.repeat(np.arange(len(texts)), lengths) * max(len(vocabulary), 1) + code
+        said = [w for found in per_text for w in found]
+        vocabulary, place = np.unique(np.array(self._lookup(said), dtype=np.uint64), return_inverse=True)
+        key = np.repeat(np.arange(len(texts)), lengths) * max(len(vocabulary), 1) + place
         pairs, counts = np.unique(key, return_counts=True)
         owner, code = np.divmod(pairs, max(len(vocabulary), 1))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(texts)))]).astype(np.int64)
-        return indptr, vocabulary[code], counts, lengths
+        return indptr, vocabulary[code], counts, lengths, _Said(said, vocabulary, place)
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[SparseColumn, State]:
-        """Saturated, length-normalised term frequencies; the state counts ``documents`` that have words, and their ``words``."""
-        indptr, terms, counts, lengths = self._counted(texts)
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
+        """Saturated, length-normalised term frequencies; the state counts ``documents`` that have words, and their ``words``.
+
+        A term's word is the form in which the texts say it most often, casefolded.
+        """
+        indptr, terms, counts, lengths, said = self._counted(texts)
         delta = {"documents": int(np.count_nonzero(lengths)), "words": int(lengths.sum())}
         state = state or {}
         documents, total = state.get("documents", 0) + delta["documents"], state.get("words", 0) + delta["words"]
         mean = total / documents if documents else 1.0
         saturation = np.repeat(self.k1 * (1 - self.b + self.b * lengths / mean), np.diff(indptr))
         weights = counts * (self.k1 + 1) / (counts + saturation)
-        return SparseColumn(indptr, terms, weights.astype(np.float32)), delta
+        return Encoded(SparseColumn(indptr, terms, weights.astype(np.float32)), delta, said.forms)
 
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """How often a query says each term. A query without words is an empty vector, which matches nothing."""
-        indptr, terms, counts, _ = self._counted(texts)
+        indptr, terms, counts, _, _ = self._counted(texts)
         weights = counts.astype(np.float32)
         return [(terms[low:high], weights[low:high]) for low, high in pairwise(indptr)]
 
@@ -105,6 +110,25 @@ class BM25(Encoder):
         found = [w for w in dict.fromkeys(words(text)) if w not in self._stop]
         known = dict(zip(reversed(self._lookup(found)), reversed(found), strict=True))
         return {term: known[term] for term in terms if term in known}
+
+
+class _Said(NamedTuple):
+    """Words in order, their different terms ascending, and for each word the place of its term among those."""
+
+    words: list[str]
+    terms: np.ndarray
+    place: np.ndarray
+
+    def forms(self, known: np.ndarray) -> dict[int, str]:
+        """For each term that isn't known its commonest word; of equally common ones the first."""
+        at = np.flatnonzero(unknown(self.terms, known)[self.place])
+        said = [self.words[i] for i in at.tolist()]
+        term_of = dict(zip(said, self.terms[self.place[at]].tolist(), strict=True))
+        counts = Counter(said)
+        best: dict[int, str] = {}
+        for form in sorted(counts, key=counts.__getitem__, reverse=True):
+            best.setdefault(term_of[form], form)
+        return best
 
 
 def _stemmer(language: str):

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EncoderError, InvalidArgumentError, shown
-from ..types import DenseColumn, SparseColumn
-from .base import Encoder, State, dense_column, fingerprint, integer, word
+from ..types import SparseColumn
+from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
 
 _INSTALL = "pip install 'vectordb[sentence-transformers]'"
 _MARKS = ("modules.json", "config.json")
@@ -82,9 +82,9 @@ class DenseModel(_Model):
             out[there] = made / np.linalg.norm(made, axis=1, keepdims=True) if self.dim < self._full else made
         return out, there
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[DenseColumn, None]:
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """The model's document vectors; a blank text has no row. No state is kept."""
-        return dense_column(*self._encode(texts, query=False)), None
+        return Encoded(dense_column(*self._encode(texts, query=False)))
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The model's query vectors. Raises InvalidArgumentError on a blank text."""
@@ -116,9 +116,11 @@ class SparseModel(_Model):
         indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(texts)))]).astype(np.int64)
         return SparseColumn(indptr, terms[keep].astype(np.uint64), np.ascontiguousarray(weights[keep]))
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[SparseColumn, None]:
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Weights of word pieces; a blank text is an empty row. No state is kept."""
-        return self._encode(texts, query=False), None
+        column = self._encode(texts, query=False)
+        terms = np.unique(column.terms)
+        return Encoded(column, None, lambda known: self._pieces(terms[unknown(terms, known)].tolist()))
 
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Weights of word pieces. A blank text is an empty vector, which matches nothing."""
@@ -128,6 +130,9 @@ class SparseModel(_Model):
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
         """The word pieces of the model's vocabulary."""
+        return self._pieces(terms)
+
+    def _pieces(self, terms: Sequence[int]) -> dict[int, str]:
         with self._lock:
             pieces = self._model.tokenizer.convert_ids_to_tokens([int(term) for term in terms])
         return {int(term): piece for term, piece in zip(terms, pieces, strict=True) if piece is not None}

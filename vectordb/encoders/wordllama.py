@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EncoderError, InvalidArgumentError, shown
-from ..types import DenseColumn
-from .base import Encoder, State, choice, dense_column, fingerprint
+from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
 _BATCH = 256
 _INSTALL = "pip install 'vectordb[wordllama]'"
@@ -45,9 +44,9 @@ class WordLlama(Encoder):
         np.divide(out, norms, out=out, where=norms > 0)
         return out, there
 
-    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> tuple[DenseColumn, None]:
+    def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Unit vectors; a blank text has no row. No state is kept."""
-        return dense_column(*self._encode(texts)), None
+        return Encoded(dense_column(*self._encode(texts)))
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Unit vectors. Raises InvalidArgumentError on a text with nothing to encode."""

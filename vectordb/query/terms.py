@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..index import flat
 from ..snapshot import View
-from ..storage import format
+from ..storage import format, term_words
 from ..storage.tables import ChunkTable
 from .read import vectors_of
 from .request import Arm
@@ -22,13 +23,16 @@ def dictionary(view: View, field: int) -> dict[str, Any]:
 
     terms: different ones. imbalance: d·Σp² ÷ (Σp)² with p the share of rows that have a term: 1 where all terms are equally frequent.
     postings_a_query: Σ df² ÷ rows, what an exact search for a row's own terms adds up on average (Paria et al., "Minimizing FLOPs to learn
-    efficient sparse representations", ICLR 2020). heaviest: the most frequent ones (term, rows).
+    efficient sparse representations", ICLR 2020). heaviest: the most frequent ones (term, rows, and word where one is stored).
     """
     table = view.snapshot.table(view.store, field, format.POSTINGS)
     known = view.snapshot.prepared.get(("dictionary", field))
     if known is None or known[0] is not table:
         known = view.snapshot.prepared[("dictionary", field)] = (table, _dictionary(table))
-    return known[1]
+    # Words may change without a row.
+    heaviest = [dict(part) for part in known[1]["heaviest"]]
+    _name(heaviest, _stored(view, field, [part["term"] for part in heaviest]))
+    return known[1] | {"heaviest": heaviest}
 
 
 def _dictionary(table: ChunkTable) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def _dictionary(table: ChunkTable) -> dict[str, Any]:
 def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found) -> dict[str, Any]:
     """Of a sparse arm's query, with the weights that scores are made of: postings (what an exact search adds up), terms (term, weight, live
     rows that have it), and of the best rows matched: (term, contribution), the largest first. A term also has its
-    word where the arm's encoder knows it.
+    word where the text asked has one for it or the term table does.
     """
     field, (terms, weights) = view.fields[arm.name], query
     table = view.table(field, format.POSTINGS)
@@ -61,9 +65,9 @@ def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat
     known = [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)]
     matched = [_contributions(terms, weights, vectors[docid][arm.name]) for docid in docids]
     words = {} if arm.words is None else arm.words(terms.tolist())
-    for part in (*known, *(part for row in matched for part in row)):
-        if part["term"] in words:
-            part["word"] = words[part["term"]]
+    words |= _stored(view, field, (term for term in terms.tolist() if term not in words))
+    for parts in (known, *matched):
+        _name(parts, words)
     return {"postings": int(touched.sum()), "terms": known, "matched": matched}
 
 
@@ -71,3 +75,14 @@ def _contributions(terms: np.ndarray, weights: np.ndarray, vector: tuple[np.ndar
     shared, mine, its = np.intersect1d(terms, vector[0], assume_unique=True, return_indices=True)
     parts = weights[mine] * vector[1][its]
     return [{"term": int(shared[i]), "contribution": float(parts[i])} for i in np.lexsort((shared, -np.abs(parts)))]
+
+
+def _stored(view: View, field: int, terms: Iterable[int]) -> dict[int, str]:
+    return term_words.read(view.txn, view.store.collection, field, terms)
+
+
+def _name(parts: Sequence[dict[str, Any]], words: dict[int, str]) -> None:
+    """Give the words to those that have one."""
+    for part in parts:
+        if part["term"] in words:
+            part["word"] = words[part["term"]]

@@ -66,6 +66,8 @@ RULES = {
     "Search": Rule("read", "collection", "read"),
     "Count": Rule("read", "collection", "read"),
     "Scroll": Rule("read", "collection", "read", audited=True),
+    "SetTerms": Rule("write", "collection", "write"),
+    "ListTerms": Rule("read", "collection", "read"),
 }
 _UNKNOWN = Rule("admin", None, "other", audited=True, vectors=True, whole=True)
 # Whose calls are when no keys are in use.

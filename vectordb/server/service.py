@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-from vectordb_client import answers, wire
+from vectordb_client import answers, wire, wire_terms
 from vectordb_client._version import __version__
 from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
@@ -150,6 +150,22 @@ class Service:
             durability=_optional(request, "durability"),
         )
         return pb.DeleteResponse(sequence=int(result), count=result.count, collection=collection.number)
+
+    # ---- Words of terms ----
+
+    def _set_terms(self, request: pb.SetTermsRequest, context: grpc.ServicerContext) -> pb.SetTermsResponse:
+        collection, _ = self._find(request.collection)
+        words = wire_terms.unpack_words(request)
+        return pb.SetTermsResponse(changed=collection.set_terms(request.field, words, durability=_optional(request, "durability")))
+
+    def _list_terms(self, request: pb.ListTermsRequest, context: grpc.ServicerContext) -> pb.ListTermsResponse:
+        collection, _ = self._find(request.collection)
+        limit = request.limit
+        while True:
+            response = wire_terms.pack_page(collection.terms(request.field, after=_optional(request, "after"), limit=limit))
+            if response.ByteSize() <= self._max_message_bytes:
+                return response
+            limit = min(limit, len(response.words)) // 2
 
     # ---- Reads ----
 

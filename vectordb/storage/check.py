@@ -15,9 +15,9 @@ from pyroaring import BitMap
 
 from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
-from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name
+from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name, is_word
 from ..words import words
-from . import catalog, chunks, fields, format, segments
+from . import catalog, chunks, fields, format, segments, term_words
 from .chunks import Chunk
 from .env import close_env, open_env
 from .segments import Record
@@ -29,7 +29,8 @@ _BLOCK = 65_536  # rows compared at a time
 _SINGLE = (format.META, format.STATE, format.DERIVED)  # kinds of which a collection has one key
 _KINDS = (
     *_SINGLE,
-    *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.SEGMENT),
+    *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
+    format.SEGMENT,
 )
 _OPERATIONS = ("write", "delete", "schema")
 
@@ -193,6 +194,7 @@ class _Collection:
             if spec.kind in ("keyword", "text", "uuid"):
                 self._dictionary(field, spec.kind)
         self._small_records()
+        self._term_words()
         layout = {(format.ROWS_FIELD, format.FORWARD): (chunks.RAGGED, 1)}
         for field, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()):
             for part, form in _layout(spec).items():
@@ -267,6 +269,17 @@ class _Collection:
                 if good and kind == format.ENCODER:
                     with self.outer.guard(self.where(f"encoder counters of field {field}")):
                         format.unpack_record(value, "encoder state")
+
+    def _term_words(self) -> None:
+        """Words are those of a sparse field's terms, and such as may be set."""
+        names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, Sparse)}
+        for key, value in self.outer.walk(format.key(self.number, format.TERM_WORD)):
+            field, term = int.from_bytes(key[5:7], "big"), int.from_bytes(key[7:], "big")
+            if self.expect(field in names and len(key) == 15, f"key {shown(key)}", f"is of field {field}, which has no such record"):
+                what = f"term table of {names[field]!r}"
+                with self.outer.guard(self.where(what)):
+                    word = term_words.unpack(value, term)
+                    self.expect(is_word(word), what, f"calls term {term} {shown(word)}, which is no word")
 
     def _dead(self) -> BitMap:
         """All dead rows."""

@@ -32,6 +32,7 @@ CHUNK = b"c"  # field, part, first docid → a chunk of rows
 TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
 ENCODER = b"e"  # field → encoder counters
+TERM_WORD = b"w"  # field, sparse term → what it is called
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # how often chunks were compacted, and index files replaced
 NAME = b"k"  # (catalog) collection name → collection number
@@ -53,6 +54,7 @@ _prefix = struct.Struct(">IcHB")
 _chunk = struct.Struct(">IcHBI")
 _log = struct.Struct(">IcQ")
 _segment = struct.Struct(">IcHI")
+_term_word = struct.Struct(">IcHQ")
 _derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
 _entry = struct.Struct("<IQ")
@@ -91,6 +93,10 @@ def log_key(collection: int, sequence: int) -> bytes:
 
 def segment_key(collection: int, field: int, first: int) -> bytes:
     return _segment.pack(collection, SEGMENT, field, first)
+
+
+def term_word_key(collection: int, field: int, term: int) -> bytes:
+    return _term_word.pack(collection, TERM_WORD, field, term)
 
 
 _ID_PREFIX = struct.Struct(">Icc")

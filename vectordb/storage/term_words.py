@@ -1,0 +1,63 @@
+"""The stored term table: what the terms of a sparse field are called. One record a term, so that a write touches only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import lmdb
+
+from ..errors import CorruptionError
+from . import format
+
+
+def read(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[int]) -> dict[int, str]:
+    """The words of these terms, as far as there are any. Raises CorruptionError naming the term."""
+    found = {}
+    for term in terms:
+        value = txn.get(format.term_word_key(collection, field, term))
+        if value is not None:
+            found[term] = unpack(value, term)
+    return found
+
+
+def page(txn: lmdb.Transaction, collection: int, field: int, after: int | None, limit: int) -> dict[int, str]:
+    """At most ``limit`` terms past ``after`` with their words, terms ascending. Raises CorruptionError naming the term."""
+    prefix, found = format.field_key(collection, format.TERM_WORD, field), {}
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix if after is None else format.term_word_key(collection, field, after) + b"\0")
+    while more and len(found) < limit and (key := bytes(cursor.key())).startswith(prefix):
+        term = int.from_bytes(key[len(prefix) :], "big")
+        found[term] = unpack(cursor.value(), term)
+        more = cursor.next()
+    return found
+
+
+def add(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str]) -> None:
+    """Store the words of terms that have none yet; pages of those that have one stay as they are."""
+    records = [(format.term_word_key(collection, field, term), pack(word)) for term, word in sorted(words.items())]
+    txn.cursor().putmulti(records, overwrite=False)
+
+
+def change(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str | None]) -> int:
+    """Give terms other words, or with None none; returns for how many that changed something."""
+    changed = 0
+    for term, word in sorted(words.items()):
+        key = format.term_word_key(collection, field, term)
+        if word is None:
+            changed += txn.delete(key)
+        elif (value := pack(word)) != txn.get(key):
+            changed += txn.put(key, value)
+    return changed
+
+
+def pack(word: str) -> bytes:
+    return format.sealed(word.encode())
+
+
+def unpack(value: bytes, term: int) -> str:
+    """Raises CorruptionError naming the term."""
+    what = f"the word of term {term}"
+    try:
+        return format.opened(value, what).decode()
+    except UnicodeDecodeError:
+        raise CorruptionError(f"{what} is no text", field=what) from None
