@@ -4,9 +4,10 @@ Again: calls that failed with UNAVAILABLE, and those turned away by a rate limit
 deadline passed, and anything else a service says.
 
 UNAVAILABLE comes in two kinds. Where the service itself says it (in an ErrorDetail), nothing was done; only a LockedError is raised at
-once, because the service has waited for that lock already. Where the connection broke, a write may have happened. So it is only repeated when a second time changes nothing: an upsert or update without a condition, and a delete
-without one (whose count then says what the last try found). A write with ``if_version`` or ``if_filter`` could be refused because of its
-own first try, and a collection could exist because this very call made it.
+once, because the service has waited for that lock already. Where the connection broke, a write may have happened. So it is only repeated
+when a second time changes nothing: an upsert or update without a condition, and a delete without one (whose count then says what the last
+try found). A write with ``if_version`` or ``if_filter`` could be refused because of its own first try, and a collection could exist
+because this very call made it.
 """
 
 from __future__ import annotations
