@@ -143,6 +143,13 @@ def test_nothing_else_is_made_again(docs, flaky, code):
     assert flaky.calls["Count"] == 1
 
 
+def test_a_lock_that_the_service_has_waited_for_is_raised_at_once(docs, flaky):
+    flaky.fail("Count", 1, metadata=detail(LockedError("another process writes")))
+    with pytest.raises(LockedError):
+        docs.count()
+    assert flaky.calls["Count"] == 1
+
+
 WRITES = {
     "upsert": lambda docs, **condition: docs.upsert(ids=[1], attributes={"n": [7]}, **condition),
     "update": lambda docs, **condition: docs.update(ids=[1], attributes={"n": [7]}, **condition),
@@ -165,7 +172,7 @@ def test_a_write_with_a_condition_only_where_nothing_was_done(docs, flaky, name,
     with pytest.raises(UnavailableError):
         WRITES[name](docs, **condition)
     assert flaky.calls[method] == 1
-    flaky.fail(method, 1, metadata=detail(LockedError("another process writes")))
+    flaky.fail(method, 1, metadata=detail(UnavailableError("the service is shutting down")))
     assert WRITES[name](docs, **condition).count == 1 and flaky.calls[method] == 2
 
 

@@ -3,10 +3,11 @@
 Again: calls that failed with UNAVAILABLE, and those turned away by a rate limit, which says when to come back. Never: calls whose
 deadline passed, and anything else a service says.
 
-UNAVAILABLE comes in two kinds. Where the service itself says it (in an ErrorDetail), nothing was done. Where the connection broke, a
-write may have happened. So it is only repeated when a second time changes nothing: an upsert or update without a condition, and a delete
-without one (whose count then says what the last try found). A write with ``if_version`` or ``if_filter`` could be refused because of its
-own first try, and a collection could exist because this very call made it.
+UNAVAILABLE comes in two kinds. Where the service itself says it (in an ErrorDetail), nothing was done; only a LockedError is raised at
+once, because the service has waited for that lock already. Where the connection broke, a write may have happened. So it is only repeated
+when a second time changes nothing: an upsert or update without a condition, and a delete without one (whose count then says what the last
+try found). A write with ``if_version`` or ``if_filter`` could be refused because of its own first try, and a collection could exist
+because this very call made it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from .errors import InvalidArgumentError, shown
-from .status import DETAIL_KEY
+from .errors import InvalidArgumentError, LockedError, shown
+from .status import DETAIL_KEY, error_of
 
 RETRY_AFTER_KEY = "retry-after"  # seconds, in the trailing metadata of a rate limit
 MOST_RETRIES = 100
@@ -46,8 +47,13 @@ def pause_before_retry(
         if after is None:  # a limit that stays as it is
             return None
         pause += after
-    elif code not in ("UNAVAILABLE", "CANCELLED") or not (DETAIL_KEY in found or _repeatable(name, request)):
-        return None  # CANCELLED: by a service that ended
+    elif code not in ("UNAVAILABLE", "CANCELLED"):  # CANCELLED: by a service that ended
+        return None
+    elif DETAIL_KEY in found:
+        if isinstance(error_of(code, "", found[DETAIL_KEY]), LockedError):
+            return None
+    elif not _repeatable(name, request):
+        return None
     return None if left is not None and pause >= left else pause
 
 
