@@ -22,7 +22,10 @@ from .status import DETAIL_KEY, error_of
 RETRY_AFTER_KEY = "retry-after"  # seconds, in the trailing metadata of a rate limit
 MOST_RETRIES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_READS = frozenset({"ServerInfo", "ListCollections", "DescribeCollection", "Get", "Search", "Count", "Scroll", "Optimize", "SetTerms", "ListTerms"})
+# Twice does what once does.
+_IDEMPOTENT = frozenset(
+    {"ServerInfo", "ListCollections", "DescribeCollection", "Get", "Search", "Count", "Scroll", "Optimize", "SetTerms", "ListTerms"}
+)
 
 
 def check_retries(value: Any) -> int:
@@ -65,7 +68,7 @@ def _repeatable(name: str, request: Any) -> bool:
         return not request.if_version and not request.HasField("if_filter")
     if name == "CreateCollection":
         return request.exist_ok
-    return name in _READS
+    return name in _IDEMPOTENT
 
 
 def _seconds(value: Any) -> float | None:

@@ -156,7 +156,7 @@ class Call:
     """One call, from its arrival to its end; to gRPC it is the method's behavior, with the threads that are to run it."""
 
     __slots__ = (
-        "_behavior", "_bulk", "_context", "_count", "_explained", "_guard", "_patience",
+        "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
         "_under", "collection", "experimental_thread_pool", "key", "method", "placed", "refusal", "rule",
     )  # fmt: skip
 
