@@ -193,7 +193,7 @@ class CollectionInfo:
     done again exactly in the background (audited), and of these the mean that was found and predicted and the 5th percentile (p5), since
     the process that answers opened the directory.
     maintenance: state (running, idle, failed; off: only when asked), task, stage and share (0 … 1) of what is done
-    now, and error: what failed last.
+    now, error: what failed last, and pending: how many pieces of work there are to do.
     """
 
     name: str

@@ -1,15 +1,14 @@
 """What a search did, noted for whoever watches it: the plan of each arm and the time of each stage.
 
-A watcher opens ``noting()`` around a search of its thread. Noting is a few microseconds; the plan as data, and as the text that ``explain``
-prints, is only made when somebody asks for it afterwards.
+A watcher calls ``begin()`` and ``end()`` around a search of its thread. Noting is a few microseconds; the plan as data, and as the text
+that ``explain`` prints, is only made when somebody asks for it afterwards.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,12 +133,12 @@ def current() -> Notes | None:
     return _here.notes
 
 
-@contextmanager
-def noting() -> Iterator[Notes]:
-    """Note what the searches of this thread do until the block ends."""
-    before, notes = _here.notes, Notes()
-    _here.notes = notes
-    try:
-        yield notes
-    finally:
-        _here.notes = before
+def begin() -> Notes:
+    """Note from here on what the searches of this thread do, until ``end()``."""
+    _here.notes = notes = Notes()
+    return notes
+
+
+def end() -> None:
+    """Note no more in this thread."""
+    _here.notes = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -15,8 +16,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
+from . import logs
 from .service import SERVICE, Service
 from .settings import Settings
+from .watch import Watch
+
+log = logging.getLogger("vectordb.server")
 
 
 class _Health(health.HealthServicer):
@@ -57,6 +62,7 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     from ..database import open as open_database
     from ..warm import warm
 
+    handler = logs.configure(settings.log_format, settings.log_level)
     try:
         if settings.port:
             _check_free(settings.host, settings.port)  # before an open that may take a while
@@ -69,29 +75,35 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
             size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
             address = _address(settings.host, bound)
             print(f"vectordb serving {os.fspath(path)} on {address} ({settings.threads} threads, messages up to {size})", flush=True)
+            log.info("serving", extra={"address": address, "threads": settings.threads})
             stop.wait()
+            log.info("stopping", extra={"grace": settings.grace})
             for number, handler in before.items():
                 signal.signal(number, handler)
             health_servicer.enter_graceful_shutdown()
             server.stop(settings.grace).wait()
+            log.info("stopped")
         finally:
             database.close()
     except VectorDBError as error:
         print(f"vectordb: {error}", file=sys.stderr, flush=True)
         return 1
+    finally:
+        logs.restore(handler)
     return 0
 
 
 def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int]:
+    watch = Watch(database, settings)
     server = grpc.server(
-        ThreadPoolExecutor(settings.threads, "vectordb-server"),
+        watch.pool(settings.threads, "vectordb-server"),
         options=(
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a share of the calls
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
         ),
     )
-    server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes).handler(),))
+    server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes, watch).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -104,6 +116,7 @@ def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int
         bound = 0
     if not bound:
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
+    watch.follow(server)
     server.start()
     return server, servicer, bound
 

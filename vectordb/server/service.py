@@ -22,6 +22,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
+from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
@@ -33,16 +34,17 @@ _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 class Service:
     """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
 
-    def __init__(self, database: Any, max_message_bytes: int):
+    def __init__(self, database: Any, max_message_bytes: int, watch: Watch):
         self._database = database
         self._max_message_bytes = max_message_bytes
+        self._watch = watch
         self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
         behaviors = {
-            method.name: self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
+            method.name: self._behavior(method.name, GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
             for method in SERVICE.methods
         }
         # Whoever waits there for minutes must not keep others from their searches.
@@ -51,13 +53,14 @@ class Service:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     def _behavior(
-        self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
+        self, name: str, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
     ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
+            call = self._watch.begin(name, context)
             try:
                 check_deadline(context)
                 try:
-                    request = request_class.FromString(data)
+                    request = call.request = request_class.FromString(data)
                 except DecodeError:
                     raise InvalidArgumentError("the request can't be read as its message", field="request") from None
                 answer = method(request, context).SerializeToString()
@@ -67,6 +70,7 @@ class Service:
                         field="limit",
                         value=len(answer),
                     )
+                call.end()
                 return answer
             except ClosedError:
                 error: VectorDBError = UnavailableError("the service is shutting down")
@@ -81,11 +85,15 @@ class Service:
                     "".join(traceback.format_tb(raised.__traceback__)),
                 )
                 error = VectorDBError("the service failed unexpectedly; its log says where")
+            call.end(error)
             return fail(context, error)
 
         return behavior
 
     # ---- The service and its collections ----
+
+    def _status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusResponse:
+        return pb.StatusResponse(status=wire.pack_json(self._watch.status(), "status"))
 
     def _server_info(self, request: pb.ServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfoResponse:
         return pb.ServerInfoResponse(version=__version__, max_message_bytes=self._max_message_bytes, max_batch=MAX_BATCH)
