@@ -20,7 +20,7 @@ from ..storage.tables import ChunkTable
 from ..types import Dense, MultiVector, Sparse
 from . import terms
 from .audit import Audits, audits_of, budget, learn
-from .notes import current
+from .notes import Ran, current
 from .request import Arm, Search
 
 MAX_PREPARED = 64
@@ -104,7 +104,7 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cac
             found = [(docids[:k], scores[:k]) for docids, scores in score_rows(view, arm, queries, wanted.given)]
         else:
             found = _exactly(view, arm, queries, k, wanted.rows())
-        _note_exact(search, arm, wanted.matches)
+        _note_exact(search, arm, wanted.matches, found)
         plan = exact_plan(search, arm, wanted)
     if plan is not None and isinstance(arm.spec, Sparse):
         plan |= terms.told(view, arm, queries[0], found[0])
@@ -207,7 +207,7 @@ def _search_segments(
     parts, rest, table = where.parts, where.rest, where.table
     k = min(k, where.matches)
     if k == 0:
-        _note_exact(search, arm, 0)
+        _note_exact(search, arm, 0, ())
         return [flat.nothing()] * len(queries), exact_plan(search, arm, wanted)
     notes = current()
     audited = not search.explain and len(queries) == 1 and not search.exact and where.audits.due()
@@ -223,8 +223,13 @@ def _search_segments(
         _audit(view, search, arm, k, queries, parts, opened, trace, found[0], where.audits)
     if notes is not None:
         of = sparse_ann if isinstance(spec, Sparse) else ann
-        names = tuple([of.plan_name(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)])
-        notes.ran(search, arm.name, names, where.matches, lambda: _segments_plan(search, arm, k, parts, rest, trace))
+        ran = Ran(
+            lambda: [of.plan_name(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)],
+            where.matches,
+            found,
+            lambda: _segments_plan(search, arm, k, parts, rest, trace),
+        )
+        notes.ran(search, arm.name, ran)
     return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
 
 
@@ -283,10 +288,10 @@ def _exact_plan(arm: Arm, rows: int) -> dict:
     return {"field": arm.name, "kind": arm.spec.kind, "plan": plan, "exact": True, "rows": rows}
 
 
-def _note_exact(search: Search, arm: Arm, rows: int) -> None:
+def _note_exact(search: Search, arm: Arm, rows: int, found: Sequence[flat.Found]) -> None:
     notes = current()
     if notes is not None:
-        notes.ran(search, arm.name, ("exact",), rows, lambda: _exact_plan(arm, rows))
+        notes.ran(search, arm.name, Ran(lambda: ("exact",), rows, found, lambda: _exact_plan(arm, rows)))
 
 
 def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from .request import Search
 
@@ -38,12 +37,14 @@ class Clock:
         return {stage: round(value, 4) for stage, value in self.stages.items()}
 
 
-@dataclass(slots=True)
-class Ran:
-    """How an arm was run. names: the plans of its segments. told: makes what explain says of it; it needs no transaction any more."""
+class Ran(NamedTuple):
+    """How an arm was run, told when it is asked for and no transaction is needed any more. names: the plans of its segments; found: of each
+    query; told: what explain says of it.
+    """
 
-    names: tuple[str, ...]
+    names: Callable[[], Sequence[str]]
     matches: int
+    found: Sequence[tuple[Any, Any]]
     told: Callable[[], dict[str, Any]]
 
 
@@ -64,9 +65,9 @@ class Notes:
         self.search, self.live, self.sequence, self.clock = search, live, sequence, Clock()
         return self.clock
 
-    def ran(self, search: Search, arm: str, names: tuple[str, ...], matches: int, told: Callable[[], dict[str, Any]]) -> None:
+    def ran(self, search: Search, arm: str, ran: Ran) -> None:
         """An arm of a stage was run."""
-        self._arms[_depth(search), arm] = Ran(names, matches, told)
+        self._arms[_depth(search), arm] = ran
 
     def gave(self, search: Search, hits: int) -> None:
         """A prefetch stage gave so many candidates."""
@@ -86,7 +87,8 @@ class Notes:
         if len(search.arms) > 1:
             return "fusion"
         (ran,) = self._arms.values()
-        return ran.names[0] if len(set(ran.names)) == 1 else "several"
+        names = ran.names()
+        return names[0] if len(names) == 1 or len(set(names)) == 1 else "several"
 
     def plan(self) -> dict[str, Any] | None:
         """How the search was run, in the form of ``Hits.plan``; None when nothing was searched."""
@@ -108,7 +110,8 @@ class Notes:
         depth, before = _depth(search), None
         if search.prefetch is not None:
             before = self._stage(search.prefetch) | {"limit": search.prefetch.limit, "hits": self._hits.get(depth - 1, 0)}
-        arms = [ran.told() for (stage, _), ran in self._arms.items() if stage == depth]
+        runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
+        arms = [ran.told() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
         fusion = {"method": search.fusion.name, "candidates": search.candidates} if len(search.arms) > 1 else None
         return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}
 

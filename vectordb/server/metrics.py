@@ -290,6 +290,7 @@ def serve_metrics(watch: Any, host: str, port: int) -> WSGIServer:
 
     Raises UnavailableError when the address can't be had.
     """
+    prometheus_client.disable_created_metrics()  # when each series began: twice the lines, and nobody asks
     kind = type("Server", (_Shared if watch.metrics.shared else _Server,), {"address_family": _family(host)})
     try:
         server = kind((host, port), _Handler)

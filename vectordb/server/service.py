@@ -56,11 +56,11 @@ class Service:
         self, name: str, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
     ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
-            call = self._watch.begin(name, context)
+            watched = self._watch.begin(name, context)
             try:
                 check_deadline(context)
                 try:
-                    request = call.request = request_class.FromString(data)
+                    request = watched.request = request_class.FromString(data)
                 except DecodeError:
                     raise InvalidArgumentError("the request can't be read as its message", field="request") from None
                 answer = method(request, context).SerializeToString()
@@ -70,7 +70,7 @@ class Service:
                         field="limit",
                         value=len(answer),
                     )
-                call.end()
+                watched.end()
                 return answer
             except ClosedError:
                 error: VectorDBError = UnavailableError("the service is shutting down")
@@ -85,7 +85,7 @@ class Service:
                     "".join(traceback.format_tb(raised.__traceback__)),
                 )
                 error = VectorDBError("the service failed unexpectedly; its log says where")
-            call.end(error)
+            watched.end(error)
             return fail(context, error)
 
         return behavior

@@ -82,17 +82,14 @@ class Pool(ThreadPoolExecutor):
         self._watch = watch
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
-        entered, waiting = time.perf_counter(), self._watch.waiting
-        token = object()
-        waiting[id(token)] = token
+        self._watch.waiting.append(time.perf_counter())
+        return super().submit(self._run, work, *arguments, **named)
 
-        def run() -> Any:
-            waiting.pop(id(token), None)
-            _here.waited = waited = time.perf_counter() - entered
-            self._watch.metrics.child("queue_seconds").observe(waited)
-            return work(*arguments, **named)
-
-        return super().submit(run)
+    def _run(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        # Who came first is served first, so the oldest entry is this call's, or that of one which begins in the same instant.
+        _here.waited = waited = time.perf_counter() - self._watch.waiting.popleft()
+        self._watch.waited(waited)
+        return work(*arguments, **named)
 
 
 class Watch:
@@ -106,7 +103,8 @@ class Watch:
         self.slowest: deque[dict[str, Any]] = deque(maxlen=KEPT_SLOW)
         self.tracing: Any = None
         self.under_way: dict[int, str] = {}
-        self.waiting: dict[int, object] = {}
+        self.waiting: deque[float] = deque()  # when each call came that has no thread yet
+        self.waited = self.metrics.child("queue_seconds").observe
         self.begun = time.time()
         self._http: Any = None
         self._closed = threading.Event()
