@@ -61,7 +61,7 @@ def test_a_filter_is_told_with_or_without_its_values(given, shape, values):
 
 def test_and_and_or_keep_their_brackets_and_a_long_one_is_cut():
     node = canonical((F("n") > 1) & ((F("k") == "a") | (F("f") > 0.5)), SCHEMA)
-    assert sorted(told(node).replace("(1 value)", "()").split(" and ")) == sorted(["n >= ?", "(f >= ? or k in ())"])
+    assert sorted(told(node).replace("(1 value)", "()").split(" and ")) == ["(k in () or f >= ?)", "n >= ?"]
     many = canonical(F("n").isin(range(0, 1000, 2)), SCHEMA)
     assert told(many) == "n in (500 values)" and told(many, True).endswith("18, …)")
     long = canonical(F("k").isin(["x" * 400 + str(i) for i in range(20)]), SCHEMA)
