@@ -11,6 +11,7 @@ from indexed import clustered, held_out
 from upkeep import until
 
 import vectordb
+from vectordb.errors import InvalidArgumentError
 from vectordb.index import calibrate
 from vectordb.kernels import planner
 from vectordb.query import audit
@@ -22,16 +23,14 @@ ROWS, DIM = 3_000, 24
 @pytest.fixture
 def always(monkeypatch):
     """Every search is audited, one after another."""
-    monkeypatch.setattr(audit, "EVERY", 1)
-    monkeypatch.setattr(audit, "SHARE", 1e9)
-    monkeypatch.setattr(audit, "audits", audits := audit.Audits())
-    monkeypatch.setattr("vectordb.query.arms.audits", audits)
-    return audits
+    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    return budget
 
 
 @pytest.fixture
 def database(tmp_path):
-    with vectordb.open(tmp_path, maintenance=False) as database:
+    with vectordb.open(tmp_path, maintenance=False, recall_audit=1.0) as database:
         yield database
 
 
@@ -59,8 +58,8 @@ def believing(segment, plan: int) -> int:
     return setting
 
 
-def rested(audits) -> bool:
-    return not audits._busy.locked()
+def rested(budget) -> bool:
+    return not budget.busy
 
 
 def test_a_plan_that_finds_less_than_was_predicted_loses_trust(docs, always):
@@ -87,24 +86,52 @@ def test_what_is_learned_is_the_recall_of_that_search(docs, always, monkeypatch)
         assert not learned
 
 
-def test_one_search_in_many_is_audited_and_not_while_it_rests():
-    audits = audit.Audits()
-    assert [audits.due() for _ in range(3 * audit.EVERY)].count(True) == 3
+def test_so_many_searches_are_audited_as_was_asked_for_and_none_while_it_rests(monkeypatch):
+    monkeypatch.setattr(audit, "budget", budget := audit.Budget())
+    for share, times in ((0.0, 0), (1 / 64, 3), (0.25, 48), (1.0, 192)):
+        audits = audit.Audits(share)
+        assert [audits.due() for _ in range(192)].count(True) == times
     ran = threading.Event()
-    audits.start(ran.set)
-    until(lambda: ran.is_set() and rested(audits))
-    audits._next = float("inf")
-    assert not any(audits.due() for _ in range(3 * audit.EVERY))
+    budget.start(ran.set)
+    until(lambda: ran.is_set() and rested(budget))
+    budget._next = float("inf")
+    assert not any(audits.due() for _ in range(192))
 
 
 def test_one_at_a_time():
-    audits, started, go, second = audit.Audits(), threading.Event(), threading.Event(), threading.Event()
-    audits.start(lambda: (started.set(), go.wait(30)))
+    budget, started, go, second = audit.Budget(), threading.Event(), threading.Event(), threading.Event()
+    budget.start(lambda: (started.set(), go.wait(30)))
     until(started.is_set)
-    audits.start(second.set)
+    budget.start(second.set)
     go.set()
-    until(lambda: rested(audits))
+    until(lambda: rested(budget))
     assert not second.is_set()
+
+
+def test_info_tells_what_was_found_by_the_recall_asked_for(docs, always):
+    assert docs.info().statistics["v"]["recall"] == []
+    believing(segment_of(docs), planner.CLUSTERS_SCAN)
+    found = {0.9: [], 0.95: []}
+    for number, query in enumerate(held_out(30, DIM)):
+        asked = (0.9, 0.95)[number % 2]
+        ids = docs.search({"v": query}, recall=asked).ids
+        until(lambda: rested(always))
+        found[asked].append(np.isin(docs.search({"v": query}, exact=True).ids, ids).mean())
+    told = docs.info().statistics["v"]["recall"]
+    assert [(kind["asked"], kind["audited"]) for kind in told] == [(0.9, 15), (0.95, 15)]
+    for kind in told:
+        assert kind["mean"] == pytest.approx(np.mean(found[kind["asked"]]), abs=1e-4)
+        assert kind["p5"] == pytest.approx(np.quantile(found[kind["asked"]], 0.05), abs=1e-4)
+        assert 0.9 <= kind["predicted"] <= 1.0
+    assert min(found[0.9]) < 1.0, "or the means would say nothing"
+
+
+def test_a_share_that_is_none_is_refused(tmp_path):
+    for share in (-0.1, 1.1, float("nan"), "1", True):
+        with pytest.raises(InvalidArgumentError, match="recall_audit") as caught:
+            vectordb.open(tmp_path / "x", recall_audit=share)
+        assert caught.value.field == "recall_audit"
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_collection_that_is_gone_meanwhile_is_no_trouble(database, docs, always, monkeypatch):

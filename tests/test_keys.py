@@ -354,6 +354,7 @@ LEAST = {
     "AddFields": "admin",
     "SetTerms": "write",
     "ListTerms": "read",
+    "Status": "read",
 }
 
 

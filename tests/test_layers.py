@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"transfer", "demo", "show"},
+    {"transfer", "demo", "show", "top"},
     {"server"},
-    {"warm"},
+    {"warm", "facts"},
     {"database"},
     {"maintenance"},
     {"collection"},
@@ -36,6 +36,8 @@ DOORS = {
     "grpc": "server",
     "grpc_health": "server",
     "grpc_reflection": "server",
+    "prometheus_client": "server",
+    "opentelemetry": "server",
     "numba": "kernels",
     "llvmlite": "kernels",
 }

@@ -305,9 +305,9 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
 def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     from vectordb.query import audit
 
-    monkeypatch.setattr(audit, "EVERY", 1)
-    monkeypatch.setattr(audit, "SHARE", 1e9)
-    monkeypatch.setattr("vectordb.query.arms.audits", audits := audit.Audits())
+    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    audit.audits_of(database._env).share = 1.0
     docs = filled(database)
     docs.optimize()
     learned = []
@@ -316,6 +316,6 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     monkeypatch.setattr(type(opened.segment.corrections), "learn_recall", lambda self, *said: learned.append(said))
     monkeypatch.setattr(sparse_ann, "judged", lambda part, report, k: (1, 0.96))
     docs.search({"s": queries(1)[0]})
-    until(lambda: learned and not audits._busy.locked())
+    until(lambda: learned and not budget.busy)
     plan, predicted, actual = learned[0]
     assert (plan, predicted) == (1, 0.96) and actual <= 1.0

@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | keys | demo | import | export | terms | info | optimize | check | bench | version``.
+"""The command line: ``vectordb serve | keys | demo | import | export | terms | info | optimize | check | top | health | bench | version``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from rich.console import Console
+    from vectordb_client import Client
 
     from .collection import Collection
     from .database import Database
@@ -125,8 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     ways.add_argument("--export", metavar="FILE", dest="out", help="write all words to this file; - writes .tsv to stdout")
     terms.add_argument("--force", action="store_true", help="write over a file that exists")
 
-    info = command("info", _info, "show the collections of a directory")
-    data(info)
+    info = command("info", _info, "show the collections of a directory, or of a running service")
+    where = info.add_mutually_exclusive_group(required=True)
+    where.add_argument("--data", metavar="DIR", type=Path, help="the database's directory")
+    where.add_argument("--target", metavar="HOST:PORT", help="the service; it also tells the recall that it measured")
     info.add_argument("--collection", metavar="NAME", help="only this one")
     info.add_argument("--json", action="store_true", help="as JSON")
 
@@ -143,6 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "verify checksums and invariants of a directory; exit code 1 when something is wrong")
     data(check)
     check.add_argument("--json", action="store_true", help="as JSON")
+
+    top = command("top", _top, "show what a running service does, until Ctrl-C")
+    top.add_argument("--target", metavar="HOST:PORT", required=True, help="the service")
+    top.add_argument("--interval", metavar="SECONDS", type=_seconds, default=1.0, help="between two looks (1)")
+    top.add_argument("--once", action="store_true", help="one look, at what was since the service started")
+    top.add_argument("--json", action="store_true", help="as JSON, an object a look")
+
+    health = command("health", _health, "ask a running service whether it takes calls; exit code 1 when it doesn't")
+    health.add_argument("--target", metavar="HOST:PORT", required=True, help="the service")
+    health.add_argument("--timeout", metavar="SECONDS", type=_seconds, default=3.0, help="for an answer (3)")
+    health.add_argument("--tls-ca", metavar="FILE", type=Path, help="PEM file of the authority to trust, where the service speaks TLS")
+    health.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
+    health.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
 
     command("version", _version, "show the versions of what is installed")
 
@@ -356,15 +372,16 @@ def _terms(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    with _open(arguments.data) as database:
+    where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
+    with _open(arguments.data) if arguments.target is None else _client(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:
-        print(json.dumps({"path": str(arguments.data), "collections": [info_dict(info) for info in found]}, default=to_json, indent=1))
+        print(json.dumps({**where, "collections": [info_dict(info) for info in found]}, default=to_json, indent=1))
         return 0
     console = _console()
     if not found:
-        console.print(f"{arguments.data} has no collections", markup=False)
+        console.print(f"{arguments.data or arguments.target} has no collections", markup=False)
     for info in found:
         print_info(console, info)
     return 0
@@ -426,6 +443,28 @@ def _check(arguments: argparse.Namespace) -> int:
         else:
             _console().print(f"{arguments.data}: no problems", markup=False)
     return 1 if problems else 0
+
+
+def _client(arguments: argparse.Namespace) -> Client:
+    """A connection to the service that a command names."""
+    from vectordb_client import Client
+
+    return Client(arguments.target)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from . import top
+
+    top.main(arguments.interval, arguments.once, arguments.json, lambda: _client(arguments), _console())
+    return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from .server.health import check
+
+    check(arguments.target, arguments.timeout, arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+    print("serving")
+    return 0
 
 
 def _version(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from .filters.bitmap import FilterCache
 from .query import execute, read
 from .query.info import describe
 from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
-from .snapshot import Snapshots
+from .snapshot import Snapshots, View
 from .storage import catalog, fields, term_words
 from .storage.commit import Committer
 from .storage.env import Env
@@ -63,6 +63,8 @@ class Upkeep(Protocol):
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]: ...
 
     def status(self, number: int) -> dict[str, Any]: ...
+
+    def pending(self, view: View) -> int: ...
 
 
 class Collection:
@@ -451,7 +453,8 @@ class Collection:
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence and per-field statistics."""
         with self._snapshots.pin() as view:
-            return describe(view, self.name, self._maintainer.status(self._number))
+            facts = self._maintainer.status(self._number) | {"pending": self._maintainer.pending(view)}
+            return describe(view, self.name, facts)
 
     # Maintenance
 

@@ -9,6 +9,7 @@ from typing import Any
 from . import maintenance as upkeep
 from .collection import Collection, check_graph_builders, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
+from .query import audit
 from .storage import catalog
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
@@ -16,7 +17,13 @@ from .types import Schema
 
 
 def open(
-    path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True, maintenance: bool = True
+    path: str | os.PathLike,
+    *,
+    durability: str = "commit",
+    write_timeout: float = 60.0,
+    create: bool = True,
+    maintenance: bool = True,
+    recall_audit: float | None = None,
 ) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
@@ -25,6 +32,8 @@ def open(
     write_timeout: seconds to wait while another process writes, then LockedError.
     maintenance: index new rows, merge segments and compact chunks in the background; False leaves that to ``Collection.optimize`` and to
     other processes.
+    recall_audit: the share of single searches, 0 to 1, that are done again exactly in the background, at most 2 % of a core's time; None
+    is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
@@ -35,19 +44,25 @@ def open(
         )
     if not isinstance(maintenance, bool):
         raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
-    return Database(path, durability, float(write_timeout), create, maintenance)
+    if recall_audit is not None:
+        recall_audit = audit.check_share(recall_audit)
+    return Database(path, durability, float(write_timeout), create, maintenance, recall_audit)
 
 
 class Database:
     """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
 
-    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool):
+    def __init__(
+        self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool, recall_audit: float | None
+    ):
         self.path = os.fspath(path)
         self._durability = durability
         self._env = open_env(path, create)
         self._committer = Committer(self._env, write_timeout)
         self._maintenance = maintenance
         self._maintainer = upkeep.attach(self._env, write_timeout, maintenance)
+        if recall_audit is not None:
+            audit.audits_of(self._env).share = recall_audit
         self._collections: dict[int, Collection] = {}
         self._lock = threading.Lock()
         self._closed = False

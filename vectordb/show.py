@@ -56,7 +56,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
         statistics = ", ".join(
-            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail", "dictionary")
+            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail", "dictionary", "recall")
         )
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
@@ -76,6 +76,7 @@ def indexes(info: CollectionInfo) -> list[str]:
             lost = len(facts.get("damaged", ()))
             damaged = f"; {lost} damaged file{'s' * (lost > 1)}, to be made again" if lost else ""
             lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{damaged}")
+            lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
     return lines
 
 
@@ -88,6 +89,12 @@ def vocabularies(info: CollectionInfo) -> list[str]:
             heaviest = ", ".join(f"{part.get('word', part['term'])} ({part['rows']:,})" for part in said["heaviest"])
             lines.append(f"terms of {name}: {said['terms']:,} different; in most rows: {heaviest}")
     return lines
+
+
+def _recall(found: Mapping[str, Any]) -> str:
+    predicted = "" if found["predicted"] is None else f", {found['predicted']:.3f} predicted"
+    searches = f"{found['audited']:,} audited search{'es' * (found['audited'] != 1)}"
+    return f"recall {found['asked']:g} asked: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:

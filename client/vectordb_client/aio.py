@@ -91,6 +91,10 @@ class AsyncClient:
         """``version``, ``max_message_bytes`` and ``max_batch`` of the service."""
         return await self._run(calls.server_info(), timeout)
 
+    async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """What the service has been doing since it started, of all its processes: plain data."""
+        return await self._run(calls.status(), timeout)
+
     async def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True

@@ -69,6 +69,11 @@ def server_info() -> Steps[dict]:
     return {"version": info.version, "max_message_bytes": info.max_message_bytes, "max_batch": info.max_batch}
 
 
+def status() -> Steps[dict]:
+    response = yield "Status", pb.StatusRequest()
+    return wire.unpack_json(response.status, "status")
+
+
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
     if not isinstance(schema, Schema):
         raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)

@@ -83,6 +83,10 @@ class Client:
         """``version``, ``max_message_bytes`` and ``max_batch`` of the service."""
         return self._run(calls.server_info(), timeout)
 
+    def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """What the service has been doing since it started, of all its processes: plain data, as StatusResponse in the proto file says."""
+        return self._run(calls.status(), timeout)
+
     def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True

@@ -86,7 +86,8 @@ def _terms(matched: Sequence[Mapping[str, Any]]) -> str:
 def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Iterator[str]:
     matches = f", {_many(segment['matches'], 'match', 'matches')}{_share(' ({})', segment)}" if segment.get("matches") is not None else ""
     near = _share(", {} near the query", segment, "local_selectivity")
-    took = f"{_many(segment.get('rows_scored', 0), 'row')} scored in {_microseconds(segment.get('microseconds'))}"
+    seconds = "" if segment.get("microseconds") is None else f" in {_microseconds(segment['microseconds'])}"
+    took = f"{_many(segment.get('rows_scored', 0), 'row')} scored{seconds}"
     fallback = ", after another plan was given up" if segment.get("fallback") else ""
     yield f"  {name}: {_many(segment.get('rows', 0), 'row')}{matches}{near}; {took}{fallback}"
     table = [("", "plan", "parameters", "predicted cost", "predicted recall")]

@@ -24,7 +24,19 @@ MOST_RETRIES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 # Twice does what once does.
 _IDEMPOTENT = frozenset(
-    {"ServerInfo", "ListCollections", "DescribeCollection", "Get", "Search", "Count", "Scroll", "Optimize", "SetTerms", "ListTerms"}
+    {
+        "ServerInfo",
+        "ListCollections",
+        "DescribeCollection",
+        "Get",
+        "Search",
+        "Count",
+        "Scroll",
+        "Optimize",
+        "SetTerms",
+        "ListTerms",
+        "Status",
+    }
 )
 
 

@@ -19,6 +19,7 @@ from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Mod
 from .flat import METRICS, Found
 from .segment import Allowed, Segment
 
+NOTHING_MATCHES = "nothing matches"
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 _MEASURED_EVERY = 16
 _QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop
@@ -45,10 +46,14 @@ class Rest:
 
 @dataclass
 class Trace:
-    """What was done for a query of each segment, for explain: a report for each query, and the microseconds of each call."""
+    """What was done for a query of each segment, for explain: a report for each query, and the microseconds of each call.
 
+    Not measured: reports alone, of some queries of a batch at least of its first, and the search goes as it would without a trace.
+    """
+
+    measured: bool = True
     reports: list[Sequence] = field(default_factory=list)
-    microseconds: list[float] = field(default_factory=list)
+    microseconds: list[float | None] = field(default_factory=list)
     rest_microseconds: float = 0.0
 
 
@@ -76,12 +81,14 @@ def search(
         _check_forced(parts, forced)
     if len(queries) > 1:
         cores = min(flat.CORES, len(queries))
-        if cores > 1 and trace is None:
+        if cores > 1 and not (trace is not None and trace.measured):
             pieces = max(min(4 * cores, len(queries)), len(queries) // _QUERIES_AT_ONCE)
             bounds = np.linspace(0, len(queries), pieces + 1).astype(int).tolist()
 
             def run(low: int, high: int) -> list[Found]:
-                return _search(parts, rest, table, verified, confirm, queries[low:high], dtype, metric, k, target, forced, None)
+                return _search(
+                    parts, rest, table, verified, confirm, queries[low:high], dtype, metric, k, target, forced, None if low else trace
+                )
 
             return [found for some in deadline.spread(flat.pool(), run, bounds[:-1], bounds[1:]) for found in some]
     return _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace)
@@ -118,14 +125,15 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
             half, heaps, sizes, report,
         )  # fmt: skip
         corrections.calls += 1
-        if trace is not None or corrections.calls % _MEASURED_EVERY == 0:
+        measured = trace is not None and trace.measured
+        if measured or corrections.calls % _MEASURED_EVERY == 0:
             elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
             setting = int(report[0, kernel.R_SETTING])
             if n == 1 and forced < 0 and setting >= 0 and not report[0, kernel.R_FALLBACK]:
                 corrections.learn_cost(int(model.settings[setting, planner.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
-            if trace is not None:
-                trace.reports.append(report)
-                trace.microseconds.append(elapsed)
+        if trace is not None:
+            trace.reports.append(report)
+            trace.microseconds.append(elapsed if measured else None)
     if touched:
         confirm()
     started = time.perf_counter()
@@ -233,6 +241,12 @@ def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
     return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(report[kernel.R_RECALL])
 
 
+def plan_name(part: Part, report: np.ndarray, k: int) -> str:
+    """The plan that a segment was searched by."""
+    setting = int(report[kernel.R_SETTING])
+    return PLAN_NAMES[int(model_for(part.segment.models, k).settings[setting, planner.PLAN])] if setting >= 0 else NOTHING_MATCHES
+
+
 def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
     """What a segment was searched with, as plain data."""
     segment, allowed = part.segment, part.allowed
@@ -246,7 +260,7 @@ def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
         "matches": matches,
         "selectivity": matches / segment.rows,
         "local_selectivity": None if local < 0 else local,
-        "plan": "nothing matches" if setting < 0 else PLAN_NAMES[plan],
+        "plan": plan_name(part, report, k),
         "parameters": {} if setting < 0 else parameters(model, setting, k),
         "predicted": {
             "microseconds": float(report[kernel.R_MICROSECONDS] * factor),

@@ -12,7 +12,7 @@ from .. import deadline
 from ..kernels import TINY_WEIGHT, topk
 from ..kernels import impact as kernel
 from . import flat, sparse_scratch
-from .ann import Part, Rest, Trace
+from .ann import NOTHING_MATCHES, Part, Rest, Trace
 from .flat import Found
 from .sparse_calibrate import (
     CALL_MICROSECONDS,
@@ -63,8 +63,12 @@ def search(
     table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of ``SETTINGS`` to run whatever was
     measured.
     """
-    if len(queries) > 1 and trace is None:
-        return list(deadline.spread(flat.pool(), lambda query: _search(parts, rest, table, query, k, target, forced, None), queries))
+    if len(queries) > 1 and not (trace is not None and trace.measured):
+        traces = [trace] + [None] * (len(queries) - 1)
+        run = deadline.spread(
+            flat.pool(), lambda query, trace: _search(parts, rest, table, query, k, target, forced, trace), queries, traces
+        )
+        return list(run)
     # Of a batch that is explained, the first query is.
     return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None) for q, query in enumerate(queries)]
 
@@ -74,11 +78,11 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
     found = []
     for part in parts:
         deadline.check()
-        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace is not None)
+        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace)
         found.append(keys)
         if trace is not None:
             trace.reports.append([report])
-            trace.microseconds.append(microseconds)
+            trace.microseconds.append(microseconds if trace.measured else None)
     started = time.perf_counter()
     for piece in rest:
         if len(piece.docids):
@@ -91,7 +95,9 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
     return docids[:k], scores[:k]
 
 
-def _search_part(part: Part, terms, weights, k: int, target: float, forced: int, traced: bool) -> tuple[np.ndarray, dict | None, float]:
+def _search_part(
+    part: Part, terms, weights, k: int, target: float, forced: int, trace: Trace | None
+) -> tuple[np.ndarray, dict | None, float]:
     """(keys, what was done, microseconds) of one segment."""
     segment, allowed = part.segment, part.allowed
     matches = int(allowed.matches[0])
@@ -110,12 +116,12 @@ def _search_part(part: Part, terms, weights, k: int, target: float, forced: int,
     corrections = segment.corrections
     corrections.calls += 1
     microseconds = 0.0
-    if traced or corrections.calls % _MEASURED_EVERY == 0:
+    if (trace is not None and trace.measured) or corrections.calls % _MEASURED_EVERY == 0:
         microseconds = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
         if forced < 0 and not report[kernel.R_FALLBACK]:
             corrections.learn_cost(int(plan), choice.microseconds, microseconds)
     done = None
-    if traced:
+    if trace is not None:
         postings, scored, fallback = report.tolist()
         done = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
     return heap[:size], done, microseconds
@@ -172,6 +178,12 @@ def considered(part: Part, k: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["microseconds"])
 
 
+def plan_name(part: Part, report: dict, k: int) -> str:
+    """The plan that a segment was searched by."""
+    choice = report["choice"]
+    return NOTHING_MATCHES if choice is None else PLAN_NAMES[int(SETTINGS[choice.setting, PLAN])]
+
+
 def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
     """What a segment was searched with, as plain data."""
     segment, choice = part.segment, report["choice"]
@@ -183,7 +195,7 @@ def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
         "rows": segment.rows,
         "matches": matches,
         "selectivity": matches / segment.rows,
-        "plan": "nothing matches" if choice is None else PLAN_NAMES[plan],
+        "plan": plan_name(part, report, k),
         "parameters": {} if choice is None else parameters(choice.setting),
         "predicted": {"microseconds": 0.0 if choice is None else float(choice.microseconds * factor), "recall": float(recall)},
         "fallback": report["fallback"],

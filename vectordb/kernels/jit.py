@@ -96,6 +96,7 @@ class _Announce(event.Listener):
 
     def __init__(self):
         self.said = False
+        self.compiled = 0
 
     def on_start(self, event):
         dispatcher = event.data.get("dispatcher")
@@ -105,10 +106,22 @@ class _Announce(event.Listener):
             print(f"vectordb: compiling search kernels for this CPU, once (kept in {_CACHE}) …", file=sys.stderr, flush=True)
 
     def on_end(self, event):
-        pass
+        if getattr(event.data.get("dispatcher"), "__module__", "").startswith("vectordb.kernels"):
+            self.compiled += 1
 
 
-event.register("numba:compile", _Announce())
+announce = _Announce()
+event.register("numba:compile", announce)
+
+
+def cache_bytes() -> int:
+    """Bytes of the compiled kernels of this version on disk."""
+    total = 0
+    for folder, _, names in os.walk(_CACHE):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
 
 
 @intrinsic

@@ -79,6 +79,8 @@ class Maintainer:
     def __init__(self, env: Env, timeout: float):
         self.users = 0
         self.background = 0  # users who want it to work by itself
+        self.built: dict[str, dict[str, float]] = {}  # kind of build → how many, rows and seconds, since opening
+        self.failures = 0
         self._env = env
         self._committer = Committer(env, timeout)
         self._condition = threading.Condition()
@@ -208,6 +210,10 @@ class Maintainer:
             return {"state": "running", **now[1], "error": error}
         state = "failed" if error else "idle" if self.background else "off"
         return {"state": state, "task": None, "stage": None, "share": None, "error": error}
+
+    def pending(self, view: View) -> int:
+        """How many pieces of work a collection has left for quiet times."""
+        return policy.pending(view)
 
     def release(self, background: bool) -> None:
         """One user less; with the last one the thread ends. A build under way is given up."""
@@ -382,6 +388,7 @@ class Maintainer:
         message = f"{' '.join(map(str, key[1:]))}: {error}"
         self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
         if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
+            self.failures += 1
             log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
         self._untidy = True
 
@@ -398,13 +405,17 @@ class Maintainer:
     def _build(self, number: int, task: Build, gives_way: bool = False) -> int:
         """Returns how many rows were indexed. gives_way: to an ``optimize`` which would do the same work again."""
         words = f"{task.kind} {task.name} rows {task.first} … {task.end - 1}"
-        progress = self._begin(number, words)
+        progress, begun = self._begin(number, words), time.monotonic()
         try:
-            return tasks.build(
+            rows = tasks.build(
                 self._env, self._committer, number, self._pinned(number), task, progress, self._stop_of(number, task if gives_way else None)
             )
         finally:
             self._now = None
+        done = self.built.setdefault(task.kind, {"builds": 0, "rows": 0, "seconds": 0.0})
+        done["builds"], done["rows"], done["seconds"] = done["builds"] + 1, done["rows"] + rows, done["seconds"] + time.monotonic() - begun
+        log.info("%s of collection %d: %d rows in %.1f s", words, number, rows, time.monotonic() - begun)
+        return rows
 
     def _begin(self, number: int, task: str) -> tasks.Progress:
         said = {"task": task, "stage": "begin", "share": 0.0}

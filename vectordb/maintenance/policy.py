@@ -174,6 +174,13 @@ def _dead(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
         group = [piece] if heavy else []
 
 
+def pending(view: View) -> int:
+    """How many pieces of work there are to do, when nobody writes."""
+    builds = [next_build(name, field, spec, survey(view, field), True) for name, field, spec in indexed(view)]
+    compact = worth_compacting(view, None, True) is not None
+    return sum(build is not None for build in builds) + compact + bool(view.snapshot.record_problems)
+
+
 def batch_bytes(total: int) -> int:
     """Bytes of chunks in one transaction, when ``total`` are to be written again."""
     return min(COMPACT_BYTES, max(COMPACT_BYTES // 8, total // COMPACT_FRACTION))

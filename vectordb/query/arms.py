@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ from ..storage import format
 from ..storage.tables import ChunkTable
 from ..types import Dense, MultiVector, Sparse
 from . import terms
-from .audit import audits, learn
+from .audit import Audits, audits_of, budget, learn
+from .notes import Ran, current
 from .request import Arm, Search
 
 MAX_PREPARED = 64
@@ -39,7 +41,14 @@ class Wanted:
     @cached_property
     def bitmap(self) -> BitMap | None:
         """The rows that the filter matches; None without a filter."""
-        return None if self.node is None else matching(self.node, self.view, self._cache)
+        if self.node is None:
+            return None
+        started = time.perf_counter()
+        found = matching(self.node, self.view, self._cache)
+        notes = current()
+        if notes is not None and notes.clock is not None:
+            notes.clock.charge("filter", time.perf_counter() - started)
+        return found
 
     @cached_property
     def matches(self) -> int:
@@ -92,11 +101,13 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cac
     opened, tail = _cover(view, search, arm, k, queries) if wanted.given is None else ((), ())
     if opened:
         found, plan = _search_segments(view, search, arm, k, wanted, queries, opened, tail)
-    elif wanted.given is not None:
-        scored = score_rows(view, arm, queries, wanted.given)
-        found, plan = [(docids[:k], scores[:k]) for docids, scores in scored], exact_plan(search, arm, wanted)
     else:
-        found, plan = _exactly(view, arm, queries, k, wanted.rows()), exact_plan(search, arm, wanted)
+        if wanted.given is not None:
+            found = [(docids[:k], scores[:k]) for docids, scores in score_rows(view, arm, queries, wanted.given)]
+        else:
+            found = _exactly(view, arm, queries, k, wanted.rows())
+        _note_exact(search, arm, wanted.matches, found)
+        plan = exact_plan(search, arm, wanted)
     if plan is not None and isinstance(arm.spec, Sparse):
         plan |= terms.told(view, arm, queries[0], found[0])
     return found, plan
@@ -163,6 +174,7 @@ class Prepared:
     rest: list[ann.Rest]
     table: ChunkTable
     matches: int
+    audits: Audits
 
 
 def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
@@ -178,7 +190,7 @@ def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ..
         table.verify(range(piece.low, piece.high))
     if len(known) >= MAX_PREPARED:
         known.clear()
-    found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches)
+    found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))
     return found
 
 
@@ -198,16 +210,29 @@ def _search_segments(
     parts, rest, table = where.parts, where.rest, where.table
     k = min(k, where.matches)
     if k == 0:
+        _note_exact(search, arm, 0, ())
         return [flat.nothing()] * len(queries), exact_plan(search, arm, wanted)
-    trace = ann.Trace() if search.explain or (len(queries) == 1 and not search.exact and audits.due()) else None
+    notes = current()
+    audited = not search.explain and len(queries) == 1 and not search.exact and where.audits.due()
+    measured = search.explain or audited
+    trace = ann.Trace(measured=measured) if measured or notes is not None else None
     if isinstance(spec, Sparse):
         found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace)
     else:
         found = ann.search(
             parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
         )
-    if trace is not None and not search.explain:
-        _audit(view, search, arm, k, queries, parts, opened, trace, found[0])
+    if audited:
+        _audit(view, search, arm, k, queries, parts, opened, trace, found[0], where.audits)
+    if notes is not None:
+        of = sparse_ann if isinstance(spec, Sparse) else ann
+        ran = Ran(
+            lambda: [of.plan_name(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)],
+            where.matches,
+            found,
+            lambda: _segments_plan(search, arm, k, parts, rest, trace),
+        )
+        notes.ran(search, arm.name, ran)
     return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
 
 
@@ -221,6 +246,7 @@ def _audit(
     opened: Sequence[OpenSegment],
     trace: ann.Trace,
     found: flat.Found,
+    audits: Audits,
 ) -> None:
     """Have a search done again exactly, in the background."""
     sequence, queries = view.sequence, queries.copy()
@@ -234,7 +260,8 @@ def _audit(
 
     judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
     known = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
-    audits.start(lambda: learn(parts, known, k, found, exact, ranges))
+    key = (view.store.collection, arm.name, search.recall)
+    budget.start(lambda: learn(audits, key, parts, known, k, found, exact, ranges))
 
 
 def _weights(
@@ -256,15 +283,18 @@ def sign(arm: Arm) -> float:
 
 def exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
     """How an arm was searched that scores every row."""
-    if not search.explain:
-        return None
-    return {
-        "field": arm.name,
-        "kind": arm.spec.kind,
-        "plan": "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan",
-        "exact": True,
-        "rows": wanted.matches,
-    }
+    return _exact_plan(arm, wanted.matches) if search.explain else None
+
+
+def _exact_plan(arm: Arm, rows: int) -> dict:
+    plan = "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan"
+    return {"field": arm.name, "kind": arm.spec.kind, "plan": plan, "exact": True, "rows": rows}
+
+
+def _note_exact(search: Search, arm: Arm, rows: int, found: Sequence[flat.Found]) -> None:
+    notes = current()
+    if notes is not None:
+        notes.ran(search, arm.name, Ran(lambda: ("exact",), rows, found, lambda: _exact_plan(arm, rows)))
 
 
 def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
@@ -274,7 +304,7 @@ def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], 
     scored = tail_rows = sum(len(piece.docids) for piece in rest)
     for part, reports, microseconds in zip(parts, trace.reports, trace.microseconds, strict=True):
         shown = explained(part, reports[0], k)
-        segments.append(shown | {"microseconds": round(microseconds, 1)})
+        segments.append(shown | ({} if microseconds is None else {"microseconds": round(microseconds, 1)}))
         scored += shown["rows_scored"]
         worst = min(worst, shown["predicted"]["recall"])
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from itertools import repeat
 
@@ -15,65 +14,57 @@ from ..types import Dense, Hit, Hits, Id, Linear
 from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
 from .fusion import Ranked, ShownScore, explained_sums, fuse
 from .linear import Listed, Source, top
+from .notes import Clock, current
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
 CEILING_ROUNDING = 1e-4  # float32 sums stay far below
 
 
-class _Clock:
-    """Milliseconds of each stage, for explain."""
-
-    def __init__(self):
-        self.stages: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.stages[stage] = self.stages.get(stage, 0.0) + 1000 * (now - self._last)
-        self._last = now
-
-    @property
-    def milliseconds(self) -> dict[str, float]:
-        return {stage: round(value, 4) for stage, value in self.stages.items()}
-
-
 def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
     """The hits of each query of the search. min(limit, matches) of them, always."""
     wanted = Wanted(view, search.filter, cache)
+    notes = current()
+    clock = None if notes is None else notes.began(search, view.snapshot.live, view.sequence)
     if not search.explain and len(search.arms) == 1 and search.prefetch is None:
-        return _of_one_arm(view, search, wanted, cache)
-    clock = _Clock()
+        return _of_one_arm(view, search, wanted, cache, clock)
+    clock = clock or Clock()
     if search.explain:
         _ = wanted.matches
         clock.lap("filter")
     ranked, plan = _stage(view, search, wanted, cache, clock)
     answers = [_fetch(view, search, result) for result in ranked]
+    clock.lap("fetch")
     if search.explain:
-        clock.lap("fetch")
         plan = _plan(view, search, wanted, plan, clock)
         answers = [Hits(list(hits), plan) for hits in answers]
     return answers
 
 
-def _of_one_arm(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> list[Hits]:
+def _of_one_arm(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock | None) -> list[Hits]:
     """The short way of most searches."""
     (arm,) = search.arms
     found, _ = search_arm(view, search, arm, search.limit, wanted, cache)
-    if search.attributes is False and not search.vectors:
-        bare = [_bare(view, search, each) for each in found]
-        if None not in bare:
-            return bare
-    return [_fetch(view, search, _alone(arm, each)) for each in found]
+    if clock is not None:
+        clock.lap(f"arm {arm.name}")
+    answers = [_bare(view, search, each) for each in found] if search.attributes is False and not search.vectors else [None]
+    if None in answers:
+        answers = [_fetch(view, search, _alone(arm, each)) for each in found]
+    if clock is not None:
+        clock.lap("fetch")
+    return answers
 
 
-def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
     """What a stage ranks for each query, its candidates found first; and, where the search is explained, how."""
     if search.prefetch is None:
         return _fused_arms(view, search, wanted, cache, clock)
-    inner = _Clock()
+    inner = Clock()
     candidates, before = _stage(view, search.prefetch, wanted, cache, inner)
     clock.lap("prefetch")
+    notes = current()
+    if notes is not None:
+        notes.gave(search.prefetch, len(candidates[0][0]))
     ranked, plan = [], None
     for q, (docids, _, _) in enumerate(candidates):
         (result,), how = _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock)
@@ -85,7 +76,7 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
     return ranked, plan
 
 
-def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
     """The arms of a stage, searched and fused, for each query."""
     if len(search.arms) > 1 and isinstance(search.fusion, Linear):
         return _summed_arms(view, search, wanted, cache, clock)
@@ -108,7 +99,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
     return ranked, _stage_plan(plans, {"method": search.fusion.name, "candidates": search.candidates} if fused else None)
 
 
-def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: _Clock) -> tuple[list[Ranked], dict | None]:
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
     """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them."""
     exact = search.proven or wanted.given is not None
     weights, shown = [_weight(search, arm) for arm in search.arms], _shown(search)
@@ -126,7 +117,7 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
     return ranked, plan
 
 
-def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: _Clock, plans: dict[str, dict]) -> Source:
+def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: Clock, plans: dict[str, dict]) -> Source:
     """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
     certain = replace(search, exact=True, recall=1.0) if search.proven else search
@@ -232,7 +223,7 @@ def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
     return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": None}
 
 
-def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: _Clock) -> dict:
+def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: Clock) -> dict:
     """How the search was run, as plain data."""
     live = view.snapshot.live
     return {

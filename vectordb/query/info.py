@@ -9,6 +9,7 @@ from ..kernels import ITEMS
 from ..snapshot import View
 from ..storage import fields, format
 from ..types import CollectionInfo, Dense, Sparse
+from .audit import audits_of
 from .terms import dictionary
 
 
@@ -17,7 +18,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
     there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers. How a sparse field's
-    terms are spread is its ``dictionary``.
+    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``).
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -34,6 +35,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["encoder"] = view.snapshot.meta.encoders[field]
         if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
+            facts["recall"] = audits_of(view.env).told(view.store.collection, field)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot

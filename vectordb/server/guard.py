@@ -28,6 +28,7 @@ from .audit import AuditLog
 from .keys import ROLES, Key, Keys, file_of
 from .settings import Settings
 from .tls import check_exposure, is_loopback
+from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
 _BUSY_SECONDS = 0.25  # after which a call that found no room may come again
@@ -68,6 +69,7 @@ RULES = {
     "Scroll": Rule("read", "collection", "read", audited=True),
     "SetTerms": Rule("write", "collection", "write"),
     "ListTerms": Rule("read", "collection", "read"),
+    "Status": Rule("read", None, "other", whole=True),
 }
 _UNKNOWN = Rule("admin", None, "other", audited=True, vectors=True, whole=True)
 # Whose calls are when no keys are in use.
@@ -81,7 +83,7 @@ class Guard:
     file of rates can't be used.
     """
 
-    def __init__(self, database: Any, settings: Settings):
+    def __init__(self, database: Any, settings: Settings, watch: Watch):
         self.settings = settings
         self.database = database
         self.keys = Keys(file_of(database.path, settings.keys_file))
@@ -91,12 +93,12 @@ class Guard:
         self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes) if settings.audit_log else None
         self._rates = limits.Rates(Path(database.path) / limits.RATES_FILE, settings.requests_per_second)
         self._lanes = {
-            "read": limits.Lane("read", settings.threads, settings.queue),
-            "write": limits.Lane("write", settings.write_threads, settings.queue),
-            "other": limits.Lane("other", _OTHER_THREADS, settings.queue),
-            "wait": limits.Lane("wait", _WAITING_THREADS, settings.queue),  # they only wait, but for minutes
+            "read": limits.Lane("read", settings.threads, settings.queue, watch),
+            "write": limits.Lane("write", settings.write_threads, settings.queue, watch),
+            "other": limits.Lane("other", _OTHER_THREADS, settings.queue, watch),
+            "wait": limits.Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
         }
-        self.refusals = limits.Lane("refuse", _REFUSING_THREADS, 0)
+        self.refusals = limits.Lane("refuse", _REFUSING_THREADS, 0, watch)
         self._lock = threading.Lock()
         self._at_work: dict[str, int] = {}
 

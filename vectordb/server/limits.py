@@ -28,6 +28,7 @@ from ..errors import LimitError, StorageError
 from ..filters import as_filter
 from ..query.request import MAX_LIMIT, MIN_CANDIDATES
 from .settings import Settings
+from .watch import Watch
 
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
@@ -36,10 +37,14 @@ _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when tha
 
 
 class Lane(ThreadPoolExecutor):
-    """Threads for calls of one kind, and a queue before them that has an end: each call takes a place by ``enter``, and gives it back."""
+    """Threads for calls of one kind, and a queue before them that has an end: each call takes a place by ``enter``, and gives it back.
 
-    def __init__(self, name: str, threads: int, queue: int):
+    watch: told when a call begins to wait, and when its thread begins with it.
+    """
+
+    def __init__(self, name: str, threads: int, queue: int, watch: Watch):
         super().__init__(threads, f"vectordb-{name}")
+        self._watch = watch
         self._places = threads + queue
         self._inside = 0
         self._count_lock = threading.Lock()
@@ -65,13 +70,17 @@ class Lane(ThreadPoolExecutor):
         """gRPC hands over its own function, with the method's behavior among the arguments: that is told when it has ``ended``, even if it
         was never called because nobody waited any more.
         """
-        future = super().submit(work, *arguments, **named)
+        future = super().submit(self._begin, self._watch.arrived(), work, *arguments, **named)
         for argument in arguments:
             ended = getattr(argument, "ended", None)
             if ended is not None:
                 future.add_done_callback(lambda _, ended=ended: ended())
                 break
         return future
+
+    def _begin(self, arrived: float, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        self._watch.began(arrived)
+        return work(*arguments, **named)
 
 
 class Rates:

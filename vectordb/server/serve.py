@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,12 +17,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
+from . import logs
 from .guard import Guard
 from .keys import file_of
 from .service import SERVICE, Service, fail
 from .settings import Settings
 from .tls import server_credentials
+from .watch import Watch
 
+log = logging.getLogger("vectordb.server")
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
 
 
@@ -109,17 +113,25 @@ def run(
     from ..database import open as open_database
     from ..warm import warm
 
-    database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+    to_stderr = logs.configure(settings.log_format, settings.log_level)
     try:
-        warm()  # a caller's deadline must not pay for compiling
-        server, health_servicer, bound = _start(database, settings, shared)
-        ready(address_of(settings.host, bound))
-        stop.wait()
-        stopping()
-        health_servicer.enter_graceful_shutdown()
-        server.stop(settings.grace).wait()
+        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+        try:
+            warm()  # a caller's deadline must not pay for compiling
+            server, health_servicer, bound = _start(database, settings, shared)
+            address = address_of(settings.host, bound)
+            ready(address)
+            log.info("serving", extra={"address": address, "threads": settings.threads})
+            stop.wait()
+            log.info("stopping", extra={"grace": settings.grace})
+            stopping()
+            health_servicer.enter_graceful_shutdown()
+            server.stop(settings.grace).wait()
+            log.info("stopped")
+        finally:
+            database.close()
     finally:
-        database.close()
+        logs.restore(to_stderr)
 
 
 def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
@@ -137,9 +149,10 @@ def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grp
     ]
     if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
-    server = grpc.server(ThreadPoolExecutor(settings.threads, "vectordb-server"), options=options)
-    guard = Guard(database, settings)
-    server.add_generic_rpc_handlers((Service(database, guard).handler(),))
+    watch = Watch(database, settings)
+    guard = Guard(database, settings, watch)
+    server = grpc.server(ThreadPoolExecutor(1, "vectordb-server"), options=options)  # every method of ours has its lane's threads
+    server.add_generic_rpc_handlers((Service(database, guard, watch).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -153,6 +166,7 @@ def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grp
         bound = 0
     if not bound:
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
+    watch.follow(server)
     server.start()
     return server, servicer, bound
 

@@ -23,6 +23,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 from .guard import Call, Guard
+from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
@@ -34,9 +35,10 @@ _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 class Service:
     """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
 
-    def __init__(self, database: Any, guard: Guard):
+    def __init__(self, database: Any, guard: Guard, watch: Watch):
         self._database = database
         self._guard = guard
+        self._watch = watch
         self._max_message_bytes = guard.settings.max_message_bytes
         self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
@@ -44,21 +46,24 @@ class Service:
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
         behaviors = {
-            method.name: self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
+            method.name: self._behavior(method.name, GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
             for method in SERVICE.methods
         }
         return _Door(self._guard, behaviors)
 
     def _behavior(
-        self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
+        self, name: str, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
     ) -> Callable[[bytes, grpc.ServicerContext, Call], bytes]:
         def behavior(data: bytes, context: grpc.ServicerContext, call: Call) -> bytes:
+            watched = self._watch.begin(name, context)
             try:
                 with call.admitted(context):
                     check_deadline(context)
-                    request = _read(request_class, data)
+                    request = watched.request = _read(request_class, data)
                     call.check(request)
-                    return self._packed(call.cleared(method(request, context)))
+                    answer = self._packed(call.cleared(method(request, context)))
+                watched.end()
+                return answer
             except ClosedError:
                 error: VectorDBError = UnavailableError("the service is shutting down")
             except VectorDBError as raised:
@@ -72,6 +77,7 @@ class Service:
                     "".join(traceback.format_tb(raised.__traceback__)),
                 )
                 error = VectorDBError("the service failed unexpectedly; its log says where")
+            watched.end(error)
             return fail(context, error)
 
         return behavior
@@ -85,6 +91,9 @@ class Service:
         return data
 
     # ---- The service and its collections ----
+
+    def _status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusResponse:
+        return pb.StatusResponse(status=wire.pack_json(self._watch.status(), "status"))
 
     def _server_info(self, request: pb.ServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfoResponse:
         most = self._guard.settings.max_points

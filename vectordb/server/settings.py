@@ -66,6 +66,17 @@ class Settings:
     max_attributes: int = _setting(1_000, "attributes of a collection", least=1)
     max_collections: int = _setting(10_000, "collections", least=1, most=10_000)
 
+    # What is told of the service while it runs
+    metrics_port: int = _setting(0, "port of Prometheus metrics over HTTP; 0: none", least=0, most=65_535)
+    metrics_host: str = _setting("127.0.0.1", "address of the metrics")
+    recall_audit: float = _setting(1 / 64, "share of single searches done again exactly in the background, 0 to 1", least=0, most=1)
+    slow_query_ms: float = _setting(1000.0, "milliseconds from which a read is logged as slow; 0: none is", least=0)
+    slow_query_log: str = _setting("", "file of slow queries, JSON lines; empty: stderr")
+    slow_query_values: bool = _setting(False, "the values of filters too in the log of slow queries")
+    log_format: str = _setting("text", "lines of the log", choices=("text", "json"))
+    log_level: str = _setting("info", "least level logged; debug has a line a call", choices=("debug", "info", "warning", "error"))
+    tracing: bool = _setting(False, "OpenTelemetry spans, sent as OTEL_* variables say; needs vectordb[otel]")
+
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))

@@ -17,11 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
+from . import metrics
 from .settings import Settings
 
 COMMAND = (sys.executable, "-m", "vectordb.server.workers")
@@ -42,10 +43,10 @@ def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
     if sys.platform != "linux":
         what = "several workers need Linux, whose SO_REUSEPORT spreads connections"
         raise InvalidArgumentError(what, field="workers", value=settings.workers)
-    with _port_of(settings) as port:
+    with _port_of(settings) as port, metrics.prepare():
         settings = dataclasses.replace(settings, port=port)
         job = json.dumps({"path": os.fspath(path), "settings": dataclasses.asdict(settings)}).encode() + b"\n"
-        supervisor = Supervisor(COMMAND, job, settings.workers, settings.grace)
+        supervisor = Supervisor(COMMAND, job, settings.workers, settings.grace, metrics.forget)
         with _signals_to(supervisor):
             return supervisor.run(lambda: announce(path, address_of(settings.host, port), settings))
 
@@ -94,12 +95,13 @@ class _Worker:
 
 class Supervisor:
     """Starts ``count`` processes of a command, gives each the job, and keeps them running. All it does is done by ``run``'s thread,
-    which is told what happens through a queue."""
+    which is told what happens through a queue. forget: called with the id of each process that ended."""
 
-    def __init__(self, command: Sequence[str], job: bytes, count: int, grace: float):
+    def __init__(self, command: Sequence[str], job: bytes, count: int, grace: float, forget: Callable[[int], None] = lambda pid: None):
         self._command = command
         self._job = job
         self._grace = grace
+        self._forget = forget
         self._workers = [_Worker(i) for i in range(count)]
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._opened = False  # one of them once took calls
@@ -148,6 +150,7 @@ class Supervisor:
 
     def _ended(self, worker: _Worker) -> None:
         process, worker.process = worker.process, None
+        self._forget(process.pid)
         process.stdin.close()
         process.stdout.close()
         if self._status is not None:

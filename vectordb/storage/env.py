@@ -267,6 +267,20 @@ class Env:
         """Bytes of the data file."""
         return (self.path / "data.mdb").stat().st_size
 
+    def facts(self) -> dict[str, int]:
+        """readers: slots taken, by any process; used and free pages of page_bytes each; map_bytes: address space."""
+        with self.read() as txn:
+            shape, info = txn.stat(self._db), self._lmdb.info()
+        used = shape["branch_pages"] + shape["leaf_pages"] + shape["overflow_pages"]
+        free = max(info["last_pgno"] + 1 - used, 0)
+        return {
+            "readers": info["num_readers"],
+            "used": used,
+            "free": free,
+            "page_bytes": shape["psize"],
+            "map_bytes": info["map_size"],
+        }
+
     def _check_usable(self) -> None:
         if self._closed:
             raise ClosedError(f"{self.path} was closed", field="path", value=str(self.path))

@@ -1,0 +1,77 @@
+"""What a directory and this process hold, read when it is asked for: bytes on disk by kind, pages, readers, memory, compiled kernels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .database import Database
+from .errors import NotFoundError
+from .kernels import jit
+from .storage import segments
+from .types import CollectionInfo
+
+_STATUS = Path("/proc/self/status")
+_MEMORY = {"VmRSS": "resident", "RssAnon": "own"}
+
+
+def memory() -> dict[str, int]:
+    """Bytes of this process: resident, and of these its own (the rest are mapped files, which others share and the system may take back).
+    Empty where the system doesn't say.
+    """
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return {}
+    parts = (line.partition(":") for line in lines)
+    return {_MEMORY[name]: 1024 * int(value.split()[0]) for name, _, value in parts if name in _MEMORY}
+
+
+def disk(database: Database) -> dict[str, int]:
+    """Bytes of the directory's files: data (rows, ids, postings), indexes, unfinished (index files being written) and other; and free, what
+    the file system has left.
+    """
+    root = Path(database.path)
+    found = {"data": 0, "indexes": 0, "unfinished": 0, "other": 0}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            kind = "other"
+            if path == root / "data.mdb":
+                kind = "data"
+            elif path.parent == segments.folder(root) and segments.is_ours(name):
+                kind = "unfinished" if name.startswith(segments.TEMPORARY) else "indexes"
+            try:
+                found[kind] += path.stat().st_blocks * 512
+            except FileNotFoundError:  # replaced meanwhile
+                pass
+    system = os.statvfs(root)
+    return found | {"free": system.f_bavail * system.f_frsize}
+
+
+def pages(database: Database) -> dict[str, int]:
+    """Of the data file: readers (slots taken), used and free pages, page_bytes and map_bytes."""
+    return database._env.facts()
+
+
+def kernels() -> dict[str, int]:
+    """compiled: kernels that were in no cache since this process began; cache_bytes: of this version's compiled kernels on disk."""
+    return {"compiled": jit.announce.compiled, "cache_bytes": jit.cache_bytes()}
+
+
+def collections(database: Database) -> list[CollectionInfo]:
+    """The facts of every collection."""
+    found = []
+    for name in database.collections():
+        try:
+            found.append(database.collection(name).info())
+        except NotFoundError:  # dropped meanwhile
+            pass
+    return found
+
+
+def builds(database: Database) -> dict[str, Any]:
+    """What this process built in the background or was asked to, by kind: {kind: {"builds", "rows", "seconds"}}; and failures."""
+    maintainer = database._maintainer
+    return {"built": {kind: dict(done) for kind, done in list(maintainer.built.items())}, "failures": maintainer.failures}

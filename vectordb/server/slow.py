@@ -1,0 +1,50 @@
+"""The log of slow queries: a JSON object a line, in a file or on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import StorageError
+
+
+class SlowLog:
+    """path: appended to, one write a line, so that several processes may share it; empty: stderr. seconds: from which a query is slow.
+
+    Raises StorageError when the file can't be opened.
+    """
+
+    def __init__(self, path: str, seconds: float):
+        self.seconds = seconds
+        self._path = path
+        self._lock = threading.Lock()
+        if path:
+            os.close(self._open())
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            what = f"slow_query_log {self._path} can't be written: {error.strerror}"
+            raise StorageError(what, field="slow_query_log", value=self._path) from None
+
+    def write(self, facts: Mapping[str, Any]) -> None:
+        """Append a line. What can't be written is dropped: a full disk must not fail the query as well."""
+        line = json.dumps(facts, ensure_ascii=False) + "\n"
+        with self._lock:
+            try:
+                if not self._path:
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+                    return
+                file = self._open()  # anew: it may have been rotated
+                try:
+                    os.write(file, line.encode())
+                finally:
+                    os.close(file)
+            except (OSError, StorageError):
+                pass
