@@ -141,6 +141,7 @@ class Watch:
         if self._http is not None or self.tracing is not None or self.metrics.shared:
             threading.Thread(target=self._end_with, args=(server,), name="vectordb-watch-end", daemon=True).start()
         if self.metrics.shared:  # others read what this process recorded last
+            self.metrics.sample(0, 0)
             threading.Thread(target=self._sample, name="vectordb-watch", daemon=True).start()
 
     def close(self) -> None:
