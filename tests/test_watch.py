@@ -392,6 +392,19 @@ def test_a_log_that_cannot_be_written_is_said_at_the_start_and_fails_no_query_la
     assert client.collection("docs").count() == ROWS
 
 
+def test_a_slow_query_that_cannot_be_told_is_answered_all_the_same(served, monkeypatch):
+    client = served(slow_query_ms=1e-6)
+    told = []
+
+    def broken(self):
+        told.append(self)
+        raise ValueError
+
+    monkeypatch.setattr(notes.Notes, "plan", broken)
+    assert len(client.collection("docs").search({"v": query()}, limit=3)) == 3 and told
+    assert client.status()["errors"] == []
+
+
 # ---- The log ----
 
 

@@ -71,7 +71,10 @@ class Call:
             facts = {"method": method, "status": state, "error": kind, "plan": plan, "milliseconds": round(1000 * seconds, 3)}
             log.debug("call", extra={name: value for name, value in facts.items() if value is not None})
         if watch.slow is not None and seconds >= watch.slow.seconds and method in READS:
-            watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
+            try:
+                watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
+            except Exception:  # the answer is there: it must not fail because nobody can tell how it came about
+                log.exception("a slow query can't be told")
 
 
 class Pool(ThreadPoolExecutor):
