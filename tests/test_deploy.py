@@ -163,6 +163,16 @@ def test_the_certificates_are_what_a_client_trusts(tmp_path):
     assert again.returncode == 1 and "there already" in again.stderr
 
 
+def test_the_page_on_deploying_names_commands_and_files_that_exist():
+    page = (ROOT / "docs" / "parts" / "deploying.md").read_text()
+    given = re.findall(r"docker compose run --rm vectordb (.*)$", page + (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert len(given) == 2
+    for line in given:
+        parses(shlex.split(line))
+    for path in set(re.findall(r"deploy/[\w.-]+[\w]", page)) - {"deploy/tls"}:
+        assert (ROOT / path).exists(), path
+
+
 def test_the_documents_tables_are_those_of_the_code():
     page = (ROOT / "docs" / "parts" / "observability.md").read_text()
     assert metrics.table() in page

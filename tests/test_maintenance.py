@@ -144,7 +144,7 @@ def test_without_maintenance_nothing_happens_until_it_is_asked_for(directory, rn
         c.delete([1])
         time.sleep(0.2)
         assert accounts(c) == ([], 99) and database._maintainer._thread is None
-        assert c.info().maintenance == {"state": "off", "task": None, "stage": None, "share": None, "error": None}
+        assert c.info().maintenance == {"state": "off", "task": None, "stage": None, "share": None, "error": None, "pending": 1}
         c.optimize()
         assert accounts(c) == ([(0, 100, 99)], 0) and c.info().deleted_rows == 0
     with pytest.raises(InvalidArgumentError, match="maintenance") as caught:
@@ -262,7 +262,7 @@ def test_optimize_without_waiting_returns_at_once_and_info_tells_how_far_it_is(m
     fill(c, rng, range(100))
     assert c.optimize(wait=False)["done"] is False
     said = until(lambda: (said := c.info().maintenance)["stage"] == "graph" and said)
-    assert said == {"state": "running", "task": "optimize v rows 0 … 99", "stage": "graph", "share": 0.25, "error": None}
+    assert said == {"state": "running", "task": "optimize v rows 0 … 99", "stage": "graph", "share": 0.25, "error": None, "pending": 1}
     with pytest.raises(DeadlineError) as caught:
         c.optimize(timeout=0.05)
     assert caught.value.field == "timeout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from upkeep import until
-from vectordb_client import Client
+from vectordb_client import AsyncClient, Client
 
 import vectordb
 from vectordb import cli, top
@@ -113,12 +114,13 @@ def test_what_is_noted_of_a_search_is_what_explain_says(database):
         expected = name or ran["segments"][0]["plan"]
         assert found.plan_name() == expected
         assert {"live_rows", "filter", "sequence", "queries", "exact"} <= plan.keys()
-        for key in ("live_rows", "filter", "sequence", "queries", "exact"):
+        linear = wanted.get("fusion") == "linear"  # whose arms are run several times, and told as they ran last
+        for key in ("live_rows", "filter", "sequence", "queries", *(() if linear else ("exact",))):
             assert plan[key] == explained[key], (wanted, key)
         stages = [(plan, explained)] + ([(plan["prefetch"], explained["prefetch"])] if "prefetch" in wanted else [])
         for mine, theirs in stages:
             for arm, other in zip(mine["arms"], theirs["arms"], strict=True):
-                for key in ("field", "kind", "plan", "exact", "rows", "candidates"):
+                for key in ("field", "kind") if linear else ("field", "kind", "plan", "exact", "rows", "candidates"):
                     assert arm[key] == other[key], (wanted, key)
             assert (mine["fusion"] or {}).get("method") == (theirs["fusion"] or {}).get("method")
         if "prefetch" in wanted:
@@ -167,7 +169,7 @@ def use(client):
         client.collection("none")
     docs.upsert(ids=[ROWS], vectors={"v": [query(9)]})
     docs.delete([0, 1])
-    return {"Search": 8, "Count": 1, "DescribeCollection": 2, "Write": 1, "Delete": 1}
+    return {"Search": 8, "Count": 1, "DescribeCollection": 2, "Write": 1, "Delete": 1, "ServerInfo": 1}
 
 
 def test_metrics_count_what_was_done_and_are_those_of_the_table(served):
@@ -222,12 +224,8 @@ def test_status_says_the_same_and_both_clients_ask_for_it(served):
     assert client.status()["calls"]["Status"]["count"] == 1 and told["queue"]["under_way"] == 1
 
     async def ask():
-        async with vectordb_client_async(client.target) as other:
+        async with AsyncClient(client.target) as other:
             return await other.status()
-
-    import asyncio
-
-    from vectordb_client import AsyncClient as vectordb_client_async
 
     assert asyncio.run(ask()).keys() == told.keys()
 
@@ -359,7 +357,7 @@ def test_a_slow_read_is_a_line_with_its_plan_and_without_its_values(served, tmp_
     ]
     first = lines[0]
     assert (first["collection"], first["limit"], first["queries"]) == ("docs", 7, 1)
-    assert first["filter"] == "n <= ? and word in (1 value)" and lines[2]["filter"] == "n >= ?" and lines[4]["filter"] == "not valid"
+    assert first["filter"] == "word in (1 value) and n <= ?" and lines[2]["filter"] == "n >= ?" and lines[4]["filter"] == "not valid"
     assert any(line.startswith("dense v: segments") for line in first["plan"]) and first["plan"][1].startswith("filter: 139 matches")
     assert {"queue", "filter", "arm v", "fetch", "rest"} == set(first["milliseconds"])
     assert sum(first["milliseconds"].values()) == pytest.approx(1000 * first["seconds"] + first["milliseconds"]["queue"], abs=0.01)
@@ -392,6 +390,19 @@ def test_a_log_that_cannot_be_written_is_said_at_the_start_and_fails_no_query_la
     log.unlink()
     log.mkdir()
     assert client.collection("docs").count() == ROWS
+
+
+def test_a_slow_query_that_cannot_be_told_is_answered_all_the_same(served, monkeypatch):
+    client = served(slow_query_ms=1e-6)
+    told = []
+
+    def broken(self):
+        told.append(self)
+        raise ValueError
+
+    monkeypatch.setattr(notes.Notes, "plan", broken)
+    assert len(client.collection("docs").search({"v": query()}, limit=3)) == 3 and told
+    assert client.status()["errors"] == []
 
 
 # ---- The log ----
@@ -433,17 +444,17 @@ def test_the_debug_log_has_a_line_a_call_without_contents(served):
 
 
 def test_of_an_exception_the_place_is_logged_and_not_its_words():
+    stored = "a marker that somebody stored"
+
     def work():
         try:
-            raise ValueError("a marker that somebody stored")
+            raise ValueError(stored)
         except ValueError:
             logging.getLogger("vectordb.server").exception("it failed")
 
     for style in ("json", "text"):
         said = "\n".join(lines_of(style, "info", work))
-        assert (
-            "it failed" in said and "in work" in said and "ValueError" in said and "marker that" not in said.replace("raise ValueError", "")
-        )
+        assert "it failed" in said and "in work" in said and "ValueError" in said and stored not in said
 
 
 # ---- Spans ----

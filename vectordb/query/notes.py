@@ -57,7 +57,7 @@ class Notes:
         self.search: Search | None = None
         self.clock: Clock | None = None
         self.live = self.sequence = 0
-        self._arms: dict[tuple[int, str], Ran] = {}  # (stage, arm): an arm that is run again and again is told as it ran last
+        self._arms: dict[tuple[int, str], Ran] = {}  # (stage, arm): one that is run again, as in linear fusion, is told as it ran last
         self._hits: dict[int, int] = {}
 
     def began(self, search: Search, live: int, sequence: int) -> Clock:

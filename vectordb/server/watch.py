@@ -69,7 +69,10 @@ class Call:
             facts = {"method": method, "status": state, "error": kind, "plan": plan, "milliseconds": round(1000 * seconds, 3)}
             log.debug("call", extra={name: value for name, value in facts.items() if value is not None})
         if watch.slow is not None and seconds >= watch.slow.seconds and method in READS:
-            watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
+            try:
+                watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
+            except Exception:  # the answer is there: it must not fail because nobody can tell how it came about
+                log.exception("a slow query can't be told")
 
 
 class Watch:
@@ -131,6 +134,7 @@ class Watch:
         if self._http is not None or self.tracing is not None or self.metrics.shared:
             threading.Thread(target=self._end_with, args=(server,), name="vectordb-watch-end", daemon=True).start()
         if self.metrics.shared:  # others read what this process recorded last
+            self.metrics.sample(0, 0)
             threading.Thread(target=self._sample, name="vectordb-watch", daemon=True).start()
 
     def close(self) -> None:
