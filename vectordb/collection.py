@@ -52,6 +52,8 @@ class Upkeep(Protocol):
 
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]: ...
 
+    def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]: ...
+
     def status(self, number: int) -> dict[str, Any]: ...
 
 
@@ -382,6 +384,21 @@ class Collection:
         little of it, CorruptionError naming what is damaged (everything else is done then), NotFoundError, ClosedError.
         """
         return self._maintainer.optimize(self._number, wait, timeout)
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """Take deleted and replaced points out of every file of the directory, and prove it by searching all of them.
+
+        Index files that hold dead rows are built again, chunks are compacted, the change log forgets the ids of deleted points, and
+        data.mdb is written anew: it needs room for a second one. Reads go on but for the moment in which the files change places, writes
+        wait. All processes that have the directory open must be of this version; each lets go of the old file within a second.
+        Names in dictionaries (keywords and words that no point has any more), earlier snapshots and exports are not reached, nor is what
+        a disk keeps of files that were removed.
+        timeout: seconds to wait at most; what has begun goes on. Returns done, seconds, rows_dropped, segments_built, bytes_before,
+        bytes_after, bytes_reclaimed (of the directory); what was looked for: ids, rows, vectors (vague: too short or plain to tell, alike:
+        the same in points that live); proven (bool), and residue: files that still hold something.
+        Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
+        """
+        return self._maintainer.purge((self._number,), timeout)
 
 
 def check_each_id(ids: Any) -> list[Id]:

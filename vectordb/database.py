@@ -115,6 +115,13 @@ class Database:
             raise InvalidArgumentError(f"archive must be True or False, not {shown(archive)}", field="archive", value=archive)
         return backup.snapshot(self._env, path, archive)
 
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``Collection.purge`` of all collections, and of what was dropped."""
+        self._check_open()
+        with self._env.read() as txn:
+            numbers = list(catalog.names(txn).values())
+        return self._maintainer.purge(numbers, timeout)
+
     def flush(self) -> None:
         """Make every write so far durable (for durability="batched")."""
         self._check_open()

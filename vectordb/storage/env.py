@@ -25,6 +25,7 @@ from . import format
 INITIAL_MAP = 1 << 34  # address space, not disk
 REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
 OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
+WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.mdb to be let go
 REWRITE_BYTES = 64 << 20  # of a transaction that copies
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
 FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
@@ -48,6 +49,7 @@ class Env:
         self._write_lock = threading.Lock()
         self._seen = -1  # the newest transaction that was looked at for a request to let go
         self._request: bytes | None = None  # the last such request
+        self._ended = threading.Event()
         self._lmdb = self._lock_file = self._open_file = None
         try:
             self._open(create)
@@ -266,10 +268,11 @@ class Env:
     def rewrite(self, timeout: float, patience: float) -> None:
         """Write all that there is into a new file and put it in the place of data.mdb: nothing that was deleted is in it.
 
-        LMDB leaves the bytes of deleted records in free pages, in the gaps of used ones and as separators of its branches, so nothing less
-        will do. Writers wait all the while (for LockedError: see ``write``), readers only while the files change places. Every process
-        must have let the old file go by then. It is asked for, and does so at its next transaction or ``attend``; LockedError when not all
-        have after ``patience`` seconds, with everything as it was. Killed at any point it leaves the old file or the new one, whole.
+        LMDB leaves the bytes of deleted records in free pages, in the gaps of used ones and as separators of its branches, so nothing
+        less will do. Writers wait all the while (LockedError after ``timeout`` seconds), readers only while the files change places.
+        Every other process must let the old file go: it is asked to, and does so at its next transaction or within ``WATCH_SECONDS``.
+        LockedError when not all have after ``patience`` seconds, with everything as it was. Killed at any point it leaves the old file
+        or the new one, whole.
         """
         self._check_usable()
         if not self._write_lock.acquire(timeout=timeout):
@@ -361,13 +364,24 @@ class Env:
                 )
             time.sleep(0.005)
 
-    def attend(self) -> int:
-        """The newest transaction, by any process. A process without traffic calls it now and then, and lets go when it is asked to."""
-        txn = self.begin_read()
+    def watch(self) -> None:
+        """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
+        while not self._ended.wait(WATCH_SECONDS):
+            try:
+                if self.newest_transaction() != self._seen:
+                    with self.read():  # looks
+                        pass
+            except VectorDBError:
+                if self._closed:
+                    return
+
+    def newest_transaction(self) -> int:
+        """``last_transaction``, for who has no transaction open."""
+        self._enter()
         try:
-            return txn.id()
+            return self.last_transaction()
         finally:
-            self.end_read(txn)
+            self._leave()
 
     def _look(self, txn: lmdb.Transaction) -> None:
         """Something was committed. It may be the request of another process to let data.mdb go."""
@@ -435,7 +449,6 @@ class Env:
 
     def sync(self) -> None:
         """Make every committed write durable."""
-        self._check_usable()
         self._enter()
         try:
             self._lmdb.sync(True)
@@ -461,6 +474,7 @@ class Env:
 
     def close(self) -> None:
         """Sync and unmap once the open transactions have ended."""
+        self._ended.set()
         if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
             self._closed = True
             return
@@ -486,6 +500,10 @@ def open_env(path: str | os.PathLike, create: bool = True) -> Env:
         env = _open.get(name)
         if env is None or env._closed or env.pid != os.getpid():
             env = _open[name] = Env(path, create)
+            try:
+                threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()
+            except RuntimeError:  # no more threads: then it lets go when it is used
+                pass
         env.users += 1
         return env
 
