@@ -30,6 +30,7 @@ ERRORS = [
 WORDS = [
     "ArmScore",
     "Bool",
+    "Change",
     "CollectionInfo",
     "DBSF",
     "Datetime",
@@ -79,7 +80,8 @@ def test_the_client_exports_the_same_words_as_the_same_objects():
 
 
 def test_a_client_has_the_surface_of_a_database():
-    assert public(Database) == {"close", "collection", "collections", "create_collection", "drop_collection", "flush"}
+    named = {"close", "collection", "collections", "create_collection", "drop_collection", "flush", "purge", "snapshot"}
+    assert public(Database) == named
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
     assert public(Collection) - {"apply_batch"} <= public(vectordb_client.Collection)
     assert public(vectordb_client.Collection) <= public(vectordb_client.AsyncCollection)

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import encoders
 from .apply import Delete, Write, apply
+from .changes import changes
 from .errors import EncoderError, InvalidArgumentError, SchemaError
 from .filters import as_filter
 from .filters.bitmap import FilterCache
@@ -23,6 +24,7 @@ from .storage.env import Env
 from .storage.store import Store
 from .types import (
     Batch,
+    Change,
     CollectionInfo,
     Dense,
     FusionTuning,
@@ -371,6 +373,24 @@ class Collection:
         """Schema, counts, sequence and per-field statistics."""
         with self._snapshots.pin() as view:
             return describe(view, self.name, self._maintainer.status(self._number))
+
+    def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: Any = False,
+        with_attributes: Any = False,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """What each batch after sequence ``since`` did, in order and without gaps: whoever applies it all has an equal collection.
+
+        follow: wait for more, until ``timeout`` seconds have passed or the database is closed. Go on later with the sequence of the last
+        change that was dealt with. with_vectors, with_attributes (and payload): the points written, as they are.
+        Raises NotFoundError (field "since") when changes that far back aren't kept: the newest 65,536 batches are, and a purge forgets
+        what was deleted. InvalidArgumentError when ``since`` lies ahead, DeadlineError when it takes too long without ``follow``.
+        """
+        return changes(self._env, self._snapshots, since, follow, with_vectors, with_attributes, timeout)
 
     # Maintenance
 

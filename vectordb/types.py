@@ -3,7 +3,7 @@
 from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
-from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+from vectordb_client.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
 from vectordb_client.schema import (
     Attribute,
     Bool,
@@ -38,6 +38,7 @@ __all__ = [
     "Attribute",
     "Batch",
     "Bool",
+    "Change",
     "CollectionInfo",
     "Column",
     "Datetime",

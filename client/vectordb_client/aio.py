@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from . import calls
-from .channel import METHODS, channel_options, check_target, check_timeout, failure
+from . import calls, changes
+from .channel import METHODS, STREAMS, channel_options, check_target, check_timeout, failure
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
-from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, tune
 from .values import Id
@@ -59,6 +59,14 @@ class AsyncClient:
         """``version``, ``max_message_bytes`` and ``max_batch`` of the service."""
         return await self._run(calls.server_info(), timeout)
 
+    async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """Copies the database as it is now to a plain name in the service's ``snapshot_dir``; returns the manifest."""
+        return await self._run(calls.snapshot(path, archive), timeout, endless=True)
+
+    async def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``AsyncCollection.purge`` of all collections, and of what was dropped."""
+        return await self._run(calls.purge(None, timeout), calls.patience(timeout), endless=True)
+
     async def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True
@@ -77,7 +85,10 @@ class AsyncClient:
     def _connect(self) -> None:
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
-        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+        self._methods = {
+            name: (self._channel.unary_stream if name in STREAMS else self._channel.unary_unary)(path, write, read)
+            for name, (path, write, read) in METHODS.items()
+        }
 
     async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
@@ -104,6 +115,30 @@ class AsyncClient:
             if self._closed and not asyncio.current_task().cancelling():  # closed under this call, and the task goes on
                 raise ClosedError("the client was closed") from None
             raise
+
+    async def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> AsyncIterator[Any]:
+        """Makes a streaming call. ends_quietly: its deadline and ``close`` are its end, not its failure."""
+        if self._closed:
+            raise ClosedError("the client was closed")
+        if self._channel is None:
+            self._connect()
+        call = self._methods[name](request, timeout=check_timeout(timeout))
+        try:
+            async for message in call:
+                whole = assembly.add(message)
+                if whole is not None:
+                    yield whole
+        except grpc.RpcError as error:
+            raised = failure(error, self.target, self._closed)
+            if not (ends_quietly and isinstance(raised, (DeadlineError, ClosedError))):
+                raise raised from None
+        except asyncio.CancelledError:
+            if not self._closed or asyncio.current_task().cancelling():
+                raise
+            if not ends_quietly:  # closed under this call, and the task goes on
+                raise ClosedError("the client was closed") from None
+        finally:
+            call.cancel()
 
 
 class AsyncCollection:
@@ -305,6 +340,28 @@ class AsyncCollection:
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done."""
         return await self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
+
+    async def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """Takes deleted and replaced points out of every file of the service's directory, and proves it by searching all of them."""
+        return await self._client._run(calls.purge(self._remote, timeout), calls.patience(timeout), endless=True)
+
+    async def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = False,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Change]:
+        """What each batch after sequence ``since`` did, in order and without gaps: ``async for change in collection.changes(…)``."""
+        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        stream = self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
+        try:
+            async for change in stream:
+                yield change
+        finally:
+            await stream.aclose()
 
     def __repr__(self) -> str:
         return f"AsyncCollection({self.name!r} of {self._client.target!r})"

@@ -64,7 +64,7 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
         try:
             warm()  # a caller's deadline must not pay for compiling
             stop = threading.Event()
-            server, health_servicer, bound = _start(database, settings)
+            server, health_servicer, bound = _start(database, settings, stop)
             before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
             size = f"{settings.max_message_bytes / (1 << 20):g} MiB"
             address = _address(settings.host, bound)
@@ -82,7 +82,7 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     return 0
 
 
-def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int]:
+def _start(database: Any, settings: Settings, stopping: threading.Event | None = None) -> tuple[grpc.Server, _Health, int]:
     server = grpc.server(
         ThreadPoolExecutor(settings.threads, "vectordb-server"),
         options=(
@@ -91,7 +91,7 @@ def _start(database: Any, settings: Settings) -> tuple[grpc.Server, _Health, int
             ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
         ),
     )
-    server.add_generic_rpc_handlers((Service(database, settings.max_message_bytes).handler(),))
+    server.add_generic_rpc_handlers((Service(database, settings, stopping).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -6,8 +6,9 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,8 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
+from .keeping import Keeping
+from .settings import Settings
 
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
@@ -30,24 +33,35 @@ _ANSWER_SECONDS = 0.1
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
-class Service:
-    """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
+class Service(Keeping):
+    """The methods of proto/vectordb/v1/vectordb.proto over an open database. stopping: set when the service is to end."""
 
-    def __init__(self, database: Any, max_message_bytes: int):
+    def __init__(self, database: Any, settings: Settings, stopping: threading.Event | None = None):
         self._database = database
-        self._max_message_bytes = max_message_bytes
+        self._max_message_bytes = settings.max_message_bytes
+        self._keep(settings, stopping)
         self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
         behaviors = {
-            method.name: self._behavior(GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
+            method.name: (self._stream_behavior if method.server_streaming else self._behavior)(
+                GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}")
+            )
             for method in SERVICE.methods
         }
         # Whoever waits there for minutes must not keep others from their searches.
-        behaviors["Optimize"].experimental_thread_pool = ThreadPoolExecutor(_OPTIMIZE_THREADS, "vectordb-optimize")
-        methods = {name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in behaviors.items()}
+        waiting = ThreadPoolExecutor(_OPTIMIZE_THREADS, "vectordb-optimize")
+        for name in ("Optimize", "Snapshot", "Purge"):
+            behaviors[name].experimental_thread_pool = waiting
+        behaviors["Changes"].experimental_thread_pool = self.stream_threads()
+        methods = {
+            method.name: (grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler)(
+                behaviors[method.name]
+            )
+            for method in SERVICE.methods
+        }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     def _behavior(
@@ -56,11 +70,7 @@ class Service:
         def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
             try:
                 check_deadline(context)
-                try:
-                    request = request_class.FromString(data)
-                except DecodeError:
-                    raise InvalidArgumentError("the request can't be read as its message", field="request") from None
-                answer = method(request, context).SerializeToString()
+                answer = method(_parsed(request_class, data), context).SerializeToString()
                 if len(answer) > self._max_message_bytes:
                     raise LimitError(
                         f"the answer takes {len(answer)} bytes, at most {self._max_message_bytes} are sent; ask for fewer points or fields",
@@ -68,20 +78,23 @@ class Service:
                         value=len(answer),
                     )
                 return answer
-            except ClosedError:
-                error: VectorDBError = UnavailableError("the service is shutting down")
-            except VectorDBError as raised:
-                error = raised
             except Exception as raised:
-                # Its text may hold what users stored: the log gets the place, not the words.
-                log.error(
-                    "%s failed: %s\n%s",
-                    request_class.__name__,
-                    type(raised).__qualname__,
-                    "".join(traceback.format_tb(raised.__traceback__)),
-                )
-                error = VectorDBError("the service failed unexpectedly; its log says where")
+                error = _told(request_class, raised)
             return fail(context, error)
+
+        return behavior
+
+    def _stream_behavior(
+        self, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Iterator[bytes]]
+    ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+        def behavior(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                check_deadline(context)
+                yield from method(_parsed(request_class, data), context)
+                return
+            except Exception as raised:
+                error = _told(request_class, raised)
+            fail(context, error)
 
         return behavior
 
@@ -233,6 +246,25 @@ class Service:
         if known is None or known[0] is not schema:
             known = self._forms[name] = (schema, answers.forms_of(schema))
         return known[1]
+
+
+def _parsed(request_class: Any, data: bytes) -> Any:
+    try:
+        return request_class.FromString(data)
+    except DecodeError:
+        raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+
+
+def _told(request_class: Any, raised: Exception) -> VectorDBError:
+    """What the caller is told of what went wrong."""
+    if isinstance(raised, ClosedError):
+        return UnavailableError("the service is shutting down")
+    if isinstance(raised, VectorDBError):
+        return raised
+    # Its text may hold what users stored: the log gets the place, not the words.
+    place = "".join(traceback.format_tb(raised.__traceback__))
+    log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
+    return VectorDBError("the service failed unexpectedly; its log says where")
 
 
 def check_deadline(context: grpc.ServicerContext) -> None:

@@ -39,6 +39,9 @@ class Settings:
     )
     maintenance: bool = _setting(True, "index, merge and compact in the background")
     grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
+    # Keeping data.
+    snapshot_dir: str = _setting("", "folder for the snapshots that clients ask for; without it they can't")
+    change_streams: int = _setting(16, "change streams answered at a time, each by a thread of its own", least=1, most=1024)
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):

@@ -257,6 +257,14 @@ class Store:
         stored = self.txn.get(format.log_key(self.collection, sequence))
         return None if stored is None else format.unpack_record(stored, "change log")
 
+    def oldest_log(self) -> int | None:
+        """The first sequence of which ``log`` knows."""
+        prefix = format.key(self.collection, format.LOG)
+        cursor = self.txn.cursor()
+        if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
+            return None
+        return int.from_bytes(key[5:], "big")
+
     # Reading rows back
 
     def rows(self, docids: np.ndarray) -> list[format.Row]:
