@@ -51,7 +51,8 @@ def lines(path):
 
 def test_help_and_version_need_no_database(capsys):
     code, out, _ = run(capsys, "--help")
-    assert code == 0 and all(name in out for name in ("serve", "demo", "import", "export", "terms", "info", "optimize", "check", "version"))
+    names = ("serve", "demo", "import", "export", "terms", "info", "optimize", "check", "snapshot", "restore", "purge", "version")
+    assert code == 0 and all(name in out for name in names)
     assert run(capsys, "--version")[:2] == (0, f"vectordb {vectordb.__version__}\n")
     code, out, _ = run(capsys, "version")
     assert code == 0 and out.startswith(f"vectordb {vectordb.__version__}\n") and "numpy" in out
@@ -501,3 +502,43 @@ def test_a_copy_keeps_the_words_that_it_does_not_make_itself(capsys, tmp_path):
     schema.write_text(json.dumps({"vectors": {"v": {"kind": "dense", "dim": 2}}, "terms": {"v": {"1": "a"}}}), encoding="utf-8")
     code, _, error = run(capsys, "import", out, "--data", tmp_path / "none", "--collection", "docs", "--create", "--schema", schema)
     assert code == 1 and "'v' is dense" in error
+
+
+@pytest.mark.parametrize("archive", [[], ["--archive"]])
+def test_a_snapshot_is_made_checked_and_restored(capsys, data, tmp_path, archive):
+    code, _, err = run(capsys, "snapshot", "--data", data, tmp_path / "snap", *archive)
+    assert code == 0 and err.startswith("1 collection, 10 points, ") and str(tmp_path / "snap") in err
+    assert run(capsys, "check", "--data", tmp_path / "snap")[0] == 0
+    code, _, err = run(capsys, "restore", tmp_path / "snap", tmp_path / "back")
+    assert code == 0 and str(tmp_path / "back") in err
+    assert run(capsys, "check", "--data", tmp_path / "back")[0] == 0
+    with vectordb.open(tmp_path / "back", create=False) as database:
+        assert database.collection("docs").count() == 10
+    for command in (("snapshot", "--data", data, tmp_path / "snap"), ("restore", tmp_path / "snap", tmp_path / "back")):
+        code, _, err = run(capsys, *command)
+        assert code == 1 and "is there already" in err
+    path = tmp_path / "snap" if archive else tmp_path / "snap" / "data.mdb"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    code, out, err = run(capsys, "check", "--data", tmp_path / "snap")
+    assert code == 1 and "data.mdb fails its checksum" in out
+    code, _, err = run(capsys, "restore", tmp_path / "snap", tmp_path / "again")
+    assert code == 1 and "data.mdb fails its checksum" in err and not (tmp_path / "again").exists()
+
+
+def test_a_purge_says_what_it_did_and_fails_when_something_is_left(capsys, data):
+    with vectordb.open(data) as database:
+        database.collection("docs").upsert(ids=["a secret id of somebody"], payload=["a secret of somebody"])
+        database.collection("docs").delete("a secret id of somebody")
+    kept = data / "kept.txt"
+    kept.write_bytes((data / "data.mdb").read_bytes())
+    code, out, _ = run(capsys, "purge", "--data", data)
+    assert code == 1 and f"still in {kept}" in out and out.startswith("1 rows dropped")
+    kept.unlink()
+    with vectordb.open(data) as database:
+        database.collection("docs").delete(3)
+    code, out, _ = run(capsys, "purge", "--data", data, "--collection", "docs")
+    assert code == 0 and "1 ids" in out and out.endswith("nothing of it is in any file\n")
+    assert json.loads(run(capsys, "purge", "--data", data, "--json")[1])["proven"] is True
+    assert b"a secret" not in (data / "data.mdb").read_bytes()

@@ -34,6 +34,7 @@ WORDS = [
     "ArmScore",
     "Bool",
     "BulkResult",
+    "Change",
     "CollectionInfo",
     "DBSF",
     "Datetime",
@@ -70,7 +71,7 @@ def public(kind):
 
 
 def test_vectordb_exports():
-    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "open", "__version__"}
+    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "open", "restore", "__version__"}
     for name in vectordb.__all__:
         assert getattr(vectordb, name) is not None
 
@@ -84,7 +85,8 @@ def test_the_client_exports_the_same_words_as_the_same_objects():
 
 
 def test_a_client_has_the_surface_of_a_database():
-    assert public(Database) == {"close", "collection", "collections", "create_collection", "drop_collection", "flush"}
+    named = {"close", "collection", "collections", "create_collection", "drop_collection", "flush", "purge", "snapshot"}
+    assert public(Database) == named
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
     assert public(Collection) - {"apply_batch", "number", "reached"} <= public(vectordb_client.Collection)
     assert public(vectordb_client.Collection) <= public(vectordb_client.AsyncCollection)

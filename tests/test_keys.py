@@ -355,6 +355,9 @@ LEAST = {
     "SetTerms": "write",
     "ListTerms": "read",
     "Status": "read",
+    "Snapshot": "admin",
+    "Purge": "admin",
+    "Changes": "read",
 }
 
 

@@ -32,6 +32,7 @@ from .types import (
     ArmScore,
     Bool,
     BulkResult,
+    Change,
     CollectionInfo,
     Datetime,
     Dense,
@@ -67,6 +68,7 @@ __all__ = [
     "AuthenticationError",
     "Bool",
     "BulkResult",
+    "Change",
     "ClosedError",
     "Collection",
     "CollectionInfo",
@@ -114,14 +116,16 @@ __all__ = [
     "WriteResult",
     "__version__",
     "open",
+    "restore",
 ]
 
 if TYPE_CHECKING:
+    from .backup import restore
     from .collection import Collection
     from .database import Database, open
 
 # The engine (LMDB, Numba) is imported when it is asked for: `vectordb --help` and a script that only builds schemas don't wait for it.
-_ENGINE = {"Collection": "collection", "Database": "database", "open": "database"}
+_ENGINE = {"Collection": "collection", "Database": "database", "open": "database", "restore": "backup"}
 
 
 def __getattr__(name: str):

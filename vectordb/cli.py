@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve | keys | demo | import | export | terms | info | optimize | check | top | health | bench | version``.
+"""The command line: ``vectordb serve, keys, demo, import, export, terms, info, optimize, check, snapshot, restore, purge, top, health, bench``.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.
@@ -159,6 +159,31 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("--tls-ca", metavar="FILE", type=Path, help="PEM file of the authority to trust, where the service speaks TLS")
     health.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
     health.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
+
+    snapshot = command(
+        "snapshot",
+        _snapshot,
+        "copy a directory that is in use, as it is now",
+        "Others may read and write meanwhile. What is made appears under its name when it is whole and on disk; check verifies it.",
+    )
+    data(snapshot)
+    snapshot.add_argument("to", metavar="TO", type=Path, help="what to make: a directory, or with --archive a file")
+    snapshot.add_argument("--archive", action="store_true", help="one tar file")
+
+    restore = command("restore", _restore, "bring a snapshot back as a directory, every checksum and invariant verified")
+    restore.add_argument("source", metavar="FROM", type=Path, help="the snapshot, a directory or a file")
+    restore.add_argument("directory", metavar="DIR", type=Path, help="a new or empty directory")
+
+    purge = command(
+        "purge",
+        _purge,
+        "take what was deleted or replaced out of every file, and search all files for it; exit code 1 when something is left",
+        "Needs room for a second data.mdb. Others may read meanwhile, and write but for a while.",
+    )
+    data(purge)
+    purge.add_argument("--collection", metavar="NAME", help="only this one (all)")
+    purge.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up waiting after this long (never)")
+    purge.add_argument("--json", action="store_true", help="as JSON")
 
     command("version", _version, "show the versions of what is installed")
 
@@ -427,9 +452,9 @@ def _watch(console: Console, collection: Collection, work: Future) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    if not arguments.data.is_dir():
+    if not arguments.data.exists():
         raise NotFoundError(f"no database at {arguments.data}", field="data", value=str(arguments.data))
-    from .storage.check import check
+    from .backup import check
 
     report = check(arguments.data)
     problems, notes = [str(problem) for problem in report.problems], list(report.notes)
@@ -465,6 +490,43 @@ def _health(arguments: argparse.Namespace) -> int:
     check(arguments.target, arguments.timeout, arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     print("serving")
     return 0
+
+
+def _snapshot(arguments: argparse.Namespace) -> int:
+    with _open(arguments.data) as database:
+        manifest = database.snapshot(arguments.to, archive=arguments.archive)
+    _console(stderr=True).print(f"{_described(manifest)}, in {manifest['path']}", markup=False)
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from .backup import restore
+
+    manifest = restore(arguments.source, arguments.directory)
+    _console(stderr=True).print(f"{_described(manifest)}, of {manifest['created']}, restored to {manifest['path']}", markup=False)
+    return 0
+
+
+def _described(manifest: dict[str, Any]) -> str:
+    collections, size = manifest["collections"].values(), sum(file["bytes"] for file in manifest["files"].values())
+    points = sum(collection["points"] for collection in collections)
+    return f"{len(collections)} collection{'s' * (len(collections) != 1)}, {points:,} points, {size:,} bytes"
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    with _open(arguments.data) as database:
+        target = database if arguments.collection is None else database.collection(arguments.collection)
+        result = target.purge(timeout=arguments.timeout)
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+    else:
+        searched = f"{result['ids']:,} ids, {result['rows']:,} rows and {result['vectors']:,} vectors"
+        print(f"{result['rows_dropped']:,} rows dropped, {result['bytes_reclaimed']:,} bytes reclaimed; searched for {searched}")
+        for file in result["residue"]:
+            print(f"still in {arguments.data / file}")
+        if result["proven"]:
+            print("nothing of it is in any file")
+    return 0 if result["proven"] else 1
 
 
 def _version(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import deadline, encoders
 from .apply import Delete, Write, apply
+from .changes import changes
 from .errors import EncoderError, InvalidArgumentError, SchemaError
 from .filters import as_filter
 from .filters.bitmap import FilterCache
@@ -26,6 +27,7 @@ from .types import (
     Batch,
     Bulk,
     BulkResult,
+    Change,
     CollectionInfo,
     Dense,
     FusionTuning,
@@ -61,6 +63,8 @@ class Upkeep(Protocol):
     def wrote(self, number: int, rows: int) -> None: ...
 
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]: ...
+
+    def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]: ...
 
     def status(self, number: int) -> dict[str, Any]: ...
 
@@ -456,6 +460,24 @@ class Collection:
             facts = self._maintainer.status(self._number) | {"pending": self._maintainer.pending(view)}
             return describe(view, self.name, facts)
 
+    def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: Any = False,
+        with_attributes: Any = False,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """What each batch after sequence ``since`` did, in order and without gaps: whoever applies it all has an equal collection.
+
+        follow: wait for more, until ``timeout`` seconds have passed or the database is closed. Go on later with the sequence of the last
+        change that was dealt with. with_vectors, with_attributes (and payload): the points written, as they are.
+        Raises NotFoundError (field "since") when changes that far back aren't kept: the newest 65,536 batches are, and a purge forgets
+        what was deleted. InvalidArgumentError when ``since`` lies ahead, DeadlineError when it takes too long without ``follow``.
+        """
+        return changes(self._env, self._snapshots, since, follow, with_vectors, with_attributes, timeout)
+
     # Maintenance
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
@@ -468,6 +490,21 @@ class Collection:
         little of it, CorruptionError naming what is damaged (everything else is done then), NotFoundError, ClosedError.
         """
         return self._maintainer.optimize(self._number, wait, timeout)
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """Take deleted and replaced points out of every file of the directory, and prove it by searching all of them.
+
+        Index files that hold dead rows are built again, chunks are compacted, the change log forgets the ids of deleted points, and
+        data.mdb is written anew: it needs room for a second one. Reads go on but for the moment in which the files change places, writes
+        wait. All processes that have the directory open must be of this version; each lets go of the old file within a second.
+        Names in dictionaries (keywords and words that no point has any more), earlier snapshots and exports are not reached, nor is what
+        a disk keeps of files that were removed.
+        timeout: seconds to wait at most; what has begun goes on. Returns done, seconds, rows_dropped, segments_built, bytes_before,
+        bytes_after, bytes_reclaimed (of the directory); what was looked for: ids, rows, vectors (vague: too short or plain to tell, alike:
+        the same in points that live); proven (bool), and residue: files that still hold something.
+        Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
+        """
+        return self._maintainer.purge((self._number,), timeout)
 
 
 def check_each_id(ids: Any) -> list[Id]:

@@ -6,6 +6,7 @@ import os
 import threading
 from typing import Any
 
+from . import backup
 from . import maintenance as upkeep
 from .collection import Collection, check_graph_builders, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
@@ -115,6 +116,26 @@ class Database:
         self._check_open()
         self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
         self._maintainer.dropped()
+
+    def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:
+        """Copy the database as it is now, while everybody goes on reading and writing; ``vectordb.restore`` brings it back.
+
+        path: what is to be made, a directory or (archive) one tar file. Index files are linked where they can be, so a directory on the
+        same disk takes little more than the rows. It appears under its name when it is whole and on disk.
+        Returns the manifest: created, collections (name → sequence, points), files (name → bytes, xxh3_128), path.
+        Raises AlreadyExistsError when something is there, StorageError, CorruptionError.
+        """
+        self._check_open()
+        if not isinstance(archive, bool):
+            raise InvalidArgumentError(f"archive must be True or False, not {shown(archive)}", field="archive", value=archive)
+        return backup.snapshot(self._env, path, archive)
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``Collection.purge`` of all collections, and of what was dropped."""
+        self._check_open()
+        with self._env.read() as txn:
+            numbers = list(catalog.names(txn).values())
+        return self._maintainer.purge(numbers, timeout)
 
     def flush(self) -> None:
         """Make every write so far durable (for durability="batched")."""

@@ -4,7 +4,7 @@ from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_
 from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
-from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+from vectordb_client.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
 from vectordb_client.schema import (
     Attribute,
     Bool,
@@ -42,6 +42,7 @@ __all__ = [
     "Bool",
     "Bulk",
     "BulkResult",
+    "Change",
     "CollectionInfo",
     "Column",
     "Datetime",

@@ -44,7 +44,7 @@ _EXPORTS = {
     "filter": ("F", "Filter"),
     "plan": ("Plan",),
     "ranking": ("DBSF", "Fusion", "Linear", "Prefetch", "RRF", "Relative"),
-    "results": ("ArmScore", "CollectionInfo", "Hit", "Hits", "Page", "Point", "WriteResult"),
+    "results": ("ArmScore", "Change", "CollectionInfo", "Hit", "Hits", "Page", "Point", "WriteResult"),
     "schema": (
         "Bool",
         "Datetime",

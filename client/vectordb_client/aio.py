@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from . import calls
+from . import calls, changes
 from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
 from .channel import (
     METHODS,
+    STREAMS,
     call_metadata,
     channel_options,
     check_fork,
@@ -28,7 +29,7 @@ from .channel import (
 )
 from .errors import ClosedError, DeadlineError, InvalidArgumentError
 from .ranking import Fusion, Prefetch
-from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, tune
@@ -95,6 +96,14 @@ class AsyncClient:
         """What the service has been doing since it started, of all its processes: plain data."""
         return await self._run(calls.status(), timeout)
 
+    async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """Copies the database as it is now to a plain name in the service's ``snapshot_dir``; returns the manifest."""
+        return await self._run(calls.snapshot(path, archive), timeout, endless=True)
+
+    async def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``AsyncCollection.purge`` of all collections, and of what was dropped."""
+        return await self._run(calls.purge(None, timeout), calls.patience(timeout), endless=True)
+
     async def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True
@@ -118,7 +127,10 @@ class AsyncClient:
         _used_in = os.getpid()
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         self._channel = open_channel(grpc.aio, self.target, self._options, *self._tls)
-        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+        self._methods = {
+            name: (self._channel.unary_stream if name in STREAMS else self._channel.unary_unary)(path, write, read)
+            for name, (path, write, read) in METHODS.items()
+        }
 
     async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
@@ -157,6 +169,30 @@ class AsyncClient:
                     raise failure(error, self.target, self._closed) from None
             attempt += 1
             await asyncio.sleep(pause)
+
+    async def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> AsyncIterator[Any]:
+        """Makes a streaming call. ends_quietly: its deadline and ``close`` are its end, not its failure."""
+        if self._closed:
+            raise ClosedError("the client was closed")
+        if self._channel is None or _used_in != os.getpid():
+            self._connect()
+        call = self._methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
+        try:
+            async for message in call:
+                whole = assembly.add(message)
+                if whole is not None:
+                    yield whole
+        except grpc.RpcError as error:
+            raised = failure(error, self.target, self._closed)
+            if not (ends_quietly and isinstance(raised, (DeadlineError, ClosedError))):
+                raise raised from None
+        except asyncio.CancelledError:
+            if not self._closed or asyncio.current_task().cancelling():
+                raise
+            if not ends_quietly:  # closed under this call, and the task goes on
+                raise ClosedError("the client was closed") from None
+        finally:
+            call.cancel()
 
 
 class AsyncCollection:
@@ -387,6 +423,28 @@ class AsyncCollection:
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done."""
         return await self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
+
+    async def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """Takes deleted and replaced points out of every file of the service's directory, and proves it by searching all of them."""
+        return await self._client._run(calls.purge(self._remote, timeout), calls.patience(timeout), endless=True)
+
+    async def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = False,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Change]:
+        """What each batch after sequence ``since`` did, in order and without gaps: ``async for change in collection.changes(…)``."""
+        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        stream = self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
+        try:
+            async for change in stream:
+                yield change
+        finally:
+            await stream.aclose()
 
     def __repr__(self) -> str:
         return f"AsyncCollection({self.name!r} of {self._client.target!r})"

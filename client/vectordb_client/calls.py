@@ -127,6 +127,18 @@ def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     return answers.unpack_optimized(response)
 
 
+def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
+    response = yield "Snapshot", pb.SnapshotRequest(name=wire.text_of(path, "path"), archive=_flag(archive, "archive"))
+    return wire.unpack_json(response.manifest, "manifest")
+
+
+def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
+    """Of a collection, or of all. ``timeout``: as in ``optimize``."""
+    seconds = None if timeout is None else _number(timeout, "timeout")
+    response = yield "Purge", pb.PurgeRequest(collection=None if remote is None else remote.name, timeout=seconds)
+    return wire.unpack_json(response.result, "result")
+
+
 def patience(timeout: Any) -> float | None:
     """Seconds for a call in which the service waits for ``timeout``: what it then says must still arrive. None for what it refuses."""
     number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT

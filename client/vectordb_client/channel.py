@@ -26,6 +26,7 @@ METHODS = {
     )
     for method in _SERVICE.methods
 }
+STREAMS = frozenset(method.name for method in _SERVICE.methods if method.server_streaming)
 
 _OPTIONS = {
     # The service bounds what it sends; a request is split before it is sent.

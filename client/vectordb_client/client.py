@@ -10,12 +10,23 @@ from typing import Any, TypeVar
 
 import grpc
 
-from . import calls
+from . import calls, changes
 from .bulk import Bulk, BulkResult, write_all
-from .channel import METHODS, call_metadata, channel_options, check_fork, check_target, check_timeout, failure, metadata_of, open_channel
+from .channel import (
+    METHODS,
+    STREAMS,
+    call_metadata,
+    channel_options,
+    check_fork,
+    check_target,
+    check_timeout,
+    failure,
+    metadata_of,
+    open_channel,
+)
 from .errors import ClosedError, DeadlineError
 from .ranking import Fusion, Prefetch
-from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, drive, tune
@@ -87,6 +98,19 @@ class Client:
         """What the service has been doing since it started, of all its processes: plain data, as StatusResponse in the proto file says."""
         return self._run(calls.status(), timeout)
 
+    def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """Copies the database as it is now into the service's ``snapshot_dir``, as a directory or (archive) one tar file.
+
+        path: a plain name in that folder. Reads and writes go on meanwhile. Returns the manifest: created, collections, files and path.
+        timeout: None is no limit here, whatever the client's own. Raises PreconditionError when the service has no such folder,
+        AlreadyExistsError, InvalidArgumentError for what is no plain name.
+        """
+        return self._run(calls.snapshot(path, archive), timeout, endless=True)
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``Collection.purge`` of all collections, and of what was dropped."""
+        return self._run(calls.purge(None, timeout), calls.patience(timeout), endless=True)
+
     def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True
@@ -104,7 +128,10 @@ class Client:
     def _connect(self) -> None:
         self._pid = os.getpid()
         self._channel = open_channel(grpc, self.target, self._options, *self._tls)
-        self._methods = {name: self._channel.unary_unary(path, write, read) for name, (path, write, read) in METHODS.items()}
+        self._methods = {
+            name: (self._channel.unary_stream if name in STREAMS else self._channel.unary_unary)(path, write, read)
+            for name, (path, write, read) in METHODS.items()
+        }
 
     def _connect_after_fork(self) -> None:
         check_fork()
@@ -148,6 +175,32 @@ class Client:
                     raise failure(error, self.target, self._closed) from None
             attempt += 1
             time.sleep(pause)
+
+    def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> Iterator[Any]:
+        """Makes a streaming call. ends_quietly: its deadline and ``close`` are its end, not its failure."""
+        if self._closed:
+            raise ClosedError("the client was closed")
+        if self._pid != os.getpid():
+            self._connect_after_fork()
+        seconds = check_timeout(timeout)
+        try:
+            call = self._methods[name](request, timeout=seconds, metadata=self._metadata)
+        except ValueError:
+            raise ClosedError("the client was closed") from None
+        return self._assembled(call, assembly, ends_quietly)
+
+    def _assembled(self, call: Any, assembly: Any, ends_quietly: bool) -> Iterator[Any]:
+        try:
+            for message in call:
+                whole = assembly.add(message)
+                if whole is not None:
+                    yield whole
+        except grpc.RpcError as error:
+            raised = failure(error, self.target, self._closed)
+            if not (ends_quietly and isinstance(raised, (DeadlineError, ClosedError))):
+                raise raised from None
+        finally:
+            call.cancel()
 
 
 class Collection:
@@ -404,6 +457,34 @@ class Collection:
         on with what has begun), LockedError when another process maintains the directory all that time.
         """
         return self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """Takes deleted and replaced points out of every file of the service's directory, and proves it by searching all of them.
+
+        timeout: seconds to wait at most; None is no limit here, whatever the client's own. Returns done, seconds, rows_dropped,
+        segments_built, bytes_before, bytes_after, bytes_reclaimed; what was looked for: ids, rows, vectors (vague: too short or plain to
+        tell, alike: the same in points that live); proven (bool), and residue: files that still hold something.
+        """
+        return self._client._run(calls.purge(self._remote, timeout), calls.patience(timeout), endless=True)
+
+    def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: bool | Sequence[str] = False,
+        with_attributes: bool | Sequence[str] = False,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """What each batch after sequence ``since`` did, in order and without gaps: whoever applies it all has an equal collection.
+
+        follow: wait for more, until ``timeout`` seconds have passed or the client is closed. Go on later with the sequence of the last
+        change that was dealt with. with_vectors, with_attributes (and payload): the points written, as they are. timeout: None is no limit
+        here. Raises NotFoundError (field "since") when changes that far back aren't kept, InvalidArgumentError when ``since`` lies ahead,
+        LimitError when the service answers as many streams as it may, UnavailableError when it ends.
+        """
+        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        return self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r} of {self._client.target!r})"

@@ -50,6 +50,22 @@ class WriteResult(int):
         return WriteResult, (int(self), self.count)
 
 
+@dataclass(frozen=True)
+class Change:
+    """What one batch did to a collection. sequence: the batch's.
+
+    kind: "write" — ids were written, and are as this batch left them (those that a later batch wrote or deleted are told of there);
+    "delete" — ids were deleted; "schema" — fields were added, and ``schema`` is the collection's now.
+    points: of a write, in the order of ids, when vectors or attributes were asked for; else None.
+    """
+
+    sequence: int
+    kind: str
+    ids: tuple[Id, ...] = ()
+    points: tuple[Point, ...] | None = None
+    schema: Schema | None = None
+
+
 class ArmScore(NamedTuple):
     """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
 

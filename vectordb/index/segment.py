@@ -112,12 +112,14 @@ def _bits(number: float) -> int:
 
 class Mapped:
     """An index file in memory. kind: of the field. large: sections checked by ``verify``, all others when the file is opened; a damaged one
-    of these costs recall, and nothing else: kernels don't trust links. verified: whether all of it has been.
+    of these costs recall, and nothing else: kernels don't trust links. known: the settings that the code calibrates now; a file measured
+    for others is built again. verified: whether all of it has been.
     """
 
     verified = False
     kind: ClassVar[str]
     large: ClassVar[frozenset[str]]
+    known: ClassVar[np.ndarray]
 
     def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
         super().__init__(meta, sections)
@@ -137,7 +139,9 @@ class Mapped:
             map_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         magic, version, length, digest = _head.unpack_from(map_)
         body = map_[_head.size : _head.size + length] if length < size else b""
-        if magic != MAGIC or version != VERSION or xxhash.xxh3_64_intdigest(body) != digest:
+        if magic == MAGIC and version != VERSION:
+            raise _damaged(path, f"has a header of version {version}; this version of vectordb reads {VERSION}")
+        if magic != MAGIC or xxhash.xxh3_64_intdigest(body) != digest:
             raise _damaged(path, "has no valid header")
         meta = msgspec.msgpack.decode(body)
         if meta.get("kind", "dense") != cls.kind:
@@ -152,6 +156,8 @@ class Mapped:
             if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):
                 raise _damaged(path, f"section {name!r} is cut off or fails its checksum")
             sections[name] = raw.view(dtype).reshape(shape)
+        if not np.array_equal(sections["settings"], cls.known):
+            raise _damaged(path, "was calibrated for other settings than this version of vectordb has")
         found = cls(path, meta, sections, size, map_)
         found._digests = {name: digest for name, (_, _, _, digest) in places.items()}
         return found
@@ -171,6 +177,7 @@ class Segment(Mapped, Layout):
 
     kind = "dense"
     large = frozenset({"codes", "signs", "graph", "bias", "lacking"})
+    known = calibrate.SETTINGS
 
     def __init__(self, *mapped: Any):
         super().__init__(*mapped)

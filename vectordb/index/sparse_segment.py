@@ -63,6 +63,7 @@ class SparseSegment(Mapped, SparseLayout):
 
     kind = "sparse"
     large = frozenset({"lists", "row_terms", "row_weights"})
+    known = sparse_calibrate.SETTINGS
 
     def __init__(self, *mapped: Any):
         super().__init__(*mapped)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, shown
@@ -23,6 +23,7 @@ from ..storage.store import Store
 from ..types import Schema
 from . import policy, tasks
 from .policy import Build
+from .purge import Purge
 
 log = logging.getLogger("vectordb.maintenance")
 WAKE_ROWS = 1_024  # written since opening: fewer can't make work, so no thread is started for them
@@ -32,6 +33,7 @@ REQUEST_SECONDS = 0.05  # the same, when somebody waits for it
 BREATH_SECONDS = 0.025  # after each transaction of compaction: other writers' turn
 RETRY_SECONDS = 1.0  # after a failure, doubled up to the last
 RETRY_SECONDS_MOST = 600.0
+PATIENCE_SECONDS = 10.0  # for other processes to let go of a data.mdb that is to be replaced
 JOIN_SECONDS = 30.0  # for the thread to end when the database is closed
 _maintainers: dict[Env, Maintainer] = {}
 _lock = threading.Lock()
@@ -49,10 +51,13 @@ def attach(env: Env, timeout: float, background: bool) -> Maintainer:
 
 
 class _Request:
-    """An ``optimize`` that somebody may be waiting for."""
+    """An ``optimize`` (or a ``purge`` of some collections) that somebody may be waiting for."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int | None, purged: Sequence[int] = (), patience: float = PATIENCE_SECONDS):
+        self.name = "purge" if number is None else "optimize"
         self.number = number
+        self.purged = purged
+        self.patience = patience
         self.begun = time.monotonic()
         self.started = False  # the lock was got
         self.done = threading.Event()
@@ -83,6 +88,7 @@ class Maintainer:
         self.failures = 0
         self._env = env
         self._committer = Committer(env, timeout)
+        self._timeout = timeout
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -169,17 +175,28 @@ class Maintainer:
         """See ``Collection.optimize``."""
         if not isinstance(wait, bool):
             raise InvalidArgumentError(f"wait must be True or False, not {shown(wait)}", field="wait", value=wait)
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1e9):
-            raise InvalidArgumentError(f"timeout must be seconds ≥ 0 or None, not {shown(timeout)}", field="timeout", value=timeout)
+        _check_timeout(timeout)
+        request = self._asked(_Request(number))
+        if not wait:
+            return {"done": False, **_nothing_done()}
+        return self._answer(request, timeout)
+
+    def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]:
+        """See ``Collection.purge``."""
+        _check_timeout(timeout)
+        patience = PATIENCE_SECONDS if timeout is None else min(timeout, PATIENCE_SECONDS)
+        return self._answer(self._asked(_Request(None, tuple(numbers), patience)), timeout)
+
+    def _asked(self, request: _Request) -> _Request:
         self._check_usable()
-        request = _Request(number)
         with self._condition:
             self._check_usable()
             self._started()
             self._requests.append(request)
             self._condition.notify_all()
-        if not wait:
-            return {"done": False, **_nothing_done()}
+        return request
+
+    def _answer(self, request: _Request, timeout: float | None) -> dict[str, Any]:
         if not request.done.wait(timeout):
             self._give_up(request, timeout)
         if request.error is not None:
@@ -192,12 +209,12 @@ class Maintainer:
             if request.done.is_set():
                 return
             if request.started:
-                raise DeadlineError(f"optimize isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
+                raise DeadlineError(f"{request.name} isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
             self._requests.remove(request)
         where = self._env.path
         if self._holding:
             raise DeadlineError(
-                f"optimize hasn't begun after {timeout:g} s: other maintenance is under way", field="timeout", value=timeout
+                f"{request.name} hasn't begun after {timeout:g} s: other maintenance is under way", field="timeout", value=timeout
             )
         raise LockedError(f"another process has been maintaining {where} for {timeout:g} s", field="path", value=str(where))
 
@@ -493,6 +510,26 @@ class Maintainer:
     # On request
 
     def _serve(self, request: _Request) -> None:
+        if request.number is None:
+            self._serve_purge(request)
+        else:
+            self._serve_optimize(request)
+
+    def _serve_purge(self, request: _Request) -> None:
+        purge = Purge(self._env, self._committer, self._pinned, self._build, lambda number: self._compact(number, 0.0))
+        try:
+            for number in request.purged:
+                self._prepared(number)
+            done = purge.run(request.purged, self._timeout, request.patience)
+            request.result = {"seconds": round(time.monotonic() - request.begun, 3), **done}
+        except Cancelled:
+            request.finish(self._closed() if self._stopping else NotFoundError("the collection was dropped", field="collection"))
+        except Exception as error:
+            request.finish(error)
+        else:
+            request.finish(None)
+
+    def _serve_optimize(self, request: _Request) -> None:
         done, errors = _nothing_done(), []
         try:
             rows, sequence = self._prepared(request.number)
@@ -538,6 +575,11 @@ class Maintainer:
                 if task is not None:
                     return task
         return None
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1e9):
+        raise InvalidArgumentError(f"timeout must be seconds ≥ 0 or None, not {shown(timeout)}", field="timeout", value=timeout)
 
 
 def _nothing_done() -> Mapping[str, Any]:

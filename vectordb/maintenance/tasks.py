@@ -19,7 +19,7 @@ from ..snapshot import View
 from ..storage import catalog, compact, format, segments
 from ..storage.commit import Committer
 from ..storage.compact import Run
-from ..storage.env import Env
+from ..storage.env import Env, sync_folder
 from ..storage.segments import Record
 from ..types import Dense, Sparse
 from . import policy
@@ -156,15 +156,6 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
         raise Cancelled("the collection isn't as planned any more")
     for old in task.replaced:
         _discard(folder / old.file)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def tidy(env: Env) -> int:

@@ -70,6 +70,9 @@ RULES = {
     "SetTerms": Rule("write", "collection", "write"),
     "ListTerms": Rule("read", "collection", "read"),
     "Status": Rule("read", None, "other", whole=True),
+    "Snapshot": Rule("admin", None, "wait", audited=True, whole=True),
+    "Purge": Rule("admin", "collection", "wait", audited=True),
+    "Changes": Rule("read", "collection", "stream", audited=True),
 }
 _UNKNOWN = Rule("admin", None, "other", audited=True, vectors=True, whole=True)
 # Whose calls are when no keys are in use.
@@ -97,6 +100,8 @@ class Guard:
             "write": limits.Lane("write", settings.write_threads, settings.queue, watch),
             "other": limits.Lane("other", _OTHER_THREADS, settings.queue, watch),
             "wait": limits.Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
+            # Streams stay open as long as their callers like; a few threads more, to say that there are no more.
+            "stream": limits.Lane("stream", settings.change_streams + _REFUSING_THREADS, 0, watch),
         }
         self.refusals = limits.Lane("refuse", _REFUSING_THREADS, 0, watch)
         self._lock = threading.Lock()
@@ -283,7 +288,7 @@ def _asks_for_vectors(request: Any) -> bool:
     return request.with_vectors.all or bool(request.with_vectors.names)
 
 
-_SELECTING = (pb.GetRequest, pb.SearchRequest, pb.ScrollRequest)
+_SELECTING = (pb.GetRequest, pb.SearchRequest, pb.ScrollRequest, pb.ChangesRequest)
 
 
 def _names_a_model(fields: Any) -> bool:

@@ -118,7 +118,7 @@ def run(
         database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
         try:
             warm()  # a caller's deadline must not pay for compiling
-            server, health_servicer, bound = _start(database, settings, shared)
+            server, health_servicer, bound = _start(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
@@ -141,7 +141,9 @@ def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> 
     print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
 
 
-def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grpc.Server, _Health, int]:
+def _start(
+    database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
+) -> tuple[grpc.Server, _Health, int]:
     options = [
         ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -152,7 +154,7 @@ def _start(database: Any, settings: Settings, shared: bool = False) -> tuple[grp
     watch = Watch(database, settings)
     guard = Guard(database, settings, watch)
     server = grpc.server(ThreadPoolExecutor(1, "vectordb-server"), options=options)  # every method of ours has its lane's threads
-    server.add_generic_rpc_handlers((Service(database, guard, watch).handler(),))
+    server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
     servicer = _Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

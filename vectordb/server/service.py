@@ -6,9 +6,10 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 from .guard import Call, Guard
+from .keeping import Keeping
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
@@ -32,24 +34,27 @@ _FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for wh
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
-class Service:
-    """The methods of proto/vectordb/v1/vectordb.proto over an open database."""
+class Service(Keeping):
+    """The methods of proto/vectordb/v1/vectordb.proto over an open database. stopping: set when the service is to end."""
 
-    def __init__(self, database: Any, guard: Guard, watch: Watch):
+    def __init__(self, database: Any, guard: Guard, watch: Watch, stopping: threading.Event | None = None):
         self._database = database
         self._guard = guard
         self._watch = watch
         self._max_message_bytes = guard.settings.max_message_bytes
+        self._keep(guard.settings, stopping)
         self._collections: dict[str, Any] = {}
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.Server registers."""
         behaviors = {
-            method.name: self._behavior(method.name, GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}"))
+            method.name: (self._stream_behavior if method.server_streaming else self._behavior)(
+                method.name, GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}")
+            )
             for method in SERVICE.methods
         }
-        return _Door(self._guard, behaviors)
+        return _Door(self._guard, behaviors, frozenset(method.name for method in SERVICE.methods if method.server_streaming))
 
     def _behavior(
         self, name: str, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Any]
@@ -64,21 +69,33 @@ class Service:
                     answer = self._packed(call.cleared(method(request, context)))
                 watched.end()
                 return answer
-            except ClosedError:
-                error: VectorDBError = UnavailableError("the service is shutting down")
-            except VectorDBError as raised:
-                error = raised
             except Exception as raised:
-                # Its text may hold what users stored: the log gets the place, not the words.
-                log.error(
-                    "%s failed: %s\n%s",
-                    request_class.__name__,
-                    type(raised).__qualname__,
-                    "".join(traceback.format_tb(raised.__traceback__)),
-                )
-                error = VectorDBError("the service failed unexpectedly; its log says where")
+                error = _told(request_class, raised)
             watched.end(error)
             return fail(context, error)
+
+        return behavior
+
+    def _stream_behavior(
+        self, name: str, request_class: Any, method: Callable[[Any, grpc.ServicerContext], Iterator[bytes]]
+    ) -> Callable[[bytes, grpc.ServicerContext, Call], Iterator[bytes]]:
+        def behavior(data: bytes, context: grpc.ServicerContext, call: Call) -> Iterator[bytes]:
+            watched = self._watch.begin(name, context)
+            try:
+                with call.admitted(context):
+                    check_deadline(context)
+                    request = watched.request = _read(request_class, data)
+                    call.check(request)
+                    yield from method(request, context)
+                watched.end()
+                return
+            except GeneratorExit:  # nobody listens any more
+                watched.end()
+                raise
+            except Exception as raised:
+                error = _told(request_class, raised)
+            watched.end(error)
+            fail(context, error)
 
         return behavior
 
@@ -283,8 +300,9 @@ class Service:
 class _Door(grpc.GenericRpcHandler):
     """Hands each call to the guard as it arrives; what is refused is answered without waiting for its message."""
 
-    def __init__(self, guard: Guard, behaviors: dict[str, Callable]):
+    def __init__(self, guard: Guard, behaviors: dict[str, Callable], streams: frozenset[str]):
         self._guard = guard
+        self._streams = streams
         self._behaviors = {f"/{SERVICE.full_name}/{name}": (name, behavior) for name, behavior in behaviors.items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -295,7 +313,7 @@ class _Door(grpc.GenericRpcHandler):
         call = self._guard.arrive(name, details.invocation_metadata, behavior)
         if call.refusal is not None:
             return grpc.stream_unary_rpc_method_handler(call)
-        return grpc.unary_unary_rpc_method_handler(call)
+        return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
 def _read(request_class: Any, data: bytes) -> Any:
@@ -304,6 +322,18 @@ def _read(request_class: Any, data: bytes) -> Any:
         return request_class.FromString(data)
     except DecodeError:
         raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+
+
+def _told(request_class: Any, raised: Exception) -> VectorDBError:
+    """What the caller is told of what went wrong."""
+    if isinstance(raised, ClosedError):
+        return UnavailableError("the service is shutting down")
+    if isinstance(raised, VectorDBError):
+        return raised
+    # Its text may hold what users stored: the log gets the place, not the words.
+    place = "".join(traceback.format_tb(raised.__traceback__))
+    log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
+    return VectorDBError("the service failed unexpectedly; its log says where")
 
 
 def check_deadline(context: grpc.ServicerContext) -> None:

@@ -77,6 +77,10 @@ class Settings:
     log_level: str = _setting("info", "least level logged; debug has a line a call", choices=("debug", "info", "warning", "error"))
     tracing: bool = _setting(False, "OpenTelemetry spans, sent as OTEL_* variables say; needs vectordb[otel]")
 
+    # Keeping data.
+    snapshot_dir: str = _setting("", "folder for the snapshots that clients ask for; without it they can't")
+    change_streams: int = _setting(16, "change streams answered at a time, each by a thread of its own", least=1, most=1024)
+
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))

@@ -19,7 +19,7 @@ from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name, is
 from ..words import words
 from . import catalog, chunks, fields, format, segments, term_words
 from .chunks import Chunk
-from .env import close_env, open_env
+from .env import close_env, open_env, read_only
 from .segments import Record
 from .store import LOG_ENTRIES, Store
 
@@ -57,11 +57,14 @@ class Report:
         return not self.problems
 
 
-def check(path: str | os.PathLike) -> Report:
-    """Check the database of a directory in one read transaction.
+def check(path: str | os.PathLike, untouched: bool = False) -> Report:
+    """Check the database of a directory in one read transaction. untouched: nobody writes to it, and no file is made there.
 
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
+    if untouched:
+        with read_only(Path(path)) as txn:
+            return _Check(txn, segments.folder(Path(path))).run(os.fspath(path))
     env = open_env(path, create=False)
     try:
         with env.read() as txn:
@@ -149,7 +152,7 @@ class _Check:
             self.bytes += len(key) + len(cursor.value())
             number, kind = int.from_bytes(key[:4], "big"), key[4:5]
             if number == format.CATALOG:
-                good = kind == format.NAME or key in (format.FORMAT_KEY, format.key(format.CATALOG, format.NEXT))
+                good = kind == format.NAME or key in (format.FORMAT_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
             elif number not in known:
                 good = number in strangers
                 strangers.add(number)

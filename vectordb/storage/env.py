@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +19,14 @@ from pathlib import Path
 import lmdb
 
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
+from ..failpoints import reach
 from . import format
 
 INITIAL_MAP = 1 << 34  # address space, not disk
+REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
+OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
+WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.mdb to be let go
+REWRITE_BYTES = 64 << 20  # of a transaction that copies
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
 FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
 _open: dict[str, Env] = {}
@@ -41,11 +47,14 @@ class Env:
         self._closed = False
         self._broken: str | None = None
         self._write_lock = threading.Lock()
-        self._lmdb = self._lock_file = None
+        self._seen = -1  # the newest transaction that was looked at for a request to let go
+        self._request: bytes | None = None  # the last such request
+        self._ended = threading.Event()
+        self._lmdb = self._lock_file = self._open_file = None
         try:
             self._open(create)
         except BaseException as error:
-            for opened in (self._lmdb, self._lock_file):
+            for opened in (self._lmdb, self._lock_file, self._open_file):
                 if opened is not None:
                     opened.close()
             if isinstance(error, (lmdb.Error, OSError)):
@@ -58,8 +67,21 @@ class Env:
             path.mkdir(parents=True, exist_ok=True)
         elif path.is_dir() and not data.exists():  # LMDB would make one
             raise FileNotFoundError(data)
+        self._open_file = open(path / "open.lock", "ab")
+        _flock(self._open_file, fcntl.LOCK_SH, OPEN_SECONDS, path)  # held as long as data.mdb is open
+        self._map(create)
+        self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
+        if self._db is None:
+            with self._file_lock(60.0):
+                self._initialise()
+        with self.read() as txn:
+            _check_version(path, txn.get(format.FORMAT_KEY))
+        self._remove_leftover()
+
+    def _map(self, create: bool) -> None:
+        data = self.path / "data.mdb"
         self._lmdb = lmdb.open(
-            str(path),
+            str(self.path),
             create=create,
             subdir=True,
             map_size=max(INITIAL_MAP, _rounded(2 * data.stat().st_size) if data.exists() else 0),
@@ -68,13 +90,16 @@ class Env:
             metasync=False,  # commit() syncs the meta page itself when the write asked for it
             readahead=True,
         )
-        self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
         self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
-        if self._db is None:
-            with self._file_lock(60.0):
-                self._initialise()
-        with self.read() as txn:
-            self._check_version(txn.get(format.FORMAT_KEY))
+
+    def _remove_leftover(self) -> None:
+        """Of a process that died while it wrote everything anew."""
+        if (self.path / REWRITTEN).exists():
+            try:
+                with self._file_lock(0.0):
+                    (self.path / REWRITTEN).unlink(missing_ok=True)
+            except LockedError:  # it is alive
+                pass
 
     def _has_data(self) -> bool:
         with self._lmdb.begin() as txn:
@@ -88,18 +113,6 @@ class Env:
             self._db = self._lmdb.open_db(b"data", txn=txn)
             txn.put(format.FORMAT_KEY, format.pack_record({"format": format.FIRST_VERSION}), db=self._db)
         self._lmdb.sync(True)
-
-    def _check_version(self, record: bytes | None) -> None:
-        if record is None:
-            raise FormatVersionError(
-                f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path)
-            )
-        version = format.unpack_record(record, "format").get("format")
-        if version not in range(format.FIRST_VERSION, format.VERSION + 1):
-            readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
-            raise FormatVersionError(
-                f"{self.path} has format {version}; this version of vectordb reads {readable}", field="format", value=version
-            )
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
@@ -117,7 +130,10 @@ class Env:
         while True:
             moves = self._enter()
             try:
-                return self._lmdb.begin(db=self._db, buffers=True)
+                txn = self._lmdb.begin(db=self._db, buffers=True)
+                if txn.id() != self._seen:
+                    self._look(txn)
+                return txn
             except lmdb.MapResizedError:  # another process grew the file past our map
                 self._leave()
             except lmdb.Error as error:
@@ -187,10 +203,7 @@ class Env:
         try:
             with self._file_lock(timeout):
                 self._check_usable()
-                if self._broken:
-                    raise StorageError(
-                        f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path)
-                    )
+                self._check_whole()
                 return self._write_growing(work, durability)
         finally:
             self._write_lock.release()
@@ -250,18 +263,200 @@ class Env:
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
+    # A new file in the place of data.mdb
+
+    def rewrite(self, timeout: float, patience: float) -> None:
+        """Write all that there is into a new file and put it in the place of data.mdb: nothing that was deleted is in it.
+
+        LMDB leaves the bytes of deleted records in free pages, in the gaps of used ones and as separators of its branches, so nothing
+        less will do. Writers wait all the while (LockedError after ``timeout`` seconds), readers only while the files change places.
+        Every other process must let the old file go: it is asked to, and does so at its next transaction or within ``WATCH_SECONDS``.
+        LockedError when not all have after ``patience`` seconds, with everything as it was. Killed at any point it leaves the old file
+        or the new one, whole.
+        """
+        self._check_usable()
+        if not self._write_lock.acquire(timeout=timeout):
+            raise LockedError(f"another thread has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path))
+        new = self.path / REWRITTEN
+        try:
+            with self._file_lock(timeout), open(self.path / "swap.lock", "ab") as swap:
+                self._check_usable()
+                self._check_whole()
+                try:
+                    self._write_anew(new)
+                    reach("purge.rewritten")
+                    _flock(swap, fcntl.LOCK_EX, timeout, self.path)
+                    self._swap(new, patience)
+                finally:
+                    new.unlink(missing_ok=True)
+        except (lmdb.Error, OSError) as error:
+            raise _translated(error, self.path) from error
+        finally:
+            self._write_lock.release()
+
+    def _write_anew(self, new: Path) -> None:
+        new.unlink(missing_ok=True)
+        size = _rounded(INITIAL_MAP + 2 * self.size())
+        with self.read() as txn, lmdb.open(str(new), subdir=False, lock=False, map_size=size, max_dbs=2) as made:
+            db = made.open_db(b"data")
+            cursor = txn.cursor()
+            more = cursor.first()
+            while more:
+                items, size = [], 0
+                while more and size < REWRITE_BYTES:
+                    key, value = bytes(cursor.key()), bytes(cursor.value())
+                    if key != format.REQUEST_KEY:
+                        items.append((key, value))
+                        size += len(value)
+                    more = cursor.next()
+                with made.begin(write=True, db=db) as writing:
+                    writing.cursor().putmulti(items, append=True)
+            made.sync(True)
+        shutil.copymode(self.path / "data.mdb", new)
+
+    def _swap(self, new: Path, patience: float) -> None:
+        """With the write lock and the swap lock: who lets go can't come back before this is over."""
+        self._ask(os.urandom(16))
+        swapped = False
+        try:
+            self._alone(patience)
+            reach("purge.alone")
+            with self._still():
+                self._lmdb.close()
+                try:
+                    os.replace(new, self.path / "data.mdb")
+                    swapped = True
+                    reach("purge.swapped")
+                    sync_folder(self.path)
+                finally:
+                    self._map_again()
+        finally:
+            fcntl.flock(self._open_file, fcntl.LOCK_SH)
+            if not swapped:
+                self._ask(None)
+
+    def _ask(self, request: bytes | None) -> None:
+        """Tell the other processes to let data.mdb go, or take that back."""
+        self._request = request
+        self._enter()
+        try:
+            with self._lmdb.begin(db=self._db, write=True) as txn:
+                txn.delete(format.REQUEST_KEY) if request is None else txn.put(format.REQUEST_KEY, request)
+        finally:
+            self._leave()
+
+    def _alone(self, patience: float) -> None:
+        """Wait until no other process has data.mdb open. Nobody else asks for this lock without the write lock, so that ours may be given
+        up for a moment.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._open_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                fcntl.flock(self._open_file, fcntl.LOCK_SH)
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"another process has {self.path} open and hasn't let it go for {patience:g} s; it would at its next read or write",
+                    field="path",
+                    value=str(self.path),
+                )
+            time.sleep(0.005)
+
+    def watch(self) -> None:
+        """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
+        while not self._ended.wait(WATCH_SECONDS):
+            try:
+                if self.newest_transaction() != self._seen:
+                    with self.read():  # looks
+                        pass
+            except VectorDBError:
+                if self._closed:
+                    return
+
+    def newest_transaction(self) -> int:
+        """``last_transaction``, for who has no transaction open."""
+        self._enter()
+        try:
+            return self.last_transaction()
+        finally:
+            self._leave()
+
+    def _look(self, txn: lmdb.Transaction) -> None:
+        """Something was committed. It may be the request of another process to let data.mdb go."""
+        self._seen = txn.id()
+        request = txn.get(format.REQUEST_KEY)
+        if request is None:
+            return
+        request = bytes(request)
+        with self._gate:
+            if request == self._request:
+                return
+            self._request = request  # done once, even if the one who asked is dead
+        # Not here: this thread may have another transaction open.
+        threading.Thread(target=self._let_go, name="vectordb-swap", daemon=True).start()
+
+    def _let_go(self) -> None:
+        with self._still():
+            if self._closed:
+                return
+            self._lmdb.close()
+            fcntl.flock(self._open_file, fcntl.LOCK_UN)
+            with open(self.path / "swap.lock", "ab") as swap:
+                fcntl.flock(swap, fcntl.LOCK_SH)  # until the other one is done, or dead
+            fcntl.flock(self._open_file, fcntl.LOCK_SH)
+            self._map_again()
+
+    def _map_again(self) -> None:
+        """Open data.mdb once more. When that fails nothing can be done here any more."""
+        try:
+            self._map(create=False)
+            self._seen = -1
+        except BaseException as error:
+            self._closed = True
+            if isinstance(error, (lmdb.Error, OSError)):
+                raise _translated(error, self.path) from error
+            raise
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """No transaction of this process is open inside; the map may move."""
+        with self._gate:
+            while self._growing:
+                self._gate.wait()
+            self._growing = True
+            while self._inside:
+                self._gate.wait()
+        try:
+            yield
+        finally:
+            with self._gate:
+                self.map_moves += 1
+                self._growing = False
+                self._gate.notify_all()
+
+    def copy(self, txn: lmdb.Transaction, descriptor: int) -> None:
+        """Write data.mdb as ``txn`` shows it, without free pages, to a file from where it is. Raises StorageError."""
+        try:
+            self._lmdb.copyfd(descriptor, compact=True, txn=txn)
+        except lmdb.Error as error:  # of either file
+            raise StorageError(f"{self.path}/data.mdb can't be copied: {error}", field="path", value=str(self.path)) from error
+
     def last_transaction(self) -> int:
         """The newest committed transaction, by any process."""
         return self._lmdb.info()["last_txnid"]
 
     def sync(self) -> None:
         """Make every committed write durable."""
-        self._check_usable()
+        self._enter()
         try:
             self._lmdb.sync(True)
         except lmdb.Error as error:
             self._broken = str(error)
             raise _translated(error, self.path) from error
+        finally:
+            self._leave()
 
     def size(self) -> int:
         """Bytes of the data file."""
@@ -287,8 +482,13 @@ class Env:
         if self.pid != os.getpid():
             raise ClosedError(f"{self.path} was {FORKED}", field="path", value=str(self.path))
 
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
+
     def close(self) -> None:
         """Sync and unmap once the open transactions have ended."""
+        self._ended.set()
         if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
             self._closed = True
             return
@@ -296,12 +496,14 @@ class Env:
             if self._closed:
                 return
             self._closed = True
-            while self._inside:
+            while self._inside or self._growing:
                 self._gate.wait()
         with self._write_lock:
             self._lmdb.sync(True)
             self._lmdb.close()
         self._lock_file.close()
+        fcntl.flock(self._open_file, fcntl.LOCK_UN)  # a child of a fork may hold the same file
+        self._open_file.close()
 
 
 def open_env(path: str | os.PathLike, create: bool = True) -> Env:
@@ -312,6 +514,10 @@ def open_env(path: str | os.PathLike, create: bool = True) -> Env:
         env = _open.get(name)
         if env is None or env._closed or env.pid != os.getpid():
             env = _open[name] = Env(path, create)
+            try:
+                threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()
+            except RuntimeError:  # no more threads: then it lets go when it is used
+                pass
         env.users += 1
         return env
 
@@ -325,6 +531,58 @@ def close_env(env: Env) -> None:
         if _open.get(name) is env:
             del _open[name]
     env.close()
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[lmdb.Transaction]:
+    """A read transaction over a directory that nobody writes to, such as a snapshot's: makes no file there and changes none."""
+    opened = None
+    try:
+        opened = lmdb.open(str(path), create=False, readonly=True, lock=False, max_dbs=2)
+        with opened.begin() as txn:
+            known = txn.get(b"data") is not None
+        if not known:
+            _check_version(path, None)
+        db = opened.open_db(b"data", create=False)
+        with opened.begin(db=db, buffers=True) as txn:
+            _check_version(path, txn.get(format.FORMAT_KEY))
+            yield txn
+    except lmdb.Error as error:
+        raise _translated(error, path) from error
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new, renamed and removed files of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(file, kind: int, timeout: float, path: Path) -> None:
+    """Lock a file, or raise LockedError after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockedError(f"another process has been rewriting {path} for {timeout:g} s", field="path", value=str(path)) from None
+        time.sleep(0.005)
+
+
+def _check_version(path: Path, record: bytes | None) -> None:
+    if record is None:
+        raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
+    version = format.unpack_record(record, "format").get("format")
+    if version not in range(format.FIRST_VERSION, format.VERSION + 1):
+        readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
+        raise FormatVersionError(f"{path} has format {version}; this version of vectordb reads {readable}", field="format", value=version)
 
 
 def check_durability(durability: str) -> None:

@@ -21,6 +21,7 @@ FIRST_VERSION = 1  # what a directory starts with; it is raised when something i
 CATALOG = 0  # the collection number that holds the catalog
 
 FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
+REQUEST_KEY = struct.pack(">I", CATALOG) + b"w"  # only while a new file takes the place of data.mdb
 
 # Kinds of a collection's keys.
 META = b"m"  # schema, field numbers, encoder identities

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 
 import lmdb
@@ -211,7 +212,8 @@ class Store:
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         self._bury(docids)
-        self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids)})
+        named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
+        self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids), "ids": named})
 
     def touch(self, sequence: int, entry: dict) -> None:
         """A change without rows (a new schema) takes a place in the log, so that other processes see it."""
@@ -235,6 +237,33 @@ class Store:
         self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
         if sequence > LOG_ENTRIES:
             self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+
+    def forget_deleted_ids(self) -> int:
+        """Take the ids of deleted points out of the change log; returns of how many batches. ``log`` can't tell of these any more."""
+        prefix, found = format.key(self.collection, format.LOG), []
+        cursor = self.txn.cursor()
+        more = cursor.set_range(prefix)
+        while more and (key := bytes(cursor.key())).startswith(prefix):
+            entry = format.unpack_record(cursor.value(), "change log")
+            if "ids" in entry:
+                found.append((key, {name: value for name, value in entry.items() if name != "ids"}))
+            more = cursor.next()
+        for key, entry in found:
+            self.txn.put(key, format.pack_record(entry))
+        return len(found)
+
+    def log(self, sequence: int) -> dict | None:
+        """What a batch did; None when that isn't kept any more."""
+        stored = self.txn.get(format.log_key(self.collection, sequence))
+        return None if stored is None else format.unpack_record(stored, "change log")
+
+    def oldest_log(self) -> int | None:
+        """The first sequence of which ``log`` knows."""
+        prefix = format.key(self.collection, format.LOG)
+        cursor = self.txn.cursor()
+        if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
+            return None
+        return int.from_bytes(key[5:], "big")
 
     # Reading rows back
 

@@ -1,0 +1,81 @@
+"""The change stream on the wire, for both sides. Pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from . import answers, wire
+from .errors import InvalidArgumentError, LimitError, shown
+from .results import Change
+from .schema import Schema
+from .v1 import vectordb_pb2 as pb
+
+KINDS = ("write", "delete", "schema")
+
+
+def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
+    """What a client asks."""
+    if isinstance(since, bool) or not hasattr(since, "__index__") or not 0 <= since < 2**64:
+        raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
+    if not isinstance(follow, bool):
+        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
+    return pb.ChangesRequest(
+        collection=collection,
+        since=int(since),
+        follow=follow,
+        with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+        with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+    )
+
+
+def pack(change: Change, schema: Schema, forms: pb.AttributeForms | None, most: int) -> Iterator[bytes]:
+    """A change as messages of at most ``most`` bytes. Raises LimitError when a single point is larger."""
+    data = _message(change, slice(None), schema, forms)
+    if len(data) <= most:
+        yield data
+        return
+    pieces = [slice(0, len(change.ids))]
+    while pieces:
+        piece = pieces.pop()
+        data = _message(change, piece, schema, forms, more=piece.stop < len(change.ids))
+        if len(data) <= most:
+            yield data
+        elif piece.stop - piece.start > 1:
+            middle = (piece.start + piece.stop) // 2
+            pieces += [slice(middle, piece.stop), slice(piece.start, middle)]
+        else:
+            raise LimitError(
+                f"a point of change {change.sequence} takes {len(data)} bytes, at most {most} are sent", field="limit", value=most
+            )
+
+
+def _message(change: Change, piece: slice, schema: Schema, forms: pb.AttributeForms | None, more: bool = False) -> bytes:
+    message = pb.Change(sequence=change.sequence, kind=change.kind, more=more, ids=wire.pack_ids(change.ids[piece]))
+    if change.points is not None:
+        message.points.CopyFrom(answers.pack_points(change.points[piece], schema, forms))
+    if change.schema is not None:
+        message.schema = answers.pack_schema(change.schema)
+    return message.SerializeToString()
+
+
+class Assembly:
+    """Puts the messages of a stream together."""
+
+    def __init__(self) -> None:
+        self._ids: list = []
+        self._points: list = []
+
+    def add(self, message: pb.Change) -> Change | None:
+        """The change that this message completes."""
+        if message.kind not in KINDS:
+            raise InvalidArgumentError(f"a change is of an unknown kind, {shown(message.kind)}", field="kind", value=message.kind)
+        self._ids += wire.unpack_ids(message.ids)
+        if message.HasField("points"):
+            self._points += answers.unpack_points(message.points)
+        if message.more:
+            return None
+        ids, points = tuple(self._ids), tuple(self._points)
+        self._ids, self._points = [], []
+        schema = answers.unpack_schema(message.schema) if message.kind == "schema" else None
+        return Change(message.sequence, message.kind, ids, points if message.HasField("points") else None, schema)

@@ -1,0 +1,149 @@
+"""Makes the golden directories: databases as released versions wrote them, with what they must answer.
+
+``python tests/golden/make.py NAME`` with that version of vectordb on the path writes ``NAME.tar.xz`` here. format-1 was made by the code
+of release 0.1.0, which knew nothing of indexes and compaction; format-2 by the first code with all that a directory of format 2 can hold.
+They are never made again: a later version has to open the bytes that were written then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import io
+import json
+import sys
+import tarfile
+import tempfile
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+import vectordb
+from vectordb import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+
+HERE = Path(__file__).parent
+POINTS = 300
+WORDS = ["red", "green", "blue", "quick", "lazy", "fox", "dog", "runs", "sleeps", "über"]
+FILTERS = ["n < 40", "tag = 't3'", "body MATCH 'fox'", "flag = true AND x > 0.5", "tags CONTAINS ANY ('a')", "at >= '2024-02-01'"]
+
+
+def schema(newest: bool) -> Schema:
+    binary = {"b": Sparse(binary=True)} if newest else {}
+    vectors = {
+        "v": Dense(8),
+        "h": Dense(4, "l2", "float16"),
+        "s": Sparse(),
+        "m": MultiVector(4),
+        "e": Sparse(encoder="bm25", source="body"),
+    }
+    attributes = {
+        "n": Int(),
+        "x": Float(),
+        "flag": Bool(),
+        "tag": Keyword(),
+        "tags": Keyword(array=True),
+        "body": Text(),
+        "at": Datetime(),
+        "key": Uuid(),
+        "place": Geo(),
+    }
+    return Schema(vectors | binary, attributes)
+
+
+def ident(i: int):
+    return [i, f"id {i}", uuid.UUID(int=i + 1)][i % 3]
+
+
+def points(ids, seed: int, newest: bool) -> list[dict]:
+    found = []
+    for i in ids:
+        rng = np.random.default_rng([i, seed])
+        vectors = {"v": rng.standard_normal(8), "s": {int(t): float(t) / 4 for t in rng.integers(1, 30, 4)}}
+        if i % 2:
+            vectors["h"] = rng.integers(-8, 8, 4) / 4
+            vectors["m"] = rng.standard_normal((1 + i % 3, 4))
+        if newest:
+            vectors["b"] = {int(t): 1.0 for t in rng.integers(1, 30, 3)}
+        attributes = {
+            "n": i,
+            "x": i / POINTS,
+            "flag": i % 4 == 0,
+            "tag": f"t{i % 7}",
+            "tags": ["a", "b", "c"][: i % 4],
+            "body": " ".join(rng.choice(WORDS, 5)),
+            "at": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(days=i),
+            "key": uuid.UUID(int=7_000 + i),
+            "place": (i / 10, -i / 10),
+        }
+        found.append({"id": ident(i), "vectors": vectors, "attributes": attributes, "payload": {"i": i, "seed": seed}})
+    return found
+
+
+def fill(database, newest: bool) -> None:
+    collection = database.create_collection("all", schema(newest))
+    for low in range(0, POINTS, 60):
+        collection.upsert(points(range(low, low + 60), 1, newest))
+    collection.upsert(points(range(20, 50), 2, newest))
+    collection.update(ids=[ident(60)], attributes={"tag": ["changed"]}, vectors={"v": [np.ones(8)]})
+    collection.delete([ident(i) for i in range(100, 130)])
+    collection.add_fields(attributes={"late": Int()})
+    collection.update(ids=[ident(61)], attributes={"late": [5]})
+    if newest:
+        collection.optimize()
+        collection.upsert(points(range(POINTS, POINTS + 10), 1, newest))
+        collection.delete([ident(0)])
+    database.create_collection("empty", Schema({"v": Dense(2)}))
+
+
+def plain(value):
+    """What JSON can hold."""
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.ndarray):
+        return value.astype(float).tolist()
+    if isinstance(value, (uuid.UUID, datetime.datetime)):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
+def answers(collection) -> dict:
+    """Points, exact searches and filters."""
+    found = {
+        "points": [plain([p.id, dict(p.vectors), dict(p.attributes), p.payload, p.version]) for p in collection.iterate(with_vectors=True)]
+    }
+    asked = {"v": np.arange(8.0), "h": np.ones(4), "s": dict.fromkeys(range(1, 9), 1.0), "m": np.eye(4)[:2]}
+    if "b" in collection.schema.vectors:
+        asked["b"] = dict.fromkeys(range(1, 9), 1.0)
+    found["searches"] = {
+        name: plain([[h.id, round(h.score, 5)] for h in collection.search({name: q}, limit=9, exact=True)]) for name, q in asked.items()
+    }
+    found["text"] = plain([[h.id, round(h.score, 5)] for h in collection.search(text="quick fox", limit=9, exact=True)])
+    found["counts"] = {text: collection.count(text) for text in FILTERS}
+    found["sequence"] = collection.info().sequence
+    return found
+
+
+def main(name: str) -> None:
+    newest = "maintenance" in inspect.signature(vectordb.open).parameters
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data"
+        with vectordb.open(path) as database:
+            fill(database, newest)
+            expected = json.dumps(answers(database.collection("all")), ensure_ascii=False).encode()
+        with tarfile.open(HERE / f"{name}.tar.xz", "w:xz", preset=9) as tar:
+            for file in ["data.mdb", *(f"indexes/{entry.name}" for entry in sorted(path.glob("indexes/*.index")))]:
+                add(tar, f"data/{file}", (path / file).read_bytes())
+            add(tar, "expected.json", expected)
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    about = tarfile.TarInfo(name)
+    about.size = len(data)
+    tar.addfile(about, io.BytesIO(data))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

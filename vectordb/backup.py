@@ -1,0 +1,482 @@
+"""Snapshots of a directory that is in use, and their way back. FORMAT.md describes the manifest.
+
+A snapshot is one read transaction of LMDB, copied, and the index files that its registry names. The manifest, which has every file's size
+and checksum, is written last; and only what is whole and on disk gets the name that was asked for.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import xxhash
+from vectordb_client._version import __version__
+
+from .errors import AlreadyExistsError, CorruptionError, FormatVersionError, NotFoundError, StorageError, VectorDBError, shown
+from .failpoints import reach
+from .storage import catalog, format, segments
+from .storage.check import Report
+from .storage.check import check as check_directory
+from .storage.env import Env, sync_folder
+from .storage.segments import Record
+from .storage.store import Store
+
+VERSION = 1  # of the manifest
+MANIFEST = "manifest.json"
+DATA = "data.mdb"
+STEPS = (
+    "snapshot.begun",
+    "snapshot.taken",
+    "snapshot.copied",
+    "snapshot.written",
+    "snapshot.named",
+    "restore.begun",
+    "restore.copied",
+    "restore.checked",
+    "restore.named",
+)
+_TRIES = 20  # transactions until none of the index files goes away while it is taken
+_BLOCK = 1 << 22
+_SECTOR = 512  # tar's
+_SCRATCH = ".vectordb-tmp-"
+_MANIFEST_BYTES = 1 << 28
+_KNOWN = re.compile(rf"{DATA}|{segments.FOLDER}/[^/]+")
+
+
+def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]:
+    """See ``Database.snapshot``."""
+    target = Path(os.path.abspath(path))
+    _check_free(target, "path")
+    with _storage_errors(target), _scratch(target) as scratch:
+        reach("snapshot.begun")
+        made = scratch / "snapshot"
+        with closing(_Archive(made) if archive else _Folder(made)) as sink:
+            manifest = _write(env, sink)
+        reach("snapshot.written")
+        _name(made, target)
+        reach("snapshot.named")
+    return manifest | {"path": str(target)}
+
+
+def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
+    """Everything into ``sink``, the manifest last; returns it."""
+    with _taken(env, sink) as (txn, records):
+        reach("snapshot.taken")
+        manifest = _facts(txn)
+        sink.write(DATA, lambda descriptor: env.copy(txn, descriptor))
+    reach("snapshot.copied")
+    files = {DATA: sink.digest(DATA)}
+    for record in records:
+        name = f"{segments.FOLDER}/{record.file}"
+        found = sink.digest(name)
+        if (found["bytes"], found["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
+            files[name] = found
+        else:  # damaged: no snapshot is to keep it
+            sink.leave_out(name)
+    manifest["files"] = {name: {"bytes": file["bytes"], "xxh3_128": file["xxh3_128"]} for name, file in sorted(files.items())}
+    sink.finish(_sealed(manifest))
+    return manifest
+
+
+def restore(source: str | os.PathLike, directory: str | os.PathLike) -> dict[str, Any]:
+    """Bring a snapshot back as a directory that can be opened; returns its manifest.
+
+    directory: new, or empty. It appears whole or not at all: every checksum is verified, then every invariant is checked, and only then
+    it gets its name. Raises AlreadyExistsError when something is there, NotFoundError when ``source`` is no snapshot, CorruptionError
+    naming what is damaged, FormatVersionError for a snapshot of a newer version.
+    """
+    target = Path(os.path.abspath(directory))
+    with _Source(Path(source)) as snapshot:
+        _check_free(target, "directory")
+        with _storage_errors(target), _scratch(target) as scratch:
+            reach("restore.begun")
+            made = scratch / "restored"
+            snapshot.copy_to(made)
+            reach("restore.copied")
+            problems = check_directory(made, untouched=True).problems
+            if problems:
+                raise CorruptionError(f"snapshot {source} is damaged: {problems[0]}", field="source", value=str(source))
+            reach("restore.checked")
+            _name(made, target)
+            reach("restore.named")
+        return snapshot.manifest | {"path": str(target)}
+
+
+def check(path: str | os.PathLike) -> Report:
+    """Check the database of a directory, or a snapshot, in which nothing is changed. Raises what ``storage.check.check`` raises."""
+    path = Path(path)
+    if not is_snapshot(path):
+        return check_directory(path)
+    with _Source(path) as source:
+        problems = source.problems()
+        if path.is_dir():
+            report = check_directory(path, untouched=True)
+        elif problems:  # what can't be copied can't be looked into
+            return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
+        else:
+            with _storage_errors(path), _scratch(path) as scratch:
+                source.copy_to(scratch / "copy")
+                report = check_directory(scratch / "copy", untouched=True)
+        return replace(report, path=str(path), problems=(*problems, *report.problems))
+
+
+def is_snapshot(path: Path) -> bool:
+    """Whether that is meant to be a snapshot: a file, or a directory with a manifest."""
+    return path.is_file() or (path / MANIFEST).is_file()
+
+
+# What a snapshot holds
+
+
+@contextmanager
+def _taken(env: Env, sink: _Folder | _Archive) -> Iterator[tuple[Any, list[Record]]]:
+    """A read transaction, and the index files that its registry names, as far as they are there.
+
+    Another process may replace an index file and delete it meanwhile; then a newer registry doesn't name it any more.
+    """
+    for attempt in range(_TRIES):
+        with env.read() as txn:
+            records = _records(txn)
+            there = [record for record in records if sink.take(f"{segments.FOLDER}/{record.file}", segments.folder(env.path) / record.file)]
+            if len(there) == len(records) or env.last_transaction() == txn.id() or attempt == _TRIES - 1:
+                yield txn, there
+                return
+
+
+def _records(txn: Any) -> list[Record]:
+    numbers = catalog.names(txn).values()
+    return [record for number in numbers for group in segments.records(txn, number)[0].values() for record in group]
+
+
+def _facts(txn: Any) -> dict[str, Any]:
+    collections = {}
+    for name, number in catalog.names(txn).items():
+        sequence, _, points = Store(txn, number).state()
+        collections[name] = {"sequence": sequence, "points": points}
+    return {
+        "snapshot": VERSION,
+        "format": format.unpack_record(txn.get(format.FORMAT_KEY), "format")["format"],
+        "vectordb": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "collections": collections,
+    }
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    body = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+    return json.dumps({"manifest": manifest, "xxh3_128": xxhash.xxh3_128_hexdigest(body.encode())}, indent=1, ensure_ascii=False).encode()
+
+
+def _unsealed(data: bytes, where: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+        manifest, digest = found["manifest"], found["xxh3_128"]
+        body = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+        if xxhash.xxh3_128_hexdigest(body.encode()) != digest:
+            raise ValueError("it fails its checksum")
+        for version, newest in ((manifest["snapshot"], VERSION), (manifest["format"], format.VERSION)):
+            if not isinstance(version, int) or version > newest:
+                raise FormatVersionError(
+                    f"snapshot {where} is of version {shown(version)}; this version of vectordb reads up to {newest}",
+                    field="source",
+                    value=str(where),
+                )
+        if any(not _KNOWN.fullmatch(name) for name in manifest["files"]) or DATA not in manifest["files"]:
+            raise ValueError("it names other files than a snapshot has")
+        return manifest
+    except FormatVersionError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptionError(f"the manifest of snapshot {where} is damaged: {error}", field="source", value=str(where)) from None
+
+
+class _Digest:
+    """Length and checksums of what passes by."""
+
+    def __init__(self) -> None:
+        self.bytes, self._short, self._long = 0, xxhash.xxh3_64(), xxhash.xxh3_128()
+
+    def update(self, block: bytes) -> None:
+        self.bytes += len(block)
+        self._short.update(block)
+        self._long.update(block)
+
+    def facts(self) -> dict[str, Any]:
+        return {"bytes": self.bytes, "xxh3_64": self._short.hexdigest(), "xxh3_128": self._long.hexdigest()}
+
+
+def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | None = None) -> dict[str, Any]:
+    """Copy a file to its end (or ``left`` bytes); what it was."""
+    digest = _Digest()
+    while left != 0 and (block := source.read(_BLOCK if left is None else min(left, _BLOCK))):
+        digest.update(block)
+        if write is not None:
+            write(block)
+        if left is not None:
+            left -= len(block)
+    return digest.facts()
+
+
+class _Folder:
+    """A snapshot as a directory. Index files are never changed in place, so a hard link will do where there can be one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        (path / segments.FOLDER).mkdir(parents=True)
+
+    def take(self, name: str, source: Path) -> bool:
+        """Whether the file was there."""
+        target = self.path / name
+        if target.exists():
+            return True
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            return False
+        except OSError:  # another file system, or one without links
+            try:
+                _copy(source, target)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def write(self, name: str, writer: Callable[[int], None]) -> None:
+        with open(self.path / name, "wb") as file:
+            writer(file.fileno())
+            os.fsync(file.fileno())
+
+    def digest(self, name: str) -> dict[str, Any]:
+        with open(self.path / name, "rb") as file:
+            return _pour(file, None)
+
+    def leave_out(self, name: str) -> None:
+        (self.path / name).unlink()
+
+    def finish(self, manifest: bytes) -> None:
+        with open(self.path / MANIFEST, "wb") as file:
+            file.write(manifest)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(self.path / segments.FOLDER)
+        sync_folder(self.path)
+
+    def close(self) -> None:
+        """No file of it is open."""
+
+
+class _Archive:
+    """A snapshot as one tar file, written from front to back. LMDB says how long its copy is by writing it, so that header comes after."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "w+b")
+        self._taken: dict[str, dict[str, Any]] = {}
+
+    def take(self, name: str, source: Path) -> bool:
+        """Whether the file was there."""
+        if name in self._taken:
+            return True
+        try:
+            with open(source, "rb") as file:
+                self._file.write(_header(name, os.fstat(file.fileno()).st_size))
+                self._taken[name] = _pour(file, self._file.write)
+        except FileNotFoundError:
+            return False
+        self._pad()
+        return True
+
+    def write(self, name: str, writer: Callable[[int], None]) -> None:
+        at = self._file.tell()
+        self._file.write(bytes(_SECTOR))
+        self._file.flush()
+        writer(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(at)
+        self._file.write(_header(name, end - at - _SECTOR))
+        self._taken[name] = _pour(self._file, None, end - at - _SECTOR)
+        self._pad()
+
+    def digest(self, name: str) -> dict[str, Any]:
+        return self._taken[name]
+
+    def leave_out(self, name: str) -> None:
+        """It is in the archive; what the manifest doesn't name isn't in the snapshot."""
+
+    def finish(self, manifest: bytes) -> None:
+        self._file.write(_header(MANIFEST, len(manifest)) + manifest)
+        self._pad()
+        self._file.write(bytes(2 * _SECTOR))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _pad(self) -> None:
+        self._file.write(bytes(-self._file.seek(0, os.SEEK_END) % _SECTOR))
+
+
+def _header(name: str, size: int) -> bytes:
+    about = tarfile.TarInfo(name)
+    about.size, about.mode = size, 0o644
+    return about.tobuf(tarfile.GNU_FORMAT)
+
+
+class _Source:
+    """A snapshot to read, of either form. Raises NotFoundError for what is none, and what ``_unsealed`` raises."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._tar: tarfile.TarFile | None = None
+        if not path.exists():
+            raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
+        try:
+            if path.is_file():
+                self._tar = tarfile.open(path, "r:")
+            with self._open(MANIFEST) as file:
+                self.manifest = _unsealed(file.read(_MANIFEST_BYTES), path)
+        except (FileNotFoundError, tarfile.TarError) as error:
+            self.__exit__()
+            raise NotFoundError(f"{path} is no whole snapshot: {error}", field="source", value=str(path)) from None
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if self._tar is not None:
+            self._tar.close()
+
+    def _open(self, name: str) -> BinaryIO:
+        if self._tar is None:
+            return open(self.path / name, "rb")
+        try:
+            found = self._tar.extractfile(name)
+        except KeyError:
+            found = None
+        if found is None:
+            raise FileNotFoundError(f"{name} is missing")
+        return found
+
+    def problems(self) -> list[str]:
+        """What is wrong with the files, one line each."""
+        found = [self._wrong(name, None) for name in self.manifest["files"]]
+        return [f"{self.path}: {wrong}" for wrong in found if wrong is not None]
+
+    def copy_to(self, made: Path) -> None:
+        """The files as a new directory, on disk. Raises CorruptionError naming the one that isn't what the manifest says."""
+        (made / segments.FOLDER).mkdir(parents=True)
+        for name in self.manifest["files"]:
+            with open(made / name, "wb") as file:
+                wrong = self._wrong(name, file.write)
+                if wrong is not None:
+                    raise CorruptionError(f"snapshot {self.path}: {wrong}", field="source", value=name)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(made / segments.FOLDER)
+        sync_folder(made)
+
+    def _wrong(self, name: str, write: Callable[[bytes], Any] | None) -> str | None:
+        wanted = self.manifest["files"][name]
+        try:
+            with self._open(name) as file:
+                found = _pour(file, write)
+        except (FileNotFoundError, tarfile.TarError):
+            return f"file {name} is missing or cut off"
+        if found["bytes"] != wanted["bytes"]:
+            return f"file {name} has {found['bytes']} bytes, not {wanted['bytes']}"
+        return None if found["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
+
+
+# Names and scratch
+
+
+def _check_free(target: Path, field: str) -> None:
+    """Raises AlreadyExistsError unless there is nothing, or an empty directory."""
+    if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        raise AlreadyExistsError(f"{target} is there already", field=field, value=str(target))
+
+
+def _name(made: Path, target: Path) -> None:
+    """Give what is whole its name, unless somebody took that meanwhile."""
+    try:
+        if made.is_dir():
+            os.rename(made, target)
+        else:
+            if target.is_dir():
+                target.rmdir()
+            os.link(made, target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise AlreadyExistsError(f"{target} is there already", field="path", value=str(target)) from None
+        raise
+    sync_folder(target.parent)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(_SCRATCH + "*"):
+        with _held(left) as mine:
+            if mine:
+                shutil.rmtree(left, ignore_errors=True)
+    path = target.parent / (_SCRATCH + secrets.token_hex(8))
+    path.mkdir()
+    with _held(path) as mine:
+        if not mine or not path.exists():  # taken for a dead one's before it was locked
+            raise StorageError(f"another process took {path} for a leftover; try again", field="path", value=str(path))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Whether this process has the directory to itself, by a lock that goes with it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _storage_errors(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except VectorDBError:
+        raise
+    except OSError as error:
+        what = "no space left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise StorageError(f"{where}: {what}", field="path", value=str(where)) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as reading, open(target, "wb") as writing:
+        shutil.copyfileobj(reading, writing, _BLOCK)
+        writing.flush()
+        os.fsync(writing.fileno())

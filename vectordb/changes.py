@@ -1,0 +1,138 @@
+"""The change stream: what each batch did, in order, from a sequence on. What replicas and caches are kept up to date by.
+
+The log says which docids a batch wrote and which ids it deleted; the points are read from the rows. A row that a later batch replaced or
+deleted is told of by that batch alone, so a stream costs what there is, however often it was written, and who has applied all of it has
+the collection as it is.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from pyroaring import BitMap
+
+from .errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
+from .query import read
+from .query.request import check_selection, selected
+from .snapshot import Snapshots, View
+from .storage.env import Env
+from .types import Change
+
+LOOK_SECONDS = 0.02  # between two looks whether there is more
+_ROWS = 1_000  # read in one transaction, about, and batches
+_BATCHES = 256
+
+
+def changes(
+    env: Env,
+    snapshots: Snapshots,
+    since: Any,
+    follow: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    timeout: Any,
+) -> Iterator[Change]:
+    """See ``Collection.changes``."""
+    if isinstance(since, bool) or not isinstance(since, (int, np.integer)) or not 0 <= since < 2**64:
+        raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
+    if not isinstance(follow, bool):
+        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
+    since = int(since)
+    with snapshots.pin() as view:
+        attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+        vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+        if since > view.sequence:
+            raise InvalidArgumentError(f"since is {since}, but the last sequence is {view.sequence}", field="since", value=since)
+        _check_kept(view, since)
+    # Names again and again, because "all" may be more when fields were added.
+    wanted = (with_attributes if with_attributes is True else attributes, True if with_vectors is True else vectors)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    return _stream(env, snapshots, since, follow, wanted, deadline)
+
+
+def _stream(env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None) -> Iterator[Change]:
+    while True:
+        try:
+            seen = env.newest_transaction()
+            with snapshots.pin() as view:
+                found = _after(view, at, *wanted)
+        except ClosedError:
+            if follow:
+                return
+            raise
+        for change in found:
+            yield change
+            at = change.sequence
+        late = deadline is not None and time.monotonic() >= deadline
+        if late and not follow:
+            raise DeadlineError(f"the changes after {at} weren't read in time", field="timeout")
+        if late or not (found or follow):
+            return
+        if not found and not _waited(env, seen, deadline):
+            return
+
+
+def _waited(env: Env, seen: int, deadline: float | None) -> bool:
+    """Wait for another transaction than ``seen``. False: it is time to end."""
+    try:
+        while env.newest_transaction() == seen:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+    except ClosedError:
+        return False
+    return True
+
+
+def _check_kept(view: View, since: int) -> None:
+    """Raises NotFoundError when the batch after ``since`` was, but isn't kept any more."""
+    if since < view.sequence and view.store.log(since + 1) is None:
+        oldest = view.store.oldest_log()
+        raise NotFoundError(
+            f"since is {since}, but the oldest change that is kept is {oldest}; read the collection as a whole and go on from there",
+            field="since",
+            value=since,
+        )
+
+
+def _after(view: View, since: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[Change]:
+    """The next changes: some, when there are any."""
+    _check_kept(view, since)
+    names = selected(vectors, view.schema.vectors)
+    found: list[Change] = []
+    rows = 0
+    for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
+        entry = view.store.log(sequence)
+        change = _change(view, sequence, entry, attributes, names)
+        found.append(change)
+        rows += len(change.ids)
+        if rows >= _ROWS:
+            break
+    return found
+
+
+def _change(view: View, sequence: int, entry: dict, attributes: bool | Sequence[str], vectors: Sequence[str]) -> Change:
+    if entry["op"] == "schema":
+        return Change(sequence, "schema", schema=view.schema)
+    if entry["op"] == "delete":
+        if "ids" not in entry:
+            raise NotFoundError(
+                f"since is less than {sequence}, and the ids deleted there aren't kept (a purge forgets them); "
+                "read the collection as a whole and go on from there",
+                field="since",
+                value=sequence,
+            )
+        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in entry["ids"]))
+    low, high = entry["first"], entry["first"] + entry["rows"]
+    docids = np.asarray((BitMap(range(low, high)) - view.dead).to_array(), dtype=np.int64)
+    ids = [value.item() if isinstance(value, np.generic) else value for value in view.ids(docids)]
+    if attributes is False and not vectors:
+        return Change(sequence, "write", tuple(ids))
+    entries = [(docid, sequence) for docid in docids.tolist()]
+    return Change(sequence, "write", tuple(ids), tuple(read.points(view, ids, entries, attributes, vectors)))

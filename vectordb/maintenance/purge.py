@@ -1,0 +1,174 @@
+"""Purge: what was deleted or replaced leaves every file, and a search of all files shows it.
+
+Index files that hold dead rows are built again, chunks are compacted to the last dead row, the change log forgets the ids of deleted
+points, and then everything is written into a new data.mdb (``Env.rewrite``), because LMDB's pages keep old bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyroaring import BitMap
+
+from ..errors import StorageError
+from ..failpoints import reach
+from ..snapshot import View
+from ..storage import compact, format, residue
+from ..storage.commit import Committer
+from ..storage.env import Env
+from ..storage.residue import Needles, Search
+from ..storage.store import Store
+from ..types import DenseColumn, MultiColumn, SparseColumn
+from . import policy
+from .policy import Build
+
+STEPS = (
+    "purge.begun",
+    "purge.indexed",
+    "purge.compacted",
+    "purge.forgotten",
+    "purge.rewritten",
+    "purge.alone",
+    "purge.swapped",
+    "purge.scanned",
+)
+_ROUNDS = 20  # of compaction: writers may join chunks under it
+
+
+class Purge:
+    """One purge of some collections. pinned, build, compact: the maintainer's, by collection number; patience: seconds for other processes
+    to let go of the old file.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        committer: Committer,
+        pinned: Callable[[int], View],
+        build: Callable[[int, Build], int],
+        compact: Callable[[int], dict[str, int]],
+    ):
+        self._env = env
+        self._committer = committer
+        self._pinned = pinned
+        self._build = build
+        self._compact = compact
+
+    def run(self, numbers: Sequence[int], timeout: float, patience: float) -> dict[str, Any]:
+        """Returns what ``Collection.purge`` does. Raises LockedError, StorageError, CorruptionError; what is done by then stays done."""
+        before, needles, erased = _bytes(self._env.path), Needles(), {}
+        done = {"rows_dropped": 0, "segments_built": 0}
+        for number in numbers:
+            with self._pinned(number) as view:
+                erased[number] = _collect(view, number, needles)
+        reach("purge.begun")
+        for number in numbers:
+            done["segments_built"] += self._index_anew(number, erased[number])
+        reach("purge.indexed")
+        for number in numbers:
+            done["rows_dropped"] += self._compact_all(number, erased[number])
+        reach("purge.compacted")
+        for number in numbers:
+            self._committer.run(lambda txn, number=number: Store(txn, number).forget_deleted_ids(), "commit")
+        reach("purge.forgotten")
+        self._env.rewrite(timeout, patience)
+        after = _bytes(self._env.path)
+        found = self._found(needles)
+        reach("purge.scanned")
+        sizes = {"bytes_before": before, "bytes_after": after, "bytes_reclaimed": max(before - after, 0)}
+        counts = {"ids": needles.ids, "rows": needles.rows, "vectors": needles.vectors, "vague": needles.vague}
+        return done | sizes | counts | found
+
+    def _index_anew(self, number: int, erased: BitMap) -> int:
+        built = 0
+        while (task := self._next_build(number, erased)) is not None:
+            self._build(number, task)
+            built += 1
+        return built
+
+    def _next_build(self, number: int, erased: BitMap) -> Build | None:
+        """A segment whose file can't be read or holds an erased row, to be built without."""
+        with self._pinned(number) as view:
+            for name, field, _ in policy.indexed(view):
+                opened = {part.file: part for part in view.snapshot.segments(field)}
+                for record in view.snapshot.records.get(field, ()):
+                    part = opened.get(record.file)
+                    if part is None or erased.intersect(BitMap(part.segment.docids)):
+                        return Build("purge", name, field, record.first, record.end, (record,))
+        return None
+
+    def _compact_all(self, number: int, erased: BitMap) -> int:
+        dropped = 0
+        for _ in range(_ROUNDS):
+            dropped += self._compact(number)["rows_dropped"]
+            with self._pinned(number) as view:
+                if not _still_stored(view, erased):
+                    return dropped
+        raise StorageError("deleted rows are still there: other writers were faster; run it again when there are fewer writes")
+
+    def _found(self, needles: Needles) -> dict[str, Any]:
+        """What the search of all files says. alike: of what was looked for, so much is the same in points that live."""
+        found = residue.in_files(Search(needles.all), self._env.path)
+        alike: set[bytes] = set()
+        if found:
+            with self._env.read() as txn:
+                alike = residue.in_records(Search(found), txn)
+        left = sorted({file for needle, files in found.items() if needle not in alike for file in files})
+        return {"alike": len(alike), "proven": not left, "residue": left}
+
+
+def _bytes(folder: Path) -> int:
+    """Of all files."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size * path.is_file()
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _still_stored(view: View, erased: BitMap) -> bool:
+    docids = np.asarray(erased.to_array(), dtype=np.uint32)
+    return any(
+        True
+        for field, part in compact.parts(view.snapshot.meta)
+        for _ in compact.runs(view.snapshot.table(view.store, field, part), docids, 0.0)
+    )
+
+
+def _collect(view: View, number: int, needles: Needles) -> BitMap:
+    """What dead rows, whose bytes are still stored, leave to look for. Returns all dead rows."""
+    table = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
+    stored = BitMap()
+    for _, _, docids in table.between(0, view.rows):
+        stored |= BitMap(docids)
+    docids = np.asarray((stored & view.dead).to_array(), dtype=np.int64)
+    for record in table.records(docids.tolist()):
+        needles.rows += needles.add(bytes(record))
+    ids = set(format.unpack_ids(table.records(docids.tolist())))
+    for value, entry in zip(ids, view.store.entries(list(ids)), strict=True):
+        if entry is None:
+            needles.ids += needles.add(residue.id_needle(format.id_key(number, value)))
+    for name, spec in view.schema.vectors.items():
+        column = view.store.vectors(view.fields[name], spec, docids)
+        for vector in _pieces(column) if column is not None else ():
+            needles.vectors += needles.add(vector)
+    return view.dead.copy()
+
+
+def _pieces(column: DenseColumn | MultiColumn | SparseColumn):
+    """Each vector's bytes as they are stored; of a sparse one its terms and its weights, which lie apart."""
+    if isinstance(column, DenseColumn):
+        yield from (row.tobytes() for row in column.values)
+        return
+    bounds = zip(column.indptr[:-1].tolist(), column.indptr[1:].tolist(), strict=True)
+    if isinstance(column, MultiColumn):
+        yield from (column.values[low:high].tobytes() for low, high in bounds)
+        return
+    for low, high in bounds:
+        yield column.terms[low:high].tobytes()
+        yield column.weights[low:high].tobytes()
