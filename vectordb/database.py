@@ -16,7 +16,13 @@ from .types import Schema
 
 
 def open(
-    path: str | os.PathLike, *, durability: str = "commit", write_timeout: float = 60.0, create: bool = True, maintenance: bool = True
+    path: str | os.PathLike,
+    *,
+    durability: str = "commit",
+    write_timeout: float = 60.0,
+    create: bool = True,
+    maintenance: bool = True,
+    salvage: bool = False,
 ) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
@@ -25,6 +31,7 @@ def open(
     write_timeout: seconds to wait while another process writes, then LockedError.
     maintenance: index new rows, merge segments and compact chunks in the background; False leaves that to ``Collection.optimize`` and to
     other processes.
+    salvage: open a directory in which records are missing or changed, which is refused otherwise, to read what is left; it takes no writes.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
@@ -35,16 +42,18 @@ def open(
         )
     if not isinstance(maintenance, bool):
         raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
-    return Database(path, durability, float(write_timeout), create, maintenance)
+    if not isinstance(salvage, bool):
+        raise InvalidArgumentError(f"salvage must be True or False, not {shown(salvage)}", field="salvage", value=salvage)
+    return Database(path, durability, float(write_timeout), create, maintenance and not salvage, salvage)
 
 
 class Database:
     """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
 
-    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool):
+    def __init__(self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool, salvage: bool):
         self.path = os.fspath(path)
         self._durability = durability
-        self._env = open_env(path, create)
+        self._env = open_env(path, create, salvage)
         self._committer = Committer(self._env, write_timeout)
         self._maintenance = maintenance
         self._maintainer = upkeep.attach(self._env, write_timeout, maintenance)

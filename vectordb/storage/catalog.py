@@ -71,9 +71,8 @@ def drop(txn: lmdb.Transaction, name: str) -> None:
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
     prefix = format.collection_prefix(number)
     cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and bytes(cursor.key()[:4]) == prefix:
-        more = cursor.delete()
+    while cursor.set_range(prefix) and bytes(cursor.key()[:4]) == prefix:
+        txn.delete(bytes(cursor.key()))
 
 
 def add_fields(

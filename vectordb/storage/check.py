@@ -61,10 +61,11 @@ def check(path: str | os.PathLike) -> Report:
 
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
-    env = open_env(path, create=False)
+    env = open_env(path, create=False, salvage=True)
     try:
+        survey = env.survey()  # first: nothing may be read of trees that lead astray
         with env.read() as txn:
-            return _Check(txn, segments.folder(env.path)).run(os.fspath(path))
+            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.good and not env.damage)
     finally:
         close_env(env)
 
@@ -81,9 +82,10 @@ class _Check:
         self.notes: list[str] = []
         self.points = self.rows = self.chunks = self.bytes = 0
 
-    def run(self, path: str) -> Report:
+    def run(self, path: str, digest_good: bool) -> Report:
         collections: dict[str, int] = {}
         try:
+            self.expect(digest_good, "data.mdb", "the records aren't those that were written")
             collections = self._catalog()
             self._keys(collections)
             for name, number in collections.items():
@@ -148,7 +150,7 @@ class _Check:
             self.bytes += len(key) + len(cursor.value())
             number, kind = int.from_bytes(key[:4], "big"), key[4:5]
             if number == format.CATALOG:
-                good = kind == format.NAME or key in (format.FORMAT_KEY, format.key(format.CATALOG, format.NEXT))
+                good = kind == format.NAME or key in (format.FORMAT_KEY, format.DIGEST_KEY, format.key(format.CATALOG, format.NEXT))
             elif number not in known:
                 good = number in strangers
                 strangers.add(number)

@@ -89,7 +89,6 @@ def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: 
             damage.append(error)
     if dropped:
         store.count_derived(compactions=1)
-        _raise_version(txn)
     return records, damage
 
 
@@ -124,9 +123,3 @@ def _alive(docids: np.ndarray, dead: BitMap) -> np.ndarray:
     first, last = int(docids[0]), int(docids[-1])
     gone = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
     return ~np.isin(docids, gone, assume_unique=True)
-
-
-def _raise_version(txn: lmdb.Transaction) -> None:
-    """Older code takes a row's place in a chunk of records for its docid less the first: it must not open what was compacted."""
-    if format.unpack_record(txn.get(format.FORMAT_KEY), "format").get("format") < format.VERSION:
-        txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))

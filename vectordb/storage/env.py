@@ -18,7 +18,7 @@ from pathlib import Path
 import lmdb
 
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
-from . import format
+from . import format, integrity
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
@@ -30,8 +30,9 @@ _open_lock = threading.Lock()
 class Env:
     """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
 
-    def __init__(self, path: Path, create: bool):
+    def __init__(self, path: Path, create: bool, salvage: bool = False):
         self.path = path
+        self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
         self.users = 0
         self.pid = os.getpid()
         self.map_moves = 0  # addresses taken before a move are void
@@ -43,7 +44,7 @@ class Env:
         self._write_lock = threading.Lock()
         self._lmdb = self._lock_file = None
         try:
-            self._open(create)
+            self._open(create, salvage)
         except BaseException as error:
             for opened in (self._lmdb, self._lock_file):
                 if opened is not None:
@@ -52,12 +53,13 @@ class Env:
                 raise _translated(error, path) from error
             raise
 
-    def _open(self, create: bool) -> None:
+    def _open(self, create: bool, salvage: bool) -> None:
         path, data = self.path, self.path / "data.mdb"
         if create:
             path.mkdir(parents=True, exist_ok=True)
         elif path.is_dir() and not data.exists():  # LMDB would make one
             raise FileNotFoundError(data)
+        integrity.check_header(data)
         self._lmdb = lmdb.open(
             str(path),
             create=create,
@@ -69,12 +71,23 @@ class Env:
             readahead=True,
         )
         self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
-        self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
+        survey = integrity.survey(self._lmdb, data)  # nothing of the trees is read before
+        if survey is not None and not survey.good:
+            self._refuse(f"{data} is damaged: its records aren't those that were written; `vectordb check` says more", salvage)
+        self._db = self._lmdb.open_db(b"data", create=False) if survey is not None else None
         if self._db is None:
             with self._file_lock(60.0):
                 self._initialise()
         with self.read() as txn:
-            self._check_version(txn.get(format.FORMAT_KEY))
+            version = self._check_version(txn.get(format.FORMAT_KEY))
+            if version >= format.DIGEST_VERSION and txn.get(format.DIGEST_KEY) is None:
+                self._refuse(f"{data} is damaged: the digest of its records is missing", salvage)
+
+    def _refuse(self, what: str, salvage: bool) -> None:
+        """Records are missing or changed, though every page can be read."""
+        if not salvage:
+            raise CorruptionError(what, field="path", value=str(self.path))
+        self.damage = what
 
     def _has_data(self) -> bool:
         with self._lmdb.begin() as txn:
@@ -86,10 +99,12 @@ class Env:
             return
         with self._lmdb.begin(write=True) as txn:
             self._db = self._lmdb.open_db(b"data", txn=txn)
-            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.FIRST_VERSION}), db=self._db)
+            record = format.FORMAT_KEY, format.pack_record({"format": format.VERSION})
+            txn.put(*record, db=self._db)
+            txn.put(format.DIGEST_KEY, format.pack_digest(integrity.digest_of([record])), db=self._db)
         self._lmdb.sync(True)
 
-    def _check_version(self, record: bytes | None) -> None:
+    def _check_version(self, record: bytes | None) -> int:
         if record is None:
             raise FormatVersionError(
                 f"{self.path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(self.path)
@@ -100,6 +115,7 @@ class Env:
             raise FormatVersionError(
                 f"{self.path} has format {version}; this version of vectordb reads {readable}", field="format", value=version
             )
+        return version
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
@@ -187,6 +203,8 @@ class Env:
         try:
             with self._file_lock(timeout):
                 self._check_usable()
+                if self.damage:
+                    raise CorruptionError(f"{self.path} takes no writes: {self.damage}", field="path", value=str(self.path))
                 if self._broken:
                     raise StorageError(
                         f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path)
@@ -213,7 +231,10 @@ class Env:
     def _written(self, work, durability: str):
         txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
         try:
-            result = work(txn)
+            counted = integrity.WriteTransaction(txn)
+            result = work(counted)
+            if counted.changed:
+                self._seal(counted)
         except BaseException:
             txn.abort()
             raise
@@ -228,6 +249,21 @@ class Env:
             self._broken = str(error)
             raise
         return result
+
+    def _seal(self, txn: integrity.WriteTransaction) -> None:
+        """Bring the digest of all records up to date; the first write to a directory of an older format begins it."""
+        stored = txn.get(format.DIGEST_KEY)
+        if stored is not None:
+            before = format.unpack_digest(stored)
+        else:
+            before = integrity.survey(self._lmdb, self.path / "data.mdb").counted  # what was committed: nobody else writes now
+            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))
+        txn.seal(before)
+
+    def survey(self) -> integrity.Survey:
+        """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
+        self._check_usable()
+        return integrity.survey(self._lmdb, self.path / "data.mdb")
 
     @contextmanager
     def _file_lock(self, timeout: float) -> Iterator[None]:
@@ -290,14 +326,20 @@ class Env:
         self._lock_file.close()
 
 
-def open_env(path: str | os.PathLike, create: bool = True) -> Env:
-    """The process's environment of a directory; call ``close_env`` once for each. Raises StorageError and its kin."""
+def open_env(path: str | os.PathLike, create: bool = True, salvage: bool = False) -> Env:
+    """The process's environment of a directory; call ``close_env`` once for each.
+
+    salvage: open it although records are missing or changed; ``damage`` then says so, and nothing can be written.
+    Raises StorageError and its kin.
+    """
     path = Path(path)
     name = str(path.resolve())
     with _open_lock:
         env = _open.get(name)
         if env is None or env._closed or env.pid != os.getpid():
-            env = _open[name] = Env(path, create)
+            env = _open[name] = Env(path, create, salvage)
+        elif env.damage and not salvage:
+            raise CorruptionError(env.damage, field="path", value=str(path))
         env.users += 1
         return env
 

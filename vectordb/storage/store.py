@@ -180,7 +180,7 @@ class Store:
             )
         first = rows
         docids = np.arange(first, first + n, dtype=np.int64)
-        self.txn.cursor().putmulti(
+        self.txn.putmulti(
             [(format.id_key(self.collection, value), format.pack_entry(first + row, sequence)) for row, value in enumerate(ids)]
         )
         records = [format.pack_row(format.row_of(*row)) for row in zip(ids, attributes, payloads, strict=True)]
