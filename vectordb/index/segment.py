@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 
 from ..errors import CorruptionError
+from ..failpoints import reach
 from ..kernels import bitset
 from ..kernels import segment as kernel
 from ..kernels.codes import LINE, rotate, stride_of, words_of
@@ -41,11 +42,14 @@ def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
     start = -(-(_head.size + len(body)) // LINE) * LINE
     with open(path, "wb") as file:
         file.write(_head.pack(MAGIC, VERSION, len(body), xxhash.xxh3_64_intdigest(body)) + body)
+        reach("index.begun")
         for name, array in sections.items():
             file.seek(start + places[name][0])
             file.write(array.reshape(-1).view(np.uint8).data)
+            reach("index.section")
         file.truncate(start + at)
         file.flush()
+        reach("index.unsynced")
         os.fsync(file.fileno())
 
 

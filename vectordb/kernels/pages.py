@@ -72,7 +72,7 @@ def record_hash(data, key_at, key_size, value_at, value_size):
 
 @kernel
 def sum_of_hashes(data, sizes):
-    """The sum (u64) of the hashes of records. data: for each its key and the head of its value; sizes: int64 ``(n, 2)``, of key and value."""
+    """The sum (u64) of the hashes of records. data: each one's key and head of its value; sizes: int64 ``(n, 2)``, of key and value."""
     total, at = np.uint64(0), 0
     for i in range(len(sizes)):
         key_size, value_size = sizes[i, 0], sizes[i, 1]

@@ -10,6 +10,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError
+from ..failpoints import reach
 from ..kernels import COUNT, DOCIDS, FIRST, LAST
 from . import chunks, format
 from .catalog import Meta
@@ -113,8 +114,10 @@ def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
         pieces = [(piece.first, chunks.encode(piece)) for piece in split(chunks.joined(whole), limit)]
     for first in read:
         store.txn.delete(format.chunk_key(store.collection, run.field, run.part, first))
+        reach("compact.removed")
     for first, value in pieces:
         store.txn.put(format.chunk_key(store.collection, run.field, run.part, first), value)
+        reach("compact.written")
     return dropped
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import lmdb
 
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
+from ..failpoints import reach
 from . import format, integrity
 
 INITIAL_MAP = 1 << 34  # address space, not disk
@@ -231,17 +232,22 @@ class Env:
     def _written(self, work, durability: str):
         txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
         try:
+            reach("commit.begun")
             counted = integrity.WriteTransaction(txn)
             result = work(counted)
+            reach("commit.changed")
             if counted.changed:
                 self._seal(counted)
+            reach("commit.digested")
         except BaseException:
             txn.abort()
             raise
         try:
             txn.commit()
+            reach("commit.unsynced")
             if durability == "commit":
                 self._lmdb.sync(True)
+                reach("commit.synced")
         except lmdb.MapFullError:
             raise
         except lmdb.Error as error:

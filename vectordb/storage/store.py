@@ -12,6 +12,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError, LimitError
+from ..failpoints import reach
 from ..types import Column, Id, Schema, VectorField
 from . import chunks, fields, format
 from .catalog import Meta
@@ -136,8 +137,10 @@ class Store:
         whole = chunks.joined(pieces) if stale else chunk
         for key in stale:
             self.txn.delete(key)
+            reach("chunk.removed")
         for piece in split(whole, limit):
             self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))
+            reach("chunk.written")
 
     # What is derived from the rows
 
@@ -183,14 +186,17 @@ class Store:
         self.txn.putmulti(
             [(format.id_key(self.collection, value), format.pack_entry(first + row, sequence)) for row, value in enumerate(ids)]
         )
+        reach("write.ids")
         records = [format.pack_row(format.row_of(*row)) for row in zip(ids, attributes, payloads, strict=True)]
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
         self.append(format.ROWS_FIELD, format.FORWARD, chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8)))
+        reach("write.records")
         for name, column in vectors.items():
             if len(column):
                 covered = docids if column.rows is None else docids[column.rows]
                 for part, chunk in fields.vector_chunks(schema.vectors[name], column, covered).items():
                     self.append(meta.fields[name], part, chunk)
+        reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
@@ -201,6 +207,7 @@ class Store:
                 used[field] = numbered
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
+        reach("write.attributes")
         self._bury(replaced)
         self._finish(sequence, rows + n, live + n - len(replaced), {"op": "write", "first": first, "rows": n, "dead": sorted(replaced)})
         return used, first
@@ -210,7 +217,9 @@ class Store:
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
+        reach("delete.ids")
         self._bury(docids)
+        reach("delete.buried")
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids)})
 
     def touch(self, sequence: int, entry: dict) -> None:
@@ -232,9 +241,11 @@ class Store:
 
     def _finish(self, sequence: int, rows: int, live: int, entry: dict) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
+        reach("write.state")
         self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
         if sequence > LOG_ENTRIES:
             self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+        reach("write.logged")
 
     # Reading rows back
 
