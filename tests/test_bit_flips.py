@@ -95,7 +95,8 @@ def asked(path) -> dict:
         ask("counts", lambda: [c.count(f) for f in ("k = 'k1'", "n > 50", "t MATCH PHRASE 'and more'", "NOT n = 3", None)])
         ask("scroll", lambda: [point.id for point in c.iterate(page=77)])
         ask("write", lambda: [c.upsert(ids=["later"], attributes={"n": [1]}).count])
-        ask("written", lambda: [c.get("later").attributes["n"], c.count()])
+        if not is_error(said["write"]):
+            ask("written", lambda: [c.get("later").attributes["n"], c.count()])
     except VectorDBError as error:
         said["collection"] = [type(error).__name__, str(error)]
     finally:
@@ -158,7 +159,7 @@ def test_one_flipped_bit_is_noticed_or_does_no_harm(sound, tmp_path):
                 name
                 for turn, said in enumerate((first, second))
                 for name, answer in said.items()
-                if not is_error(answer) and answer not in (right[turn][name], exact[turn][name])
+                if not is_error(answer) and answer not in [given[t][name] for given in (right, exact) for t in range(turn + 1)]
             ]
             assert not wrong, (where, wrong, first, second)
             errors = sum(map(is_error, first.values()))
