@@ -135,9 +135,7 @@ class Soak:
         try:
             with self.client() as client:
                 collection, _, _ = self.call("open", lambda: client.collection("c"))
-                job(collection, random.Random(number)) if job in (self.disturb, self.rest) else job(
-                    collection, random.Random(number), number
-                )
+                job(collection, random.Random(number), number)
         except Exception as error:
             self.problem(f"{job.__name__} {number}: {type(error).__name__}: {error}")
 
