@@ -26,6 +26,7 @@ from vectordb_client import Client, Dense, Int, Keyword, Schema, UnavailableErro
 
 from vectordb.server import settings
 from vectordb.storage.check import check
+from vectordb.warm import warm
 
 DIM, IDS, WRITERS, READERS, BATCH = 64, 6_000, 2, 3, 40
 SCHEMA = Schema({"v": Dense(DIM)}, {"step": Int(), "group": Keyword()})
@@ -290,6 +291,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--workers", type=int, default=2, help="where the service knows workers")
     given = parser.parse_args()
+    warm()  # compiled once, so that a killed service is back within a second
     with tempfile.TemporaryDirectory(prefix="vectordb-soak-") as folder:
         service = Service(Path(folder) / "data", given.workers)
         soak = Soak(service, given.seconds)

@@ -139,6 +139,15 @@ class Mapped:
                 raise _damaged(path, f"has {size} bytes")
             # A private mapping: nothing writes to it, but kernels are compiled for arrays that could be written to.
             map_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        try:
+            return cls._read(path, size, map_)
+        except CorruptionError:
+            raise
+        except Exception as error:  # a header with the right checksum that doesn't say what headers say
+            raise _damaged(path, f"has a header that can't be used: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, path: Path, size: int, map_: mmap.mmap) -> Self:
         magic, version, length, digest = _head.unpack_from(map_)
         body = map_[_head.size : _head.size + length] if length < size else b""
         if magic != MAGIC or version != VERSION or xxhash.xxh3_64_intdigest(body) != digest:
@@ -151,6 +160,8 @@ class Mapped:
         whole = np.frombuffer(map_, np.uint8)
         sections = {}
         for name, (at, dtype, shape, digest) in places.items():
+            if at < 0 or min(shape, default=0) < 0:
+                raise _damaged(path, f"section {name!r} has no place in it")
             nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = whole[start + at : start + at + nbytes]
             if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):
