@@ -13,8 +13,8 @@ SECTIONS = (
     (
         "kill −9",
         "A process writes, deletes, changes the schema, makes and drops collections, indexes, merges and compacts, and is killed at a "
-        "named step (`vectordb/failpoints.py`; each of them fired in this run) or at a random moment. Afterwards: every acknowledged batch is "
-        "there, none by half, `check` is clean, searches through the indexes find what exact ones find.",
+        "named step (`vectordb/failpoints.py`; each of them fired in this run) or at a random moment. Afterwards: every acknowledged batch "
+        "is there, none by half, `check` is clean, searches through the indexes find what exact ones find.",
         ("kills",),
     ),
     (
