@@ -32,12 +32,12 @@ from vectordb.server.service import SERVICE, Service, _snake
 from vectordb.storage import chunks, integrity
 from vectordb.transfer import import_points
 
-SECONDS = 5.0  # that one case may take
+SECONDS, PATIENCE = 5.0, 60.0  # of CPU and of time that one case may take: others may keep the machine busy
 
 
 def bounded(run, case) -> None:
     """Run a case. Only our errors pass, and only so much time."""
-    begin = time.monotonic()
+    begin, worked = time.monotonic(), time.thread_time()
     try:
         run(case)
     except VectorDBError:
@@ -45,8 +45,8 @@ def bounded(run, case) -> None:
     except Exception as error:
         error.add_note(f"of {case!r}"[:2_000])
         raise
-    took = time.monotonic() - begin
-    assert took < SECONDS, (took, case)
+    took, worked = time.monotonic() - begin, time.thread_time() - worked
+    assert worked < SECONDS and took < PATIENCE, (worked, took, case)
 
 
 def mutated(rng: random.Random, data: bytes, others: list[bytes] = ()) -> bytes:
@@ -212,7 +212,8 @@ def test_requests_as_bytes(directory, caplog):
         heavy = {"Write": 12, "Search": 12, "Get": 6, "Delete": 2, "Count": 4, "Scroll": 4, "AddFields": 0.2, "CreateCollection": 1}
         names = sorted(methods)
         for name in names:
-            run((name, sound[name][0]))
+            for data in sound[name]:
+                run((name, data))
         for name in rng.choices(names, [heavy.get(name, 0.5) for name in names], k=n):
             bounded(run, (name, mutated(rng, rng.choice(sound[name]), everything)))
     record("fuzz_requests", cases=n)
@@ -283,12 +284,12 @@ def test_pages_of_the_tree(made, tmp_path):
             changed.append((at, bytes(data[at : at + width])))
             new = rng.choice([rng.randbytes(width), b"\xff" * width, bytes(width), sound[(other := rng.choice(places)) : other + width]])
             data[at : at + width] = new[:width].ljust(width, b"\0")
-        before = time.monotonic()
+        before = time.thread_time()
         try:
             run(None)
         except VectorDBError:
             refused += 1
-        assert time.monotonic() - before < SECONDS
+        assert time.thread_time() - before < SECONDS
         for at, old in reversed(changed):
             data[at : at + len(old)] = old
     assert bytes(data) == sound and refused > n // 4
@@ -338,7 +339,7 @@ ROWS = [
 
 
 def test_import_files(directory, tmp_path):
-    rng, n = random.Random(7), cases(300, 20_000)
+    rng, n = random.Random(7), cases(300, 12_000)
     with vectordb.open(directory, durability="batched", maintenance=False) as database:
         c = database.create_collection("c", Schema({"v": Dense(4)}, {"n": Int(), "k": Keyword()}))
 
