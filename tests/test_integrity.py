@@ -162,3 +162,18 @@ def test_a_directory_can_be_opened_while_others_write(directory):
             write(c, [turn % 200])
             turn += 1
         assert other.receive() == 100 and turn > 0
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_copy_that_lmdb_makes_is_whole(directory, tmp_path, compact):
+    with vectordb.open(directory, maintenance=False) as database:
+        c = database.create_collection("c", SCHEMA)
+        for turn in range(5):
+            write(c, range(20 * turn, 20 * turn + 50))
+        (tmp_path / "copy").mkdir()
+        database._env._lmdb.copy(str(tmp_path / "copy"), compact=compact)
+        digest = database._env.survey().stored
+    with vectordb.open(tmp_path / "copy", maintenance=False) as database:
+        assert database._env.survey().counted == digest
+        write(database.collection("c"), [1_000])
+    assert check(tmp_path / "copy").ok
