@@ -6,13 +6,21 @@ PROJECT := pyproject.toml client/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
-.PHONY: demo test lint proto proto-check bench bench-quick clean
+.PHONY: demo test nightly lint proto proto-check bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vectordb demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The attacks at full length, half an hour and more; what they count goes to $(NIGHTLY), and from there to docs/RELIABILITY.md.
+NIGHTLY ?= nightly
+nightly: $(VENV)/.dev
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_crash.py tests/test_power_loss.py tests/test_disk_faults.py \
+	  tests/test_bit_flips.py tests/test_fuzz.py tests/test_concurrency.py
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds 900
+	$(BIN)/python tools/reliability.py $(NIGHTLY)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,5 +55,5 @@ $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build dist client/build client/dist bench-quick
+	rm -rf $(VENV) build dist client/build client/dist bench-quick nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ from test_chunks import MAKE, docids_of, rows_of
 from upkeep import hurry, vectors
 
 import vectordb
-from vectordb import Bool, CorruptionError, Dense, F, Float, FormatVersionError, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+from vectordb import Bool, CorruptionError, Dense, F, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
 from vectordb.maintenance import policy
 from vectordb.storage import chunks, compact, format, store
 from vectordb.storage.check import check
@@ -289,26 +289,6 @@ def test_a_damaged_chunk_is_left_named_and_never_copied(filled, database, direct
     assert any(f"field {field} part 0 rows {first}" in line for line in check(directory).problems)
     database.close()
     (directory / "data.mdb").unlink()
-
-
-def test_older_code_refuses_what_was_compacted(filled, database, directory, monkeypatch):
-    def version():
-        with database._env.read() as txn:
-            return format.unpack_record(txn.get(format.FORMAT_KEY), "format")["format"]
-
-    assert version() == format.FIRST_VERSION == 1
-    filled.optimize()
-    assert version() == 1  # nothing was dead
-    filled.delete([1])
-    filled.optimize()
-    assert version() == format.VERSION == 2
-    database.close()
-    monkeypatch.setattr(format, "VERSION", 1)
-    with pytest.raises(FormatVersionError, match="format 2"):
-        vectordb.open(directory)
-    monkeypatch.undo()
-    with vectordb.open(directory) as database:
-        assert database.collection("c").count() == 299
 
 
 def test_checksums_of_large_parts_are_checked_when_they_are_first_read(filled):

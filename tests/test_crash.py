@@ -1,142 +1,111 @@
-"""kill −9 in the middle of writes: what was acknowledged is there, and nothing is there by half.
-
-Step k of the writer is drawn from the number k, so the state after any step can be computed. Half of the processes are killed by a
-failpoint inside a batch (after the n-th chunk was encoded), half at a random moment.
+"""kill −9 at every named step of every change, and at random moments: what was acknowledged is there, nothing is there by half, and
+whoever comes next finds a sound directory.
 """
 
 from __future__ import annotations
 
+import collections
 import multiprocessing
-import os
 import random
+import re
 import signal
 import time
+from pathlib import Path
 
-import numpy as np
-import pytest
+from crash_load import SCHEMA, Model, small, write_on
+from nightly import cases, record
+from upkeep import index_files
 
 import vectordb
-from vectordb import Dense, Int, Keyword, Schema, Sparse, Text
-from vectordb.storage import chunks
+from vectordb import failpoints
+from vectordb.storage import catalog, segments
 from vectordb.storage.check import check
 
-KILLS = int(os.environ.get("VECTORDB_CRASH_KILLS", "20"))
-IDS = 300
-SCHEMA = Schema({"v": Dense(8), "s": Sparse()}, {"step": Int(), "tag": Keyword(), "body": Text()})
-WORDS = ["red", "green", "blue", "fox", "dog"]
+ROUNDS = cases(1, 15)  # kills at each step
+AT_RANDOM = cases(5, 75)
+FAVOURED = {
+    "delete": "delete",
+    "collection": "create",
+    "drop": "drop",
+    "schema": "add_field",
+    "index": "optimize",
+    "compact": "optimize",
+    "tidy": "optimize",
+}
 
 
-def step(k: int, points: dict) -> tuple[str, dict]:
-    """What step k does to the points there are: the method and its arguments. ``points`` (id → step, tag) is brought up to date."""
-    rng = random.Random(k)
-    kind = rng.choice(["upsert", "upsert", "update", "delete", "delete by filter"])
-    if kind in ("update", "delete") and not points:
-        kind = "upsert"
-    if kind == "delete by filter":
-        tag = f"t{rng.randrange(40)}"
-        gone = [i for i, point in points.items() if point[1] == tag]
-        for i in gone:
-            del points[i]
-        return "delete", {"filter": f"tag = '{tag}'"} if gone else {"ids": []}
-    if kind == "delete":
-        ids = rng.sample(sorted(points), min(len(points), rng.randint(1, 10)))
-        for i in ids:
-            del points[i]
-        return "delete", {"ids": ids}
-    ids = rng.sample(sorted(points), min(len(points), 20)) if kind == "update" else rng.sample(range(IDS), rng.choice([1, 5, 60]))
-    if kind == "update":
-        for i in ids:
-            points[i] = (k, points[i][1])
-        return "update", {"ids": ids, "vectors": {"v": dense(ids, k)}, "attributes": {"step": [k] * len(ids)}}
-    tags = [f"t{rng.randrange(40)}" for _ in ids]
-    points.update(zip(ids, ((k, tag) for tag in tags), strict=True))
-    attributes = {"step": [k] * len(ids), "tag": tags, "body": [f"{WORDS[i % 5]} {WORDS[k % 5]} w{i}" for i in ids]}
-    return "upsert", {"ids": ids, "vectors": {"v": dense(ids, k), "s": [{i: 1.0, IDS: 2.0} for i in ids]}, "attributes": attributes}
+def test_every_step_is_listed():
+    """``failpoints.STEPS``, and a module's own ``STEPS``, name what is reached, and nothing else."""
+    root = Path(vectordb.__file__).parent
+    sources = {path: path.read_text() for path in root.rglob("*.py")}
+    listed = set()
+    for text in sources.values():
+        for block in re.findall(r"^STEPS = \((.*?)^\)", text, re.MULTILINE | re.DOTALL):
+            listed.update(re.findall(r"\"([a-z_]+\.[a-z_]+)\"", block))
+    reached = {name for text in sources.values() for name in re.findall(r"\breach\(\"([^\"]+)\"\)", text)}
+    assert set(failpoints.STEPS) <= listed == reached
 
 
-def dense(ids, k):
-    """Vectors that tell by which step they were written."""
-    return np.array([[i + 1, k, *[1] * 6] for i in ids], np.float32)
-
-
-def write_on(path: str, done: int, points: dict, connection, failpoint: int | None, durability: str) -> None:
-    """Go on after step ``done``, telling of every step that returned. Runs in a process that is killed."""
-    if failpoint is not None:
-        encode, left = chunks.encode, failpoint
-
-        def encode_or_die(chunk):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return encode(chunk)
-
-        chunks.encode = encode_or_die
-    collection = vectordb.open(path, durability=durability).collection("c")
-    connection.send(done)
-    while True:
-        done += 1
-        method, arguments = step(done, points)
-        getattr(collection, method)(**arguments)
-        connection.send(done)
-
-
-def effective(until: int) -> tuple[dict, int]:
-    """(points, sequence) after a step: steps that change nothing take no place in the sequence."""
-    points, sequence = {}, 0
-    for k in range(1, until + 1):
-        _, arguments = step(k, points)
-        sequence += arguments.get("ids") != []
-    return points, sequence
-
-
-def state_of(collection) -> dict:
-    found = {}
-    for point in collection.iterate(with_vectors=True):
-        assert point.vectors["v"].tolist() == dense([point.id], point.attributes["step"])[0].tolist()
-        found[point.id] = (point.attributes["step"], point.attributes["tag"])
-    return found
-
-
-@pytest.mark.parametrize("durability", ["commit", "batched"])
-def test_an_acknowledged_batch_survives_a_kill_and_no_batch_is_there_by_half(directory, durability):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_crash"])
+def test_nothing_is_lost_or_there_by_half_whatever_step_a_process_is_killed_at(directory, monkeypatch):
+    small(monkeypatch)
     with vectordb.open(directory) as database:
         database.create_collection("c", SCHEMA)
-    rng = random.Random(durability)
-    done, unacknowledged = 0, 0
-    for kill in range(KILLS // 2):
-        points, _ = effective(done)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["crash_warm"])
+    rng, model, done, fired, lost = random.Random(1), Model(), 0, collections.Counter(), 0
+    plan = [*failpoints.STEPS, *[None] * (AT_RANDOM // ROUNDS)] * ROUNDS
+    rng.shuffle(plan)
+    for kill, name in enumerate(plan):
+        favoured = None if name is None else FAVOURED.get(name.partition(".")[0])
+        if name == "tidy.removed":
+            leave_a_file(directory)
+        nth = rng.choice([1, 1, 2, 5]) if ROUNDS > 1 and name not in ("tidy.removed", "index.replaced") else 1
         ours, theirs = context.Pipe(duplex=False)
-        failpoint = rng.randrange(60) if kill % 2 else None
-        process = context.Process(target=write_on, args=(str(directory), done, points, theirs, failpoint, durability), daemon=True)
+        arguments = (str(directory), done, model, favoured, theirs, name, nth, rng.choice(["commit", "batched"]))
+        process = context.Process(target=write_on, args=arguments, daemon=True)
         process.start()
         theirs.close()
-        assert ours.poll(60)
-        if failpoint is None:
-            time.sleep(rng.uniform(0.0, 0.08))
+        assert ours.poll(60), name
+        if name is None:
+            time.sleep(rng.uniform(0.0, 0.15))
             process.kill()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
-        acknowledged = done
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL, f"{name} wasn't reached {nth} times"
+        fired[name] += 1
+        for k in range(done + 1, last_of(ours, done) + 1):
+            model, _ = model.after(k, favoured)
+            done = k
+        with vectordb.open(directory, create=False, maintenance=False) as database:
+            if not model.holds_in(database):  # the step that was running may be there, whole
+                model, _ = model.after(done + 1, favoured)
+                assert model.holds_in(database), (kill, name)
+                done += 1
+                lost += 1
+            model.assert_found_by_searches(database)
+        report = check(directory)
+        assert (report.problems, report.notes) == ((), ()), (kill, name)
+    with vectordb.open(directory, create=False, maintenance=False) as database:
+        database.collection("c").optimize()
+        assert model.holds_in(database)
+        model.assert_found_by_searches(database)
+        with database._env.read() as txn:
+            named = segments.named_files(txn, list(catalog.names(txn).values()))
+        assert index_files(directory) == named  # what the dead left behind is gone
+    assert set(failpoints.STEPS) <= set(fired)
+    record("kills", kills=len(plan), steps=len(failpoints.STEPS), at_random=fired[None], batches=done, there_unacknowledged=lost)
+
+
+def leave_a_file(directory) -> None:
+    """One that no record names."""
+    folder = segments.folder(directory)
+    folder.mkdir(exist_ok=True)
+    (folder / segments.new_name(1, 16, 0, 10)).write_bytes(b"left behind")
+
+
+def last_of(connection, done: int) -> int:
+    """The last step that was told of."""
+    while True:
         try:
-            while True:
-                acknowledged = ours.recv()
+            done = connection.recv()
         except EOFError:
-            pass
-        assert acknowledged >= done
-        with vectordb.open(directory, create=False) as database:
-            collection = database.collection("c")
-            sequence = collection.info().sequence
-            found = state_of(collection)
-            # The step that was running may be there, whole; nothing after it can be.
-            after = [(done, *effective(done)) for done in (acknowledged, acknowledged + 1)]
-            assert (found, sequence) in [(points, number) for _, points, number in after]
-            done = max(k for k, points, number in after if (points, number) == (found, sequence))
-            unacknowledged += done > acknowledged
-            assert collection.count("body MATCH 'fox'") <= collection.count()
-            for tag in {tag for _, tag in found.values()}:
-                assert collection.count(f"tag = '{tag}'") == sum(point[1] == tag for point in found.values())
-        assert check(directory).problems == ()
-    assert done > KILLS  # they did get to write
+            return done

@@ -1,4 +1,4 @@
-"""The command line: ``vectordb serve, keys, demo, import, export, terms, info, optimize, check, snapshot, restore, purge, top, health, bench``.
+"""The command line: ``vectordb COMMAND``; ``vectordb --help`` lists the commands.
 
 Exit codes: 0 well, 1 an error (one line on stderr) or problems found by check, 2 a wrong command line, 130 interrupted.
 Answers go to stdout, progress and messages to stderr. The database is imported when a command needs it: ``--help`` is instant.

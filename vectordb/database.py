@@ -25,6 +25,7 @@ def open(
     create: bool = True,
     maintenance: bool = True,
     recall_audit: float | None = None,
+    salvage: bool = False,
 ) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
@@ -35,6 +36,7 @@ def open(
     other processes.
     recall_audit: the share of single searches, 0 to 1, that are done again exactly in the background, at most 2 % of a core's time; None
     is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
+    salvage: open a directory in which records are missing or changed, which is refused otherwise, to read what is left; it takes no writes.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
@@ -47,18 +49,27 @@ def open(
         raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
     if recall_audit is not None:
         recall_audit = audit.check_share(recall_audit)
-    return Database(path, durability, float(write_timeout), create, maintenance, recall_audit)
+    if not isinstance(salvage, bool):
+        raise InvalidArgumentError(f"salvage must be True or False, not {shown(salvage)}", field="salvage", value=salvage)
+    return Database(path, durability, float(write_timeout), create, maintenance and not salvage, recall_audit, salvage)
 
 
 class Database:
     """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
 
     def __init__(
-        self, path: str | os.PathLike, durability: str, write_timeout: float, create: bool, maintenance: bool, recall_audit: float | None
+        self,
+        path: str | os.PathLike,
+        durability: str,
+        write_timeout: float,
+        create: bool,
+        maintenance: bool,
+        recall_audit: float | None,
+        salvage: bool,
     ):
         self.path = os.fspath(path)
         self._durability = durability
-        self._env = open_env(path, create)
+        self._env = open_env(path, create, salvage)
         self._committer = Committer(self._env, write_timeout)
         self._maintenance = maintenance
         self._maintainer = upkeep.attach(self._env, write_timeout, maintenance)

@@ -12,6 +12,44 @@ import signal
 from collections.abc import Callable
 
 VARIABLE = "VECTORDB_FAILPOINT"
+# Every name, in the order in which a change comes by. (Modules with steps of their own list them in a ``STEPS`` beside the work.)
+STEPS = (
+    "commit.begun",  # every transaction
+    "commit.changed",
+    "commit.digested",
+    "commit.unsynced",
+    "commit.synced",
+    "write.ids",  # upsert and update
+    "write.records",
+    "write.vectors",
+    "write.attributes",
+    "write.state",
+    "write.logged",
+    "chunk.removed",  # a field's newest chunks, rewritten as one
+    "chunk.written",
+    "delete.ids",
+    "delete.buried",
+    "collection.described",
+    "collection.named",
+    "drop.unnamed",
+    "drop.removed",
+    "schema.described",
+    "index.copied",  # seal, merge, rebuild
+    "index.begun",
+    "index.section",
+    "index.unsynced",
+    "index.written",
+    "index.renamed",
+    "index.folder_synced",
+    "index.recorded",
+    "index.registered",
+    "index.replaced",
+    "compact.planned",
+    "compact.removed",
+    "compact.written",
+    "compact.committed",
+    "tidy.removed",
+)
 _armed: dict[str, Callable[[], None]] = {}
 
 
@@ -31,7 +69,8 @@ def disarm() -> None:
     _armed.clear()
 
 
-def _kill_at(nth: int) -> Callable[[], None]:
+def kill_at(nth: int) -> Callable[[], None]:
+    """An action that ends the process without warning when it is called for the nth time."""
     left = nth
 
     def count() -> None:
@@ -45,4 +84,4 @@ def _kill_at(nth: int) -> Callable[[], None]:
 
 if VARIABLE in os.environ:
     _name, _, _nth = os.environ[VARIABLE].partition(":")
-    arm(_name, _kill_at(int(_nth or 1)))
+    arm(_name, kill_at(int(_nth or 1)))

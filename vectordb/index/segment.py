@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 
 from ..errors import CorruptionError
+from ..failpoints import reach
 from ..kernels import bitset
 from ..kernels import segment as kernel
 from ..kernels.codes import LINE, rotate, stride_of, words_of
@@ -41,11 +42,14 @@ def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
     start = -(-(_head.size + len(body)) // LINE) * LINE
     with open(path, "wb") as file:
         file.write(_head.pack(MAGIC, VERSION, len(body), xxhash.xxh3_64_intdigest(body)) + body)
+        reach("index.begun")
         for name, array in sections.items():
             file.seek(start + places[name][0])
             file.write(array.reshape(-1).view(np.uint8).data)
+            reach("index.section")
         file.truncate(start + at)
         file.flush()
+        reach("index.unsynced")
         os.fsync(file.fileno())
 
 
@@ -137,6 +141,15 @@ class Mapped:
                 raise _damaged(path, f"has {size} bytes")
             # A private mapping: nothing writes to it, but kernels are compiled for arrays that could be written to.
             map_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        try:
+            return cls._read(path, size, map_)
+        except CorruptionError:
+            raise
+        except Exception as error:  # a header with the right checksum that doesn't say what headers say
+            raise _damaged(path, f"has a header that can't be used: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, path: Path, size: int, map_: mmap.mmap) -> Self:
         magic, version, length, digest = _head.unpack_from(map_)
         body = map_[_head.size : _head.size + length] if length < size else b""
         if magic == MAGIC and version != VERSION:
@@ -151,6 +164,8 @@ class Mapped:
         whole = np.frombuffer(map_, np.uint8)
         sections = {}
         for name, (at, dtype, shape, digest) in places.items():
+            if at < 0 or min(shape, default=0) < 0:
+                raise _damaged(path, f"section {name!r} has no place in it")
             nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = whole[start + at : start + at + nbytes]
             if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):

@@ -1,4 +1,5 @@
-"""Numba kernels over arrays and over chunk tables (addresses inside the memory map). Nothing here knows LMDB, ids or text.
+"""Numba kernels over arrays and over chunk tables (addresses inside the memory map). Nothing here knows ids or text, and
+only ``pages`` knows how LMDB lays out its file.
 
 A chunk table is an int64 array with one row a chunk; the constants below name its columns. Addresses are valid only inside the
 read transaction they were taken in.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, shown
+from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, StorageError, shown
 from ..files import files_of
 from ..index.build import Cancelled
 from ..snapshot import Snapshots, View
@@ -549,11 +549,18 @@ class Maintainer:
             errors.append((None, error))
         done["seconds"] = round(time.monotonic() - request.begun, 3)
         request.result = done
-        request.finish(errors[0][1] if errors else None)
+        request.finish(self._told(errors[0][1]) if errors else None)
         if errors and not isinstance(errors[0][1], (ClosedError, NotFoundError)):
             self._failed((request.number, "optimize"), errors[0][1])
         else:
             self._failures.pop((request.number, "optimize"), None)
+
+    def _told(self, error: BaseException) -> BaseException:
+        """An error as its caller gets it: one of the system's in our words."""
+        if not isinstance(error, OSError):
+            return error
+        where = self._env.path
+        return StorageError(f"{where}: {error}", field="path", value=str(where))
 
     def _prepared(self, number: int) -> tuple[int, int]:
         """(rows, sequence) now, with a registry that can be read."""

@@ -12,6 +12,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError, NotFoundError
+from ..failpoints import reach
 from ..index import build as dense_build
 from ..index import sparse_build
 from ..index.build import Cancelled
@@ -117,6 +118,7 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
         spec, sequence = view.schema.vectors[task.name], view.sequence
         rows = rows_to_index(view, task, spec, progress, stop)
         dead = view.dead.range_cardinality(task.first, rows.end)
+    reach("index.copied")
     end, count = rows.end, len(rows.docids)
     if not count:
         _register(env, committer, number, task, None)
@@ -128,12 +130,15 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
     try:
         rows.write(temporary, progress, stop)
         del rows
+        reach("index.written")
         progress("register", 0.0)
         size, checksum = temporary.stat().st_size, segments.checksum(temporary)
         os.rename(temporary, folder / name)
     finally:
         temporary.unlink(missing_ok=True)
+    reach("index.renamed")
     sync_folder(folder)
+    reach("index.folder_synced")
     record = Record(task.field, task.first, end, count, dead, name, size, checksum, options, sequence)
     _register(env, committer, number, task, record)
     return count
@@ -147,15 +152,19 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
             meta = catalog.read_meta(txn, number)
         except NotFoundError:
             return False
-        return meta.fields.get(task.name) == task.field and segments.replace(txn, number, task.replaced, record)
+        replaced = meta.fields.get(task.name) == task.field and segments.replace(txn, number, task.replaced, record)
+        reach("index.recorded")
+        return replaced
 
     folder = segments.folder(env.path)
     if not committer.run(work, "commit"):
         if record is not None:
             (folder / record.file).unlink()
         raise Cancelled("the collection isn't as planned any more")
+    reach("index.registered")
     for old in task.replaced:
         _discard(folder / old.file)
+        reach("index.replaced")
 
 
 def tidy(env: Env) -> int:
@@ -172,6 +181,7 @@ def tidy(env: Env) -> int:
     gone = [name for name in there if name not in named]
     for name in gone:
         _discard(folder / name)
+        reach("tidy.removed")
     return len(gone)
 
 
@@ -193,6 +203,7 @@ def runs_to_compact(view: View, share: float) -> tuple[list[Run], list[Corruptio
             found.extend(compact.runs(view.snapshot.table(view.store, field, part), dead, share))
         except CorruptionError as error:
             damage.append(error)
+    reach("compact.planned")
     return found, damage
 
 
@@ -211,4 +222,6 @@ def in_batches(runs: list[Run]) -> Iterator[list[Run]]:
 
 def compact_batch(committer: Committer, number: int, group: list[Run], dead: BitMap) -> tuple[int, list[CorruptionError]]:
     """One transaction of compaction; returns (row records dropped, damage found). Nothing is lost when it isn't on disk yet."""
-    return committer.run(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
+    done = committer.run(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
+    reach("compact.committed")
+    return done

@@ -6,6 +6,7 @@ import lmdb
 import msgspec
 
 from ..errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
+from ..failpoints import reach
 from ..types import Attribute, Schema, VectorField, check_name
 from . import format
 
@@ -60,7 +61,9 @@ def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str,
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
     write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
+    reach("collection.described")
     txn.put(key, format.pack_record(number))
+    reach("collection.named")
     txn.put(next_key, format.pack_record(number + 1))
     return number
 
@@ -69,11 +72,12 @@ def drop(txn: lmdb.Transaction, name: str) -> None:
     """Remove a collection and everything in it. Raises NotFoundError."""
     number = number_of(txn, name)
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
+    reach("drop.unnamed")
     prefix = format.collection_prefix(number)
     cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and bytes(cursor.key()[:4]) == prefix:
-        more = cursor.delete()
+    while cursor.set_range(prefix) and bytes(cursor.key()[:4]) == prefix:
+        txn.delete(bytes(cursor.key()))
+        reach("drop.removed")
 
 
 def add_fields(
@@ -86,6 +90,7 @@ def add_fields(
     fields = meta.fields | {field: following + i for i, field in enumerate((*vectors, *attributes))}
     changed = Meta(meta.name, schema.to_dict(), fields, meta.encoders | encoders, meta.revision + 1)
     write_meta(txn, number, changed)
+    reach("schema.described")
     return changed
 
 

@@ -65,10 +65,11 @@ def check(path: str | os.PathLike, untouched: bool = False) -> Report:
     if untouched:
         with read_only(Path(path)) as txn:
             return _Check(txn, segments.folder(Path(path))).run(os.fspath(path))
-    env = open_env(path, create=False)
+    env = open_env(path, create=False, salvage=True)
     try:
+        survey = env.survey()  # first: nothing may be read of trees that lead astray
         with env.read() as txn:
-            return _Check(txn, segments.folder(env.path)).run(os.fspath(path))
+            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.good and not env.damage)
     finally:
         close_env(env)
 
@@ -85,9 +86,10 @@ class _Check:
         self.notes: list[str] = []
         self.points = self.rows = self.chunks = self.bytes = 0
 
-    def run(self, path: str) -> Report:
+    def run(self, path: str, digest_good: bool) -> Report:
         collections: dict[str, int] = {}
         try:
+            self.expect(digest_good, "data.mdb", "the records aren't those that were written")
             collections = self._catalog()
             self._keys(collections)
             for name, number in collections.items():
@@ -152,7 +154,8 @@ class _Check:
             self.bytes += len(key) + len(cursor.value())
             number, kind = int.from_bytes(key[:4], "big"), key[4:5]
             if number == format.CATALOG:
-                good = kind == format.NAME or key in (format.FORMAT_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
+                single = (format.FORMAT_KEY, format.DIGEST_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
+                good = kind == format.NAME or key in single
             elif number not in known:
                 good = number in strangers
                 strangers.add(number)

@@ -10,6 +10,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError
+from ..failpoints import reach
 from ..kernels import COUNT, DOCIDS, FIRST, LAST
 from . import chunks, format
 from .catalog import Meta
@@ -89,7 +90,6 @@ def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: 
             damage.append(error)
     if dropped:
         store.count_derived(compactions=1)
-        _raise_version(txn)
     return records, damage
 
 
@@ -114,8 +114,10 @@ def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
         pieces = [(piece.first, chunks.encode(piece)) for piece in split(chunks.joined(whole), limit)]
     for first in read:
         store.txn.delete(format.chunk_key(store.collection, run.field, run.part, first))
+        reach("compact.removed")
     for first, value in pieces:
         store.txn.put(format.chunk_key(store.collection, run.field, run.part, first), value)
+        reach("compact.written")
     return dropped
 
 
@@ -124,9 +126,3 @@ def _alive(docids: np.ndarray, dead: BitMap) -> np.ndarray:
     first, last = int(docids[0]), int(docids[-1])
     gone = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
     return ~np.isin(docids, gone, assume_unique=True)
-
-
-def _raise_version(txn: lmdb.Transaction) -> None:
-    """Older code takes a row's place in a chunk of records for its docid less the first: it must not open what was compacted."""
-    if format.unpack_record(txn.get(format.FORMAT_KEY), "format").get("format") < format.VERSION:
-        txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))

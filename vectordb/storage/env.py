@@ -20,7 +20,7 @@ import lmdb
 
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from ..failpoints import reach
-from . import format
+from . import format, integrity
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
@@ -36,8 +36,9 @@ _open_lock = threading.Lock()
 class Env:
     """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
 
-    def __init__(self, path: Path, create: bool):
+    def __init__(self, path: Path, create: bool, salvage: bool = False):
         self.path = path
+        self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
         self.users = 0
         self.pid = os.getpid()
         self.map_moves = 0  # addresses taken before a move are void
@@ -52,7 +53,7 @@ class Env:
         self._ended = threading.Event()
         self._lmdb = self._lock_file = self._open_file = None
         try:
-            self._open(create)
+            self._open(create, salvage)
         except BaseException as error:
             for opened in (self._lmdb, self._lock_file, self._open_file):
                 if opened is not None:
@@ -61,7 +62,7 @@ class Env:
                 raise _translated(error, path) from error
             raise
 
-    def _open(self, create: bool) -> None:
+    def _open(self, create: bool, salvage: bool) -> None:
         path, data = self.path, self.path / "data.mdb"
         if create:
             path.mkdir(parents=True, exist_ok=True)
@@ -71,15 +72,22 @@ class Env:
         _flock(self._open_file, fcntl.LOCK_SH, OPEN_SECONDS, path)  # held as long as data.mdb is open
         self._map(create)
         self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
+        survey = integrity.survey(self._lmdb, data)  # nothing of the trees is read before
+        if survey is not None and not survey.good:
+            self._refuse(f"{data} is damaged: its records aren't those that were written; `vectordb check` says more", salvage)
+        self._db = self._lmdb.open_db(b"data", create=False) if survey is not None else None
         if self._db is None:
             with self._file_lock(60.0):
                 self._initialise()
         with self.read() as txn:
-            _check_version(path, txn.get(format.FORMAT_KEY))
+            version = _check_version(path, txn.get(format.FORMAT_KEY))
+            if version >= format.DIGEST_VERSION and txn.get(format.DIGEST_KEY) is None:
+                self._refuse(f"{data} is damaged: the digest of its records is missing", salvage)
         self._remove_leftover()
 
     def _map(self, create: bool) -> None:
         data = self.path / "data.mdb"
+        integrity.check_header(data)
         self._lmdb = lmdb.open(
             str(self.path),
             create=create,
@@ -90,7 +98,6 @@ class Env:
             metasync=False,  # commit() syncs the meta page itself when the write asked for it
             readahead=True,
         )
-        self._db = self._lmdb.open_db(b"data", create=False) if self._has_data() else None
 
     def _remove_leftover(self) -> None:
         """Of a process that died while it wrote everything anew."""
@@ -100,6 +107,12 @@ class Env:
                     (self.path / REWRITTEN).unlink(missing_ok=True)
             except LockedError:  # it is alive
                 pass
+
+    def _refuse(self, what: str, salvage: bool) -> None:
+        """Records are missing or changed, though every page can be read."""
+        if not salvage:
+            raise CorruptionError(what, field="path", value=str(self.path))
+        self.damage = what
 
     def _has_data(self) -> bool:
         with self._lmdb.begin() as txn:
@@ -111,7 +124,9 @@ class Env:
             return
         with self._lmdb.begin(write=True) as txn:
             self._db = self._lmdb.open_db(b"data", txn=txn)
-            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.FIRST_VERSION}), db=self._db)
+            record = format.FORMAT_KEY, format.pack_record({"format": format.VERSION})
+            txn.put(*record, db=self._db)
+            txn.put(format.DIGEST_KEY, format.pack_digest(integrity.digest_of([record])), db=self._db)
         self._lmdb.sync(True)
 
     @contextmanager
@@ -226,14 +241,22 @@ class Env:
     def _written(self, work, durability: str):
         txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
         try:
-            result = work(txn)
+            reach("commit.begun")
+            counted = integrity.WriteTransaction(txn)
+            result = work(counted)
+            reach("commit.changed")
+            if counted.changed:
+                self._seal(counted)
+            reach("commit.digested")
         except BaseException:
             txn.abort()
             raise
         try:
             txn.commit()
+            reach("commit.unsynced")
             if durability == "commit":
                 self._lmdb.sync(True)
+                reach("commit.synced")
         except lmdb.MapFullError:
             raise
         except lmdb.Error as error:
@@ -241,6 +264,21 @@ class Env:
             self._broken = str(error)
             raise
         return result
+
+    def _seal(self, txn: integrity.WriteTransaction) -> None:
+        """Bring the digest of all records up to date; the first write to a directory of an older format begins it."""
+        stored = txn.get(format.DIGEST_KEY)
+        if stored is not None:
+            before = format.unpack_digest(stored)
+        else:
+            before = integrity.survey(self._lmdb, self.path / "data.mdb").counted  # what was committed: nobody else writes now
+            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))
+        txn.seal(before)
+
+    def survey(self) -> integrity.Survey:
+        """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
+        self._check_usable()
+        return integrity.survey(self._lmdb, self.path / "data.mdb")
 
     @contextmanager
     def _file_lock(self, timeout: float) -> Iterator[None]:
@@ -283,6 +321,7 @@ class Env:
                 self._check_usable()
                 self._check_whole()
                 try:
+                    self._ask(None)  # what somebody who died has asked for isn't written anew
                     self._write_anew(new)
                     reach("purge.rewritten")
                     _flock(swap, fcntl.LOCK_EX, timeout, self.path)
@@ -304,10 +343,8 @@ class Env:
             while more:
                 items, size = [], 0
                 while more and size < REWRITE_BYTES:
-                    key, value = bytes(cursor.key()), bytes(cursor.value())
-                    if key != format.REQUEST_KEY:
-                        items.append((key, value))
-                        size += len(value)
+                    items.append((bytes(cursor.key()), bytes(cursor.value())))
+                    size += len(items[-1][1])
                     more = cursor.next()
                 with made.begin(write=True, db=db) as writing:
                     writing.cursor().putmulti(items, append=True)
@@ -340,8 +377,11 @@ class Env:
         self._request = request
         self._enter()
         try:
-            with self._lmdb.begin(db=self._db, write=True) as txn:
-                txn.delete(format.REQUEST_KEY) if request is None else txn.put(format.REQUEST_KEY, request)
+            with self._lmdb.begin(db=self._db, write=True, buffers=True) as txn:
+                counted = integrity.WriteTransaction(txn)
+                counted.delete(format.REQUEST_KEY) if request is None else counted.put(format.REQUEST_KEY, request)
+                if counted.changed:
+                    self._seal(counted)
         finally:
             self._leave()
 
@@ -412,6 +452,7 @@ class Env:
         """Open data.mdb once more. When that fails nothing can be done here any more."""
         try:
             self._map(create=False)
+            self._db = self._lmdb.open_db(b"data", create=False)
             self._seen = -1
         except BaseException as error:
             self._closed = True
@@ -483,6 +524,8 @@ class Env:
             raise ClosedError(f"{self.path} was {FORKED}", field="path", value=str(self.path))
 
     def _check_whole(self) -> None:
+        if self.damage:
+            raise CorruptionError(f"{self.path} takes no writes: {self.damage}", field="path", value=str(self.path))
         if self._broken:
             raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
 
@@ -506,18 +549,24 @@ class Env:
         self._open_file.close()
 
 
-def open_env(path: str | os.PathLike, create: bool = True) -> Env:
-    """The process's environment of a directory; call ``close_env`` once for each. Raises StorageError and its kin."""
+def open_env(path: str | os.PathLike, create: bool = True, salvage: bool = False) -> Env:
+    """The process's environment of a directory; call ``close_env`` once for each.
+
+    salvage: open it although records are missing or changed; ``damage`` then says so, and nothing can be written.
+    Raises StorageError and its kin.
+    """
     path = Path(path)
     name = str(path.resolve())
     with _open_lock:
         env = _open.get(name)
         if env is None or env._closed or env.pid != os.getpid():
-            env = _open[name] = Env(path, create)
+            env = _open[name] = Env(path, create, salvage)
             try:
                 threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()
             except RuntimeError:  # no more threads: then it lets go when it is used
                 pass
+        elif env.damage and not salvage:
+            raise CorruptionError(env.damage, field="path", value=str(path))
         env.users += 1
         return env
 
@@ -576,13 +625,14 @@ def _flock(file, kind: int, timeout: float, path: Path) -> None:
         time.sleep(0.005)
 
 
-def _check_version(path: Path, record: bytes | None) -> None:
+def _check_version(path: Path, record: bytes | None) -> int:
     if record is None:
         raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
     version = format.unpack_record(record, "format").get("format")
     if version not in range(format.FIRST_VERSION, format.VERSION + 1):
         readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
         raise FormatVersionError(f"{path} has format {version}; this version of vectordb reads {readable}", field="format", value=version)
+    return version
 
 
 def check_durability(durability: str) -> None:

@@ -107,7 +107,7 @@ def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Sequence
                 ordinal = int.from_bytes(stored, "little")
         found[term] = ordinal
     if added:
-        txn.cursor().putmulti(added)
+        txn.putmulti(added)
         txn.put(count_key, following.to_bytes(4, "little"))
     return found
 

@@ -16,12 +16,14 @@ import xxhash
 from ..errors import CorruptionError
 from ..types import Id
 
-VERSION = 2  # the newest that this code reads
-FIRST_VERSION = 1  # what a directory starts with; it is raised when something is written that older code would misread
+VERSION = 3  # what this code writes; a directory of an older format is raised to it by its first write
+FIRST_VERSION = 1  # the oldest that this code reads
+DIGEST_VERSION = 3  # from here on there is a digest of all records
 CATALOG = 0  # the collection number that holds the catalog
 
 FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
 REQUEST_KEY = struct.pack(">I", CATALOG) + b"w"  # only while a new file takes the place of data.mdb
+DIGEST_KEY = struct.pack(">I", CATALOG) + b"h"
 
 # Kinds of a collection's keys.
 META = b"m"  # schema, field numbers, encoder identities
@@ -161,6 +163,18 @@ def unpack_derived(value: bytes | None) -> tuple[int, int]:
     if len(body) != _derived.size:
         raise CorruptionError(f"derived record has {len(body)} bytes", field="derived")
     return _derived.unpack(body)
+
+
+def pack_digest(total: int) -> bytes:
+    """The sum of the hashes of all other records."""
+    return sealed(_checksum.pack(total))
+
+
+def unpack_digest(value) -> int:
+    body = opened(value, "digest")
+    if len(body) != _checksum.size:
+        raise CorruptionError(f"digest record has {len(body)} bytes", field="digest")
+    return _checksum.unpack(body)[0]
 
 
 def sealed(body: bytes) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from ..errors import CorruptionError, LimitError
+from ..failpoints import reach
 from ..types import Column, Id, Schema, VectorField
 from . import chunks, fields, format
 from .catalog import Meta
@@ -137,8 +138,10 @@ class Store:
         whole = chunks.joined(pieces) if stale else chunk
         for key in stale:
             self.txn.delete(key)
+            reach("chunk.removed")
         for piece in split(whole, limit):
             self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))
+            reach("chunk.written")
 
     # What is derived from the rows
 
@@ -181,17 +184,20 @@ class Store:
             )
         first = rows
         docids = np.arange(first, first + n, dtype=np.int64)
-        self.txn.cursor().putmulti(
+        self.txn.putmulti(
             [(format.id_key(self.collection, value), format.pack_entry(first + row, sequence)) for row, value in enumerate(ids)]
         )
+        reach("write.ids")
         records = [format.pack_row(format.row_of(*row)) for row in zip(ids, attributes, payloads, strict=True)]
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
         self.append(format.ROWS_FIELD, format.FORWARD, chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8)))
+        reach("write.records")
         for name, column in vectors.items():
             if len(column):
                 covered = docids if column.rows is None else docids[column.rows]
                 for part, chunk in fields.vector_chunks(schema.vectors[name], column, covered).items():
                     self.append(meta.fields[name], part, chunk)
+        reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
@@ -202,6 +208,7 @@ class Store:
                 used[field] = numbered
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
+        reach("write.attributes")
         self._bury(replaced)
         self._finish(sequence, rows + n, live + n - len(replaced), {"op": "write", "first": first, "rows": n, "dead": sorted(replaced)})
         return used, first
@@ -211,7 +218,9 @@ class Store:
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
+        reach("delete.ids")
         self._bury(docids)
+        reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids), "ids": named})
 
@@ -234,9 +243,11 @@ class Store:
 
     def _finish(self, sequence: int, rows: int, live: int, entry: dict) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
+        reach("write.state")
         self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
         if sequence > LOG_ENTRIES:
             self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+        reach("write.logged")
 
     def forget_deleted_ids(self) -> int:
         """Take the ids of deleted points out of the change log; returns of how many batches. ``log`` can't tell of these any more."""

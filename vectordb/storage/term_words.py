@@ -35,7 +35,7 @@ def page(txn: lmdb.Transaction, collection: int, field: int, after: int | None, 
 def add(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str]) -> None:
     """Store the words of terms that have none yet; pages of those that have one stay as they are."""
     records = [(format.term_word_key(collection, field, term), pack(word)) for term, word in sorted(words.items())]
-    txn.cursor().putmulti(records, overwrite=False)
+    txn.putmulti(records, overwrite=False)
 
 
 def change(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str | None]) -> int:

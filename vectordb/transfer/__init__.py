@@ -178,7 +178,10 @@ class _Place:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")
-            part.write_text(json.dumps(kept), encoding="utf-8")
+            with part.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(kept))
+                file.flush()
+                os.fsync(file.fileno())  # or a power loss could leave the name with nothing in it
             os.replace(part, self._path)
         except OSError as error:
             raise StorageError(f"can't keep the import's place in {self._path}: {error}", field="state", value=str(self._path)) from error

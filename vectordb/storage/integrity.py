@@ -1,0 +1,257 @@
+"""Is data.mdb whole? Every page of its trees is walked before LMDB may follow one, and all records together have a digest.
+
+LMDB's pages carry no checksum: a flipped bit in one could hide points, or lead out of the file and end the process. So a directory is
+surveyed when it is opened (reading pages of keys, not the vectors), and each write transaction brings the digest up to date:
+the number of records, and the sum of their hashes. FORMAT.md says what a hash covers.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from ..errors import CorruptionError, FormatVersionError
+from ..kernels import pages
+from . import format
+
+_META_AT = pages.HEADER
+_meta = struct.Struct("<IIQQ")  # magic, version, address of the map, its size
+_tree = struct.Struct("<IHHQQQQQ")  # page size (or 0), flags, depth, branch pages, leaf pages, overflow pages, entries, root
+_end = struct.Struct("<QQ")  # last page, transaction
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_META_FLAG = 8
+_INTEGER_KEYS = 8
+_META_BYTES = _META_AT + _meta.size + 2 * _tree.size + _end.size
+_TRIES = 5  # while others commit
+_NAME = b"data"
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the records add up to, and the digest that is written down; None where a directory of an older format has none yet."""
+
+    counted: int
+    stored: int | None
+
+    @property
+    def good(self) -> bool:
+        return self.stored in (None, self.counted)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A tree as LMDB describes it."""
+
+    page_size: int
+    flags: int
+    depth: int
+    branches: int
+    leaves: int
+    overflows: int
+    entries: int
+    root: int
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """One of the two pages that say where the trees are."""
+
+    map_size: int
+    free: _Tree
+    main: _Tree
+    last_page: int
+    transaction: int
+
+
+def check_header(path: Path) -> None:
+    """Look at the two first pages of a data file before LMDB does, which takes some of their numbers as they are.
+
+    A file that is shorter is left to LMDB. Raises CorruptionError.
+    """
+    try:
+        with open(path, "rb") as file:
+            _metas(path, file.read(2 * 65_536))
+    except FileNotFoundError:
+        return
+
+
+def _metas(path: Path, data) -> list[_Meta]:
+    """Both, or none when the file is too short to have them. Raises CorruptionError."""
+    if len(data) < _META_BYTES:
+        return []
+    size = struct.unpack_from("<I", data, _META_AT + _meta.size)[0]
+    if not 256 <= size <= 65_536 or size & (size - 1):
+        raise _damaged(path, 0, "isn't the first page of an LMDB file")
+    if len(data) < size + _META_BYTES:
+        return []
+    return [_read_meta(path, data, number, size) for number in (0, 1)]
+
+
+def _read_meta(path: Path, data, number: int, size: int) -> _Meta:
+    at = number * size
+    page, _, flags = struct.unpack_from("<QHH", data, at)
+    magic, version, address, map_size = _meta.unpack_from(data, at + _META_AT)
+    trees = [_Tree(*_tree.unpack_from(data, at + _META_AT + _meta.size + i * _tree.size)) for i in (0, 1)]
+    last_page, transaction = _end.unpack_from(data, at + _META_AT + _meta.size + 2 * _tree.size)
+    if version != _VERSION and magic == _MAGIC and flags == _META_FLAG:
+        raise FormatVersionError(f"{path} was written by another version of LMDB: {version}", field="path", value=str(path.parent))
+    good = (page, flags, magic, address, trees[0].page_size) == (number, _META_FLAG, _MAGIC, 0, size)
+    good = good and (trees[0].flags, trees[1].flags) == (_INTEGER_KEYS, 0) and 1 <= last_page < map_size // size <= 1 << 52
+    good = good and (transaction & 1 == number or not transaction)
+    if not good:
+        raise _damaged(path, number, "has a damaged header")
+    return _Meta(map_size, *trees, last_page, transaction)
+
+
+def survey(env: lmdb.Environment, path: Path) -> Survey | None:
+    """Walk every page there is now; None when nothing was ever written.
+
+    env: open; nothing needs to have been read of its trees. path: of its data file. Raises CorruptionError naming the first damaged page,
+    and FormatVersionError when the trees are others than ours.
+    """
+    for attempt in range(_TRIES):
+        with env.begin() as txn:  # its pages stay as they are until it ends; nothing is read through it
+            try:
+                return _survey(path, txn.id())
+            except CorruptionError:
+                if attempt + 1 == _TRIES or env.info()["last_txnid"] == txn.id():
+                    raise
+            # else: others committed meanwhile, and the first pages were read between two of theirs
+    raise AssertionError
+
+
+def _survey(path: Path, transaction: int) -> Survey | None:
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # gone with the last array over it
+    return _walk(path, np.frombuffer(mapped, np.uint8), _current(path, mapped, transaction))
+
+
+def _current(path: Path, mapped: mmap.mmap, transaction: int) -> _Meta:
+    metas = _metas(path, mapped)
+    numbers = sorted(meta.transaction for meta in metas)
+    if not metas or (numbers[1] - numbers[0] != 1 and numbers[1]):
+        raise _damaged(path, 0, "and page 1 aren't of two transactions in a row")
+    for meta in metas:
+        if meta.transaction == transaction:
+            return meta
+    raise _damaged(path, 0, f"isn't of transaction {transaction}")
+
+
+def _walk(path: Path, data: np.ndarray, meta: _Meta) -> Survey | None:
+    owned = np.zeros(meta.last_page // 8 + 1, np.uint8)
+    for page in (0, 1):
+        pages.take(owned, page)
+    _walk_tree(path, data, meta, meta.free, pages.BIG, _NAME, owned)
+    main = _walk_tree(path, data, meta, meta.main, pages.BIG | pages.SUBTREE, _NAME, owned)
+    found = None
+    if meta.main.entries:
+        at, size = int(main[pages.SPECIAL_AT]), int(main[pages.SPECIAL_SIZE])
+        if (meta.main.entries, size) != (1, _tree.size):
+            raise FormatVersionError(f"{path.parent} holds an LMDB environment that isn't a vectordb directory", **_where(path))
+        counted = _walk_tree(path, data, meta, _Tree(*_tree.unpack_from(data, at)), pages.BIG, format.DIGEST_KEY, owned)
+        at, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
+        found = Survey(int(counted[pages.DIGEST]), format.unpack_digest(data[at : at + size]) if at else None)
+    whole = int(np.unpackbits(owned).sum())
+    if whole != meta.last_page + 1:
+        raise CorruptionError(f"{path} is damaged: {meta.last_page + 1 - whole} of its pages belong to nothing", **_where(path))
+    return found
+
+
+def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:
+    """What ``pages.walk`` counts, which is what the tree says of itself."""
+    found = np.zeros(pages.WIDTH, np.uint64)
+    if tree.root != pages.NO_PAGE:
+        size, end = meta.free.page_size, meta.last_page + 1
+        key = np.frombuffer(special, np.uint8)
+        problem, page = pages.walk(data, size, end, min(tree.root, end), tree.depth, kinds, tree is meta.free, key, owned, found)
+        if problem:
+            raise _damaged(path, page, pages.PROBLEMS[problem])
+    said = (tree.depth, tree.branches, tree.leaves, tree.overflows, tree.entries)
+    if said != tuple(found[: len(said)].tolist()):
+        raise CorruptionError(f"{path} is damaged: a tree says that it has {said[-1]} records, there are {int(found[4])}", **_where(path))
+    return found
+
+
+def _damaged(path: Path, page: int, what: str) -> CorruptionError:
+    return CorruptionError(f"{path} is damaged or not an LMDB file: page {page} {what}", **_where(path))
+
+
+def _where(path: Path) -> dict:
+    return {"field": "path", "value": str(path.parent)}
+
+
+class WriteTransaction:
+    """A write transaction that keeps account of what changes. Write through it alone: its cursors are for reading."""
+
+    def __init__(self, txn: lmdb.Transaction):
+        self._txn = txn
+        self.get, self.cursor, self.id = txn.get, txn.cursor, txn.id
+        self._added = _Hashed()
+        self._removed = _Hashed()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._added.sizes or self._removed.sizes)
+
+    def put(self, key: bytes, value) -> None:
+        self._note(key, value)
+        self._txn.put(key, value)
+
+    def putmulti(self, items: Sequence[tuple[bytes, bytes]], overwrite: bool = True) -> None:
+        """overwrite: False leaves records alone whose keys are there."""
+        if not overwrite:
+            items = [item for item in items if self._txn.get(item[0]) is None]
+        for key, value in items:
+            self._note(key, value)
+        self._txn.cursor().putmulti(items)
+
+    def delete(self, key: bytes) -> bool:
+        """Whether there was such a record."""
+        self._note(key, None)
+        return self._txn.delete(key)
+
+    def _note(self, key: bytes, value) -> None:
+        before = self._txn.get(key)
+        if before is not None:
+            self._removed.add(key, before)
+        if value is not None:
+            self._added.add(key, value)
+
+    def seal(self, before: int) -> None:
+        """Write the digest down. before: the digest of the records as they were when the transaction began."""
+        total = (before + self._added.sum() - self._removed.sum()) & _MASK
+        self._txn.put(format.DIGEST_KEY, format.pack_digest(total))
+
+
+def digest_of(records: Sequence[tuple[bytes, bytes]]) -> int:
+    """The digest of these records."""
+    hashed = _Hashed()
+    for record in records:
+        hashed.add(*record)
+    return hashed.sum()
+
+
+class _Hashed:
+    """Records to be hashed: keys and heads of values, one after another, and their sizes."""
+
+    __slots__ = ("pieces", "sizes")
+
+    def __init__(self) -> None:
+        self.pieces: list = []
+        self.sizes: list[tuple[int, int]] = []
+
+    def add(self, key: bytes, value) -> None:
+        self.pieces += (key, bytes(value[: pages.HEAD]))
+        self.sizes.append((len(key), len(value)))
+
+    def sum(self) -> int:
+        if not self.sizes:
+            return 0
+        return int(pages.sum_of_hashes(np.frombuffer(b"".join(self.pieces), np.uint8), np.array(self.sizes, np.int64)))
