@@ -200,9 +200,10 @@ class WriteTransaction:
     def changed(self) -> bool:
         return bool(self._added.sizes or self._removed.sizes)
 
-    def put(self, key: bytes, value) -> None:
+    def put(self, key: bytes, value) -> bool:
+        """True: it is written."""
         self._note(key, value)
-        self._txn.put(key, value)
+        return self._txn.put(key, value)
 
     def putmulti(self, items: Sequence[tuple[bytes, bytes]], overwrite: bool = True) -> None:
         """overwrite: False leaves records alone whose keys are there."""
