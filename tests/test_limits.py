@@ -351,10 +351,12 @@ def test_what_is_asked_too_late_is_not_done(database, ask):
     assert docs.info().sequence == before
 
 
-def test_a_writer_that_gave_up_does_not_fail_those_it_commits_with(database):
+def test_a_writer_that_gave_up_neither_fails_nor_parts_those_it_commits_with(database, monkeypatch):
     """One thread commits for all that wait; each write is under its own writer's patience."""
     docs = database.collection("docs")
-    committer = docs._committer
+    committer, transactions = docs._committer, []
+    real = committer._commit
+    monkeypatch.setattr(committer, "_commit", lambda group: (transactions.append(len(group)), real(group)))
     late = deadline.Patience()
     outcomes = {}
 
@@ -373,6 +375,7 @@ def test_a_writer_that_gave_up_does_not_fail_those_it_commits_with(database):
         late.leave()
     for thread in threads:
         thread.join()
+    assert transactions == [3]
     assert outcomes == {0: 1, 2: 1, 4: 1, 1: "late", 3: "late", 5: "late"}
     assert [point is not None for point in docs.get(list(range(1000, 1006)))] == [True, False] * 3
 

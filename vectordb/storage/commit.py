@@ -9,7 +9,7 @@ from typing import Any
 import lmdb
 
 from .. import deadline
-from ..errors import ClosedError, StorageError
+from ..errors import ClosedError, DeadlineError, StorageError
 from .env import Env, check_durability
 
 Work = Callable[[lmdb.Transaction], Any]
@@ -29,8 +29,16 @@ class _Item:
     def work(self, txn: lmdb.Transaction) -> Any:
         """The work, under the patience of who asked for it: another writer's thread may do it."""
         with deadline.under(self._patience):
-            deadline.check()
             return self._work(txn)
+
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more: then it is over, and keeps no others from sharing a transaction."""
+        try:
+            with deadline.under(self._patience):
+                deadline.check()
+        except DeadlineError as error:
+            self.error, self.done = error, True
+        return self.done
 
 
 class Committer:
@@ -56,7 +64,9 @@ class Committer:
             if not item.done:
                 with self._lock:
                     group, self._waiting = self._waiting, []
-                self._commit(group)
+                group = [each for each in group if not each.given_up()]
+                if group:
+                    self._commit(group)
         if item.error is not None:
             raise item.error
         return item.result
