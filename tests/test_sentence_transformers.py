@@ -94,6 +94,11 @@ def test_a_blank_text_is_an_empty_row():
     assert len(encoder.encode_documents(["", ""])[0]) == 2
     encoder.check(Sparse(encoder=SPLADE))
     assert "heart" in encoder.words_of("heart", encoder.encode_queries(["heart"])[0][0].tolist()).values()
+    made = encoder.encode_documents(["heart attack", "heart"])
+    words = made.words(np.empty(0, np.uint64))
+    assert list(words) == np.unique(made.column.terms).tolist() and {"heart", "attack"} <= set(words.values())
+    known = made.column.terms[:3]
+    assert list(made.words(known)) == np.setdiff1d(made.column.terms, known).tolist()
 
 
 @needs("cognition")

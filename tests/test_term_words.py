@@ -174,6 +174,8 @@ def test_words_of_raw_terms_are_set_listed_changed_and_taken_away(place, request
     assert heaviest[0] == {"term": 1, "rows": 2, "word": "one"} and heaviest[-1] == {"term": TOP, "rows": 1, "word": "last"}
     docs.set_terms("raw", {1: "uno"})  # though no row changed
     assert docs.info().statistics["raw"]["dictionary"]["heaviest"][0]["word"] == "uno"
+    docs.set_terms("raw", {1: None})
+    assert docs.info().statistics["raw"]["dictionary"]["heaviest"][0] == {"term": 1, "rows": 2}
     assert docs.terms("bm") and docs.info().sequence == 1
 
 
