@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -227,6 +228,10 @@ def hold(path, read: bool, connection) -> None:
         with collection._snapshots.pin():
             connection.send("open")
             connection.recv()
+            # Another thread isn't kept waiting for this one.
+            with ThreadPoolExecutor(1) as pool:
+                connection.send(pool.submit(collection.count).result())
+            connection.recv()
     connection.send(collection.count())
 
 
@@ -254,15 +259,33 @@ def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(
     assert ours.poll(60) and ours.recv() == "open"
     monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 0.3)
     collection = database.collection("c")
-    with pytest.raises(LockedError, match="hasn't let it go"):
+    with pytest.raises(LockedError, match="another process has had"):
         collection.purge()
     assert not (directory / env_module.REWRITTEN).exists()
     assert collection.count() == POINTS - GONE
+    ours.send("count")
+    assert ours.poll(60) and ours.recv() == POINTS - GONE
     collection.upsert(**rows([5_000], 8))
     ours.send("end")
     assert ours.poll(60) and ours.recv() == POINTS - GONE + 1
     process.join(60)
     assert database.purge()["proven"] and held(directory, erased) == 0
+
+
+def test_a_long_read_of_the_same_process_is_waited_for_and_holds_up_no_other(database, erased, directory, monkeypatch):
+    monkeypatch.setattr(env_module, "STILL_SECONDS", 0.05)
+    monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 0.3)
+    collection = database.collection("c")
+    with ThreadPoolExecutor(2) as pool:
+        with collection._snapshots.pin() as view:
+            with pytest.raises(LockedError, match="a read of this process"):
+                pool.submit(collection.purge).result(60)
+            assert pool.submit(collection.count).result(60) == view.snapshot.live
+            monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 60.0)
+            purging = pool.submit(collection.purge)
+            assert pool.submit(collection.count).result(60) == POINTS - GONE
+        assert purging.result(60)["proven"]
+    assert held(directory, erased) == 0
 
 
 def purge_until_killed(path: str, step: str) -> None:

@@ -26,11 +26,16 @@ INITIAL_MAP = 1 << 34  # address space, not disk
 REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
 OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
 WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.mdb to be let go
+STILL_SECONDS = 0.5  # that new transactions are kept waiting for old ones to end, before data.mdb is let go
 REWRITE_BYTES = 64 << 20  # of a transaction that copies
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
 FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
 _open: dict[str, Env] = {}
 _open_lock = threading.Lock()
+
+
+class _BusyError(Exception):
+    """A transaction of this process hasn't ended in time."""
 
 
 class Env:
@@ -353,20 +358,25 @@ class Env:
 
     def _swap(self, new: Path, patience: float) -> None:
         """With the write lock and the swap lock: who lets go can't come back before this is over."""
+        deadline = time.monotonic() + patience
         self._ask(os.urandom(16))
         swapped = False
         try:
-            self._alone(patience)
+            self._alone(deadline, patience)
             reach("purge.alone")
-            with self._still():
-                self._lmdb.close()
+            while not swapped:
                 try:
-                    os.replace(new, self.path / "data.mdb")
-                    swapped = True
-                    reach("purge.swapped")
-                    sync_folder(self.path)
-                finally:
-                    self._map_again()
+                    with self._still():
+                        self._lmdb.close()
+                        try:
+                            os.replace(new, self.path / "data.mdb")
+                            swapped = True
+                            reach("purge.swapped")
+                            sync_folder(self.path)
+                        finally:
+                            self._map_again()
+                except _BusyError:
+                    self._check_patience(deadline, patience, "a read of this process")
         finally:
             fcntl.flock(self._open_file, fcntl.LOCK_SH)
             if not swapped:
@@ -385,24 +395,23 @@ class Env:
         finally:
             self._leave()
 
-    def _alone(self, patience: float) -> None:
+    def _check_patience(self, deadline: float, patience: float, who: str) -> None:
+        """Wait a little; LockedError when that has been enough."""
+        if time.monotonic() >= deadline:
+            raise LockedError(f"{who} has had {self.path} open for {patience:g} s", field="path", value=str(self.path))
+        time.sleep(0.005)
+
+    def _alone(self, deadline: float, patience: float) -> None:
         """Wait until no other process has data.mdb open. Nobody else asks for this lock without the write lock, so that ours may be given
         up for a moment.
         """
-        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(self._open_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 fcntl.flock(self._open_file, fcntl.LOCK_SH)
-            if time.monotonic() >= deadline:
-                raise LockedError(
-                    f"another process has {self.path} open and hasn't let it go for {patience:g} s; it would at its next read or write",
-                    field="path",
-                    value=str(self.path),
-                )
-            time.sleep(0.005)
+            self._check_patience(deadline, patience, "another process")
 
     def watch(self) -> None:
         """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
@@ -435,18 +444,32 @@ class Env:
                 return
             self._request = request  # done once, even if the one who asked is dead
         # Not here: this thread may have another transaction open.
-        threading.Thread(target=self._let_go, name="vectordb-swap", daemon=True).start()
+        threading.Thread(target=self._let_go, args=(request,), name="vectordb-swap", daemon=True).start()
 
-    def _let_go(self) -> None:
-        with self._still():
-            if self._closed:
-                return
-            self._lmdb.close()
-            fcntl.flock(self._open_file, fcntl.LOCK_UN)
-            with open(self.path / "swap.lock", "ab") as swap:
-                fcntl.flock(swap, fcntl.LOCK_SH)  # until the other one is done, or dead
-            fcntl.flock(self._open_file, fcntl.LOCK_SH)
-            self._map_again()
+    def _let_go(self, request: bytes) -> None:
+        """Close data.mdb and open what is there then. A long read of this process is waited for, but others aren't kept waiting for it."""
+        while self._asked_by(request):
+            try:
+                with self._still():
+                    if self._closed:
+                        return
+                    self._lmdb.close()
+                    fcntl.flock(self._open_file, fcntl.LOCK_UN)
+                    with open(self.path / "swap.lock", "ab") as swap:
+                        fcntl.flock(swap, fcntl.LOCK_SH)  # until the other one is done, or dead
+                    fcntl.flock(self._open_file, fcntl.LOCK_SH)
+                    self._map_again()
+                    return
+            except _BusyError:
+                time.sleep(STILL_SECONDS)
+
+    def _asked_by(self, request: bytes) -> bool:
+        """Whether the request still stands."""
+        try:
+            with self.read() as txn:
+                return txn.get(format.REQUEST_KEY) == request
+        except VectorDBError:
+            return False
 
     def _map_again(self) -> None:
         """Open data.mdb once more. When that fails nothing can be done here any more."""
@@ -462,13 +485,15 @@ class Env:
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        """No transaction of this process is open inside; the map may move."""
+        """No transaction of this process is open inside; the map may move. Raises _BusyError when one doesn't end soon."""
         with self._gate:
             while self._growing:
                 self._gate.wait()
             self._growing = True
-            while self._inside:
-                self._gate.wait()
+            if not self._gate.wait_for(lambda: not self._inside, STILL_SECONDS):
+                self._growing = False
+                self._gate.notify_all()
+                raise _BusyError
         try:
             yield
         finally:
