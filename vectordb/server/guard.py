@@ -70,7 +70,7 @@ RULES = {
     "SetTerms": Rule("write", "collection", "write"),
     "ListTerms": Rule("read", "collection", "read"),
     "Status": Rule("read", None, "other", whole=True),
-    "Snapshot": Rule("admin", None, "wait", audited=True, whole=True),
+    "Snapshot": Rule("admin", None, "wait", audited=True, vectors=True, whole=True),
     "Purge": Rule("admin", "collection", "wait", audited=True),
     "Changes": Rule("read", "collection", "stream", audited=True),
 }
