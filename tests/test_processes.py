@@ -8,11 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from upkeep import until
 from worker import Worker
 
 import vectordb
 from vectordb import AlreadyExistsError, ClosedError, Dense, Int, Keyword, LockedError, NotFoundError, PreconditionError, Schema, Sparse
 from vectordb.storage import env as env_module
+from vectordb.storage.format import FORMAT_KEY
 
 SCHEMA = Schema({"v": Dense(16, "dot"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 POINTS = 60
@@ -218,6 +220,19 @@ def test_the_map_grows_while_a_filter_of_the_same_group_holds_old_addresses(dire
         assert results == [10]
         assert collection.count() == 30_000 + 9_000 - 10
         assert database._env.map_moves > moves
+
+
+def test_a_nested_read_does_not_wait_for_a_map_that_waits_for_it(database):
+    env = database._env
+    with env.read():
+        growing = threading.Thread(target=env._resize, args=(2 * env._lmdb.info()["map_size"], env.map_moves), daemon=True)
+        growing.start()
+        until(lambda: env._growing)
+        with env.read(nested=True) as txn:
+            assert txn.get(FORMAT_KEY)
+        assert growing.is_alive()
+    growing.join(30)
+    assert not growing.is_alive() and env.map_moves == 1
 
 
 def test_a_writer_that_waits_too_long_is_told_so(directory, collection, worker, tmp_path):

@@ -456,11 +456,13 @@ class Maintainer:
                 return False
             looked[0] = time.monotonic()
             try:
-                with self._env.read() as txn:
+                with self._env.read(nested=True) as txn:  # a build has a view open all the while
                     gone = Store(txn, number).state() is None
                 return gone or (gives_way is not None and self._in_the_way(number, gives_way))
             except (ClosedError, NotFoundError):
                 return True
+            except StorageError:  # not now
+                return False
 
         return stop
 

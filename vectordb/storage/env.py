@@ -135,9 +135,13 @@ class Env:
         self._lmdb.sync(True)
 
     @contextmanager
-    def read(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction over buffers; nothing that it shows changes or moves until it ends."""
-        txn = self.begin_read()
+    def read(self, nested: bool = False) -> Iterator[lmdb.Transaction]:
+        """A read transaction over buffers; nothing that it shows changes or moves until it ends.
+
+        nested: whoever waits for this has another one open, so that a map which waits to move mustn't be waited for; StorageError where
+        nothing can be read before it has.
+        """
+        txn = self.begin_read(nested)
         try:
             yield txn
         except lmdb.Error as error:
@@ -145,17 +149,19 @@ class Env:
         finally:
             self.end_read(txn)
 
-    def begin_read(self) -> lmdb.Transaction:
+    def begin_read(self, nested: bool = False) -> lmdb.Transaction:
         """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
         while True:
-            moves = self._enter()
+            moves = self._enter(nested)
             try:
                 txn = self._lmdb.begin(db=self._db, buffers=True)
                 if txn.id() != self._seen:
                     self._look(txn)
                 return txn
-            except lmdb.MapResizedError:  # another process grew the file past our map
+            except lmdb.MapResizedError as error:  # another process grew the file past our map
                 self._leave()
+                if nested:
+                    raise _translated(error, self.path) from error
             except lmdb.Error as error:
                 self._leave()
                 raise _translated(error, self.path) from error
@@ -169,12 +175,12 @@ class Env:
         """An error of LMDB in our words."""
         return _translated(error, self.path)
 
-    def _enter(self) -> int:
-        """Begin a transaction: from here on the map stays where it is. Returns ``map_moves``."""
+    def _enter(self, nested: bool = False) -> int:
+        """Begin a transaction: from here on the map stays where it is. Returns ``map_moves``. nested: as for ``read``."""
         if self.pid != os.getpid():
             self._check_usable()
         with self._gate:
-            while self._growing:
+            while self._growing and not (nested and self._inside):  # it doesn't move before they have ended
                 self._gate.wait()
             if self._closed:
                 self._check_usable()
