@@ -293,7 +293,7 @@ def test_a_stream_ends_with_the_service_and_with_the_client(database, collection
     from vectordb.server.serve import _start
     from vectordb.server.settings import Settings
 
-    server, _, port = _start(database, Settings(port=0), stopping)
+    server, _, port = _start(database, Settings(port=0), stopping=stopping)
     try:
         with Client(f"127.0.0.1:{port}") as client:
             stream = iter(client.collection("c").changes(follow=True))

@@ -16,7 +16,7 @@ from upkeep import hurry, index_files, until, vectors
 import vectordb
 from vectordb import Dense, FormatVersionError, Schema, Sparse, StorageError
 from vectordb.index import calibrate, segment, sparse_calibrate, sparse_segment
-from vectordb.storage import chunks, format
+from vectordb.storage import chunks, format, integrity
 from vectordb.storage.check import check
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -110,11 +110,13 @@ def filled(directory):
 
 
 def rewritten(directory, key: bytes, change) -> None:
-    """Change a value behind the database's back."""
+    """Change a value as another version of the database would, which keeps the digest of all records."""
     with lmdb.open(str(directory), max_dbs=2) as env:
         db = env.open_db(b"data", create=False)
-        with env.begin(write=True, db=db) as txn:
-            txn.put(key, change(bytes(txn.get(key))))
+        with env.begin(write=True, db=db, buffers=True) as txn:
+            counted = integrity.WriteTransaction(txn)
+            counted.put(key, change(bytes(txn.get(key))))
+            counted.seal(format.unpack_digest(txn.get(format.DIGEST_KEY)))
 
 
 def test_a_newer_format_is_refused_and_left_untouched(filled):

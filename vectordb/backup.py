@@ -121,15 +121,15 @@ def check(path: str | os.PathLike) -> Report:
         return check_directory(path)
     with _Source(path) as source:
         problems = source.problems()
+        if problems:  # what isn't what was written needn't be looked into
+            return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
             report = check_directory(path, untouched=True)
-        elif problems:  # what can't be copied can't be looked into
-            return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
         else:
             with _storage_errors(path), _scratch(path) as scratch:
                 source.copy_to(scratch / "copy")
                 report = check_directory(scratch / "copy", untouched=True)
-        return replace(report, path=str(path), problems=(*problems, *report.problems))
+        return replace(report, path=str(path))
 
 
 def is_snapshot(path: Path) -> bool:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .types import Schema
 
 
+_KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: command lines are seen by all users of a machine
 _LOOK_SECONDS = 0.25  # how often a progress line is looked after
 
 
@@ -75,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
 
     def data(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="DIR", type=Path, required=True, help="the database's directory")
+
+    def service(sub: argparse.ArgumentParser, where: Any = None) -> None:
+        """Which service, and how it is reached."""
+        where = where or sub
+        where.add_argument(
+            "--target", metavar="HOST:PORT", required=where is sub, help=f"the service; its API key is taken from ${_KEY_VARIABLE}"
+        )
+        sub.add_argument("--tls", action="store_true", help="it speaks TLS, with a certificate of a known authority")
+        sub.add_argument("--tls-ca", metavar="FILE", type=Path, help="it speaks TLS; PEM file of the authority to trust")
+        sub.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
+        sub.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
 
     serve = command("serve", _serve, "serve a directory over gRPC until Ctrl-C")
     data(serve)
@@ -129,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     info = command("info", _info, "show the collections of a directory, or of a running service")
     where = info.add_mutually_exclusive_group(required=True)
     where.add_argument("--data", metavar="DIR", type=Path, help="the database's directory")
-    where.add_argument("--target", metavar="HOST:PORT", help="the service; it also tells the recall that it measured")
+    service(info, where)
     info.add_argument("--collection", metavar="NAME", help="only this one")
     info.add_argument("--json", action="store_true", help="as JSON")
 
@@ -148,17 +160,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="as JSON")
 
     top = command("top", _top, "show what a running service does, until Ctrl-C")
-    top.add_argument("--target", metavar="HOST:PORT", required=True, help="the service")
+    service(top)
     top.add_argument("--interval", metavar="SECONDS", type=_seconds, default=1.0, help="between two looks (1)")
     top.add_argument("--once", action="store_true", help="one look, at what was since the service started")
     top.add_argument("--json", action="store_true", help="as JSON, an object a look")
 
     health = command("health", _health, "ask a running service whether it takes calls; exit code 1 when it doesn't")
-    health.add_argument("--target", metavar="HOST:PORT", required=True, help="the service")
+    service(health)
     health.add_argument("--timeout", metavar="SECONDS", type=_seconds, default=3.0, help="for an answer (3)")
-    health.add_argument("--tls-ca", metavar="FILE", type=Path, help="PEM file of the authority to trust, where the service speaks TLS")
-    health.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
-    health.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
 
     snapshot = command(
         "snapshot",
@@ -474,7 +483,12 @@ def _client(arguments: argparse.Namespace) -> Client:
     """A connection to the service that a command names."""
     from vectordb_client import Client
 
-    return Client(arguments.target)
+    return Client(arguments.target, api_key=os.environ.get(_KEY_VARIABLE), **_tls(arguments))
+
+
+def _tls(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a ``Client`` that say how to encrypt."""
+    return {"tls": arguments.tls_ca or arguments.tls, "tls_cert": arguments.tls_cert, "tls_key": arguments.tls_key}
 
 
 def _top(arguments: argparse.Namespace) -> int:
@@ -487,7 +501,7 @@ def _top(arguments: argparse.Namespace) -> int:
 def _health(arguments: argparse.Namespace) -> int:
     from .server.health import check
 
-    check(arguments.target, arguments.timeout, arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+    check(arguments.target, arguments.timeout, **_tls(arguments))
     print("serving")
     return 0
 

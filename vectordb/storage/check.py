@@ -63,8 +63,8 @@ def check(path: str | os.PathLike, untouched: bool = False) -> Report:
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
     if untouched:
-        with read_only(Path(path)) as txn:
-            return _Check(txn, segments.folder(Path(path))).run(os.fspath(path))
+        with read_only(Path(path)) as (txn, survey):
+            return _Check(txn, segments.folder(Path(path))).run(os.fspath(path), survey.good)
     env = open_env(path, create=False, salvage=True)
     try:
         survey = env.survey()  # first: nothing may be read of trees that lead astray

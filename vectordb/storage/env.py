@@ -78,8 +78,6 @@ class Env:
         self._map(create)
         self._lock_file = open(path / "write.lock", "ab")  # lives as long as the environment
         survey = integrity.survey(self._lmdb, data)  # nothing of the trees is read before
-        if survey is not None and not survey.good:
-            self._refuse(f"{data} is damaged: its records aren't those that were written; `vectordb check` says more", salvage)
         self._db = self._lmdb.open_db(b"data", create=False) if survey is not None else None
         if self._db is None:
             with self._file_lock(60.0):
@@ -88,6 +86,8 @@ class Env:
             version = _check_version(path, txn.get(format.FORMAT_KEY))
             if version >= format.DIGEST_VERSION and txn.get(format.DIGEST_KEY) is None:
                 self._refuse(f"{data} is damaged: the digest of its records is missing", salvage)
+        if survey is not None and not survey.good:  # after the version: a newer one may make another digest
+            self._refuse(f"{data} is damaged: its records aren't those that were written; `vectordb check` says more", salvage)
         self._remove_leftover()
 
     def _map(self, create: bool) -> None:
@@ -288,8 +288,11 @@ class Env:
 
     def survey(self) -> integrity.Survey:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
-        self._check_usable()
-        return integrity.survey(self._lmdb, self.path / "data.mdb")
+        self._enter()  # the file stays where it is
+        try:
+            return integrity.survey(self._lmdb, self.path / "data.mdb")
+        finally:
+            self._leave()
 
     @contextmanager
     def _file_lock(self, timeout: float) -> Iterator[None]:
@@ -614,19 +617,21 @@ def close_env(env: Env) -> None:
 
 
 @contextmanager
-def read_only(path: Path) -> Iterator[lmdb.Transaction]:
-    """A read transaction over a directory that nobody writes to, such as a snapshot's: makes no file there and changes none."""
-    opened = None
+def read_only(path: Path) -> Iterator[tuple[lmdb.Transaction, integrity.Survey]]:
+    """A read transaction over a directory that nobody writes to, such as a snapshot's, and whether its records are those that were written:
+    makes no file there and changes none.
+    """
+    opened, data = None, path / "data.mdb"
     try:
+        integrity.check_header(data)
         opened = lmdb.open(str(path), create=False, readonly=True, lock=False, max_dbs=2)
-        with opened.begin() as txn:
-            known = txn.get(b"data") is not None
-        if not known:
+        survey = integrity.survey(opened, data)
+        if survey is None:
             _check_version(path, None)
         db = opened.open_db(b"data", create=False)
         with opened.begin(db=db, buffers=True) as txn:
             _check_version(path, txn.get(format.FORMAT_KEY))
-            yield txn
+            yield txn, survey
     except lmdb.Error as error:
         raise _translated(error, path) from error
     finally:

@@ -27,6 +27,7 @@ _end = struct.Struct("<QQ")  # last page, transaction
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _META_FLAG = 8
 _INTEGER_KEYS = 8
+_NO_SUBDIR = 0x4000  # LMDB writes down how the file was made; one that took the place of another was made without a folder
 _META_BYTES = _META_AT + _meta.size + 2 * _tree.size + _end.size
 _TRIES = 5  # while others commit
 _NAME = b"data"
@@ -103,7 +104,7 @@ def _read_meta(path: Path, data, number: int, size: int) -> _Meta:
     if version != _VERSION and magic == _MAGIC and flags == _META_FLAG:
         raise FormatVersionError(f"{path} was written by another version of LMDB: {version}", field="path", value=str(path.parent))
     good = (page, flags, magic, address, trees[0].page_size) == (number, _META_FLAG, _MAGIC, 0, size)
-    good = good and (trees[0].flags, trees[1].flags) == (_INTEGER_KEYS, 0) and 1 <= last_page < map_size // size <= 1 << 52
+    good = good and (trees[0].flags & ~_NO_SUBDIR, trees[1].flags) == (_INTEGER_KEYS, 0) and 1 <= last_page < map_size // size <= 1 << 52
     good = good and (transaction & 1 == number or not transaction)
     if not good:
         raise _damaged(path, number, "has a damaged header")
