@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from .base import System
 
 _NAME = "bench"
 _START_SECONDS = 60.0
+_WORKERS = min(os.cpu_count() or 1, 4) if sys.platform == "linux" else 1  # one a core, as its documents say
 
 
 class Embedded(System):
@@ -107,11 +109,12 @@ class Service(Embedded):
 
     name = "vectordb-service"
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "serve"})
+    notes = f"{Embedded.notes}; {_WORKERS} worker{'s' * (_WORKERS > 1)}"
     process: subprocess.Popen | None = None
 
     def _connect(self, folder: Path) -> None:
         complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "vectordb", "serve", "--data", str(folder), "--port", "0"]
+        command = [sys.executable, "-m", "vectordb", "serve", "--data", str(folder), "--port", "0", "--workers", str(_WORKERS)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
         guard = threading.Timer(_START_SECONDS, self.process.kill)  # a server that neither starts nor ends must not hold the run
         guard.start()
