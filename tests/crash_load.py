@@ -94,8 +94,11 @@ class Model:
         return lambda database: database.drop_collection(name)
 
     def _add_field(self, k: int, rng: random.Random) -> Callable:
-        if len(self.fields) >= MOST_FIELDS:
-            return self._upsert(k, rng)
+        if len(self.fields) >= MOST_FIELDS:  # then of another collection
+            if not self.others:
+                return self._create(k, rng)
+            name = self.others[-1]
+            return lambda database: database.collection(name).add_fields(attributes={f"f{k}": Int()})
         self.fields.append(f"f{k}")
         self.sequence += 1
         return lambda database: database.collection("c").add_fields(attributes={f"f{k}": Int()})

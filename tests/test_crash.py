@@ -59,7 +59,7 @@ def test_nothing_is_lost_or_there_by_half_whatever_step_a_process_is_killed_at(d
         favoured = None if name is None else FAVOURED.get(name.partition(".")[0])
         if name == "tidy.removed":
             leave_a_file(directory)
-        nth = rng.choice([1, 1, 2, 5]) if ROUNDS > 1 and name not in ("tidy.removed", "index.replaced") else 1
+        nth = rng.choice([1, 1, 2, 3]) if ROUNDS > 1 and name not in ("tidy.removed", "index.replaced") else 1
         ours, theirs = context.Pipe(duplex=False)
         arguments = (str(directory), done, model, favoured, theirs, name, nth, rng.choice(["commit", "batched"]))
         process = context.Process(target=write_on, args=arguments, daemon=True)
