@@ -80,7 +80,7 @@ def test_both_clients_have_the_same_methods_and_arguments(blocking, awaited):
 @pytest.mark.parametrize(
     ("embedded", "served", "own"),
     [
-        (vectordb.Database, Client, {"path", "flush", "target", "server_info"}),
+        (vectordb.Database, Client, {"path", "flush", "target", "server_info", "status"}),
         (vectordb.Collection, Collection, {"name", "schema", "apply_batch", "number", "reached"}),
     ],
 )

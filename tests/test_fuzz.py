@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import random
 import struct
 import time
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import grpc
 import msgspec
 import numpy as np
 import pytest
 import xxhash
-from google.protobuf.message_factory import GetMessageClass
 from nightly import cases, record
 from upkeep import hurry
 from vectordb_client import answers, wire
@@ -28,7 +29,10 @@ from vectordb import CorruptionError, Dense, Int, Keyword, Schema, Sparse, Text,
 from vectordb.filters import as_filter
 from vectordb.filters.canonical import canonical
 from vectordb.index import segment, sparse_segment
-from vectordb.server.service import SERVICE, Service, _snake
+from vectordb.server.guard import Guard
+from vectordb.server.service import SERVICE, Service
+from vectordb.server.settings import Settings
+from vectordb.server.watch import Watch
 from vectordb.storage import chunks, integrity
 from vectordb.transfer import import_points
 
@@ -147,6 +151,12 @@ class Context:
     def is_active(self):
         return True
 
+    def add_callback(self, callback):
+        return True
+
+    def invocation_metadata(self):
+        return ()
+
     def set_trailing_metadata(self, metadata):
         pass
 
@@ -156,6 +166,13 @@ class Context:
 
     def __getattr__(self, name):
         return lambda *_, **__: None
+
+
+class Details(NamedTuple):
+    """What a call comes with."""
+
+    method: str
+    invocation_metadata: tuple
 
 
 def requests() -> dict[str, list]:
@@ -185,6 +202,10 @@ def requests() -> dict[str, list]:
         "Search": [one, many],
         "Count": [pb.CountRequest(collection="c")],
         "Scroll": [pb.ScrollRequest(collection="c", limit=5)],
+        "SetTerms": [pb.SetTermsRequest(collection="c", field="s", terms=struct.pack("<2Q", 1, 2**63), words=["one", "two"])],
+        "ListTerms": [pb.ListTermsRequest(collection="c", field="s", after=3, limit=5)],
+        "Changes": [pb.ChangesRequest(collection="c", since=1, with_vectors=pb.Selection(all=True))],
+        "Status": [pb.StatusRequest()],
     }
 
 
@@ -193,24 +214,25 @@ def test_requests_as_bytes(directory, caplog):
     rng, n = random.Random(3), cases(2_000, 260_000)
     with vectordb.open(directory, durability="batched", maintenance=False) as database:
         database.create_collection("c", SCHEMA)
-        service = Service(database, 1 << 20)
+        settings = Settings(max_message_bytes=1 << 20)
+        watch = Watch(database, settings)
+        door = Service(database, Guard(database, settings, watch), watch).handler()
         sound = {name: [message.SerializeToString() for message in messages] for name, messages in requests().items()}
         everything = [data for group in sound.values() for data in group if data]
-        methods = {
-            method.name: service._behavior(GetMessageClass(method.input_type), getattr(service, f"_{_snake(method.name)}"))
-            for method in SERVICE.methods
-            if method.name in sound
-        }
 
         def run(case) -> None:
             name, data = case
+            handler = door.service(Details(f"/{SERVICE.full_name}/{name}", ()))
             try:
-                methods[name](data, Context())
+                if handler.response_streaming:
+                    list(itertools.islice(handler.unary_stream(data, Context()), 100))
+                else:
+                    handler.unary_unary(data, Context())
             except Aborted:
                 pass
 
         heavy = {"Write": 12, "Search": 12, "Get": 6, "Delete": 2, "Count": 4, "Scroll": 4, "AddFields": 0.2, "CreateCollection": 1}
-        names = sorted(methods)
+        names = sorted(sound)
         for name in names:
             for data in sound[name]:
                 run((name, data))

@@ -390,7 +390,7 @@ def _ask(client, method, collection):
 
 @pytest.mark.parametrize("role", keys.ROLES)
 def test_a_role_may_call_its_methods_and_no_others(client, role):
-    holder = client(role)
+    holder = client(role, vectors=True)
     for method, least in LEAST.items():
         allowed = keys.ROLES.index(role) >= keys.ROLES.index(least)
         try:

@@ -385,7 +385,8 @@ def test_a_signal_drains_closes_and_exits_with_0(tmp_path, number):
         with pytest.raises(UnavailableError):
             client.collections()
     assert states == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert process.stderr.read() == ""
+    said = [line.split(" ")[1:4] for line in process.stderr.read().splitlines()]
+    assert said == [["info", "vectordb.server:", word] for word in ("serving", "stopping", "stopped")]
     with vectordb.open(tmp_path / "data") as database:
         assert database.collection("docs").count() == 60
 

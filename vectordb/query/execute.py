@@ -14,7 +14,7 @@ from ..types import Dense, Hit, Hits, Id, Linear
 from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
 from .fusion import Ranked, ShownScore, explained_sums, fuse
 from .linear import Listed, Source, top
-from .notes import Clock, current
+from .notes import Clock, all_exact, current
 from .read import attribute_reader, vectors_of
 from .request import Arm, Search
 
@@ -232,11 +232,6 @@ def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: Clock)
         "live_rows": live,
         "filter": None if wanted.bitmap is None else {"matches": wanted.matches, "selectivity": wanted.matches / max(live, 1)},
         **stage,
-        "exact": _all_exact(stage),
+        "exact": all_exact(stage),
         "milliseconds": clock.milliseconds,
     }
-
-
-def _all_exact(stage: dict) -> bool:
-    """Whether every stage is sure of what it found."""
-    return stage["exact"] and (stage["prefetch"] is None or _all_exact(stage["prefetch"]))

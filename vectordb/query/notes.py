@@ -103,6 +103,7 @@ class Notes:
             "live_rows": self.live,
             "filter": None if search.filter is None else {"matches": matches, "selectivity": matches / max(self.live, 1)},
             **stage,
+            "exact": all_exact(stage),
             "milliseconds": self.clock.milliseconds,
         }
 
@@ -114,6 +115,11 @@ class Notes:
         arms = [ran.told() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
         fusion = {"method": search.fusion.name, "candidates": search.candidates} if len(search.arms) > 1 else None
         return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}
+
+
+def all_exact(stage: dict) -> bool:
+    """Whether every stage of a plan is sure of what it found."""
+    return stage["exact"] and (stage["prefetch"] is None or all_exact(stage["prefetch"]))
 
 
 def _depth(search: Search) -> int:

@@ -312,7 +312,8 @@ class _Door(grpc.GenericRpcHandler):
         name, behavior = found
         call = self._guard.arrive(name, details.invocation_metadata, behavior)
         if call.refusal is not None:
-            return grpc.stream_unary_rpc_method_handler(call)
+            streams = name in self._streams
+            return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(call)
         return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
