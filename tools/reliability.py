@@ -83,8 +83,9 @@ def page(folder: Path) -> str:
     lines = [
         "# Reliability",
         "",
-        "What is attacked, how, and what the last nightly run counted (`make nightly`, then `python tools/reliability.py FOLDER`, which "
-        "writes this page). A run that finds a problem fails and leaves no counts. A small share of all but the soak runs in CI.",
+        "What is attacked, how, and what the last nightly runs counted (`make nightly`, then `python tools/reliability.py FOLDER`, which "
+        "writes this page); each names its commit. A run that finds a problem fails and leaves no counts. A small share of all but the "
+        "soak runs in CI.",
         "",
     ]
     for heading, about, patterns in SECTIONS:
