@@ -21,6 +21,7 @@ from .segment import Allowed, Segment
 
 NOTHING_MATCHES = "nothing matches"
 MAX_DEPTH = 2_000  # for more results than this every row is scored
+BEYOND = 1 / 3  # of what the target lets be missed: searches for more than twice a model's depth are asked to find that too
 _MEASURED_EVERY = 16
 _QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop
 _PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
@@ -121,7 +122,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         started = time.perf_counter()
         touched += kernel.search_segment(
             segment.description, space.work, model.settings, model.levels, model.locals, model.recalls, model.costs, corrections.table,
-            target, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts, allowed.matches, queries, k, table, verified,
+            _needed(target, k, model), forced, model.depth, allowed.filtered, allowed.bits, allowed.counts, allowed.matches, queries, k, table, verified,
             half, heaps, sizes, report,
         )  # fmt: skip
         corrections.calls += 1
@@ -188,6 +189,11 @@ def search_bounded(
     docids, bounds = np.empty(len(best), np.int64), np.empty(len(best), np.float32)
     topk.unpack(keys[best], docids, bounds)
     return (docids, bounds), below[best]
+
+
+def _needed(target: float, k: int, model: Model) -> float:
+    """The recall to choose a setting by: for many more results than the model was made for it is sure of less than it predicts."""
+    return target if k <= 2 * model.depth else target + BEYOND * (1.0 - target)
 
 
 def model_for(models: Sequence[Model], k: int) -> Model:
