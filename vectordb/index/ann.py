@@ -122,8 +122,8 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         started = time.perf_counter()
         touched += kernel.search_segment(
             segment.description, space.work, model.settings, model.levels, model.locals, model.recalls, model.costs, corrections.table,
-            _needed(target, k, model), forced, model.depth, allowed.filtered, allowed.bits, allowed.counts, allowed.matches, queries, k, table, verified,
-            half, heaps, sizes, report,
+            _needed(target, k, model), forced, model.depth, allowed.filtered, allowed.bits, allowed.counts, allowed.matches, queries, k,
+            table, verified, half, heaps, sizes, report,
         )  # fmt: skip
         corrections.calls += 1
         measured = trace is not None and trace.measured
