@@ -30,7 +30,7 @@ _FILTERS = [
 
 
 def warm() -> None:
-    """Run one search of each kind in a throw-away database: some 25 seconds the first time on a machine, half a second later."""
+    """Run one search of each kind in a throw-away database: some 45 seconds of a core once on a machine, half a second later."""
     with tempfile.TemporaryDirectory(prefix="vectordb-warm-") as folder, open_database(folder, durability="batched") as database:
         docs = database.create_collection("warm", _SCHEMA)
         vectors = {"d": np.ones((3, 2)), "s": [{1: 1.0}] * 3, "m": [np.ones((1, 2))] * 3}

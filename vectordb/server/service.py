@@ -63,9 +63,7 @@ class Service(Keeping):
             watched = self._watch.begin(name, context)
             try:
                 with call.admitted(context):
-                    check_deadline(context)
-                    request = watched.request = _read(request_class, data)
-                    call.check(request)
+                    request = _admissible(call, watched, request_class, data, context)
                     answer = self._packed(call.cleared(method(request, context)))
                 watched.end()
                 return answer
@@ -83,9 +81,7 @@ class Service(Keeping):
             watched = self._watch.begin(name, context)
             try:
                 with call.admitted(context):
-                    check_deadline(context)
-                    request = watched.request = _read(request_class, data)
-                    call.check(request)
+                    request = _admissible(call, watched, request_class, data, context)
                     yield from method(request, context)
                 watched.end()
                 return
@@ -317,12 +313,15 @@ class _Door(grpc.GenericRpcHandler):
         return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
-def _read(request_class: Any, data: bytes) -> Any:
-    """Raises InvalidArgumentError."""
+def _admissible(call: Call, watched: Any, request_class: Any, data: bytes, context: grpc.ServicerContext) -> Any:
+    """The message of a call that somebody waits for, whose key allows it. Raises what the call is refused with."""
+    check_deadline(context)
     try:
-        return request_class.FromString(data)
+        request = watched.request = request_class.FromString(data)
     except DecodeError:
         raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+    call.check(request)
+    return request
 
 
 def _told(request_class: Any, raised: Exception) -> VectorDBError:
