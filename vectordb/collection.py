@@ -12,7 +12,7 @@ import numpy as np
 from . import deadline, encoders
 from .apply import Delete, Write, apply
 from .changes import changes
-from .errors import EncoderError, InvalidArgumentError, SchemaError
+from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
@@ -98,6 +98,15 @@ class Collection:
     def number(self) -> int:
         """Tells collections of one name apart: one that is made again after a drop has a higher number."""
         return self._number
+
+    @property
+    def revision(self) -> int:
+        """Of the schema: grows with every change of it, here as far as this process has read."""
+        newest = self._snapshots.newest
+        if newest is not None:
+            return newest.meta.revision
+        with self._snapshots.pin() as view:
+            return view.snapshot.meta.revision
 
     def reached(self, sequence: int) -> bool:
         """Whether reads show the collection as it was after the write of that sequence, or later."""
@@ -204,17 +213,26 @@ class Collection:
                 self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
         return result
 
-    def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
-        """Add vector fields and attributes; points written before don't have them. Raises SchemaError when a name is taken."""
-        self.schema.with_fields(vectors, attributes)
+    def add_fields(
+        self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None, exist_ok: bool = False
+    ) -> None:
+        """Add vector fields and attributes; points written before don't have them.
+
+        exist_ok: a field that exists with the same definition is left as it is, so several processes may add the same fields at once.
+        Raises SchemaError when a name is taken.
+        """
+        if not isinstance(exist_ok, bool):
+            raise InvalidArgumentError(f"exist_ok must be True or False, not {shown(exist_ok)}", field="exist_ok", value=exist_ok)
+        self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_graph_builders(vectors)
 
         def work(txn) -> None:
             store = Store(txn, self._number)
-            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities)
-            store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
+            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok)
+            if meta is not None:
+                store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
 
         self._committer.run(work, self._durability)
 

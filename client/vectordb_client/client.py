@@ -216,7 +216,7 @@ class Collection:
 
     @property
     def schema(self) -> Schema:
-        """As it was last read; ``info()`` reads it again."""
+        """As it was last read: ``info()`` reads it again, and so does a call that needs it after somebody changed it."""
         return self._remote.schema
 
     def upsert(
@@ -443,10 +443,15 @@ class Collection:
         *,
         vectors: Mapping[str, VectorField] | None = None,
         attributes: Mapping[str, Attribute] | None = None,
+        exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
-        return self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+        """More fields; the points there have no value in them.
+
+        exist_ok: a field that exists with the same definition is left as it is, so several clients may add the same fields at once.
+        Raises SchemaError when a name is taken.
+        """
+        return self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done.
@@ -483,7 +488,7 @@ class Collection:
         here. Raises NotFoundError (field "since") when changes that far back aren't kept, InvalidArgumentError when ``since`` lies ahead,
         LimitError when the service answers as many streams as it may, UnavailableError when it ends.
         """
-        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        request = calls.changes(self._remote, since, follow, with_vectors, with_attributes)
         return self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
 
     def __repr__(self) -> str:

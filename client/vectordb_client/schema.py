@@ -281,14 +281,27 @@ class Schema:
             return self.attributes[name]
         raise SchemaError(f"no attribute {shown(name)}; there are: {', '.join(self.attributes) or 'none'}", field="attributes", value=name)
 
-    def with_fields(self, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None) -> Schema:
-        """This schema with more fields. Raises SchemaError when a name is taken."""
+    def with_fields(
+        self,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        exist_ok: bool = False,
+    ) -> Schema:
+        """This schema with more fields. exist_ok: a field that is there with the same definition is left as it is.
+
+        Raises SchemaError when a name is taken.
+        """
         for what, fields in (("vector field", vectors), ("attribute", attributes)):
             if fields is not None and not isinstance(fields, Mapping):
                 raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
-        for name in (*(vectors or {}), *(attributes or {})):
-            if name in self.vectors or name in self.attributes:
-                raise SchemaError(f"field {name!r} exists already", field=name)
+        there = {**self.vectors, **self.attributes}
+        for name, spec in ((vectors or {}) | (attributes or {})).items():
+            if name not in there or (exist_ok and there[name] == spec):
+                continue
+            if there[name] == spec:
+                raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
+            raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
 
     def to_dict(self) -> dict:

@@ -50,7 +50,7 @@ class Keeping:
         return pb.SnapshotResponse(manifest=wire.pack_json(manifest, "manifest"))
 
     def _purge(self, request: pb.PurgeRequest, context: grpc.ServicerContext) -> pb.PurgeResponse:
-        target = self._find(request.collection)[0] if request.HasField("collection") else self._database
+        target = self._find(request)[0] if request.HasField("collection") else self._database
         left = context.time_remaining()
         timeout = request.timeout if request.HasField("timeout") else None if left is None or left > 1e9 else max(left - 0.1, 0.0)
         return pb.PurgeResponse(result=wire.pack_json(target.purge(timeout=timeout), "result"))
@@ -63,14 +63,14 @@ class Keeping:
                 value=self._most_streams,
             )
         try:
-            collection, _ = self._find(request.collection)
+            collection, _ = self._find(request)
             at, timeout = request.since, _ROUND_SECONDS if request.follow else None
             wanted = {name: wire.unpack_selection(request, name) for name in ("with_vectors", "with_attributes")}
             while context.is_active():
                 for change in collection.changes(at, follow=request.follow, timeout=timeout, **wanted):
                     if self._stopping.is_set():
                         break
-                    schema = self._find(request.collection)[1]
+                    schema = self._find(request)[1]
                     yield from changes.pack(change, schema, self._attribute_forms(request.collection, schema), self._max_message_bytes)
                     at = change.sequence
                 if self._stopping.is_set():

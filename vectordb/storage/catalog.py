@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import lmdb
 import msgspec
 
@@ -81,14 +83,22 @@ def drop(txn: lmdb.Transaction, name: str) -> None:
 
 
 def add_fields(
-    txn: lmdb.Transaction, number: int, vectors: dict[str, VectorField], attributes: dict[str, Attribute], encoders: dict[str, str]
-) -> Meta:
-    """Add fields to a living collection: rows written before don't have them."""
+    txn: lmdb.Transaction,
+    number: int,
+    vectors: Mapping[str, VectorField],
+    attributes: Mapping[str, Attribute],
+    encoders: Mapping[str, str],
+    exist_ok: bool = False,
+) -> Meta | None:
+    """Add fields to a living collection: rows written before don't have them. exist_ok: see ``Schema.with_fields``; None: all are there."""
     meta = read_meta(txn, number)
-    schema = Schema.from_dict(meta.schema).with_fields(vectors, attributes)
+    schema = Schema.from_dict(meta.schema).with_fields(vectors, attributes, exist_ok=exist_ok)
+    new = [name for name in (*vectors, *attributes) if name not in meta.fields]
+    if not new:
+        return None
     following = max(meta.fields.values(), default=format.FIRST_FIELD - 1) + 1
-    fields = meta.fields | {field: following + i for i, field in enumerate((*vectors, *attributes))}
-    changed = Meta(meta.name, schema.to_dict(), fields, meta.encoders | encoders, meta.revision + 1)
+    fields = meta.fields | {field: following + i for i, field in enumerate(new)}
+    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1)
     write_meta(txn, number, changed)
     reach("schema.described")
     return changed
