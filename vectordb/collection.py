@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -198,7 +199,7 @@ class Collection:
             ids = check_ids([ids] if isinstance(ids, (*Id.__args__, np.integer)) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
-        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter))
+        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), _now())
         return self._commit(change, durability)
 
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
@@ -227,12 +228,13 @@ class Collection:
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_graph_builders(vectors)
+        at = _now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
             meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok)
             if meta is not None:
-                store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
+                store.touch(store.state()[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
 
         self._committer.run(work, self._durability)
 
@@ -256,7 +258,7 @@ class Collection:
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
         def work(txn):
-            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves)
+            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves, self._env.change_log)
 
         applied = self._committer.run(work, self._durability if durability is None else durability)
         newest = self._snapshots.newest
@@ -302,7 +304,7 @@ class Collection:
                     gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                     removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
         batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
-        return Write(batch, counted, words)
+        return Write(batch, counted, words, _now())
 
     # Reading
 
@@ -545,6 +547,11 @@ def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     """Rows whose text is given and whose vector isn't."""
     given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
+
+
+def _now() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from typing import Any
@@ -12,6 +13,7 @@ from .collection import Collection, check_graph_builders, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
 from .query import audit
 from .storage import catalog
+from .storage.change_log import Limits
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
 from .types import Schema
@@ -26,6 +28,9 @@ def open(
     maintenance: bool = True,
     recall_audit: float | None = None,
     salvage: bool = False,
+    change_log_batches: int | None = None,
+    change_log_bytes: int | None = None,
+    change_log_seconds: float | None = None,
 ) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
 
@@ -37,6 +42,9 @@ def open(
     recall_audit: the share of single searches, 0 to 1, that are done again exactly in the background, at most 2 % of a core's time; None
     is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
     salvage: open a directory in which records are missing or changed, which is refused otherwise, to read what is left; it takes no writes.
+    change_log_batches, change_log_bytes, change_log_seconds: how much of what ``Collection.changes`` tells is kept of each collection: the
+    newest batches, their size, and their age. The newest batch always is. None is 65,536, 64 MiB and 30 days, or what an earlier handle of
+    the directory said. They hold for the writes of this process.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
     Raises StorageError, CorruptionError, FormatVersionError.
     """
@@ -51,7 +59,12 @@ def open(
         recall_audit = audit.check_share(recall_audit)
     if not isinstance(salvage, bool):
         raise InvalidArgumentError(f"salvage must be True or False, not {shown(salvage)}", field="salvage", value=salvage)
-    return Database(path, durability, float(write_timeout), create, maintenance and not salvage, recall_audit, salvage)
+    limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
+    given = {name: value for name, value in limits.items() if value is not None}
+    Limits(**given)  # refuses what is wrong before anything is made
+    opened = Database(path, durability, float(write_timeout), create, maintenance and not salvage, recall_audit, salvage)
+    opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
+    return opened
 
 
 class Database:

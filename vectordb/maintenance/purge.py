@@ -16,11 +16,10 @@ from pyroaring import BitMap
 from ..errors import StorageError
 from ..failpoints import reach
 from ..snapshot import View
-from ..storage import compact, format, residue
+from ..storage import change_log, compact, format, residue
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.residue import Needles, Search
-from ..storage.store import Store
 from ..types import DenseColumn, MultiColumn, SparseColumn
 from . import policy
 from .policy import Build
@@ -72,7 +71,7 @@ class Purge:
             done["rows_dropped"] += self._compact_all(number, erased[number])
         reach("purge.compacted")
         for number in numbers:
-            self._committer.run(lambda txn, number=number: Store(txn, number).forget_deleted_ids(), "commit")
+            self._committer.run(lambda txn, number=number: change_log.forget_deleted_ids(txn, number), "commit")
         reach("purge.forgotten")
         self._env.rewrite(timeout, patience)
         after = _bytes(self._env.path)

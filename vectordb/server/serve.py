@@ -115,7 +115,14 @@ def run(
 
     to_stderr = logs.configure(settings.log_format, settings.log_level)
     try:
-        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+        database = open_database(
+            path,
+            durability=settings.durability,
+            maintenance=settings.maintenance,
+            change_log_batches=settings.change_log_batches,
+            change_log_bytes=settings.change_log_bytes,
+            change_log_seconds=settings.change_log_seconds,
+        )
         try:
             warm()  # a caller's deadline must not pay for compiling
             server, health_servicer, bound = _start(database, settings, shared, stop)

@@ -79,6 +79,9 @@ class Settings:
 
     # Keeping data.
     snapshot_dir: str = _setting("", "folder for the snapshots that clients ask for; without it they can't")
+    change_log_batches: int = _setting(65_536, "batches of a collection that the change stream can tell of", least=1)
+    change_log_bytes: int = _setting(64 << 20, "bytes of a collection's change log", least=0)
+    change_log_seconds: float = _setting(30 * 86_400.0, "age of the oldest batch in a collection's change log", least=1, most=1e9)
     change_streams: int = _setting(16, "change streams answered at a time, each by a thread of its own", least=1, most=1024)
 
     def __post_init__(self) -> None:

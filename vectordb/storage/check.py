@@ -17,16 +17,16 @@ from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
 from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name, is_word
 from ..words import words
-from . import catalog, chunks, fields, format, segments, term_words
+from . import catalog, change_log, chunks, fields, format, segments, term_words
 from .chunks import Chunk
 from .env import close_env, open_env, read_only
 from .segments import Record
-from .store import LOG_ENTRIES, Store
+from .store import Store
 
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
 _BLOCK = 65_536  # rows compared at a time
-_SINGLE = (format.META, format.STATE, format.DERIVED)  # kinds of which a collection has one key
+_SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of which a collection has one key
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
@@ -227,11 +227,13 @@ class _Collection:
 
     def _log(self) -> None:
         """Dense up to the sequence; where it reaches back to the beginning, it accounts for every row."""
-        expected = max(1, self.sequence - LOG_ENTRIES + 1)
-        whole, rows = expected == 1, 0
+        kept = self.txn.get(format.key(self.number, format.LOG_KEPT))
+        expected = first = change_log.oldest(self.txn, self.number) or 1
+        whole, rows, size = expected == 1, 0, 0
         dead = BitMap()
         for key, value in self.outer.walk(format.key(self.number, format.LOG)):
             sequence = int.from_bytes(key[5:], "big")
+            size += len(value)
             self.expect(sequence == expected, f"change log {sequence}", f"follows {expected - 1}")
             expected = sequence + 1
             with self.outer.guard(self.where(f"change log {sequence}")):
@@ -242,6 +244,12 @@ class _Collection:
                     rows = entry["first"] + entry["rows"]
                 dead.update(entry.get("dead", ()))
         self.expect(expected == self.sequence + 1, "change log", f"ends at {expected - 1}, the sequence is {self.sequence}")
+        if kept is None:  # no write has reached it since there are such records
+            self.expect(first == max(1, self.sequence - change_log.Limits.batches + 1), "change log", f"begins at {first}")
+        else:
+            with self.outer.guard(self.where("change log")):
+                stored = format.unpack_log_kept(kept)[:2]
+                self.expect(stored == (first, size), "change log", f"begins at {first} and has {size} bytes, its record says {stored}")
         if whole:
             self.expect(rows == self.rows, "change log", f"accounts for {rows} rows, there are {self.rows}")
             self.expect(len(dead) == self.rows - self.live, "change log", f"buries {len(dead)} rows, {self.rows - self.live} are dead")

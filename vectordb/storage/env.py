@@ -21,6 +21,7 @@ import lmdb
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from ..failpoints import reach
 from . import format, integrity
+from .change_log import Limits
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
@@ -46,6 +47,7 @@ class Env:
         self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
         self.users = 0
         self.pid = os.getpid()
+        self.change_log = Limits()  # of this process's writes
         self.map_moves = 0  # addresses taken before a move are void
         self._gate = threading.Condition()
         self._inside = 0  # transactions

@@ -31,6 +31,7 @@ STATE = b"s"  # sequence, rows, live rows
 IDS = b"i"  # id → docid, version
 DEAD = b"x"  # docids >> 16 → roaring bitmap of dead rows
 LOG = b"l"  # sequence → what the batch did
+LOG_KEPT = b"o"  # the oldest sequence in the log, its bytes, and when the oldest was written
 CHUNK = b"c"  # field, part, first docid → a chunk of rows
 TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
@@ -60,6 +61,7 @@ _segment = struct.Struct(">IcHI")
 _term_word = struct.Struct(">IcHQ")
 _derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
+_log_kept = struct.Struct("<QQQ")
 _entry = struct.Struct("<IQ")
 _checksum = struct.Struct("<Q")
 _pack = msgspec.msgpack.Encoder().encode
@@ -140,6 +142,15 @@ def unpack_entry(value: bytes) -> tuple[int, int]:
         return _entry.unpack(value)
     except struct.error:
         raise CorruptionError(f"an id's entry has {len(value)} bytes", field="ids") from None
+
+
+def pack_log_kept(first: int, size: int, written: int) -> bytes:
+    """first: the oldest sequence in the change log. size: bytes of all entries. written: of the oldest, Unix time in milliseconds."""
+    return sealed(_log_kept.pack(first, size, written))
+
+
+def unpack_log_kept(value: bytes) -> tuple[int, int, int]:
+    return _log_kept.unpack(opened(value, "change log"))
 
 
 def pack_state(sequence: int, rows: int, live: int) -> bytes:

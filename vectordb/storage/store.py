@@ -15,7 +15,7 @@ from pyroaring import BitMap
 from ..errors import CorruptionError, LimitError
 from ..failpoints import reach
 from ..types import Column, Id, Schema, VectorField
-from . import chunks, fields, format
+from . import change_log, chunks, fields, format
 from .catalog import Meta
 from .chunks import Chunk
 from .fields import Ordinals
@@ -23,7 +23,6 @@ from .fields import Ordinals
 # A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
 CHUNK_BYTES = 2 << 20
 POSTINGS_BYTES = 32 << 20  # long lists: a query pays for finding each term's list in each block
-LOG_ENTRIES = 65_536
 
 
 class Store:
@@ -169,10 +168,13 @@ class Store:
         columns: dict[str, Sequence],
         replaced: Sequence[int],
         known: dict[int, Ordinals],
+        at: int,
+        limits: change_log.Limits,
     ) -> tuple[dict[int, Ordinals], int]:
         """Append one row a point, map the ids to them, mark the replaced rows dead; returns (term numbers used, first docid).
 
-        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters.
+        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters. at: when, Unix time in
+        milliseconds.
         """
         _, rows, live = self.state()
         n = len(ids)
@@ -210,10 +212,11 @@ class Store:
                 self.append(field, part, chunk)
         reach("write.attributes")
         self._bury(replaced)
-        self._finish(sequence, rows + n, live + n - len(replaced), {"op": "write", "first": first, "rows": n, "dead": sorted(replaced)})
+        entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
+        self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
 
-    def delete_rows(self, sequence: int, ids: Sequence[Id], docids: Sequence[int]) -> None:
+    def delete_rows(self, sequence: int, ids: Sequence[Id], docids: Sequence[int], at: int, limits: change_log.Limits) -> None:
         """Take ids out of the map and mark their rows dead."""
         _, rows, live = self.state()
         for value in ids:
@@ -222,12 +225,12 @@ class Store:
         self._bury(docids)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
-        self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids), "ids": named})
+        self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
 
-    def touch(self, sequence: int, entry: dict) -> None:
+    def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
         """A change without rows (a new schema) takes a place in the log, so that other processes see it."""
         _, rows, live = self.state()
-        self._finish(sequence, rows, live, entry)
+        self._finish(sequence, rows, live, entry, limits)
 
     def _bury(self, docids: Sequence[int]) -> None:
         by_block: dict[int, list[int]] = {}
@@ -241,40 +244,19 @@ class Store:
                 bitmap |= BitMap.deserialize(format.opened(stored, "dead rows"))
             self.txn.put(key, format.sealed(bitmap.serialize()))
 
-    def _finish(self, sequence: int, rows: int, live: int, entry: dict) -> None:
+    def _finish(self, sequence: int, rows: int, live: int, entry: dict, limits: change_log.Limits) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
         reach("write.state")
-        self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
-        if sequence > LOG_ENTRIES:
-            self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+        change_log.append(self.txn, self.collection, sequence, entry, limits)
         reach("write.logged")
-
-    def forget_deleted_ids(self) -> int:
-        """Take the ids of deleted points out of the change log; returns of how many batches. ``log`` can't tell of these any more."""
-        prefix, found = format.key(self.collection, format.LOG), []
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and (key := bytes(cursor.key())).startswith(prefix):
-            entry = format.unpack_record(cursor.value(), "change log")
-            if "ids" in entry:
-                found.append((key, {name: value for name, value in entry.items() if name != "ids"}))
-            more = cursor.next()
-        for key, entry in found:
-            self.txn.put(key, format.pack_record(entry))
-        return len(found)
 
     def log(self, sequence: int) -> dict | None:
         """What a batch did; None when that isn't kept any more."""
-        stored = self.txn.get(format.log_key(self.collection, sequence))
-        return None if stored is None else format.unpack_record(stored, "change log")
+        return change_log.read(self.txn, self.collection, sequence)
 
     def oldest_log(self) -> int | None:
         """The first sequence of which ``log`` knows."""
-        prefix = format.key(self.collection, format.LOG)
-        cursor = self.txn.cursor()
-        if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
-            return None
-        return int.from_bytes(key[5:], "big")
+        return change_log.oldest(self.txn, self.collection)
 
     # Reading rows back
 
