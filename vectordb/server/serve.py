@@ -9,50 +9,23 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from ..errors import UnavailableError, VectorDBError
-from . import logs
+from . import logs, probes
 from .guard import Guard
 from .keys import file_of
-from .service import SERVICE, Service, fail
+from .service import Service
 from .settings import Settings
 from .tls import server_credentials
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
+_STREAMS = 1_024  # calls under way on one connection
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
-
-
-class _Health(health.HealthServicer):
-    """grpc.health.v1, on a thread of its own: a busy server is not a dead one."""
-
-    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return super().Check(request, context)
-
-    Check.experimental_thread_pool = ThreadPoolExecutor(1, "vectordb-health")
-
-
-class _Reflection(reflection.ReflectionServicer):
-    """Reflection, on threads of its own: its streams stay open as long as the caller likes. Who needs a key for calls needs it here too."""
-
-    def __init__(self, names: tuple[str, ...], guard: Guard):
-        super().__init__(names)
-        self._guard = guard
-
-    def ServerReflectionInfo(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            self._guard.identify(context.invocation_metadata())
-        except VectorDBError as error:
-            fail(context, error)
-        return super().ServerReflectionInfo(request_iterator, context)
-
-    ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(2, "vectordb-reflection")
 
 
 def start(database: Any, settings: Settings | None = None, **given: Any) -> tuple[grpc.Server, int]:
@@ -143,23 +116,20 @@ def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> 
 
 def _start(
     database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
-) -> tuple[grpc.Server, _Health, int]:
+) -> tuple[grpc.Server, HealthServicer, int]:
     options = [
         ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
+        ("grpc.max_concurrent_streams", _STREAMS),  # clients wait with more, without an error
     ]
     if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     watch = Watch(database, settings)
     guard = Guard(database, settings, watch)
-    server = grpc.server(ThreadPoolExecutor(1, "vectordb-server"), options=options)  # every method of ours has its lane's threads
+    server = grpc.server(probes.threads(guard), options=options)  # methods of ours have their lanes' threads
     server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
-    servicer = _Health()
-    servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, guard), server)
+    servicer = probes.add(server, guard)
     address = address_of(settings.host, settings.port)
     credentials = server_credentials(settings)
     try:

@@ -294,7 +294,7 @@ class Service(Keeping):
 
 
 class _Door(grpc.GenericRpcHandler):
-    """Hands each call to the guard as it arrives; what is refused is answered without waiting for its message."""
+    """Hands each call to the guard as it arrives."""
 
     def __init__(self, guard: Guard, behaviors: dict[str, Callable], streams: frozenset[str]):
         self._guard = guard
@@ -307,9 +307,6 @@ class _Door(grpc.GenericRpcHandler):
             return None
         name, behavior = found
         call = self._guard.arrive(name, details.invocation_metadata, behavior)
-        if call.refusal is not None:
-            streams = name in self._streams
-            return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(call)
         return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
