@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -132,7 +133,12 @@ class Guard:
         if call.refusal is not None:
             self._refuse(arrival)
             return
-        place = call.place
+        place, seconds, came = call.place, self.settings.message_seconds, time.monotonic()
+
+        def read() -> None:
+            if arrival.readable:  # what was sent meanwhile is there at once
+                self.overdue.expect(place, late, max(came + seconds, time.monotonic() + seconds / 4))
+            arrival.read(received)
 
         def received() -> None:
             self.overdue.met(place)
@@ -144,11 +150,9 @@ class Guard:
 
         def late() -> None:
             if place.lane.withdraw(place):
-                self._turn_away(arrival, DeadlineError(late_words(self.settings.message_seconds), field="timeout"))
+                self._turn_away(arrival, DeadlineError(late_words(seconds), field="timeout"))
 
-        if arrival.readable:
-            self.overdue.expect(place, late)
-        arrival.read(received)
+        place.lane.line_up(place, read)
 
     def identify(self, metadata: Iterable[tuple[str, Any]]) -> Key:
         """Whose call it is. Raises AuthenticationError, UnavailableError."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -72,8 +73,11 @@ class Arrival:
             return result
 
         with state.condition:
-            event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), arrived)
-            state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
+            if there := _server._is_rpc_state_active(state):
+                event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), arrived)
+                state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
+        if not there:
+            then()
 
     def run(self, request: Any = None) -> None:
         """The behavior and its answer, in this thread. request: in place of the message that was read."""
@@ -92,19 +96,19 @@ class Arrival:
 
 
 class Overdue:
-    """Calls that somebody waits for the message of, and what becomes of those for which it doesn't come within ``seconds``."""
+    """What must be over within ``seconds``, and what is done otherwise."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._awaited: dict[Any, tuple[float, Callable[[], None]]] = {}  # in the order of their time
+        self._awaited: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def expect(self, what: Any, give_up: Callable[[], None]) -> None:
-        """Call ``give_up()`` when ``met(what)`` wasn't called in time."""
+    def expect(self, what: Any, give_up: Callable[[], None], end: float | None = None) -> None:
+        """Call ``give_up()`` in ``seconds``, or after ``end`` (of ``time.monotonic``), unless ``met(what)`` is called before."""
         with self._lock:
-            self._awaited[what] = (time.monotonic() + self.seconds, give_up)
+            self._awaited[what] = (time.monotonic() + self.seconds if end is None else end, give_up)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="vectordb-overdue", daemon=True)
                 self._thread.start()
@@ -112,6 +116,7 @@ class Overdue:
             self._some.set()
 
     def met(self, what: Any) -> None:
+        """It is over."""
         with self._lock:
             self._awaited.pop(what, None)
 
@@ -121,12 +126,9 @@ class Overdue:
     def _watch(self) -> None:
         while self._some.wait():
             time.sleep(min(self.seconds / 4, 1.0))  # not for each call: most messages come at once
-            now, late = time.monotonic(), []
+            now = time.monotonic()
             with self._lock:
-                for what, (end, give_up) in self._awaited.items():
-                    if end > now:
-                        break
-                    late.append((what, give_up))
+                late = [(what, give_up) for what, (end, give_up) in self._awaited.items() if end <= now]
                 for what, _ in late:
                     del self._awaited[what]
                 if not self._awaited:
@@ -139,30 +141,48 @@ class Overdue:
 
 
 class MessageFirst(ThreadPoolExecutor):
-    """Threads for small methods, none of which a call has before its message is there."""
+    """Threads for small methods that need no key, none of which a call has before its message is there. A message takes memory, so
+    ``most`` are read at a time: one more, and the call that has waited longest for its own is ended.
+    """
 
-    def __init__(self, threads: int, name: str, overdue: Overdue):
+    def __init__(self, threads: int, name: str, overdue: Overdue, most: int = 8):
         super().__init__(threads, name)
-        self._overdue = overdue
+        self._overdue, self._most = overdue, most
+        self._reading: dict[Arrival, None] = {}
+        self._reading_lock = threading.Lock()
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
         arrival = Arrival(work, arguments, named)
+        if not arrival.readable:
+            super().submit(arrival.run)
+            return
+        with self._reading_lock:
+            first = next(iter(self._reading)) if len(self._reading) >= self._most else None
+            if first is not None:
+                del self._reading[first]
+            self._reading[arrival] = None
+        if first is not None:
+            self._give_up(first)
+        self._overdue.expect(arrival, partial(self._give_up, arrival))
+        arrival.read(partial(self._received, arrival))
 
-        def received() -> None:
-            self._overdue.met(arrival)
-            if arrival.request is not None or not arrival.readable:
-                ThreadPoolExecutor.submit(self, arrival.run)
-            else:
-                arrival.abort()
+    def _received(self, arrival: Arrival) -> None:
+        self._met(arrival)
+        if arrival.request is None:
+            arrival.abort()
+        else:
+            super().submit(arrival.run)
 
-        def late() -> None:
-            arrival.abort(grpc.StatusCode.DEADLINE_EXCEEDED, late_words(self._overdue.seconds))
+    def _give_up(self, arrival: Arrival) -> None:
+        self._met(arrival)
+        arrival.abort(grpc.StatusCode.DEADLINE_EXCEEDED, late_words(self._overdue.seconds))
 
-        if arrival.readable:
-            self._overdue.expect(arrival, late)
-        arrival.read(received)
+    def _met(self, arrival: Arrival) -> None:
+        self._overdue.met(arrival)
+        with self._reading_lock:
+            self._reading.pop(arrival, None)
 
 
 def late_words(seconds: float) -> str:
     """What a caller is told whose message didn't come."""
-    return f"the call's message wasn't sent within {seconds:g} s (the service's setting message_seconds)"
+    return f"the call's message didn't come in time; that is {seconds:g} s at most (the service's setting message_seconds)"

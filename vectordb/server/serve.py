@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -24,6 +25,8 @@ from .tls import server_credentials
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
+_SWITCH_SECONDS = 0.0005  # for which a thread keeps Python from others that wait: a small call passes through several threads
+_GARBAGE = (10_000, 10, 50)  # gc.set_threshold
 _STREAMS = 1_024  # calls under way on one connection
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
 
@@ -91,6 +94,7 @@ def run(
         database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
         try:
             warm()  # a caller's deadline must not pay for compiling
+            _share_python()
             server, health_servicer, bound = _start(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
@@ -105,6 +109,16 @@ def run(
             database.close()
     finally:
         logs.restore(to_stderr)
+
+
+def _share_python() -> None:
+    """Have a call that makes very many objects keep Python from the others for milliseconds, where it would be for a third of a second:
+    what was imported and compiled isn't looked through again for garbage, and the rest less often.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
 
 
 def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:

@@ -7,6 +7,8 @@ A caller is an API key or, without keys, a peer. What a caller has used is the t
 - A long read rests at its next ``deadline.check()`` while others are there: as long as somebody who used less can't begin, and while its
   caller has more calls at work than its share of the cores. A caller that is alone never rests.
 - When all places in the queue are taken, a caller that has fewer than another takes the place of the other's newest call.
+
+Messages take memory, so those of a few calls only are read before their turn comes (``READ_AHEAD``).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from .. import deadline
@@ -28,23 +31,26 @@ LINGER = 0.05  # seconds after its last call for which a caller still counts as 
 CREDIT = 0.1  # seconds of use by which a caller that comes back is ahead of the others
 MOST_AHEAD = 10.0  # and who has used less for long, at most: "lately"
 LONGEST_REST = 1.0  # seconds; then a call goes on, whoever waits: somebody may wait for what it holds
+READ_AHEAD = 16  # calls of a lane whose messages are read, or being read, before they have a thread; of callers that have none as many more
 _REMEMBERED = 1_024  # callers that aren't there
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-RECEIVING, WAITING, WORKING, RESTING, ENDED = "receiving", "waiting", "working", "resting", "ended"
+QUEUED, READING, WAITING, WORKING, RESTING, ENDED = "queued", "reading", "waiting", "working", "resting", "ended"
 
 
 class Caller:
     """What is known of a caller in one lane."""
 
-    __slots__ = ("begun", "last", "name", "resting", "since", "unbegun", "used", "waiting", "working")
+    __slots__ = ("ahead", "begun", "last", "name", "queued", "resting", "since", "unbegun", "used", "waiting", "working")
 
     def __init__(self, name: str):
         self.name = name
         self.used = -math.inf  # seconds at work, of calls that aren't any more
         self.since = 0.0  # sum of the times at which its calls at work began
         self.begun = self.working = 0  # calls that have a thread, of these at work
-        self.unbegun: dict[Place, None] = {}  # calls that have a place and no thread; of these wait, as their message is there:
+        self.unbegun: dict[Place, None] = {}  # calls that have a place and no thread: queued ones, whose message is to be read,
+        self.queued: deque[Place] = deque()
+        self.ahead = 0  # and those whose message is being read or there; of these could work:
         self.waiting: deque[Place] = deque()
         self.resting: deque[Place] = deque()
         self.last = -math.inf  # when its last call ended
@@ -66,13 +72,16 @@ class Caller:
 
 
 class Place:
-    """A call's place in a lane. run: the work, to be called once by a thread of the lane; refuse: called when another takes the place."""
+    """A call's place in a lane. read: begins to read its message; run: its work, in a thread of the lane; refuse: another takes the place.
+    Each is called once at most.
+    """
 
-    __slots__ = ("arrived", "caller", "lane", "refuse", "run", "since", "state", "thread", "wake")
+    __slots__ = ("arrived", "caller", "lane", "read", "refuse", "run", "since", "state", "thread", "wake")
 
     def __init__(self, lane: Lane, caller: Caller, refuse: Callable[[], None]):
         self.lane, self.caller, self.refuse = lane, caller, refuse
-        self.state = RECEIVING
+        self.state = QUEUED
+        self.read: Callable[[], None] | None = None
         self.run: Callable[[], None] | None = None
         self.arrived = self.since = 0.0
         self.thread = 0
@@ -120,7 +129,7 @@ class Lane:
         self._lock = threading.Lock()
         self._there: dict[str, Caller] = {}  # callers that have places, or had lately
         self._others: dict[str, Caller] = {}  # what others had used, the one who left last at the end
-        self._inside = self._begun = self._working = 0
+        self._inside = self._ahead = self._begun = self._working = 0
         self._base = 0.0  # what the caller that used least had spent
 
     @property
@@ -129,7 +138,7 @@ class Lane:
         return self._inside
 
     def enter(self, who: str, refuse: Callable[[], None]) -> Place | None:
-        """A place for a call, None when all are taken. refuse: called if another caller takes it before the call has begun."""
+        """A place for a call, None when all are taken. refuse: called if another caller takes it before the call has a thread."""
         pushed = None
         with self._lock:
             caller = self._known(who)
@@ -146,32 +155,43 @@ class Lane:
             pushed.refuse()
         return place
 
-    def ready(self, place: Place, run: Callable[[], None]) -> bool:
-        """Its message is there: ``run`` it in a thread when its turn comes. False when its place was taken."""
+    def line_up(self, place: Place, read: Callable[[], None]) -> None:
+        """``read`` its message when its turn comes; then it is ``ready``, or leaves."""
         with self._lock:
-            if place.state is not RECEIVING:
-                return False
-            place.run, place.state = run, WAITING
+            if place.state is not QUEUED:
+                return
+            place.read = read
             place.arrived = self._watch.arrived()
+            place.caller.queued.append(place)
+            acts = self._settle()
+        self._do(acts)
+
+    def ready(self, place: Place, run: Callable[[], None]) -> None:
+        """Its message is there: ``run`` it in a thread when its turn comes, unless its place was taken."""
+        with self._lock:
+            if place.state is not READING:
+                return
+            place.run, place.state = run, WAITING
             place.caller.waiting.append(place)
-            begin = self._settle()
-        self._begin(begin)
-        return True
+            acts = self._settle()
+        self._do(acts)
 
     def withdraw(self, place: Place) -> bool:
         """Give up a place whose message didn't come; False when it did."""
         with self._lock:
-            if place.state is not RECEIVING:
+            if place.state is not READING:
                 return False
             self._end(place)
+            acts = self._settle()
+        self._do(acts)
         return True
 
     def leave(self, place: Place) -> None:
         """The call is done, or nobody waits for it any more. Leaving twice is fine."""
         with self._lock:
             self._end(place)
-            begin = self._settle()
-        self._begin(begin)
+            acts = self._settle()
+        self._do(acts)
 
     def rest(self, place: Place, check: Callable[[], None]) -> None:
         """Let others go first if they should. In the thread of the call. Raises what ``check`` raises."""
@@ -187,20 +207,20 @@ class Lane:
                 return
             place.state, place.wake = RESTING, threading.Event()
             place.caller.resting.append(place)
-            begin = self._settle()
-        self._begin(begin)
+            acts = self._settle()
+        self._do(acts)
         end = self._clock() + LONGEST_REST
         while not place.wake.wait(LINGER):
             check()
             with self._lock:
-                begin = self._settle()
+                acts = self._settle()
                 if place.state is RESTING and (self._clock() >= end or self._hurried()):
                     place.caller.resting.remove(place)
                     self._start_working(place, self._clock())
                     place.wake.set()
-            self._begin(begin)
+            self._do(acts)
 
-    # ---- All below with the lock held, but for _begin and _work ----
+    # ---- All below with the lock held, but for _do and _work ----
 
     def _known(self, who: str) -> Caller:
         """The caller of that name, who is there from now on."""
@@ -230,33 +250,48 @@ class Lane:
         more = [other for other in self._there.values() if other.unbegun and other.inside > caller.inside + 1]
         return next(reversed(max(more, key=lambda other: other.inside).unbegun)) if more else None
 
-    def _settle(self) -> list[Place]:
-        """Those that begin now; those that go on are woken."""
-        begin: list[Place] = []
+    def _settle(self) -> list[Callable[[], Any]]:
+        """Who goes on now: those that rested are woken; what is to be done for the others, with the lock let go, is returned."""
         self._part()
         now = self._clock()
-        while True:
-            able = [caller for caller in self._there.values() if (caller.waiting or caller.resting) and self._may_work(caller, now)]
-            if not able:
-                return begin
-            caller = min(able, key=lambda each: each.spent(now))
+        acts: list[Callable[[], Any]] = []
+        while caller := self._least(lambda each: self._may_go_on(each, now) or self._may_begin(each), now):
             if caller.resting:
                 place = caller.resting.popleft()
                 place.wake.set()
             else:
                 place = caller.waiting.popleft()
                 del caller.unbegun[place]
+                caller.ahead -= 1
                 caller.begun += 1
+                self._ahead -= 1
                 self._begun += 1
-                begin.append(place)
+                acts.append(partial(self._threads.submit, self._work, place))
             self._start_working(place, now)
+        while caller := self._least(lambda each: each.queued and self._may_read(each), now):
+            place = caller.queued.popleft()
+            place.state = READING
+            caller.ahead += 1
+            self._ahead += 1
+            acts.append(place.read)
+        return acts
 
-    def _may_work(self, caller: Caller, now: float) -> bool:
-        if not self._has_room(caller):
-            return False
-        if caller.resting:
-            return caller.working < self._share(caller, now)
-        return caller.begun < self._limit and self._begun < self._most_begun
+    def _least(self, able: Callable[[Caller], Any], now: float) -> Caller | None:
+        """Who has used least of those that are able to; of equals, who has fewest calls."""
+        found = [caller for caller in self._there.values() if able(caller)]
+        return min(found, key=lambda each: (each.spent(now), each.ahead)) if found else None
+
+    def _may_read(self, caller: Caller) -> bool:
+        return self._ahead < READ_AHEAD or (caller.ahead == 0 and self._ahead < 2 * READ_AHEAD)
+
+    def _may_begin(self, caller: Caller) -> bool:
+        """Whether a call that waits may: not before those of its caller that rest."""
+        there = caller.waiting and not caller.resting and caller.begun < self._limit and self._begun < self._most_begun
+        return bool(there and self._has_room(caller))
+
+    def _may_go_on(self, caller: Caller, now: float) -> bool:
+        """Whether a call that rests may."""
+        return bool(caller.resting and self._has_room(caller) and caller.working < self._share(caller, now))
 
     def _has_room(self, caller: Caller) -> bool:
         return self._working < self._limit or (caller.working == 0 and self._working == self._limit)
@@ -277,10 +312,9 @@ class Lane:
         for other in self._there.values():
             if other is caller or other.spent(now) >= mine:
                 continue
-            self._working += 1  # as if the call went on
-            kept_out = (other.waiting or other.resting) and not self._has_room(other)
-            self._working -= 1
-            if kept_out and self._may_work(other, now):
+            if self._working + 1 < self._limit or (other.working == 0 and self._working + 1 == self._limit):
+                continue  # there is room for it beside this one
+            if self._may_go_on(other, now) or self._may_begin(other):
                 return True
         return False
 
@@ -305,21 +339,28 @@ class Lane:
             self._stop_working(place, now)
         elif state is RESTING:
             caller.resting.remove(place)
-        elif state is WAITING:
-            caller.waiting.remove(place)
-            self._watch.began(place.arrived)
         if state in (WORKING, RESTING):
             caller.begun -= 1
             self._begun -= 1
             caller.last = now
         else:
             del caller.unbegun[place]
+            if place.read is not None:
+                self._watch.began(place.arrived)
+            if state is QUEUED and place.read is not None:
+                caller.queued.remove(place)
+            if state is WAITING:
+                caller.waiting.remove(place)
+            if state is not QUEUED:
+                caller.ahead -= 1
+                self._ahead -= 1
         place.state = ENDED
         self._inside -= 1
 
-    def _begin(self, places: list[Place]) -> None:
-        for place in places:
-            self._threads.submit(self._work, place)
+    @staticmethod
+    def _do(acts: list[Callable[[], Any]]) -> None:
+        for act in acts:
+            act()
 
     def _work(self, place: Place) -> None:
         place.thread = threading.get_ident()
