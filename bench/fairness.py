@@ -35,7 +35,19 @@ def main(rows: int, port: int) -> None:
                 many.upsert(ids=ids, vectors={"d": rng.standard_normal((len(ids), DIM), np.float32)})
         theirs = keys.create(data / "keys.json", "read", collections=["many"])[0]
         ours = keys.create(data / "keys.json", "read", collections=["one"])[0]
-        command = [sys.executable, "-m", "vectordb", "serve", "--data", str(data), "--port", str(port), "--no-maintenance", "--slow-query-ms", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "vectordb",
+            "serve",
+            "--data",
+            str(data),
+            "--port",
+            str(port),
+            "--no-maintenance",
+            "--slow-query-ms",
+            "0",
+        ]
         service = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
             service.stdout.readline()
@@ -45,7 +57,9 @@ def main(rows: int, port: int) -> None:
                 alone = latencies(one)
                 told("alone", alone, alone)
                 for kind in range(len(FLOODS)):
-                    flood = subprocess.Popen([sys.executable, "-m", "bench.fairness", "--flood", str(kind), "--key", theirs, "--port", str(port)])
+                    flood = subprocess.Popen(
+                        [sys.executable, "-m", "bench.fairness", "--flood", str(kind), "--key", theirs, "--port", str(port)]
+                    )
                     try:
                         time.sleep(5.0)
                         told(f"beside {CONNECTIONS} × {FLOODS[kind]}", latencies(one), alone)

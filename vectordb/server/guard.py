@@ -1,7 +1,8 @@
 """Who may do what, and how much of it: every call passes the guard twice.
 
 When it arrives, by its metadata and before its message is read: whose is it, and is there room for it? Then, in a thread and by its
-message: may they do that, and is it within the limits? ``RULES`` has a line for every method of the service; what isn't in it is for admins of everything.
+message: may they do that, and is it within the limits? ``RULES`` has a line for every method of the service; what isn't in it is for
+admins of everything.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ..errors import DeadlineError, EncoderError, NotFoundError, PermissionDenie
 from ..types import check_name
 from . import limits
 from .audit import AuditLog
+from .connections import Connections, peer_of
 from .keys import ROLES, Key, Keys, file_of
 from .receive import Arrival, Overdue, late_words
 from .settings import Settings
@@ -109,6 +111,7 @@ class Guard:
             "stream": Lane("stream", settings.change_streams + _REFUSING_THREADS, 0, watch),
         }
         self._refusals = ThreadPoolExecutor(_REFUSING_THREADS, "vectordb-refuse")
+        self.connections = Connections(settings)
         self.overdue = Overdue(settings.message_seconds)
         self.entrance = _Entrance(self)
         self._lock = threading.Lock()
@@ -128,6 +131,7 @@ class Guard:
         """
         call: Call = arrival.behavior
         if call.refusal is None:
+            self.connections.called(arrival.peer)
             with _refusing(call):
                 self._place(call, arrival)
         if call.refusal is not None:
@@ -245,9 +249,8 @@ def _refusing(call: Call) -> Iterator[None]:
 
 def _peer(address: str) -> str:
     """Who calls without a key: a machine; on this machine, a connection, for all programs here have one address."""
-    host, _, _ = address.rpartition(":")
-    name = host.partition(":")[2].strip("[]").removeprefix("%5B").removesuffix("%5D")
-    return address if is_loopback(name) or not name else host
+    host, port = peer_of(address)
+    return f"{host}:{port}" if is_loopback(host) else host
 
 
 class Call:

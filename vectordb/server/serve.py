@@ -141,7 +141,7 @@ def _start(
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     watch = Watch(database, settings)
     guard = Guard(database, settings, watch)
-    server = grpc.server(probes.threads(guard), options=options)  # methods of ours have their lanes' threads
+    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # methods of ours have their lanes' threads
     server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
     servicer = probes.add(server, guard)
     address = address_of(settings.host, settings.port)
@@ -154,6 +154,7 @@ def _start(
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
     watch.follow(server)
     server.start()
+    guard.connections.follow(server, bound)
     return server, servicer, bound
 
 

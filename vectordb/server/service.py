@@ -6,6 +6,7 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
+from .. import errors
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 from .guard import Call, Guard
@@ -330,6 +332,8 @@ def _told(request_class: Any, raised: Exception) -> VectorDBError:
     # Its text may hold what users stored: the log gets the place, not the words.
     place = "".join(traceback.format_tb(raised.__traceback__))
     log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
+    if isinstance(raised, OSError) and raised.errno:  # too many open files, no space: who runs the service must know
+        return errors.StorageError(f"the service's files can't be used: {os.strerror(raised.errno)}")
     return VectorDBError("the service failed unexpectedly; its log says where")
 
 

@@ -55,6 +55,8 @@ class Settings:
     write_threads: int = _setting(4, "writes a process answers at a time, beside its other calls", least=1, most=1024)
     queue: int = _setting(512, "calls that wait for a thread, reads and writes each", least=0, most=1 << 20)
     concurrent_requests: int = _setting(256, "calls of an API key in a process, waiting ones included", least=1)
+    max_connections: int = _setting(4_096, "connections of a process; at most half of the files it may open", least=1, most=1 << 20)
+    max_connections_per_peer: int = _setting(1_024, "connections of a process from one address, this machine's too", least=1, most=1 << 20)
     message_seconds: float = _setting(20.0, "seconds a call has to send its message", least=0.1, most=86_400)
     requests_per_second: float = _setting(100_000.0, "calls of an API key, in all processes of the directory", least=0.001, most=1e9)
     max_limit: int = _setting(100_000, "largest limit and candidates of a search, and limit of a page", least=1, most=100_000)

@@ -107,8 +107,8 @@ class Turn(deadline.Patience):
 class Lane:
     """Threads for calls of one kind, and a queue before them that has an end.
 
-    watch: told when a call begins to wait, and when its thread begins with it. rests: whether long calls make way for others. hurried: whether
-    somebody waits for what calls at work hold; then none rests.
+    watch: told when a call begins to wait, and when its thread begins with it. rests: whether long calls make way for others. hurried:
+    whether somebody waits for what calls at work hold; then none rests.
     """
 
     def __init__(
