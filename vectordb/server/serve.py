@@ -10,18 +10,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1.health import HealthServicer
 
-from ..errors import UnavailableError, VectorDBError
+from ..backup import DATA
+from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
 from . import logs, probes
 from .guard import Guard
-from .keys import file_of
+from .keys import Keys, file_of
 from .service import Service
 from .settings import Settings
-from .tls import server_credentials
+from .tls import check_exposure, server_credentials
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
@@ -50,18 +52,18 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     address can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
     """
     try:
+        check(path, settings)
+        new = not (Path(path) / DATA).exists()  # which may be a misspelt name
         if settings.workers > 1:
             from .workers import supervise
 
-            return supervise(path, settings)
-        if settings.port:
-            check_free(settings.host, settings.port)  # before an open that may take a while
+            return supervise(path, settings, new)
         stop = threading.Event()
         before = {}
 
         def ready(address: str) -> None:
             before.update({number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)})
-            announce(path, address, settings)
+            announce(path, address, settings, new)
 
         def stopping() -> None:
             for number, handler in before.items():
@@ -72,6 +74,34 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
         print(f"vectordb: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def check(path: str | os.PathLike[str], settings: Settings) -> None:
+    """Raises what is wrong with the settings, before anything is opened, made, compiled or bound.
+
+    InvalidArgumentError when others could call without being asked for a key, StorageError for a file that can't be used,
+    NotFoundError when the folder that the directory is to be in isn't there, UnavailableError for an address that can't be had.
+    """
+    keys = Keys(file_of(path, settings.keys_file))
+    if settings.keys_file:
+        keys.require()
+    check_exposure(settings, keys.wanted)
+    server_credentials(settings)
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no folder {folder} to make the directory of a database in", field="data", value=os.fspath(path))
+    for field in ("audit_log", "slow_query_log"):
+        folder = Path(getattr(settings, field) or ".").absolute().parent
+        if not folder.is_dir():
+            raise StorageError(f"{field} is to be in {folder}, which isn't there", field=field, value=getattr(settings, field))
+    if settings.tracing:
+        from . import tracing  # noqa: F401
+    if settings.metrics_port and settings.metrics_port == settings.port:
+        problem = f"metrics_port and port are both {settings.port}; take two that differ"
+        raise InvalidArgumentError(problem, field="metrics_port", value=settings.port)
+    for host, port in ((settings.host, settings.port), (settings.metrics_host, settings.metrics_port)):
+        if port:
+            check_free(host, port)
 
 
 def run(
@@ -121,10 +151,11 @@ def _share_python() -> None:
     gc.set_threshold(*_GARBAGE)
 
 
-def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
-    """The line that says that calls are taken."""
+def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:
+    """The line that says that calls are taken. new: there was no database in the directory."""
+    facts = ["a new database"] if new else []
     workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
-    facts = [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
+    facts += [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
     print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
 
 
