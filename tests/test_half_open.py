@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw_http2 import RawConnection
-from vectordb_client import Client, Dense, RateLimitError, Schema, StorageError, UnavailableError
+from vectordb_client import Client, Dense, Schema, StorageError, UnavailableError
 
 import vectordb
 from vectordb.server import connections, keys, probes, receive

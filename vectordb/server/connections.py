@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -87,6 +88,7 @@ def too_many(seen: dict[Peer, float], callers: set[Peer], most: int, most_of_a_p
     return shut
 
 
+@lru_cache(maxsize=4_096)
 def peer_of(address: str) -> Peer:
     """gRPC's ``ipv4:127.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` as address and port; whatever else as it is, and 0."""
     host, _, port = address.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,7 @@ def _refusing(call: Call) -> Iterator[None]:
         call.refuse(VectorDBError("the service failed unexpectedly; its log says where"))
 
 
+@lru_cache(maxsize=4_096)
 def _peer(address: str) -> str:
     """Who calls without a key: a machine; on this machine, a connection, for all programs here have one address."""
     host, port = peer_of(address)

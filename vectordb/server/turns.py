@@ -190,7 +190,7 @@ class Lane:
         """The call is done, or nobody waits for it any more. Leaving twice is fine."""
         with self._lock:
             self._end(place)
-            acts = self._settle()
+            acts = self._settle() if self._inside else []
         self._do(acts)
 
     def rest(self, place: Place, check: Callable[[], None]) -> None:
@@ -238,6 +238,8 @@ class Lane:
 
     def _part(self) -> None:
         """Put those aside who were there, and aren't any more."""
+        if len(self._there) < 2:
+            return
         now = self._clock()
         for caller in [each for each in self._there.values() if not each.inside and now - each.last >= LINGER]:
             del self._there[caller.name]

@@ -36,7 +36,8 @@ _READY = b"ready\n"
 def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = False) -> int:
     """Serves a directory by ``settings.workers`` processes until SIGINT or SIGTERM; returns the exit status. In the main thread only.
 
-    The first worker compiles what there is to compile before the others start. new: there was no database in the directory. Raises UnavailableError when the port can't be had.
+    The first worker compiles what there is to compile before the others start. new: there was no database in the directory.
+    Raises UnavailableError when the port can't be had.
     """
     from .serve import address_of, announce
 
