@@ -6,16 +6,19 @@ some 50 ns.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .errors import DeadlineError
 
 T = TypeVar("T")
+_AHEAD = 2 * (os.cpu_count() or 1)  # pieces of work handed to a pool before the first one's result is awaited
 _GONE = "the deadline passed, or the call was cancelled, before the work was done"
 
 
@@ -70,14 +73,28 @@ def check() -> None:
 
 
 def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) -> Iterator[T]:
-    """``pool.map(work, *arguments)`` under this thread's patience; what hasn't begun when it ends doesn't begin."""
+    """``pool.map(work, *arguments)`` under this thread's patience: what hasn't begun when it ends doesn't begin. Only a few wait for the
+    pool's threads at a time, so that others get in between.
+    """
     patience = pending()
-    if patience is None:
-        return pool.map(work, *arguments)
+    return pool.map(work, *arguments) if patience is None else _spread(pool, work, zip(*arguments, strict=False), patience)
 
-    def checked(*given: Any) -> T:
+
+def _spread(pool: Executor, work: Callable[..., T], given: Iterable[tuple], patience: Patience) -> Iterator[T]:
+    def checked(*each: Any) -> T:
         with under(patience):
             patience.check()
-            return work(*given)
+            return work(*each)
 
-    return pool.map(checked, *arguments)
+    under_way: deque[Future] = deque()
+    try:
+        for each in given:
+            if len(under_way) >= _AHEAD:
+                yield under_way.popleft().result()
+                patience.check()
+            under_way.append(pool.submit(checked, *each))
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..backup import DATA
+from ..database import open as open_database
+from ..errors import NotFoundError, VectorDBError, shown
 from .keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
 
 
@@ -32,6 +37,7 @@ def add_parser(commands: Any) -> None:
     make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
     make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
     make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
+    make.add_argument("--create", action="store_true", help="make the directory if there is none, before its service is first started")
     make.add_argument("--note", metavar="TEXT", default="", help="whom it is for, for the list")
     action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
     action("revoke", _revoke, "take a key away").add_argument("id", metavar="ID", help="as the list shows it, the middle part of the key")
@@ -42,6 +48,8 @@ def _file(arguments: argparse.Namespace) -> Path:
 
 
 def _create(arguments: argparse.Namespace) -> int:
+    if arguments.data is not None and not arguments.create:
+        _check_there(arguments.data)
     token, key = create(
         _file(arguments),
         arguments.role,
@@ -52,7 +60,31 @@ def _create(arguments: argparse.Namespace) -> int:
     )
     print(token)
     print(f"key {key.id}: {_said(key)}. It is not shown again.", file=sys.stderr)
+    for name in _not_there(arguments.data, key.collections or ()):
+        print(f"warning: there is no collection {shown(name)} in {arguments.data} yet", file=sys.stderr)
     return 0
+
+
+def _check_there(directory: Path) -> None:
+    """Raises NotFoundError when this is neither a database nor empty: its name is misspelt, most likely."""
+    try:
+        names = set(os.listdir(directory))
+    except OSError:
+        names = None
+    if names is None or (DATA not in names and names - {FILE_NAME, "lost+found"}):
+        problem = f"there is no database in {directory}; vectordb serve makes one, or add --create to make the directory"
+        raise NotFoundError(problem, field="data", value=str(directory))
+
+
+def _not_there(directory: Path | None, names: Sequence[str]) -> list[str]:
+    """Which of these are no collections of the database, as far as that can be told."""
+    if directory is None or not names or not (directory / DATA).exists():
+        return list(names) if directory is not None else []
+    try:
+        with open_database(directory, create=False, maintenance=False) as database:
+            return sorted(set(names) - set(database.collections()))
+    except VectorDBError:  # the key is made all the same
+        return []
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What a service bounds: calls waiting and at work, calls a second, and the size of what one call may ask for.
+"""What a service bounds: calls a second, and the size of what one call may ask for. (Calls waiting and at work: ``turns``.)
 
 Every refusal names the limit, its value and the setting that holds it, and those that time heals say after how many seconds.
 """
@@ -13,8 +13,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,59 +27,11 @@ from ..errors import LimitError, StorageError
 from ..filters import as_filter
 from ..query.request import MAX_LIMIT, MIN_CANDIDATES
 from .settings import Settings
-from .watch import Watch
 
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
 _PROBED = 16
 _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
-
-
-class Lane(ThreadPoolExecutor):
-    """Threads for calls of one kind, and a queue before them that has an end: each call takes a place by ``enter``, and gives it back.
-
-    watch: told when a call begins to wait, and when its thread begins with it.
-    """
-
-    def __init__(self, name: str, threads: int, queue: int, watch: Watch):
-        super().__init__(threads, f"vectordb-{name}")
-        self._watch = watch
-        self._places = threads + queue
-        self._inside = 0
-        self._count_lock = threading.Lock()
-
-    def enter(self) -> bool:
-        """Take a place; False when all are taken."""
-        with self._count_lock:
-            if self._inside >= self._places:
-                return False
-            self._inside += 1
-            return True
-
-    def leave(self) -> None:
-        with self._count_lock:
-            self._inside -= 1
-
-    @property
-    def inside(self) -> int:
-        """Calls at work and waiting."""
-        return self._inside
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
-        """gRPC hands over its own function, with the method's behavior among the arguments: that is told when it has ``ended``, even if it
-        was never called because nobody waited any more.
-        """
-        future = super().submit(self._begin, self._watch.arrived(), work, *arguments, **named)
-        for argument in arguments:
-            ended = getattr(argument, "ended", None)
-            if ended is not None:
-                future.add_done_callback(lambda _, ended=ended: ended())
-                break
-        return future
-
-    def _begin(self, arrived: float, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-        self._watch.began(arrived)
-        return work(*arguments, **named)
 
 
 class Rates:

@@ -6,6 +6,7 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
+from .. import errors
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 from .guard import Call, Guard
@@ -319,7 +321,7 @@ class Service(Keeping):
 
 
 class _Door(grpc.GenericRpcHandler):
-    """Hands each call to the guard as it arrives; what is refused is answered without waiting for its message."""
+    """Hands each call to the guard as it arrives."""
 
     def __init__(self, guard: Guard, behaviors: dict[str, Callable], streams: frozenset[str]):
         self._guard = guard
@@ -332,9 +334,6 @@ class _Door(grpc.GenericRpcHandler):
             return None
         name, behavior = found
         call = self._guard.arrive(name, details.invocation_metadata, behavior)
-        if call.refusal is not None:
-            streams = name in self._streams
-            return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(call)
         return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
@@ -358,6 +357,8 @@ def _told(request_class: Any, raised: Exception) -> VectorDBError:
     # Its text may hold what users stored: the log gets the place, not the words.
     place = "".join(traceback.format_tb(raised.__traceback__))
     log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
+    if isinstance(raised, OSError) and raised.errno:  # too many open files, no space: who runs the service must know
+        return errors.StorageError(f"the service's files can't be used: {os.strerror(raised.errno)}")
     return VectorDBError("the service failed unexpectedly; its log says where")
 
 

@@ -32,7 +32,7 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(7070, "port; 0 takes a free one and prints it", least=0, most=65_535)
-    threads: int = _setting(4, "calls a process answers at a time", least=1, most=1024)
+    threads: int = _setting(4, "calls a caller has at work in a process; one more for others", least=1, most=1024)
     max_message_bytes: int = _setting(64 << 20, "largest request and answer, bytes", least=64 << 10, most=(1 << 31) - 1)
     durability: str = _setting(
         "commit", "commit: a write is on disk when it is answered; batched: soon after", choices=("commit", "batched")
@@ -52,9 +52,12 @@ class Settings:
     audit_log_bytes: int = _setting(64 << 20, "size at which the audit log is put aside; four old ones are kept", least=4096)
 
     # Limits. What is refused is answered with RESOURCE_EXHAUSTED, and names the setting.
-    write_threads: int = _setting(4, "writes a process answers at a time, beside its other calls", least=1, most=1024)
+    write_threads: int = _setting(4, "writes a caller has at work in a process; one more for others", least=1, most=1024)
     queue: int = _setting(512, "calls that wait for a thread, reads and writes each", least=0, most=1 << 20)
-    concurrent_requests: int = _setting(256, "calls of an API key in a process, waiting ones included", least=1)
+    concurrent_requests: int = _setting(256, "calls of a caller in a process, waiting ones included", least=1)
+    max_connections: int = _setting(4_096, "connections of a process; at most half of the files it may open", least=1, most=1 << 20)
+    max_connections_per_peer: int = _setting(1_024, "connections of a process from one address, this machine's too", least=1, most=1 << 20)
+    message_seconds: float = _setting(20.0, "seconds a call has to send its message", least=0.1, most=86_400)
     requests_per_second: float = _setting(100_000.0, "calls of an API key, in all processes of the directory", least=0.001, most=1e9)
     max_limit: int = _setting(100_000, "largest limit and candidates of a search, and limit of a page", least=1, most=100_000)
     max_queries: int = _setting(10_000, "queries of one search", least=1)

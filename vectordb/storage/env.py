@@ -195,6 +195,11 @@ class Env:
             if not self._inside and (self._growing or self._closed):
                 self._gate.notify_all()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits until no transaction of this process is open; whoever has one should not dawdle."""
+        return self._growing or self._closed
+
     def _resize(self, size: int, moves: int) -> None:
         """Grow the map to ``size`` (0: to what another process made it) once this process's transactions have ended.
 
