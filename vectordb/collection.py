@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from vectordb_client.arguments import named
 
 from . import deadline, encoders
 from .apply import Delete, Write, apply
@@ -39,12 +40,14 @@ from .types import (
     Schema,
     VectorField,
     WriteResult,
+    check_each_id,
     check_id,
     check_ids,
     check_page,
     check_sparse,
     check_words,
     drive,
+    is_single_id,
     is_word,
     make_batch,
     tune,
@@ -109,6 +112,7 @@ class Collection:
 
     # Writing
 
+    @named
     def upsert(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -132,6 +136,7 @@ class Collection:
         batch = self._batch("upsert", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -157,6 +162,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability))
 
+    @named
     def update(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -176,6 +182,7 @@ class Collection:
         batch = self._batch("update", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def delete(
         self, ids: Any = None, *, filter: Any = None, if_version: Any = None, if_filter: Any = None, durability: str | None = None
     ) -> WriteResult:
@@ -186,7 +193,7 @@ class Collection:
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
         if ids is not None:
-            ids = check_ids([ids] if isinstance(ids, (*Id.__args__, np.integer)) else ids)
+            ids = check_ids([ids] if is_single_id(ids) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
         change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter))
@@ -288,12 +295,13 @@ class Collection:
 
     # Reading
 
+    @named
     def get(self, ids: Any, *, with_vectors: Any = False, with_attributes: Any = True) -> list[Point | None] | Point | None:
         """Points by id, in the order asked, None where there is none; a single id gives a single point.
 
         with_vectors, with_attributes: True, False, or a list of names. Raises InvalidArgumentError.
         """
-        single = isinstance(ids, (*Id.__args__, np.integer))
+        single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
         with self._snapshots.pin() as view:
             attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
@@ -301,11 +309,13 @@ class Collection:
             found = read.get(view, asked, attributes, vectors)
         return found[0] if single else found
 
+    @named
     def count(self, filter: Any = None) -> int:
         """How many points there are, or match a filter. Raises FilterError."""
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
+    @named
     def scroll(
         self, *, filter: Any = None, limit: int = 100, cursor: str | None = None, with_vectors: Any = False, with_attributes: Any = True
     ) -> Page:
@@ -331,6 +341,7 @@ class Collection:
             if cursor is None:
                 return
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -382,6 +393,7 @@ class Collection:
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(False, arms | wanted | shown, plain)[0]
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -505,13 +517,6 @@ class Collection:
         Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
         """
         return self._maintainer.purge((self._number,), timeout)
-
-
-def check_each_id(ids: Any) -> list[Id]:
-    """Ids to read: repeated ones are allowed."""
-    if isinstance(ids, (str, bytes, Mapping, set, frozenset)) or not hasattr(ids, "__len__"):
-        raise InvalidArgumentError("ids must be an id or a list of ids", field="ids", value=ids)
-    return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
 
 
 def _rows_of(column) -> np.ndarray:

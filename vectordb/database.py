@@ -14,7 +14,7 @@ from .query import audit
 from .storage import catalog
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
-from .types import Schema
+from .types import Schema, exists_already
 
 
 def open(
@@ -105,7 +105,7 @@ class Database:
                 raise
             found = self.collection(name)
             if found.schema != schema:
-                raise AlreadyExistsError(f"collection {name!r} exists with another schema", field="collection", value=name) from None
+                raise exists_already(name, schema, found.schema, True) from None
             return found
         return self._collection(name, number)
 

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
 from .channel import (
     METHODS,
@@ -211,6 +212,7 @@ class AsyncCollection:
         """As it was last read; ``info()`` reads it again."""
         return self._remote.schema
 
+    @named
     async def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -233,6 +235,7 @@ class AsyncCollection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return await self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
+    @named
     async def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -252,6 +255,7 @@ class AsyncCollection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return await _write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     async def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -269,6 +273,7 @@ class AsyncCollection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return await self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
+    @named
     async def delete(
         self,
         ids: Any = None,
@@ -288,6 +293,7 @@ class AsyncCollection:
         """Says what terms of a sparse field stand for; None takes a word away. Returns how many terms have another word now."""
         return await self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     async def get(
         self,
         ids: Any,
@@ -299,6 +305,7 @@ class AsyncCollection:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return await self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
+    @named
     async def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -320,6 +327,7 @@ class AsyncCollection:
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
+    @named
     async def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -364,10 +372,12 @@ class AsyncCollection:
         except StopIteration as done:
             return done.value
 
+    @named
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return await self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     async def scroll(
         self,
         *,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, write_all
 from .channel import (
     METHODS,
@@ -219,6 +220,7 @@ class Collection:
         """As it was last read; ``info()`` reads it again."""
         return self._remote.schema
 
+    @named
     def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -241,6 +243,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -268,6 +271,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -285,6 +289,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
+    @named
     def delete(
         self,
         ids: Any = None,
@@ -306,6 +311,7 @@ class Collection:
         """
         return self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     def get(
         self,
         ids: Any,
@@ -317,6 +323,7 @@ class Collection:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -344,6 +351,7 @@ class Collection:
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -390,10 +398,12 @@ class Collection:
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
         return drive(steps, functools.partial(self.search_batch, timeout=timeout))
 
+    @named
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     def scroll(
         self,
         *,

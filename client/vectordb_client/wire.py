@@ -270,8 +270,10 @@ def pack_filter(value: Any) -> pb.Filter | None:
     if isinstance(value, str):
         return pb.Filter(text=text_of(value, "filter"))
     if not isinstance(value, Mapping):
-        from .filter import to_dict
+        from .filter import F, to_dict
 
+        if isinstance(value, F):
+            value._alone()
         try:
             value = to_dict(value)
         except (TypeError, AttributeError) as error:

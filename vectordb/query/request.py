@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from vectordb_client.filter import Filter
 
-from ..errors import InvalidArgumentError, shown
+from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
 from ..types import (
     DEFAULT_RECALL,
@@ -21,6 +21,7 @@ from ..types import (
     Schema,
     VectorField,
     check_recall,
+    query_fields,
     query_vector,
     query_vectors,
 )
@@ -158,14 +159,9 @@ def _stages(prefetch: Any) -> list[Prefetch]:
 
 def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
     """The arms of a stage, each with as many query vectors."""
-    vectors = stage.vectors
     given: dict[str, Sequence] = {}
     words: dict[str, Words] = {}
-    if vectors is not None and not isinstance(vectors, Mapping):
-        raise InvalidArgumentError(
-            f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
-        )
-    for name, value in (vectors or {}).items():
+    for name, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
     for name, texts in _texts(schema, stage.text, batch, given).items():
@@ -257,9 +253,7 @@ def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | S
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
         if field not in there:
-            raise InvalidArgumentError(
-                f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field
-            )
+            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {listing(there)}", field=name, value=field)
     return tuple(value)
 
 
