@@ -381,6 +381,7 @@ class Collection:
             and exact is False
             and with_vectors is False
             and explain is False
+            and type(fusion) is str
             and fusion == "rrf"
         )
         if plain:

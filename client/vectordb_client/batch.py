@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError, listing, shown
-from .foreign import Table, as_table, frame_column, is_nan, is_null, listed, whole
+from .errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
 from .results import Point
 from .schema import Dense, Schema, Sparse
-from .values import Id, check_id, coerce
+from .values import Id, check_id, coerce, read_with
 from .vectors import Column, dense_column, multi_column, opened, sparse_column
 
 MAX_BATCH = 100_000
@@ -116,7 +116,7 @@ def make_batch(
 
 def check_ids(ids: Any) -> list[Id]:
     """A list of distinct ids. Raises InvalidArgumentError naming a wrong or repeated one."""
-    ids = _listed_ids(ids)
+    ids = listed_ids(ids)
     if len(ids) > MAX_BATCH:
         raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
     checked = _each_checked(ids)
@@ -131,10 +131,11 @@ def check_ids(ids: Any) -> list[Id]:
 
 def check_each_id(ids: Any) -> list[Id]:
     """Ids to read: repeated ones are allowed. Raises InvalidArgumentError naming a wrong one."""
-    return _each_checked(_listed_ids(ids))
+    return _each_checked(listed_ids(ids))
 
 
-def _listed_ids(ids: Any) -> Sequence:
+def listed_ids(ids: Any) -> Sequence:
+    """Ids as a list, not looked at yet. Raises InvalidArgumentError."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
     framed = _framed("ids", ids)
@@ -158,28 +159,16 @@ def _good_id(value: Any) -> bool:
 
 
 def _framed(name: str, values: Any) -> list | None:
-    return _read(name, values, frame_column)
+    return read_with(name, values, frame_column)
 
 
 def _listed(name: str, values: Any, wanted: str) -> Sequence:
     """The values of a column. Raises InvalidArgumentError saying what was wanted."""
-    found = _read(name, values, listed)
+    found = read_with(name, values, listed)
     if found is None:
         hint = "; a set has no order, so write list(…)" if isinstance(values, (set, frozenset)) else ""
         raise InvalidArgumentError(f"{wanted}, not {shown(values)}{hint}", field=name, value=values)
     return found
-
-
-def _read(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
-    """What an object of another library makes of itself. Raises InvalidArgumentError for whatever it raises."""
-    if hasattr(values, "__next__"):
-        return read(values)  # what fails in the caller's own iterator is the caller's error
-    try:
-        return read(values)
-    except VectorDBError:
-        raise
-    except Exception as error:
-        raise InvalidArgumentError(f"{name} can't be read: {error}", field=name, value=values) from error
 
 
 def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
@@ -192,15 +181,13 @@ def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
             value = next(iter(unknown))
             raise InvalidArgumentError(f"if_version names {shown(value)}, which is not in the batch", field="if_version", value=value)
         versions = [if_version.get(i) for i in ids]
-    elif isinstance(if_version, (int, np.integer)) and not isinstance(if_version, bool):
+    elif is_integer(if_version):
         versions = [int(if_version)] * len(ids)
-    elif isinstance(if_version, (list, tuple, np.ndarray)):
-        versions = if_version.tolist() if isinstance(if_version, np.ndarray) else list(if_version)
-        _check_length("if_version", versions, len(ids))
     else:
-        raise InvalidArgumentError(
-            f"if_version must be an integer, a list or a mapping, not {shown(if_version)}", field="if_version", value=if_version
-        )
+        framed = _framed("if_version", if_version)
+        versions = framed if framed is not None else _listed("if_version", if_version, "if_version must be an integer, a list or a mapping")
+        _check_length("if_version", versions, len(ids))
+        versions = [int(value) if is_integer(value) else value for value in versions]
     for value in versions:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
             raise InvalidArgumentError(f"if_version {shown(value)} is not a version number", field="if_version", value=value)
@@ -261,7 +248,7 @@ def _plain_json(value: Any) -> Any:
 def _to_json(value: Any) -> Any:
     if is_null(value):
         return None
-    if isinstance(value, (np.bool_, np.integer, np.floating)):
+    if isinstance(value, np.bool_) or is_number(value):
         return value.item()
     raise TypeError(f"{shown(value)} is a {type(value).__name__}")
 

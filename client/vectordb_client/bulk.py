@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .batch import listed_ids
 from .errors import InvalidArgumentError, VectorDBError, shown
-from .foreign import Table, as_table, is_sparse, listed, repeatable, sliced
+from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
 from .results import Point, WriteResult
 
 MAX_PARALLEL = 64
@@ -86,7 +87,7 @@ class Bulk:
         elif (points is None) == (not given):
             raise InvalidArgumentError("bulk needs either points or columns", field="points")
         if table is None and points is not None:
-            self._total = len(points) if hasattr(points, "__len__") else None
+            self._total = size_of(points)
             self.chunks = _of_points(points, size)
         else:
             self._total = _rows(given)
@@ -129,9 +130,17 @@ def _count(name: str, value: Any, most: int) -> int:
 
 
 def _of_points(points: Any, size: int) -> Iterator[Chunk]:
-    if isinstance(points, (str, bytes, Mapping, Point)) or not isinstance(points, Iterable):
+    try:
+        rest = None if isinstance(points, (str, bytes, bytearray, memoryview, Mapping, Point)) else iter(points)
+    except Exception:  # it isn't iterable, or says so and fails
+        rest = None
+    if rest is None:
         raise InvalidArgumentError(f"points must be an iterable of points, not {shown(points)}", field="points", value=points)
-    rest, first = iter(points), 0
+    return _chunks(rest, size)
+
+
+def _chunks(rest: Iterator, size: int) -> Iterator[Chunk]:
+    first = 0
     while taken := list(itertools.islice(rest, size)):
         yield Chunk(first, len(taken), {"points": taken})
         first += len(taken)
@@ -146,23 +155,20 @@ def _rows(columns: dict[str, Any]) -> int:
     """How many points the columns have; ids and sparse matrices become what can be sliced."""
     table, ids = columns.get("points"), columns.get("ids")
     if table is None or ids is not None:
-        ids = columns["ids"] = listed(ids)
         if ids is None:
             raise InvalidArgumentError("columns need ids: a list or an array", field="ids", value=ids)
+        ids = columns["ids"] = listed_ids(ids)
     rows = len(ids if table is None else table)
     for part in ("vectors", "attributes"):
         if not isinstance(columns.get(part, {}), Mapping):
             raise InvalidArgumentError(f"{part} must be a mapping of names to columns, not {shown(columns[part])}", field=part)
         if part in columns:
-            columns[part] = {name: value.tocsr() if hasattr(value, "tocsr") else value for name, value in columns[part].items()}
+            columns[part] = {name: sparse_rows(value) if is_sparse(value) else value for name, value in columns[part].items()}
     every = {name: columns[name] for name in ("ids", "payload") if name in columns}
     for name, column in {**columns.get("vectors", {}), **columns.get("attributes", {}), **every}.items():
         if isinstance(column, (Mapping, str, bytes)) or not hasattr(column, "__getitem__"):
             raise InvalidArgumentError(f"{name!r} must be a column that can be sliced, not {shown(column)}", field=name, value=column)
-        try:
-            size = column.shape[0] if is_sparse(column) else len(column)
-        except Exception as error:  # a scalar of another library, mostly
-            raise InvalidArgumentError(f"{name!r} must be a column, not {shown(column)}", field=name, value=column) from error
+        size = column.shape[0] if is_sparse(column) else size_of(column)
         if size != rows:
             raise InvalidArgumentError(f"{name!r} has {size} values for {rows} ids", field=name, value=size)
     return rows

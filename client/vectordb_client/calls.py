@@ -7,7 +7,7 @@ A function here is a generator: it yields ``(rpc name, request message)``, is se
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 from . import answers, wire, wire_terms
 from .batch import Batch, check_each_id, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
-from .foreign import repeatable
+from .foreign import is_integer, listed, repeatable
 from .ranking import MAX_STAGES, Prefetch
 from .results import CollectionInfo, Hits, Page, WriteResult
 from .schema import Schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
-from .values import check_id, check_recall, is_single_id
+from .values import check_id, check_recall, is_single_id, read_with
 from .vectors import query_fields, query_vector, query_vectors
 
 T = TypeVar("T")
@@ -362,14 +362,15 @@ def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
-        if batch and (isinstance(value, str) or not isinstance(value, Sequence)):
+        given = read_with("text", value, listed) if batch else (value,)
+        if given is None:
             raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}", field="text", value=value)
-        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
+        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(text, "text") for text in given]))
     return queries
 
 
 def _integer(value: Any, field: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not -(2**63) <= value < 2**63:
+    if not is_integer(value) or not -(2**63) <= value < 2**63:
         raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
     return int(value)
 

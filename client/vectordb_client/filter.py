@@ -313,6 +313,9 @@ _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
 }
 
 
+_KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
+
+
 def from_dict(data: Any) -> Filter:
     """The filter of a JSON form. Raises FilterError naming the unknown op or key, LimitError when it is too deep or too large."""
     return _from_dict(data, 1)
@@ -325,8 +328,8 @@ def _from_dict(data: Any, depth: int) -> Filter:
         raise FilterError(f"a filter is an object with an 'op', not {shown(data)}", field="filter", value=data)
     op = data.get("op")
     if not isinstance(op, str) or op not in _FORMS:
-        what = f"unknown filter op {shown(op)}; there are: {', '.join(_FORMS)}" if "op" in data else f"{shown(data)} is no filter"
-        raise FilterError(f"{what}. {_example(data)}", field="op", value=op)
+        there = f"; there are: {', '.join(_FORMS)}" if "op" in data else f" in {shown(dict(data))}"
+        raise FilterError(f"unknown filter op {shown(op)}{there}. {_example(data)}", field="op", value=op)
     make, keys = _FORMS[op]
     for key in data:
         if key != "op" and key not in keys:
@@ -357,7 +360,7 @@ def _example(data: Mapping) -> str:
     if not data:
         return 'All points are {"op": "all"}'
     field, value = next(iter(data.items()))
-    if len(data) == 1 and isinstance(field, str) and field.isidentifier():
+    if len(data) == 1 and isinstance(field, str) and not field.startswith("$") and field not in _KEYS:
         op, value = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("eq", value)
         op = str(op).lstrip("$")
         op = {"gte": "ge", "lte": "le", "nin": "not_in"}.get(op, op)

@@ -5,6 +5,7 @@ None of them is imported; each is known by the methods it has. What may come out
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,16 @@ def is_nan(value: Any) -> bool:
     return isinstance(value, (float, np.floating)) and value != value
 
 
+def is_integer(value: Any) -> bool:
+    """An integer of Python or numpy, whose bools and durations are integers by type only."""
+    return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64)))
+
+
+def is_number(value: Any) -> bool:
+    """An integer or a float of Python or numpy."""
+    return isinstance(value, (float, np.floating)) or is_integer(value)
+
+
 def plain(value: Any) -> Any:
     """The Python value of a scalar of Arrow, or of an array or tensor without dimensions; anything else as it is."""
     if hasattr(value, "as_py"):
@@ -77,8 +88,8 @@ def whole(values: list) -> list:
 
 def listed(values: Any) -> Sequence | None:
     """The values of a column of any kind, in order; masked ones are None. None for what is no column: text, mapping, set, scalar, table."""
-    if isinstance(values, (list, tuple, range)):
-        return values
+    if isinstance(values, (list, tuple)) or (isinstance(values, range) and len(values) >= 0):
+        return values  # a range too long for a list has no length
     if isinstance(values, NO_COLUMN):
         return None
     if isinstance(values, np.ndarray):
@@ -96,6 +107,14 @@ def listed(values: Any) -> Sequence | None:
     elif found is None and isinstance(values, Iterable):
         found = list(values)
     return found if isinstance(found, list) else None
+
+
+def size_of(value: Any) -> int | None:
+    """How many there are, where it says."""
+    try:
+        return len(value)
+    except Exception:  # it has no length, or one that fails
+        return None
 
 
 def sliced(column: Any, low: int, high: int) -> Any:
@@ -206,6 +225,14 @@ def unwrapped(value: Any) -> Any:
 def is_sparse(value: Any) -> bool:
     """Whether this is a sparse matrix of scipy or a sparse tensor of torch."""
     return hasattr(value, "tocsr") or (hasattr(value, "to_sparse_csr") and str(value.layout) != "torch.strided")
+
+
+def sparse_rows(value: Any) -> Any:
+    """What ``is_sparse`` as something that can be sliced by rows."""
+    if hasattr(value, "tocsr"):
+        return value.tocsr()
+    indptr, terms, weights = compressed(value)
+    return [(terms[low:high], weights[low:high]) for low, high in itertools.pairwise(indptr)]
 
 
 def compressed(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

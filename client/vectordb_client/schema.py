@@ -340,9 +340,9 @@ class Schema:
 def _such(what: str, given: Any) -> str:
     """An example of a definition, the one that is meant where that can be told."""
     if what == "vector field":
-        if isinstance(given, int) and not isinstance(given, bool):
+        if type(given) is int and 1 <= given <= MAX_DIM:
             return f"Dense({given})"
-        return "Sparse()" if given is Sparse or given == "sparse" else "Dense(384)"
+        return "Sparse()" if given is Sparse or (isinstance(given, str) and given == "sparse") else "Dense(384)"
     if isinstance(given, type):
         return f"{(given if issubclass(given, _Attribute) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
     kind = ATTRIBUTE_KINDS.get(given.lower()) if isinstance(given, str) else None
@@ -363,7 +363,7 @@ def differences(wanted: Schema, found: Schema) -> str:
             if name not in theirs:
                 parts.append(f"it has no {what} {name!r}")
             elif name not in ours:
-                parts.append(f"it has a {what} {name!r} too")
+                parts.append(f"it also has the {what} {name!r}")
             elif ours[name] != theirs[name]:
                 parts.append(f"{what} {name!r} is {_spelled(theirs[name])}, not {_spelled(ours[name])}")
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, VectorDBError, shown
-from .foreign import is_nan, is_null, listed, plain
+from .foreign import is_integer, is_nan, is_null, is_number, listed, plain
 from .schema import Attribute
 
 Id = int | str | uuid.UUID
@@ -47,7 +47,7 @@ def check_id(value: Any) -> Id:
         raise LimitError(f"id {shown(value)} has {size} UTF-8 bytes, at most {MAX_ID_BYTES} are allowed", field="id", value=value)
     if isinstance(value, uuid.UUID):
         return value
-    if isinstance(value, np.integer):
+    if is_integer(value):
         return check_id(int(value))
     if isinstance(value, str):
         return check_id(str.__str__(value))
@@ -62,7 +62,7 @@ def check_id(value: Any) -> Id:
 
 def is_single_id(value: Any) -> bool:
     """Whether this is one id rather than a list of them. It need not be a good one."""
-    return isinstance(value, (int, str, uuid.UUID, np.integer)) or (hasattr(value, "as_py") and not hasattr(value, "__len__"))
+    return isinstance(value, (bool, str, uuid.UUID)) or is_integer(value) or (hasattr(value, "as_py") and not hasattr(value, "__len__"))
 
 
 def _utf8(value: str, name: str) -> bytes:
@@ -97,7 +97,7 @@ def _text(name, value):
 
 
 def _int(name, value):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if not is_integer(value):
         raise _wrong(name, value, "an integer")
     if not _INT_LOW <= value <= _INT_HIGH:
         raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 signed bits", field=name, value=value)
@@ -105,7 +105,7 @@ def _int(name, value):
 
 
 def _float(name, value):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise _wrong(name, value, "a number")
     try:
         number = float(value)
@@ -169,7 +169,7 @@ def _geo(name, value):
         if set(value) != {"lat", "lon"}:
             raise _wrong(name, value, "(lat, lon) in degrees")
         value = (value["lat"], value["lon"])
-    pair = listed(value)
+    pair = read_with(name, value, listed)
     if pair is None or len(pair) != 2:
         raise _wrong(name, value, "(lat, lon) in degrees")
     lat, lon = _float(name, pair[0]), _float(name, pair[1])
@@ -192,6 +192,18 @@ _PYTHON = frozenset((str, int, bool))
 _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
 
 
+def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
+    """``read(values)``, values being an object of any library. Raises InvalidArgumentError for whatever that raises."""
+    if hasattr(values, "__next__"):
+        return read(values)  # what fails in the caller's own iterator is the caller's error
+    try:
+        return read(values)
+    except VectorDBError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(f"{name} can't be read: {error}", field=name, value=values) from error
+
+
 def coerce_element(name: str, kind: str, value: Any) -> Any:
     """The stored form of one value of an attribute kind. Raises InvalidArgumentError naming the attribute and the value."""
     return _COERCE[kind](name, value)
@@ -210,7 +222,7 @@ def coerce(name: str, spec: Attribute, value: Any) -> Any:
             return None
     if not spec.array:
         return convert(name, value)
-    elements = list(value) if isinstance(value, (set, frozenset)) else listed(value)
+    elements = list(value) if isinstance(value, (set, frozenset)) else read_with(name, value, listed)
     if elements is None:
         raise _wrong(name, value, f"a list of {spec.kind} values")
     for element in elements:
@@ -242,8 +254,7 @@ def _restore(kind: str, stored: Any) -> Any:
 
 def check_recall(value: Any) -> float:
     """The recall that a search asks for: a number above 0, at most 1. Raises InvalidArgumentError."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not 0 < value <= 1:  # a comparison with NaN is false
+    if not is_number(value) or not 0 < value <= 1:  # a comparison with NaN is false
         raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
     return float(value)
 

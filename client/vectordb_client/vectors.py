@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, shown
-from .foreign import MaskedError, compressed, is_sparse, listed, unwrapped
+from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, size_of, unwrapped
 from .schema import Dense, MultiVector, Schema, Sparse, VectorField
-from .values import Id
+from .values import Id, read_with
 
 MAX_TERMS = 65_535
 MAX_VECTOR_ROWS = 65_535
@@ -99,14 +99,6 @@ def _cause(error: Exception) -> Exception | None:
     return None if isinstance(error, (TypeError, ValueError, OverflowError)) else error
 
 
-def _size(vector: Any) -> int | None:
-    """How long a vector says that it is."""
-    try:
-        return len(vector)
-    except Exception:  # it has no length, or one that fails
-        return None
-
-
 def _text_given(name: str, spec: VectorField, text: str, advice: str | None) -> InvalidArgumentError:
     """A text stands where a vector is wanted."""
     advice = advice or "give the vector of the text: the field doesn't encode texts"
@@ -179,7 +171,7 @@ def dense_column(
         for row, vector in enumerate(value):
             if isinstance(vector, str):
                 raise _text_written(name, spec, vector)
-            size = _size(vector)
+            size = size_of(vector)
             if size is not None and size != spec.dim:
                 of = ids if ids is not None and row < len(ids) else None
                 raise _invalid(name, of, row, f"has {size} dimensions, not {spec.dim}", size)
@@ -210,7 +202,7 @@ def multi_column(
             )
         _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)))
         return MultiColumn(indptr, values, rows)
-    if isinstance(value, (str, bytes, Mapping)) or _size(value) != n:
+    if isinstance(value, (str, bytes, Mapping)) or size_of(value) != n:
         raise InvalidArgumentError(f"vectors {name!r} must be {n} matrices of shape (rows, {spec.dim})", field=name, value=value)
     matrices = []
     for row, matrix in enumerate(value):
@@ -243,9 +235,12 @@ def sparse_column(
         if len(indptr) != n + 1:
             raise InvalidArgumentError(f"vectors {name!r} have {len(indptr) - 1} rows for {n} points", field=name, value=len(indptr) - 1)
     else:
-        if isinstance(value, (str, bytes, Mapping, np.ndarray)) or _size(value) != n:
+        if isinstance(value, (str, bytes, Mapping, np.ndarray)) or size_of(value) != n:
             what = f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {_SPARSE_FORMS}, not {shown(value)}"
             raise InvalidArgumentError(what, field=name, value=value)
+        text = next((vector for vector in value if isinstance(vector, str)), None)
+        if text is not None:
+            raise _text_written(name, spec, text)
         pairs = [_pair(name, vector, ids, row) for row, vector in enumerate(value)]
         indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in pairs])])
         terms = np.concatenate([terms for terms, _ in pairs]) if pairs else np.empty(0, np.uint64)
@@ -286,7 +281,7 @@ def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[n
     else:
         raise _invalid(name, ids, row, f"must be {_SPARSE_FORMS}, not {shown(vector)}", vector)
     if type(terms) is not np.ndarray:
-        given = listed(terms)
+        given = read_with(name, terms, listed)
         if given is None:
             raise _invalid(name, ids, row, f"must be {_SPARSE_FORMS}, not {shown(vector)}", vector)
         for term in given:
@@ -300,7 +295,7 @@ def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[n
 
 
 def _is_term(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= value < 2**64
+    return is_integer(value) and 0 <= value < 2**64
 
 
 def _are_pairs(vector: Sequence) -> bool:
@@ -404,7 +399,7 @@ def query_vectors(name: str, spec: VectorField, value: Any) -> list:
         return [point_vector(column, i) for i in range(len(column))]
     if isinstance(spec, Dense) and isinstance(value, np.ndarray) and value.ndim != 2:
         raise InvalidArgumentError(f"query vectors {name!r} have shape {value.shape}, not (n, {spec.dim})", field=name, value=value.shape)
-    if isinstance(value, (str, bytes, Mapping)) or _size(value) is None:
+    if isinstance(value, (str, bytes, Mapping)) or size_of(value) is None:
         raise InvalidArgumentError(f"query vectors {name!r} must be a list or array, not {shown(value)}", field=name, value=value)
     return [query_vector(name, spec, vector) for vector in value]
 

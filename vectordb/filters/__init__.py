@@ -21,8 +21,6 @@ def as_filter(value: Any) -> Filter | None:
         return parse(value)
     if isinstance(value, Mapping):
         return from_dict(value)
-    if isinstance(value, F):
-        raise FilterError(f"{value!r} alone is not a filter; write {value!r} == True, or another comparison", field="filter", value=value)
-    raise FilterError(
-        f"a filter is a node (F(…) > 1), a string or a dict, not {shown(value)} ({type(value).__name__})", field="filter", value=value
-    )
+    hint = f"; write {value!r} == True, or another comparison" if isinstance(value, F) else ""
+    what = f"a filter is a node (F(…) > 1), a string or a dict, not {shown(value)} ({type(value).__name__}){hint}"
+    raise FilterError(what, field="filter", value=value)

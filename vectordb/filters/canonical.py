@@ -240,13 +240,12 @@ def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:
     if spec.array and spec.kind not in ("text", "geo"):
         return spec
     value = node.values[0]
+    instead = f"it offers {_OFFERS[spec.kind]}"
     if spec.kind == "keyword":
-        instead = f"= or IN, or for a part of it GLOB '*{value}*'"
+        instead = f"write = or IN, or for a part of it GLOB '*{value}*' (glob)"
     elif spec.kind == "text":
-        instead = f"MATCH {shown(value)}"
-    else:
-        instead = _OFFERS[spec.kind]
-    what = f"CONTAINS asks for elements of an array, and {field!r} is {spec.kind}{' array' if spec.array else ''}; write {instead}"
+        instead = f"write MATCH {shown(value)} (match_all)"
+    what = f"CONTAINS asks for elements of an array, and {field!r} is {spec.kind}{' array' if spec.array else ''}; {instead}"
     raise FilterError(what, field=field, value=value)
 
 

@@ -245,9 +245,9 @@ class _Parser:
             both = "GLOB tells upper from lower case; MATCH, for the words of a text, doesn't" if word == "ILIKE" else "case counts"
             self.fail(f"{word} isn't known; write GLOB, with * and ? for % and _ ({both})", self.token.at)
         if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
-            if not negated and (self.token.kind == "end" or word in ("AND", "OR", ")")):
-                self.fail(f"{field!r} alone is no condition; write {field} = true, or another test", at)
-            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS)
+            alone = self.token.kind == "end" or word in ("AND", "OR", ")")
+            hint = f" (of a Bool write {field} = true)" if alone else ""
+            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
         self.advance()
         node = self._word_test(word, field, at)
         return self.made(at, Not, node) if negated else node
