@@ -123,10 +123,12 @@ def sliced(column: Any, low: int, high: int) -> Any:
 
 
 def repeatable(value: Any) -> Any:
-    """What can be read only once, as a list, and so the values of a mapping. Anything else as it is."""
+    """What can be read only once, as a list or a ``Table``, and so the values of a mapping. Anything else as it is."""
     if isinstance(value, Mapping):
         return {name: repeatable(column) for name, column in value.items()}
-    return list(value) if hasattr(value, "__next__") else value
+    if not hasattr(value, "__next__"):
+        return value
+    return as_table(value) if hasattr(value, "__arrow_c_stream__") else list(value)
 
 
 # ---- Tables ----

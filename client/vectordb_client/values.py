@@ -217,8 +217,10 @@ def coerce(name: str, spec: Attribute, value: Any) -> Any:
         return None
     convert = _COERCE[spec.kind]
     if type(value) not in _PYTHON:
+        if is_null(value):
+            return None
         value = plain(value)
-        if is_null(value) or (is_nan(value) and (spec.array or spec.kind != "float")):
+        if is_nan(value) and (spec.array or spec.kind != "float"):
             return None
     if not spec.array:
         return convert(name, value)
