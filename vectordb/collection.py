@@ -127,8 +127,11 @@ class Collection:
     ) -> WriteResult:
         """Insert points, replacing those whose ids exist. All or nothing; visible to the next read.
 
-        points: Point objects or dicts with id, vectors, attributes, payload. Or columns: ids (list or array), vectors (field → ``(n, dim)``
-        array, scipy CSR, or list), attributes (name → n values, None for null), payload (n JSON values).
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
         if_version: the version each point must be at (an int, a list, or a mapping from id; 0: it must not exist).
         if_filter: each point must exist and match. durability: see ``vectordb.open``.
         Returns the batch's sequence. Raises InvalidArgumentError, SchemaError, LimitError, EncoderError, PreconditionError, StorageError.
@@ -152,8 +155,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
@@ -297,7 +301,7 @@ class Collection:
 
     @named
     def get(self, ids: Any, *, with_vectors: Any = False, with_attributes: Any = True) -> list[Point | None] | Point | None:
-        """Points by id, in the order asked, None where there is none; a single id gives a single point.
+        """Points by id, in the order asked, None where there is none; a single id gives a single point. The ids 1 and "1" are two.
 
         with_vectors, with_attributes: True, False, or a list of names. Raises InvalidArgumentError.
         """
@@ -360,7 +364,8 @@ class Collection:
     ) -> Hits:
         """The best ``limit`` points for a query of one or several arms.
 
-        vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
+        vectors: field → a ``(dim,)`` vector (list, array, tensor, Series), a sparse one (``{term: weight}``, (indices, values) or a list of
+        (term, weight)), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense or
         sparse field takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may

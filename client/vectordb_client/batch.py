@@ -294,9 +294,11 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
         for name, value in _mapping(point.get("vectors"), "vectors").items():
             vectors.setdefault(name, {})[row] = value
         for name, value in _mapping(point.get("attributes"), "attributes").items():
-            attributes.setdefault(name, [missing] * len(points))[row] = value
+            attributes.setdefault(name, {})[row] = value
         payload.append(point.get("payload", missing))
-    columns = {name: [by_row.get(row, missing) for row in range(len(points))] for name, by_row in vectors.items()}
+    columns, attributes = (
+        {name: [by_row.get(row, missing) for row in range(len(points))] for name, by_row in part.items()} for part in (vectors, attributes)
+    )
     if all(value is missing for value in payload):
         payload = None
     return ids, columns, attributes, payload

@@ -236,6 +236,12 @@ class Collection:
     ) -> WriteResult:
         """Writes whole points, replacing those with the same ids. Returns once it is durable.
 
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
+
         The batch is atomic, unless it is larger than a message of the service may be: then it is sent as several batches in
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
@@ -260,8 +266,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.

@@ -188,7 +188,7 @@ _COERCE = {
     "uuid": _uuid,
     "geo": _geo,
 }
-_PYTHON = frozenset((str, int, bool))
+_PYTHON = frozenset((str, int, bool, list, tuple, datetime, uuid.UUID))  # never null
 _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
 
 
@@ -216,7 +216,7 @@ def coerce(name: str, spec: Attribute, value: Any) -> Any:
     if value is None:
         return None
     convert = _COERCE[spec.kind]
-    if type(value) not in _PYTHON:
+    if type(value) not in _PYTHON and not (type(value) is float and value == value):
         if is_null(value):
             return None
         value = plain(value)
@@ -228,9 +228,9 @@ def coerce(name: str, spec: Attribute, value: Any) -> Any:
     if elements is None:
         raise _wrong(name, value, f"a list of {spec.kind} values")
     for element in elements:
-        if element is None or (type(element) not in _PYTHON and is_null(element)):
+        if element is None or (type(element) not in _PYTHON and type(element) is not float and is_null(element)):
             raise InvalidArgumentError(f"{name} {shown(value)} has a null element; leave it out", field=name, value=value)
-    elements = [convert(name, element if type(element) in _PYTHON else plain(element)) for element in elements]
+    elements = [convert(name, element if type(element) in _PYTHON or type(element) is float else plain(element)) for element in elements]
     if len(elements) > MAX_ARRAY:
         raise LimitError(f"{name} has {len(elements)} elements, at most {MAX_ARRAY} are allowed", field=name, value=len(elements))
     return elements
