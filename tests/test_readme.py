@@ -99,7 +99,7 @@ def test_the_readme_shows_every_op_of_the_json_notation():
     shown = {}
     for ops, keys in re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", table, re.MULTILINE):
         for some, theirs in zip(ops.split(";"), keys.split(";"), strict=True):
-            shown |= dict.fromkeys(re.findall("`([^`]+)`", some), set(re.findall("`([a-z_]+)`", theirs)))
+            shown |= {op: set(re.findall("`([a-z_]+)`", theirs)) for op in re.findall("`([^`]+)`", some)}
     assert set(shown) == set(_FORMS)
     for op, (_, keys) in _FORMS.items():
         assert set(keys) <= shown[op], op
