@@ -71,7 +71,7 @@ def public(kind):
 
 
 def test_vectordb_exports():
-    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "open", "restore", "__version__"}
+    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "restore", "__version__"}
     for name in vectordb.__all__:
         assert getattr(vectordb, name) is not None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from vectordb_client.arguments import named
 
 from . import deadline, encoders
 from .apply import Delete, Write, apply
@@ -40,12 +41,14 @@ from .types import (
     Schema,
     VectorField,
     WriteResult,
+    check_each_id,
     check_id,
     check_ids,
     check_page,
     check_sparse,
     check_words,
     drive,
+    is_single_id,
     is_word,
     make_batch,
     tune,
@@ -119,6 +122,7 @@ class Collection:
 
     # Writing
 
+    @named
     def upsert(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -133,8 +137,11 @@ class Collection:
     ) -> WriteResult:
         """Insert points, replacing those whose ids exist. All or nothing; visible to the next read.
 
-        points: Point objects or dicts with id, vectors, attributes, payload. Or columns: ids (list or array), vectors (field → ``(n, dim)``
-        array, scipy CSR, or list), attributes (name → n values, None for null), payload (n JSON values).
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
         if_version: the version each point must be at (an int, a list, or a mapping from id; 0: it must not exist).
         if_filter: each point must exist and match. durability: see ``vectordb.open``.
         Returns the batch's sequence. Raises InvalidArgumentError, SchemaError, LimitError, EncoderError, PreconditionError, StorageError.
@@ -142,6 +149,7 @@ class Collection:
         batch = self._batch("upsert", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -157,8 +165,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
@@ -167,6 +176,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability))
 
+    @named
     def update(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -186,6 +196,7 @@ class Collection:
         batch = self._batch("update", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def delete(
         self, ids: Any = None, *, filter: Any = None, if_version: Any = None, if_filter: Any = None, durability: str | None = None
     ) -> WriteResult:
@@ -196,7 +207,7 @@ class Collection:
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
         if ids is not None:
-            ids = check_ids([ids] if isinstance(ids, (*Id.__args__, np.integer)) else ids)
+            ids = check_ids([ids] if is_single_id(ids) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
         change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), _now())
@@ -308,12 +319,13 @@ class Collection:
 
     # Reading
 
+    @named
     def get(self, ids: Any, *, with_vectors: Any = False, with_attributes: Any = True) -> list[Point | None] | Point | None:
-        """Points by id, in the order asked, None where there is none; a single id gives a single point.
+        """Points by id, in the order asked, None where there is none; a single id gives a single point. The ids 1 and "1" are two.
 
         with_vectors, with_attributes: True, False, or a list of names. Raises InvalidArgumentError.
         """
-        single = isinstance(ids, (*Id.__args__, np.integer))
+        single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
         with self._snapshots.pin() as view:
             attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
@@ -321,11 +333,13 @@ class Collection:
             found = read.get(view, asked, attributes, vectors)
         return found[0] if single else found
 
+    @named
     def count(self, filter: Any = None) -> int:
         """How many points there are, or match a filter. Raises FilterError."""
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
+    @named
     def scroll(
         self, *, filter: Any = None, limit: int = 100, cursor: str | None = None, with_vectors: Any = False, with_attributes: Any = True
     ) -> Page:
@@ -351,6 +365,7 @@ class Collection:
             if cursor is None:
                 return
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -369,7 +384,8 @@ class Collection:
     ) -> Hits:
         """The best ``limit`` points for a query of one or several arms.
 
-        vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
+        vectors: field → a ``(dim,)`` vector (list, array, tensor, Series), a sparse one (``{term: weight}``, (indices, values) or a list of
+        (term, weight)), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense or
         sparse field takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may
@@ -390,6 +406,7 @@ class Collection:
             and exact is False
             and with_vectors is False
             and explain is False
+            and type(fusion) is str
             and fusion == "rrf"
         )
         if plain:
@@ -402,6 +419,7 @@ class Collection:
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search(False, arms | wanted | shown, plain)[0]
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -525,13 +543,6 @@ class Collection:
         Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
         """
         return self._maintainer.purge((self._number,), timeout)
-
-
-def check_each_id(ids: Any) -> list[Id]:
-    """Ids to read: repeated ones are allowed."""
-    if isinstance(ids, (str, bytes, Mapping, set, frozenset)) or not hasattr(ids, "__len__"):
-        raise InvalidArgumentError("ids must be an id or a list of ids", field="ids", value=ids)
-    return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
 
 
 def _rows_of(column) -> np.ndarray:

@@ -16,7 +16,7 @@ from .storage import catalog
 from .storage.change_log import Limits
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
-from .types import Schema
+from .types import Schema, exists_already
 
 
 def open(
@@ -118,7 +118,7 @@ class Database:
                 raise
             found = self.collection(name)
             if found.schema != schema:
-                raise AlreadyExistsError(f"collection {name!r} exists with another schema", field="collection", value=name) from None
+                raise exists_already(name, schema, found.schema, True) from None
             return found
         return self._collection(name, number)
 

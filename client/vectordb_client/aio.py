@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
 from .channel import (
     METHODS,
@@ -35,7 +36,7 @@ from .results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, tune
-from .values import Id
+from .values import Id, is_single_id
 
 T = TypeVar("T")
 _LARGE = 64  # points, queries or hits: from here on a thread's start costs less than it saves
@@ -266,6 +267,7 @@ class AsyncCollection:
         """As it was last read: ``info()`` reads it again, and so does a call that needs it after somebody changed it."""
         return self._remote.schema
 
+    @named
     async def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -289,6 +291,7 @@ class AsyncCollection:
         steps = calls.write(self._remote, "upsert", points, columns, durability)
         return await self._client._run(steps, timeout, large=_large(points, ids))
 
+    @named
     async def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -308,6 +311,7 @@ class AsyncCollection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return await _write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     async def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -326,6 +330,7 @@ class AsyncCollection:
         steps = calls.write(self._remote, "update", points, columns, durability)
         return await self._client._run(steps, timeout, large=_large(points, ids))
 
+    @named
     async def delete(
         self,
         ids: Any = None,
@@ -345,6 +350,7 @@ class AsyncCollection:
         """Says what terms of a sparse field stand for; None takes a word away. Returns how many terms have another word now."""
         return await self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     async def get(
         self,
         ids: Any,
@@ -355,8 +361,9 @@ class AsyncCollection:
     ) -> list[Point | None] | Point | None:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         steps = calls.get(self._remote, ids, with_vectors, with_attributes)
-        return await self._client._run(steps, timeout, large=not calls.is_single(ids) and _large(ids))
+        return await self._client._run(steps, timeout, large=not is_single_id(ids) and _large(ids))
 
+    @named
     async def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -378,6 +385,7 @@ class AsyncCollection:
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout, large=_large(limit))
 
+    @named
     async def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -423,10 +431,12 @@ class AsyncCollection:
         except StopIteration as done:
             return done.value
 
+    @named
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return await self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     async def scroll(
         self,
         *,

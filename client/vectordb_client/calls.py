@@ -7,24 +7,24 @@ A function here is a generator: it yields ``(rpc name, request message)``, is se
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import answers, wire, wire_terms
 from . import changes as change_stream
-from .batch import Batch, check_ids, make_batch, versions_of
+from .batch import Batch, check_each_id, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
+from .foreign import is_integer, listed, repeatable
 from .ranking import MAX_STAGES, Prefetch
-from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .results import CollectionInfo, Hits, Page, WriteResult
 from .schema import Schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
-from .values import check_id, check_recall
-from .vectors import query_vector, query_vectors
+from .values import check_id, check_recall, is_single_id, read_with
+from .vectors import query_fields, query_vector, query_vectors
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
@@ -183,8 +183,7 @@ class Columns(NamedTuple):
 
 def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:
     """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence."""
-    if hasattr(points, "__iter__") and not isinstance(points, (str, bytes, Mapping, Sequence, Point)):
-        points = list(points)  # it may be read twice
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))  # they may be read twice
     batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
     limit = yield from _max_message_bytes(remote.service)
     durability = _optional_text(durability, "durability")
@@ -238,16 +237,12 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         durability=_optional_text(durability, "durability"),
     )
     if ids is not None:
-        ids = check_ids([ids] if is_single(ids) else ids)
+        ids = check_ids([ids] if is_single_id(ids) else ids)
         request.ids.CopyFrom(wire.pack_ids(ids))
         request.if_version = wire.pack_versions(versions_of(if_version, ids))
     response = yield from _ask(remote, "Delete", request)
     remote.service.wrote(remote.name, response.collection, response.sequence)
     return WriteResult(response.sequence, response.count)
-
-
-def is_single(ids: Any) -> bool:
-    return isinstance(ids, (str, uuid.UUID)) or not hasattr(ids, "__len__")
 
 
 def _optional_text(value: Any, field: str) -> str | None:
@@ -292,10 +287,8 @@ def _seen(remote: Remote, request: Any) -> Any:
 
 
 def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
-    single = is_single(ids)
-    if isinstance(ids, (bytes, Mapping)):
-        raise InvalidArgumentError(f"ids must be an id or a list of ids, not {shown(ids)}", field="ids", value=ids)
-    asked = [check_id(i) for i in ([ids] if single else ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+    single = is_single_id(ids)
+    asked = [check_id(ids)] if single else check_each_id(ids)
     request = pb.GetRequest(
         collection=remote.name,
         ids=wire.pack_ids(asked),
@@ -370,7 +363,7 @@ def _fill_stage(
     """What a search and its prefetch stages have in common. sizes: the number of queries by field; before: which stage it is."""
     prefix = "prefetch." if before else ""
     message.limit = _integer(stage.limit, f"{prefix}limit")
-    for field, value in _mapping(stage.vectors, "vectors").items():
+    for field, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
         wire.pack_queries(message.vectors.add(), field, spec, queries)
@@ -399,14 +392,15 @@ def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
-        if batch and (isinstance(value, str) or not isinstance(value, Sequence)):
+        given = read_with("text", value, listed) if batch else (value,)
+        if given is None:
             raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}", field="text", value=value)
-        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
+        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(text, "text") for text in given]))
     return queries
 
 
 def _integer(value: Any, field: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not -(2**63) <= value < 2**63:
+    if not is_integer(value) or not -(2**63) <= value < 2**63:
         raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
     return int(value)
 

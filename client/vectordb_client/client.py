@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, write_all
 from .channel import (
     METHODS,
@@ -219,6 +220,7 @@ class Collection:
         """As it was last read: ``info()`` reads it again, and so does a call that needs it after somebody changed it."""
         return self._remote.schema
 
+    @named
     def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -234,6 +236,12 @@ class Collection:
     ) -> WriteResult:
         """Writes whole points, replacing those with the same ids. Returns once it is durable.
 
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
+
         The batch is atomic, unless it is larger than a message of the service may be: then it is sent as several batches in
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
@@ -241,6 +249,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -257,8 +266,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
@@ -268,6 +278,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -285,6 +296,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
+    @named
     def delete(
         self,
         ids: Any = None,
@@ -306,6 +318,7 @@ class Collection:
         """
         return self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     def get(
         self,
         ids: Any,
@@ -317,6 +330,7 @@ class Collection:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -344,6 +358,7 @@ class Collection:
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -390,10 +405,12 @@ class Collection:
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
         return drive(steps, functools.partial(self.search_batch, timeout=timeout))
 
+    @named
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     def scroll(
         self,
         *,

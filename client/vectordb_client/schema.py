@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, ClassVar
 
-from .errors import SchemaError, shown
+import numpy as np
+
+from .errors import AlreadyExistsError, SchemaError, listing, shown
 
 MAX_DIM = 65_536
-MAX_FIELDS = 256
+MAX_FIELDS = 4096
 GRAPH_BUILDERS = ("faiss", "hnswlib")
 MIN_DEGREE, MAX_DEGREE = 4, 64
 MAX_EF_CONSTRUCTION = 2000
@@ -30,9 +34,29 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+# What the same thing is called elsewhere → what it is called here.
+_ALIASES = {
+    **dict.fromkeys(("cos", "cosine_similarity", "angular"), "cosine"),
+    **dict.fromkeys(("ip", "inner", "inner_product", "dot_product", "dotproduct", "max_inner_product"), "dot"),
+    **dict.fromkeys(("euclid", "euclidean", "l2_squared", "sqeuclidean", "squared_l2", "euclidean_squared"), "l2"),
+    **dict.fromkeys(("f32", "float", "single", "fp32"), "float32"),
+    **dict.fromkeys(("f16", "half", "fp16"), "float16"),
+}
+
+
 def _choice(field: str, value: Any, choices: tuple) -> None:
-    if value not in choices:
-        raise SchemaError(f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}", field=field, value=value)
+    if value is None or isinstance(value, str):
+        if value in choices:
+            return
+        meant = str(value).lower()
+        meant = _ALIASES.get(meant, meant)
+    else:
+        meant = getattr(value, "__name__", str(value) if isinstance(value, np.dtype) else "")  # np.float32 and the like
+    hint = ""
+    if meant in choices:
+        hint = f"; write {meant!r}" + (", whose scores are squared distances" if meant == "l2" else "")
+    what = f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}{hint}"
+    raise SchemaError(what, field=field, value=value)
 
 
 def _check_integer(field: str, value: Any, low: int, high: int) -> None:
@@ -201,7 +225,10 @@ class Bool(_Attribute):
 
 
 class Datetime(_Attribute):
-    """``datetime`` or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC."""
+    """``datetime``, ``date`` (its midnight) or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC.
+
+    Nanoseconds, of numpy, pandas and Arrow, are cut off.
+    """
 
     kind = "datetime"
 
@@ -248,14 +275,15 @@ class Schema:
             for name, spec in fields.items():
                 check_name(name, what)
                 if not isinstance(spec, kinds):
-                    hint = f" (did you mean {spec.__name__}()?)" if isinstance(spec, type) and spec in kinds else ""
-                    raise SchemaError(f"{what} {name!r} must be a {what} definition, not {shown(spec)}{hint}", field=name, value=spec)
+                    wanted = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
+                    raise SchemaError(f"{what} {name!r} {wanted}", field=name, value=spec)
         both = set(self.vectors) & set(self.attributes)
         if both:
             name = min(both)
             raise SchemaError(f"{name!r} is both a vector field and an attribute", field=name)
         if len(self.vectors) + len(self.attributes) > MAX_FIELDS:
-            raise SchemaError(f"a schema has at most {MAX_FIELDS} fields", field="schema", value=len(self.vectors) + len(self.attributes))
+            n = len(self.vectors) + len(self.attributes)
+            raise SchemaError(f"a schema has at most {MAX_FIELDS} fields in all, not {n}", field="schema", value=n)
         for name, spec in self.vectors.items():
             if spec.source is None:
                 continue
@@ -273,13 +301,13 @@ class Schema:
         """The definition of a vector field. Raises SchemaError naming the fields there are."""
         if isinstance(name, str) and name in self.vectors:
             return self.vectors[name]
-        raise SchemaError(f"no vector field {shown(name)}; there are: {', '.join(self.vectors) or 'none'}", field="vectors", value=name)
+        raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}", field="vectors", value=name)
 
     def attribute(self, name: Any) -> Attribute:
         """The definition of an attribute. Raises SchemaError naming the attributes there are."""
         if isinstance(name, str) and name in self.attributes:
             return self.attributes[name]
-        raise SchemaError(f"no attribute {shown(name)}; there are: {', '.join(self.attributes) or 'none'}", field="attributes", value=name)
+        raise SchemaError(f"no attribute {shown(name)}; there are: {listing(self.attributes)}", field="attributes", value=name)
 
     def with_fields(
         self,
@@ -320,6 +348,56 @@ class Schema:
             _specs(data.get("vectors", {}), VECTOR_KINDS, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
         )
+
+
+def _such(what: str, given: Any) -> str:
+    """An example of a definition, the one that is meant where that can be told."""
+    if what == "vector field":
+        if type(given) is int and 1 <= given <= MAX_DIM:
+            return f"Dense({given})"
+        return "Sparse()" if given is Sparse or (isinstance(given, str) and given == "sparse") else "Dense(384)"
+    if isinstance(given, type):
+        return f"{(given if issubclass(given, _Attribute) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
+    kind = ATTRIBUTE_KINDS.get(given.lower()) if isinstance(given, str) else None
+    return f"{(kind or Keyword).__name__}()"
+
+
+_PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
+
+
+def differences(wanted: Schema, found: Schema) -> str:
+    """In a few words, how a collection's schema is another than the one wanted; empty when they are equal."""
+    parts = []
+    for what, ours, theirs in (
+        ("vector field", wanted.vectors, found.vectors),
+        ("attribute", wanted.attributes, found.attributes),
+    ):
+        for name in dict.fromkeys((*ours, *theirs)):
+            if name not in theirs:
+                parts.append(f"it has no {what} {name!r}")
+            elif name not in ours:
+                parts.append(f"it also has the {what} {name!r}")
+            elif ours[name] != theirs[name]:
+                parts.append(f"{what} {name!r} is {_spelled(theirs[name])}, not {_spelled(ours[name])}")
+    return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
+
+
+def _spelled(spec: VectorField | Attribute) -> str:
+    """The definition as one would write it: options that aren't the default, and the dimensions."""
+    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items() if name in ('dim', *_changed(spec)))})"
+
+
+def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> AlreadyExistsError:
+    """What is raised where a collection can't be made because there is one of that name."""
+    other = differences(wanted, found)
+    if not other:
+        what = f"collection {name!r} exists already; exist_ok=True takes it as it is"
+    elif exist_ok:
+        what = f"collection {name!r} exists with another schema: {other}"
+    else:
+        what = f"collection {name!r} exists already, with another schema: {other}. collection({name!r}) opens it as it is"
+    return AlreadyExistsError(what, field="collection", value=name)
 
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:

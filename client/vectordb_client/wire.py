@@ -17,6 +17,7 @@ import numpy as np
 
 from .batch import UNSET, Batch, make_batch
 from .errors import FilterError, InvalidArgumentError, VectorDBError, shown
+from .foreign import is_number
 from .ranking import FUSIONS, Fusion
 from .schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from .v1 import vectordb_pb2 as pb
@@ -37,7 +38,7 @@ def pack_json(value: Any, field: str) -> bytes:
     """UTF-8 JSON. Raises InvalidArgumentError naming the field when the value isn't JSON."""
     try:
         return _json(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # RecursionError too, and what a time zone raises
         raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field, value=value) from None
 
 
@@ -270,8 +271,10 @@ def pack_filter(value: Any) -> pb.Filter | None:
     if isinstance(value, str):
         return pb.Filter(text=text_of(value, "filter"))
     if not isinstance(value, Mapping):
-        from .filter import to_dict
+        from .filter import F, to_dict
 
+        if isinstance(value, F):
+            value._alone()
         try:
             value = to_dict(value)
         except (TypeError, AttributeError) as error:
@@ -299,7 +302,7 @@ def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
     if isinstance(value, bool):
         return pb.Selection(all=True) if value else None
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
     return pb.Selection(names=[text_of(name, field) for name in value])
 
@@ -314,20 +317,27 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
 
 def pack_fusion(value: Any) -> pb.Fusion | None:
     """A fusion's name or value; None for the default."""
-    if value == "rrf":
-        return None
     if isinstance(value, str):
+        if value == "rrf":
+            return None
         return pb.Fusion(method=text_of(value, "fusion"))
     if not isinstance(value, Fusion):
         raise InvalidArgumentError(
             f"fusion must be one of {', '.join(map(repr, FUSIONS))} or a Fusion, not {shown(value)}", field="fusion", value=value
         )
     try:
-        return pb.Fusion(
-            method=value.name, k=getattr(value, "k", None), weights={text_of(k, "fusion"): float(v) for k, v in dict(value.weights).items()}
-        )
-    except (TypeError, ValueError, OverflowError):
+        weights = {text_of(name, "fusion"): _number(weight) for name, weight in dict(value.weights).items()}
+        return pb.Fusion(method=value.name, k=_number(value.k) if hasattr(value, "k") else None, weights=weights)
+    except InvalidArgumentError:
+        raise
+    except Exception:  # weights that are no mapping, or a number that is no float
         raise InvalidArgumentError(f"fusion {shown(value)} needs numbers", field="fusion", value=value) from None
+
+
+def _number(value: Any) -> float:
+    if not is_number(value):
+        raise TypeError
+    return float(value)
 
 
 def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:

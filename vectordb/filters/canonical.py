@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
 from vectordb_client.filter import (
     All,
     And,
@@ -45,7 +45,7 @@ from vectordb_client.filter import (
     Prefix,
 )
 from vectordb_client.schema import Attribute, Schema
-from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element
+from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
 
 from vectordb.words import words
 
@@ -135,8 +135,8 @@ def _spec(field: str, schema: Schema) -> Attribute:
         return spec
     if field in schema.vectors:
         raise FilterError(f"{field!r} is a vector field; ask HAS_VECTOR({field}) (has_vector) whether a point has one", field=field)
-    there = ", ".join(schema.attributes) or "none"
-    raise FilterError(f"no attribute {shown(field)}; there are: {there} (the payload isn't indexed and can't be filtered on)", field=field)
+    hint = "; for ids ask HAS_ID('…') (F.has_id)" if field == "id" else " (the payload isn't indexed and can't be filtered on)"
+    raise FilterError(f"no attribute {shown(field)}; there are: {listing(schema.attributes)}{hint}", field=field)
 
 
 def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterError:
@@ -147,7 +147,12 @@ def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterEr
 
 def _stored(field: str, spec: Attribute, value: Any) -> Any:
     try:
+        if spec.kind == "datetime" and isinstance(value, str) and first_moment(value) is not value:
+            what = f"{value!r} is a span of time: write >= and <, or BETWEEN"
+            raise FilterError(f"attribute {field!r} is datetime: {what}", field=field, value=value)
         return coerce_element(field, spec.kind, value)
+    except FilterError:
+        raise
     except InvalidArgumentError as error:
         raise FilterError(f"attribute {field!r} is {spec.kind}: {error.message}", field=field, value=value) from None
 
@@ -194,6 +199,8 @@ def _bounds(field: str, spec: Attribute, low: Any, high: Any, open_low: bool = F
     domain = DOMAINS.get(spec.kind)
     if spec.kind not in ("int", "float", "datetime"):
         raise _unsupported(field, spec, "a range", low if low is not None else high)
+    if spec.kind == "datetime":
+        low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
     if low is None:
         low = domain.low
     elif spec.kind == "int" and type(low) in (int, float):
@@ -223,13 +230,31 @@ def _compare(node: Compare, schema: Schema) -> Any:
     return _bounds(field, spec, value, None, open_low=op == "gt")
 
 
-def _among(node: In | ContainsAny, schema: Schema) -> Any:
+def _among(node: In, schema: Schema) -> Any:
     return _members(node.field, _spec(node.field, schema), node.values)
 
 
+def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:
+    """The attribute, which must be an array: of a string, "contains" would be taken for a search within it."""
+    field, spec = node.field, _spec(node.field, schema)
+    if spec.array and spec.kind not in ("text", "geo"):
+        return spec
+    value = node.values[0]
+    instead = f"it offers {_OFFERS[spec.kind]}"
+    if spec.kind == "keyword":
+        instead = f"write = or IN, or for a part of it GLOB '*{value}*' (glob)"
+    elif spec.kind == "text":
+        instead = f"write MATCH {shown(value)} (match_all)"
+    what = f"CONTAINS asks for elements of an array, and {field!r} is {spec.kind}{' array' if spec.array else ''}; {instead}"
+    raise FilterError(what, field=field, value=value)
+
+
+def _contains_any(node: ContainsAny, schema: Schema) -> Any:
+    return _members(node.field, _array(node, schema), node.values)
+
+
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
-    spec = _spec(node.field, schema)
-    _members(node.field, spec, ())  # of no values too, the attribute must be one that has them
+    spec = _array(node, schema)
     return join(And, [_members(node.field, spec, (value,)) for value in node.values])
 
 
@@ -306,8 +331,7 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
         return node
     if node.field in schema.attributes:
         raise FilterError(f"{node.field!r} is an attribute, not a vector field; ask IS NOT NULL (is_not_null)", field=node.field)
-    there = ", ".join(schema.vectors) or "none"
-    raise FilterError(f"no vector field {shown(node.field)}; there are: {there}", field=node.field)
+    raise FilterError(f"no vector field {shown(node.field)}; there are: {listing(schema.vectors)}", field=node.field)
 
 
 def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
@@ -322,7 +346,7 @@ _BINDERS = {
     Nothing: lambda node, schema: False,
     Compare: _compare,
     In: _among,
-    ContainsAny: _among,
+    ContainsAny: _contains_any,
     ContainsAll: _contains_all,
     Between: _between,
     IsNull: _is_null,

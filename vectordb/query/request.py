@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from vectordb_client.filter import Filter
+from vectordb_client.foreign import is_integer, is_number, listed
+from vectordb_client.values import read_with
 
-from ..errors import InvalidArgumentError, shown
+from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
 from ..types import (
     DEFAULT_RECALL,
@@ -21,6 +24,7 @@ from ..types import (
     Schema,
     VectorField,
     check_recall,
+    query_fields,
     query_vector,
     query_vectors,
 )
@@ -158,14 +162,9 @@ def _stages(prefetch: Any) -> list[Prefetch]:
 
 def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
     """The arms of a stage, each with as many query vectors."""
-    vectors = stage.vectors
     given: dict[str, Sequence] = {}
     words: dict[str, Words] = {}
-    if vectors is not None and not isinstance(vectors, Mapping):
-        raise InvalidArgumentError(
-            f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
-        )
-    for name, value in (vectors or {}).items():
+    for name, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
     for name, texts in _texts(schema, stage.text, batch, given).items():
@@ -245,7 +244,7 @@ def check_limit(limit: Any, name: str = "limit") -> None:
 def _check_count(name: str, value: Any) -> None:
     if type(value) is int and 1 <= value <= MAX_LIMIT:
         return
-    if not isinstance(value, np.integer) or not 1 <= value <= MAX_LIMIT:
+    if not is_integer(value) or not 1 <= value <= MAX_LIMIT:
         raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
 
 
@@ -253,13 +252,11 @@ def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | S
     """True, False, or a list of field names. Raises InvalidArgumentError naming an unknown one."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
-        if field not in there:
-            raise InvalidArgumentError(
-                f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field
-            )
+        if not isinstance(field, str) or field not in there:
+            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {listing(there)}", field=name, value=field)
     return tuple(value)
 
 
@@ -287,8 +284,8 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
             raise InvalidArgumentError("no vector field has an encoder for text", field="text", value=text)
     texts = {}
     for name, value in chosen.items():
-        values = value if batch else [value]
-        if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(v, str) for v in values):
+        values = read_with("text", value, listed) if batch else [value]
+        if values is None or not all(isinstance(v, str) for v in values):
             what = "a list of strings" if batch else "a string"
             raise InvalidArgumentError(f"text must be {what}, not {shown(value)}", field="text", value=value)
         texts[name] = list(values)
@@ -316,7 +313,7 @@ def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
     if isinstance(fusion, RRF):
         numbers["k"] = fusion.k
     for name, value in numbers.items():
-        good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and np.isfinite(value) and value >= 0
+        good = is_number(value) and 0 <= value < math.inf
         if not good or (name == "k" and value == 0):
             raise InvalidArgumentError(f"{name} of the fusion must be a number ≥ 0, not {shown(value)}", field="fusion", value=value)
     return fusion

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..backup import DATA
 from ..database import open as open_database
 from ..errors import NotFoundError, VectorDBError, shown
+from ..storage.manifest import DATA
 from .keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 from grpc_health.v1.health import HealthServicer
 
-from ..backup import DATA
 from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
+from ..storage.manifest import DATA
 from . import logs, probes
 from .guard import Guard
 from .keys import Keys, file_of

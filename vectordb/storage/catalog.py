@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import lmdb
 import msgspec
 
-from ..errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
+from ..errors import LimitError, NotFoundError, SchemaError, shown
 from ..failpoints import reach
-from ..types import Attribute, Schema, VectorField, check_name
+from ..types import Attribute, Schema, VectorField, check_name, exists_already
 from . import format
 
 MAX_COLLECTIONS = 10_000
@@ -53,8 +53,10 @@ def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str,
     if not schema.vectors and not schema.attributes:
         raise SchemaError("a schema needs at least one field", field="schema")
     key = format.key(format.CATALOG, format.NAME, name.encode())
-    if txn.get(key) is not None:
-        raise AlreadyExistsError(f"collection {name!r} exists already", field="collection", value=name)
+    stored = txn.get(key)
+    if stored is not None:
+        there = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
+        raise exists_already(name, schema, there, False)
     if len(names(txn)) >= MAX_COLLECTIONS:
         raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     next_key = format.key(format.CATALOG, format.NEXT)

@@ -679,7 +679,7 @@ def _check_version(path: Path, record: bytes | None) -> int:
 
 
 def check_durability(durability: str) -> None:
-    if durability not in ("commit", "batched"):
+    if not isinstance(durability, str) or durability not in ("commit", "batched"):
         raise InvalidArgumentError(
             f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability
         )
