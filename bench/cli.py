@@ -1,4 +1,4 @@
-"""``vectordb bench run | report | tune | list | install``: ``add_parser`` is for vectordb's command line. Also ``python -m bench.cli``.
+"""``vectordb bench run | report | tune | list | install``: ``add_commands`` is for vectordb's command line. Also ``python -m bench.cli``.
 
 Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself exact isn't), or an error; 2 a wrong command line.
 """
@@ -17,13 +17,10 @@ _QUICK_SUITES = ("dense", "filtered", "sparse", "ingest", "footprint")
 _QUICK_DATA = {"sparse": "sparse-10k", "hybrid": "hybrid-10k"}
 
 
-def add_parser(commands: Any) -> None:
-    """Add ``bench`` to the commands of an argparse parser; each of its commands sets ``run``."""
-    bench = commands.add_parser("bench", help="measure recall and speed, beside other systems or on your own collection")
-    _fill(bench.add_subparsers(title="commands", required=True, metavar="COMMAND"))
+def add_commands(bench: argparse.ArgumentParser) -> None:
+    """Give a parser the commands; each sets ``run``."""
+    commands = bench.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-
-def _fill(commands: Any) -> None:
     def command(name: str, run: Any, about: str, details: str = "") -> argparse.ArgumentParser:
         whole = f"{about[0].upper()}{about[1:]}."
         made = commands.add_parser(
@@ -277,7 +274,7 @@ def _install_each(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vectordb bench", description="Recall and speed, beside other systems or on your own collection.")
-    _fill(parser.add_subparsers(title="commands", required=True, metavar="COMMAND"))
+    add_commands(parser)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
 

@@ -174,6 +174,10 @@ def test_a_file_that_others_may_write_is_refused(file):
 
 def test_the_command_line_makes_lists_and_revokes(tmp_path, file, capsys):
     folder = str(tmp_path / "data")
+    assert main(["keys", "create", "--data", folder]) == 1 and not (tmp_path / "data").exists(), "a mistyped path must not be made"
+    assert main(["keys", "create", "--keys-file", f"{folder}/keys"]) == 1 and not (tmp_path / "data").exists()
+    capsys.readouterr()
+    (tmp_path / "data").mkdir()
     assert main(["keys", "create", "--data", folder, "--role", "admin", "--collection", "docs", "--vectors", "--expires", "90d"]) == 0
     said = capsys.readouterr()
     (token,) = said.out.split()
@@ -188,6 +192,16 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path, file, capsys):
     assert "no key" in capsys.readouterr().err
     assert main(["keys", "list", "--data", folder]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_key_for_a_collection_that_is_not_there_is_made_with_a_warning(tmp_path, capsys):
+    with vectordb.open(tmp_path / "data") as database:
+        database.create_collection("docs", vectordb.Schema())
+    assert main(["keys", "create", str(tmp_path / "data"), "--collection", "docs"]) == 0
+    assert "has no collection" not in capsys.readouterr().err
+    assert main(["keys", "create", str(tmp_path / "data"), "--collection", "dosc"]) == 0
+    said = capsys.readouterr()
+    assert "has no collection 'dosc' yet; there are: docs" in said.err and said.out.startswith("vdb_")
 
 
 # ---- Who is let in ----

@@ -5,26 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+from ..errors import NotFoundError
+from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+from .options import Command, add_directory, open_directory, require_directory
 
 
-def add_parser(commands: Any) -> None:
-    """The command, below ``commands`` (what argparse's add_subparsers returned)."""
-    about = "make, list and revoke the API keys of a service"
-    details = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
-    keys = commands.add_parser("keys", help=about, description=f"{about.capitalize()}.", epilog=details)
-    actions = keys.add_subparsers(title="actions", required=True, metavar="ACTION")
+def add_arguments(parser: Command) -> None:
+    parser.epilog = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
-    def action(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        where = sub.add_mutually_exclusive_group(required=True)
-        where.add_argument("--data", metavar="DIR", type=Path, help=f"the database's directory, whose {FILE_NAME} is meant")
-        where.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+    def action(name: str, run: Any, text: str) -> Command:
+        sub = actions.add_parser(name, help=text, about=text)
         sub.set_defaults(run=run)
+        add_directory(sub, required=False, about=f"the database's directory, whose {FILE_NAME} is meant")
+        sub.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+
+        def check(arguments: argparse.Namespace) -> None:
+            if (arguments.data is None) == (arguments.keys_file is None):
+                raise argparse.ArgumentTypeError(f"write {sub.prog} DIR, or {sub.prog} --keys-file FILE")
+
+        sub.checks.append(check)
         return sub
 
     make = action("create", _create, "make a key and print it, this once")
@@ -32,18 +37,27 @@ def add_parser(commands: Any) -> None:
     make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
     make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
     make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
-    make.add_argument("--note", metavar="TEXT", default="", help="whom it is for, for the list")
+    make.add_argument("--note", metavar="TEXT", default="", help="a note that keys list shows")
     action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
     action("revoke", _revoke, "take a key away").add_argument("id", metavar="ID", help="as the list shows it, the middle part of the key")
 
 
 def _file(arguments: argparse.Namespace) -> Path:
-    return arguments.keys_file or file_of(arguments.data, "")
+    """The key file. Raises NotFoundError where its folder isn't there: a mistyped one must not be made."""
+    if arguments.keys_file is None:
+        require_directory(arguments.data)
+        return file_of(arguments.data, "")
+    if not arguments.keys_file.parent.is_dir():
+        raise NotFoundError(f"no folder {arguments.keys_file.parent}", field="keys_file", value=str(arguments.keys_file))
+    return arguments.keys_file
 
 
 def _create(arguments: argparse.Namespace) -> int:
+    file = _file(arguments)
+    for warning in _warnings(arguments):
+        print(f"vectordb: {warning}", file=sys.stderr)
     token, key = create(
-        _file(arguments),
+        file,
         arguments.role,
         collections=arguments.collection,
         vectors=arguments.vectors,
@@ -53,6 +67,20 @@ def _create(arguments: argparse.Namespace) -> int:
     print(token)
     print(f"key {key.id}: {_said(key)}. It is not shown again.", file=sys.stderr)
     return 0
+
+
+def _warnings(arguments: argparse.Namespace) -> Iterator[str]:
+    """What may be mistyped: a key can be made before what it is for."""
+    if arguments.data is None:
+        return
+    if not (arguments.data / "data.mdb").exists():
+        yield f"{arguments.data} holds no database yet; the key is for one that will be there"
+    elif arguments.collection:
+        with open_directory(arguments.data) as database:
+            known = database.collections()
+        for name in arguments.collection:
+            if name not in known:
+                yield f"{arguments.data} has no collection {name!r} yet; there are: {', '.join(sorted(known)) or 'none'}"
 
 
 def _list(arguments: argparse.Namespace) -> int:
