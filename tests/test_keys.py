@@ -196,7 +196,7 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path, file, capsys):
 
 def test_a_key_for_a_collection_that_is_not_there_is_made_with_a_warning(tmp_path, capsys):
     with vectordb.open(tmp_path / "data") as database:
-        database.create_collection("docs", vectordb.Schema())
+        database.create_collection("docs", vectordb.Schema({}, {"n": vectordb.Int()}))
     assert main(["keys", "create", str(tmp_path / "data"), "--collection", "docs"]) == 0
     assert "has no collection" not in capsys.readouterr().err
     assert main(["keys", "create", str(tmp_path / "data"), "--collection", "dosc"]) == 0

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
 from . import options
-from .options import Command, add_collection, add_directory, open_directory, pair
-from .render import fields
+from .options import Command, add_collection, add_directory, open_directory, pair, positive, require_directory
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from ..collection import Collection
     from ..database import Database
-    from ..transfer import Columns
+    from ..transfer import Columns, NewCollection, Source
     from ..types import Schema
 
 _DETAILS = """\
@@ -26,98 +30,215 @@ A row is a point in full, {"id": …, "vectors": {…}, "attributes": {…}, "pa
 vector field, the rest goes into the payload. Dense vectors are lists, sparse ones {"indices": […], "values": […]}, UUIDs as ids
 {"uuid": "…"}; a CSV cell holds them as JSON. Rows are upserts: a second import of a file changes nothing.
 
-An import that was interrupted goes on where it was when the same command is run again; its place is kept in DIR/imports/.
+--create makes the collection with the first rows that are written. Without --schema the whole file is read first, and a line a column
+says what it holds and what becomes of it; columns of no one type stay in the payload, unless --attribute decides.
+
+An import that was interrupted, or stopped at a bad row, goes on where it was when the same command is run again, also with --rejects
+added; its place is kept in DIR/imports/. What comes from standard input (FILE is -) starts over.
 """
 
 
 def add_arguments(parser: Command) -> None:
+    from ..transfer.sources import FORMATS, MAX_ROW_BYTES
+
     parser.epilog = _DETAILS
     add_directory(parser)
     add_collection(parser, required=True)
-    parser.add_argument("file", metavar="FILE", type=Path, help=".jsonl, .csv (or these with .gz) or .parquet")
-    parser.add_argument(
-        "--create", action="store_true", help="make the collection if it isn't there, by --schema or by what the file holds"
-    )
-    parser.add_argument("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (see: info --json)")
-    parser.add_argument("--id-field", metavar="COLUMN", default="id", help="column of the id; # numbers the rows (id)")
-    parser.add_argument(
-        "--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="vector field NAME is in COLUMN"
-    )
-    parser.add_argument("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
-    parser.add_argument("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
-    parser.add_argument(
-        "--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, instead of stopping"
-    )
+    add = parser.add_argument
+    add("file", metavar="FILE", type=Path, help=".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow; - is standard input")
+    add("--create", action="store_true", help="make the collection if it isn't there, by --schema or by what the file holds")
+    add("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (see: info --json)")
+    add("--attribute", metavar="COLUMN=TYPE", action="append", default=[], type=pair, help="with --create: the type of a column: " + _TYPES)
+    add("--id-field", metavar="COLUMN", default="id", help="column of the id; # numbers the rows (id)")
+    add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="vector field NAME is in COLUMN")
+    add("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
+    add("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
+    add("--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, and go on instead of stopping")
+    add("--format", choices=FORMATS, help="of the file, whatever its name; of standard input jsonl unless given")
+    add("--separator", metavar="CHAR", help="between the cells of a CSV file: , ; tab or | (found by the first rows)")
+    add("--encoding", metavar="NAME", help="of a text file, such as latin-1 or cp1252 (UTF-8, or by its byte order mark)")
+    add("--max-row-bytes", metavar="N", type=positive, default=MAX_ROW_BYTES, help=f"refuse larger rows of a text file ({MAX_ROW_BYTES})")
+
+
+_TYPES = "keyword, text, int, float, bool, datetime, uuid, geo, one of these with [] for an array, or payload"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from ..transfer import Columns, attribute_type, import_points, state_file
 
-    from ..transfer import Columns, import_points, state_file
-
-    if not arguments.file.is_file():
-        raise NotFoundError(f"no file {arguments.file}", field="file", value=str(arguments.file))
     columns = Columns(arguments.id_field, dict(arguments.vector_field))
+    arguments.attributes = {column: attribute_type(kind) for column, kind in arguments.attribute}
+    _check(arguments)
     console = options.console(stderr=True)
-    with open_directory(arguments.data, create=arguments.create, maintenance=True) as database:
-        collection = _target(database, arguments, columns, console)
-        state = state_file(arguments.data, collection.name, arguments.file)
-        layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]:,} points"))
-        with Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(arguments.file.name, total=1.0, points=0)
+    with _source(arguments) as source, _bar(console) as bar:
+        planned = None
+        if not arguments.data.exists():  # what is wrong with the file is said before a directory is made
+            planned = _planned(arguments, source, columns, console, bar)
+        with open_directory(arguments.data, create=arguments.create, maintenance=True) as database:
+            target = _target(database, arguments, planned or (lambda: _planned(arguments, source, columns, console, bar)))
+            state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
+            task = bar.add_task("writing", total=1.0, points="0 points")
             try:
                 result = import_points(
-                    collection,
-                    arguments.file,
+                    target,
+                    source,
                     columns=columns,
                     rejects=arguments.rejects,
                     state=state,
-                    progress=lambda done, points, rejected: bar.update(task, completed=done, points=points),
+                    progress=lambda done, points, rejected: bar.update(task, completed=done, points=f"{points:,} points"),
                 )
             except KeyboardInterrupt:
                 bar.stop()
-                console.print("stopped; the same command goes on from here")
+                if state is not None:
+                    console.print("stopped; the same command goes on from here")
                 raise
     resumed = f", after the first {result.resumed:,} rows, which an earlier run had done" if result.resumed else ""
     rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
-    console.print(f"{result.written:,} points into {collection.name!r}{resumed}{rejected}", markup=False)
+    console.print(f"{result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
     return 0
 
 
-def _target(database: Database, arguments: argparse.Namespace, columns: Columns, console: Console) -> Collection:
-    """The collection to import into, made if that was asked for."""
+def _check(arguments: argparse.Namespace) -> None:
+    """What isn't there or doesn't go together, before anything is read."""
+    file = arguments.file
+    if file.is_dir():
+        what = f"{file} is a directory; write vectordb import DIR COLLECTION FILE"
+        raise InvalidArgumentError(what, field="file", value=str(file))
+    if str(file) != "-" and not file.exists():
+        raise NotFoundError(f"no file {file}", field="file", value=str(file))
+    if not arguments.create:
+        require_directory(arguments.data)
+        for given, flags in ((arguments.text or arguments.encoder, "--text and --encoder"), (arguments.attributes, "--attribute")):
+            if given:
+                raise InvalidArgumentError(f"{flags} are for a new one: write --create too, or leave them out", field="create")
+    if arguments.encoder and not arguments.text:
+        raise InvalidArgumentError("--encoder needs --text, the column it reads", field="encoder")
+    if arguments.schema and (arguments.text or arguments.attributes):
+        what = "--text and --attribute are for a schema made from the file; --schema says it all"
+        raise InvalidArgumentError(what, field="text" if arguments.text else "attribute")
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]}"))
+    with Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+@contextmanager
+def _source(arguments: argparse.Namespace) -> Iterator[Source]:
+    """The file. Standard input and pipes are copied to a temporary file first, as they can be read only once."""
+    from ..transfer import Source
+
+    path, how = arguments.file, {name: getattr(arguments, name) for name in ("format", "encoding", "separator", "max_row_bytes")}
+    if str(path) == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InvalidArgumentError("nothing is piped to standard input: name a file instead of -", field="file", value="-")
+        how["format"] = how["format"] or "jsonl"
+        with _copied(sys.stdin.buffer) as stream:
+            yield Source(Path("standard input"), stream=stream, **how)
+    elif path.is_file():
+        yield Source(path, **how)
+    else:
+        with path.open("rb") as pipe, _copied(pipe) as stream:
+            yield Source(path, stream=stream, **how)
+
+
+@contextmanager
+def _copied(pipe: Any) -> Iterator[Any]:
+    try:
+        with tempfile.TemporaryFile() as stream:
+            shutil.copyfileobj(pipe, stream, 1 << 20)
+            stream.flush()
+            yield stream
+    except OSError as error:
+        raise StorageError(f"can't copy the input to {tempfile.gettempdir()}: {error.strerror}", field="file") from error
+
+
+def _planned(
+    arguments: argparse.Namespace, source: Source, columns: Columns, console: Console, bar: Progress
+) -> tuple[Schema, Mapping[str, Any]]:
+    """The schema of a new collection and words of its terms: as the schema file says, or by what the file holds, which is shown."""
+    if arguments.schema:
+        return _read_schema(arguments.schema)
+    from ..transfer import infer
+    from .render import fields
+
+    task = bar.add_task("reading", total=1.0, points="")
+    found = infer(
+        source,
+        columns,
+        arguments.text,
+        arguments.encoder or ("bm25",),
+        arguments.attributes,
+        lambda done: bar.update(task, completed=done),
+    )
+    bar.remove_task(task)
+    if found.columns:
+        console.print("What the columns hold, and what becomes of them:")
+        for column in found.columns:
+            console.print(f"  {column}", markup=False)
+    console.print("The schema:")
+    console.print(fields(found.schema), markup=False)
+    return found.schema, {}
+
+
+def _target(database: Database, arguments: argparse.Namespace, planned: Any) -> Collection | NewCollection:
+    """The collection to import into, or the one to make. planned: its schema and words, or a function that finds them."""
+    from ..transfer import NewCollection
+    from ..transfer.terms import set_all
+
     name = arguments.collection
-    given, words = _read_schema(arguments.schema) if arguments.schema else (None, {})
     if name in database.collections():
         collection = database.collection(name)
-        if given is not None and given != collection.schema:
-            raise AlreadyExistsError(f"collection {name!r} is there with another schema than {arguments.schema}", field="schema")
-        if arguments.text or arguments.encoder:
-            raise InvalidArgumentError(f"collection {name!r} is there already: --text and --encoder are for a new one", field="text")
-        return _named(collection, words)
+        words: Mapping[str, Any] = {}
+        if arguments.schema:
+            given, words = _read_schema(arguments.schema)
+            _same(collection, given, arguments.schema)
+        _fits(collection, arguments)
+        for field, named in words.items():
+            set_all(collection, field, named)
+        return collection
     if not arguments.create:
         there = ", ".join(database.collections()) or "none"
         raise NotFoundError(f"no collection {name!r} (there are: {there}); --create makes it", field="collection", value=name)
-    if arguments.encoder and not arguments.text:
-        raise InvalidArgumentError("--encoder needs --text, the column it reads", field="encoder")
-    if given is None:
-        from ..transfer import infer_schema
-
-        given = infer_schema(arguments.file, columns, arguments.text, arguments.encoder or ("bm25",))
-        console.print("The schema, by what the first rows hold:")
-        console.print(fields(given), markup=False)
-    elif arguments.text:
-        raise InvalidArgumentError("--text is for a schema made from the file; --schema says it all", field="text")
-    return _named(database.create_collection(name, given), words)
+    schema, words = planned() if callable(planned) else planned
+    return NewCollection(database, name, schema, words)
 
 
-def _named(collection: Collection, words: Mapping[str, Mapping[int, str | None]]) -> Collection:
-    """The collection, with these words of its terms."""
-    from ..transfer.terms import set_all
+def _same(collection: Collection, given: Schema, path: Path) -> None:
+    if given == collection.schema:
+        return
+    ours, theirs = ({**s.vectors, **s.attributes} for s in (collection.schema, given))
+    differ = [field for field in {**ours, **theirs} if ours.get(field) != theirs.get(field)]
+    what = f"collection {collection.name!r} is there with another schema than {path}: they differ in {', '.join(differ)}"
+    raise AlreadyExistsError(f"{what}; leave --schema out, or drop the collection first", field="schema")
 
-    for field, named in words.items():
-        set_all(collection, field, named)
-    return collection
+
+def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
+    """A collection that is there, perhaps by an earlier run of this command, must be what --text and --attribute ask for."""
+    schema = collection.schema
+
+    def differs(flag: str, column: str, is_now: Any) -> AlreadyExistsError:
+        now = "it isn't a field of it" if is_now is None else f"there it is {is_now}"
+        way = f"leave {flag} out, or vectordb drop {arguments.data} {collection.name} first"
+        what = f"collection {collection.name!r} is there already, and {column!r} not as {flag} says"
+        return AlreadyExistsError(f"{what}: {now}; {way}", field=flag)
+
+    from ..transfer.infer import said
+
+    def now(column: str) -> str | None:
+        return said(schema.attributes[column]) if column in schema.attributes else None
+
+    for column in arguments.text:
+        encoded = {field.encoder for field in schema.vectors.values() if field.source == column}
+        if now(column) != "text" or not set(arguments.encoder or ["bm25"]) <= encoded:
+            raise differs("--text", column, f"{now(column)}, encoded by {', '.join(sorted(map(str, encoded))) or 'nothing'}")
+    for column, spec in arguments.attributes.items():
+        if schema.attributes.get(column) != spec:
+            raise differs("--attribute", column, now(column))
 
 
 def _read_schema(path: Path) -> tuple[Schema, dict[str, dict[int, str | None]]]:
@@ -128,7 +249,7 @@ def _read_schema(path: Path) -> tuple[Schema, dict[str, dict[int, str | None]]]:
         return read_schema_file(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror}", field="schema", value=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, VectorDBError):
             raise
         raise SchemaError(f"{path} is not JSON: {error}", field="schema", value=str(path)) from error
