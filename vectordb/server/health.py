@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from vectordb_client.channel import open_channel
+from vectordb_client.channel import check_target, connection_hint, open_channel
 
 from ..errors import UnavailableError
 
@@ -16,13 +16,13 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
 
     Raises UnavailableError that says why not, InvalidArgumentError for a file that can't be read.
     """
-    with open_channel(grpc, target, [], tls, tls_cert, tls_key) as channel:
+    with open_channel(grpc, check_target(target), [], tls, tls_cert, tls_key) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service="vectordb.v1.VectorDB"), timeout=timeout
             )
         except grpc.RpcError as error:
-            what = f"{target} doesn't answer: {error.code().name}: {error.details()}"
+            what = f"{target} doesn't answer: {error.code().name}: {error.details()}{connection_hint(error.details() or '')}"
             raise UnavailableError(what, field="target", value=target) from None
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         word = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -69,7 +69,11 @@ class Layout:
             return {
                 "id": read_id(_present(record.get("id"), "id")),
                 "vectors": {n: read_vector(self.schema.vector(n), v) for n, v in (record.get("vectors") or {}).items()},
-                "attributes": {n: read_attribute(self.schema.attribute(n), v) for n, v in (record.get("attributes") or {}).items()},
+                "attributes": {
+                    name: read_attribute(self.schema.attribute(name), value)
+                    for name, value in (record.get("attributes") or {}).items()
+                    if value is not None or name in self.schema.attributes
+                },
                 "payload": record.get("payload"),
             }
         return self._flat(record, row, cells)

@@ -175,6 +175,10 @@ def infer(
     plan.choose()
     for column in text:
         plan.encode(column, list(encoders))
+    if not plan.vectors and not plan.attributes:
+        held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there is none beside the id"
+        what = f"no column of {source.path} becomes a field, and a collection needs one: {held}"
+        raise SchemaError(f"{what}; --attribute COLUMN=TYPE or --schema says what to make", field="schema")
     return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()])
 
 
@@ -262,11 +266,11 @@ class _Plan:
                 found.becomes = said(vector)
             else:
                 self._attribute(column, found, _as_attribute(found))
-                if found.becomes == PAYLOAD:
-                    found.note = _advice(column, found)
-                    if column in self._seen.full:
-                        row = min(count_row[1] for count_row in list(found.kinds.values())[1:] or found.kinds.values()) + 1
-                        raise SchemaError(f"attribute {column!r} of records in full is of no one type at row {row}: {found}", field=column)
+                found.note = _advice(column, found)
+                if found.becomes == PAYLOAD and found.kinds and column in self._seen.full:
+                    found.becomes = "?"
+                    what = f"attribute {column!r} of records in full has no one type that an attribute can have: {found}"
+                    raise SchemaError(f"{what}; --attribute {column}=TYPE says which", field=column)
 
     def _vector(self, name: str, found: Found) -> None:
         self.vectors[name] = _vector(name, found)
@@ -371,15 +375,18 @@ def _mostly_vectors(found: Found) -> bool:
 
 
 def _advice(column: str, found: Found) -> str:
-    """What else could be done with a column that stays in the payload."""
+    """What else could be done with a column of several types."""
     kinds = set(found.kinds) - {"empty list"}
-    if len(kinds) < 2:
+    if len(kinds) < 2 or kinds <= _NUMBERS:
         return ""
     if _mostly_vectors(found):
         return f"--vector-field {column}={column} makes vectors of {found.lengths.most_common(1)[0][0]} of it, and refuses the others"
     most = max(kinds, key=lambda kind: found.kinds[kind][0])
-    kind = most if most in TYPES else "keyword"
-    return f"--attribute {column}={kind} decides otherwise"
+    array, kind = most.startswith("list of "), most.removeprefix("list of ")
+    if kind not in TYPES:
+        return ""
+    other = f"{'keyword' if kind == 'text' else kind}{'[]' * array}"
+    return f"--attribute {column}={other} decides otherwise" if other != found.becomes else ""
 
 
 def _is_name(name: str) -> bool:
