@@ -112,11 +112,11 @@ def check_target(target: Any) -> str:
 
 def _with_port(host: str) -> str:
     """A host as a target, with the default port where it has none."""
-    if host.startswith(":"):
-        return f"localhost{host}"
     if host.count(":") > 1 and not host.startswith("["):
         return f"[{host}]:{DEFAULT_PORT}"
-    return host if re.search(r":\d+$", host) else f"{host.rstrip(':/')}:{DEFAULT_PORT}"
+    if re.search(r":\d+$", host):
+        return f"localhost{host}" if host.startswith(":") else host
+    return f"{host.rstrip(':/')}:{DEFAULT_PORT}"
 
 
 def check_timeout(timeout: Any) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from ..errors import VectorDBError
 from ..server import settings
@@ -22,7 +21,4 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise VectorDBError(f"the service can't be loaded: {error}; install vectordb again, with all it needs") from error
     flags = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
-    chosen = settings.gather(flags, os.environ, vars(arguments).get("config"))
-    if not (arguments.data / "data.mdb").exists():
-        print(f"vectordb: {arguments.data} holds no database yet; an empty one is made", file=sys.stderr)
-    return serve(arguments.data, chosen)
+    return serve(arguments.data, settings.gather(flags, os.environ, vars(arguments).get("config")))

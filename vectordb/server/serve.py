@@ -80,12 +80,12 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
             return supervise(path, settings)
         if settings.port:
             check_free(settings.host, settings.port)  # before an open that may take a while
-        stop = threading.Event()
+        stop, new = threading.Event(), is_new(path)
         before = {}
 
         def ready(address: str) -> None:
             before.update({number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)})
-            announce(path, address, settings)
+            announce(path, address, settings, new)
 
         def stopping() -> None:
             for number, handler in before.items():
@@ -134,10 +134,16 @@ def run(
         logs.restore(to_stderr)
 
 
-def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
-    """The line that says that calls are taken."""
+def is_new(path: str | os.PathLike[str]) -> bool:
+    """Whether a directory holds no database yet; the service makes one, and its first line says so: the path may be mistyped."""
+    return not os.path.exists(os.path.join(path, "data.mdb"))
+
+
+def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:
+    """The line that says that calls are taken. new: the database was made just now."""
     workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
     facts = [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
+    facts += ["a new, empty database"] * new
     print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
 
 

@@ -38,7 +38,9 @@ def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
 
     The first worker compiles what there is to compile before the others start. Raises UnavailableError when the port can't be had.
     """
-    from .serve import address_of, announce
+    from .serve import address_of, announce, is_new
+
+    new = is_new(path)
 
     if sys.platform != "linux":
         what = "several workers need Linux, whose SO_REUSEPORT spreads connections"
@@ -48,7 +50,7 @@ def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
         job = json.dumps({"path": os.fspath(path), "settings": dataclasses.asdict(settings)}).encode() + b"\n"
         supervisor = Supervisor(COMMAND, job, settings.workers, settings.grace, metrics.forget)
         with _signals_to(supervisor):
-            return supervisor.run(lambda: announce(path, address_of(settings.host, port), settings))
+            return supervisor.run(lambda: announce(path, address_of(settings.host, port), settings, new))
 
 
 @contextmanager
