@@ -66,7 +66,10 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     report.add_argument("--out", metavar="DIR", type=Path, help="where to (beside the first results)")
 
     tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS)
-    tune.add_argument("collection", metavar="DIR/COLLECTION", help="a database's directory and the collection in it")
+    tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION does for both")
+    tune.add_argument("named", metavar="COLLECTION", nargs="?", help="the collection")
+    tune.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
+    tune.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
     tune.add_argument("--field", help="the vector field: dense, sparse or multi-vector (the first dense one, or the first)")
     tune.add_argument("--queries", metavar="FILE", type=Path, help="queries (see below); points of the collection unless given")
     tune.add_argument("--count", type=_count, metavar="N", help="queries (200; of multi-vectors 50)")
@@ -85,7 +88,7 @@ A run that was stopped goes on when the same command is given with its --out aga
 Data sets are made or fetched once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench), and never sent anywhere.
 """
 _TUNE_DETAILS = """\
-The database must not be open elsewhere. Nothing is written to it.
+Nothing is written to the database, and nothing in it is indexed meanwhile: vectordb optimize DIR COLLECTION does that before.
 Queries: .npy or .fvecs (dense), .npz with a SciPy CSR matrix whose columns are terms (sparse), .npy of queries × vectors × dim
 (multi-vector), or .txt with a text a line where the field has an encoder; encoding them is not in the figures.
 """
@@ -216,7 +219,23 @@ def _report_again(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     from . import tune
 
-    return _guarded(lambda: tune.main(arguments))
+    return _guarded(lambda: tune.main(_placed(arguments)))
+
+
+def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
+    """``data`` and ``collection``, of words and flags."""
+    for name, word, flag in (("directory", "DIR", "data"), ("named", "COLLECTION", "collection")):
+        given, said = getattr(arguments, name), getattr(arguments, flag)
+        if given is not None and said is not None and given != said:
+            raise _Usage(f"{word} is {str(given)!r}, and --{flag} says {str(said)!r}: leave one of them out")
+        setattr(arguments, flag, said if given is None else given)
+    if arguments.data is not None and arguments.collection is None:
+        arguments.data, arguments.collection = arguments.data.parent, arguments.data.name
+        if (arguments.data / arguments.collection / "data.mdb").exists():
+            raise _Usage(f"which collection of {arguments.data / arguments.collection}? write vectordb bench tune DIR COLLECTION")
+    if not arguments.collection:
+        raise _Usage("write vectordb bench tune DIR COLLECTION")
+    return arguments
 
 
 def _list(arguments: argparse.Namespace) -> int:
