@@ -253,9 +253,9 @@ def test_ties_by_the_hundred_are_no_lost_hits(tmp_path):
     """Many points of one vector: any ten of them are right, also those that no list of the best keeps."""
     with vectordb.open(tmp_path / "db", maintenance=False) as database:
         things = database.create_collection("things", Schema({"v": Dense(4, metric="dot")}))
-        rows = np.repeat(np.eye(4, dtype=np.float32), 150, axis=0)
+        rows = np.repeat(np.eye(4, dtype=np.float32), 400, axis=0)
         # The scan of the truth goes by id, a search by the order of writes: they keep different ones of equal rows.
-        things.upsert(ids=[f"{999 - i:03}" for i in range(600)], vectors={"v": rows})
+        things.upsert(ids=[f"{9999 - i}" for i in range(1600)], vectors={"v": rows})
         found = tune.tune(things, count=20)
     assert found["exact"] and all(one["recall"]["min"] == 1.0 for one in found["limits"]), found["limits"]
     assert not any("report this" in text for text in tune_report.advice(found, [0.9]))
