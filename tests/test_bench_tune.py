@@ -257,7 +257,8 @@ def test_ties_by_the_hundred_are_no_lost_hits(tmp_path):
         # The scan of the truth goes by id, a search by the order of writes: they keep different ones of equal rows.
         things.upsert(ids=[f"{9999 - i}" for i in range(1600)], vectors={"v": rows})
         found = tune.tune(things, count=20)
-    assert found["exact"] and all(one["recall"]["min"] == 1.0 for one in found["limits"]), found["limits"]
+    judged = [one["recall"]["min"] for one in found["limits"] if one["recall"]]
+    assert found["exact"] and judged == [1.0, 1.0, 1.0]  # of 1, 10 and 100 hits
     assert not any("report this" in text for text in tune_report.advice(found, [0.9]))
 
 
