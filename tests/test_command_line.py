@@ -116,7 +116,8 @@ def data(tmp_path):
 @pytest.mark.parametrize(
     "words",
     ["check nothing", "info file", "export file docs x.csv", "purge nothing", "snapshot nothing x", "import nothing docs file",
-     "drop file x", "optimize file", "restore nothing x", "terms nothing c s --export -", "import data docs folder", "import data docs file",
+     "drop file x", "optimize file", "restore nothing x", "terms nothing c s --export -", "import data docs folder",
+     "import data docs file",
      "info data --collection nope", "drop data nope", "export data docs x.pdf", "export data docs none/x.csv",
      "import data docs in.csv --encoding latin1x", "import data docs in.csv --separator ::", "keys create nothing", "keys create file",
      "import data docs in.csv --create --attribute n=number", "import data docs in.csv --text n", "restore file x", "check empty"],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from ..types import check_name
 from . import options
 from .options import Command, add_collection, add_directory, open_directory, pair, positive, require_directory
 
@@ -70,28 +72,29 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.attributes = {column: attribute_type(kind) for column, kind in arguments.attribute}
     _check(arguments)
     console = options.console(stderr=True)
-    with _source(arguments) as source, _bar(console) as bar:
-        planned = None
-        if not arguments.data.exists():  # what is wrong with the file is said before a directory is made
-            planned = _planned(arguments, source, columns, console, bar)
-        with open_directory(arguments.data, create=arguments.create, maintenance=True) as database:
-            target = _target(database, arguments, planned or (lambda: _planned(arguments, source, columns, console, bar)))
-            state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
-            task = bar.add_task("writing", total=1.0, points="0 points")
-            try:
-                result = import_points(
-                    target,
-                    source,
-                    columns=columns,
-                    rejects=arguments.rejects,
-                    state=state,
-                    progress=lambda done, points, rejected: bar.update(task, completed=done, points=f"{points:,} points"),
-                )
-            except KeyboardInterrupt:
-                bar.stop()
-                if state is not None:
-                    console.print("stopped; the same command goes on from here")
-                raise
+    with _source(arguments) as source, _bar(console) as bar, ExitStack() as stack:
+
+        @functools.cache
+        def opened() -> Database:
+            return stack.enter_context(open_directory(arguments.data, create=arguments.create, maintenance=True))
+
+        target = _target(opened, arguments, lambda: _planned(arguments, source, columns, console, bar))
+        state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
+        task = bar.add_task("writing", total=1.0, points="0 points")
+        try:
+            result = import_points(
+                target,
+                source,
+                columns=columns,
+                rejects=arguments.rejects,
+                state=state,
+                progress=lambda done, points, rejected: bar.update(task, completed=done, points=f"{points:,} points"),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            if state is not None:
+                console.print("stopped; the same command goes on from here")
+            raise
     resumed = f", after the first {result.resumed:,} rows, which an earlier run had done" if result.resumed else ""
     rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
     console.print(f"{result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
@@ -185,14 +188,17 @@ def _planned(
     return found.schema, {}
 
 
-def _target(database: Database, arguments: argparse.Namespace, planned: Any) -> Collection | NewCollection:
-    """The collection to import into, or the one to make. planned: its schema and words, or a function that finds them."""
+def _target(
+    opened: Callable[[], Database], arguments: argparse.Namespace, planned: Callable[[], tuple[Schema, Mapping[str, Any]]]
+) -> Collection | NewCollection:
+    """The collection to import into, or the one to make, by the schema and words of ``planned``. Nothing is made here."""
     from ..transfer import NewCollection
     from ..transfer.terms import set_all
 
     name = arguments.collection
-    if name in database.collections():
-        collection = database.collection(name)
+    there = opened().collections() if arguments.data.exists() else []
+    if name in there:
+        collection = opened().collection(name)
         words: Mapping[str, Any] = {}
         if arguments.schema:
             given, words = _read_schema(arguments.schema)
@@ -202,10 +208,11 @@ def _target(database: Database, arguments: argparse.Namespace, planned: Any) -> 
             set_all(collection, field, named)
         return collection
     if not arguments.create:
-        there = ", ".join(database.collections()) or "none"
-        raise NotFoundError(f"no collection {name!r} (there are: {there}); --create makes it", field="collection", value=name)
-    schema, words = planned() if callable(planned) else planned
-    return NewCollection(database, name, schema, words)
+        known = ", ".join(there) or "none"
+        raise NotFoundError(f"no collection {name!r} (there are: {known}); --create makes it", field="collection", value=name)
+    check_name(name, "collection")
+    schema, words = planned()
+    return NewCollection(opened, name, schema, words)
 
 
 def _same(collection: Collection, given: Schema, path: Path) -> None:

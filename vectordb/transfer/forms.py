@@ -314,6 +314,7 @@ def loads(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         try:
+            text = text.decode() if isinstance(text, bytes) else text  # else the module would guess at UTF-16
             return json.loads(text, parse_constant=_no_constant)  # it knows lone surrogates, and says where a mistake is
         except RecursionError:
             raise ValueError("nested too deeply") from None

@@ -44,15 +44,18 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class NewCollection:
-    """A collection that the first batch of an import makes. words: field → term → word."""
+    """A collection that the first batch of an import makes. opened: gives the database, which need not be there before.
 
-    database: Database
+    words: field → term → word.
+    """
+
+    opened: Callable[[], Database]
     name: str
     schema: Schema
     words: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
 
     def make(self) -> Collection:
-        made = self.database.create_collection(self.name, self.schema)
+        made = self.opened().create_collection(self.name, self.schema)
         for name, words in self.words.items():
             set_all(made, name, words)
         return made
@@ -210,7 +213,7 @@ class _Pending:
         try:
             result = made.upsert(points)
         except BaseException:
-            new.database.drop_collection(new.name)
+            new.opened().drop_collection(new.name)
             raise
         self._collection, self._new = made, None
         return result

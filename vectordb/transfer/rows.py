@@ -16,6 +16,7 @@ from .forms import loads
 from .sources import Row, Source
 
 _CHUNK = 1 << 16
+_ZEROS = "full of zero bytes: --encoding utf-16-le or utf-16-be, if that is what the file is"
 _KEPT = 200  # characters of a row too large that are shown in its stead
 _NEAR = 16  # characters: a mistake this close to the end of what was read may be no mistake
 _LOOKED_AT = 20  # rows by which a separator is chosen
@@ -44,10 +45,10 @@ def _json_lines(stream: io.BufferedReader, source: Source, start: int) -> Iterat
 
 
 def _not_json(error: ValueError, line: bytes) -> str:
+    if b"\x00" in line:
+        return f"not JSON, {_ZEROS}"
     if isinstance(error, UnicodeDecodeError):
         return _not_utf8(error.object[error.start], f" at byte {error.start + 1} of the row")
-    if b"\x00" in line:
-        return "not JSON, and full of zero bytes: --encoding utf-16 or utf-16-le, if that is what the file is"
     return f"not JSON: {error}"
 
 
@@ -135,7 +136,8 @@ class _Values:
         try:
             self._text = self._text[self._at :] + self._utf8.decode(chunk, self._ended)
         except UnicodeDecodeError as error:
-            what = f"row {self._count + 1}: {_not_utf8(error.object[error.start])}"
+            wrong = f"not JSON, {_ZEROS}" if b"\x00" in chunk else _not_utf8(error.object[error.start])
+            what = f"row {self._count + 1}: {wrong}"
             raise InvalidArgumentError(what, field="encoding", value="utf-8") from None
         self._at = 0
 
@@ -145,7 +147,7 @@ class _Values:
     def _wrong(self, what: str, at: int | None = None) -> InvalidArgumentError:
         at = self._at if at is None else at
         near = self._text[max(at - 20, 0) : at + 20]
-        zeros = "; --encoding utf-16 or utf-16-le, if that is what the file is" if "\x00" in near else ""
+        zeros = f"; it is {_ZEROS}" if "\x00" in near else ""
         return InvalidArgumentError(f"row {self._count + 1}: not JSON: {what}, near {near!r}{zeros}", field="file", value=self._count + 1)
 
 
@@ -191,8 +193,7 @@ def _header(cells: list[str]) -> list[str]:
     if (byte := _stray_byte(cells)) is not None:
         raise InvalidArgumentError(f"the header is {_not_utf8(byte)}", field="encoding", value="utf-8")
     if any("\x00" in cell for cell in cells):
-        what = "the header is full of zero bytes: --encoding utf-16 or utf-16-le, if that is what the file is"
-        raise InvalidArgumentError(what, field="encoding")
+        raise InvalidArgumentError(f"the header is {_ZEROS}", field="encoding")
     twice = next((name for i, name in enumerate(cells) if name in cells[:i]), None)
     if twice is not None:
         raise InvalidArgumentError(f"the header names a column twice: {twice!r}", field="file", value=cells)
