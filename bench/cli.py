@@ -21,10 +21,10 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     """Give a parser the commands; each sets ``run``."""
     commands = bench.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, about: str, details: str = "") -> argparse.ArgumentParser:
+    def command(name: str, run: Any, about: str, details: str = "", usage: str | None = None) -> argparse.ArgumentParser:
         whole = f"{about[0].upper()}{about[1:]}."
         made = commands.add_parser(
-            name, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, usage=usage, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         made.set_defaults(run=run)
         return made
@@ -65,7 +65,7 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="results.json (or .json.gz, or a run's folder)")
     report.add_argument("--out", metavar="DIR", type=Path, help="where to (beside the first results)")
 
-    tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS)
+    tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS, _TUNE)
     tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION does for both")
     tune.add_argument("named", metavar="COLLECTION", nargs="?", help="the collection")
     tune.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
@@ -87,6 +87,7 @@ _RUN_DETAILS = """\
 A run that was stopped goes on when the same command is given with its --out again. Systems that can't run say why, and the rest goes on.
 Data sets are made or fetched once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench), and never sent anywhere.
 """
+_TUNE = "vectordb bench tune DIR COLLECTION [options]"
 _TUNE_DETAILS = """\
 Nothing is written to the database, and nothing in it is indexed meanwhile: vectordb optimize DIR COLLECTION does that before.
 Queries: .npy or .fvecs (dense), .npz with a SciPy CSR matrix whose columns are terms (sparse), .npy of queries × vectors × dim

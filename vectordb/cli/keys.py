@@ -19,8 +19,9 @@ def add_arguments(parser: Command) -> None:
     parser.epilog = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
-    def action(name: str, run: Any, text: str) -> Command:
-        sub = actions.add_parser(name, help=text, about=text)
+    def action(name: str, run: Any, text: str, form: str = "") -> Command:
+        usage = f"vectordb keys {name} (DIR | --keys-file FILE){form} [options]"
+        sub = actions.add_parser(name, usage=usage, help=text, about=text)
         sub.set_defaults(run=run)
         add_directory(sub, required=False, about=f"the database's directory, whose {FILE_NAME} is meant")
         sub.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
@@ -39,7 +40,9 @@ def add_arguments(parser: Command) -> None:
     make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
     make.add_argument("--note", metavar="TEXT", default="", help="a note that keys list shows")
     action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
-    action("revoke", _revoke, "take a key away").add_argument("id", metavar="ID", help="as the list shows it, the middle part of the key")
+    action("revoke", _revoke, "take a key away", " ID").add_argument(
+        "id", metavar="ID", help="as the list shows it, the middle part of the key"
+    )
 
 
 def _file(arguments: argparse.Namespace) -> Path:

@@ -17,30 +17,30 @@ from vectordb_client._version import __version__
 from ..errors import VectorDBError
 from .options import Command
 
-# command → (its module, what it does)
+# command → (its module, its form or None where it has commands of its own, what it does)
 COMMANDS = {
-    "serve": ("serve", "serve a directory over gRPC until Ctrl-C"),
-    "demo": ("demo", "search the docstrings of Python's standard library, embedded and served"),
-    "import": ("load", "import a file of JSON lines, JSON, CSV, Parquet or Arrow into a collection"),
-    "export": ("export", "export a collection to a JSON-lines, CSV or Parquet file"),
-    "terms": ("terms", "say what terms of a sparse field stand for, or export it"),
-    "info": ("info", "show the collections of a directory, or of a running service"),
-    "optimize": ("optimize", "bring the indexes of a directory up to date and take deleted rows out, and wait for it"),
-    "check": ("check", "verify checksums and invariants of a directory; exit code 1 when something is wrong"),
-    "drop": ("drop", "delete a collection with all its points"),
-    "top": ("watch", "show what a running service does, until Ctrl-C"),
-    "health": ("health", "ask a running service whether it takes calls; exit code 1 when it doesn't"),
-    "snapshot": ("snapshot", "copy a directory that is in use, as it is now"),
-    "restore": ("restore", "bring a snapshot back as a directory, every checksum and invariant verified"),
-    "purge": ("purge", "take what was deleted or replaced out of every file, and search all files for it"),
-    "version": ("version", "show the versions of what is installed"),
-    "bench": ("bench", "measure recall and speed, beside other systems or on your own collection"),
-    "keys": ("keys", "make, list and revoke the API keys of a service"),
+    "serve": ("serve", "DIR", "serve a directory over gRPC until Ctrl-C"),
+    "demo": ("demo", "[DIR]", "search the docstrings of Python's standard library, embedded and served"),
+    "import": ("load", "DIR COLLECTION FILE", "import a file of JSON lines, JSON, CSV, Parquet or Arrow into a collection"),
+    "export": ("export", "DIR COLLECTION FILE", "export a collection to a JSON-lines, CSV or Parquet file"),
+    "terms": ("terms", "DIR COLLECTION FIELD (--import FILE | --export FILE)", "say what terms of a sparse field stand for, or export it"),
+    "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory, or of a running service"),
+    "optimize": ("optimize", "DIR [COLLECTION]", "bring the indexes of a directory up to date and take deleted rows out, and wait for it"),
+    "check": ("check", "DIR", "verify checksums and invariants of a directory; exit code 1 when something is wrong"),
+    "drop": ("drop", "DIR COLLECTION", "delete a collection with all its points"),
+    "top": ("watch", "--target HOST:PORT", "show what a running service does, until Ctrl-C"),
+    "health": ("health", "--target HOST:PORT", "ask a running service whether it takes calls; exit code 1 when it doesn't"),
+    "snapshot": ("snapshot", "DIR TO", "copy a directory that is in use, as it is now"),
+    "restore": ("restore", "FROM DIR", "bring a snapshot back as a directory, every checksum and invariant verified"),
+    "purge": ("purge", "DIR [COLLECTION]", "take what was deleted or replaced out of every file, and search all files for it"),
+    "version": ("version", "", "show the versions of what is installed"),
+    "bench": ("bench", None, "measure recall and speed, beside other systems or on your own collection"),
+    "keys": ("keys", None, "make, list and revoke the API keys of a service"),
 }
-_EPILOG = (
-    "A command names the database's directory first: vectordb COMMAND DIR …; the flag --data DIR says the same. Exit codes: 0 well, 1 an \
-error or problems found, 2 a wrong command line, 130 interrupted."
-)
+_EPILOG = """\
+A command names the database's directory first: vectordb COMMAND DIR …; the flag --data DIR says the same.
+Exit codes: 0 well, 1 an error or problems found, 2 a wrong command line, 130 interrupted.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,8 +75,9 @@ def parser() -> Command:
     )
     made.add_argument("--version", action="version", version=f"vectordb {__version__}")
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (module, about) in COMMANDS.items():
-        commands.add_parser(name, help=about, about=about, fill=_filler(module))
+    for name, (module, form, about) in COMMANDS.items():
+        usage = None if form is None else f"vectordb {name} {f'{form} [options]'.strip()}"
+        commands.add_parser(name, usage=usage, help=about, about=about, fill=_filler(module))
     return made
 
 

@@ -58,8 +58,7 @@ class Command(argparse.ArgumentParser):
         return namespace, rest
 
     def error(self, message: str):
-        usage = " ".join(self.format_usage().split())
-        self.exit(2, f"{self.prog}: {message} ({usage if len(usage) < 160 else f'usage: {self.prog} --help'})\n")
+        self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
 
 
 def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
