@@ -248,6 +248,17 @@ def test_a_value_far_behind_counts_as_much_as_the_first(tmp_path):
     assert said["n"].startswith('n: 19,999 int, 1 text ("last", row 20,000) → payload') and list(schema.attributes) == ["w"]
 
 
+def test_keys_that_are_data_fill_neither_the_schema_nor_the_memory(tmp_path):
+    from vectordb_client.schema import MAX_FIELDS
+
+    rows = [{"id": i, **{f"k{i * 10 + j}": j for j in range(10)}, "body": "words"} for i in range(400)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = infer(tmp_path / "x.jsonl", text=["body"])
+    assert MAX_FIELDS - 2 <= len(found.schema.vectors) + len(found.schema.attributes) <= MAX_FIELDS
+    assert len(found.columns) == 2000 and found.more == 2001
+    assert "at most" in str(found.columns[-1]) and str(found.columns[-1]).split(" → ")[1].startswith("payload")
+
+
 def test_a_type_that_is_told_decides(tmp_path, capsys):
     rows = [{"id": i, "price": "n/a" if i == 5 else i + 0.5, "code": str(i), "note": "x"} for i in range(30)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -107,6 +107,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if file.is_dir():
         what = f"{file} is a directory; write vectordb import DIR COLLECTION FILE"
         raise InvalidArgumentError(what, field="file", value=str(file))
+    if arguments.data.is_file():
+        what = f"{arguments.data} is a file where a database's directory is named: write vectordb import DIR COLLECTION FILE"
+        raise InvalidArgumentError(what, field="data", value=str(arguments.data))
     if str(file) != "-" and not file.exists():
         raise NotFoundError(f"no file {file}", field="file", value=str(file))
     if not arguments.create:
@@ -183,6 +186,8 @@ def _planned(
         console.print("What the columns hold, and what becomes of them:")
         for column in found.columns:
             console.print(f"  {column}", markup=False)
+        if found.more:
+            console.print(f"  {found.more:,} values in further columns → payload")
     console.print("The schema:")
     console.print(fields(found.schema), markup=False)
     return found.schema, {}

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         return 1
     except OSError as error:
-        _drop_stdout()
+        if error.filename is None:  # perhaps stdout is on a full disk
+            _drop_stdout()
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
     except MemoryError:
         return _failed("this machine hasn't enough memory for it")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from vectordb_client.schema import MAX_FIELDS
 
 from ..errors import InvalidArgumentError, SchemaError, VectorDBError, shown
 from ..types import (
@@ -49,6 +50,7 @@ _LEAST_DIM = 8  # a shorter list of numbers is an array attribute
 _MOSTLY = 0.9  # of the lists have one length: they are vectors, and the others mistakes
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
+_MOST_COLUMNS = 2_000  # that are looked at; a file whose keys are data has any number of them
 _SHOWN = 40  # characters of a value in a line
 _STRINGS = {"text", "datetime", "uuid"}
 _NUMBERS = {"int", "float", "big int"}
@@ -71,10 +73,14 @@ class Found:
 
     def __str__(self) -> str:
         """Such as ``price: 299 float, 1 text ("n/a", row 6) → payload``."""
+        return f"{self.name}: {self.held()} → {self.becomes}{f' ({self.note})' if self.note else ''}"
+
+    def held(self) -> str:
+        """Such as ``299 float, 1 text ("n/a", row 6)``."""
         said = []
         for i, (kind, (count, row, value)) in enumerate(sorted(self.kinds.items(), key=lambda pair: -pair[1][0])):
             said.append(f"{count:,} {kind}{f' ({_example(value)}, row {row + 1:,})' if i else ''}")
-        return f"{self.name}: {', '.join(said) or 'no value'} → {self.becomes}{f' ({self.note})' if self.note else ''}"
+        return ", ".join(said) or "no value"
 
     def add(self, value: Any, row: int) -> None:
         kind = self._kind(value)
@@ -131,10 +137,14 @@ class Found:
 
 @dataclass
 class Inference:
-    """schema: of a new collection. columns: each column of the file, in its order; none where the file carries its schema itself."""
+    """schema: of a new collection. columns: each column of the file, in its order; none where the file carries its schema itself.
+
+    more: how many values are in columns beyond the first 2,000, which stay in the payload.
+    """
 
     schema: Schema
     columns: list[Found]
+    more: int = 0
 
 
 def infer_schema(
@@ -171,15 +181,16 @@ def infer(
         if progress and row.number % 1000 == 0:
             progress(row.done)
     seen.check()
-    plan = _Plan(columns, seen, wanted)
+    text, encoders = list(text), list(encoders)
+    plan = _Plan(columns, seen, wanted, MAX_FIELDS - len(text) * (1 + len(encoders)))
     plan.choose()
     for column in text:
-        plan.encode(column, list(encoders))
+        plan.encode(column, encoders)
     if not plan.vectors and not plan.attributes:
         held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there is none beside the id"
         what = f"no column of {source.path} becomes a field, and a collection needs one: {held}"
         raise SchemaError(f"{what}; --attribute COLUMN=TYPE or --schema says what to make", field="schema")
-    return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()])
+    return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()], seen.more)
 
 
 class _Seen:
@@ -190,6 +201,7 @@ class _Seen:
         self._canonical = columns.id == "id" and not columns.vectors and not source.cells
         self.vectors: dict[str, Found] = {}
         self.columns: dict[str, Found] = {}
+        self.more = 0  # values in columns beyond those that are looked at
         self.full: set[str] = set()  # columns that some full record calls an attribute
         self._rows = self._ids = 0
         self._first_error: tuple[int, str] | None = None
@@ -217,6 +229,9 @@ class _Seen:
     def _column(self, known: dict[str, Found], name: Any, value: Any, row: int) -> None:
         found = known.get(name)
         if found is None:
+            if len(known) >= _MOST_COLUMNS:
+                self.more += 1
+                return
             found = known[name] = Found(str(name))
         if value is not None:
             found.add(value, row)
@@ -240,8 +255,8 @@ class _Seen:
 class _Plan:
     """Fields for what was seen."""
 
-    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None]):
-        self._columns, self._seen, self._wanted = columns, seen, wanted
+    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None], room: int):
+        self._columns, self._seen, self._wanted, self._room = columns, seen, wanted, room - len(wanted) - len(columns.vectors)
         self.vectors: dict[str, VectorField] = {}
         self.attributes: dict[str, Attribute] = {}
 
@@ -261,6 +276,8 @@ class _Plan:
                 self._attribute(column, found, self._wanted[column], ", as said")
             elif not _is_name(column):
                 found.note = "its name can't be an attribute's: letters, digits, _ . and -, no digit first"
+            elif len(self.vectors) + len(self.attributes) >= self._room:
+                found.note = f"a collection has at most {MAX_FIELDS} fields"
             elif (vector := _as_vector(found)) is not None:
                 self.vectors[column] = vector
                 found.becomes = said(vector)
@@ -268,8 +285,7 @@ class _Plan:
                 self._attribute(column, found, _as_attribute(found))
                 found.note = _advice(column, found)
                 if found.becomes == PAYLOAD and found.kinds and column in self._seen.full:
-                    found.becomes = "?"
-                    what = f"attribute {column!r} of records in full has no one type that an attribute can have: {found}"
+                    what = f"attribute {column!r} of records in full has no one type that an attribute can have: it holds {found.held()}"
                     raise SchemaError(f"{what}; --attribute {column}=TYPE says which", field=column)
 
     def _vector(self, name: str, found: Found) -> None:
@@ -345,7 +361,7 @@ def _vector(name: str, found: Found) -> VectorField:
     if most in ("sparse vector", "object"):
         return Sparse()
     value = found.kinds[most][2] if most else None
-    raise SchemaError(f"column {found.name!r} doesn't hold vectors: {found}", field=name, value=value)
+    raise SchemaError(f"column {found.name!r} doesn't hold vectors, but {found.held()}", field=name, value=value)
 
 
 def _as_attribute(found: Found) -> Attribute | None:
