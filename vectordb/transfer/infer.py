@@ -397,7 +397,7 @@ def _advice(column: str, found: Found) -> str:
         return ""
     if _mostly_vectors(found):
         return f"--vector-field {column}={column} makes vectors of {found.lengths.most_common(1)[0][0]} of it, and refuses the others"
-    most = max(kinds, key=lambda kind: found.kinds[kind][0])
+    most = max((kind for kind in found.kinds if kind in kinds), key=lambda kind: found.kinds[kind][0])
     array, kind = most.startswith("list of "), most.removeprefix("list of ")
     if kind not in TYPES:
         return ""
