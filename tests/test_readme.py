@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vectordb
-from vectordb.cli import _parser
+from vectordb.cli import parser
 from vectordb.server.serve import start
 from vectordb.storage import chunks, format
 
@@ -53,11 +53,11 @@ def test_the_readmes_commands_exist():
     for command in re.findall(r"^make (\S+)", "\n".join(blocks("sh")), re.MULTILINE):
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
     for line in re.findall(r"^vectordb .*", "\n".join(blocks("sh")), re.MULTILINE):
-        _parser().parse_args(line.split()[1:])
+        parser().parse_args(line.split()[1:])
     listed = re.search(r"`vectordb ([a-z, ]+)`", README)[1].split(", ")
     for command in listed:
         with pytest.raises(SystemExit) as stop:
-            _parser().parse_args([command, "--help"])
+            parser().parse_args([command, "--help"])
         assert stop.value.code == 0
 
 

@@ -11,25 +11,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..database import open as open_database
 from ..errors import NotFoundError, VectorDBError, shown
+from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
 from ..storage.manifest import DATA
-from .keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+from .options import Command, add_directory, open_directory, require_directory
 
 
-def add_parser(commands: Any) -> None:
-    """The command, below ``commands`` (what argparse's add_subparsers returned)."""
-    about = "make, list and revoke the API keys of a service"
-    details = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
-    keys = commands.add_parser("keys", help=about, description=f"{about.capitalize()}.", epilog=details)
-    actions = keys.add_subparsers(title="actions", required=True, metavar="ACTION")
+def add_arguments(parser: Command) -> None:
+    parser.epilog = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
-    def action(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        where = sub.add_mutually_exclusive_group(required=True)
-        where.add_argument("--data", metavar="DIR", type=Path, help=f"the database's directory, whose {FILE_NAME} is meant")
-        where.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+    def action(name: str, run: Any, text: str, form: str = "") -> Command:
+        usage = f"vectordb keys {name} (DIR | --keys-file FILE){form} [options]"
+        sub = actions.add_parser(name, usage=usage, help=text, about=text)
         sub.set_defaults(run=run)
+        add_directory(sub, required=False, about=f"the database's directory, whose {FILE_NAME} is meant")
+        sub.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+
+        def check(arguments: argparse.Namespace) -> None:
+            if (arguments.data is None) == (arguments.keys_file is None):
+                raise argparse.ArgumentTypeError(f"write {sub.prog} DIR, or {sub.prog} --keys-file FILE")
+
+        sub.checks.append(check)
         return sub
 
     make = action("create", _create, "make a key and print it, this once")
@@ -38,18 +41,28 @@ def add_parser(commands: Any) -> None:
     make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
     make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
     make.add_argument("--create", action="store_true", help="make the directory if there is none, before its service is first started")
-    make.add_argument("--note", metavar="TEXT", default="", help="whom it is for, for the list")
+    make.add_argument("--note", metavar="TEXT", default="", help="a note that keys list shows")
     action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
-    action("revoke", _revoke, "take a key away").add_argument("id", metavar="ID", help="as the list shows it, the middle part of the key")
+    action("revoke", _revoke, "take a key away", " ID").add_argument(
+        "id", metavar="ID", help="as the list shows it, the middle part of the key"
+    )
 
 
 def _file(arguments: argparse.Namespace) -> Path:
-    return arguments.keys_file or file_of(arguments.data, "")
+    """The key file. Raises NotFoundError where its folder isn't there: a mistyped one must not be made."""
+    if arguments.keys_file is None:
+        require_directory(arguments.data)
+        return file_of(arguments.data, "")
+    if not arguments.keys_file.parent.is_dir():
+        raise NotFoundError(f"no folder {arguments.keys_file.parent}", field="keys_file", value=str(arguments.keys_file))
+    return arguments.keys_file
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    if arguments.data is not None and not arguments.create:
-        _check_there(arguments.data)
+    if arguments.data is not None:
+        if arguments.create:
+            arguments.data.mkdir(parents=True, exist_ok=True)
+        _check_there(arguments.data, arguments.create)
     token, key = create(
         _file(arguments),
         arguments.role,
@@ -65,13 +78,13 @@ def _create(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_there(directory: Path) -> None:
+def _check_there(directory: Path, create: bool) -> None:
     """Raises NotFoundError when this is neither a database nor empty: its name is misspelt, most likely."""
     try:
         names = set(os.listdir(directory))
     except OSError:
         names = None
-    if names is None or (DATA not in names and names - {FILE_NAME, "lost+found"}):
+    if names is None or (not create and DATA not in names and names - {FILE_NAME, "lost+found"}):
         problem = f"there is no database in {directory}; vectordb serve makes one, or add --create to make the directory"
         raise NotFoundError(problem, field="data", value=str(directory))
 
@@ -81,7 +94,7 @@ def _not_there(directory: Path | None, names: Sequence[str]) -> list[str]:
     if directory is None or not names or not (directory / DATA).exists():
         return list(names) if directory is not None else []
     try:
-        with open_database(directory, create=False, maintenance=False) as database:
+        with open_directory(directory) as database:
             return sorted(set(names) - set(database.collections()))
     except VectorDBError:  # the key is made all the same
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .types import CollectionInfo, Dense, Schema, Sparse
+from ..types import CollectionInfo, Dense, Schema, Sparse
 
 if TYPE_CHECKING:
     from rich.console import Console
