@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, VectorDBError, shown
+from .moments import microseconds, moment_at, read_moment
 from .schema import Attribute
 
 Id = int | str | uuid.UUID
@@ -22,8 +23,6 @@ MAX_KEYWORD_BYTES = 480
 MAX_ID_BYTES = 480
 MAX_ARRAY = 65_535
 DEFAULT_RECALL = 0.95
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 
 
@@ -112,18 +111,15 @@ def _bool(name, value):
 def _datetime(name, value):
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            value = read_moment(value)
         except ValueError:
             raise _wrong(name, value, "a datetime or an ISO-8601 string") from None
-    elif isinstance(value, np.datetime64) and not np.isnat(value):
-        if abs(int(value.astype("datetime64[Y]").astype(np.int64))) > 290_000:  # numpy would wrap around
-            raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value)
-        return int(value.astype("datetime64[us]").astype(np.int64))
-    if not isinstance(value, datetime):
+    if not isinstance(value, datetime) and not (isinstance(value, np.datetime64) and not np.isnat(value)):
         raise _wrong(name, value, "a datetime or an ISO-8601 string")
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=UTC)
-    return (value - _EPOCH) // _MICROSECOND
+    try:
+        return microseconds(value)
+    except OverflowError:
+        raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value) from None
 
 
 def _uuid(name, value):
@@ -196,10 +192,7 @@ def restore(spec: Attribute, stored: Any) -> Any:
 
 def _restore(kind: str, stored: Any) -> Any:
     if kind == "datetime":
-        try:
-            return _EPOCH + stored * _MICROSECOND
-        except OverflowError:  # beyond year 9999: reachable through numpy only
-            return np.datetime64(stored, "us")
+        return moment_at(stored)
     if kind == "uuid":
         return uuid.UUID(bytes=bytes(stored))
     return tuple(stored)
