@@ -227,6 +227,8 @@ def _literal(value):
             return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
         case datetime():
             return f"DATETIME '{value.isoformat()}'"
+        case np.datetime64():
+            return f"DATETIME '{value}'"
         case uuid.UUID():
             return f"UUID '{value}'"
     return repr(value)
