@@ -40,7 +40,7 @@ def refused(call, *parts):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("length", [2e16, 1e19, 3e38, 3e39])
+@pytest.mark.parametrize("length", [2e16, 1e19, 3e38, 1.2e39])
 def test_a_dense_vector_that_is_too_long_is_refused_by_row_norm_and_bound(database, metric, length):
     docs = database.create_collection("docs", Schema({"v": Dense(16, metric), "w": Dense(2)}))
     rows = np.ones((5, 16), np.float32)
@@ -85,7 +85,7 @@ def test_a_service_and_its_client_refuse_the_same(client):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e10, float(WITHIN)])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e10, float(WITHIN)])
 def test_long_vectors_are_found_as_exactly_through_an_index_as_without(database, metric, scale):
     rng = np.random.default_rng(1)
     docs = database.create_collection("docs", Schema({"v": Dense(16, metric, index=Index(degree=8, ef_construction=40))}))
@@ -94,16 +94,18 @@ def test_long_vectors_are_found_as_exactly_through_an_index_as_without(database,
     docs.upsert(ids=range(1500), vectors={"v": rows})
     docs.optimize()
     assert docs.info().statistics["v"]["segments"]
-    for row in rows[:20]:
-        query = (row * np.float32(-0.9)).astype(np.float32)
+    recalls = []
+    for query in rng.standard_normal((40, 16)).astype(np.float32) / 4:
+        query = query / max(np.linalg.norm(query), 1) * np.float32(scale)
         wide, other = rows.astype(np.float64), query.astype(np.float64)
         true = wide @ other if metric == "dot" else ((wide - other) ** 2).sum(axis=1)
         best = np.argsort(-true if metric == "dot" else true, kind="stable")[:10]
         exact, fast = docs.search({"v": query}, exact=True), docs.search({"v": query})
         np.testing.assert_allclose(exact.scores, true[best], rtol=1e-4)
-        assert len(set(exact.ids.tolist()) & set(fast.ids.tolist())) >= 8
+        recalls.append(len(set(exact.ids.tolist()) & set(fast.ids.tolist())) / 10)
         known = dict(zip(exact.ids.tolist(), exact.scores.tolist(), strict=True))
         assert all(known.get(hit.id, hit.score) == hit.score for hit in fast)
+    assert np.mean(recalls) >= 0.85  # of 0.95 asked for
 
 
 def test_the_largest_scores_there_are_can_be_told(database):

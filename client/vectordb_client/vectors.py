@@ -327,8 +327,9 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # the lowest of ascending ones
         return None
-    if not surely_allowed(weights.dot(weights)) or not weights.all():
-        return None
+    with np.errstate(over="ignore"):
+        if not surely_allowed(weights.dot(weights)) or not weights.all():
+            return None
     return terms.astype(np.uint64, copy=False), np.ascontiguousarray(weights)
 
 
