@@ -251,6 +251,41 @@ def test_sparse_rows_score_as_they_do_in_a_search(seed, signed):
     assert found == n and (np.sort(buffers[-1][:n]) == np.sort(one[-1][:n])).all()
 
 
+LONG = np.array([[3e38, -3e38, 3e38], [3e38, 3e38, 3e38], [-3e38, 1.0, 0.0], [1.0, 2.0, 3.0]], np.float32)
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_rows_too_long_for_float32_have_scores_in_order(metric):
+    table = Table([fields.forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
+    query = np.array([[2.0, 2.0, 1.0]], np.float32)
+    exact = LONG.astype(np.float64) @ query[0] if metric == "dot" else -((LONG.astype(np.float64) - query[0]) ** 2).sum(axis=1)
+    largest = np.finfo(np.float32).max
+    expected = np.clip(exact, -largest, largest).astype(np.float32)
+    arguments = table.rows, query, False, {"dot": 0, "l2": 2}[metric], np.empty(0, np.uint32), False, 0, 1
+    for _, given in both("dense.dense_topk", *arguments, np.zeros((1, 4), np.int64), np.zeros(1, np.int64)):
+        ((docids, scores, _),) = keys_of(given[-2], given[-1], 1)
+        assert docids.tolist() == np.lexsort((np.arange(4), -expected)).tolist()
+        np.testing.assert_allclose(scores, expected[docids], rtol=1e-6)
+
+
+def test_sparse_sums_beyond_float32_are_finite_and_the_same_in_both_indexes():
+    terms, weights = np.array([1, 2, 3], np.uint64), np.array([1e16, 1e16, 1.0], np.float32)
+    rows = [[3e38, -3e38, 1.0], [3e38, 3e38, 1.0], [-3e38, 1.0, 1.0], [1.0, 2.0, 3.0]]
+    column = SparseColumn(np.arange(0, 13, 3), np.tile(terms, 4), np.array(rows, np.float32).ravel())
+    parts = fields.vector_chunks(SparseField(), column, np.arange(4))
+    forward, inverted = Table([parts[0]]), Table([parts[1]])
+    wanted, found = np.arange(4, dtype=np.uint32), []
+    for n, given in both("sparse.sparse_scores", forward.rows, terms, weights, wanted, np.zeros(4, np.int64)):
+        found.append(keys_of([given[-1]], [n], 1)[0][:2])
+    for k in (4, 1):
+        buffers = np.zeros(4, np.float32), np.zeros(4, np.bool_), np.zeros(k, np.int64)
+        for n, given in both("sparse.sparse_topk", inverted.rows, terms, weights, True, wanted, False, 0, 1, *buffers):
+            found.append(keys_of([given[-1]], [n], 1)[0][:2])
+    for docids, scores in found:
+        assert docids.tolist() == found[0][0][: len(docids)].tolist() == [1, 3, 0, 2][: len(docids)]
+        assert np.isfinite(scores).all() and scores.tolist() == found[0][1][: len(scores)].tolist()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_unions_frequencies_and_present_rows(seed):
     rng = np.random.default_rng(seed)
@@ -267,6 +302,9 @@ def test_unions_frequencies_and_present_rows(seed):
     for has_dead in (False, True):
         (_, one), (_, other) = both("sparse.document_frequencies", table.rows, pool, dead, has_dead, np.zeros(len(pool), np.int64))
         np.testing.assert_array_equal(one[-1], other[-1])
+    asked = rng.integers(0, end + 9, 30)
+    for _, (_, _, held) in both("dense.hold", table.rows, asked, np.zeros(30, np.bool_)):
+        assert held.tolist() == [docid in table.docids for docid in asked.tolist()]
     (n, one), (m, other) = both("sparse.present_rows", table.rows, start, np.zeros(end + 1, np.uint32))
     np.testing.assert_array_equal(one[-1][:n], table.docids[table.docids >= start])
     np.testing.assert_array_equal(one[-1][:n], other[-1][:m])
@@ -974,12 +1012,15 @@ def test_no_kernel_is_without_a_test():
         "columns.holds_phrase",
         "columns.holds_words",
         "columns.span_of",
+        "dense.cosine_of",
         "dense.first_row",
         "dense.next_position",
         "dense.place_of",
+        "dense.score_long_row",
         "dense.score_row",
         "dense.select",
         "dense.widest",
+        "dense.within",
         "graph.prefetch_row",
         "impact.add_lists",
         "impact.by_impacts",
@@ -1016,6 +1057,7 @@ def test_no_kernel_is_without_a_test():
         "segment.seed",
         "segment.selectivity_near",
         "segment.tighten",
+        "sparse.finite",
         "sparse.set_bits",
         "sparse.threshold",
     }
@@ -1042,6 +1084,7 @@ def test_no_kernel_is_without_a_test():
         "columns.rows_with_tokens",
         "dense.dense_topk",
         "dense.half_to_float",
+        "dense.hold",
         "dense.lower_bound",
         "dense.maxsim_topk",
         "dense.of_unit_length",

@@ -393,7 +393,10 @@ class Collection:
         exact: the oracle, and so is ``recall=1.0``: no index, but for plans of a sparse field's that lose nothing.
         fusion (with several arms): "rrf", "relative", "dbsf", "linear" or RRF(…), Relative(…), DBSF(…), Linear(…) with weights; each arm
         gives its best ``candidates`` rows (default max(100, 4·limit)). "linear" goes further, until the best sums of all points are proven;
-        where a recall is named, it only looks up every score of the candidates.
+        where a recall is named, it only looks up every score of the candidates. With ``candidates`` given the first hits are the same for
+        every limit up to it; the default grows with the limit, and lists of another length can make others the first.
+        Each fusion's ``missing`` says what a point without a vector in an arm's field gets: "zero", or "renormalise", its other weights
+        rescaled.
         prefetch: a ``Prefetch`` whose hits are the only points that this search ranks, exactly.
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first; after a
         prefetch min(limit, candidates that match).

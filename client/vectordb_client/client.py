@@ -352,7 +352,9 @@ class Collection:
 
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. The service takes
         the cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: exactly.
-        fusion "linear" proves its result unless a recall is named. prefetch: its hits are the only points that are ranked.
+        fusion "linear" proves its result unless a recall is named; ``missing`` of a fusion says what a point without a vector in an arm's
+        field gets. With ``candidates`` given the first hits are the same for every limit up to it. prefetch: its hits are the only points
+        that are ranked.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from .errors import FilterError, LimitError, shown
 from .filter_nodes import (
     COMPARISONS,
@@ -45,6 +47,7 @@ from .filter_nodes import (
     check_field,
     join,
 )
+from .moments import read_moment
 
 __all__ = [
     "COMPARISONS",
@@ -277,9 +280,11 @@ def to_dict(node: Filter) -> dict:
 def _to_json(value: Any) -> Any:
     kind = type(value)
     if kind is tuple:
-        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, uuid.UUID} else list(value)
+        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, np.datetime64, uuid.UUID} else list(value)
     if kind is datetime:
         return {"datetime": value.isoformat()}
+    if kind is np.datetime64:
+        return {"datetime": str(value)}
     return {"uuid": str(value)} if kind is uuid.UUID else value
 
 
@@ -391,7 +396,7 @@ def _typed(value: Any) -> Any:
         ((name, text),) = value.items()
         if isinstance(text, str) and name in ("datetime", "uuid"):
             try:
-                return datetime.fromisoformat(text) if name == "datetime" else uuid.UUID(text)
+                return read_moment(text) if name == "datetime" else uuid.UUID(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

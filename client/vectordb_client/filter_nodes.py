@@ -13,7 +13,7 @@ import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from .errors import FilterError, InvalidArgumentError, LimitError, shown
 from .foreign import is_null, listed, plain
+from .moments import microseconds, moment_at
 from .values import check_id
 
 MAX_DEPTH = 100
@@ -132,7 +133,9 @@ def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
 
 
 def _value(field: str, value: Any) -> Any:
-    """One value as str, bool, int, finite float, UTC datetime or UUID. Raises FilterError."""
+    """One value as str, bool, int, finite float, UTC datetime (datetime64[us] in years that datetime doesn't have) or UUID. Raises
+    FilterError.
+    """
     kind = type(value)
     if kind in _EXACT:
         return value
@@ -146,18 +149,15 @@ def _value(field: str, value: Any) -> Any:
         what = f"{field!r} can't be compared with {given}; ask is_null or is_not_null (IS NULL, IS NOT NULL)"
         raise FilterError(what, field=field, value=value)
     value = plain(value)
-    if isinstance(value, np.datetime64) and not np.isnat(value):
-        value = value.astype("datetime64[us]").item()
-    elif isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
-        return _value(field, float(value) if isinstance(value, np.floating) else value.item())
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) or (isinstance(value, np.datetime64) and not np.isnat(value)):
         try:
-            value = datetime(*value.timetuple()[:6], value.microsecond, value.tzinfo, fold=value.fold)
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+            return moment_at(microseconds(value))
         except Exception as error:  # of a time zone or a kind of datetime that isn't Python's
             raise FilterError(f"{field!r} can't be compared with {shown(value)}: not a moment in time", field=field, value=value) from error
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        return _value(field, float(value) if isinstance(value, np.floating) else value.item())
     for base, convert in ((str, str.__str__), (int, int), (float, float), (uuid.UUID, lambda given: uuid.UUID(int=given.int))):
         if isinstance(value, base):
             return _value(field, convert(value))

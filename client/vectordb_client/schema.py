@@ -324,12 +324,13 @@ class Schema:
             if fields is not None and not isinstance(fields, Mapping):
                 raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
         there = {**self.vectors, **self.attributes}
-        for name, spec in ((vectors or {}) | (attributes or {})).items():
-            if name not in there or (exist_ok and there[name] == spec):
+        for name, spec in {**(vectors or {}), **(attributes or {})}.items():
+            if name not in there:
                 continue
-            if there[name] == spec:
+            if type(there[name]) is not type(spec) or there[name] != spec:
+                raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
+            if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
-            raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
 
     def to_dict(self) -> dict:

@@ -10,13 +10,14 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, VectorDBError, shown
 from .foreign import is_integer, is_nan, is_null, is_number, listed, plain
+from .moments import microseconds, moment_at, read_moment
 from .schema import Attribute
 
 Id = int | str | uuid.UUID
@@ -26,8 +27,6 @@ MAX_ARRAY = 65_535
 DEFAULT_RECALL = 0.95
 _A_DATETIME = "a datetime, a date, or a string such as '2021-05-01' or '2021-05-01T12:00:00+02:00'"
 _PARTIAL_DATE = re.compile(r"([1-9][0-9]{3})(?:-(0[1-9]|1[0-2]))?")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 
 
@@ -126,21 +125,17 @@ def _bool(name, value):
 def _datetime(name, value):
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            value = read_moment(value)
         except ValueError:
             raise _wrong(name, value, _A_DATETIME) from None
-    elif isinstance(value, np.datetime64) and not np.isnat(value):
-        if abs(int(value.astype("datetime64[Y]").astype(np.int64))) > 290_000:  # numpy would wrap around
-            raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value)
-        return int(value.astype("datetime64[us]").astype(np.int64))
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
-    if not isinstance(value, datetime):
+    if not isinstance(value, datetime) and not (isinstance(value, np.datetime64) and not np.isnat(value)):
         raise _wrong(name, value, _A_DATETIME)
     try:
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
-        return (value - _EPOCH) // _MICROSECOND
+        return microseconds(value)
+    except OverflowError:
+        raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value) from None
     except Exception as error:  # of a time zone or a kind of datetime that isn't Python's
         raise InvalidArgumentError(f"{name} {shown(value)} is not a moment in time: {error}", field=name, value=value) from error
 
@@ -245,10 +240,7 @@ def restore(spec: Attribute, stored: Any) -> Any:
 
 def _restore(kind: str, stored: Any) -> Any:
     if kind == "datetime":
-        try:
-            return _EPOCH + stored * _MICROSECOND
-        except OverflowError:  # beyond year 9999: reachable through numpy only
-            return np.datetime64(stored, "us")
+        return moment_at(stored)
     if kind == "uuid":
         return uuid.UUID(bytes=bytes(stored))
     return tuple(stored)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, shown
 from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, size_of, unwrapped
+from .norms import Refuse, check_norms, check_sparse_norms, surely_allowed
 from .schema import Dense, MultiVector, Schema, Sparse, VectorField
 from .values import Id, read_with
 
@@ -128,9 +129,14 @@ def opened(name: str, spec: VectorField, value: Any) -> Any:
 
 
 def _check_rows(
-    name: str, spec: Dense | MultiVector, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None = None
+    name: str,
+    spec: Dense | MultiVector,
+    values: np.ndarray,
+    ids: Sequence[Id] | None,
+    owner: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> None:
-    """Finite everywhere (after the cast to the field's dtype), and not zero where a cosine must be taken."""
+    """Finite everywhere (after the cast to the field's dtype), and of an allowed norm. owner: of each row, its point's place in ``ids``."""
     # A sum is finite only if every number is: one cheap pass before the exact one.
     if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -139,26 +145,20 @@ def _check_rows(
             at = int(np.flatnonzero(~np.isfinite(values[bad[0]]))[0])
             value = float(values[bad[0], at])
             raise _invalid(name, ids, row, f"holds {value} at position {at}; numbers must be finite and fit {spec.dtype}", value)
-    if spec.metric == "cosine":
-        _check_lengths(name, values, ids, owner)
+    check_norms(spec, values, _refusal(name, ids, rows, owner))
 
 
-def _check_lengths(name: str, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None) -> None:
-    """Each row's length must be one that float32 can divide by without losing the direction."""
-    single = values.astype(np.float32, copy=False)
-    with np.errstate(over="ignore", under="ignore"):
-        squared = np.einsum("ij,ij->i", single, single)
-    for at in np.flatnonzero(~((squared > 1e-30) & (squared < 1e30))):  # near the ends of float32: look again
-        wide = values[at].astype(np.float64)
-        length = float(np.sqrt(wide @ wide))
-        if not 1e-30 <= length <= 1e38:
-            row = int(at) if owner is None else int(owner[at])
-            what = (
-                "is all zeros, which has no cosine"
-                if length == 0
-                else f"has the length {length:g}; for a cosine it must be in 1e-30 … 1e38"
-            )
-            raise _invalid(name, ids, row, what, length)
+def _refusal(name: str, ids: Sequence[Id] | None, rows: np.ndarray | None, owner: np.ndarray | None = None) -> Refuse:
+    """What says of a row that its norm isn't allowed: by its point and its place in the batch (and among the point's own vectors)."""
+
+    def refuse(at: int, what: str, norm: float) -> InvalidArgumentError:
+        point = at if owner is None else int(owner[at])
+        place = f"(row {point if rows is None else int(rows[point])}"
+        if owner is not None:
+            place += f", its vector {at - int(np.searchsorted(owner, point))}"
+        return _invalid(name, ids, point, f"{place}) {what}", norm)
+
+    return refuse
 
 
 def dense_column(
@@ -182,7 +182,7 @@ def dense_column(
         )
     if values.shape[1] != spec.dim:
         raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
-    _check_rows(name, spec, values, ids)
+    _check_rows(name, spec, values, ids, rows=rows)
     return DenseColumn(values, rows)
 
 
@@ -200,7 +200,7 @@ def multi_column(
             raise InvalidArgumentError(
                 f"vectors {name!r} must have {spec.dim} dimensions, not shape {values.shape}", field=name, value=values.shape
             )
-        _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)))
+        _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)), rows)
         return MultiColumn(indptr, values, rows)
     if isinstance(value, (str, bytes, Mapping)) or size_of(value) != n:
         raise InvalidArgumentError(f"vectors {name!r} must be {n} matrices of shape (rows, {spec.dim})", field=name, value=value)
@@ -216,7 +216,7 @@ def multi_column(
         matrices.append(matrix)
     values = np.concatenate(matrices) if matrices else np.empty((0, spec.dim), spec.dtype)
     sizes = np.array([len(m) for m in matrices], dtype=np.int64)
-    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes))
+    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes), rows)
     return MultiColumn(np.concatenate([[0], np.cumsum(sizes)]), values, rows)
 
 
@@ -246,7 +246,10 @@ def sparse_column(
         terms = np.concatenate([terms for terms, _ in pairs]) if pairs else np.empty(0, np.uint64)
         weights = np.concatenate([weights for _, weights in pairs]) if pairs else np.empty(0, np.float32)
     indptr, terms, weights = _checked_csr(name, indptr, terms, weights, n, ids)
-    return SparseColumn(indptr, terms, np.ones(len(terms), np.float32) if spec.binary else weights, rows)
+    if spec.binary:
+        return SparseColumn(indptr, terms, np.ones(len(terms), np.float32), rows)
+    check_sparse_norms(indptr, weights, _refusal(name, ids, rows))
+    return SparseColumn(indptr, terms, weights, rows)
 
 
 def _compressed(name: str, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -344,7 +347,9 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
 
 
 def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights)."""
+    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights). Raises
+    InvalidArgumentError, also where a norm isn't allowed (``norms``).
+    """
     if isinstance(value, str):
         raise _text_given(name, spec, value, None if spec.encoder is None else "write search(text=…)")
     if isinstance(spec, Sparse):
@@ -363,14 +368,23 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
         raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
-    with np.errstate(over="ignore"):
-        if array.ndim == 1 and 0.0 < array.dot(array) < np.inf:
-            return array  # one product tells that it is finite and not zero
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.ndim == 1 and surely_allowed(array.dot(array)):
+            return array  # one product tells that it is finite and neither too long nor too short
     if not np.isfinite(array).all():
         value = float(array[~np.isfinite(array)][0])
         raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)
-    if spec.metric == "cosine" and not array.any(axis=-1).all():
-        raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+
+    if spec.metric == "cosine":  # a query is brought to length 1 in float64, whatever its length
+        if not array.any(axis=-1).all():
+            raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+        return array
+
+    def refuse(row: int, what: str, norm: float) -> InvalidArgumentError:
+        place = f" (row {row})" if array.ndim == 2 else ""
+        return InvalidArgumentError(f"query vector {name!r}{place} {what}", field=name, value=norm)
+
+    check_norms(spec, np.atleast_2d(array), refuse)
     return array
 
 
@@ -385,8 +399,9 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # the lowest of ascending ones
         return None
-    if not 0.0 < weights.dot(weights) < np.inf or not weights.all():
-        return None
+    with np.errstate(over="ignore"):
+        if not surely_allowed(weights.dot(weights)) or not weights.all():
+            return None
     return terms.astype(np.uint64, copy=False), np.ascontiguousarray(weights)
 
 

@@ -18,7 +18,7 @@ Not every equivalence is found (that is as hard as satisfiability), but no inequ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
@@ -158,7 +158,7 @@ def _stored(field: str, spec: Attribute, value: Any) -> Any:
 
 
 def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
-    """Stored forms of values; numbers that no integer equals are left out."""
+    """Stored forms of values; numbers that no value of the attribute's kind equals are left out."""
     types = set(map(type, values))
     if types == {str} and spec.kind == "keyword" and max(map(len, values)) * 4 <= MAX_KEYWORD_BYTES:
         try:
@@ -175,11 +175,18 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
             values = [value for value in values if INTS.low <= value <= INTS.high]
         return values
     elif spec.kind == "float" and types <= {int, float}:
-        try:
-            return [float(value) + 0.0 for value in values]
-        except OverflowError:
-            pass
+        if int in types:
+            values = [value for value in values if type(value) is float or _nearest_float(value) == value]
+        return [float(value) + 0.0 for value in values]
     return [_stored(field, spec, value) for value in values]
+
+
+def _nearest_float(value: int) -> float:
+    """Python compares the two exactly. Infinite where no float is near."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _set(field: str, spec: Attribute, values: Any) -> Any:
@@ -201,21 +208,24 @@ def _bounds(field: str, spec: Attribute, low: Any, high: Any, open_low: bool = F
         raise _unsupported(field, spec, "a range", low if low is not None else high)
     if spec.kind == "datetime":
         low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
-    if low is None:
-        low = domain.low
-    elif spec.kind == "int" and type(low) in (int, float):
-        low = math.floor(low) + 1 if open_low else math.ceil(low)
-    else:
-        low = _stored(field, spec, low)
-        low = domain.after(low) if open_low else low
-    if high is None:
-        high = domain.high
-    elif spec.kind == "int" and type(high) in (int, float):
-        high = math.ceil(high) - 1 if open_high else math.floor(high)
-    else:
-        high = _stored(field, spec, high)
-        high = domain.before(high) if open_high else high
+    low = domain.low if low is None else _bound(field, spec, low, open_low, math.floor, domain.after)
+    high = domain.high if high is None else _bound(field, spec, high, open_high, math.ceil, domain.before)
     return _set(field, spec, domain.between(low, high))
+
+
+def _bound(field: str, spec: Attribute, value: Any, left_out: bool, outside: Callable, inside: Callable) -> Any:
+    """The first value of the attribute's kind that a range holds. outside: rounds an integer's bound away from the range; inside: the next
+    value into it.
+    """
+    if spec.kind == "int" and type(value) in (int, float):
+        nearest = outside(value)
+    elif spec.kind == "float" and type(value) is int:
+        nearest = _nearest_float(value)
+    else:
+        nearest = value = _stored(field, spec, value)
+    # What was rounded away from the range, or is left out of it, isn't in it; the next value is.
+    beyond = nearest < value if outside is math.floor else nearest > value
+    return inside(nearest) if beyond or (left_out and nearest == value) else nearest
 
 
 def _compare(node: Compare, schema: Schema) -> Any:

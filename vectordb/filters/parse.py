@@ -25,7 +25,6 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,6 +54,7 @@ from vectordb_client.filter import (
     Prefix,
     join,
 )
+from vectordb_client.moments import read_moment
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -294,7 +294,7 @@ class _Parser:
             self.advance()
             text = self._string(f"a string after {token.word}")
             try:
-                return datetime.fromisoformat(text) if token.word == "DATETIME" else uuid.UUID(text)
+                return read_moment(text) if token.word == "DATETIME" else uuid.UUID(text)
             except ValueError:
                 self.fail(f"{shown(text)} is not {'an ISO-8601 date and time' if token.word == 'DATETIME' else 'a UUID'}", token.at)
         if token.kind == "name":

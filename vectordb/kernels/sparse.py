@@ -6,7 +6,7 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
-from .dense import first_row, lower_bound, place_of
+from .dense import LARGEST, first_row, lower_bound, place_of
 from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer
 
@@ -24,6 +24,12 @@ def find_term(terms, count, start, term):
         step <<= 1
     at = lower_bound(terms, start, min(high, count), term)
     return at if at < count and terms[at] == term else -1 - at
+
+
+@ordered_kernel
+def finite(score):
+    """A sum of products as a score: weights as large as no write takes any more may have added up to an infinity, or to no number."""
+    return min(max(score, -LARGEST), LARGEST) if score == score else np.float32(0)
 
 
 @ordered_kernel
@@ -97,14 +103,14 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
             while at < len(rows) and np.int64(rows[at]) <= last:
                 i = np.int64(rows[at]) - first
                 at += 1
-                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
-                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                if not scores[i] < floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(finite(scores[i]), first + i))
                     if n == k:
                         floor = threshold(heap)
         else:
             for i in range(span):
-                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
-                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                if not scores[i] < floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(finite(scores[i]), first + i))
                     if n == k:
                         floor = threshold(heap)
         scores[:span] = 0
@@ -144,7 +150,7 @@ def sparse_scores(table, terms, weights, rows, keys):
                 t += 1
                 p += 1
         if shared:
-            keys[n] = make_key(score, np.int64(rows[i]))
+            keys[n] = make_key(finite(score), np.int64(rows[i]))
             n += 1
     return n
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from vectordb_client.filter import Filter
-from vectordb_client.foreign import is_integer, is_number, listed
+from vectordb_client.foreign import is_integer, listed
+from vectordb_client.ranking import checked_fusion
 from vectordb_client.values import read_with
 
 from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
 from ..types import (
     DEFAULT_RECALL,
-    FUSIONS,
     MAX_STAGES,
-    RRF,
     Fusion,
     Prefetch,
     Schema,
@@ -293,27 +291,9 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
 
 
 def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
-    if isinstance(fusion, str):
-        if fusion not in FUSIONS:
-            raise InvalidArgumentError(f"fusion must be one of {', '.join(FUSIONS)}, not {shown(fusion)}", field="fusion", value=fusion)
-        return FUSIONS[fusion]()
-    if not isinstance(fusion, tuple(FUSIONS.values())):
-        raise InvalidArgumentError(
-            f"fusion must be a name or RRF(…), Relative(…), DBSF(…), Linear(…), not {shown(fusion)}", field="fusion", value=fusion
-        )
-    if not isinstance(fusion.weights, Mapping):
-        what = f"the weights of a fusion must be a mapping of fields to numbers, not {shown(fusion.weights)}"
-        raise InvalidArgumentError(what, field="fusion", value=fusion.weights)
-    numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
-    for name in fusion.weights:
+    method = checked_fusion(fusion)
+    for name in method.weights:
         if name not in arms:
-            raise InvalidArgumentError(
-                f"fusion has a weight for {shown(name)}, which is not an arm of this search", field="fusion", value=name
-            )
-    if isinstance(fusion, RRF):
-        numbers["k"] = fusion.k
-    for name, value in numbers.items():
-        good = is_number(value) and 0 <= value < math.inf
-        if not good or (name == "k" and value == 0):
-            raise InvalidArgumentError(f"{name} of the fusion must be a number ≥ 0, not {shown(value)}", field="fusion", value=value)
-    return fusion
+            what = f"fusion has a weight for {shown(name)}, which is not an arm of this search; its arms: {', '.join(arms)}"
+            raise InvalidArgumentError(what, field="fusion", value=name)
+    return method
