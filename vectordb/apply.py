@@ -23,7 +23,7 @@ from .storage import catalog, fields, term_words
 from .storage.catalog import Meta
 from .storage.fields import Ordinals
 from .storage.store import Store
-from .types import UNSET, Batch, Column, Id, Schema, WriteResult
+from .types import UNSET, Batch, Column, Id, WriteResult
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,19 @@ class Delete:
 
 @dataclass(frozen=True)
 class Write:
-    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word)."""
+    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word).
+
+    encoded: the numbers of the BM25 fields (name → number) that its vectors were made for.
+    """
 
     batch: Batch
     counted: Mapping[str, dict] = field(default_factory=dict)
     words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    encoded: Mapping[str, int] = field(default_factory=dict)
+
+
+class OvertakenError(Exception):
+    """A field was converted since the batch's vectors were made for it: make them again."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Transaction:
         self.newest = newest
         self.store = Store(txn, collection)
         self.meta: Meta = catalog.read_meta(txn, collection)
-        self.schema = Schema.from_dict(self.meta.schema) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
+        self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
         self.sequence = self.store.state()[0] + 1
 
     def matching(self, condition: Any) -> BitMap:
@@ -75,7 +83,7 @@ class Transaction:
 
 def apply(txn: lmdb.Transaction, collection: int, change: Write | Delete, newest: Snapshot | None = None, map_moves: int = 0) -> Applied:
     """Make one change. ``newest``, a snapshot this process knows, only saves work. Raises NotFoundError or PreconditionError, having
-    written nothing.
+    written nothing, and OvertakenError.
     """
     inside = Transaction(txn, collection, newest, map_moves)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
@@ -99,6 +107,8 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
 
 def _write(inside: Transaction, change: Write) -> Applied:
     batch, store, schema = change.batch, inside.store, inside.schema
+    if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
+        raise OvertakenError
     entries = store.entries(batch.ids)
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
@@ -177,5 +187,6 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     if not there:
         return Applied(WriteResult(inside.sequence - 1, 0))
-    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there])
+    bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], bm25)
     return Applied(WriteResult(inside.sequence, len(there)))

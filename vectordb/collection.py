@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import deadline, encoders
-from .apply import Delete, Write, apply
+from .apply import Delete, OvertakenError, Write, apply
 from .changes import changes
-from .errors import EncoderError, InvalidArgumentError, SchemaError
+from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
@@ -53,6 +53,8 @@ from .types import (
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 holds every whole number up to it
+MAX_LENGTH = (1 << 32) - 1  # words of a text
 MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
 _NO_TERMS = np.empty(0, np.uint64)
 
@@ -195,8 +197,13 @@ class Collection:
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
         """Write a batch that ``make_batch`` made, its texts encoded first."""
         self._filters.bind(batch.if_filter, self.schema)
-        write = self._encoded(batch)
-        result = self._commit(write, durability)
+        while True:
+            write = self._encoded(batch)
+            try:
+                result = self._commit(write, durability)
+                break
+            except OvertakenError:  # once in the life of a field
+                continue
         for name, words in write.words.items():
             known = self._worded.get(name, _NO_TERMS)
             if len(known) < MAX_WORDED_TERMS:
@@ -254,6 +261,10 @@ class Collection:
         """The batch with the vectors that fields with an encoder and a source make of their text, and the words of terms not met before."""
         with self._snapshots.pin() as view:
             made = {}
+            encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+            for name in batch.vectors:
+                if view.schema.is_bm25(name):
+                    _check_frequencies(name, batch)
             for name, spec in view.schema.vectors.items():
                 if spec.source is None or spec.source not in batch.attributes:
                     continue
@@ -284,7 +295,7 @@ class Collection:
                     gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                     removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
         batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
-        return Write(batch, counted, words)
+        return Write(batch, counted, words, encoded)
 
     # Reading
 
@@ -514,6 +525,25 @@ def check_each_id(ids: Any) -> list[Id]:
     return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
 
 
+def _check_frequencies(name: str, batch: Batch) -> None:
+    """Raises InvalidArgumentError when vectors given for a BM25 field are no term frequencies."""
+    column = batch.vectors[name]
+    weights = column.weights
+    bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
+    rule = "a BM25 field's vector says how often a text says each term"
+    if len(bad):
+        row, term, value = np.searchsorted(column.indptr, bad[0], side="right") - 1, int(column.terms[bad[0]]), float(weights[bad[0]])
+        wrong = f"has {value:g} for term {term}; {rule}: whole numbers from 1 to {MAX_FREQUENCY}, or no vector, to have it made of the text"
+    else:
+        lengths = fields.lengths_of(column)
+        if lengths.max(initial=0) <= MAX_LENGTH:
+            return
+        row, value = lengths.argmax(), int(lengths.max())
+        wrong = f"adds up to {value} words; {rule}, and a text has at most {MAX_LENGTH}"
+    point = batch.ids[int(_rows_of(column)[row])]
+    raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
+
+
 def _rows_of(column) -> np.ndarray:
     return np.arange(len(column), dtype=np.int32) if column.rows is None else column.rows
 
@@ -553,11 +583,12 @@ def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """A field's encoder. Raises EncoderError unless it is the one the field was built with: its vectors would not compare."""
-    encoder = encoders.load(spec.encoder)
-    if encoder.identity != identity:
+    encoder = encoders.load_as(spec.encoder, identity)
+    if encoder is None:
+        installed = encoders.load(spec.encoder).identity
         raise EncoderError(
-            f"vector field {name!r} was built with encoder {identity}, installed is {encoder.identity}: their vectors don't compare",
+            f"vector field {name!r} was built with encoder {identity}, installed is {installed}: their vectors don't compare",
             field=name,
-            value=encoder.identity,
+            value=installed,
         )
     return encoder

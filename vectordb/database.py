@@ -104,7 +104,7 @@ class Database:
             if not exist_ok:
                 raise
             found = self.collection(name)
-            if found.schema != schema:
+            if not found.schema.same_as(schema):
                 raise AlreadyExistsError(f"collection {name!r} exists with another schema", field="collection", value=name) from None
             return found
         return self._collection(name, number)

@@ -20,7 +20,6 @@ from ..storage import catalog, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
-from ..types import Schema
 from . import policy, tasks
 from .policy import Build
 from .purge import Purge
@@ -127,7 +126,7 @@ class Maintainer:
             with self._env.read() as txn:
                 _, rows, live = Store(txn, number).state() or (0, 0, 0)
                 records, problems = segments.records(txn, number)
-                schema = Schema.from_dict(catalog.read_meta(txn, number).schema)
+                schema = catalog.schema_of(catalog.read_meta(txn, number))
         except (CorruptionError, NotFoundError):  # whoever reads it will be told
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}

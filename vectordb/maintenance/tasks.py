@@ -16,6 +16,7 @@ from ..failpoints import reach
 from ..index import build as dense_build
 from ..index import sparse_build
 from ..index.build import Cancelled
+from ..query.arms import saturation_of
 from ..snapshot import View
 from ..storage import catalog, compact, format, segments
 from ..storage.commit import Committer
@@ -99,10 +100,10 @@ def _sparse_rows(view: View, task: Build, spec: Sparse, docids: np.ndarray, end:
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     terms = np.concatenate(pieces or [np.empty(0, np.uint64)])
     weights = None if spec.binary else np.concatenate(weighed or [np.empty(0, np.float32)])
-    options = sparse_build.Options(spec.index.levels)
+    options, saturation = sparse_build.Options(spec.index.levels), saturation_of(view, task.name)
 
     def write(path: Path, progress: Progress, stop: Stop) -> None:
-        sparse_build.build(path, indptr, terms, weights, docids, spec.weighting == "idf", options, progress, stop)
+        sparse_build.build(path, indptr, terms, weights, docids, spec.weighting == "idf", options, progress, stop, saturation)
 
     return Rows(docids, end, write, options.kept())
 

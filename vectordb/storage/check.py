@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
-from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name, is_word
+from ..types import Dense, MultiVector, Sparse, check_id, check_name, is_word
 from ..words import words
 from . import catalog, chunks, fields, format, segments, term_words
 from .chunks import Chunk
@@ -186,7 +186,7 @@ class _Collection:
 
     def run(self) -> None:
         self.meta = catalog.read_meta(self.txn, self.number)
-        self.schema = Schema.from_dict(self.meta.schema)
+        self.schema = catalog.schema_of(self.meta)
         state = self.store.state()
         if not self.expect(state is not None, "state", "is missing"):
             return

@@ -61,8 +61,7 @@ def infer_schema(path: Path, columns: Columns | None = None, text: Iterable[str]
             encoder = load(spec)
             name = f"{column}_{parse(spec)[0].replace('-', '_')}"
             field = Dense(encoder.dim, encoder=spec, source=column) if encoder.kind == "dense" else None
-            weighting = "idf" if parse(spec)[0] == "bm25" else None
-            vectors[name] = field or Sparse(weighting, encoder=spec, source=column)
+            vectors[name] = field or Sparse(encoder=spec, source=column)
     missing = set(columns.vectors) - set(vectors)
     if missing:
         field = min(missing)
