@@ -105,6 +105,11 @@ class BM25(Encoder):
         indptr, terms, counts, _, said = self._counted(texts)
         return Encoded(SparseColumn(indptr, terms, counts.astype(np.float32)), None, said.forms)
 
+    def frequencies(self, texts: Sequence[str]) -> SparseColumn:
+        """How often each text says each term."""
+        indptr, terms, counts, _, _ = self._counted(texts)
+        return SparseColumn(indptr, terms, counts.astype(np.float32))
+
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """How often a query says each term. A query without words is an empty vector, which matches nothing."""
         indptr, terms, counts, _, _ = self._counted(texts)

@@ -164,7 +164,7 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
         raise Cancelled("the collection isn't as planned any more")
     reach("index.registered")
     for old in task.replaced:
-        _discard(folder / old.file)
+        discard(folder / old.file)
         reach("index.replaced")
 
 
@@ -181,12 +181,12 @@ def tidy(env: Env) -> int:
         named = segments.named_files(txn, list(catalog.names(txn).values()))
     gone = [name for name in there if name not in named]
     for name in gone:
-        _discard(folder / name)
+        discard(folder / name)
         reach("tidy.removed")
     return len(gone)
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file that isn't needed any more. What can't be removed takes space and does no harm."""
     try:
         path.unlink(missing_ok=True)

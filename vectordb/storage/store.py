@@ -124,6 +124,18 @@ class Store:
                     yield chunk, np.arange(at, end)[there], positions[there]
             at = end
 
+    def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
+        """The docids of each chunk of a field's part, int64 ascending. The transaction may write meanwhile, to other parts."""
+        for first in [first for first, _ in self.chunk_values(field, part)]:
+            value = self.chunk_value(field, part, first)
+            yield chunks.decode(value, self.chunk_name(field, part, first)).docids.astype(np.int64)
+
+    def remove(self, prefix: bytes) -> None:
+        """Delete every record whose key begins so."""
+        cursor = self.txn.cursor()
+        while cursor.set_range(prefix) and (key := bytes(cursor.key())).startswith(prefix):
+            self.txn.delete(key)
+
     def append(self, field: int, part: int, chunk: Chunk) -> None:
         """Write rows after all others of the field, joined with its newest chunks while those are no larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
