@@ -110,15 +110,14 @@ def _drift(view: View, field: int, part: OpenSegment) -> float:
 def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful thing to do in the background; a lower rank is more useful."""
     limit = most_rows(spec)
-    for rank, (kind, groups) in enumerate(
-        [
-            ("rebuild", _lost(pieces)),
-            ("seal", _tails(pieces, quiet)),
-            ("merge", _tiers(pieces, limit)),
-            ("purge", _dead(pieces, limit)),
-            ("refresh", _drifted(pieces)),
-        ]
-    ):
+    kinds = {
+        "rebuild": _lost(pieces),
+        "seal": _tails(pieces, quiet),
+        "merge": _tiers(pieces, limit),
+        "purge": _dead(pieces, limit),
+        "refresh": _drifted(pieces),
+    }
+    for rank, (kind, groups) in enumerate(kinds.items()):
         for group in groups:
             return rank, _build(kind, name, field, group)
     return None
@@ -143,7 +142,7 @@ def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Seque
 
 def _improvable(group: Sequence[Piece], sequence: int) -> bool:
     segments = [piece for piece in group if piece.record is not None]
-    if any(piece.drift > OPTIMIZED_DRIFT for piece in segments):
+    if any(piece.drift > OPTIMIZED_DRIFT and piece.record.sequence < sequence for piece in segments):
         return True
     if len(segments) > 1 or any(piece.lost or (piece.dead and piece.record.sequence < sequence) for piece in segments):
         return True

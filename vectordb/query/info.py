@@ -18,8 +18,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
     there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers. How a sparse field's
-    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of a
-    BM25 field, and ``note`` says what is different about a field that an earlier version made.
+    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of
+    a BM25 field, and ``note`` says what is different about a field that an earlier version made.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -51,7 +51,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 def _kept(field: str, spec: Sparse | Text) -> str:
     """What is different about a field that an earlier version made, and what to do about it."""
     if isinstance(spec, Text):
-        return "Texts without spaces (Thai, Khmer …) are one word and emoji none, as in the version that made the field; optimize() changes that."
+        return (
+            "In scripts without spaces (Thai, Khmer …) a whole run is one word, and emoji are none: an earlier version made the field. "
+            "optimize() converts it."
+        )
     if spec.weighting == "none":
         return (
             "Scores are without inverse document frequencies, and of text lengths as they were at each write: an earlier version made the "
