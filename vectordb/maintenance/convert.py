@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import lmdb
 import numpy as np
 from msgspec.structs import replace
 from pyroaring import BitMap
@@ -57,7 +58,7 @@ def _convertible(spec) -> bool:
     return not isinstance(spec, Sparse) or (spec.weighting == "idf" and spec.source is not None and not spec.binary)
 
 
-def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder, stopped: Callable[[], bool]) -> list[str]:
+def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
     """Convert all fields of a collection that can be; returns their names. What can't be is logged and stays as it is.
 
     Raises CorruptionError, StorageError; fields converted by then are.
@@ -82,7 +83,7 @@ def convert(committer: Committer, number: int, pinned: Callable[[int], View], fo
     return done
 
 
-def _prepared(view: View, name: str) -> Callable[[lmdb.Transaction], list[str]]:
+def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     """The transaction that converts a field. Raises KeptError, EncoderError."""
     number = view.store.collection
     if name in view.schema.attributes:
@@ -154,7 +155,7 @@ def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndar
     return np.flatnonzero(wrong)
 
 
-def _convert_bm25(txn: lmdb.Transaction, number: int, name: str, before: FrozenBM25, made: list[_Made], rows: int) -> list[str]:
+def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_Made], rows: int) -> list[str]:
     """made: of rows below ``rows``. Returns files that aren't needed any more. Raises KeptError, having written nothing."""
     store, meta, schema, dead = _opened(txn, number, name)
     spec, old = schema.vectors[name], meta.fields[name]
@@ -173,7 +174,7 @@ def _convert_bm25(txn: lmdb.Transaction, number: int, name: str, before: FrozenB
     return _finished(store, replace(meta, encoders=meta.encoders | {name: encoder.identity}), name, new)
 
 
-def _convert_text(txn: lmdb.Transaction, number: int, name: str, differs: bool, rows: int) -> list[str]:
+def _convert_text(txn, number: int, name: str, differs: bool, rows: int) -> list[str]:
     """differs: some text of rows below ``rows`` has other words now; where none has, nothing but the rule is written. Returns no files."""
     store, meta, schema, dead = _opened(txn, number, name)
     if not differs and not _differ(store, name, dead, rows):
@@ -188,7 +189,7 @@ def _convert_text(txn: lmdb.Transaction, number: int, name: str, differs: bool, 
     return _finished(store, meta, name, new)
 
 
-def _opened(txn: lmdb.Transaction, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
+def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
     meta = catalog.read_meta(txn, number)
     schema = catalog.schema_of(meta)
     if name not in schema.earlier:
@@ -208,9 +209,9 @@ def _placed(column: SparseColumn) -> SparseColumn:
 
 def _finished(store: Store, meta: Meta, name: str, new: int) -> list[str]:
     """Give a field its new number and rule, and remove what hangs on the old one. Returns index files that no record names any more."""
-    txn, old = store.txn, meta.fields[name]
-    files = []
-    if new != old:
+    txn, old, files = store.txn, meta.fields[name], []
+    rewritten = new != old
+    if rewritten:
         files = segments.remove_field(txn, store.collection, old)
         for part in compact.PARTS:
             store.remove(format.chunk_prefix(store.collection, old, part))
@@ -219,11 +220,12 @@ def _finished(store: Store, meta: Meta, name: str, new: int) -> list[str]:
         reach("convert.removed")
     changed = replace(meta, fields=meta.fields | {name: new}, rules=meta.rules | {name: RULE}, revision=meta.revision + 1)
     catalog.write_meta(txn, store.collection, changed)
-    store.touch(store.state()[0] + 1, {"op": "schema", "revision": changed.revision})
+    if rewritten:  # answers change
+        store.touch(store.state()[0] + 1, {"op": "schema", "revision": changed.revision})
     return files
 
 
-def recount(txn: lmdb.Transaction, number: int) -> None:
+def recount(txn, number: int) -> None:
     """Make the counters of fields that stay as earlier versions made them those of live texts: nothing of deleted ones is left in them."""
     store, meta = Store(txn, number), catalog.read_meta(txn, number)
     schema, dead = catalog.schema_of(meta), store.dead()
