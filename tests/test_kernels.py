@@ -1072,6 +1072,7 @@ def test_no_kernel_is_without_a_test():
         "segment.seed",
         "segment.selectivity_near",
         "segment.tighten",
+        "sparse.saturated",
         "sparse.set_bits",
         "sparse.threshold",
     }
@@ -1119,6 +1120,7 @@ def test_no_kernel_is_without_a_test():
         "planner.weights_of",
         "segment.search_segment",
         "sparse.document_frequencies",
+        "sparse.norms_between",
         "sparse.find_term",
         "sparse.postings_union",
         "sparse.sparse_scores",
