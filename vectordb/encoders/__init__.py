@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import threading
+from functools import lru_cache
 from typing import Any
 
 from ..errors import EncoderError, shown
@@ -74,6 +75,7 @@ def options_of(spec: str) -> dict[str, Any]:
     return _read(spec)[1]
 
 
+@lru_cache(256)
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
     name, given = parse(spec)
     if name not in ENCODERS:

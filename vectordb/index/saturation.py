@@ -19,13 +19,14 @@ _ROUNDED = 1 + 1e-6  # what float32 may round a bound down by, and more
 class Saturation:
     """The formula at one mean length: float32, rounded after each step, so that everybody who computes it gets the same number.
 
-    mean: words a text, counted over ``documents`` (live texts) that have so many ``words``; 1 where there are none. numbers: float32
+    documents: live texts. mean: words a text, as all of them have so many ``words``; 1 where there are none. numbers: float32
     ``(3,)``, as kernels take them. lengths: a chunk table of the rows' lengths; needed where postings are added up.
     """
 
-    __slots__ = ("lengths", "mean", "numbers")
+    __slots__ = ("documents", "lengths", "mean", "numbers")
 
     def __init__(self, k1: float, b: float, documents: int, words: int, lengths: np.ndarray = _NO_LENGTHS):
+        self.documents = documents
         self.mean = words / documents if words else 1.0
         self.numbers = np.array([k1 + 1, k1 * (1 - b), k1 * b / self.mean], np.float32)
         self.lengths = lengths

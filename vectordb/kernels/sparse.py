@@ -10,6 +10,7 @@ from .dense import first_row, lower_bound, place_of
 from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer
 
+AT_ONCE = 256  # postings
 SIGNED = 16  # the chunk flag: some weights are negative or tiny
 
 
@@ -49,11 +50,12 @@ def norms_between(lengths, first, last, fixed, slope, norms):
                 norms[np.int64(docids[i]) - first] = fixed + slope * np.float32(values[i])
                 i += 1
         else:
-            begin = max(first - lengths[c, FIRST], 0)
-            end = min(last - lengths[c, FIRST] + 1, count)
-            shift = lengths[c, FIRST] - first
-            for i in range(begin, end):
-                norms[i + shift] = fixed + slope * np.float32(values[i])
+            begin = max(first, lengths[c, FIRST])
+            inside = min(last, lengths[c, LAST]) - begin + 1
+            own = values[begin - lengths[c, FIRST] :]
+            out = norms[begin - first :]
+            for i in range(inside):
+                out[i] = fixed + slope * np.float32(own[i])
 
 
 @ordered_kernel
@@ -68,6 +70,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
     """
     k = len(heap)
     gain = saturation[0]
+    parts = np.empty(AT_ONCE, np.float32)
     n = 0
     at = first_row(table, rows, filtered, low, high)
     begins = np.empty(len(terms), np.int64)
@@ -115,10 +118,21 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
         for t in range(lists):
             weight = factors[t]
             if gain != 0:
-                for p in range(begins[t], ends[t]):
-                    scores[docs[p]] += weight * saturated(values[p], gain, norms[docs[p]])
+                p = begins[t]
+                while p < ends[t]:  # weights of some postings first: that is vectorized
+                    count = min(ends[t] - p, AT_ONCE)
+                    own = carray(pointer(table[c, EXTRA] + 2 * p), count, np.uint16)
+                    said = carray(pointer(table[c, NORMS] + 4 * p), count, np.float32)
+                    for i in range(count):
+                        parts[i] = norms[own[i]]
+                    for i in range(count):
+                        parts[i] = weight * saturated(said[i], gain, parts[i])
+                    for i in range(count):
+                        scores[own[i]] += parts[i]
                     if mark:
-                        touched[docs[p]] = True
+                        for i in range(count):
+                            touched[own[i]] = True
+                    p += count
             elif not valued:
                 for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight

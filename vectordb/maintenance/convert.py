@@ -29,7 +29,11 @@ from ..types import Schema, Sparse, SparseColumn
 from ..words import RULE, words
 from .tasks import discard
 
-STEPS = ("convert.written", "convert.removed", "convert.committed")
+STEPS = (
+    "convert.written",
+    "convert.removed",
+    "convert.committed",
+)
 log = logging.getLogger("vectordb.maintenance")
 _ROWS = 2_000  # encoded at a time
 _TOLERANCE = 1e-3  # by which a finished weight may lie beside the formula's

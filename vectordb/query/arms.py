@@ -290,8 +290,8 @@ def _weights(
         return weights
     dead = view.snapshot.dead_words() if view.dead else None
     frequency = flat.document_frequencies(table, terms, dead)
-    bm25 = view.schema.is_bm25(name)
-    total = view.store.texts(view.fields[name]).documents if bm25 else len(matching(HasVector(name), view, cache))
+    saturation = saturation_of(view, name)
+    total = len(matching(HasVector(name), view, cache)) if saturation is None else saturation.documents
     return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
 
 
