@@ -283,7 +283,8 @@ class Env:
         stored = txn.get(format.DIGEST_KEY)
         # Without one all that was committed is counted: nobody else writes now.
         counted = integrity.survey(self._lmdb, self.path / "data.mdb").counted if stored is None else format.unpack_digest(stored)
-        if bytes(txn.get(format.FORMAT_KEY)) != format.CURRENT:
+        written = bytes(txn.get(format.FORMAT_KEY))
+        if written != format.CURRENT and format.unpack_record(written, "format")["format"] < format.VERSION:
             txn.put(format.FORMAT_KEY, format.CURRENT)
         txn.seal(counted)
 
