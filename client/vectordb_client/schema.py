@@ -246,8 +246,8 @@ ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text
 class Schema:
     """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions.
 
-    earlier: names of fields that an earlier version made and that keep its rules until they are converted: BM25 fields with weights fixed at
-    the write, Text attributes with its words. The database sets it; it is no part of what is compared, sent or stored.
+    earlier: names of fields that an earlier version made and that keep its rules until they are converted: BM25 fields with weights fixed
+    at the write, Text attributes with its words. The database sets it; it is no part of what is compared, sent or stored.
     """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)

@@ -25,7 +25,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
     for field, spec in (*view.schema.vectors.items(), *view.schema.attributes.items()):
         number = view.fields[field]
-        parts = [format.FORWARD, format.POSTINGS, format.COUNTS]
+        parts = [format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS]
         sizes = [_bytes(view, number, part) for part in parts]
         table = view.snapshot.table(view.store, number, fields.main_part(spec))
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
