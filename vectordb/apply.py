@@ -24,7 +24,7 @@ from .storage.catalog import Meta
 from .storage.change_log import Limits
 from .storage.fields import Ordinals
 from .storage.store import Store
-from .types import UNSET, Batch, Column, Id, Schema, WriteResult
+from .types import UNSET, Batch, Column, Id, WriteResult
 
 DEFAULT_LIMITS = Limits()
 
@@ -45,12 +45,18 @@ class Write:
     """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word).
 
     at: when it was asked for, Unix time in milliseconds.
+    encoded: the numbers of the BM25 fields (name → number) that its vectors were made for.
     """
 
     batch: Batch
     counted: Mapping[str, dict] = field(default_factory=dict)
     words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     at: int = 0
+    encoded: Mapping[str, int] = field(default_factory=dict)
+
+
+class OvertakenError(Exception):
+    """A field was converted since the batch's vectors were made for it: make them again."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Transaction:
         self.newest = newest
         self.store = Store(txn, collection)
         self.meta: Meta = catalog.read_meta(txn, collection)
-        self.schema = Schema.from_dict(self.meta.schema) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
+        self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
         self.sequence = self.store.state()[0] + 1
 
     def matching(self, condition: Any) -> BitMap:
@@ -91,7 +97,7 @@ def apply(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Applied:
     """Make one change. ``newest``, a snapshot this process knows, only saves work. limits: of the change log. Raises NotFoundError or
-    PreconditionError, having written nothing.
+    PreconditionError, having written nothing, and OvertakenError.
     """
     inside = Transaction(txn, collection, newest, map_moves, limits)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
@@ -115,6 +121,8 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
 
 def _write(inside: Transaction, change: Write) -> Applied:
     batch, store, schema = change.batch, inside.store, inside.schema
+    if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
+        raise OvertakenError
     entries = store.entries(batch.ids)
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
@@ -206,5 +214,6 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     if not there:
         return Applied(WriteResult(inside.sequence - 1, 0))
-    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], change.at, inside.limits)
+    bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], bm25, change.at, inside.limits)
     return Applied(WriteResult(inside.sequence, len(there)))

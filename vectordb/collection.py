@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import numpy as np
 from vectordb_client.arguments import named
 
 from . import deadline, encoders
-from .apply import Delete, Write, apply
+from .apply import Delete, OvertakenError, Write, apply
 from .changes import changes
 from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .filters import as_filter
@@ -21,7 +20,7 @@ from .query import execute, read
 from .query.info import describe
 from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots, View
-from .storage import catalog, fields, term_words
+from .storage import catalog, change_log, fields, term_words
 from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
@@ -57,6 +56,8 @@ from .types import (
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 holds every whole number up to it
+MAX_LENGTH = (1 << 32) - 1  # words of a text
 MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
 _NO_TERMS = np.empty(0, np.uint64)
 
@@ -210,14 +211,19 @@ class Collection:
             ids = check_ids([ids] if is_single_id(ids) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
-        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), _now())
+        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), change_log.now())
         return self._commit(change, durability)
 
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
         """Write a batch that ``make_batch`` made, its texts encoded first."""
         self._filters.bind(batch.if_filter, self.schema)
-        write = self._encoded(batch)
-        result = self._commit(write, durability)
+        while True:
+            write = self._encoded(batch)
+            try:
+                result = self._commit(write, durability)
+                break
+            except OvertakenError:  # once in the life of a field
+                continue
         for name, words in write.words.items():
             known = self._worded.get(name, _NO_TERMS)
             if len(known) < MAX_WORDED_TERMS:
@@ -239,7 +245,7 @@ class Collection:
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_graph_builders(vectors)
-        at = _now()
+        at = change_log.now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
@@ -285,6 +291,10 @@ class Collection:
         """The batch with the vectors that fields with an encoder and a source make of their text, and the words of terms not met before."""
         with self._snapshots.pin() as view:
             made = {}
+            encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+            for name in batch.vectors:
+                if view.schema.is_bm25(name):
+                    _check_frequencies(name, batch)
             for name, spec in view.schema.vectors.items():
                 if spec.source is None or spec.source not in batch.attributes:
                     continue
@@ -315,7 +325,7 @@ class Collection:
                     gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                     removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
         batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
-        return Write(batch, counted, words, _now())
+        return Write(batch, counted, words, change_log.now(), encoded)
 
     # Reading
 
@@ -548,6 +558,25 @@ class Collection:
         return self._maintainer.purge((self._number,), timeout)
 
 
+def _check_frequencies(name: str, batch: Batch) -> None:
+    """Raises InvalidArgumentError when vectors given for a BM25 field are no term frequencies."""
+    column = batch.vectors[name]
+    weights = column.weights
+    bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
+    rule = "a BM25 field's vector says how often a text says each term"
+    if len(bad):
+        row, term, value = np.searchsorted(column.indptr, bad[0], side="right") - 1, int(column.terms[bad[0]]), float(weights[bad[0]])
+        wrong = f"has {value:g} for term {term}; {rule}: whole numbers from 1 to {MAX_FREQUENCY}, or no vector, to have it made of the text"
+    else:
+        lengths = fields.lengths_of(column)
+        if lengths.max(initial=0) <= MAX_LENGTH:
+            return
+        row, value = lengths.argmax(), int(lengths.max())
+        wrong = f"adds up to {value} words; {rule}, and a text has at most {MAX_LENGTH}"
+    point = batch.ids[int(_rows_of(column)[row])]
+    raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
+
+
 def _rows_of(column) -> np.ndarray:
     return np.arange(len(column), dtype=np.int32) if column.rows is None else column.rows
 
@@ -561,11 +590,6 @@ def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     """Rows whose text is given and whose vector isn't."""
     given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
-
-
-def _now() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
@@ -592,11 +616,12 @@ def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """A field's encoder. Raises EncoderError unless it is the one the field was built with: its vectors would not compare."""
-    encoder = encoders.load(spec.encoder)
-    if encoder.identity != identity:
+    encoder = encoders.load_as(spec.encoder, identity)
+    if encoder is None:
+        installed = encoders.load(spec.encoder).identity
         raise EncoderError(
-            f"vector field {name!r} was built with encoder {identity}, installed is {encoder.identity}: their vectors don't compare",
+            f"vector field {name!r} was built with encoder {identity}, installed is {installed}: their vectors don't compare",
             field=name,
-            value=encoder.identity,
+            value=installed,
         )
     return encoder

@@ -117,7 +117,7 @@ class Database:
             if not exist_ok:
                 raise
             found = self.collection(name)
-            if found.schema != schema:
+            if not found.schema.same_as(schema):
                 raise exists_already(name, schema, found.schema, True) from None
             return found
         return self._collection(name, number)

@@ -106,7 +106,7 @@ def checked_fusion(value: Any) -> Fusion:
 
 def _number(value: Any) -> float:
     """As float; NaN, which no bound holds for, of what is no number."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return math.nan
     try:
         return float(value)

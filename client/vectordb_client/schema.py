@@ -144,6 +144,8 @@ class Sparse:
     weighting="idf" multiplies each query weight by the term's inverse document frequency over the live
     points that have the field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25).
     A point that shares no term with the query is not a match of this field.
+    encoder="bm25" makes the field score by BM25: weighting may be left out and is "idf". Such a field's vectors are term frequencies, whole
+    numbers from 1 on. weighting="none" is what fields of that encoder have that were made without it by an earlier version; new ones can't.
     binary=True keeps only which terms a point has (ultra-high-dimensional binary codes): every weight, a query's too, counts as 1.
     index: how the field is indexed; None: never, then every search of it is exact. Fields or queries with negative weights are searched
     exactly, too.
@@ -157,11 +159,20 @@ class Sparse:
     kind: ClassVar[str] = "sparse"
 
     def __post_init__(self):
-        _choice("weighting", self.weighting, (None, "idf"))
+        _choice("weighting", self.weighting, (None, "idf", "none"))
         _check_encoder(self.encoder, self.source)
+        if self.counts_words:
+            object.__setattr__(self, "weighting", self.weighting or "idf")
+        elif self.weighting == "none":
+            object.__setattr__(self, "weighting", None)
         if not isinstance(self.binary, bool):
             raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
         _check_index(self.index, SparseIndex)
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether its encoder is BM25."""
+        return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
 
 
 @dataclass(frozen=True)
@@ -260,10 +271,15 @@ ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text
 
 @dataclass(frozen=True)
 class Schema:
-    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions."""
+    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions.
+
+    earlier: names of fields that an earlier version made and that keep its rules until they are converted: BM25 fields with weights fixed
+    at the write, Text attributes with its words. The database sets it; it is no part of what is compared, sent or stored.
+    """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
+    earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
         for what, fields, kinds in (
@@ -309,6 +325,19 @@ class Schema:
             return self.attributes[name]
         raise SchemaError(f"no attribute {shown(name)}; there are: {listing(self.attributes)}", field="attributes", value=name)
 
+    def is_bm25(self, name: str) -> bool:
+        """Whether a vector field holds term frequencies, which BM25 scores when it is asked."""
+        spec = self.vectors.get(name)
+        return isinstance(spec, Sparse) and spec.counts_words and name not in self.earlier
+
+    def same_as(self, other: Schema) -> bool:
+        """Whether who asks for the other can take this one: equal, but for BM25 fields that were made without weighting by an earlier
+        version.
+        """
+        if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
+            return False
+        return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
+
     def with_fields(
         self,
         vectors: Mapping[str, VectorField] | None = None,
@@ -327,7 +356,7 @@ class Schema:
         for name, spec in {**(vectors or {}), **(attributes or {})}.items():
             if name not in there:
                 continue
-            if type(there[name]) is not type(spec) or there[name] != spec:
+            if type(there[name]) is not type(spec) or not _takes(there[name], spec):
                 raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
@@ -399,6 +428,12 @@ def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> 
     else:
         what = f"collection {name!r} exists already, with another schema: {other}. collection({name!r}) opens it as it is"
     return AlreadyExistsError(what, field="collection", value=name)
+
+
+def _takes(there: VectorField | Attribute, asked: VectorField | Attribute) -> bool:
+    """Whether who asks for a field can take this one: see ``Schema.same_as``."""
+    frozen = isinstance(there, Sparse) and there.weighting == "none"
+    return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
 
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:

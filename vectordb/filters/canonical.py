@@ -47,7 +47,7 @@ from vectordb_client.filter import (
 from vectordb_client.schema import Attribute, Schema
 from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
 
-from vectordb.words import words
+from vectordb.words import RULE, words
 
 from . import glob
 from .boolean import Joined, flip, join
@@ -303,7 +303,7 @@ def _match(node: Match, schema: Schema) -> Any:
     spec = _spec(field, schema)
     if spec.kind != "text":
         raise _unsupported(field, spec, "MATCH", node.text)
-    found = tuple(words(node.text))
+    found = tuple(words(node.text, 1 if field in schema.earlier else RULE))
     if not found:
         return False
     if mode == "any" or (mode == "all" and not spec.array):

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import deadline
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
+from .saturation import Saturation, numbers_of
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
@@ -86,8 +87,12 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     return _unpacked(_over_chunks(work, table, nbytes, k)[0])
 
 
-def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None) -> Found:
-    """The exact top k by inner product among rows that share a term with the query. terms: uint64 ascending, weights float32."""
+def search_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None, saturation: Saturation | None = None
+) -> Found:
+    """The exact top k among rows that share a term with the query, by inner product, or by BM25 where stored weights are term frequencies
+    (``saturation``). terms: uint64 ascending, weights float32.
+    """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
@@ -97,16 +102,21 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     heap = np.empty(k, np.int64)
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
     signed = bool((weights < TINY_WEIGHT).any())
-    size = sparse.sparse_topk(table, terms, weights, signed, wanted, filtered, 0, len(table), scores, touched, heap)
+    numbers, lengths = numbers_of(saturation)
+    norms = np.zeros(0 if saturation is None else span, np.float32)
+    given = (table, terms, weights, signed, wanted, filtered, 0, len(table), lengths, numbers, norms)
+    size = sparse.sparse_topk(*given, scores, touched, heap)
     return _unpacked(heap[:size])
 
 
-def score_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Found:
+def score_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray, saturation: Saturation | None = None
+) -> Found:
     """Given rows (docids, uint32) that share a term with the query, best first, out of the forward index: scored as ``search_sparse``
     scores them.
     """
     keys = np.empty(len(rows), np.int64)
-    return _unpacked(keys[: sparse.sparse_scores(table, terms, weights, rows, keys)])
+    return _unpacked(keys[: sparse.sparse_scores(table, terms, weights, rows, numbers_of(saturation)[0], keys)])
 
 
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:

@@ -20,8 +20,7 @@ from ..storage import catalog, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
-from ..types import Schema
-from . import policy, tasks
+from . import convert, policy, tasks
 from .policy import Build
 from .purge import Purge
 
@@ -127,7 +126,7 @@ class Maintainer:
             with self._env.read() as txn:
                 _, rows, live = Store(txn, number).state() or (0, 0, 0)
                 records, problems = segments.records(txn, number)
-                schema = Schema.from_dict(catalog.read_meta(txn, number).schema)
+                schema = catalog.schema_of(catalog.read_meta(txn, number))
         except (CorruptionError, NotFoundError):  # whoever reads it will be told
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
@@ -481,6 +480,15 @@ class Maintainer:
     def _repair(self, number: int) -> None:
         self._committer.run(lambda txn: segments.remove_damaged(txn, number), "commit")
 
+    def _convert(self, number: int) -> None:
+        """Convert fields that earlier versions made."""
+        self._begin(number, "convert")
+        try:
+            folder = segments.folder(self._env.path)
+            convert.convert(self._committer, number, self._pinned, folder, lambda: self._stopping)
+        finally:
+            self._now = None
+
     def _compact_or_remember(self, number: int, dead: int) -> None:
         if not self._compact(number, policy.CHUNK_DEAD_SHARE)["bytes_rewritten"]:
             self._not_worth[number] = dead
@@ -522,6 +530,7 @@ class Maintainer:
         try:
             for number in request.purged:
                 self._prepared(number)
+                self._convert(number)
             done = purge.run(request.purged, self._timeout, request.patience)
             request.result = {"seconds": round(time.monotonic() - request.begun, 3), **done}
         except Cancelled:
@@ -535,6 +544,7 @@ class Maintainer:
         done, errors = _nothing_done(), []
         try:
             rows, sequence = self._prepared(request.number)
+            self._convert(request.number)
             while (task := self._planned(request.number, {error[0] for error in errors}, rows, sequence)) is not None:
                 try:
                     done["rows_indexed"] += self._build(request.number, task)

@@ -6,6 +6,7 @@ written, so a write needn't look at more than what it drops.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,11 @@ class _Written(msgspec.Struct):
     """What trimming reads of an entry. at: Unix time in milliseconds; entries of before have none."""
 
     at: int = 0
+
+
+def now() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:

@@ -131,7 +131,7 @@ class Env:
             return
         with self._lmdb.begin(write=True) as txn:
             self._db = self._lmdb.open_db(b"data", txn=txn)
-            record = format.FORMAT_KEY, format.pack_record({"format": format.VERSION})
+            record = format.FORMAT_KEY, format.CURRENT
             txn.put(*record, db=self._db)
             txn.put(format.DIGEST_KEY, format.pack_digest(integrity.digest_of([record])), db=self._db)
         self._lmdb.sync(True)
@@ -284,14 +284,16 @@ class Env:
         return result
 
     def _seal(self, txn: integrity.WriteTransaction) -> None:
-        """Bring the digest of all records up to date; the first write to a directory of an older format begins it."""
+        """Bring the digest of all records up to date; the first write to a directory of an older format begins it, and
+        makes the format the newest.
+        """
         stored = txn.get(format.DIGEST_KEY)
-        if stored is not None:
-            before = format.unpack_digest(stored)
-        else:
-            before = integrity.survey(self._lmdb, self.path / "data.mdb").counted  # what was committed: nobody else writes now
-            txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION}))
-        txn.seal(before)
+        # Without one all that was committed is counted: nobody else writes now.
+        counted = integrity.survey(self._lmdb, self.path / "data.mdb").counted if stored is None else format.unpack_digest(stored)
+        written = bytes(txn.get(format.FORMAT_KEY))
+        if written != format.CURRENT and format.unpack_record(written, "format")["format"] < format.VERSION:
+            txn.put(format.FORMAT_KEY, format.CURRENT)
+        txn.seal(counted)
 
     def survey(self) -> integrity.Survey:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""

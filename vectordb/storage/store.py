@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
@@ -15,7 +16,8 @@ from pyroaring import BitMap
 from ..errors import CorruptionError, LimitError
 from ..failpoints import reach
 from ..types import Column, Id, Schema, VectorField
-from . import change_log, chunks, fields, format
+from ..words import RULE
+from . import catalog, change_log, chunks, fields, format
 from .catalog import Meta
 from .chunks import Chunk
 from .fields import Ordinals
@@ -23,6 +25,13 @@ from .fields import Ordinals
 # A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
 CHUNK_BYTES = 2 << 20
 POSTINGS_BYTES = 32 << 20  # long lists: a query pays for finding each term's list in each block
+
+
+class Texts(NamedTuple):
+    """Live texts of a BM25 field, and their words together."""
+
+    documents: int
+    words: int
 
 
 class Store:
@@ -114,6 +123,18 @@ class Store:
                     yield chunk, np.arange(at, end)[there], positions[there]
             at = end
 
+    def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
+        """The docids of each chunk of a field's part, int64 ascending. The transaction may write meanwhile, to other parts."""
+        for first in [first for first, _ in self.chunk_values(field, part)]:
+            value = self.chunk_value(field, part, first)
+            yield chunks.decode(value, self.chunk_name(field, part, first)).docids.astype(np.int64)
+
+    def remove(self, prefix: bytes) -> None:
+        """Delete every record whose key begins so."""
+        cursor = self.txn.cursor()
+        while cursor.set_range(prefix) and (key := bytes(cursor.key())).startswith(prefix):
+            self.txn.delete(key)
+
     def append(self, field: int, part: int, chunk: Chunk) -> None:
         """Write rows after all others of the field, joined with its newest chunks while those are no larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
@@ -197,32 +218,41 @@ class Store:
         for name, column in vectors.items():
             if len(column):
                 covered = docids if column.rows is None else docids[column.rows]
-                for part, chunk in fields.vector_chunks(schema.vectors[name], column, covered).items():
-                    self.append(meta.fields[name], part, chunk)
+                self.write_vectors(meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
         reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
             parts, numbered = fields.attribute_chunks(
-                self.txn, self.collection, field, schema.attributes[name], values, first, known.get(field, {})
+                self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
             )
             if numbered:
                 used[field] = numbered
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
         reach("write.attributes")
-        self._bury(replaced)
+        self._bury(replaced, catalog.bm25_fields(meta, schema))
         entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
 
-    def delete_rows(self, sequence: int, ids: Sequence[Id], docids: Sequence[int], at: int, limits: change_log.Limits) -> None:
-        """Take ids out of the map and mark their rows dead."""
+    def write_vectors(self, field: int, spec: VectorField, column: Column, docids: np.ndarray, bm25: bool) -> None:
+        """Append a field's vectors of rows ``docids``; of texts for BM25 their lengths too, which are counted."""
+        lengths = fields.lengths_of(column) if bm25 else None
+        for part, chunk in fields.vector_chunks(spec, column, docids, lengths).items():
+            self.append(field, part, chunk)
+        if bm25:
+            self.add_encoder_state(field, {"documents": len(docids), "words": int(lengths.sum())})
+
+    def delete_rows(
+        self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
+    ) -> None:
+        """Take ids out of the map and mark their rows dead. bm25: numbers of the fields that count live texts. at: when."""
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._bury(docids)
+        self._bury(docids, bm25)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
@@ -232,7 +262,11 @@ class Store:
         _, rows, live = self.state()
         self._finish(sequence, rows, live, entry, limits)
 
-    def _bury(self, docids: Sequence[int]) -> None:
+    def _bury(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
+        for field in bm25 if docids else ():
+            lengths = self.lengths(field, np.sort(np.array(docids, np.int64)))
+            if len(lengths):
+                self.add_encoder_state(field, {"documents": -len(lengths), "words": -int(lengths.sum())})
         by_block: dict[int, list[int]] = {}
         for docid in docids:
             by_block.setdefault(docid >> format.BLOCK_BITS, []).append(docid)
@@ -283,6 +317,18 @@ class Store:
             return None
         return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
 
+    def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
+        """Of those of ascending docids that have a BM25 field how many words their texts have, int64."""
+        found = [
+            chunk.data[positions].reshape(-1).view(np.uint32) for chunk, _, positions in self.chunks_with(field, format.LENGTHS, docids)
+        ]
+        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+
+    def texts(self, field: int) -> Texts:
+        """How many live texts a BM25 field has, and how many words they have together."""
+        state = self.encoder_state(field) or {}
+        return Texts(state.get("documents", 0), state.get("words", 0))
+
     # Encoder counters
 
     def encoder_state(self, field: int) -> dict | None:
@@ -293,6 +339,11 @@ class Store:
         state = self.encoder_state(field) or {}
         total = {name: state.get(name, 0) + delta.get(name, 0) for name in state | delta}
         self.txn.put(format.field_key(self.collection, format.ENCODER, field), format.pack_record(total))
+
+
+def rule_of(schema: Schema, name: str) -> int:
+    """The version of the rules of words by which a field is written."""
+    return 1 if name in schema.earlier else RULE
 
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:

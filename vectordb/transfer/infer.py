@@ -308,13 +308,10 @@ class _Plan:
         self.attributes[column], made = Text(), []
         self.vectors.pop(column, None)
         for spec in encoders:
-            encoder, kind = load(spec), parse(spec)[0]
-            name = f"{column}_{kind.replace('-', '_')}"
-            weighting = "idf" if kind == "bm25" else None
+            encoder = load(spec)
+            name = f"{column}_{parse(spec)[0].replace('-', '_')}"
             dense = encoder.kind == "dense"
-            self.vectors[name] = (
-                Dense(encoder.dim, encoder=spec, source=column) if dense else Sparse(weighting, encoder=spec, source=column)
-            )
+            self.vectors[name] = Dense(encoder.dim, encoder=spec, source=column) if dense else Sparse(encoder=spec, source=column)
             made.append(name)
         found.becomes, found.note = f"text, {', '.join(made)}", ""
 
