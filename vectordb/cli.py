@@ -22,6 +22,7 @@ from vectordb_client.values import to_json
 from .errors import AlreadyExistsError, DeadlineError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
 from .server import key_commands, settings
 from .show import fields, indexes, info_dict, print_info
+from .storage import modes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -77,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     def data(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="DIR", type=Path, required=True, help="the database's directory")
 
+    def mode(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--file-mode", metavar="MODE", type=_mode, help="of new files, octal, less the umask (600)")
+
     def service(sub: argparse.ArgumentParser, where: Any = None) -> None:
         """Which service, and how it is reached."""
         where = where or sub
@@ -109,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     load.add_argument("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
     load.add_argument("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
+    mode(load)
     load.add_argument("--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, instead of stopping")
 
     export = command("export", _export, "export a collection to a JSON-lines, CSV or Parquet file")
@@ -182,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     restore = command("restore", _restore, "bring a snapshot back as a directory, every checksum and invariant verified")
     restore.add_argument("source", metavar="FROM", type=Path, help="the snapshot, a directory or a file")
     restore.add_argument("directory", metavar="DIR", type=Path, help="a new or empty directory")
+    mode(restore)
 
     purge = command(
         "purge",
@@ -228,6 +234,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _mode(text: str) -> int:
+    try:
+        return modes.parse_mode(text)
+    except InvalidArgumentError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, column = text.partition("=")
     if not equals or not name or not column:
@@ -241,13 +254,13 @@ def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def _open(path: Path, create: bool = False, maintenance: bool = False) -> Database:
+def _open(path: Path, create: bool = False, read_only: bool = False, **options: Any) -> Database:
     """A command that only looks, or is over in a moment, begins no work in the background."""
     from .database import open as open_database
 
-    if not create and not path.is_dir():
+    if not create and not path.exists():
         raise NotFoundError(f"no database at {path}", field="data", value=str(path))
-    return open_database(path, create=create, maintenance=maintenance)
+    return open_database(path, create=create, read_only=read_only, **{"maintenance": False} | options)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -274,9 +287,9 @@ def _import(arguments: argparse.Namespace) -> int:
         raise NotFoundError(f"no file {arguments.file}", field="file", value=str(arguments.file))
     columns = Columns(arguments.id_field, dict(arguments.vector_field))
     console = _console(stderr=True)
-    with _open(arguments.data, create=arguments.create, maintenance=True) as database:
+    with _open(arguments.data, create=arguments.create, maintenance=True, file_mode=arguments.file_mode) as database:
         collection = _target(database, arguments, columns, console)
-        state = state_file(arguments.data, collection.name, arguments.file)
+        state = state_file(Path(database.path), collection.name, arguments.file)
         layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]:,} points"))
         with Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task(arguments.file.name, total=1.0, points=0)
@@ -360,7 +373,7 @@ def _export(arguments: argparse.Namespace) -> int:
     for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
         if path.exists() and not arguments.force:
             raise AlreadyExistsError(f"{path} is there already; --force writes over it", field="out", value=str(path))
-    with _open(arguments.data) as database:
+    with _open(arguments.data, read_only=True) as database:
         collection = database.collection(arguments.collection)
         if arguments.schema:
             _write(arguments.schema, json.dumps(schema_file(collection, arguments.with_vectors), indent=1, ensure_ascii=False) + "\n")
@@ -378,7 +391,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with modes.create(path, "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error
 
@@ -395,7 +409,7 @@ def _terms(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
         raise AlreadyExistsError(f"{arguments.out} is there already; --force writes over it", field="out", value=arguments.out)
-    with _open(arguments.data) as database:
+    with _open(arguments.data, read_only=True) as database:
         words = all_terms(database.collection(arguments.collection), arguments.field)
         if arguments.out == "-":
             sys.stdout.writelines(tsv(words))
@@ -407,7 +421,7 @@ def _terms(arguments: argparse.Namespace) -> int:
 
 def _info(arguments: argparse.Namespace) -> int:
     where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
-    with _open(arguments.data) if arguments.target is None else _client(arguments) as database:
+    with _open(arguments.data, read_only=True) if arguments.target is None else _client(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:
@@ -507,7 +521,7 @@ def _health(arguments: argparse.Namespace) -> int:
 
 
 def _snapshot(arguments: argparse.Namespace) -> int:
-    with _open(arguments.data) as database:
+    with _open(arguments.data, read_only=True) as database:
         manifest = database.snapshot(arguments.to, archive=arguments.archive)
     _console(stderr=True).print(f"{_described(manifest)}, in {manifest['path']}", markup=False)
     return 0
@@ -516,7 +530,8 @@ def _snapshot(arguments: argparse.Namespace) -> int:
 def _restore(arguments: argparse.Namespace) -> int:
     from .backup import restore
 
-    manifest = restore(arguments.source, arguments.directory)
+    mode = {} if arguments.file_mode is None else {"file_mode": arguments.file_mode}
+    manifest = restore(arguments.source, arguments.directory, **mode)
     _console(stderr=True).print(f"{_described(manifest)}, of {manifest['created']}, restored to {manifest['path']}", markup=False)
     return 0
 

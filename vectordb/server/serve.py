@@ -16,7 +16,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from ..errors import UnavailableError, VectorDBError
+from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
+from ..storage.place import MEMORY
 from . import logs
 from .guard import Guard
 from .keys import file_of
@@ -75,6 +76,10 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     """
     try:
         if settings.workers > 1:
+            if os.fspath(path) == MEMORY:
+                raise InvalidArgumentError(
+                    "a database in memory is one process's: workers must be 1", field="workers", value=settings.workers
+                )
             from .workers import supervise
 
             return supervise(path, settings)
@@ -115,13 +120,15 @@ def run(
 
     to_stderr = logs.configure(settings.log_format, settings.log_level)
     try:
-        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance, file_mode=settings.mode)
         try:
             warm()  # a caller's deadline must not pay for compiling
             server, health_servicer, bound = _start(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
+            if database.read_only:
+                log.warning("%s can't be written to: writes are refused", database.path)
             stop.wait()
             log.info("stopping", extra={"grace": settings.grace})
             stopping()

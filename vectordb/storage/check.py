@@ -62,8 +62,8 @@ class Report:
 def check(path: str | os.PathLike, untouched: bool = False) -> Report:
     """Check the database of a directory in one read transaction; nothing is written anywhere. untouched: nobody writes to it.
 
-    A directory that somebody has open is read as one more reader. Otherwise it leaves no trace; who then opens it to write waits for as long
-    as it takes to notice that, and it begins again.
+    A directory that somebody has open is read as one more reader. Any other is read without leaving a trace; when somebody opens it
+    meanwhile the check begins again as a reader among others, so that writers hardly wait for it.
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
     where = place.resolved(path)

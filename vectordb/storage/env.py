@@ -25,12 +25,18 @@ _open_lock = threading.Lock()
 
 
 def open_env(
-    path: str | os.PathLike, create: bool = True, salvage: bool = False, file_mode: int | None = None, read_only: bool = False
+    path: str | os.PathLike,
+    create: bool = True,
+    salvage: bool = False,
+    file_mode: int | None = None,
+    read_only: bool = False,
+    temporary: bool = False,
 ) -> Env:
     """The process's environment of a directory; call ``close_env`` once for each.
 
     salvage: open it although records are missing or changed; ``damage`` then says so, and nothing can be written. file_mode: of files that
     are made there; None: as an earlier user said, else that of data.mdb, else 0o600. read_only: nothing is made there.
+    temporary: nothing of it needs to outlive a crash of the machine.
     Raises InvalidArgumentError, StorageError and its kin.
     """
     where = place.resolved(path)
@@ -39,7 +45,7 @@ def open_env(
     with _open_lock:
         env = _usable(where)
         if env is None:
-            env = _open[where] = Env(where, create and not read_only, salvage, file_mode, reason)
+            env = _open[where] = Env(where, create and not read_only, salvage, file_mode, reason, temporary)
             _all.add(env)
             with suppress(RuntimeError):  # no more threads: then it lets go when it is used
                 threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()

@@ -32,12 +32,20 @@ WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.
 class Env:
     """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
 
-    def __init__(self, path: Path, create: bool = True, salvage: bool = False, file_mode: int | None = None, read_only: str | None = None):
+    def __init__(
+        self,
+        path: Path,
+        create: bool = True,
+        salvage: bool = False,
+        file_mode: int | None = None,
+        read_only: str | None = None,
+        temporary: bool = False,
+    ):
         self.path = path  # absolute, links resolved
         self.read_only = read_only  # why nothing can be written there; None: it can
         self.file_mode = file_mode or modes.PRIVATE  # of what is made in the directory
         self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
-        self.temporary = False  # a database in memory: nothing of it needs to be on disk
+        self._temporary = temporary  # nothing of it needs to be on disk
         self.users = 0
         self.pid = os.getpid()
         self.map_moves = 0  # addresses taken before a move are void
@@ -124,7 +132,7 @@ class Env:
             max_readers=MAX_READERS,
             mode=self.file_mode,
             metasync=False,  # commit() syncs the meta page itself when the write asked for it
-            sync=not self.temporary,
+            sync=not self._temporary,
             readahead=True,
             readonly=not writable,
             lock=writable,

@@ -24,6 +24,18 @@ def check_mode(mode: Any, field: str = "file_mode") -> int:
     return mode
 
 
+def parse_mode(text: str, field: str = "file_mode") -> int:
+    """A mode written in octal, such as "640". Raises InvalidArgumentError."""
+    try:
+        return check_mode(int(text, 8), field)
+    except ValueError as error:
+        if isinstance(error, InvalidArgumentError):
+            raise
+        raise InvalidArgumentError(
+            f"{field} must be a mode in octal, such as 600 or 640, not {shown(text)}", field=field, value=text
+        ) from None
+
+
 def folder_mode(mode: int) -> int:
     """The mode of a folder for files of that mode: who may read them may enter it."""
     return mode | (mode & 0o444) >> 2

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidArgumentError, StorageError, VectorDBError, shown
+from ..storage import modes
+from ..storage.lmdb_errors import of_files
 from ..types import check_id, make_batch
 from .files import Row, format_of, read_rows, write_points, write_text
 from .forms import Columns, Layout, dumps
@@ -157,7 +159,8 @@ class _Place:
             stat = source.stat()
         except OSError as error:
             raise StorageError(f"can't read {source}: {error}", field="file", value=str(source)) from error
-        self._path = path
+        self._path = None if path is None else Path(os.path.abspath(path))
+        path = self._path
         columns = columns or Columns()
         self._about = {"source": str(source.resolve()), "collection": collection, "size": stat.st_size, "changed": stat.st_mtime_ns}
         self._about |= {"id": columns.id, "vectors": dict(columns.vectors)}
@@ -176,9 +179,9 @@ class _Place:
             return
         kept = {"about": self._about, "row": row, "rejected": self.rejected + rejected, "rejects_bytes": self.position()}
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            modes.make_folder(self._path.parent)
             part = self._path.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
+            with modes.create(part, "w", encoding="utf-8") as file:
                 file.write(json.dumps(kept))
                 file.flush()
                 os.fsync(file.fileno())  # or a power loss could leave the name with nothing in it
@@ -188,7 +191,8 @@ class _Place:
 
     def forget(self) -> None:
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with of_files(self._path, "state"):
+                self._path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -203,7 +207,7 @@ def _rejects(path: Path | None, place: _Place) -> Iterator[Callable[[Row, str], 
         yield refuse
         return
     try:
-        file = path.open("r+b" if place.row and path.exists() else "wb")
+        file = modes.create(path, "r+b" if place.row and path.exists() else "wb")
     except OSError as error:
         raise StorageError(f"can't write {path}: {error}", field="rejects", value=str(path)) from error
     with file:

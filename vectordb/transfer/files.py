@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InvalidArgumentError, StorageError, VectorDBError
+from ..storage import modes
 from ..types import Point, Schema, Sparse
 from .forms import Layout, cell_id, dumps, flat_cells, full_record, id_cell, loads, stored, write_vector
 
@@ -193,8 +195,11 @@ def write_text(raw: Any, kind: str, schema: Schema, points: Iterable[Point], wit
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its name when all went well: a reader never meets half an export."""
+    path = Path(os.path.abspath(path))
     part = path.with_name(path.name + ".part")
     try:
+        part.unlink(missing_ok=True)
+        modes.create(part, "xb", modes.mode_of(path) or modes.PRIVATE).close()  # for its owner's eyes, or as the one that it replaces
         yield part
         part.replace(path)
     except OSError as error:
