@@ -17,8 +17,7 @@ import vectordb
 from vectordb import Dense, InvalidArgumentError, Keyword, LockedError, MultiVector, Schema, Sparse, Text, failpoints
 from vectordb.maintenance import maintainer
 from vectordb.maintenance.purge import STEPS
-from vectordb.storage import rewrite
-from vectordb.storage import residue
+from vectordb.storage import residue, rewrite
 from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(8)}, {"k": Keyword(), "body": Text()})

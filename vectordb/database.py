@@ -46,8 +46,9 @@ def open(
     is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
     salvage: open a directory in which records are missing or changed, or pages belong to nothing, which is refused otherwise, to read what
     is left; it takes no writes.
-    read_only: write nothing there, make no file, begin no maintenance; writes raise StorageError. A directory that this process can't write
-    to (a file system that is mounted read-only, no permission) is opened so in any case. The only way to open a snapshot as it is.
+    read_only: make nothing there but lock files, begin no maintenance; writes raise StorageError. A directory that this process can't write
+    to (a file system that is mounted read-only, no permission) is opened so in any case, and has no file made in it. The only way to open a
+    snapshot as it is.
     file_mode: the mode of new files, such as 0o640; folders may be entered by who may read them. The umask is taken off, and files that are
     there keep theirs. None: as an earlier handle of the directory said, else as data.mdb has it, else 0o600.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
@@ -114,7 +115,7 @@ class Database:
         self._remove = weakref.finalize(self._env, _remove_folder, os.fspath(path), os.getpid()) if in_memory else None
         self.path = str(self._env.path)
         self._durability = durability
-        self._read_only = "it was opened with read_only=True" if read_only else self._env.read_only
+        self._read_only = self._env.read_only or ("it was opened with read_only=True" if read_only else None)
         self._committer = Committer(self._env, write_timeout, self._read_only)
         self._maintenance = maintenance and not salvage and self._read_only is None
         self._maintainer = upkeep.attach(self._env, write_timeout, self._maintenance)
@@ -126,11 +127,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.path!r})"
-
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing can be written: it was opened so, or this process can't write to the directory."""
-        return self._read_only is not None
 
     def __enter__(self) -> Database:
         return self

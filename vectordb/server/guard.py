@@ -95,7 +95,7 @@ class Guard:
             self.keys.require()
         check_exposure(settings, self.keys.wanted)
         self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
-        rates = None if database.read_only else Path(database.path) / limits.RATES_FILE
+        rates = None if database._read_only is not None else Path(database.path) / limits.RATES_FILE
         self._rates = limits.Rates(rates, settings.requests_per_second)
         self._lanes = {
             "read": limits.Lane("read", settings.threads, settings.queue, watch),

@@ -127,7 +127,7 @@ def run(
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
-            if database.read_only:
+            if database._read_only is not None:
                 log.warning("%s can't be written to: writes are refused", database.path)
             stop.wait()
             log.info("stopping", extra={"grace": settings.grace})

@@ -62,8 +62,8 @@ def resolved(path: Any) -> Path:
         where = Path(os.path.realpath(absolute))
         if _ADDRESS.fullmatch(os.fspath(path)) and not where.exists():
             raise InvalidArgumentError(
-                f"{os.fspath(path)!r} is the address of a service, not a directory: "
-                f"vectordb_client.Client({os.fspath(path)!r}) connects to it (./{os.fspath(path)} is a directory of that name)",
+                f"{os.fspath(path)!r} is the address of a service, not a directory: use vectordb_client.Client('HOST:PORT') "
+                f"(or write {os.path.join('.', os.fspath(path))!r} if a directory is meant)",
                 field="path",
                 value=path,
             )
