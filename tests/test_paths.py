@@ -139,9 +139,7 @@ def test_nothing_is_written_or_acknowledged_once_the_files_are_others(tmp_path, 
             lambda: database.create_collection("d", SCHEMA),
             lambda: database.drop_collection("c"),
         ):
-            with pytest.raises(
-                StorageError, match="was (removed|replaced|removed or moved) while this process had the database open.*open it"
-            ):
+            with pytest.raises(StorageError, match=r"was re(moved|placed|moved or moved) while this process had .* open it"):
                 attempt()
         for place, before in after.items():
             assert looks(place) == before
@@ -310,9 +308,10 @@ def test_a_purge_of_another_process_is_not_followed_to_another_directory(tmp_pat
 
 
 def purge(path: str) -> str:
+    maintainer.PATIENCE_SECONDS = 0.5
     with vectordb.open(path, maintenance=False) as database:
         try:
-            return str(database.purge(timeout=1.0))
+            return str(database.purge())
         except VectorDBError as error:
             return str(error)
 
@@ -387,7 +386,7 @@ def test_pages_that_belong_to_nothing_are_refused_and_read_when_that_is_asked_fo
     path = tmp_path / "data"
     filled(path)
     leak(path)
-    with pytest.raises(CorruptionError, match="1 of its pages belong to nothing.*salvage=True"):
+    with pytest.raises(CorruptionError, match=r"1 of its pages belong to nothing.*salvage=True"):
         vectordb.open(path)
     with vectordb.open(path, salvage=True) as database:
         c = database.collection("c")
@@ -528,7 +527,9 @@ def test_a_directory_with_the_name_of_an_address_is_opened_by_a_longer_name(tmp_
 def test_paths_that_lead_nowhere_are_told_of_in_our_words(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
-    for path in ("file", "file/below", "loop", "loop/below", "x" * 300, "\udcff" * 200):
+    vectordb.open(tmp_path / "any bytes \udcff").close()
+    assert check(tmp_path / "any bytes \udcff").ok
+    for path in ("file", "file/below", "loop", "loop/below", "x" * 300):
         with pytest.raises(StorageError):
             vectordb.open(tmp_path / path)
         with pytest.raises(StorageError):

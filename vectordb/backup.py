@@ -64,19 +64,19 @@ def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]
         reach("snapshot.begun")
         made = scratch / "snapshot"
         with closing(_Archive(made, mode) if archive else _Folder(made, mode)) as sink:
-            manifest = _write(env, sink)
+            manifest = _write(env, sink, scratch / "anew")
         reach("snapshot.written")
         _name(made, target)
         reach("snapshot.named")
     return manifest | {"path": str(target)}
 
 
-def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
+def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
     """Everything into ``sink``, the manifest last; returns it."""
     with _taken(env, sink) as (txn, records):
         reach("snapshot.taken")
         manifest = _facts(txn)
-        sink.write(DATA, lambda descriptor: env.copy(txn, descriptor))
+        sink.write(DATA, lambda descriptor: env.copy(txn, descriptor, scratch))
     reach("snapshot.copied")
     files = {DATA: sink.digest(DATA)}
     for record in records:

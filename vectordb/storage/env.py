@@ -121,7 +121,7 @@ def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction
             if reading is not None:
                 reading.take()
             integrity.check_header(data)
-            opened = lmdb.open(str(path), create=False, readonly=True, lock=False, max_dbs=2)
+            opened = lmdb.open(os.fsencode(path), create=False, readonly=True, lock=False, max_dbs=2)
             survey = integrity.survey(opened, data)
             if survey is None:
                 check_version(path, None)

@@ -8,6 +8,7 @@ between processes, ``rewrite`` how a new data.mdb takes the place of the old one
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidAr
 from ..failpoints import reach
 from . import format, integrity, locks, modes, place
 from .lmdb_errors import FORKED, MAX_READERS, in_our_words, translated
-from .rewrite import Rewrite
+from .rewrite import Rewrite, write_anew
 
 INITIAL_MAP = 1 << 34  # address space, not disk
 OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
@@ -124,7 +125,7 @@ class Env:
         integrity.check_header(data)
         writable = self.read_only is None
         self._lmdb = lmdb.open(
-            str(self.path),
+            os.fsencode(self.path),
             create=writable,
             subdir=True,
             map_size=max(INITIAL_MAP, _rounded(2 * data.stat().st_size) if data.exists() else 0),
@@ -494,10 +495,21 @@ class Env:
         with self._entered():
             return self.last_transaction()
 
-    def copy(self, txn: lmdb.Transaction, descriptor: int) -> None:
-        """Write data.mdb as ``txn`` shows it, without free pages, to a file from where it is. Raises StorageError."""
+    def copy(self, txn: lmdb.Transaction, descriptor: int, scratch: Path) -> None:
+        """Write data.mdb as ``txn`` shows it, without free pages, to a file from where it is. Raises StorageError.
+
+        scratch: a file that may be made and is removed again, where there are pages that LMDB's own copy can't do without.
+        """
         try:
-            self._lmdb.copyfd(descriptor, compact=True, txn=txn)
+            if self.damage is None:
+                self._lmdb.copyfd(descriptor, compact=True, txn=txn)
+                return
+            try:
+                write_anew(txn, scratch, self.room())
+                with open(scratch, "rb") as file, open(descriptor, "wb", closefd=False) as target:
+                    shutil.copyfileobj(file, target)
+            finally:
+                scratch.unlink(missing_ok=True)
         except lmdb.Error as error:  # of either file
             raise StorageError(f"{self.path}/data.mdb can't be copied: {error}", field="path", value=str(self.path)) from error
 

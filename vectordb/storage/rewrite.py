@@ -48,7 +48,10 @@ class Rewrite:
         with env.writing(timeout), in_our_words(self._path), self._swap_lock() as swap:
             env.check_in_place()
             try:
-                self._write_anew(new)
+                mode = modes.mode_of(self._path / place.DATA) or modes.PRIVATE
+                with env.read() as txn:
+                    write_anew(txn, new, env.room())
+                os.chmod(new, mode)  # that of the file whose place it takes
                 reach("purge.rewritten")
                 locks.take(swap, locks.ALONE, timeout, f"another process has been rewriting {self._path}", self._path)
                 self._swap(patience)
@@ -83,28 +86,6 @@ class Rewrite:
     def _swap_lock(self) -> Iterator:
         with locks.open_file(self._path / locks.SWAP, self._env.file_mode) as swap:
             yield swap
-
-    def _write_anew(self, new: Path) -> None:
-        new.unlink(missing_ok=True)
-        size = self._env.room()
-        mode = modes.mode_of(self._path / place.DATA) or modes.PRIVATE
-        with (
-            self._env.read() as txn,
-            lmdb.open(str(new), subdir=False, lock=False, map_size=size, max_dbs=2, mode=modes.PRIVATE) as made,
-        ):
-            db = made.open_db(b"data")
-            cursor = txn.cursor()
-            more = cursor.first()
-            while more:
-                items, size = [], 0
-                while more and size < REWRITE_BYTES:
-                    items.append((bytes(cursor.key()), bytes(cursor.value())))
-                    size += len(items[-1][1])
-                    more = cursor.next()
-                with made.begin(write=True, db=db) as writing:
-                    writing.cursor().putmulti(items, append=True)
-            made.sync(True)
-        os.chmod(new, mode)  # that of the file whose place it takes
 
     def _swap(self, patience: float) -> None:
         """With the write lock and the swap lock: who lets go can't come back before this is over."""
@@ -192,3 +173,21 @@ class Rewrite:
             yield
         finally:
             self._env.go_on()
+
+
+def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
+    """Write all records that a transaction shows into a new file, in order, and sync it. room: address space for it, bytes."""
+    path.unlink(missing_ok=True)
+    with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=room, max_dbs=2, mode=modes.PRIVATE) as made:
+        db = made.open_db(b"data")
+        cursor = txn.cursor()
+        more = cursor.first()
+        while more:
+            items, size = [], 0
+            while more and size < REWRITE_BYTES:
+                items.append((bytes(cursor.key()), bytes(cursor.value())))
+                size += len(items[-1][1])
+                more = cursor.next()
+            with made.begin(write=True, db=db) as writing:
+                writing.cursor().putmulti(items, append=True)
+        made.sync(True)
