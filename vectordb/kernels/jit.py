@@ -45,7 +45,7 @@ def _candidates() -> Iterator[Path]:
         yield Path(os.path.abspath(chosen)) / "kernels"
         return
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(cache):  # else nobody knows where home is
+    if os.path.isabs(cache) and os.environ.get("HOME") != "":  # else nobody knows where home is
         yield Path(cache) / "vectordb" / "kernels"
     with contextlib.suppress(OSError):
         yield Path(tempfile.gettempdir()) / f"vectordb-{os.getuid()}" / "kernels"

@@ -200,7 +200,7 @@ class Env:
         """A process that makes a new lock file doesn't know what is read here, and may write over it: then nothing may be read any more."""
         with self._entered():
             now = place.files(self.path)
-            if self.read_only is None and now.data == self._files.data and now.lock != self._files.lock:
+            if now.data == self._files.data and now.lock != self._files.lock:
                 self._unsafe = self._out_of_place(place.problem(self.path, self._files) or f"{place.LOCK} was replaced").message
 
     # Transactions
@@ -226,7 +226,7 @@ class Env:
             moves = self._enter(nested)
             try:
                 txn = self._lmdb.begin(db=self._db, buffers=True)
-                if txn.id() != self._seen:
+                if txn.id() != self._seen and self._reading is None:
                     self._seen = txn.id()
                     self._rewrite.look(txn)
                 return txn
@@ -265,9 +265,17 @@ class Env:
             if self.closed or self._unsafe is not None:
                 self._check_usable()
             if self._reading is not None and not self._inside:
-                self._reading.take()
+                self._wait_for_writer(self._reading)
             self._inside += 1
             return self.map_moves
+
+    def _wait_for_writer(self, reading: locks.WhileReading) -> None:
+        """The first transaction of a process that has no slot in LMDB's table. The gate is open meanwhile: the map may move."""
+        deadline = time.monotonic() + locks.READ_SECONDS
+        while self._growing or not (self._inside or reading.attempt()):
+            reading.check_patience(deadline)
+            self.gate.wait(locks.PAUSE_SECONDS)
+            self._check_usable()
 
     def _leave(self) -> None:
         with self.gate:
@@ -482,6 +490,9 @@ class Env:
         """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
         while not self._ended.wait(WATCH_SECONDS):
             try:
+                if self.read_only is not None:
+                    self._rewrite.look_at_lock()
+                    continue
                 self._watch_lock_file()
                 if self.newest_transaction() != self._seen:
                     with self.read():  # looks

@@ -18,6 +18,7 @@ from . import modes
 
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
 WRITE, OPEN, SWAP = "write.lock", "open.lock", "swap.lock"
+PAUSE_SECONDS = 0.001  # between two of its tries
 READ_SECONDS = 60.0  # that a reader without a slot in LMDB's table waits for a writer
 
 
@@ -72,12 +73,22 @@ def writing(file: IO[Any], timeout: float, path: Path) -> Iterator[None]:
 
 def in_use(path: Path) -> bool:
     """Whether somebody, in any process, has the database of a directory open. Changes nothing there."""
+    return _held(path / OPEN, ALONE)
+
+
+def being_swapped(path: Path) -> bool:
+    """Whether somebody puts a new data.mdb into a directory now. Changes nothing there."""
+    return _held(path / SWAP, SHARED)
+
+
+def _held(path: Path, kind: int) -> bool:
+    """Whether somebody has a lock that keeps one of that kind from being taken."""
     try:
-        file = open_file(path / OPEN, read_only=True)
+        file = open_file(path, read_only=True)
         if file is None:
             return False
         with file:
-            return not attempt(file, ALONE)
+            return not attempt(file, kind)
     except OSError:
         return False
 
@@ -89,8 +100,8 @@ class WhileReading:
         self._path = path
         self._file: IO[Any] | None = None
 
-    def take(self) -> None:
-        """Raises LockedError when somebody writes for too long, StorageError when the lock file can't be read."""
+    def attempt(self) -> bool:
+        """False: somebody writes now. Raises StorageError when the lock file can't be read."""
         try:
             if self._file is None:  # one that opens it to write makes the file first
                 self._file = open_file(self._path / WRITE, read_only=True)
@@ -98,8 +109,20 @@ class WhileReading:
             raise StorageError(
                 f"{self._path} can't be read safely: {WRITE} in it can't be opened ({error.strerror})", field="path", value=str(self._path)
             ) from error
-        if self._file is not None:
-            take(self._file, SHARED, READ_SECONDS, f"another process has been writing to {self._path}", self._path, pause=0.0005)
+        return self._file is None or attempt(self._file, SHARED)
+
+    def take(self) -> None:
+        """Raises LockedError when somebody writes for too long, StorageError when the lock file can't be read."""
+        deadline = time.monotonic() + READ_SECONDS
+        while not self.attempt():
+            self.check_patience(deadline)
+            time.sleep(PAUSE_SECONDS)
+
+    def check_patience(self, deadline: float) -> None:
+        """Raises LockedError once the monotonic clock has come so far."""
+        if time.monotonic() >= deadline:
+            what = f"another process has been writing to {self._path} for {READ_SECONDS:g} s"
+            raise LockedError(what, field="path", value=str(self._path))
 
     def release(self) -> None:
         if self._file is not None:

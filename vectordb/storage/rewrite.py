@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,11 @@ class Rewrite:
             with suppress(LockedError), self._env.file_lock(0.0):  # else it is alive
                 (self._path / REWRITTEN).unlink(missing_ok=True)
 
+    def look_at_lock(self) -> None:
+        """For who can't read a request while another process writes: it lets data.mdb go as soon as that one holds the swap lock."""
+        if locks.being_swapped(self._path):
+            self._let_go(lambda: locks.being_swapped(self._path))
+
     def look(self, txn: lmdb.Transaction) -> None:
         """Something was committed. It may be the request of another process to let data.mdb go."""
         request = txn.get(format.REQUEST_KEY)
@@ -76,7 +82,8 @@ class Rewrite:
                 return
             self._request = request  # done once, even if the one who asked is dead
         try:  # not here: this thread may have another transaction open
-            threading.Thread(target=self._let_go, args=(request,), name="vectordb-swap", daemon=True).start()
+            asked = partial(self._asked_by, request)
+            threading.Thread(target=self._let_go, args=(asked,), name="vectordb-swap", daemon=True).start()
         except RuntimeError:  # no more threads: it is looked at again
             self._request = None
 
@@ -135,10 +142,13 @@ class Rewrite:
 
     # As one who is asked
 
-    def _let_go(self, request: bytes) -> None:
-        """Close data.mdb and open what is there then. A long read of this process is waited for, but others aren't kept waiting for it."""
+    def _let_go(self, asked: Callable[[], bool]) -> None:
+        """Close data.mdb and open what is there then. A long read of this process is waited for, but others aren't kept waiting for it.
+
+        asked: whether the request still stands.
+        """
         env = self._env
-        while self._asked_by(request):
+        while asked():
             try:
                 with self._still():
                     if env.closed or env.moved():  # files that were moved aren't found again
@@ -157,7 +167,6 @@ class Rewrite:
                 return
 
     def _asked_by(self, request: bytes) -> bool:
-        """Whether the request still stands."""
         try:
             with self._env.read() as txn:
                 return txn.get(format.REQUEST_KEY) == request
