@@ -227,7 +227,7 @@ def test_a_nested_read_does_not_wait_for_a_map_that_waits_for_it(database):
     with env.read():
         growing = threading.Thread(target=env._resize, args=(2 * env._lmdb.info()["map_size"], env.map_moves), daemon=True)
         growing.start()
-        until(lambda: env._growing)
+        until(lambda: env.gate.moving)
         with env.read(nested=True) as txn:
             assert txn.get(FORMAT_KEY)
         assert growing.is_alive()

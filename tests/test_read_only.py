@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from test_paths import SCHEMA, filled, looks, put
@@ -153,16 +155,17 @@ def let_go(path: str) -> None:
 
 
 @pytest.fixture
-def open_folder(tmp_path):
-    """A folder that anybody may enter, and one where anybody may write."""
+def open_folder():
+    """A folder that anybody may enter, with one in it where anybody may write. Not below pytest's, which it closes to others."""
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    (tmp_path / "free").mkdir()
-    (tmp_path / "free").chmod(0o777)
     before = os.umask(0o022)
-    yield tmp_path
+    with tempfile.TemporaryDirectory(prefix="vectordb-test-") as folder:
+        os.chmod(folder, 0o755)
+        free = Path(folder) / "free"
+        free.mkdir()
+        free.chmod(0o777)
+        yield Path(folder)
     os.umask(before)
 
 
@@ -215,6 +218,7 @@ def test_writers_wait_while_a_reader_without_permission_reads(open_folder):
     path = open_folder / "data"
     shared(path)
     with Worker() as worker, vectordb.open(path, maintenance=False, write_timeout=0.2) as database:
+        worker.call(count_all, str(path))
         worker.call(as_nobody, keep_open, str(path))
         worker.call(as_nobody, begin_reading, str(path))
         with pytest.raises(LockedError):

@@ -21,6 +21,7 @@ import lmdb
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from ..failpoints import reach
 from . import format, integrity, locks, modes, place
+from .gate import Gate
 from .lmdb_errors import FORKED, MAX_READERS, in_our_words, translated
 from .rewrite import Rewrite, write_anew
 
@@ -49,18 +50,13 @@ class Env:
         self._temporary = temporary  # nothing of it needs to be on disk
         self.users = 0
         self.pid = os.getpid()
-        self.map_moves = 0  # addresses taken before a move are void
         self.folder = -1  # the directory's descriptor
-        self.gate = threading.Condition()
-        self._inside = 0  # transactions
-        self._growing = False
-        self.closed = False
         self._broken: str | None = None
-        self._unsafe: str | None = None  # why nothing may be read any more
         self._write_lock = threading.Lock()
         self._seen = -1  # the newest transaction that was looked at for a request to let go
         self._ended = threading.Event()
         self._reading = locks.WhileReading(path) if read_only else None
+        self.gate = Gate(self._check_usable, self._reading)
         self._lmdb = self._lock_file = self._open_file = None
         self._rewrite = Rewrite(self)
         try:
@@ -156,6 +152,15 @@ class Env:
             raise CorruptionError(f"{what}; salvage=True opens it to read what is left", field="path", value=str(self.path))
         self.damage = what
 
+    @property
+    def closed(self) -> bool:
+        return self.gate.closed
+
+    @property
+    def map_moves(self) -> int:
+        """How often the map has moved: addresses taken before a move are void."""
+        return self.gate.moves
+
     def _has_data(self) -> bool:
         with self._lmdb.begin() as txn:
             return txn.get(b"data") is not None
@@ -175,11 +180,11 @@ class Env:
 
     def check_in_place(self) -> None:
         """Raises StorageError unless the path still leads to the files that were opened. For who is about to change something there."""
-        with self._entered():
+        with self.gate.entered():
             self._check_in_place()
 
     def _check_in_place(self) -> None:
-        """Within ``_entered``, so that no new data.mdb is being put there: two stats."""
+        """Within ``gate.entered``, so that no new data.mdb is being put there: two stats."""
         problem = place.problem(self.path, self._files)
         if problem is not None:
             raise self._out_of_place(problem)
@@ -198,10 +203,10 @@ class Env:
 
     def _watch_lock_file(self) -> None:
         """A process that makes a new lock file doesn't know what is read here, and may write over it: then nothing may be read any more."""
-        with self._entered():
+        with self.gate.entered():
             now = place.files(self.path)
             if now.data == self._files.data and now.lock != self._files.lock:
-                self._unsafe = self._out_of_place(place.problem(self.path, self._files) or f"{place.LOCK} was replaced").message
+                self.gate.void = self._out_of_place(place.problem(self.path, self._files) or f"{place.LOCK} was replaced").message
 
     # Transactions
 
@@ -223,7 +228,7 @@ class Env:
     def begin_read(self, nested: bool = False) -> lmdb.Transaction:
         """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
         while True:
-            moves = self._enter(nested)
+            moves = self.gate.enter(nested)
             try:
                 txn = self._lmdb.begin(db=self._db, buffers=True)
                 if txn.id() != self._seen and self._reading is None:
@@ -231,83 +236,35 @@ class Env:
                     self._rewrite.look(txn)
                 return txn
             except lmdb.MapResizedError as error:  # another process grew the file past our map
-                self._leave()
+                self.gate.leave()
                 if nested:
                     raise translated(error, self.path) from error
             except lmdb.Error as error:
-                self._leave()
+                self.gate.leave()
                 raise translated(error, self.path) from error
             self._resize(0, moves)
 
     def end_read(self, txn: lmdb.Transaction) -> None:
         txn.abort()
-        self._leave()
+        self.gate.leave()
 
     def translated(self, error: lmdb.Error) -> VectorDBError:
         """An error of LMDB in our words."""
         return translated(error, self.path)
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        self._enter()
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _enter(self, nested: bool = False) -> int:
-        """Begin a transaction: from here on the map stays where it is. Returns ``map_moves``. nested: as for ``read``."""
-        if self.pid != os.getpid():
-            self._check_usable()
-        with self.gate:
-            while self._growing and not (nested and self._inside):  # it doesn't move before they have ended
-                self.gate.wait()
-            if self.closed or self._unsafe is not None:
-                self._check_usable()
-            if self._reading is not None and not self._inside:
-                self._wait_for_writer(self._reading)
-            self._inside += 1
-            return self.map_moves
-
-    def _wait_for_writer(self, reading: locks.WhileReading) -> None:
-        """The first transaction of a process that has no slot in LMDB's table. The gate is open meanwhile: the map may move."""
-        deadline = time.monotonic() + locks.READ_SECONDS
-        while self._growing or not (self._inside or reading.attempt()):
-            reading.check_patience(deadline)
-            self.gate.wait(locks.PAUSE_SECONDS)
-            self._check_usable()
-
-    def _leave(self) -> None:
-        with self.gate:
-            self._inside -= 1
-            if self._inside:
-                return
-            if self._reading is not None:
-                self._reading.release()
-            if self._growing or self.closed:
-                self.gate.notify_all()
 
     def _resize(self, size: int, moves: int) -> None:
         """Grow the map to ``size`` (0: to what another process made it) once this process's transactions have ended.
 
         Does nothing when somebody else did it since ``map_moves`` was ``moves``.
         """
-        with self.gate:
-            while self._growing:
-                self.gate.wait()
-            if self.map_moves != moves:
-                return
-            self._growing = True
-            try:
-                while self._inside:
-                    self.gate.wait()
-                self._lmdb.set_mapsize(size)
-                self.map_moves += 1
-            except lmdb.Error as error:
-                raise translated(error, self.path) from error
-            finally:
-                self._growing = False
-                self.gate.notify_all()
+        if not self.gate.hold_still(unless=moves):
+            return
+        try:
+            self._lmdb.set_mapsize(size)
+        except lmdb.Error as error:
+            raise translated(error, self.path) from error
+        finally:
+            self.gate.go_on()
 
     def write(self, work, durability: str, timeout: float):
         """Run ``work(txn)`` in a write transaction and commit it; on any error nothing of it is kept. Returns its result.
@@ -335,7 +292,7 @@ class Env:
 
     def _write_growing(self, work, durability: str):
         while True:
-            moves = self._enter()
+            moves = self.gate.enter()
             try:
                 return self._written(work, durability)
             except lmdb.MapResizedError:
@@ -345,7 +302,7 @@ class Env:
             except lmdb.Error as error:
                 raise translated(error, self.path) from error
             finally:
-                self._leave()
+                self.gate.leave()
             self._resize(size, moves)
 
     def _written(self, work, durability: str):
@@ -388,7 +345,7 @@ class Env:
 
     def survey(self) -> integrity.Survey:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
-        with self._entered(), in_our_words(self.path):
+        with self.gate.entered(), in_our_words(self.path):
             self._check_in_place()  # the file is read by its name
             return integrity.survey(self._lmdb, self.path / place.DATA)
 
@@ -442,25 +399,6 @@ class Env:
         """``write``, for who has the write lock."""
         return self._write_growing(work, durability)
 
-    def hold_still(self, seconds: float) -> bool:
-        """Let no transaction of this process begin, and wait for those there are to end; False when one doesn't. Then call ``go_on``."""
-        with self.gate:
-            while self._growing:
-                self.gate.wait()
-            self._growing = True
-            if self.gate.wait_for(lambda: not self._inside, seconds):
-                return True
-            self._growing = False
-            self.gate.notify_all()
-            return False
-
-    def go_on(self) -> None:
-        """The map has moved, and transactions may begin again."""
-        with self.gate:
-            self.map_moves += 1
-            self._growing = False
-            self.gate.notify_all()
-
     @contextmanager
     def let_go(self) -> Iterator[None]:
         """data.mdb is closed inside, and opened once more behind. When that fails nothing can be done here any more. Hold still first."""
@@ -482,7 +420,7 @@ class Env:
                 self._db = self._lmdb.open_db(b"data", create=False)
                 self._seen = -1
         except BaseException as error:
-            self.closed, self._unsafe = True, str(error)
+            self.gate.closed, self.gate.void = True, str(error)
             self._lmdb.close()
             raise
 
@@ -503,7 +441,7 @@ class Env:
 
     def newest_transaction(self) -> int:
         """``last_transaction``, for who has no transaction open."""
-        with self._entered():
+        with self.gate.entered():
             return self.last_transaction()
 
     def copy(self, txn: lmdb.Transaction, descriptor: int, scratch: Path) -> None:
@@ -532,7 +470,7 @@ class Env:
         """Make every committed write durable. Raises StorageError, also when the files aren't where they were opened."""
         if self.read_only is not None:
             return
-        with self._entered():
+        with self.gate.entered():
             self._check_in_place()
             try:
                 self._lmdb.sync(True)
@@ -545,7 +483,7 @@ class Env:
         try:
             return (self.path / place.DATA).stat().st_size
         except OSError:  # it was moved: what LMDB has of it
-            with self._entered():
+            with self.gate.entered():
                 return (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
 
     def facts(self) -> dict[str, int]:
@@ -563,8 +501,8 @@ class Env:
         }
 
     def _check_usable(self) -> None:
-        if self._unsafe is not None:
-            raise StorageError(self._unsafe, field="path", value=str(self.path))
+        if self.gate.void is not None:
+            raise StorageError(self.gate.void, field="path", value=str(self.path))
         if self.closed:
             raise ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
         if self.pid != os.getpid():
@@ -585,17 +523,14 @@ class Env:
         again = self._ended.is_set()
         self._ended.set()
         if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
-            self.closed = True
+            self.gate.closed = True
             return
         if again:
             return
-        with self.gate:
-            dead, self.closed = self.closed, True
-            while self._inside or self._growing:
-                self.gate.wait()
+        alive = self.gate.close()
         with self._write_lock:
             try:
-                if not dead and self.read_only is None:
+                if alive and self.read_only is None:
                     self._lmdb.sync(True)
             finally:
                 self.release()  # a child of a fork may hold the same file

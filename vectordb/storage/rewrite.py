@@ -40,6 +40,7 @@ class Rewrite:
     def __init__(self, env: Env):
         self._env = env
         self._path = env.path
+        self._lock = threading.Lock()
         self._request: bytes | None = None  # the last one that was seen, or made
 
     def run(self, timeout: float, patience: float) -> None:
@@ -77,7 +78,7 @@ class Rewrite:
         if request is None:
             return
         request = bytes(request)
-        with self._env.gate:
+        with self._lock:
             if request == self._request:
                 return
             self._request = request  # done once, even if the one who asked is dead
@@ -176,12 +177,12 @@ class Rewrite:
     @contextmanager
     def _still(self) -> Iterator[None]:
         """No transaction of this process is open inside; the map may move. Raises _BusyError when one doesn't end soon."""
-        if not self._env.hold_still(STILL_SECONDS):
+        if not self._env.gate.hold_still(STILL_SECONDS):
             raise _BusyError
         try:
             yield
         finally:
-            self._env.go_on()
+            self._env.gate.go_on()
 
 
 def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
