@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
+from ..errors import InvalidArgumentError, StorageError, UnavailableError, VectorDBError
 from ..storage.place import MEMORY
 from . import logs
 from .guard import Guard
@@ -122,7 +122,10 @@ def run(
     try:
         database = open_database(path, durability=settings.durability, maintenance=settings.maintenance, file_mode=settings.mode)
         try:
-            warm()  # a caller's deadline must not pay for compiling
+            try:
+                warm()  # a caller's deadline must not pay for compiling
+            except (OSError, StorageError) as error:  # nowhere to write a few rows to
+                log.warning("kernels are compiled when they are first used: %s", error)
             server, health_servicer, bound = _start(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)

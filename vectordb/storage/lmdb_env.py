@@ -190,7 +190,7 @@ class Env:
             raise self._out_of_place(problem)
 
     def _out_of_place(self, problem: str) -> StorageError:
-        what = f"{self.path}: {problem}. Nothing is written any more: close the database, and open it where it is now"
+        what = f"{self.path}: {problem}. Nothing is written any more: close the database and open it again, where it is now"
         return StorageError(what, field="path", value=str(self.path))
 
     def moved(self) -> bool:
