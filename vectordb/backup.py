@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -25,11 +26,12 @@ from vectordb_client._version import __version__
 
 from .errors import AlreadyExistsError, CorruptionError, NotFoundError, StorageError, VectorDBError
 from .failpoints import reach
-from .storage import catalog, format, segments
+from .storage import catalog, format, modes, place, segments
 from .storage import manifest as manifests
 from .storage.check import Report
 from .storage.check import check as check_directory
 from .storage.env import Env, read_only, sync_folder
+from .storage.lmdb_errors import of_files
 from .storage.segments import Record
 from .storage.store import Store
 
@@ -53,25 +55,24 @@ _MANIFEST_BYTES = 1 << 28
 
 def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]:
     """See ``Database.snapshot``."""
-    target = Path(os.path.abspath(path))
-    _check_free(target, "path")
-    with _storage_errors(target), _scratch(target) as scratch:
+    target, mode = place.given(path), env.file_mode
+    with of_files(target), _to_fill(target, "path", mode) as scratch:
         reach("snapshot.begun")
         made = scratch / "snapshot"
-        with closing(_Archive(made) if archive else _Folder(made)) as sink:
-            manifest = _write(env, sink)
+        with closing(_Archive(made, mode) if archive else _Folder(made, mode)) as sink:
+            manifest = _write(env, sink, scratch / "anew")
         reach("snapshot.written")
         _name(made, target)
         reach("snapshot.named")
     return manifest | {"path": str(target)}
 
 
-def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
+def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
     """Everything into ``sink``, the manifest last; returns it."""
     with _taken(env, sink) as (txn, records):
         reach("snapshot.taken")
         manifest = _facts(txn)
-        sink.write(manifests.DATA, lambda descriptor: env.copy(txn, descriptor))
+        sink.write(manifests.DATA, lambda descriptor: env.copy(txn, descriptor, scratch))
     reach("snapshot.copied")
     files = {manifests.DATA: sink.digest(manifests.DATA)}
     for record in records:
@@ -86,20 +87,21 @@ def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
     return manifest
 
 
-def restore(source: str | os.PathLike, directory: str | os.PathLike) -> dict[str, Any]:
+def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mode: int = modes.PRIVATE) -> dict[str, Any]:
     """Bring a snapshot back as a directory that can be opened; returns its manifest.
 
     directory: new, or empty. It appears whole or not at all: every checksum is verified, then every invariant is checked, and only then
     it gets its name. Raises AlreadyExistsError when something is there, NotFoundError when ``source`` is no snapshot, CorruptionError
-    naming what is damaged, FormatVersionError for a snapshot of a newer version.
+    naming what is damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError, StorageError.
+    file_mode: of the files, such as 0o640, less the umask; folders may be entered by who may read them.
     """
-    target = Path(os.path.abspath(directory))
-    with _Source(Path(source)) as snapshot:
-        _check_free(target, "directory")
-        with _storage_errors(target), _scratch(target) as scratch:
+    origin, target = place.given(source, "source"), place.given(directory, "directory")
+    modes.check_mode(file_mode)
+    with of_files(origin, "source"), _Source(origin) as snapshot:
+        with of_files(target, "directory"), _to_fill(target, "directory", file_mode) as scratch:
             reach("restore.begun")
             made = scratch / "restored"
-            snapshot.copy_to(made)
+            snapshot.copy_to(made, file_mode)
             reach("restore.copied")
             problems = check_directory(made, untouched=True).problems or snapshot.strangers(made)
             if problems:
@@ -112,7 +114,12 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike) -> dict[str
 
 def check(path: str | os.PathLike) -> Report:
     """Check the database of a directory, or a snapshot, in which nothing is changed. Raises what ``storage.check.check`` raises."""
-    path = Path(path)
+    path = place.given(path)
+    with of_files(path):
+        return _check(path)
+
+
+def _check(path: Path) -> Report:
     if not is_snapshot(path):
         return check_directory(path)
     with _Source(path) as source:
@@ -121,9 +128,10 @@ def check(path: str | os.PathLike) -> Report:
             return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
             return _checked(source, path)
-        with _storage_errors(path), _scratch(path) as scratch:
-            source.copy_to(scratch / "copy")
-            return _checked(source, scratch / "copy")
+        folder = tempfile.gettempdir()
+        with of_files(Path(folder)), tempfile.TemporaryDirectory(prefix="vectordb-check-", dir=folder) as scratch:
+            source.copy_to(Path(scratch) / "copy", modes.PRIVATE)
+            return _checked(source, Path(scratch) / "copy")
 
 
 def _checked(source: _Source, made: Path) -> Report:
@@ -204,9 +212,10 @@ def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | No
 class _Folder:
     """A snapshot as a directory. Index files are never changed in place, so a hard link will do where there can be one."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, mode: int):
         self.path = path
-        (path / segments.FOLDER).mkdir(parents=True)
+        self._mode = mode
+        modes.make_folder(path / segments.FOLDER, mode)
 
     def take(self, name: str, source: Path) -> bool:
         """Whether the file was there."""
@@ -219,13 +228,13 @@ class _Folder:
             return False
         except OSError:  # another file system, or one without links
             try:
-                _copy(source, target)
+                _copy(source, target, self._mode)
             except FileNotFoundError:
                 return False
         return True
 
     def write(self, name: str, writer: Callable[[int], None]) -> None:
-        with open(self.path / name, "wb") as file:
+        with modes.create(self.path / name, "wb", self._mode) as file:
             writer(file.fileno())
             os.fsync(file.fileno())
 
@@ -237,7 +246,7 @@ class _Folder:
         (self.path / name).unlink()
 
     def finish(self, manifest: bytes) -> None:
-        with open(self.path / manifests.NAME, "wb") as file:
+        with modes.create(self.path / manifests.NAME, "wb", self._mode) as file:
             file.write(manifest)
             file.flush()
             os.fsync(file.fileno())
@@ -251,8 +260,8 @@ class _Folder:
 class _Archive:
     """A snapshot as one tar file, written from front to back. LMDB says how long its copy is by writing it, so that header comes after."""
 
-    def __init__(self, path: Path):
-        self._file = open(path, "w+b")
+    def __init__(self, path: Path, mode: int):
+        self._file = modes.create(path, "w+b", mode)
         self._taken: dict[str, dict[str, Any]] = {}
 
     def take(self, name: str, source: Path) -> bool:
@@ -301,7 +310,7 @@ class _Archive:
 
 def _header(name: str, size: int) -> bytes:
     about = tarfile.TarInfo(name)
-    about.size, about.mode = size, 0o644
+    about.size, about.mode = size, modes.PRIVATE
     return about.tobuf(tarfile.GNU_FORMAT)
 
 
@@ -366,11 +375,11 @@ class _Source:
             named = {f"{segments.FOLDER}/{record.file}" for record in _records(txn)}
         return [f"{self.path}: {name} belongs to no index" for name in self.manifest["files"] if name not in named | {manifests.DATA}]
 
-    def copy_to(self, made: Path) -> None:
+    def copy_to(self, made: Path, mode: int) -> None:
         """The files as a new directory, on disk. Raises CorruptionError naming the one that isn't what the manifest says."""
-        (made / segments.FOLDER).mkdir(parents=True)
+        modes.make_folder(made / segments.FOLDER, mode)
         for name in self.manifest["files"]:
-            with open(made / name, "wb") as file:
+            with modes.create(made / name, "wb", mode) as file:
                 wrong = self._wrong(name, file.write)
                 if wrong is not None:
                     raise CorruptionError(f"snapshot {self.path}: {wrong}", field="source", value=name)
@@ -448,15 +457,19 @@ def _name(made: Path, target: Path) -> None:
 
 
 @contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
+    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed.
+
+    Raises AlreadyExistsError when there is something already.
+    """
+    _check_free(target, field)
+    modes.make_folder(target.parent, mode)
     for left in target.parent.glob(_SCRATCH + "*"):
         with _held(left) as mine:
             if mine:
                 shutil.rmtree(left, ignore_errors=True)
     path = target.parent / (_SCRATCH + secrets.token_hex(8))
-    path.mkdir()
+    path.mkdir(0o700)
     with _held(path) as mine:
         if not mine or not path.exists():  # taken for a dead one's before it was locked
             raise StorageError(f"another process took {path} for a leftover; try again", field="path", value=str(path))
@@ -483,19 +496,8 @@ def _held(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-@contextmanager
-def _storage_errors(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except VectorDBError:
-        raise
-    except OSError as error:
-        what = "no space left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise StorageError(f"{where}: {what}", field="path", value=str(where)) from error
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as reading, open(target, "wb") as writing:
+def _copy(source: Path, target: Path, mode: int) -> None:
+    with open(source, "rb") as reading, modes.create(target, "wb", mode) as writing:
         shutil.copyfileobj(reading, writing, _BLOCK)
         writing.flush()
         os.fsync(writing.fileno())

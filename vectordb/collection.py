@@ -540,6 +540,7 @@ class Collection:
         bytes_rewritten. Raises LockedError when another process maintains the directory all that time, DeadlineError when there was too
         little of it, CorruptionError naming what is damaged (everything else is done then), NotFoundError, ClosedError.
         """
+        self._committer.check_writable()
         return self._maintainer.optimize(self._number, wait, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -555,6 +556,7 @@ class Collection:
         the same in points that live); proven (bool), and residue: files that still hold something.
         Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
         """
+        self._committer.check_writable()
         return self._maintainer.purge((self._number,), timeout)
 
 

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
         if path.exists() and not arguments.force:
             raise AlreadyExistsError(f"{path} is there already; --force writes over it", field="out", value=str(path))
-    with open_directory(arguments.data) as database:
+    with open_directory(arguments.data, read_only=True) as database:
         collection = database.collection(arguments.collection)
         if arguments.schema:
             _write(arguments.schema, json.dumps(schema_file(collection, arguments.with_vectors), indent=1, ensure_ascii=False) + "\n")
@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, text: str) -> None:
+    from ..storage import modes
+
     try:
-        path.write_text(text, encoding="utf-8")
+        with modes.create(path, "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .render import info_dict, print_info
 
     where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
-    with open_directory(arguments.data) if arguments.target is None else connect(arguments) as database:
+    with open_directory(arguments.data, read_only=True) if arguments.target is None else connect(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:

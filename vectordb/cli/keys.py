@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import NotFoundError, VectorDBError, shown
 from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
-from ..storage.manifest import DATA
+from ..storage.place import DATA
 from .options import Command, add_directory, open_directory, require_directory
 
 
@@ -94,7 +94,7 @@ def _not_there(directory: Path | None, names: Sequence[str]) -> list[str]:
     if directory is None or not names or not (directory / DATA).exists():
         return list(names) if directory is not None else []
     try:
-        with open_directory(directory) as database:
+        with open_directory(directory, read_only=True) as database:
             return sorted(set(names) - set(database.collections()))
     except VectorDBError:  # the key is made all the same
         return []

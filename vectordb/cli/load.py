@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
 from ..types import check_name
 from . import options
-from .options import Command, add_collection, add_directory, open_directory, pair, positive, require_directory
+from .options import Command, add_collection, add_directory, add_file_mode, open_directory, pair, positive, require_directory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,7 @@ def add_arguments(parser: Command) -> None:
     add("--format", choices=FORMATS, help="of the file, whatever its name; of standard input jsonl unless given")
     add("--separator", metavar="CHAR", help="between the cells of a CSV file: , ; tab or | (found by the first rows)")
     add("--encoding", metavar="NAME", help="of a text file, such as latin-1 or cp1252 (UTF-8, or by its byte order mark)")
+    add_file_mode(parser)
     add("--max-row-bytes", metavar="N", type=positive, default=MAX_ROW_BYTES, help=f"refuse larger rows of a text file ({MAX_ROW_BYTES})")
 
 
@@ -76,7 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         @functools.cache
         def opened() -> Database:
-            return stack.enter_context(open_directory(arguments.data, create=arguments.create, maintenance=True))
+            return stack.enter_context(
+                open_directory(arguments.data, create=arguments.create, maintenance=True, file_mode=arguments.file_mode)
+            )
 
         target = _target(opened, arguments, lambda: _planned(arguments, source, columns, console, bar))
         state = state_file(arguments.data, target.name, source.path) if source.stream is None else None

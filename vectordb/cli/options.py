@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFoundError
+from ..errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,13 +116,27 @@ def connect(arguments: argparse.Namespace) -> Client:
     return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
 
 
-def open_directory(path: Path, create: bool = False, maintenance: bool = False) -> Database:
-    """A command that only looks, or is over in a moment, begins no work in the background."""
+def open_directory(path: Path, create: bool = False, read_only: bool = False, **more: Any) -> Database:
+    """A command that only looks (read_only), or is over in a moment, begins no work in the background. more: as for ``vectordb.open``."""
     if not create:
         require_directory(path)
     from ..database import open as open_database
 
-    return open_database(path, create=create, maintenance=maintenance)
+    return open_database(path, create=create, read_only=read_only, **{"maintenance": False} | more)
+
+
+def add_file_mode(parser: Command) -> None:
+    """``--file-mode``: of what a command makes in a database's directory."""
+    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="of new files, octal, less the umask (600)")
+
+
+def _mode(text: str) -> int:
+    from ..storage.modes import parse_mode
+
+    try:
+        return parse_mode(text)
+    except InvalidArgumentError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def require_directory(path: Path) -> None:

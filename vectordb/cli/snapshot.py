@@ -19,7 +19,7 @@ def add_arguments(parser: Command) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with open_directory(arguments.data) as database:
+    with open_directory(arguments.data, read_only=True) as database:
         manifest = database.snapshot(arguments.to, archive=arguments.archive)
     console(stderr=True).print(f"{described(manifest)}, in {manifest['path']}", markup=False)
     return 0

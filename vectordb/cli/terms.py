@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
         raise AlreadyExistsError(f"{arguments.out} is there already; --force writes over it", field="out", value=arguments.out)
-    with open_directory(arguments.data) as database:
+    with open_directory(arguments.data, read_only=True) as database:
         words = all_terms(database.collection(arguments.collection), arguments.field)
         if arguments.out == "-":
             sys.stdout.writelines(tsv(words))

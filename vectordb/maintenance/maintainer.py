@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import os
 import threading
@@ -12,11 +11,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, StorageError, shown
+from ..errors import (
+    ClosedError,
+    CorruptionError,
+    DeadlineError,
+    InvalidArgumentError,
+    LockedError,
+    NotFoundError,
+    StorageError,
+    VectorDBError,
+    shown,
+)
 from ..files import files_of
 from ..index.build import Cancelled
 from ..snapshot import Snapshots, View
-from ..storage import catalog, segments
+from ..storage import catalog, locks, modes, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
@@ -188,9 +197,14 @@ class Maintainer:
 
     def _asked(self, request: _Request) -> _Request:
         self._check_usable()
+        self._env.check_writable()
+        self._env.check_in_place()
         with self._condition:
             self._check_usable()
-            self._started()
+            try:
+                self._started()
+            except RuntimeError as error:
+                raise StorageError(f"maintenance can't begin: {error}", field="path", value=str(self._env.path)) from error
             self._requests.append(request)
             self._condition.notify_all()
         return request
@@ -275,7 +289,7 @@ class Maintainer:
                 self._failed((None, "maintenance"), error)
                 self._look_at = self._failures[None, "maintenance"].retry_at
                 while self._requests:
-                    self._requests.popleft().finish(error)
+                    self._requests.popleft().finish(self._told(error))
 
     def _waited(self) -> bool:
         """Wait until there is something to look at. False: stop."""
@@ -289,12 +303,12 @@ class Maintainer:
             return not self._stopping
 
     def _work(self) -> None:
-        folder = segments.folder(self._env.path)
-        folder.mkdir(exist_ok=True)
-        with open(folder / ".lock", "ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another process does what there is to do
+        env = self._env
+        env.check_in_place()  # nothing is made, and above all removed, in the folder of another database
+        folder = segments.folder(env.path)
+        modes.make_folder(folder, env.file_mode)
+        with locks.open_file(folder / ".lock", env.file_mode) as lock:
+            if not locks.attempt(lock, locks.ALONE):  # another process does what there is to do
                 with self._condition:
                     pause = REQUEST_SECONDS if self._requests else LOCKED_SECONDS
                     self._look_at = time.monotonic() + pause
@@ -405,6 +419,8 @@ class Maintainer:
         self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
         if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
             self.failures += 1
+            if before is not None and before.message == message and self._env.moved():
+                return  # it was said once, and goes on until the database is closed
             log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
         self._untidy = True
 
@@ -536,7 +552,7 @@ class Maintainer:
         except Cancelled:
             request.finish(self._closed() if self._stopping else NotFoundError("the collection was dropped", field="collection"))
         except Exception as error:
-            request.finish(error)
+            request.finish(self._told(error))
         else:
             request.finish(None)
 
@@ -567,12 +583,19 @@ class Maintainer:
         else:
             self._failures.pop((request.number, "optimize"), None)
 
-    def _told(self, error: BaseException) -> BaseException:
-        """An error as its caller gets it: one of the system's in our words."""
-        if not isinstance(error, OSError):
+    def _told(self, error: BaseException) -> VectorDBError:
+        """An error as its caller gets it: any other than ours in our words."""
+        if isinstance(error, VectorDBError):
             return error
+        try:
+            self._env.check_in_place()  # what may be behind a file that isn't there
+        except VectorDBError as problem:
+            return problem
         where = self._env.path
-        return StorageError(f"{where}: {error}", field="path", value=str(where))
+        what = error if isinstance(error, OSError) else f"maintenance failed: {type(error).__name__}: {error}"
+        told = StorageError(f"{where}: {what}", field="path", value=str(where))
+        told.__cause__ = error
+        return told
 
     def _prepared(self, number: int) -> tuple[int, int]:
         """(rows, sequence) now, with a registry that can be read."""

@@ -18,7 +18,7 @@ from ..index import sparse_build
 from ..index.build import Cancelled
 from ..query.arms import saturation_of
 from ..snapshot import View
-from ..storage import catalog, compact, format, segments
+from ..storage import catalog, compact, format, modes, segments
 from ..storage.commit import Committer
 from ..storage.compact import Run
 from ..storage.env import Env, sync_folder
@@ -128,12 +128,14 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
     name = segments.new_name(number, task.field, task.first, end)
     temporary = folder / (segments.TEMPORARY + name)
     options = rows.options
+    modes.create(temporary, "xb", env.file_mode).close()
     try:
         rows.write(temporary, progress, stop)
         del rows
         reach("index.written")
         progress("register", 0.0)
         size, checksum = temporary.stat().st_size, segments.checksum(temporary)
+        env.check_in_place()
         os.rename(temporary, folder / name)
     finally:
         temporary.unlink(missing_ok=True)

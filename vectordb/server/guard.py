@@ -27,6 +27,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 
 from .. import deadline, encoders
 from ..errors import DeadlineError, EncoderError, NotFoundError, PermissionDeniedError, RateLimitError, SchemaError, VectorDBError, shown
+from ..storage.modes import PRIVATE
 from ..types import check_name
 from . import limits
 from .audit import AuditLog
@@ -101,8 +102,9 @@ class Guard:
         if settings.keys_file:
             self.keys.require()
         check_exposure(settings, self.keys.wanted)
-        self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes) if settings.audit_log else None
-        self._rates = limits.Rates(Path(database.path) / limits.RATES_FILE, settings.requests_per_second)
+        self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
+        rates = None if database._read_only is not None else Path(database.path) / limits.RATES_FILE
+        self._rates = limits.Rates(rates, settings.requests_per_second)
         self._lanes = {
             "read": Lane("read", settings.threads, settings.queue, watch, rests=True, hurried=lambda: database._env.awaited),
             "write": Lane("write", settings.write_threads, settings.queue, watch),

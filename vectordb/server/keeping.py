@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class Keeping:
 
     def _keep(self, settings: Settings, stopping: threading.Event | None) -> None:
         """stopping: set when the service is to end; streams end then."""
-        self._snapshot_dir = settings.snapshot_dir
+        self._snapshot_dir = os.path.abspath(settings.snapshot_dir) if settings.snapshot_dir else ""
         self._most_streams = settings.change_streams
         self._streams = threading.BoundedSemaphore(settings.change_streams)
         self._stopping = stopping or threading.Event()

@@ -37,13 +37,17 @@ _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when tha
 class Rates:
     """A token bucket a key, in a file that all workers of a directory map: a second's worth of calls may come at once.
 
-    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies.
+    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies. path: None keeps
+    them in memory, each worker its own: where no file can be made.
     """
 
-    def __init__(self, path: Path, a_second: float):
+    def __init__(self, path: Path | None, a_second: float):
         self.a_second = a_second
         self._burst = max(a_second, 1.0)
         self._lock = threading.Lock()  # the file's locks are between processes
+        if path is None:
+            self._file, self._map = None, mmap.mmap(-1, _SLOTS * _SLOT.size)
+            return
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             weakref.finalize(self, os.close, self._file)
@@ -58,15 +62,19 @@ class Rates:
         tag = _tag(owner)
         with self._lock:
             at = self._slot(tag) * _SLOT.size
-            fcntl.lockf(self._file, fcntl.LOCK_EX, _SLOT.size, at)
+            self._hold(fcntl.LOCK_EX, at)
             try:
                 now = time.monotonic()
                 left = self._left(tag, at, now)
                 taken = left >= 1.0
                 _SLOT.pack_into(self._map, at, tag, left - taken, now)
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, _SLOT.size, at)
+                self._hold(fcntl.LOCK_UN, at)
         return 0.0 if taken else (1.0 - left) / self.a_second
+
+    def _hold(self, how: int, at: int) -> None:
+        if self._file is not None:
+            fcntl.lockf(self._file, how, _SLOT.size, at)
 
     def _left(self, tag: int, at: int, now: float) -> float:
         whose, left, since = _SLOT.unpack_from(self._map, at)

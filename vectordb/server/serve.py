@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1.health import HealthServicer
 
 from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
-from ..storage.manifest import DATA
+from ..storage.place import DATA, MEMORY
 from . import logs, probes
 from .guard import Guard
 from .keys import Keys, file_of
@@ -55,6 +55,10 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
         check(path, settings)
         new = not (Path(path) / DATA).exists()  # which may be a misspelt name
         if settings.workers > 1:
+            if os.fspath(path) == MEMORY:
+                raise InvalidArgumentError(
+                    "a database in memory is one process's: workers must be 1", field="workers", value=settings.workers
+                )
             from .workers import supervise
 
             return supervise(path, settings, new)
@@ -125,17 +129,23 @@ def run(
             path,
             durability=settings.durability,
             maintenance=settings.maintenance,
+            file_mode=settings.mode,
             change_log_batches=settings.change_log_batches,
             change_log_bytes=settings.change_log_bytes,
             change_log_seconds=settings.change_log_seconds,
         )
         try:
-            warm()  # a caller's deadline must not pay for compiling
+            try:
+                warm()  # a caller's deadline must not pay for compiling
+            except (OSError, StorageError) as error:  # nowhere to write a few rows to
+                log.warning("kernels are compiled when they are first used: %s", error)
             _share_python()
             server, health_servicer, bound = _start(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
+            if database._read_only is not None:
+                log.warning("%s can't be written to: writes are refused", database.path)
             stop.wait()
             log.info("stopping", extra={"grace": settings.grace})
             stopping()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgumentError, shown
+from ..storage import modes
 
 PREFIX = "VECTORDB_SERVE_"
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -41,6 +42,10 @@ class Settings:
     grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
     # Several processes (workers.py)
     workers: int = _setting(1, "processes that share the port; calls spread over them by connection", least=1, most=64)
+
+    file_mode: str = _setting(
+        "", "mode of new files, octal, less the umask (640: a group may read them); as data.mdb has it, or 600, unless given"
+    )
 
     # Who is let in, and what is told of it.
     keys_file: str = _setting("", "API keys (vectordb keys); keys.json in the data directory unless named. Calls need one once it exists")
@@ -90,11 +95,18 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
+        if self.file_mode:
+            modes.parse_mode(self.file_mode)
         if not self.host:
             raise InvalidArgumentError("host must be a name or an address, not ''", field="host", value=self.host)
         for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
             if getattr(self, name) and not getattr(self, needed):
                 raise InvalidArgumentError(f"{name} needs {needed} too", field=needed, value="")
+
+    @property
+    def mode(self) -> int | None:
+        """``file_mode`` as a number; None where it isn't given."""
+        return modes.parse_mode(self.file_mode) if self.file_mode else None
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
 from ..types import Dense, MultiVector, Sparse, check_id, check_name, is_word
 from ..words import RULE, words
-from . import catalog, change_log, chunks, fields, format, segments, term_words
+from . import catalog, change_log, chunks, fields, format, locks, place, segments, term_words
 from .chunks import Chunk
-from .env import close_env, open_env, read_only
+from .env import close_env, is_open, open_env, read_only
 from .segments import Record
 from .store import Store, Texts, rule_of
 
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
+_LOOK_SECONDS = 0.25  # between two looks whether somebody has opened the directory
 _BLOCK = 65_536  # rows compared at a time
 _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of which a collection has one key
 _KINDS = (
@@ -58,20 +60,50 @@ class Report:
 
 
 def check(path: str | os.PathLike, untouched: bool = False) -> Report:
-    """Check the database of a directory in one read transaction. untouched: nobody writes to it, and no file is made there.
+    """Check the database of a directory in one read transaction; nothing is written anywhere. untouched: nobody writes to it.
 
+    A directory that somebody has open is read as one more reader. Any other is read without leaving a trace; when somebody opens it
+    meanwhile the check begins again as a reader among others, so that writers hardly wait for it.
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
+    where = place.resolved(path)
     if untouched:
-        with read_only(Path(path)) as (txn, survey):
-            return _Check(txn, segments.folder(Path(path))).run(os.fspath(path), survey.good)
-    env = open_env(path, create=False, salvage=True)
+        return _alone(where, path, None)
+    if not is_open(where) and not locks.in_use(where):
+        with suppress(_Overtaken):
+            return _alone(where, path, _Looker(where))
+    env = open_env(where, create=False, salvage=True)
     try:
         survey = env.survey()  # first: nothing may be read of trees that lead astray
         with env.read() as txn:
-            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.good and not env.damage)
+            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.problem)
     finally:
         close_env(env)
+
+
+def _alone(where: Path, path: str | os.PathLike, overtaken: _Looker | None) -> Report:
+    with read_only(where, alone=overtaken is None) as (txn, survey):
+        return _Check(txn, segments.folder(where), overtaken).run(os.fspath(path), survey.problem)
+
+
+class _Overtaken(Exception):
+    """Somebody has opened the directory, and may want to write."""
+
+
+class _Looker:
+    """Looks now and then whether somebody has opened the directory."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Raises _Overtaken."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _LOOK_SECONDS
+            if locks.in_use(self._path):
+                raise _Overtaken
 
 
 class _Full(Exception):
@@ -79,17 +111,18 @@ class _Full(Exception):
 
 
 class _Check:
-    def __init__(self, txn: lmdb.Transaction, folder: Path):
+    def __init__(self, txn: lmdb.Transaction, folder: Path, overtaken: _Looker | None = None):
         self.txn = txn
         self.folder = folder
+        self._overtaken = overtaken
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.points = self.rows = self.chunks = self.bytes = 0
 
-    def run(self, path: str, digest_good: bool) -> Report:
+    def run(self, path: str, damage: str | None) -> Report:
         collections: dict[str, int] = {}
         try:
-            self.expect(digest_good, "data.mdb", "the records aren't those that were written")
+            self.expect(damage is None, "data.mdb", damage or "")
             collections = self._catalog()
             self._keys(collections)
             for name, number in collections.items():
@@ -113,9 +146,11 @@ class _Check:
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
         """Whatever damaged bytes make the reading code raise is a problem of ``where``."""
+        if self._overtaken is not None:
+            self._overtaken.look()
         try:
             yield
-        except _Full:
+        except (_Full, _Overtaken):
             raise
         except VectorDBError as error:
             self.problem(where, error.message)

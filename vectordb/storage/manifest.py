@@ -12,11 +12,10 @@ import msgspec
 import xxhash
 
 from ..errors import CorruptionError, FormatVersionError, shown
-from . import format, segments
+from . import format, place, segments
 
 VERSION = 1
-NAME = "manifest.json"
-DATA = "data.mdb"
+NAME, DATA = place.MANIFEST, place.DATA
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 

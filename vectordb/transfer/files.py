@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidArgumentError, StorageError, VectorDBError, shown
+from ..storage import modes
 from ..types import Point, Schema
 from .forms import Layout, dumps, flat_cells, full_record
 from .sources import ENDINGS
@@ -94,8 +96,11 @@ def write_text(raw: Any, kind: str, schema: Schema, points: Iterable[Point], wit
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its name when all went well: a reader never meets half an export."""
+    path = Path(os.path.abspath(path))
     part = path.with_name(path.name + ".part")
     try:
+        part.unlink(missing_ok=True)
+        modes.create(part, "xb", modes.mode_of(path) or modes.PRIVATE).close()  # for its owner's eyes, or as the one that it replaces
         yield part
         part.replace(path)
     except OSError as error:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgumentError, StorageError, shown
+from ..storage import modes
+from ..storage.lmdb_errors import of_files
 from ..types import Schema, check_id, make_batch
 from .forms import Columns, Layout, dumps
 from .sources import Row, Source, source_of
@@ -227,7 +229,7 @@ class _Place:
     """
 
     def __init__(self, path: Path | None, source: Source, target: Collection | NewCollection, columns: Columns | None):
-        self._path = path
+        self._path = path = None if path is None else Path(os.path.abspath(path))
         columns = columns or Columns()
         self.row = self.rejected = self.rejects_bytes = 0
         self.position: Callable[[], int] = lambda: 0
@@ -254,9 +256,9 @@ class _Place:
         kept = {"about": self._about, "row": row, "rejected": self.rejected + rejected, "rejects_bytes": self.position()}
         kept |= {"number": collection.number, "sequence": sequence}
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            modes.make_folder(self._path.parent)
             part = self._path.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
+            with modes.create(part, "w", encoding="utf-8") as file:
                 file.write(json.dumps(kept))
                 file.flush()
                 os.fsync(file.fileno())  # or a power loss could leave the name with nothing in it
@@ -266,7 +268,8 @@ class _Place:
 
     def forget(self) -> None:
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with of_files(self._path, "state"):
+                self._path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -283,7 +286,7 @@ def _rejects(path: Path | None, source: Source, place: _Place) -> Iterator[Calla
     if path.exists() and source.stream is None and path.samefile(source.path):
         raise InvalidArgumentError(f"{path} is the file to import; name another one for what is rejected", field="rejects", value=str(path))
     try:
-        file = path.open("r+b" if place.row and path.exists() else "wb")
+        file = modes.create(path, "r+b" if place.row and path.exists() else "wb")
     except OSError as error:
         raise StorageError(f"can't write {path}: {error}", field="rejects", value=str(path)) from error
     with file:
