@@ -254,9 +254,7 @@ def test_keys_that_are_data_fill_neither_the_schema_nor_the_memory(tmp_path):
     rows = [{"id": i, **{f"k{i * 10 + j}": j for j in range(10)}, "body": "words"} for i in range(400)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = infer(tmp_path / "x.jsonl", text=["body"])
-    assert MAX_FIELDS - 2 <= len(found.schema.vectors) + len(found.schema.attributes) <= MAX_FIELDS
-    assert len(found.columns) == 2000 and found.more == 2001
-    assert "at most" in str(found.columns[-1]) and str(found.columns[-1]).split(" → ")[1].startswith("payload")
+    assert len(found.schema.attributes) == len(found.columns) == 2000 < MAX_FIELDS and found.more == 2001
 
 
 def test_a_type_that_is_told_decides(tmp_path, capsys):

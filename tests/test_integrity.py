@@ -98,15 +98,15 @@ def test_a_directory_of_an_older_format_is_read_and_gets_its_digest_with_the_fir
         survey = database._env.survey()
         assert survey.stored == survey.counted == integrity.digest_of(records(database))
         with database._env.read() as txn:
-            assert format.unpack_record(txn.get(format.FORMAT_KEY), "format") == {"format": 3}
+            assert format.unpack_record(txn.get(format.FORMAT_KEY), "format") == {"format": format.VERSION}
 
 
 def test_a_newer_format_is_refused_and_left_alone(directory):
     with vectordb.open(directory) as database:
         database.create_collection("c", SCHEMA)
-        database._env.write(lambda txn: txn.put(format.FORMAT_KEY, format.pack_record({"format": 4})), "commit", 10.0)
+        database._env.write(lambda txn: txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION + 1})), "commit", 10.0)
     before = (directory / "data.mdb").read_bytes()
-    with pytest.raises(FormatVersionError, match="format 4"):
+    with pytest.raises(FormatVersionError, match=f"format {format.VERSION + 1}"):
         vectordb.open(directory)
     assert (directory / "data.mdb").read_bytes() == before
     (directory / "data.mdb").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from vectordb_client.channel import connection_hint, open_channel
+from vectordb_client.channel import check_target, connection_hint, open_channel
 
 from ..errors import UnavailableError
 
@@ -19,7 +19,7 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
 
     Raises UnavailableError that says why not, InvalidArgumentError for a file that can't be read.
     """
-    end = time.monotonic() + timeout
+    target, end = check_target(target), time.monotonic() + timeout
     while True:
         try:
             answer = _ask(target, max(end - time.monotonic(), 0.001), tls, tls_cert, tls_key)

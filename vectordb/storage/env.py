@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakSet
 
@@ -127,8 +128,8 @@ def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction
                 check_version(path, None)
             db = opened.open_db(b"data", create=False)
             with opened.begin(db=db, buffers=True) as txn:
-                check_version(path, txn.get(format.FORMAT_KEY))
-                yield txn, survey
+                version = check_version(path, txn.get(format.FORMAT_KEY))
+                yield txn, replace(survey, digested=version >= format.DIGEST_VERSION)
         finally:
             for each in (opened, reading):
                 if each is not None:

@@ -38,18 +38,21 @@ _MASK = (1 << 64) - 1
 class Survey:
     """What the records add up to, and the digest that is written down; None where a directory of an older format has none yet.
 
-    leaked: pages that belong to nothing. Records can be read all the same.
+    leaked: pages that belong to nothing. Records can be read all the same. digested: of a format that must have a digest.
     """
 
     counted: int
     stored: int | None
     leaked: int = 0
+    digested: bool = False
 
     @property
     def problem(self) -> str | None:
         """What is wrong, though every record that is there can be read; None: nothing."""
         if self.leaked:
             return f"{self.leaked} of its pages belong to nothing"
+        if self.digested and self.stored is None:
+            return "the digest of its records is missing"
         return None if self.stored in (None, self.counted) else "its records aren't those that were written"
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,10 @@ class Env:
         data = self.path / place.DATA
         with self.read() as txn:
             version = check_version(self.path, txn.get(format.FORMAT_KEY))
-            if version >= format.DIGEST_VERSION and txn.get(format.DIGEST_KEY) is None:
-                self._refuse(f"{data} is damaged: the digest of its records is missing", salvage)
-        if survey is not None and survey.problem is not None:  # after the version: a newer one may make another digest
-            self._refuse(f"{data} is damaged: {survey.problem}; `vectordb check` says more", salvage)
+        if survey is not None:  # after the version: a newer one may make another digest
+            problem = replace(survey, digested=version >= format.DIGEST_VERSION).problem
+            if problem is not None:
+                self._refuse(f"{data} is damaged: {problem}; `vectordb check` says more", salvage)
 
     def _refuse(self, what: str, salvage: bool) -> None:
         """Records are missing or changed, though every page can be read."""
