@@ -1,7 +1,9 @@
-"""Work that nobody waits for any more stops at the next ``check()``: between kernel calls, stages, arms, segments and queries.
+"""Work that nobody waits for any more stops at the next ``check()``: between kernel calls, stages, arms, segments, queries and hits.
 
-Who takes a call says ``with under(Patience(seconds)):`` around the work. In a thread without one ``check()`` never raises, and costs
-some 50 ns.
+Who takes a call says ``with under(Patience(seconds)):`` around the work; what reads a database without one is under the patience of that
+database, which ends when it is closed. In a thread without any ``check()`` never raises, and costs some 50 ns.
+
+What a kernel call costs is bounded by ``WORK``: nobody can stop one, so larger work is done in several calls.
 """
 
 from __future__ import annotations
@@ -9,13 +11,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import DeadlineError
+import numpy as np
+
+from .errors import DeadlineError, VectorDBError
+
+if TYPE_CHECKING:
+    from .memory import Allowance
 
 T = TypeVar("T")
+WORK = 1 << 30  # multiplications, about, in one kernel call: a quarter of a second
+EVERY = 1_024  # rounds of a loop in Python between two looks
 _GONE = "the deadline passed, or the call was cancelled, before the work was done"
 
 
@@ -27,24 +36,34 @@ _thread = _Thread()
 
 
 class Patience:
-    """How long somebody waits for work: until ``end`` seconds of ``time.monotonic``, or until ``leave`` is called, by any
-    thread.
+    """How long somebody waits for work: until ``end`` seconds of ``time.monotonic``, until ``leave`` is called, by any thread, and no
+    longer than ``within`` lasts.
+
+    allowance: how much memory the work may hold; that of ``within`` unless given.
     """
 
-    __slots__ = ("end", "gone")
+    __slots__ = ("_error", "_within", "allowance", "end")
 
-    def __init__(self, seconds: float | None = None):
+    def __init__(self, seconds: float | None = None, within: Patience | None = None, allowance: Allowance | None = None):
         self.end = float("inf") if seconds is None else time.monotonic() + seconds
-        self.gone = False
+        self.allowance = within.allowance if allowance is None and within is not None else allowance
+        self._within = within
+        self._error: VectorDBError | None = None
 
-    def leave(self) -> None:
-        """Nobody waits any more."""
-        self.gone = True
+    def leave(self, error: VectorDBError | None = None) -> None:
+        """Nobody waits any more. error: what the work is to end with, instead of DeadlineError."""
+        if self._error is None:
+            self._error = error or DeadlineError(_GONE, field="timeout")
 
     def check(self) -> None:
-        """Raises DeadlineError when nobody waits any more."""
-        if self.gone or time.monotonic() >= self.end:
+        """Raises DeadlineError, or what ``leave`` was told, when nobody waits any more."""
+        error = self._error
+        if error is not None:  # another object each time: several threads may raise it
+            raise type(error)(error.message, field=error.field, value=error.value)
+        if time.monotonic() >= self.end:
             raise DeadlineError(_GONE, field="timeout")
+        if self._within is not None:
+            self._within.check()
 
 
 @contextmanager
@@ -62,22 +81,64 @@ def pending() -> Patience | None:
     return _thread.patience
 
 
+def begin(patience: Patience) -> bool:
+    """Put this thread's work under a patience unless it is under one; returns whether it was done, and ``end()`` is to undo it."""
+    if _thread.patience is not None:
+        return False
+    _thread.patience = patience
+    return True
+
+
+def end() -> None:
+    """This thread's work is under no patience any more."""
+    _thread.patience = None
+
+
 def check() -> None:
-    """Raises DeadlineError when nobody waits for this thread's work any more."""
+    """Raises DeadlineError, or what else work is to end with, when nobody waits for this thread's work any more."""
     patience = _thread.patience
     if patience is not None:
         patience.check()
 
 
-def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) -> Iterator[T]:
-    """``pool.map(work, *arguments)`` under this thread's patience; what hasn't begun when it ends doesn't begin."""
-    patience = pending()
-    if patience is None:
-        return pool.map(work, *arguments)
+def each(items: Iterable[T], every: int = EVERY) -> Iterator[T]:
+    """The items, with a ``check()`` before one in ``every``: for loops whose length users choose."""
+    for i, item in enumerate(items):
+        if not i % every:
+            check()
+        yield item
+
+
+def stretches(costs: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges [low, high) of work whose costs (int64 ``(n,)``, of each piece) add up to ``WORK`` at most, or of one piece; with
+    a ``check()`` before each.
+    """
+    ends = np.cumsum(costs)
+    low, done = 0, 0
+    while low < len(ends):
+        check()
+        high = max(int(np.searchsorted(ends, done + WORK, "right")), low + 1)
+        yield low, high
+        low, done = high, int(ends[high - 1])
+
+
+def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    """``list(pool.map(work, *arguments))`` under this thread's patience. When one fails the others stop at their next ``check()``; none is
+    at work any more when this returns or raises: what they read may then go.
+    """
+    patience = Patience(within=pending())
 
     def checked(*given: Any) -> T:
         with under(patience):
             patience.check()
             return work(*given)
 
-    return pool.map(checked, *arguments)
+    futures = [pool.submit(checked, *given) for given in zip(*arguments, strict=True)]
+    try:
+        return [future.result() for future in futures]
+    except BaseException:
+        patience.leave()
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        raise

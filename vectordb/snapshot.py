@@ -10,6 +10,7 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 
+from . import deadline
 from .errors import NotFoundError
 from .files import AnySegment, Files, Indexed, files_of
 from .kernels import columns
@@ -228,7 +229,7 @@ def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb
 class View:
     """A pinned snapshot: the read transaction that keeps its pages, and what reads from it. Use as a context manager."""
 
-    __slots__ = ("again", "env", "snapshot", "store", "txn")
+    __slots__ = ("_began", "again", "env", "snapshot", "store", "txn")
 
     def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # a new view of the same collection
@@ -236,11 +237,15 @@ class View:
         self.txn = txn
         self.snapshot = snapshot
         self.store = Store(txn, collection)
+        self._began = False
 
     def __enter__(self) -> View:
+        self._began = deadline.begin(self.env.patience)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if self._began:
+            deadline.end()
         self.env.end_read(self.txn)
         if isinstance(error, lmdb.Error):
             raise self.env.translated(error) from error

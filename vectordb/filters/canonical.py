@@ -47,8 +47,8 @@ from vectordb_client.filter import (
 from vectordb_client.schema import Attribute, Schema
 from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element
 
-from vectordb.words import words
-
+from .. import deadline
+from ..words import words
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
@@ -109,7 +109,8 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
     if kind is Not:
         return _bind(node.child, schema, not negate)
     if kind is And or kind is Or:
-        return join(kind if not negate else Or if kind is And else And, [_bind(child, schema, negate) for child in node.children])
+        joined = kind if not negate else Or if kind is And else And
+        return join(joined, [_bind(child, schema, negate) for child in deadline.each(node.children)])
     bind = _BINDERS.get(kind)
     if bind is None:
         raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
@@ -174,7 +175,7 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
             return [float(value) + 0.0 for value in values]
         except OverflowError:
             pass
-    return [_stored(field, spec, value) for value in values]
+    return [_stored(field, spec, value) for value in deadline.each(values)]
 
 
 def _set(field: str, spec: Attribute, values: Any) -> Any:
@@ -230,7 +231,7 @@ def _among(node: In | ContainsAny, schema: Schema) -> Any:
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
     _members(node.field, spec, ())  # of no values too, the attribute must be one that has them
-    return join(And, [_members(node.field, spec, (value,)) for value in node.values])
+    return join(And, [_members(node.field, spec, (value,)) for value in deadline.each(node.values)])
 
 
 def _between(node: Between, schema: Schema) -> Any:

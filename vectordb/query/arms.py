@@ -149,7 +149,7 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
     table = view.table(field, format.POSTINGS)
     if len(queries) == 1:
         return [flat.search_sparse(table, *queries[0], k, rows)]
-    return list(deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows), queries))
+    return deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows), queries)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:

@@ -23,7 +23,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from .. import deadline, encoders
 from ..errors import EncoderError, NotFoundError, PermissionDeniedError, RateLimitError, SchemaError, VectorDBError, shown
 from ..types import check_name
-from . import limits
+from . import limits, memory
 from .audit import AuditLog
 from .keys import ROLES, Key, Keys, file_of
 from .settings import Settings
@@ -89,6 +89,8 @@ class Guard:
     def __init__(self, database: Any, settings: Settings, watch: Watch):
         self.settings = settings
         self.database = database
+        self.open = deadline.Patience(within=database.patience)  # of all calls: until the service has no more time for them
+        self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
@@ -148,6 +150,12 @@ class Guard:
         call.experimental_thread_pool = lane
         call.placed = True
 
+    @property
+    def at_work(self) -> int:
+        """Calls that have a place: at work, or waiting for a thread."""
+        with self._lock:
+            return sum(self._at_work.values())
+
     def leave(self, call: Call) -> None:
         """Its place is free again."""
         call.experimental_thread_pool.leave()
@@ -163,7 +171,7 @@ class Call:
     """One call, from its arrival to its end; to gRPC it is the method's behavior, with the threads that are to run it."""
 
     __slots__ = (
-        "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
+        "_allowance", "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
         "_under", "collection", "experimental_thread_pool", "key", "method", "placed", "refusal", "rule",
     )  # fmt: skip
 
@@ -202,7 +210,8 @@ class Call:
         if self.refusal is not None:
             raise self.refusal
         left = self._context.time_remaining()
-        patience = deadline.Patience(None if left is None or left >= _NO_DEADLINE else left)
+        self._allowance = self._guard.memory.allowance()
+        patience = deadline.Patience(None if left is None or left >= _NO_DEADLINE else left, self._guard.open, self._allowance)
         if not self._context.add_callback(patience.leave):
             patience.leave()
         self._under = deadline.under(patience)
@@ -211,6 +220,7 @@ class Call:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._under.__exit__(None, None, None)
+        self._allowance.close()
         self.ended()  # before the answer is sent: who has it may call again at once
         audit = self._guard.audit
         if audit is not None and (self.rule.audited or self._bulk):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lmdb
 
+from ..deadline import Patience
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from ..failpoints import reach
 from . import format, integrity
@@ -46,6 +47,7 @@ class Env:
         self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
         self.users = 0
         self.pid = os.getpid()
+        self.patience = Patience()  # of who reads without one of their own: until the directory is closed
         self.map_moves = 0  # addresses taken before a move are void
         self._gate = threading.Condition()
         self._inside = 0  # transactions
@@ -564,7 +566,7 @@ class Env:
             raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
 
     def close(self) -> None:
-        """Sync and unmap once the open transactions have ended."""
+        """Sync and unmap once the open transactions have ended; reads are told to, and do at their next ``deadline.check()``."""
         self._ended.set()
         if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
             self._closed = True
@@ -573,6 +575,7 @@ class Env:
             if self._closed:
                 return
             self._closed = True
+            self.patience.leave(ClosedError(f"{self.path} was closed", field="path", value=str(self.path)))
             while self._inside or self._growing:
                 self._gate.wait()
         with self._write_lock:
