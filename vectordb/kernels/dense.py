@@ -227,7 +227,7 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
 
 @kernel
 def offer_rows(docids, scores, heap, n):
-    """Keep the best of some rows (docids int64, scores float32) in a heap of len(heap) keys that holds n; returns how many it holds then."""
+    """Keep the best of some rows (docids int64, scores float32) in a heap of len(heap) keys, n of them taken; returns how many then are."""
     for i in range(len(docids)):
         n = offer(heap, n, len(heap), make_key(scores[i], docids[i]))
     return n

@@ -34,9 +34,9 @@ class Wanted:
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
 
-    def among(self, docids: list[int]) -> Wanted:
+    def among(self, docids: np.ndarray) -> Wanted:
         """Nothing but these of them."""
-        return Wanted(self.view, self.node, self._cache, np.sort(np.array(docids, np.uint32)))
+        return Wanted(self.view, self.node, self._cache, np.sort(docids))
 
     @cached_property
     def bitmap(self) -> BitMap | None:

@@ -17,11 +17,16 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from vectordb_client import answers, wire, wire_terms
 from vectordb_client._version import __version__
+from vectordb_client.packing import Room
 from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
-from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
+from .. import memory
+from ..collection import check_each_id
+from ..errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, UnavailableError, VectorDBError, shown
+from ..query.execute import Answers
+from ..query.read import encode_cursor
 from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
 from .guard import Call, Guard
 from .keeping import Keeping
@@ -99,9 +104,14 @@ class Service(Keeping):
         """The bytes of an answer. Raises LimitError."""
         data = answer.SerializeToString()
         if len(data) > self._max_message_bytes:
-            problem = f"the answer takes {len(data)} bytes, at most {self._max_message_bytes} are sent (the service's setting"
-            raise LimitError(f"{problem} max_message_bytes); ask for fewer points or fields", field="limit", value=len(data))
+            room = self._room()
+            room.taken = len(data)
+            raise room.refusal()
         return data
+
+    def _room(self) -> Room:
+        """For an answer, while it is made."""
+        return Room(self._max_message_bytes, memory.hold)
 
     # ---- The service and its collections ----
 
@@ -193,13 +203,13 @@ class Service(Keeping):
 
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
         collection, schema = self._find_fresh(request.collection, request, context)
-        points = collection.get(
-            wire.unpack_ids(request.ids),
+        forms = self._attribute_forms(request.collection, schema)
+        return collection.get_pieces(
+            check_each_id(wire.unpack_ids(request.ids)),
+            lambda there, pieces: answers.pack_get(there, pieces, schema, forms, self._room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
-        check_deadline(context)
-        return answers.pack_found(points, schema, self._attribute_forms(request.collection, schema))
 
     def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
         collection, schema = self._find_fresh(request.collection, request, context)
@@ -207,7 +217,8 @@ class Service(Keeping):
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
         stage = _stage(request, n, schema, request.batch)
-        wanted = {
+        asked = {
+            "vectors": stage.vectors,
             "text": stage.text,
             "filter": wire.unpack_filter(request),
             "limit": stage.limit,
@@ -220,16 +231,21 @@ class Service(Keeping):
             "with_vectors": wire.unpack_selection(request, "with_vectors"),
             "explain": request.explain,
         }
-        search = collection.search_batch if request.batch else collection.search
-        results = search(stage.vectors, **wanted)
-        if not request.batch:
-            results = [results]
-        check_deadline(context)
         forms = self._attribute_forms(request.collection, schema) if request.HasField("with_attributes") else None
-        response = pb.SearchResponse(forms=forms)
-        for hits in results:
-            answers.pack_hits(response.results.add(), hits, schema)
-        return response
+
+        def take(found: Answers) -> pb.SearchResponse:
+            response, room = pb.SearchResponse(forms=forms), self._room()
+            for hits in found:
+                answers.pack_hits(response.results.add(), hits, schema, room)
+            plan = found.plan
+            if plan is not None:
+                packed = answers.pack_plan(plan)
+                for result in response.results:
+                    room.take(len(packed))
+                    result.plan = packed
+            return response
+
+        return collection.search_pieces(request.batch, take, asked)
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
         collection, _ = self._find_fresh(request.collection, request, context)
@@ -238,21 +254,14 @@ class Service(Keeping):
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
         collection, schema = self._find_fresh(request.collection, request, context)
         forms = self._attribute_forms(request.collection, schema)
-        limit = request.limit
-        while True:
-            page = collection.scroll(
-                filter=wire.unpack_filter(request),
-                limit=limit,
-                cursor=_optional(request, "cursor"),
-                with_vectors=wire.unpack_selection(request, "with_vectors"),
-                with_attributes=wire.unpack_selection(request, "with_attributes"),
-            )
-            check_deadline(context)
-            response = pb.ScrollResponse(points=answers.pack_points(page.points, schema, forms), cursor=page.cursor)
-            size = response.ByteSize()
-            if size <= self._max_message_bytes or len(page) <= 1:
-                return response
-            limit = max(1, min(len(page) // 2, len(page) * self._max_message_bytes // size))
+        return collection.scroll_pieces(
+            lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self._room()),
+            wire.unpack_filter(request),
+            request.limit,
+            _optional(request, "cursor"),
+            with_vectors=wire.unpack_selection(request, "with_vectors"),
+            with_attributes=wire.unpack_selection(request, "with_attributes"),
+        )
 
     def _find(self, name: str) -> tuple[Any, Schema]:
         """A collection and its schema. One known by name is taken as it is, until reading its schema says that it was dropped."""

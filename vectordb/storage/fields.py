@@ -42,6 +42,11 @@ def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray) -> dict
     return parts
 
 
+def item_bytes(spec: VectorField) -> int:
+    """Bytes of an item of a field's FORWARD chunks: of a dense vector, a row of a multi-vector, a term."""
+    return 8 if isinstance(spec, Sparse) else spec.dim * np.dtype(spec.dtype).itemsize
+
+
 def column_of(spec: VectorField, chunk: Chunk, rows: np.ndarray) -> Column:
     """The vector column held by a FORWARD chunk; its arrays are copies."""
     if isinstance(spec, Dense):
