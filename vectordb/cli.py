@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from vectordb_client._version import __version__
 from vectordb_client.values import to_json
 
 from .errors import AlreadyExistsError, DeadlineError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from .interrupt import ends_soon
 from .server import key_commands, settings
 from .show import fields, indexes, info_dict, print_info
 
@@ -43,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with nullcontext() if arguments.run in (_serve, _demo) else ends_soon():  # those two end in their own ways
+            return arguments.run(arguments)
     except VectorDBError as error:
         print(f"vectordb: {error}", file=sys.stderr)
         return 1

@@ -8,10 +8,12 @@ What a kernel call costs is bounded by ``WORK``: nobody can stop one, so larger 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WORK = 1 << 30  # multiplications, about, in one kernel call: a quarter of a second
 EVERY = 1_024  # rounds of a loop in Python between two looks
+_AHEAD = 2 * (os.cpu_count() or 1)  # pieces of work handed to a pool before the first one's result is awaited
 _GONE = "the deadline passed, or the call was cancelled, before the work was done"
 
 
@@ -101,8 +104,9 @@ def check() -> None:
         patience.check()
 
 
-def each(items: Iterable[T], every: int = EVERY) -> Iterator[T]:
-    """The items, with a ``check()`` before one in ``every``: for loops whose length users choose."""
+def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
+    """The items, with a ``check()`` before one in ``every`` (``EVERY``): for loops whose length users choose."""
+    every = every or EVERY
     for i, item in enumerate(items):
         if not i % every:
             check()
@@ -123,8 +127,9 @@ def stretches(costs: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """``list(pool.map(work, *arguments))`` under this thread's patience. When one fails the others stop at their next ``check()``; none is
-    at work any more when this returns or raises: what they read may then go.
+    """``list(pool.map(work, *arguments))`` under this thread's patience. Only a few pieces wait for the pool's threads at a time, so that
+    others get in between. When one fails the others stop at their next ``check()``; none is at work any more when this returns or raises:
+    what they read may then go.
     """
     patience = Patience(within=pending())
 
@@ -133,12 +138,21 @@ def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) ->
             patience.check()
             return work(*given)
 
-    futures = [pool.submit(checked, *given) for given in zip(*arguments, strict=True)]
+    done: list[T] = []
+    begun: deque[Future] = deque()
     try:
-        return [future.result() for future in futures]
+        for given in zip(*arguments, strict=True):
+            if len(begun) >= _AHEAD:
+                done.append(begun[0].result())
+                begun.popleft()
+            begun.append(pool.submit(checked, *given))
+        while begun:
+            done.append(begun[0].result())
+            begun.popleft()
     except BaseException:
         patience.leave()
-        for future in futures:
+        for future in begun:
             future.cancel()
-        wait(futures)
+        wait(begun)
         raise
+    return done

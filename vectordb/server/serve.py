@@ -17,13 +17,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import UnavailableError, VectorDBError
-from . import logs
+from . import ending, logs
 from .guard import Guard
 from .keys import file_of
 from .service import SERVICE, Service, fail
 from .settings import Settings
 from .tls import server_credentials
 from .watch import Watch
+from .workers import SIGNAL_SECONDS
 
 log = logging.getLogger("vectordb.server")
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
@@ -70,8 +71,9 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     """Serves a directory until SIGINT or SIGTERM; returns the exit status. To be called in the main thread.
 
     Prints one line once it takes calls. On a signal it reports NOT_SERVING, takes no more calls, gives those under way
-    ``grace`` seconds, closes the database and returns 0. A second signal ends the process at once. When the directory or the
-    address can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
+    ``grace`` seconds, tells those that still work to end, closes the database and returns 0; what doesn't end within another second and a
+    half is cut off: a warning, and the process exits with 0. A second signal ends the process at once. When the directory or the address
+    can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
     """
     try:
         if settings.workers > 1:
@@ -108,7 +110,8 @@ def run(
 ) -> None:
     """Serves a directory in this process until ``stop``, then drains. ready: called with the address once calls are taken.
 
-    shared: other processes that say so too may listen on the same port. Raises what opening raises, and UnavailableError.
+    shared: other processes that say so too may listen on the same port. Where calls can't be stopped it ends the process, with status 0.
+    Raises what opening raises, and UnavailableError.
     """
     from ..database import open as open_database
     from ..warm import warm
@@ -118,18 +121,20 @@ def run(
         database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
         try:
             warm()  # a caller's deadline must not pay for compiling
-            server, health_servicer, bound = _start(database, settings, shared, stop)
+            server, health_servicer, bound, guard = _made(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
-            stop.wait()
+            while not stop.wait(SIGNAL_SECONDS):
+                pass
             log.info("stopping", extra={"grace": settings.grace})
             stopping()
             health_servicer.enter_graceful_shutdown()
-            server.stop(settings.grace).wait()
-            log.info("stopped")
-        finally:
+            left = ending.drain(server, guard, settings.grace)
+        except BaseException:
             database.close()
+            raise
+        ending.close(database, left)
     finally:
         logs.restore(to_stderr)
 
@@ -144,6 +149,11 @@ def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> 
 def _start(
     database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
 ) -> tuple[grpc.Server, _Health, int]:
+    return _made(database, settings, shared, stopping)[:3]
+
+
+def _made(database: Any, settings: Settings, shared: bool, stopping: threading.Event | None) -> tuple[grpc.Server, _Health, int, Guard]:
+    """A running server, what answers for its health, its port, and who lets its calls in."""
     options = [
         ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -170,7 +180,7 @@ def _start(
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
     watch.follow(server)
     server.start()
-    return server, servicer, bound
+    return server, servicer, bound, guard
 
 
 def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:

@@ -36,6 +36,7 @@ log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 _ANSWER_SECONDS = 0.1
 _FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for what its caller has written
+_READ_BYTES, _VALUE_BYTES = 3, 8  # of memory that a byte of a request takes, and one of JSON besides, once they are read
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
@@ -166,6 +167,8 @@ class Service(Keeping):
 
     def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
         collection, schema = self._find(request.collection)
+        values = [request.batch.payload, *request.batch.attributes]
+        memory.hold(_VALUE_BYTES * sum(len(column.json) for column in values), "the attributes and payloads")
         batch = wire.unpack_batch(request.batch, schema)
         check_deadline(context)
         result = collection.apply_batch(batch, durability=_optional(request, "durability"))
@@ -325,6 +328,7 @@ class _Door(grpc.GenericRpcHandler):
 def _admissible(call: Call, watched: Any, request_class: Any, data: bytes, context: grpc.ServicerContext) -> Any:
     """The message of a call that somebody waits for, whose key allows it. Raises what the call is refused with."""
     check_deadline(context)
+    memory.hold(_READ_BYTES * len(data), "the request")
     try:
         request = watched.request = request_class.FromString(data)
     except DecodeError:
