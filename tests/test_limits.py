@@ -331,7 +331,7 @@ def test_a_batch_stops_between_its_kernel_calls(database, monkeypatch):
             patience.leave()
         return real(*arguments)
 
-    monkeypatch.setattr(deadline, "WORK", 16 * 20 * (4 + flat._ROW_WORK))
+    monkeypatch.setattr(deadline, "WORK", 16 * 20 * (4 + flat._ROW_WORK + flat._KEPT_WORK // 2))
     monkeypatch.setattr(flat.dense, "dense_topk", dense_topk)
     queries = np.random.default_rng(0).standard_normal((100, 4))
     with deadline.under(patience), pytest.raises(vectordb.DeadlineError):

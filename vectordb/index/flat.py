@@ -14,9 +14,10 @@ from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, top
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
-_ROW_WORK = 16  # multiplications that a row costs beside its products
+_ROW_WORK, _KEPT_WORK = 16, 256  # multiplications that a row costs beside its products; and one that is kept among the best
 _TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block, of a posting; terms a row is taken to have
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
+_SORTED = 1 << 19  # keys between two looks at the deadline
 _HEAP_BYTES = 64 << 20  # of all threads together, unless one alone needs more
 CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -57,10 +58,12 @@ def scan_dense(
     sizes: np.ndarray,
 ) -> None:
     """``dense.dense_topk``, in as many calls as it takes to look at the deadline in time."""
-    costs = table[low:high, COUNT] * (queries.shape[1] + _ROW_WORK)
-    total = int(costs.sum())
+    counts = table[low:high, COUNT]
+    total = int(counts.sum())
     if filtered:
-        total = min(total, len(rows) * (queries.shape[1] + _ROW_WORK))
+        total = min(total, len(rows))
+    row = queries.shape[1] + _ROW_WORK + _KEPT_WORK * min(heaps.shape[1], total) // max(total, 1)
+    costs, total = counts * row, total * row
     if total * len(queries) <= deadline.WORK:
         deadline.check()
         dense.dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes)
@@ -98,7 +101,8 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
 
     nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
     memory.hold(12 * len(queries) * k, "the rows found")
-    return [_unpacked(keys) for keys in _over_chunks(work, table, nbytes, len(queries), k)]
+    best = _over_chunks(work, table, nbytes, len(queries), k)
+    return [_unpacked(keys) for keys in deadline.each(best, max(_SORTED // k, 1))]
 
 
 def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
