@@ -147,14 +147,14 @@ def slow(database, monkeypatch):
     """Searches that take until ``release`` is set; ``begun`` counts them."""
     release, begun = threading.Event(), []
     collection = database.collection("docs")
-    real = type(collection).search_pieces
+    real = type(collection)._search_pieces
 
     def search(self, *arguments, **named):
         begun.append(1)
         assert release.wait(20)
         return real(self, *arguments, **named)
 
-    monkeypatch.setattr(type(collection), "search_pieces", search)
+    monkeypatch.setattr(type(collection), "_search_pieces", search)
     yield release, begun
     release.set()
 
@@ -394,7 +394,7 @@ def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypa
             stopped.set()
             raise
 
-    monkeypatch.setattr(type(database.collection("docs")), "search_pieces", search)
+    monkeypatch.setattr(type(database.collection("docs")), "_search_pieces", search)
     docs = served().collection("docs")
     for end in ("cancelled", "late"):
         (future,) = _many(docs, 1) if end == "cancelled" else (None,)

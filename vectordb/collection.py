@@ -306,10 +306,10 @@ class Collection:
             found = chain.from_iterable(pieces)
             return [next(found) if one else None for one in there]
 
-        found = self.get_pieces(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
+        found = self._get_pieces(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
         return found[0] if single else found
 
-    def get_pieces(
+    def _get_pieces(
         self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any
     ) -> T:
         """What ``take`` makes of what ``get`` finds: which of the ids are there, and their points, some at a time while they are read."""
@@ -333,9 +333,9 @@ class Collection:
             points = tuple(chain.from_iterable(pieces))
             return Page(points, read.encode_cursor(points[-1].id) if more else None)
 
-        return self.scroll_pieces(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+        return self._scroll_pieces(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
 
-    def scroll_pieces(
+    def _scroll_pieces(
         self,
         take: Callable[[Iterator[list[Point]], bool], T],
         filter: Any,
@@ -398,7 +398,7 @@ class Collection:
         arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self.search_pieces(False, execute.whole, arms | wanted | shown)[0]
+        return self._search_pieces(False, execute.whole, arms | wanted | shown)[0]
 
     def search_batch(
         self,
@@ -423,9 +423,9 @@ class Collection:
         arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self.search_pieces(True, execute.whole, arms | wanted | shown)
+        return self._search_pieces(True, execute.whole, arms | wanted | shown)
 
-    def search_pieces(self, batch: bool, take: Callable[[execute.Answers], T], asked: Mapping[str, Any]) -> T:
+    def _search_pieces(self, batch: bool, take: Callable[[execute.Answers], T], asked: Mapping[str, Any]) -> T:
         """What ``take`` makes of what ``search`` (or with ``batch`` ``search_batch``) finds, while it is read. asked: all its arguments."""
         plain = not batch and asked["fusion"] == "rrf" and all(asked[name] is value for name, value in _PLAIN)
         with self._snapshots.pin() as view:
@@ -501,7 +501,7 @@ class Collection:
         """
         return changes(self._env, self._snapshots, since, follow, with_vectors, with_attributes, timeout)
 
-    def change_pieces(self, since: int, **arguments: Any) -> Iterator[tuple[Change, bool]]:
+    def _change_pieces(self, since: int, **arguments: Any) -> Iterator[tuple[Change, bool]]:
         """``changes``, a batch of many points in several parts; beside each whether more of the same batch follows."""
         wanted = {"follow": False, "with_vectors": False, "with_attributes": False, "timeout": None} | arguments
         return change_pieces(self._env, self._snapshots, since, **wanted)

@@ -9,7 +9,6 @@ from typing import Any
 from . import backup
 from . import maintenance as upkeep
 from .collection import Collection, check_graph_builders, encoder_identities
-from .deadline import Patience
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
 from .query import audit
 from .storage import catalog
@@ -88,11 +87,6 @@ class Database:
 
     def __exit__(self, *exc: Any) -> None:
         self.close()
-
-    @property
-    def patience(self) -> Patience:
-        """Lasts until the database is closed; reads under it end then, with ClosedError."""
-        return self._env.patience
 
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> Collection:
         """Make a collection. With ``exist_ok`` one of the same schema is taken as it is.

@@ -89,7 +89,7 @@ class Guard:
     def __init__(self, database: Any, settings: Settings, watch: Watch):
         self.settings = settings
         self.database = database
-        self.open = deadline.Patience(within=database.patience)  # of all calls: until the service has no more time for them
+        self.open = deadline.Patience(within=database._env.patience)  # of all calls: until the service has no more time for them
         self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:

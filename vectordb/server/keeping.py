@@ -67,7 +67,7 @@ class Keeping:
             at, timeout = request.since, _ROUND_SECONDS if request.follow else None
             wanted = {name: wire.unpack_selection(request, name) for name in ("with_vectors", "with_attributes")}
             while context.is_active():
-                for change, more in collection.change_pieces(at, follow=request.follow, timeout=timeout, **wanted):
+                for change, more in collection._change_pieces(at, follow=request.follow, timeout=timeout, **wanted):
                     if self._stopping.is_set():
                         break
                     schema = self._find(request.collection)[1]

@@ -207,7 +207,7 @@ class Service(Keeping):
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
         collection, schema = self._find_fresh(request.collection, request, context)
         forms = self._attribute_forms(request.collection, schema)
-        return collection.get_pieces(
+        return collection._get_pieces(
             check_each_id(wire.unpack_ids(request.ids)),
             lambda there, pieces: answers.pack_get(there, pieces, schema, forms, self._room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
@@ -248,7 +248,7 @@ class Service(Keeping):
                     result.plan = packed
             return response
 
-        return collection.search_pieces(request.batch, take, asked)
+        return collection._search_pieces(request.batch, take, asked)
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
         collection, _ = self._find_fresh(request.collection, request, context)
@@ -257,7 +257,7 @@ class Service(Keeping):
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
         collection, schema = self._find_fresh(request.collection, request, context)
         forms = self._attribute_forms(request.collection, schema)
-        return collection.scroll_pieces(
+        return collection._scroll_pieces(
             lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self._room()),
             wire.unpack_filter(request),
             request.limit,
