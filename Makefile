@@ -19,7 +19,7 @@ NIGHTLY ?= nightly
 nightly: $(VENV)/.dev
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_crash.py tests/test_power_loss.py tests/test_disk_faults.py \
 	  tests/test_bit_flips.py tests/test_fuzz.py tests/test_concurrency.py
-	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds 900
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)
 
 lint: $(VENV)/.dev

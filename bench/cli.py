@@ -1,4 +1,4 @@
-"""``vectordb bench run | report | tune | list | install``: ``add_parser`` is for vectordb's command line. Also ``python -m bench.cli``.
+"""``vectordb bench run | report | tune | list | install``: ``add_commands`` is for vectordb's command line. Also ``python -m bench.cli``.
 
 Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself exact isn't), or an error; 2 a wrong command line.
 """
@@ -17,17 +17,14 @@ _QUICK_SUITES = ("dense", "filtered", "sparse", "ingest", "footprint")
 _QUICK_DATA = {"sparse": "sparse-10k", "hybrid": "hybrid-10k"}
 
 
-def add_parser(commands: Any) -> None:
-    """Add ``bench`` to the commands of an argparse parser; each of its commands sets ``run``."""
-    bench = commands.add_parser("bench", help="measure recall and speed, beside other systems or on your own collection")
-    _fill(bench.add_subparsers(title="commands", required=True, metavar="COMMAND"))
+def add_commands(bench: argparse.ArgumentParser) -> None:
+    """Give a parser the commands; each sets ``run``."""
+    commands = bench.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-
-def _fill(commands: Any) -> None:
-    def command(name: str, run: Any, about: str, details: str = "") -> argparse.ArgumentParser:
+    def command(name: str, run: Any, about: str, details: str = "", usage: str | None = None) -> argparse.ArgumentParser:
         whole = f"{about[0].upper()}{about[1:]}."
         made = commands.add_parser(
-            name, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, usage=usage, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         made.set_defaults(run=run)
         return made
@@ -68,8 +65,11 @@ def _fill(commands: Any) -> None:
     report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="results.json (or .json.gz, or a run's folder)")
     report.add_argument("--out", metavar="DIR", type=Path, help="where to (beside the first results)")
 
-    tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS)
-    tune.add_argument("collection", metavar="DIR/COLLECTION", help="a database's directory and the collection in it")
+    tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS, _TUNE)
+    tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION does for both")
+    tune.add_argument("named", metavar="COLLECTION", nargs="?", help="the collection")
+    tune.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
+    tune.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
     tune.add_argument("--field", help="the vector field: dense, sparse or multi-vector (the first dense one, or the first)")
     tune.add_argument("--queries", metavar="FILE", type=Path, help="queries (see below); points of the collection unless given")
     tune.add_argument("--count", type=_count, metavar="N", help="queries (200; of multi-vectors 50)")
@@ -87,8 +87,9 @@ _RUN_DETAILS = """\
 A run that was stopped goes on when the same command is given with its --out again. Systems that can't run say why, and the rest goes on.
 Data sets are made or fetched once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench), and never sent anywhere.
 """
+_TUNE = "vectordb bench tune DIR COLLECTION [options]"
 _TUNE_DETAILS = """\
-The database must not be open elsewhere. Nothing is written to it.
+Nothing is written to the database, and nothing in it is indexed meanwhile: vectordb optimize DIR COLLECTION does that before.
 Queries: .npy or .fvecs (dense), .npz with a SciPy CSR matrix whose columns are terms (sparse), .npy of queries × vectors × dim
 (multi-vector), or .txt with a text a line where the field has an encoder; encoding them is not in the figures.
 """
@@ -219,7 +220,23 @@ def _report_again(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     from . import tune
 
-    return _guarded(lambda: tune.main(arguments))
+    return _guarded(lambda: tune.main(_placed(arguments)))
+
+
+def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
+    """``data`` and ``collection``, of words and flags."""
+    for name, word, flag in (("directory", "DIR", "data"), ("named", "COLLECTION", "collection")):
+        given, said = getattr(arguments, name), getattr(arguments, flag)
+        if given is not None and said is not None and given != said:
+            raise _Usage(f"{word} is {str(given)!r}, and --{flag} says {str(said)!r}: leave one of them out")
+        setattr(arguments, flag, said if given is None else given)
+    if arguments.data is not None and arguments.collection is None:
+        arguments.data, arguments.collection = arguments.data.parent, arguments.data.name
+        if (arguments.data / arguments.collection / "data.mdb").exists():
+            raise _Usage(f"which collection of {arguments.data / arguments.collection}? write vectordb bench tune DIR COLLECTION")
+    if not arguments.collection:
+        raise _Usage("write vectordb bench tune DIR COLLECTION")
+    return arguments
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -277,7 +294,7 @@ def _install_each(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vectordb bench", description="Recall and speed, beside other systems or on your own collection.")
-    _fill(parser.add_subparsers(title="commands", required=True, metavar="COMMAND"))
+    add_commands(parser)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
 

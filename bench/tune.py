@@ -1,4 +1,4 @@
-"""``vectordb bench tune DIR/COLLECTION``: a user's own collection, measured on this machine.
+"""``vectordb bench tune DIR COLLECTION``: a user's own collection, measured on this machine.
 
 Truth is computed here, from the vectors that the collection gives out, page by page in float64; the database's searches are judged by it.
 A field that is searched exactly has recall 1.000 whatever is asked for, and its curve is one of latency: by hits, batch, threads and
@@ -8,7 +8,7 @@ filter. Whether it is, the search's own plan says. What would be another point â
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +45,24 @@ class Truth:
     scores: list[np.ndarray]
     matches: np.ndarray
 
-    def recall(self, query: int, found: Sequence[Any], k: int) -> float:
+    def edge(self, query: int, k: int) -> float:
+        """The score that a hit needs at least: that of the last of the true best, less what float32 may differ by. At least one match."""
+        edge = self.scores[query][min(k, int(self.matches[query])) - 1]
+        return edge - 1e-5 * abs(edge)
+
+    def good(self, query: int, k: int) -> set:
+        """The ids that belong among k hits, as far as they are kept: with many equal scores there are more."""
+        if not self.matches[query]:
+            return set()
+        edge = self.edge(query, k)
+        return {id for id, score in zip(self.ids[query], self.scores[query].tolist(), strict=True) if score >= edge}
+
+    def recall(self, query: int, found: Sequence[Any], k: int, tied: Collection[Any] = ()) -> float:
+        """tied: ids that belong among the hits though they aren't kept."""
         expected = min(k, int(self.matches[query]))
         if not expected:
             return 1.0
-        edge = self.scores[query][expected - 1]
-        good = {id for id, score in zip(self.ids[query], self.scores[query].tolist(), strict=True) if score >= edge - 1e-5 * abs(edge)}
+        good = self.good(query, k).union(tied)
         return min(expected, sum(id in good for id in set(found[:k]))) / expected
 
     def knows(self, k: int) -> bool:
@@ -97,17 +109,17 @@ def main(arguments: Any) -> int:
 
     from .progress import Progress
 
-    place = Path(arguments.collection)
-    path, name = place.parent, place.name
+    path, name = Path(arguments.data), arguments.collection
     if not path.is_dir():
-        raise ValueError(f"no database at {path}; the collection is named DIR/COLLECTION")
+        raise ValueError(f"no database at {path}; write DIR COLLECTION")
     targets = [float(text) for text in str(arguments.recall).split(",")]
     import vectordb
 
     before = facts.memory(["self"])
     console = Console(stderr=True)
     try:
-        with vectordb.open(path, create=False) as database, Progress(console) as progress:
+        # It only looks: nothing is built or compacted meanwhile, and no search is done again in the background.
+        with vectordb.open(path, create=False, maintenance=False, recall_audit=0) as database, Progress(console) as progress:
             collection = database.collection(name)
             options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
             found = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
@@ -147,12 +159,12 @@ def tune(
     truth, by_cell, half = _truths(collection, chosen, cells, scan, max(k, 100))
     progress.stage("searching")
     bench = _Bench(collection, chosen, k)
+    exact = bench.is_exact()
     bench.pass_over(asked[:20], k)  # what the first search reads and compiles isn't in any figure
     limits = [bench.judged(truth, limit) for limit in sorted({1, 10, 100, 1000, k}) if limit <= max(scan.points, k)]
     base = next(one for one in limits if one["limit"] == k)
-    exact = bench.is_exact()
     memory = facts.memory(["self"])
-    return {
+    found = {
         "collection": collection.name,
         "field": chosen.name,
         **chosen.about(),
@@ -174,6 +186,9 @@ def tune(
         "disk": info.bytes,
         "machine": facts.machine(),
     }
+    if bench.is_exact() != exact:
+        raise ValueError(f"another process built an index of {chosen.name!r} meanwhile: run it again")
+    return found
 
 
 def _field(schema: Any, name: str | None) -> Field:
@@ -283,11 +298,31 @@ class _Bench:
         hits = self.collection.search({self.field.name: self.asked[0]}, limit=self.k, explain=True, with_attributes=False)
         return bool(hits.plan["arms"][0].get("exact", hits.plan["exact"]))
 
+    def recalls(self, truth: Truth, found: Sequence, k: int) -> list[float]:
+        """The recall of each query. A hit that isn't kept among the best is scored here: one that is as good as the last of them counts."""
+        answers = [list(hits.ids)[:k] for hits in found]
+        others = [[id for id in ids if id not in good] for ids, good in ((ids, truth.good(i, k)) for i, ids in enumerate(answers))]
+        tied: list[set] = [set() for _ in answers]
+        wanted = list(dict.fromkeys(id for ids in others for id in ids))
+        for low in range(0, len(wanted), self.field.page):
+            ids = wanted[low : low + self.field.page]
+            points = self.collection.get(ids, with_vectors=[self.field.name], with_attributes=False)
+            there = [point for point in points if point is not None and self.field.name in point.vectors]
+            if not there:
+                continue
+            scores = self.field.rescored([point.vectors[self.field.name] for point in there])
+            column = {point.id: j for j, point in enumerate(there)}
+            for i, ids_of in enumerate(others):
+                if ids_of and truth.matches[i]:
+                    edge = truth.edge(i, k)
+                    tied[i].update(id for id in ids_of if id in column and scores[i, column[id]] >= edge)
+        return [truth.recall(i, ids, k, tied[i]) for i, ids in enumerate(answers)]
+
     def judged(self, truth: Truth, limit: int, **options: Any) -> dict:
         times, found = self.pass_over(self.asked, limit, **options)
         recall = None
         if truth.knows(limit):
-            recall = metrics.recalls([truth.recall(i, list(hits.ids), limit) for i, hits in enumerate(found)])
+            recall = metrics.recalls(self.recalls(truth, found, limit))
         return {"limit": limit, "recall": recall, **metrics.latencies([times])}
 
     def targets(self, truth: Truth, wanted: Sequence[float]) -> list[dict]:
@@ -300,7 +335,7 @@ class _Bench:
 
         expression = where.expressions[0]
         times, found = self.pass_over(self.asked[:_FILTER_QUERIES], self.k, from_dict(expression))
-        recall = metrics.recalls([truth.recall(i, list(hits.ids), self.k) for i, hits in enumerate(found)])
+        recall = metrics.recalls(self.recalls(truth, found, self.k))
         return {
             "filter": expression,
             "name": where.name,

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+_FLOAT32 = 4e-6  # relative to the lengths of two vectors: what their product in float32 may be off
+
 
 class Field:
     """A vector field of a collection: where ``sees`` says so, ``see`` every vector; ``ask`` the queries; then ``scores`` page by page.
@@ -43,6 +45,10 @@ class Field:
     def scores(self, values: Sequence) -> tuple[np.ndarray, np.ndarray | None]:
         """(queries, rows) float64, higher is better; and which rows each query can find, bool of that shape, None for all."""
         raise NotImplementedError
+
+    def rescored(self, values: Sequence) -> np.ndarray:
+        """(queries, rows) float64: the scores, each raised by as much as a search in float32 may be wrong about it."""
+        return self.scores(values)[0]
 
     def rounded(self, values: Sequence) -> Sequence | None:
         """The vectors as float16 would keep them; None where that is no choice."""
@@ -84,6 +90,13 @@ class Dense(Field):
         if self.spec.metric == "cosine":
             rows, queries = _unit(rows), _unit(queries)
         return queries @ rows.T, None
+
+    def rescored(self, values):
+        rows, queries = (np.linalg.norm(np.stack(side).astype(np.float64), axis=1) for side in (values, self.asked))
+        scores, _ = self.scores(values)
+        if self.spec.metric == "l2":
+            return scores + 1e-11 * (queries[:, None] ** 2 + rows**2)  # of the sums above, which cancel out
+        return scores + _FLOAT32 * (1.0 if self.spec.metric == "cosine" else queries[:, None] * rows)
 
     def rounded(self, values):
         return [value.astype(np.float16) for value in values] if self.spec.dtype == "float32" else None
@@ -210,6 +223,9 @@ class Sparse(Field):
         common = (self.shared @ (rows != 0).astype(np.float64).T).toarray()
         self.postings += int(common.sum())
         return (self.matrix @ rows.T).toarray(), common > 0
+
+    def rescored(self, values):
+        return (self.matrix @ self._matrix(values).T).toarray()
 
     def from_file(self, path):
         if path.suffix.lower() != ".npz":

@@ -10,8 +10,9 @@ import fnmatch
 import math
 import operator
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 from hypothesis import strategies as st
 from vectordb_client import filter as f
 from vectordb_client.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
@@ -27,16 +28,24 @@ IDS = [0, 7, "a", "7", uuid.UUID(int=7)]
 keywords = st.sampled_from(["", "a", "ab", "abc", "b", "a*c", "[a]", "é'\"`\\"])
 ints = st.integers(-4, 6) | st.sampled_from([-(2**63), 2**63 - 1])
 floats = st.sampled_from([-1.5, 0.0, 1.0, 2.5, math.nextafter(2.5, 3), math.nextafter(2.5, 2), 5e-324, 1.7976931348623157e308])
-moments = st.sampled_from([datetime(2024, 1, day, 12, 30, 0, micro, UTC) for day in (1, 2) for micro in (0, 1)])
+floats |= st.sampled_from([sign * n for sign in (1.0, -1.0) for n in (2.0**53, 2.0**53 + 2, 2.0**63, math.nextafter(2.0**63, 0), 2.0**64)])
+# The first and the last moments that a datetime can say, in UTC and in the time zones in which they are earliest and latest.
+far = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+far += [datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))]
+moments = st.sampled_from([datetime(2024, 1, day, 12, 30, 0, micro, UTC) for day in (1, 2) for micro in (0, 1)] + far)
+years = st.sampled_from([np.datetime64(text, "us") for text in ("-044-03-15", "0000-02-29T12:00:00.000001", "10000-01-01", "200000-01-01")])
 uuids = st.sampled_from([uuid.UUID(int=n) for n in (1, 2, 2**100)])
 texts = st.lists(st.sampled_from(["red", "Fox", "dog-", "the"]), max_size=3).map(" ".join)
 places = st.tuples(st.sampled_from([-90.0, -10.0, 0.0, 52.5]), st.sampled_from([-180.0, -170.0, 0.0, 13.4, 179.0]))
-STORED = {"kw": keywords, "n": ints, "x": floats, "ok": st.booleans(), "at": moments, "body": texts, "u": uuids, "place": places}
+STORED = {"kw": keywords, "n": ints, "x": floats, "ok": st.booleans(), "at": moments | years, "body": texts, "u": uuids, "place": places}
 # what a filter may be given: also numbers that no integer is, integers for floats, and strings for moments and UUIDs
 GIVEN = STORED | {
-    "n": ints | st.sampled_from([2.0, 2.5, -0.5, 1e300, 2**70, -(2**63) - 1]),
-    "x": floats | st.integers(-2, 3),
-    "at": moments | moments.map(datetime.isoformat),
+    "n": ints | st.sampled_from([2.0, 2.5, -0.5, -0.0, 1e300, -1e300, 2.0**63, -(2.0**63), 2**63, 2**64 - 1, 2**70, -(2**63) - 1, 10**400]),
+    "x": floats
+    | st.integers(-2, 3)
+    | st.sampled_from([sign * n for sign in (1, -1) for n in (2**53, 2**53 + 1, 2**53 + 2, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400)])
+    | st.just(-0.0),
+    "at": moments | moments.map(datetime.isoformat) | years | years.map(str),
     "u": uuids | uuids.map(str),
 }
 
@@ -69,7 +78,8 @@ leaves = st.one_of(
     _with_field(
         VALUED,
         lambda field: st.builds(
-            lambda kind, values: kind(field, values),
+            # CONTAINS is asked of arrays alone, and of one value or more.
+            lambda kind, values: (kind if values and field.endswith("s") else f.In)(field, values),
             st.sampled_from([f.In, f.ContainsAny, f.ContainsAll]),
             st.lists(_values(field), max_size=4),
         ),
@@ -218,6 +228,8 @@ def _literal(value):
             return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
         case datetime():
             return f"DATETIME '{value.isoformat()}'"
+        case np.datetime64():
+            return f"DATETIME '{value}'"
         case uuid.UUID():
             return f"UUID '{value}'"
     return repr(value)

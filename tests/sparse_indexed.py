@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vectordb.index import ann, flat, sparse_ann, sparse_build
+from vectordb.index.saturation import Saturation
 from vectordb.index.segment import Allowed
 from vectordb.index.sparse_segment import SparseSegment
 from vectordb.storage import chunks, fields, format
@@ -43,6 +44,12 @@ def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
     return SparseColumn(indptr, flat_terms, np.concatenate([np.asarray(row, np.float32) for row in weights] or [np.empty(0, np.float32)]))
 
 
+def saturation_of(column: SparseColumn, longer: float, lengths=None) -> Saturation:
+    """BM25's factor for rows of term frequencies, whose texts are on average ``longer`` times as long as these. lengths: their table."""
+    words = int(longer * fields.lengths_of(column).sum())
+    return Saturation(1.2, 0.75, len(column), words, *([] if lengths is None else [lengths]))
+
+
 def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) -> Query:
     """A row as a query, with a share of its terms."""
     low, high = column.indptr[row], column.indptr[row + 1]
@@ -52,20 +59,28 @@ def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) 
 
 
 class Indexed:
-    """Rows in chunks of postings, and a segment of those that are ``inside``: docids, all of them unless given."""
+    """Rows in chunks of postings, and a segment of those that are ``inside``: docids, all of them unless given. saturation: weights are
+    term frequencies; the table of their lengths is ``lengths``.
+    """
 
-    def __init__(self, column: SparseColumn, docids=None, inside=None, binary: bool = False, options=None, idf: bool = False):
+    def __init__(
+        self, column: SparseColumn, docids=None, inside=None, binary: bool = False, options=None, idf: bool = False, saturation=None
+    ):
         self.count = len(column)
         self.docids = np.arange(self.count, dtype=np.uint32) if docids is None else docids
         self.spec = Sparse(binary=binary)
-        self.values = []
+        self.values, self.also = [], []
         for low in range(0, self.count, 700):
             high = min(low + 700, self.count)
             start, end = column.indptr[low], column.indptr[high]
             part = SparseColumn(column.indptr[low : high + 1] - start, column.terms[start:end], column.weights[start:end])
-            chunk = fields.vector_chunks(self.spec, part, self.docids[low:high])[format.POSTINGS]
-            self.values.append(np.frombuffer(bytes(chunks.encode(chunk)), np.uint8))
+            counted = None if saturation is None else fields.lengths_of(part)
+            made = fields.vector_chunks(self.spec, part, self.docids[low:high], counted)
+            self.values.append(np.frombuffer(bytes(chunks.encode(made[format.POSTINGS])), np.uint8))
+            if saturation is not None:
+                self.also.append(np.frombuffer(bytes(chunks.encode(made[format.LENGTHS])), np.uint8))
         self.table = np.array([chunks.table_row(value, "test") for value in self.values], np.int64)
+        self.lengths = np.array([chunks.table_row(value, "test") for value in self.also], np.int64)
         self.inside = self.docids if inside is None else inside
         kept = np.flatnonzero(np.isin(self.docids, self.inside))
         sizes = np.diff(column.indptr)
@@ -80,20 +95,23 @@ class Indexed:
             self.docids[kept],
             idf,
             options or sparse_build.Options(),
+            saturation=saturation,
         )
         self.segment = SparseSegment.open(self.path)
 
-    def search(self, queries: Sequence[Query], k: int, rows=None, target: float = 0.95, forced: int = -1, trace=None) -> list[flat.Found]:
+    def search(
+        self, queries: Sequence[Query], k: int, rows=None, target: float = 0.95, forced: int = -1, trace=None, saturation=None
+    ) -> list[flat.Found]:
         """Through the segment, and exactly for the rows that it doesn't hold. rows: docids that may be found."""
         wanted = self.docids if rows is None else rows
         outside = np.setdiff1d(wanted, self.inside).astype(np.uint32)
         part = ann.Part(self.segment, Allowed(self.segment, None if rows is None else rows))
         rest = [ann.Rest(0, len(self.table), outside)] if len(outside) else []
-        return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace)
+        return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace, saturation)
 
-    def exact(self, queries: Sequence[Query], k: int, rows=None) -> list[flat.Found]:
+    def exact(self, queries: Sequence[Query], k: int, rows=None, saturation=None) -> list[flat.Found]:
         """The oracle."""
-        return [flat.search_sparse(self.table, terms, weights, k, rows) for terms, weights in queries]
+        return [flat.search_sparse(self.table, terms, weights, k, rows, saturation) for terms, weights in queries]
 
 
 @functools.cache

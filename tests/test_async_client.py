@@ -81,7 +81,7 @@ def test_both_clients_have_the_same_methods_and_arguments(blocking, awaited):
     ("embedded", "served", "own"),
     [
         (vectordb.Database, Client, {"path", "flush", "target", "server_info", "status"}),
-        (vectordb.Collection, Collection, {"name", "schema", "apply_batch", "number", "reached"}),
+        (vectordb.Collection, Collection, {"name", "schema", "apply_batch", "number", "reached", "revision"}),
     ],
 )
 def test_a_client_has_the_methods_and_arguments_of_the_embedded_database(embedded, served, own):

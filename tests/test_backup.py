@@ -32,6 +32,7 @@ from vectordb import (
 )
 from vectordb import StorageError as StorageProblem
 from vectordb.storage import env as env_module
+from vectordb.storage import manifest as manifest_file
 
 SCHEMA = Schema({"v": Dense(4, "dot"), "s": Sparse()}, {"n": Int()})
 POINTS = 300
@@ -245,7 +246,7 @@ def test_a_snapshot_cut_short_is_none(database, filled, tmp_path, archive):
     path.write_bytes(whole)
     if not archive:
         (snap / "manifest.json").unlink()
-        with pytest.raises(NotFoundError, match="no whole snapshot"):
+        with pytest.raises(NotFoundError, match="not a complete snapshot"):
             vectordb.restore(snap, tmp_path / "back")
     with pytest.raises(NotFoundError, match="no snapshot at"):
         vectordb.restore(tmp_path / "nothing", tmp_path / "back")
@@ -256,12 +257,14 @@ def test_a_snapshot_of_a_newer_version_or_with_strange_names_is_refused(database
     database.snapshot(snap)
     manifest = json.loads((snap / "manifest.json").read_text())["manifest"]
     for change in ({"snapshot": 2}, {"format": 99}):
-        (snap / "manifest.json").write_bytes(backup._sealed(manifest | change))
+        (snap / "manifest.json").write_bytes(manifest_file.pack(manifest | change))
         with pytest.raises(FormatVersionError, match="reads up to"):
             vectordb.restore(snap, tmp_path / "back")
     for name in ("../evil", "/etc/evil", "indexes/../../evil", "lock.mdb"):
-        (snap / "manifest.json").write_bytes(backup._sealed(manifest | {"files": manifest["files"] | {name: {"bytes": 0, "xxh3_128": ""}}}))
-        with pytest.raises(CorruptionError, match="other files"):
+        (snap / "manifest.json").write_bytes(
+            manifest_file.pack(manifest | {"files": manifest["files"] | {name: {"bytes": 0, "xxh3_128": "0" * 32}}})
+        )
+        with pytest.raises(CorruptionError, match="no snapshot has"):
             vectordb.restore(snap, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 

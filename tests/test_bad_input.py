@@ -465,7 +465,7 @@ SCHEMAS = [
     (lambda: Schema({"v": Dense(3)}, {"v": Int()}), "v"),
     (lambda: Schema({}, {"x" * 65: Int()}), "attribute"),
     (lambda: Schema([]), "vector field"),
-    (lambda: Schema({}, {f"a{i}": Int() for i in range(257)}), "schema"),
+    (lambda: Schema({}, {f"a{i}": Int() for i in range(4097)}), "schema"),
     (lambda: Schema({"v": Dense(3, encoder="e", source="nope")}), "v"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dens"}}}), "v"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dimension": 3}}}), "v"),

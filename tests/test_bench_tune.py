@@ -247,3 +247,65 @@ def test_what_isnt_there_is_named(place, said, tmp_path, capsys):
 def test_a_field_that_isnt_there_is_named(tmp_path, capsys):
     assert cli.main(["tune", written(tmp_path, Sparse()), "--field", "w"]) == 1
     assert "no vector field 'w'; there are v" in capsys.readouterr().err
+
+
+def test_ties_by_the_hundred_are_no_lost_hits(tmp_path):
+    """Many points of one vector: any ten of them are right, also those that no list of the best keeps."""
+    with vectordb.open(tmp_path / "db", maintenance=False) as database:
+        things = database.create_collection("things", Schema({"v": Dense(4, metric="dot")}))
+        rows = np.repeat(np.eye(4, dtype=np.float32), 400, axis=0)
+        # The scan of the truth goes by id, a search by the order of writes: they keep different ones of equal rows.
+        things.upsert(ids=[f"{9999 - i}" for i in range(1600)], vectors={"v": rows})
+        found = tune.tune(things, count=20)
+    judged = [one["recall"]["min"] for one in found["limits"] if one["recall"]]
+    assert found["exact"] and judged == [1.0, 1.0, 1.0]  # of 1, 10 and 100 hits
+    assert not any("report this" in text for text in tune_report.advice(found, [0.9]))
+
+
+def test_scores_that_float32_rounds_are_no_lost_hits(tmp_path):
+    rng = np.random.default_rng(0)
+    with vectordb.open(tmp_path / "db", maintenance=False) as database:
+        things = database.create_collection("things", Schema({"v": Dense(64, metric="dot")}))
+        rows = rng.standard_normal((400, 64)).astype(np.float32)
+        rows[:, 0] = 1000.0  # long vectors whose products nearly cancel out
+        rows[:, 1] = np.where(np.arange(400) % 2, 1000.0, -1000.0)
+        things.upsert(ids=list(range(400)), vectors={"v": rows})
+        asked = tmp_path / "asked.npy"
+        queries = rng.standard_normal((20, 64)).astype(np.float32)
+        queries[:, 0], queries[:, 1] = 1000.0, 1000.0
+        np.save(asked, np.concatenate([queries, queries * [[-1.0] + [1.0] * 63]]))
+        found = tune.tune(things, queries=asked, count=40)
+    assert all(one["recall"]["min"] == 1.0 for one in found["limits"]), found["limits"]
+
+
+def contents(folder):
+    """Every byte of a directory but those of the lock files, in which LMDB notes who reads."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(("lock.mdb", ".lock"))
+    }
+
+
+@pytest.mark.parametrize("words", [("db", "things"), ("db/things",), ("--data", "db", "--collection", "things")])
+def test_the_command_writes_nothing(words, tmp_path, capsys, monkeypatch):
+    """Enough rows that a directory with maintenance on would be indexed meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    with vectordb.open(tmp_path / "db", maintenance=False) as database:
+        things = database.create_collection("things", Schema({"v": Dense(8)}))
+        things.upsert(ids=list(range(12_000)), vectors={"v": np.random.default_rng(0).standard_normal((12_000, 8))})
+    before = contents(tmp_path / "db")
+    opened = []
+    true = vectordb.open
+    monkeypatch.setattr(vectordb, "open", lambda *a, **k: opened.append(k) or true(*a, **k))
+    assert cli.main(["tune", *words, "--count", "20"]) == 0
+    assert contents(tmp_path / "db") == before
+    assert opened[0]["maintenance"] is False and "report this" not in capsys.readouterr().out
+
+
+def test_a_command_line_that_names_no_collection_or_two_is_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vectordb.open("db").close()
+    for words in ([], ["db"], ["db", "things", "--data", "other"], ["db", "things", "--collection", "other"]):
+        assert cli.main(["tune", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

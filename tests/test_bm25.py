@@ -1,32 +1,20 @@
-"""BM25: the weights are the formula's, whatever the batches; words become stems, stems become ids."""
+"""BM25's encoder: words become stems, stems become ids, and are counted."""
 
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 import xxhash
 
 from vectordb import encoders
+from vectordb.encoders.bm25 import FrozenBM25
 from vectordb.errors import EncoderError
 from vectordb.types import Sparse, query_vector
 from vectordb.words import words
 
 TEXTS = ["the quick brown fox jumps", "the lazy dog and the other dog", "fox", "a much longer text about dogs and foxes and dogs and dogs"]
-
-
-def by_hand(texts, stem, k1, b, mean):
-    """The formula of the module's docstring, one term at a time."""
-    rows = []
-    for text in texts:
-        found = [stem(w) for w in words(text)]
-        rows.append(
-            {
-                xxhash.xxh3_64_intdigest(s.encode()): found.count(s) * (k1 + 1) / (found.count(s) + k1 * (1 - b + b * len(found) / mean))
-                for s in found
-            }
-        )
-    return rows
 
 
 def rows_of(column):
@@ -36,16 +24,12 @@ def rows_of(column):
     ]
 
 
-@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (2.0, 0.0), (0.0, 1.0)])
-def test_weights_are_those_of_the_formula(k1, b):
-    Stemmer = pytest.importorskip("Stemmer")
-    column, delta, _ = encoders.load(f"bm25(k1={k1}, b={b})").encode_documents(TEXTS)
-    total = sum(len(words(t)) for t in TEXTS)
-    assert delta == {"documents": 4, "words": total}
-    expected = by_hand(TEXTS, Stemmer.Stemmer("english").stemWord, k1, b, total / 4)
-    for got, want in zip(rows_of(column), expected, strict=True):
-        assert got.keys() == want.keys()
-        assert all(abs(got[t] - want[t]) < 1e-6 for t in want)
+def test_a_vector_says_how_often_a_text_says_each_term():
+    encoder = encoders.load("bm25")
+    column, counters, _ = encoder.encode_documents(TEXTS)
+    expected = [Counter(encoder.term(word) for word in words(text)) for text in TEXTS]
+    assert rows_of(column) == expected and counters is None
+    assert encoders.load("bm25(k1=0.5, b=0.1)").encode_documents(TEXTS)[0].weights.tolist() == column.weights.tolist()
 
 
 def test_a_column_is_csr_with_ascending_terms():
@@ -56,22 +40,30 @@ def test_a_column_is_csr_with_ascending_terms():
     assert column.weights.all() and column.rows is None
 
 
-def test_the_mean_length_is_that_of_everything_so_far_and_this_batch():
-    encoder = encoders.load("bm25(language=none)")
-    state = {"documents": 10, "words": 500}
-    column, delta, _ = encoder.encode_documents(["one two three"], state)
-    mean = (500 + 3) / 11
-    assert delta == {"documents": 1, "words": 3} and state == {"documents": 10, "words": 500}
-    assert np.allclose(column.weights, 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / mean)), atol=1e-6)
-
-
-def test_a_text_without_words_is_an_empty_row_and_no_document():
-    column, delta, _ = encoders.load("bm25").encode_documents(["", "fox", "…!", " "])
-    assert np.diff(column.indptr).tolist() == [0, 1, 0, 0] and delta == {"documents": 1, "words": 1}
-    column, delta, _ = encoders.load("bm25").encode_documents([])
-    assert len(column) == 0 and delta == {"documents": 0, "words": 0}
-    column, delta, _ = encoders.load("bm25").encode_documents(["", ""])
+def test_a_text_without_words_is_an_empty_row():
+    column, _, _ = encoders.load("bm25").encode_documents(["", "fox", "…!", " "])
+    assert np.diff(column.indptr).tolist() == [0, 1, 0, 0]
+    assert len(encoders.load("bm25").encode_documents([])[0]) == 0
+    column, _, _ = encoders.load("bm25").encode_documents(["", ""])
     assert len(column) == 2 and len(column.terms) == 0
+
+
+@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (2.0, 0.0), (0.0, 1.0)])
+def test_fields_of_earlier_versions_go_on_with_finished_weights(k1, b):
+    """The formula with the mean of everything so far and this batch, a term at a time."""
+    today = encoders.load(f"bm25(k1={k1}, b={b})")
+    frozen = encoders.load_as(f"bm25(k1={k1}, b={b})", today.identity.replace(", words=2", ""))
+    assert type(frozen) is FrozenBM25 and frozen.identity != today.identity
+    column, counters, _ = frozen.encode_documents(TEXTS, {"documents": 10, "words": 500})
+    total = sum(len(words(text)) for text in TEXTS)
+    assert counters == {"documents": 4, "words": total}
+    for got, text in zip(rows_of(column), TEXTS, strict=True):
+        counts = Counter(frozen.term(word) for word in words(text))
+        norm = k1 * (1 - b + b * len(words(text)) / ((500 + total) / 14))
+        assert got.keys() == counts.keys()
+        assert all(abs(got[term] - n * (k1 + 1) / (n + norm)) < 1e-6 for term, n in counts.items())
+    assert len(frozen.encode_queries(["ปลา"])[0][0]) == 1 and len(today.encode_queries(["ปลา"])[0][0]) == 2
+    assert encoders.load_as("bm25", "bm25(something else)") is None
 
 
 def test_a_query_counts_its_terms():
@@ -96,8 +88,8 @@ def test_stems_join_forms_of_a_word_and_case_does_not_matter():
 
 
 def test_stop_words_are_left_out_of_terms_and_length():
-    column, delta, _ = encoders.load("bm25(stopwords=true)").encode_documents(["the fox and the dog"])
-    assert np.diff(column.indptr).tolist() == [2] and delta["words"] == 2
+    column, _, _ = encoders.load("bm25(stopwords=true)").encode_documents(["the fox and the dog"])
+    assert np.diff(column.indptr).tolist() == [2] and column.weights.sum() == 2
     assert len(encoders.load("bm25(stopwords=true)").encode_queries(["the and of"])[0][0]) == 0
 
 

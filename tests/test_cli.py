@@ -14,6 +14,7 @@ import pytest
 
 import vectordb
 from vectordb import cli
+from vectordb.cli import options as shared
 from vectordb.server.settings import Settings
 from vectordb.types import Dense, Index, Int, Keyword, Schema, Sparse, Text
 
@@ -235,7 +236,7 @@ def test_optimize_says_on_a_terminal_how_far_it_is(capsys, data, monkeypatch):
     doing = {"state": "running", "task": "seal [v]", "stage": "graph", "share": 0.5}
     monkeypatch.setattr(vectordb.Collection, "info", lambda self: dataclasses.replace(true(self), maintenance=doing))
     monkeypatch.setattr(vectordb.Collection, "optimize", lambda self, wait=True, timeout=None: time.sleep(0.7) or {}, raising=False)
-    monkeypatch.setattr(cli, "_console", lambda stderr=False: Console(stderr=True, force_terminal=True, width=100))
+    monkeypatch.setattr(shared, "console", lambda stderr=False: Console(stderr=True, force_terminal=True, width=100))
     code, _, err = run(capsys, "optimize", data)
     assert code == 0 and "docs: seal [v], graph" in err and "50%" in err
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vectordb.cli import _parser
+from vectordb.cli import parser
 from vectordb.server import metrics, settings
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 def parses(words: list[str]) -> None:
     """The command line exists: command, flags and kinds of values."""
-    _parser().parse_args(words)
+    parser().parse_args(words)
 
 
 def commands(text: str) -> list[list[str]]:

@@ -71,7 +71,7 @@ def public(kind):
 
 
 def test_vectordb_exports():
-    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "open", "restore", "__version__"}
+    assert set(vectordb.__all__) == {*ERRORS, *WORDS, "Collection", "Database", "restore", "__version__"}
     for name in vectordb.__all__:
         assert getattr(vectordb, name) is not None
 
@@ -88,7 +88,7 @@ def test_a_client_has_the_surface_of_a_database():
     named = {"close", "collection", "collections", "create_collection", "drop_collection", "flush", "purge", "snapshot"}
     assert public(Database) == named
     assert public(Database) - {"flush"} <= public(vectordb_client.Client)
-    assert public(Collection) - {"apply_batch", "number", "reached"} <= public(vectordb_client.Collection)
+    assert public(Collection) - {"apply_batch", "number", "reached", "revision"} <= public(vectordb_client.Collection)
     assert public(vectordb_client.Collection) <= public(vectordb_client.AsyncCollection)
 
 

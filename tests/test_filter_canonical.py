@@ -178,7 +178,7 @@ def test_arrays_only_obey_or():
     same("ns != 1 AND ns != 5", "ns NOT IN (1, 5)")
     same("NOT ns <= 3 AND NOT ns > 3", "COUNT(ns) = 0")
     same("ns <= 3 OR ns > 3", "COUNT(ns) > 0", "COUNT(ns) != 0", "NOT COUNT(ns) <= 0")
-    assert form("n CONTAINS ALL (1, 2)") == Nothing()
+    same("ns CONTAINS 1", "ns = 1")
 
 
 def test_counts():
@@ -200,10 +200,8 @@ def test_empty_conditions_hold_nowhere():
         "body MATCH PHRASE '...'",
         "body MATCH ANY '-'",
         "HAS_ID()",
-        "kws CONTAINS ANY ()",
     ):
         assert form(text) == Nothing(), text
-    assert form("kws CONTAINS ALL ()") == All()
 
 
 def test_words():
@@ -321,7 +319,6 @@ def test_form_does_not_depend_on_hash_seeds():
         ("HAS_VECTOR(nope)", "nope", None, "no vector field 'nope'; there are: vec, vec2"),
         (F("kw") == "a" * 481, "kw", "a" * 481, "at most 480"),
         (F("kw").isin(["a", "\ud800"]), "kw", "\ud800", "lone surrogate"),
-        (F("x") == 10**400, "x", 10**400, "64-bit float"),
     ],
 )
 def test_errors_name_the_field_and_what_it_offers(text, field, value, message):

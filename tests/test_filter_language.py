@@ -77,7 +77,7 @@ THREE = [
     (F("n") == None, "n is null", {"op": "is_null", "field": "n"}, IsNull("n")),  # noqa: E711
     (F("n").is_not_null(), "n IS NOT NULL", {"op": "is_not_null", "field": "n"}, Not(IsNull("n"))),
     (F("n") != None, "NOT n IS NULL", {"op": "is_not_null", "field": "n"}, Not(IsNull("n"))),  # noqa: E711
-    (F("t").contains("a"), "t CONTAINS 'a'", {"op": "eq", "field": "t", "value": "a"}, Compare("t", "eq", "a")),
+    (F("t").contains("a"), "t CONTAINS 'a'", {"op": "contains", "field": "t", "value": "a"}, ContainsAny("t", ("a",))),
     (
         F("t").contains_any(["a", "b"]),
         "t CONTAINS ANY ('a', 'b')",
@@ -112,6 +112,13 @@ THREE = [
         GeoBox("p", -1, 170, 1, -170),
     ),
     (All(), "TRUE", {"op": "all"}, All()),
+    (F.all(), "ALL", {"op": "all"}, All()),
+    (
+        F.all() & (F("all") == 1),
+        "ALL AND all = 1",
+        {"op": "and", "filters": [{"op": "all"}, {"op": "eq", "field": "all", "value": 1}]},
+        And((All(), Compare("all", "eq", 1))),
+    ),
     (Nothing(), "false", {"op": "nothing"}, Nothing()),
 ]
 A, B, C = F("a") == 1, F("b") == 1, F("c") == 1

@@ -242,6 +242,9 @@ def sparse_table(rng, signed, part=1):
     return table_of(rng, make), pool
 
 
+NOT_COUNTED = np.empty((0, 10), np.int64), np.zeros(3, np.float32), np.empty(0, np.float32)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("signed", "filtered"), list(itertools.product([False, True], repeat=2)))
 def test_sparse(seed, signed, filtered):
@@ -251,7 +254,7 @@ def test_sparse(seed, signed, filtered):
     weights = rng.random(len(terms)).astype(np.float32) - (0.5 if signed else 0.0)
     span = int((table.rows[:, 1] - table.rows[:, 0]).max()) + 1
     buffers = np.zeros(span, np.float32), np.zeros(span, np.bool_), np.zeros(int(rng.integers(1, 9)), np.int64)
-    arguments = (table.rows, terms, weights, signed, wanted_of(rng, table.docids), filtered, 0, len(table.rows))
+    arguments = (table.rows, terms, weights, signed, wanted_of(rng, table.docids), filtered, 0, len(table.rows), *NOT_COUNTED)
     (n, one), (m, other) = both("sparse.sparse_topk", *arguments, *buffers)
     assert n == m
     same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
@@ -270,13 +273,96 @@ def test_sparse_rows_score_as_they_do_in_a_search(seed, signed):
     weights = rng.random(len(terms)).astype(np.float32) - np.float32(0.5 if signed else 0.0)
     rows = wanted_of(rng, forward.docids)
     keys = np.zeros(len(rows), np.int64)
-    (n, one), (m, other) = both("sparse.sparse_scores", forward.rows, terms, weights, rows, keys)
+    (n, one), (m, other) = both("sparse.sparse_scores", forward.rows, terms, weights, rows, NOT_COUNTED[1], keys)
     assert n == m
     same_ranking(keys_of([one[-1]], [n], 5.0), keys_of([other[-1]], [m], 5.0))
     span = int((inverted.rows[:, 1] - inverted.rows[:, 0]).max()) + 1
     buffers = np.zeros(span, np.float32), np.zeros(span, np.bool_), np.zeros(len(rows) + 1, np.int64)
-    found = sparse.sparse_topk(inverted.rows, terms, weights, signed, rows, True, 0, len(inverted.rows), *buffers)
+    found = sparse.sparse_topk(inverted.rows, terms, weights, signed, rows, True, 0, len(inverted.rows), *NOT_COUNTED, *buffers)
     assert found == n and (np.sort(buffers[-1][:n]) == np.sort(one[-1][:n])).all()
+
+
+LONG = np.array([[3e38, -3e38, 3e38], [3e38, 3e38, 3e38], [-3e38, 1.0, 0.0], [1.0, 2.0, 3.0]], np.float32)
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_rows_too_long_for_float32_have_scores_in_order(metric):
+    table = Table([fields.forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
+    query = np.array([[2.0, 2.0, 1.0]], np.float32)
+    exact = LONG.astype(np.float64) @ query[0] if metric == "dot" else -((LONG.astype(np.float64) - query[0]) ** 2).sum(axis=1)
+    largest = np.finfo(np.float32).max
+    expected = np.clip(exact, -largest, largest).astype(np.float32)
+    arguments = table.rows, query, False, {"dot": 0, "l2": 2}[metric], np.empty(0, np.uint32), False, 0, 1
+    for _, given in both("dense.dense_topk", *arguments, np.zeros((1, 4), np.int64), np.zeros(1, np.int64)):
+        ((docids, scores, _),) = keys_of(given[-2], given[-1], 1)
+        assert docids.tolist() == np.lexsort((np.arange(4), -expected)).tolist()
+        np.testing.assert_allclose(scores, expected[docids], rtol=1e-6)
+
+
+def test_sparse_sums_beyond_float32_are_finite_and_the_same_in_both_indexes():
+    terms, weights = np.array([1, 2, 3], np.uint64), np.array([1e16, 1e16, 1.0], np.float32)
+    rows = [[3e38, -3e38, 1.0], [3e38, 3e38, 1.0], [-3e38, 1.0, 1.0], [1.0, 2.0, 3.0]]
+    column = SparseColumn(np.arange(0, 13, 3), np.tile(terms, 4), np.array(rows, np.float32).ravel())
+    parts = fields.vector_chunks(SparseField(), column, np.arange(4))
+    forward, inverted = Table([parts[0]]), Table([parts[1]])
+    wanted, found = np.arange(4, dtype=np.uint32), []
+    for n, given in both("sparse.sparse_scores", forward.rows, terms, weights, wanted, np.zeros(4, np.int64)):
+        found.append(keys_of([given[-1]], [n], 1)[0][:2])
+    for k in (4, 1):
+        buffers = np.zeros(4, np.float32), np.zeros(4, np.bool_), np.zeros(k, np.int64)
+        for n, given in both("sparse.sparse_topk", inverted.rows, terms, weights, True, wanted, False, 0, 1, *buffers):
+            found.append(keys_of([given[-1]], [n], 1)[0][:2])
+    for docids, scores in found:
+        assert docids.tolist() == found[0][0][: len(docids)].tolist() == [1, 3, 0, 2][: len(docids)]
+        assert np.isfinite(scores).all() and scores.tolist() == found[0][1][: len(scores)].tolist()
+
+
+def texts_table(seed, part):
+    """Term frequencies of texts, with lengths that lie in other chunks than the terms."""
+    rng = np.random.default_rng(seed)
+    pool = np.sort(rng.integers(0, 2**64, 12, dtype=np.uint64))
+
+    def make(docids):
+        numbers = np.random.default_rng([seed, int(docids[0]), len(docids)])
+        sizes = numbers.integers(0, 5, len(docids))
+        terms = np.concatenate([np.sort(numbers.permutation(pool)[:n]) for n in sizes] + [pool[:0]])
+        column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, numbers.integers(1, 9, len(terms)).astype(np.float32))
+        return fields.vector_chunks(SparseField(), column, docids, fields.lengths_of(column))[part]
+
+    parts = [make(docids) for docids in spans(rng, int(rng.choice([1, 3])))]
+    return Table([chunks.joined(parts)] if part == format.LENGTHS else parts), pool
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("filtered", [False, True])
+def test_texts_score_the_same_by_term_and_by_row(seed, filtered):
+    """BM25's factor: the same bits from the postings with lengths, and from the forward index."""
+    (inverted, pool), (forward, _), (lengths, _) = (texts_table(seed, part) for part in (1, 0, 3))
+    rng = np.random.default_rng(seed + 100)
+    terms = np.sort(rng.choice(pool, 5, replace=False))
+    weights, numbers = rng.random(5).astype(np.float32) + np.float32(0.1), np.array([2.2, 0.3, 0.2], np.float32)
+    wanted = wanted_of(rng, forward.docids) if filtered else forward.docids
+    span = int((inverted.rows[:, 1] - inverted.rows[:, 0]).max()) + 1
+    counted = lengths.rows, numbers, np.zeros(span, np.float32)
+    buffers = np.zeros(span, np.float32), np.zeros(span, np.bool_), np.zeros(len(wanted) + 1, np.int64)
+    arguments = (inverted.rows, terms, weights, False, wanted, filtered, 0, len(inverted.rows), *counted)
+    (n, one), (m, other) = both("sparse.sparse_topk", *arguments, *buffers)
+    assert n == m and (np.sort(one[-1][:n]) == np.sort(other[-1][:n])).all()
+    keys = np.zeros(len(wanted), np.int64)
+    (also, mine), (_, theirs) = both("sparse.sparse_scores", forward.rows, terms, weights, wanted, numbers, keys)
+    assert also == n and (np.sort(mine[-1][:n]) == np.sort(one[-1][:n])).all() and (mine[-1] == theirs[-1]).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_norms_of_a_stretch_of_rows(seed):
+    lengths, _ = texts_table(seed, 3)
+    first, last = np.sort(np.random.default_rng(seed).choice(lengths.docids.astype(np.int64), 2))
+    fixed, slope = np.float32(0.25), np.float32(0.5)
+    given = lengths.rows, int(first), int(last), fixed, slope, np.zeros(int(last - first) + 1, np.float32)
+    (_, one), (_, other) = both("sparse.norms_between", *given)
+    np.testing.assert_array_equal(one[-1], other[-1])
+    there = lengths.docids[(lengths.docids >= first) & (lengths.docids <= last)].astype(np.int64) - first
+    assert (one[-1][there] >= fixed).all() and not np.delete(one[-1], there).any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -295,6 +381,9 @@ def test_unions_frequencies_and_present_rows(seed):
     for has_dead in (False, True):
         (_, one), (_, other) = both("sparse.document_frequencies", table.rows, pool, dead, has_dead, np.zeros(len(pool), np.int64))
         np.testing.assert_array_equal(one[-1], other[-1])
+    asked = rng.integers(0, end + 9, 30)
+    for _, (_, _, held) in both("dense.hold", table.rows, asked, np.zeros(30, np.bool_)):
+        assert held.tolist() == [docid in table.docids for docid in asked.tolist()]
     (n, one), (m, other) = both("sparse.present_rows", table.rows, start, np.zeros(end + 1, np.uint32))
     np.testing.assert_array_equal(one[-1][:n], table.docids[table.docids >= start])
     np.testing.assert_array_equal(one[-1][:n], other[-1][:m])
@@ -961,10 +1050,13 @@ def sparse_segment(kind: str) -> sparse_indexed.Indexed:
         column = sparse_indexed.columns([column.terms[:8], np.unique(more)[:65_530]], [column.weights[:8], np.ones(65_530)])
     if kind == "binary":
         column = dataclasses.replace(column, weights=np.ones_like(column.weights))
+    if kind == "counted":
+        column = dataclasses.replace(column, weights=np.ceil(4 * column.weights))
+        return sparse_indexed.Indexed(column, saturation=sparse_indexed.saturation_of(column, 1.0))
     return sparse_indexed.Indexed(column, binary=kind == "binary")
 
 
-@pytest.mark.parametrize("kind", ["valued", "binary", "wide"])
+@pytest.mark.parametrize("kind", ["valued", "binary", "wide", "counted"])
 @pytest.mark.parametrize("setting", range(0, len(sparse_calibrate.SETTINGS), 3))
 def test_search_impacts(kind, setting):
     if kind == "wide" and setting:
@@ -980,7 +1072,7 @@ def test_search_impacts(kind, setting):
         bits = searched.every_bit & (rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64) if filtered else ~np.uint64(0))
         heap, report = np.zeros(k, np.int64), np.zeros(impact.REPORT_WIDTH, np.int64)
         given = (int(plan), share, misses, k, int(np.bitwise_count(bits).sum()), bits, terms, weights, heap, report)
-        (size, one), (also, other) = both("impact.search_impacts", searched.description, space.work, *given)
+        (size, one), (also, other) = both("impact.search_impacts", searched.description, space.work, searched.saturation, *given)
         assert size == also
         np.testing.assert_array_equal(one[-1], other[-1])
         same_ranking(keys_of([one[-2]], [size], 5.0), keys_of([other[-2]], [also], 5.0))
@@ -1002,23 +1094,28 @@ def test_no_kernel_is_without_a_test():
         "columns.holds_phrase",
         "columns.holds_words",
         "columns.span_of",
+        "dense.cosine_of",
         "dense.first_row",
         "dense.next_position",
         "dense.place_of",
+        "dense.score_long_row",
         "dense.score_row",
         "dense.select",
         "dense.widest",
+        "dense.within",
         "graph.prefetch_row",
         "impact.add_lists",
         "impact.by_impacts",
         "fusion.comes_before",
         "fusion.sink",
         "impact.contributions_of",
+        "impact.counted_score",
         "impact.floor_of",
         "impact.gaps_of",
         "impact.group_maxima",
         "impact.in_order_of_terms",
         "impact.learn_gap",
+        "impact.norm_of",
         "impact.least_contribution",
         "impact.place_terms",
         "impact.prefetch_row",
@@ -1044,6 +1141,8 @@ def test_no_kernel_is_without_a_test():
         "segment.seed",
         "segment.selectivity_near",
         "segment.tighten",
+        "sparse.finite",
+        "sparse.saturated",
         "sparse.set_bits",
         "sparse.threshold",
     }
@@ -1070,6 +1169,7 @@ def test_no_kernel_is_without_a_test():
         "columns.rows_with_tokens",
         "dense.dense_topk",
         "dense.half_to_float",
+        "dense.hold",
         "dense.lower_bound",
         "dense.maxsim_add",
         "dense.of_unit_length",
@@ -1092,6 +1192,7 @@ def test_no_kernel_is_without_a_test():
         "planner.weights_of",
         "segment.search_segment",
         "sparse.document_frequencies",
+        "sparse.norms_between",
         "sparse.find_term",
         "sparse.postings_union",
         "sparse.sparse_scores",

@@ -174,7 +174,8 @@ def test_a_file_that_others_may_write_is_refused(file):
 
 def test_the_command_line_makes_lists_and_revokes(tmp_path, file, capsys):
     folder = str(tmp_path / "data")
-    assert main(["keys", "create", "--data", folder, "--role", "admin", "--collection", "docs", "--vectors", "--expires", "90d"]) == 0
+    wanted = ["--role", "admin", "--collection", "docs", "--vectors", "--expires", "90d"]
+    assert main(["keys", "create", "--data", folder, "--create", *wanted]) == 0
     said = capsys.readouterr()
     (token,) = said.out.split()
     assert token not in said.err
@@ -188,6 +189,33 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path, file, capsys):
     assert "no key" in capsys.readouterr().err
     assert main(["keys", "list", "--data", folder]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_key_is_made_where_a_database_is_or_is_to_be(tmp_path, capsys):
+    """A misspelt directory is told, not made; an empty one may be a new volume."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("no database")
+    for folder in (tmp_path / "typo", other):
+        assert main(["keys", "create", "--data", str(folder)]) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and f"no database in {folder}" in said.err and "--create" in said.err
+    assert not (tmp_path / "typo").exists() and not (other / "keys.json").exists()
+    (tmp_path / "volume").mkdir()
+    for _ in range(2):
+        assert main(["keys", "create", "--data", str(tmp_path / "volume")]) == 0
+    assert len(keys.read(tmp_path / "volume" / "keys.json")) == 2
+
+
+def test_a_key_to_a_collection_that_is_not_there_is_made_with_a_warning(tmp_path, capsys):
+    with vectordb.open(tmp_path / "data") as database:
+        database.create_collection("docs", Schema({"d": Dense(2)}))
+        for names, missing in ((["docs"], []), (["docs", "dcos"], ["dcos"])):
+            named = [part for name in names for part in ("--collection", name)]
+            assert main(["keys", "create", "--data", str(tmp_path / "data"), *named]) == 0
+            said = capsys.readouterr()
+            assert said.out.startswith("vdb_")
+            assert [name for name in names if f"no collection '{name}'" in said.err] == missing
 
 
 # ---- Who is let in ----

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"transfer", "demo", "show", "top", "interrupt"},
+    {"transfer", "demo", "interrupt"},
     {"server"},
     {"warm", "facts"},
     {"database"},

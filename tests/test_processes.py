@@ -13,7 +13,7 @@ from worker import Worker
 
 import vectordb
 from vectordb import AlreadyExistsError, ClosedError, Dense, Int, Keyword, LockedError, NotFoundError, PreconditionError, Schema, Sparse
-from vectordb.storage import env as env_module
+from vectordb.storage import lmdb_env
 from vectordb.storage.format import FORMAT_KEY
 
 SCHEMA = Schema({"v": Dense(16, "dot"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
@@ -53,7 +53,7 @@ def consistent(collection, dim: int = 16) -> int:
 def theirs(path, initial_map=None):
     if path not in _theirs:
         if initial_map:
-            env_module.INITIAL_MAP = initial_map
+            lmdb_env.INITIAL_MAP = initial_map
         _theirs[path] = vectordb.open(path, durability="batched", create=False)
     return _theirs[path].collection("c")
 
@@ -157,7 +157,7 @@ def test_threads_search_while_one_writes(collection):
 
 
 def test_the_map_grows_under_readers_of_both_processes(directory, worker, monkeypatch):
-    monkeypatch.setattr(env_module, "INITIAL_MAP", 1 << 20)
+    monkeypatch.setattr(lmdb_env, "INITIAL_MAP", 1 << 20)
     with vectordb.open(directory, durability="batched") as database:
         collection = database.create_collection("c", SCHEMA)
         collection.upsert(**generation(1))
@@ -195,7 +195,7 @@ def test_the_map_grows_under_readers_of_both_processes(directory, worker, monkey
 
 
 def test_the_map_grows_while_a_filter_of_the_same_group_holds_old_addresses(directory, monkeypatch):
-    monkeypatch.setattr(env_module, "INITIAL_MAP", 4 << 20)
+    monkeypatch.setattr(lmdb_env, "INITIAL_MAP", 4 << 20)
     with vectordb.open(directory, durability="batched") as database:
         collection = database.create_collection("c", SCHEMA)
         collection.upsert(ids=range(30_000), attributes={"n": np.arange(30_000), "k": [f"k{i % 10}" for i in range(30_000)]})
@@ -227,7 +227,7 @@ def test_a_nested_read_does_not_wait_for_a_map_that_waits_for_it(database):
     with env.read():
         growing = threading.Thread(target=env._resize, args=(2 * env._lmdb.info()["map_size"], env.map_moves), daemon=True)
         growing.start()
-        until(lambda: env._growing)
+        until(lambda: env.gate.moving)
         with env.read(nested=True) as txn:
             assert txn.get(FORMAT_KEY)
         assert growing.is_alive()

@@ -17,8 +17,7 @@ import vectordb
 from vectordb import Dense, InvalidArgumentError, Keyword, LockedError, MultiVector, Schema, Sparse, Text, failpoints
 from vectordb.maintenance import maintainer
 from vectordb.maintenance.purge import STEPS
-from vectordb.storage import env as env_module
-from vectordb.storage import residue
+from vectordb.storage import residue, rewrite
 from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(8)}, {"k": Keyword(), "body": Text()})
@@ -261,7 +260,7 @@ def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(
     collection = database.collection("c")
     with pytest.raises(LockedError, match="another process has had"):
         collection.purge()
-    assert not (directory / env_module.REWRITTEN).exists()
+    assert not (directory / rewrite.REWRITTEN).exists()
     assert collection.count() == POINTS - GONE
     ours.send("count")
     assert ours.poll(60) and ours.recv() == POINTS - GONE
@@ -273,7 +272,7 @@ def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(
 
 
 def test_a_long_read_of_the_same_process_is_waited_for_and_holds_up_no_other(database, erased, directory, monkeypatch):
-    monkeypatch.setattr(env_module, "STILL_SECONDS", 0.05)
+    monkeypatch.setattr(rewrite, "STILL_SECONDS", 0.05)
     monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 0.3)
     collection = database.collection("c")
     with ThreadPoolExecutor(2) as pool:
@@ -315,7 +314,7 @@ def test_killed_at_any_step_nothing_is_lost(directory, step, shared):
         beside.close()
     assert check(directory).problems == ()
     with vectordb.open(directory, create=False, maintenance=False) as database:
-        assert not (directory / env_module.REWRITTEN).exists()
+        assert not (directory / rewrite.REWRITTEN).exists()
         collection = database.collection("c")
         assert contents(collection) == before
         assert (

@@ -1,5 +1,6 @@
 """What the documents promise: the README's snippets run as they stand, its commands exist, FORMAT.md names every kind of key."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vectordb
-from vectordb.cli import _parser
+from vectordb.cli import parser
 from vectordb.server.serve import start
 from vectordb.storage import chunks, format
 
@@ -29,7 +30,7 @@ def run(code, folder):
 
 
 def test_the_readmes_python_runs_in_order(tmp_path):
-    embedded, served, text, hybrid = blocks("python")
+    embedded, served, text, table, hybrid = blocks("python")
     out = run(embedded, tmp_path)
     assert "{'text': (1, " in out and "\nfilter: 2 matches, 66.7 % of the live rows\ndense text: " in out
     with vectordb.open(tmp_path / "data", create=False) as database:
@@ -41,6 +42,8 @@ def test_the_readmes_python_runs_in_order(tmp_path):
             server.stop(1).wait()
     assert out.startswith("2 [Point(id=1")
     assert re.search(r"Hits\(\d: 1: \d", run(text, tmp_path))
+    pytest.importorskip("pandas")
+    assert run(table, tmp_path) == "1 1\n"
     out = run(hybrid, tmp_path)
     assert out.startswith("nDCG@10 of 20 queries") and "\nprefetch: " in out
 
@@ -50,11 +53,11 @@ def test_the_readmes_commands_exist():
     for command in re.findall(r"^make (\S+)", "\n".join(blocks("sh")), re.MULTILINE):
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
     for line in re.findall(r"^vectordb .*", "\n".join(blocks("sh")), re.MULTILINE):
-        _parser().parse_args(line.split()[1:])
+        parser().parse_args(line.split()[1:])
     listed = re.search(r"`vectordb ([a-z, ]+)`", README)[1].split(", ")
     for command in listed:
         with pytest.raises(SystemExit) as stop:
-            _parser().parse_args([command, "--help"])
+            parser().parse_args([command, "--help"])
         assert stop.value.code == 0
 
 
@@ -74,13 +77,32 @@ def test_the_readmes_filters_mean_the_same_in_both_notations():
         },
     )
     rows = re.findall(r"^\| [a-z, ]+ \| (`F.*?) \| (`.*?) \|$", README, re.MULTILINE)
-    assert len(rows) == 9
+    assert len(rows) == 10
     for python, string in rows:
         pairs = list(zip(re.findall("`([^`]+)`", python), re.findall("`([^`]+)`", string), strict=True))
         if len(pairs) == 1 and "`, `" in python:
             raise AssertionError(python)
         for left, right in pairs:
             assert canonical(eval(left), schema) == canonical(as_filter(right), schema), left
+
+
+def test_the_readme_shows_every_op_of_the_json_notation():
+    from vectordb_client.filter import _FORMS
+
+    from vectordb import F
+    from vectordb.filters import as_filter
+
+    (example,) = blocks("json")
+    tags = F("tags").contains_any(["io", "text"])
+    assert as_filter(json.loads(example)) == (F("package") == "numpy") & F("module").isin(["json", "csv"]) & ~tags
+    table = re.search(r"^\| op \| keys \|\n\| --- \| --- \|\n((?:\|.*\n)+)", README, re.MULTILINE)[1]
+    shown = {}
+    for ops, keys in re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", table, re.MULTILINE):
+        for some, theirs in zip(ops.split(";"), keys.split(";"), strict=True):
+            shown |= {op: set(re.findall("`([a-z_]+)`", theirs)) for op in re.findall("`([^`]+)`", some)}
+    assert set(shown) == set(_FORMS)
+    for op, (_, keys) in _FORMS.items():
+        assert set(keys) <= shown[op], op
 
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():

@@ -452,3 +452,39 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == "" and err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--keys-file", "nowhere.json"], "vectordb keys create"),
+        (["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"], "nowhere"),
+        (["--port", "7171", "--metrics-port", "7171"], "metrics_port and port are both 7171"),
+        (["--audit-log", "nowhere/audit"], "audit_log is to be in"),
+        (["--port", "70000"], "port must be from 0 to 65535"),
+        (["--host", "203.0.113.1", "--insecure", "--port", "7171"], "can't listen"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_wrong_settings_are_told_before_anything_is_made(tmp_path, monkeypatch, capsys, flags, said, workers):
+    from vectordb import warm
+    from vectordb.cli import main
+
+    monkeypatch.setattr(warm, "warm", lambda: pytest.fail("kernels are compiled"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", "--data", str(tmp_path / "data"), "--workers", workers, *flags]) == 1
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_database_is_told_of_and_only_where_its_folder_is(tmp_path):
+    for facts in ("a new database, 4 threads", "4 threads"):
+        process = serving(tmp_path / "data", "--port", "0")
+        assert f"({facts}, " in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=60)
+    process = serving(tmp_path / "typo" / "data", "--port", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and out == "" and f"no folder {tmp_path / 'typo'} " in err and err.count("\n") == 1
+    assert not (tmp_path / "typo").exists()

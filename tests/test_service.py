@@ -144,14 +144,6 @@ def test_collections_are_made_listed_and_dropped(client):
             call()
 
 
-def test_a_collection_made_again_is_the_new_one(client):
-    old = client.create_collection("docs", SCHEMA)
-    old.upsert(**points())
-    client.drop_collection("docs")
-    client.create_collection("docs", Schema({"d": Dense(2)}))
-    assert old.count() == 0
-
-
 def test_writes_return_sequence_and_count(both):
     embedded, served = both
     result = served.upsert([{"id": 1, "vectors": {"d": np.ones(8)}}, Point("x", attributes={"n": 5})])

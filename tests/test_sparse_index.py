@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexed import places, recall
-from sparse_indexed import Indexed, columns, large, query_of, small, texts, topics_of
+from sparse_indexed import Indexed, columns, large, query_of, saturation_of, small, texts, topics_of
 
 from vectordb.errors import CorruptionError
 from vectordb.index import ann, flat, sparse_ann, sparse_build
@@ -345,3 +347,44 @@ def test_nothing_to_find():
     ((docids, _),) = small().search([query], 5, np.empty(0, np.uint32))
     assert len(docids) == 0
     assert len(flat.search_sparse(indexed.table, *query, 5, None)[0]) == 0
+
+
+@functools.cache
+def spoken():
+    """Term frequencies of texts of very different lengths, many of which say the same of a query's terms."""
+    column = texts(5, 4_000, 400, 12)
+    longer = np.repeat(np.random.default_rng(5).choice([1, 4, 20], len(column)), np.diff(column.indptr))
+    return dataclasses.replace(column, weights=np.ceil(column.weights * longer).astype(np.float32))
+
+
+@functools.cache
+def counted() -> Indexed:
+    """These, a fifth of them not in the segment."""
+    docids = np.arange(4_000, dtype=np.uint32)
+    return Indexed(spoken(), docids, inside=docids[:3_200], idf=True, saturation=saturation_of(spoken(), 1.0))
+
+
+def asked_of(rng, most: int) -> tuple:
+    """A query of up to so many terms."""
+    terms = np.unique(rng.choice(spoken().terms, int(rng.integers(1, most))))
+    return terms, (rng.random(len(terms)) + 0.01).astype(np.float32)
+
+
+@pytest.mark.parametrize("longer", [0.05, 0.5, 1.0, 2.0, 30.0])
+@pytest.mark.parametrize("setting", EXACT)
+def test_plans_that_lose_nothing_lose_nothing_at_another_mean_length(longer, setting):
+    """To the last bit, and ties to the lower docid."""
+    indexed, rng = counted(), np.random.default_rng(setting)
+    saturation = saturation_of(spoken(), longer, indexed.lengths)
+    queries = [asked_of(rng, 9) for _ in range(60)]
+    same(indexed.search(queries, 10, forced=setting, saturation=saturation), indexed.exact(queries, 10, saturation=saturation))
+
+
+@pytest.mark.parametrize("longer", [0.5, 1.0, 2.0])
+def test_the_recall_asked_for_is_reached_at_another_mean_length(longer):
+    indexed, rng = counted(), np.random.default_rng(9)
+    saturation = saturation_of(spoken(), longer, indexed.lengths)
+    queries = [asked_of(rng, 6) for _ in range(150)]
+    found, true = (search(queries, 10, saturation=saturation) for search in (indexed.search, indexed.exact))
+    right = [(scores >= theirs[-1]).mean() for (_, scores), (_, theirs) in zip(found, true, strict=True)]
+    assert np.mean(right) >= 0.94

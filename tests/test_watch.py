@@ -21,7 +21,8 @@ from upkeep import until
 from vectordb_client import AsyncClient, Client
 
 import vectordb
-from vectordb import cli, top
+from vectordb import cli
+from vectordb.cli import top
 from vectordb.errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError
 from vectordb.query import audit, notes
 from vectordb.server import logs, metrics

@@ -1,7 +1,9 @@
 """Words of a text: what MATCH and BM25 see."""
 
+import re
 import unicodedata
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,3 +70,102 @@ def test_each_letter_and_digit_is_found_in_any_normal_form():
 @given(st.text(st.characters(max_codepoint=127)))
 def test_ascii_takes_a_shorter_way_to_the_same_words(text):
     assert [word for word in words(text + " é") if word != "é"] == words(text)
+
+
+# Scripts without spaces, and emoji
+
+WITHOUT_SPACES = {
+    "Thai": ("ฉันกินข้าวกับปลาทุกวัน", ["ปลา", "ข้าว", "กิน", "ทุกวัน"]),
+    "Thai, composed vowel": ("ดื่มน้ำเย็น", ["น้ำ", "น\u0e49\u0e4d\u0e32", "เย็น"]),
+    "Lao": ("ຂ້ອຍກິນເຂົ້າກັບປາ", ["ປາ", "ເຂົ້າ", "ກິນ"]),
+    "Khmer": ("ខ្ញុំញ៉ាំបាយជាមួយត្រី", ["ត្រី", "បាយ", "ជាមួយ"]),
+    "Burmese": ("ကျွန်တော်ထမင်းစားတယ်", ["ထမင်း", "စား", "ကျွန်တော်"]),
+    "Burmese, stacked": ("မန္တလေးမြို့", ["မြို့", "မန္တလေး"]),
+    "Javanese": ("ꦲꦏ꧀ꦱꦫꦗꦮ", ["ꦗꦮ", "ꦲꦏ꧀ꦱꦫ"]),
+    "Balinese": ("ᬅᬓ᭄ᬱᬭᬩᬮᬶ", ["ᬩᬮᬶ"]),
+    "Tai Tham": ("ᨲᩫ᩠ᩅᨾᩮᩬᩥᨦ", ["ᨾᩮᩬᩥᨦ"]),
+    "Tai Le": ("ᥖᥭᥰᥘᥫᥴ", ["ᥘᥫᥴ", "ᥖᥭᥰ"]),
+    "New Tai Lue": ("ᦅᧄᦺᦑᦟᦹᧉ", ["ᦺᦑ", "ᦟᦹᧉ"]),
+    "Tai Viet": ("ꪼꪕꪒꪾ", ["ꪒꪾ", "ꪼꪕ"]),
+    "Tibetan": ("བོད་ཡིག་སློབ་གྲྭ", ["ཡིག", "སློབ་གྲྭ"]),
+    "Yi": ("ꆈꌠꁱꂷ", ["ꁱꂷ"]),
+    "Chinese": ("我喜欢机器学习算法", ["学习"]),
+    "Japanese": ("機械学習の勉強をします", ["勉強"]),
+    "mixed": ("iPhoneรุ่นใหม่ 15 ปี๒๕๖๗", ["iphone", "ใหม่", "15", "๒๕๖๗", "รุ่นใหม่ 15"]),
+    "heart": ("I ❤️ NY", ["❤️", "❤", "❤ ny"]),
+    "joined": ("the 👨‍👩‍👧‍👦 and 👩🏽‍💻!", ["👨‍👩‍👧‍👦", "👩🏽‍💻", "💻", "👩"]),
+    "skin": ("ok👍🏽ok", ["👍🏽", "👍", "ok"]),
+    "flags": ("🇩🇪🇪🇸 🏴󠁧󠁢󠁥󠁮󠁧󠁿", ["🇩🇪", "🇪🇸", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"]),
+    "keycaps": ("press1️⃣then #️⃣", ["1️⃣", "press", "then", "#⃣"]),
+}
+
+
+def holds(text: list[str], asked: list[str]) -> bool:
+    """Whether a phrase is in a text."""
+    return bool(asked) and any(text[at : at + len(asked)] == asked for at in range(len(text)))
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPACES)
+def test_words_are_found_in_texts_without_spaces(name):
+    text, asked = WITHOUT_SPACES[name]
+    for each in asked:
+        assert holds(words(text), words(each)), (each, words(each), words(text))
+    assert words(" ".join(words(text))) == words(text)
+
+
+def test_pieces_are_about_syllables():
+    assert words("เข้าใจปลา") == ["เข้า", "ใจ", "ป", "ลา"]
+    assert words("ត្រី") == ["ត្រី"] and words("တော်ထ") == ["တော်", "ထ"]
+    assert words("กา่ๆ") == ["กา่", "ๆ"] and words("เแ") == ["เแ"]
+
+
+def test_what_is_not_said_is_not_found():
+    assert not holds(words("🇧🇩🇪🇸"), words("🇩🇪"))  # across two flags
+    assert not holds(words("ปลี่"), words("ปล"))
+    assert not holds(words("🏴󠁧󠁢󠁳󠁣󠁴󠁿"), words("🏴󠁧󠁢󠁥󠁮󠁧󠁿"))
+    assert words("© ® ™ 5 # * →") == ["tm", "5"]
+
+
+def test_pieces_are_bounded():
+    for text in ("ก" + "\u0e49" * 500, "เ" * 500 + "ก", "ក" + "្ក" * 500, "🏴" + "\U000e0061" * 500, "🇩" * 501):
+        found = words(text)
+        assert max(len(word.encode()) for word in found) <= 480 and words(" ".join(found)) == found
+
+
+OTHER_SCRIPTS = [
+    "The naïve café's 3.14% — don't e-mail! Ünïcödé ½ x² ﬁne №5",
+    "Die Straße läuft über größere Brücken; ÄÖÜ äöü ß",
+    "Русский текст, ещё один: Ёлка №5",
+    "Ελληνικά κείμενα με τόνους: Σίσυφος",
+    "العربيّة نصٌّ مشكولٌ وكلماتٌ أخرى ١٢٣",
+    "שלום עולם עִבְרִית מנוקדת",
+    "हिन्दी में क्षेत्र और संस्कृत, १२३",
+    "தமிழ் மொழி, తెలుగు భాష, ಕನ್ನಡ, മലയാളം, বাংলা ভাষা, ગુજરાતી, ਪੰਜਾਬੀ, සිංහල",
+    "안녕하세요 세계 한국어 텍스트",
+    "ქართული ენა, Հայերեն լեզու, አማርኛ ቋንቋ, ᏣᎳᎩ, монгол ᠮᠣᠩᠭᠣᠯ",
+    "Tiếng Việt có dấu: đường phố Hà Nội",
+    "我喜欢机器学习算法 2024年",
+    "データは速い、機械学習です。ｶﾀｶﾅ",
+    "བོད་ཡིག་སློབ་གྲྭ",
+    "x\u0335y cafe\u0301 a\u20d7 ❶ Ⅻ ① → ≠ ∑ ± € © ® ™ • · …",
+]
+
+
+@pytest.mark.parametrize("text", OTHER_SCRIPTS)
+def test_texts_of_other_scripts_have_the_words_they_had(text):
+    assert words(text) == words(text, 1) != []
+
+
+def test_letters_of_other_scripts_have_the_words_they_had():
+    """Each letter, mark and digit that no rule names, alone and between others."""
+    changed = re.compile(f"[{_changed()}]")
+    for c in (chr(n) for n in range(0x20000) if not 0xD800 <= n < 0xE000):
+        if unicodedata.category(c)[0] in "LMN" and not changed.search(unicodedata.normalize("NFKC", c)):
+            assert words(f"a{c}b {c}") == words(f"a{c}b {c}", 1), hex(ord(c))
+
+
+def _changed() -> str:
+    import vectordb.words as module
+
+    blocks = "".join(f"{chr(low)}-{chr(high)}" for low, high in module._JOINED_BLOCKS)
+    return blocks + module._SYLLABLES + module._EMOJI + module._KEYCAP

@@ -232,7 +232,8 @@ def test_a_collection_made_again_does_not_wait_for_its_namesake(served):
         docs.upsert(ids=[i])
     database.drop_collection("docs")
     database.create_collection("docs", SCHEMA).upsert(ids=[7])
-    assert docs.count() == 1 and [point.id for point in docs.iterate()] == [7]
+    again = docs._client.collection("docs")
+    assert again.count() == 1 and [point.id for point in again.iterate()] == [7]
 
 
 def test_a_write_that_was_refused_moves_nothing(served):

@@ -115,14 +115,14 @@ __all__ = [
     "VectorDBError",
     "WriteResult",
     "__version__",
-    "open",
     "restore",
 ]
 
 if TYPE_CHECKING:
     from .backup import restore
     from .collection import Collection
-    from .database import Database, open
+    from .database import Database
+    from .database import open as open
 
 # The engine (LMDB, Numba) is imported when it is asked for: `vectordb --help` and a script that only builds schemas don't wait for it.
 _ENGINE = {"Collection": "collection", "Database": "database", "open": "database", "restore": "backup"}

@@ -21,9 +21,12 @@ from .filters.canonical import canonical
 from .snapshot import Snapshot, View
 from .storage import catalog, fields, term_words
 from .storage.catalog import Meta
+from .storage.change_log import Limits
 from .storage.fields import Ordinals
 from .storage.store import Store
-from .types import UNSET, Batch, Column, Id, Schema, WriteResult
+from .types import UNSET, Batch, Column, Id, WriteResult
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,26 @@ class Delete:
     filter: Any = None
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
+    at: int = 0  # when it was asked for, Unix time in milliseconds
 
 
 @dataclass(frozen=True)
 class Write:
-    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word)."""
+    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word).
+
+    at: when it was asked for, Unix time in milliseconds.
+    encoded: the numbers of the BM25 fields (name → number) that its vectors were made for.
+    """
 
     batch: Batch
     counted: Mapping[str, dict] = field(default_factory=dict)
     words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    at: int = 0
+    encoded: Mapping[str, int] = field(default_factory=dict)
+
+
+class OvertakenError(Exception):
+    """A field was converted since the batch's vectors were made for it: make them again."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +70,15 @@ class Applied:
 class Transaction:
     """A collection inside a write transaction, as far as changes need it. ``newest`` saves reading what it already knows."""
 
-    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int):
+    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int, limits: Limits):
         self.txn = txn
+        self.limits = limits
         self.map_moves = map_moves
         self.collection = collection
         self.newest = newest
         self.store = Store(txn, collection)
         self.meta: Meta = catalog.read_meta(txn, collection)
-        self.schema = Schema.from_dict(self.meta.schema) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
+        self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
         self.sequence = self.store.state()[0] + 1
 
     def matching(self, condition: Any) -> BitMap:
@@ -73,11 +88,18 @@ class Transaction:
         return matching(canonical(as_filter(condition), self.schema), view, None)
 
 
-def apply(txn: lmdb.Transaction, collection: int, change: Write | Delete, newest: Snapshot | None = None, map_moves: int = 0) -> Applied:
-    """Make one change. ``newest``, a snapshot this process knows, only saves work. Raises NotFoundError or PreconditionError, having
-    written nothing.
+def apply(
+    txn: lmdb.Transaction,
+    collection: int,
+    change: Write | Delete,
+    newest: Snapshot | None = None,
+    map_moves: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Applied:
+    """Make one change. ``newest``, a snapshot this process knows, only saves work. limits: of the change log. Raises NotFoundError or
+    PreconditionError, having written nothing, and OvertakenError.
     """
-    inside = Transaction(txn, collection, newest, map_moves)
+    inside = Transaction(txn, collection, newest, map_moves, limits)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
 
 
@@ -99,6 +121,8 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
 
 def _write(inside: Transaction, change: Write) -> Applied:
     batch, store, schema = change.batch, inside.store, inside.schema
+    if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
+        raise OvertakenError
     entries = store.entries(batch.ids)
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
@@ -114,7 +138,20 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
-    used, _ = store.write_rows(inside.meta, schema, inside.sequence, batch.ids, attributes, payloads, vectors, columns, replaced, known)
+    used, _ = store.write_rows(
+        inside.meta,
+        schema,
+        inside.sequence,
+        batch.ids,
+        attributes,
+        payloads,
+        vectors,
+        columns,
+        replaced,
+        known,
+        change.at,
+        inside.limits,
+    )
     for name, counted in change.counted.items():
         store.add_encoder_state(inside.meta.fields[name], counted)
     for name, words in change.words.items():
@@ -177,5 +214,6 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
     there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
     if not there:
         return Applied(WriteResult(inside.sequence - 1, 0))
-    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there])
+    bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], bm25, change.at, inside.limits)
     return Applied(WriteResult(inside.sequence, len(there)))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime
 import errno
 import fcntl
-import json
 import os
-import re
 import secrets
 import shutil
+import stat
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,18 +24,17 @@ from typing import Any, BinaryIO
 import xxhash
 from vectordb_client._version import __version__
 
-from .errors import AlreadyExistsError, CorruptionError, FormatVersionError, NotFoundError, StorageError, VectorDBError, shown
+from .errors import AlreadyExistsError, CorruptionError, NotFoundError, StorageError, VectorDBError
 from .failpoints import reach
-from .storage import catalog, format, segments
+from .storage import catalog, format, modes, place, segments
+from .storage import manifest as manifests
 from .storage.check import Report
 from .storage.check import check as check_directory
-from .storage.env import Env, sync_folder
+from .storage.env import Env, read_only, sync_folder
+from .storage.lmdb_errors import of_files
 from .storage.segments import Record
 from .storage.store import Store
 
-VERSION = 1  # of the manifest
-MANIFEST = "manifest.json"
-DATA = "data.mdb"
 STEPS = (
     "snapshot.begun",
     "snapshot.taken",
@@ -52,32 +51,30 @@ _BLOCK = 1 << 22
 _SECTOR = 512  # tar's
 _SCRATCH = ".vectordb-tmp-"
 _MANIFEST_BYTES = 1 << 28
-_KNOWN = re.compile(rf"{DATA}|{segments.FOLDER}/[^/]+")
 
 
 def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]:
     """See ``Database.snapshot``."""
-    target = Path(os.path.abspath(path))
-    _check_free(target, "path")
-    with _storage_errors(target), _scratch(target) as scratch:
+    target, mode = place.given(path), env.file_mode
+    with of_files(target), _to_fill(target, "path", mode) as scratch:
         reach("snapshot.begun")
         made = scratch / "snapshot"
-        with closing(_Archive(made) if archive else _Folder(made)) as sink:
-            manifest = _write(env, sink)
+        with closing(_Archive(made, mode) if archive else _Folder(made, mode)) as sink:
+            manifest = _write(env, sink, scratch / "anew")
         reach("snapshot.written")
         _name(made, target)
         reach("snapshot.named")
     return manifest | {"path": str(target)}
 
 
-def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
+def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
     """Everything into ``sink``, the manifest last; returns it."""
     with _taken(env, sink) as (txn, records):
         reach("snapshot.taken")
         manifest = _facts(txn)
-        sink.write(DATA, lambda descriptor: env.copy(txn, descriptor))
+        sink.write(manifests.DATA, lambda descriptor: env.copy(txn, descriptor, scratch))
     reach("snapshot.copied")
-    files = {DATA: sink.digest(DATA)}
+    files = {manifests.DATA: sink.digest(manifests.DATA)}
     for record in records:
         name = f"{segments.FOLDER}/{record.file}"
         found = sink.digest(name)
@@ -86,26 +83,27 @@ def _write(env: Env, sink: _Folder | _Archive) -> dict[str, Any]:
         else:  # damaged: no snapshot is to keep it
             sink.leave_out(name)
     manifest["files"] = {name: {"bytes": file["bytes"], "xxh3_128": file["xxh3_128"]} for name, file in sorted(files.items())}
-    sink.finish(_sealed(manifest))
+    sink.finish(manifests.pack(manifest))
     return manifest
 
 
-def restore(source: str | os.PathLike, directory: str | os.PathLike) -> dict[str, Any]:
+def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mode: int = modes.PRIVATE) -> dict[str, Any]:
     """Bring a snapshot back as a directory that can be opened; returns its manifest.
 
     directory: new, or empty. It appears whole or not at all: every checksum is verified, then every invariant is checked, and only then
     it gets its name. Raises AlreadyExistsError when something is there, NotFoundError when ``source`` is no snapshot, CorruptionError
-    naming what is damaged, FormatVersionError for a snapshot of a newer version.
+    naming what is damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError, StorageError.
+    file_mode: of the files, such as 0o640, less the umask; folders may be entered by who may read them.
     """
-    target = Path(os.path.abspath(directory))
-    with _Source(Path(source)) as snapshot:
-        _check_free(target, "directory")
-        with _storage_errors(target), _scratch(target) as scratch:
+    origin, target = place.given(source, "source"), place.given(directory, "directory")
+    modes.check_mode(file_mode)
+    with of_files(origin, "source"), _Source(origin) as snapshot:
+        with of_files(target, "directory"), _to_fill(target, "directory", file_mode) as scratch:
             reach("restore.begun")
             made = scratch / "restored"
-            snapshot.copy_to(made)
+            snapshot.copy_to(made, file_mode)
             reach("restore.copied")
-            problems = check_directory(made, untouched=True).problems
+            problems = check_directory(made, untouched=True).problems or snapshot.strangers(made)
             if problems:
                 raise CorruptionError(f"snapshot {source} is damaged: {problems[0]}", field="source", value=str(source))
             reach("restore.checked")
@@ -116,7 +114,12 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike) -> dict[str
 
 def check(path: str | os.PathLike) -> Report:
     """Check the database of a directory, or a snapshot, in which nothing is changed. Raises what ``storage.check.check`` raises."""
-    path = Path(path)
+    path = place.given(path)
+    with of_files(path):
+        return _check(path)
+
+
+def _check(path: Path) -> Report:
     if not is_snapshot(path):
         return check_directory(path)
     with _Source(path) as source:
@@ -124,17 +127,22 @@ def check(path: str | os.PathLike) -> Report:
         if problems:  # what isn't what was written needn't be looked into
             return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
-            report = check_directory(path, untouched=True)
-        else:
-            with _storage_errors(path), _scratch(path) as scratch:
-                source.copy_to(scratch / "copy")
-                report = check_directory(scratch / "copy", untouched=True)
-        return replace(report, path=str(path))
+            return _checked(source, path)
+        folder = tempfile.gettempdir()
+        with of_files(Path(folder)), tempfile.TemporaryDirectory(prefix="vectordb-check-", dir=folder) as scratch:
+            source.copy_to(Path(scratch) / "copy", modes.PRIVATE)
+            return _checked(source, Path(scratch) / "copy")
+
+
+def _checked(source: _Source, made: Path) -> Report:
+    """What ``check`` finds in the files of a snapshot, which lie in ``made``."""
+    report = check_directory(made, untouched=True)
+    return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))
 
 
 def is_snapshot(path: Path) -> bool:
-    """Whether that is meant to be a snapshot: a file, or a directory with a manifest."""
-    return path.is_file() or (path / MANIFEST).is_file()
+    """Whether that is meant to be a snapshot: anything but a directory, or a directory with a manifest."""
+    return (path.exists() and not path.is_dir()) or os.path.lexists(path / manifests.NAME)
 
 
 # What a snapshot holds
@@ -166,40 +174,12 @@ def _facts(txn: Any) -> dict[str, Any]:
         sequence, _, points = Store(txn, number).state()
         collections[name] = {"sequence": sequence, "points": points}
     return {
-        "snapshot": VERSION,
+        "snapshot": manifests.VERSION,
         "format": format.unpack_record(txn.get(format.FORMAT_KEY), "format")["format"],
         "vectordb": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "collections": collections,
     }
-
-
-def _sealed(manifest: dict[str, Any]) -> bytes:
-    body = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
-    return json.dumps({"manifest": manifest, "xxh3_128": xxhash.xxh3_128_hexdigest(body.encode())}, indent=1, ensure_ascii=False).encode()
-
-
-def _unsealed(data: bytes, where: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-        manifest, digest = found["manifest"], found["xxh3_128"]
-        body = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
-        if xxhash.xxh3_128_hexdigest(body.encode()) != digest:
-            raise ValueError("it fails its checksum")
-        for version, newest in ((manifest["snapshot"], VERSION), (manifest["format"], format.VERSION)):
-            if not isinstance(version, int) or version > newest:
-                raise FormatVersionError(
-                    f"snapshot {where} is of version {shown(version)}; this version of vectordb reads up to {newest}",
-                    field="source",
-                    value=str(where),
-                )
-        if any(not _KNOWN.fullmatch(name) for name in manifest["files"]) or DATA not in manifest["files"]:
-            raise ValueError("it names other files than a snapshot has")
-        return manifest
-    except FormatVersionError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptionError(f"the manifest of snapshot {where} is damaged: {error}", field="source", value=str(where)) from None
 
 
 class _Digest:
@@ -232,9 +212,10 @@ def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | No
 class _Folder:
     """A snapshot as a directory. Index files are never changed in place, so a hard link will do where there can be one."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, mode: int):
         self.path = path
-        (path / segments.FOLDER).mkdir(parents=True)
+        self._mode = mode
+        modes.make_folder(path / segments.FOLDER, mode)
 
     def take(self, name: str, source: Path) -> bool:
         """Whether the file was there."""
@@ -247,13 +228,13 @@ class _Folder:
             return False
         except OSError:  # another file system, or one without links
             try:
-                _copy(source, target)
+                _copy(source, target, self._mode)
             except FileNotFoundError:
                 return False
         return True
 
     def write(self, name: str, writer: Callable[[int], None]) -> None:
-        with open(self.path / name, "wb") as file:
+        with modes.create(self.path / name, "wb", self._mode) as file:
             writer(file.fileno())
             os.fsync(file.fileno())
 
@@ -265,7 +246,7 @@ class _Folder:
         (self.path / name).unlink()
 
     def finish(self, manifest: bytes) -> None:
-        with open(self.path / MANIFEST, "wb") as file:
+        with modes.create(self.path / manifests.NAME, "wb", self._mode) as file:
             file.write(manifest)
             file.flush()
             os.fsync(file.fileno())
@@ -279,8 +260,8 @@ class _Folder:
 class _Archive:
     """A snapshot as one tar file, written from front to back. LMDB says how long its copy is by writing it, so that header comes after."""
 
-    def __init__(self, path: Path):
-        self._file = open(path, "w+b")
+    def __init__(self, path: Path, mode: int):
+        self._file = modes.create(path, "w+b", mode)
         self._taken: dict[str, dict[str, Any]] = {}
 
     def take(self, name: str, source: Path) -> bool:
@@ -314,7 +295,7 @@ class _Archive:
         """It is in the archive; what the manifest doesn't name isn't in the snapshot."""
 
     def finish(self, manifest: bytes) -> None:
-        self._file.write(_header(MANIFEST, len(manifest)) + manifest)
+        self._file.write(_header(manifests.NAME, len(manifest)) + manifest)
         self._pad()
         self._file.write(bytes(2 * _SECTOR))
         self._file.flush()
@@ -329,26 +310,35 @@ class _Archive:
 
 def _header(name: str, size: int) -> bytes:
     about = tarfile.TarInfo(name)
-    about.size, about.mode = size, 0o644
+    about.size, about.mode = size, modes.PRIVATE
     return about.tobuf(tarfile.GNU_FORMAT)
 
 
 class _Source:
-    """A snapshot to read, of either form. Raises NotFoundError for what is none, and what ``_unsealed`` raises."""
+    """A snapshot to read, of either form. Raises NotFoundError for what is none, and what ``manifest.unpack`` raises."""
 
     def __init__(self, path: Path):
         self.path = path
         self._tar: tarfile.TarFile | None = None
-        if not path.exists():
-            raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
         try:
-            if path.is_file():
-                self._tar = tarfile.open(path, "r:")
-            with self._open(MANIFEST) as file:
-                self.manifest = _unsealed(file.read(_MANIFEST_BYTES), path)
-        except (FileNotFoundError, tarfile.TarError) as error:
+            if path.is_dir():
+                pass
+            elif path.is_file():
+                with _archive_errors(path):
+                    self._tar = tarfile.open(path, "r:")
+            elif os.path.lexists(path):
+                raise NotFoundError(f"{path} is no snapshot: it is neither a file nor a directory", field="source", value=str(path))
+            else:
+                raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
+            with self._open(manifests.NAME) as file:
+                data = file.read(_MANIFEST_BYTES)
+            self.manifest = manifests.unpack(data, str(path))
+        except _MissingError as error:
             self.__exit__()
-            raise NotFoundError(f"{path} is no whole snapshot: {error}", field="source", value=str(path)) from None
+            raise NotFoundError(f"{path} is not a complete snapshot: {error}", field="source", value=str(path)) from None
+        except OSError as error:
+            self.__exit__()
+            raise StorageError(f"{path}: {error.strerror or error}", field="source", value=str(path)) from None
         except BaseException:
             self.__exit__()
             raise
@@ -361,26 +351,35 @@ class _Source:
             self._tar.close()
 
     def _open(self, name: str) -> BinaryIO:
+        """A file of the snapshot; it may be crafted, so nothing but a plain file is opened. Raises _MissingError saying why not."""
         if self._tar is None:
-            return open(self.path / name, "rb")
-        try:
-            found = self._tar.extractfile(name)
-        except KeyError:
-            found = None
+            return _plain_file(self.path / name, name)
+        with _archive_errors(self.path):
+            try:
+                member = self._tar.getmember(name)
+            except KeyError:
+                raise _MissingError(f"{name} is missing") from None
+            found = self._tar.extractfile(member) if member.isreg() else None
         if found is None:
-            raise FileNotFoundError(f"{name} is missing")
+            raise _MissingError(f"{name} is no plain file")
         return found
 
     def problems(self) -> list[str]:
         """What is wrong with the files, one line each."""
-        found = [self._wrong(name, None) for name in self.manifest["files"]]
-        return [f"{self.path}: {wrong}" for wrong in found if wrong is not None]
+        found = [wrong for name in self.manifest["files"] if (wrong := self._wrong(name, None)) is not None]
+        return [f"{self.path}: {wrong}" for wrong in found]
 
-    def copy_to(self, made: Path) -> None:
+    def strangers(self, made: Path) -> list[str]:
+        """Index files that the manifest names and the registry in ``made``, where data.mdb is, doesn't; one line each."""
+        with read_only(made) as (txn, _):
+            named = {f"{segments.FOLDER}/{record.file}" for record in _records(txn)}
+        return [f"{self.path}: {name} belongs to no index" for name in self.manifest["files"] if name not in named | {manifests.DATA}]
+
+    def copy_to(self, made: Path, mode: int) -> None:
         """The files as a new directory, on disk. Raises CorruptionError naming the one that isn't what the manifest says."""
-        (made / segments.FOLDER).mkdir(parents=True)
+        modes.make_folder(made / segments.FOLDER, mode)
         for name in self.manifest["files"]:
-            with open(made / name, "wb") as file:
+            with modes.create(made / name, "wb", mode) as file:
                 wrong = self._wrong(name, file.write)
                 if wrong is not None:
                     raise CorruptionError(f"snapshot {self.path}: {wrong}", field="source", value=name)
@@ -392,13 +391,42 @@ class _Source:
     def _wrong(self, name: str, write: Callable[[bytes], Any] | None) -> str | None:
         wanted = self.manifest["files"][name]
         try:
-            with self._open(name) as file:
+            with self._open(name) as file, _archive_errors(self.path):
                 found = _pour(file, write)
-        except (FileNotFoundError, tarfile.TarError):
-            return f"file {name} is missing or cut off"
+        except _MissingError as error:
+            return f"file {error}"
         if found["bytes"] != wanted["bytes"]:
             return f"file {name} has {found['bytes']} bytes, not {wanted['bytes']}"
         return None if found["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
+
+
+class _MissingError(Exception):
+    """A file of a snapshot isn't there, or is none that can be read."""
+
+
+@contextmanager
+def _archive_errors(path: Path) -> Iterator[None]:
+    """tarfile raises whatever it comes upon in an archive that was crafted or cut off: all of it means the same."""
+    try:
+        yield
+    except (_MissingError, VectorDBError, OSError):
+        raise
+    except Exception as error:
+        raise _MissingError(f"{path.name} is no sound tar archive ({error})") from None
+
+
+def _plain_file(path: Path, name: str) -> BinaryIO:
+    """Open a file unless it is something that may never end, as a FIFO or a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _MissingError(f"{name} is missing") from None
+    except OSError as error:
+        raise _MissingError(f"{name} can't be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _MissingError(f"{name} is no plain file")
+    return open(descriptor, "rb")
 
 
 # Names and scratch
@@ -429,15 +457,19 @@ def _name(made: Path, target: Path) -> None:
 
 
 @contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
+    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed.
+
+    Raises AlreadyExistsError when there is something already.
+    """
+    _check_free(target, field)
+    modes.make_folder(target.parent, mode)
     for left in target.parent.glob(_SCRATCH + "*"):
         with _held(left) as mine:
             if mine:
                 shutil.rmtree(left, ignore_errors=True)
     path = target.parent / (_SCRATCH + secrets.token_hex(8))
-    path.mkdir()
+    path.mkdir(0o700)
     with _held(path) as mine:
         if not mine or not path.exists():  # taken for a dead one's before it was locked
             raise StorageError(f"another process took {path} for a leftover; try again", field="path", value=str(path))
@@ -464,19 +496,8 @@ def _held(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-@contextmanager
-def _storage_errors(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except VectorDBError:
-        raise
-    except OSError as error:
-        what = "no space left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise StorageError(f"{where}: {what}", field="path", value=str(where)) from error
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as reading, open(target, "wb") as writing:
+def _copy(source: Path, target: Path, mode: int) -> None:
+    with open(source, "rb") as reading, modes.create(target, "wb", mode) as writing:
         shutil.copyfileobj(reading, writing, _BLOCK)
         writing.flush()
         os.fsync(writing.fileno())

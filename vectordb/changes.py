@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.foreign import is_integer
 
 from .errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
 from .query import read
@@ -50,7 +51,7 @@ def pieces(
     timeout: Any,
 ) -> Iterator[tuple[Change, bool]]:
     """``changes``, a batch of much in several of them: whether the next one is of the same batch stands beside each."""
-    if isinstance(since, bool) or not isinstance(since, (int, np.integer)) or not 0 <= since < 2**64:
+    if not is_integer(since) or not 0 <= since < 2**64:
         raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
     if not isinstance(follow, bool):
         raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)

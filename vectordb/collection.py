@@ -9,19 +9,20 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from vectordb_client.arguments import named
 
 from . import deadline, encoders
-from .apply import Delete, Write, apply
+from .apply import Delete, OvertakenError, Write, apply
 from .changes import changes
 from .changes import pieces as change_pieces
-from .errors import EncoderError, InvalidArgumentError, SchemaError
+from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .filters import as_filter
 from .filters.bitmap import FilterCache
 from .query import execute, read
 from .query.info import describe
 from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
 from .snapshot import Snapshots, View
-from .storage import catalog, fields, term_words
+from .storage import catalog, change_log, fields, term_words
 from .storage.commit import Committer
 from .storage.env import Env
 from .storage.store import Store
@@ -41,12 +42,14 @@ from .types import (
     Schema,
     VectorField,
     WriteResult,
+    check_each_id,
     check_id,
     check_ids,
     check_page,
     check_sparse,
     check_words,
     drive,
+    is_single_id,
     is_word,
     make_batch,
     tune,
@@ -55,6 +58,8 @@ from .types import (
 )
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
+MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 holds every whole number up to it
+MAX_LENGTH = (1 << 32) - 1  # words of a text
 MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
 _NO_TERMS = np.empty(0, np.uint64)
 # What searches are that differ in nothing but query vectors and what ``Familiar`` goes by.
@@ -105,6 +110,15 @@ class Collection:
         """Tells collections of one name apart: one that is made again after a drop has a higher number."""
         return self._number
 
+    @property
+    def revision(self) -> int:
+        """Of the schema: grows with every change of it, here as far as this process has read."""
+        newest = self._snapshots.newest
+        if newest is not None:
+            return newest.meta.revision
+        with self._snapshots.pin() as view:
+            return view.snapshot.meta.revision
+
     def reached(self, sequence: int) -> bool:
         """Whether reads show the collection as it was after the write of that sequence, or later."""
         newest = self._snapshots.newest
@@ -115,6 +129,7 @@ class Collection:
 
     # Writing
 
+    @named
     def upsert(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -129,8 +144,11 @@ class Collection:
     ) -> WriteResult:
         """Insert points, replacing those whose ids exist. All or nothing; visible to the next read.
 
-        points: Point objects or dicts with id, vectors, attributes, payload. Or columns: ids (list or array), vectors (field → ``(n, dim)``
-        array, scipy CSR, or list), attributes (name → n values, None for null), payload (n JSON values).
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
         if_version: the version each point must be at (an int, a list, or a mapping from id; 0: it must not exist).
         if_filter: each point must exist and match. durability: see ``vectordb.open``.
         Returns the batch's sequence. Raises InvalidArgumentError, SchemaError, LimitError, EncoderError, PreconditionError, StorageError.
@@ -138,6 +156,7 @@ class Collection:
         batch = self._batch("upsert", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -153,8 +172,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
@@ -163,6 +183,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability))
 
+    @named
     def update(
         self,
         points: Sequence[Point | Mapping] | None = None,
@@ -182,6 +203,7 @@ class Collection:
         batch = self._batch("update", points, ids, vectors, attributes, payload, if_version, if_filter)
         return self.apply_batch(batch, durability)
 
+    @named
     def delete(
         self, ids: Any = None, *, filter: Any = None, if_version: Any = None, if_filter: Any = None, durability: str | None = None
     ) -> WriteResult:
@@ -192,17 +214,22 @@ class Collection:
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
         if ids is not None:
-            ids = check_ids([ids] if isinstance(ids, (*Id.__args__, np.integer)) else ids)
+            ids = check_ids([ids] if is_single_id(ids) else ids)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
-        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter))
+        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), change_log.now())
         return self._commit(change, durability)
 
     def apply_batch(self, batch: Batch, durability: str | None = None) -> WriteResult:
         """Write a batch that ``make_batch`` made, its texts encoded first."""
         self._filters.bind(batch.if_filter, self.schema)
-        write = self._encoded(batch)
-        result = self._commit(write, durability)
+        while True:
+            write = self._encoded(batch)
+            try:
+                result = self._commit(write, durability)
+                break
+            except OvertakenError:  # once in the life of a field
+                continue
         for name, words in write.words.items():
             known = self._worded.get(name, _NO_TERMS)
             if len(known) < MAX_WORDED_TERMS:
@@ -210,17 +237,27 @@ class Collection:
                 self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
         return result
 
-    def add_fields(self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None) -> None:
-        """Add vector fields and attributes; points written before don't have them. Raises SchemaError when a name is taken."""
-        self.schema.with_fields(vectors, attributes)
+    def add_fields(
+        self, *, vectors: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None, exist_ok: bool = False
+    ) -> None:
+        """Add vector fields and attributes; points written before don't have them.
+
+        exist_ok: a field that exists with the same definition is left as it is, so several processes may add the same fields at once.
+        Raises SchemaError when a name is taken.
+        """
+        if not isinstance(exist_ok, bool):
+            raise InvalidArgumentError(f"exist_ok must be True or False, not {shown(exist_ok)}", field="exist_ok", value=exist_ok)
+        self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_graph_builders(vectors)
+        at = change_log.now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
-            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities)
-            store.touch(store.state()[0] + 1, {"op": "schema", "revision": meta.revision})
+            meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok)
+            if meta is not None:
+                store.touch(store.state()[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
 
         self._committer.run(work, self._durability)
 
@@ -244,7 +281,7 @@ class Collection:
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
         def work(txn):
-            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves)
+            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves, self._env.change_log)
 
         applied = self._committer.run(work, self._durability if durability is None else durability)
         newest = self._snapshots.newest
@@ -260,6 +297,10 @@ class Collection:
         """The batch with the vectors that fields with an encoder and a source make of their text, and the words of terms not met before."""
         with self._snapshots.pin() as view:
             made = {}
+            encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+            for name in batch.vectors:
+                if view.schema.is_bm25(name):
+                    _check_frequencies(name, batch)
             for name, spec in view.schema.vectors.items():
                 if spec.source is None or spec.source not in batch.attributes:
                     continue
@@ -290,16 +331,17 @@ class Collection:
                     gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                     removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
         batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
-        return Write(batch, counted, words)
+        return Write(batch, counted, words, change_log.now(), encoded)
 
     # Reading
 
+    @named
     def get(self, ids: Any, *, with_vectors: Any = False, with_attributes: Any = True) -> list[Point | None] | Point | None:
-        """Points by id, in the order asked, None where there is none; a single id gives a single point.
+        """Points by id, in the order asked, None where there is none; a single id gives a single point. The ids 1 and "1" are two.
 
         with_vectors, with_attributes: True, False, or a list of names. Raises InvalidArgumentError.
         """
-        single = isinstance(ids, (*Id.__args__, np.integer))
+        single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
 
         def take(there: list[bool], pieces: Iterator[list[Point]]) -> list[Point | None]:
@@ -316,11 +358,13 @@ class Collection:
         with self._snapshots.pin() as view:
             return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
 
+    @named
     def count(self, filter: Any = None) -> int:
         """How many points there are, or match a filter. Raises FilterError."""
         with self._snapshots.pin() as view:
             return read.count(view, self._filters.bind(filter, view.schema), self._filters)
 
+    @named
     def scroll(
         self, *, filter: Any = None, limit: int = 100, cursor: str | None = None, with_vectors: Any = False, with_attributes: Any = True
     ) -> Page:
@@ -363,6 +407,7 @@ class Collection:
             if cursor is None:
                 return
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -381,7 +426,8 @@ class Collection:
     ) -> Hits:
         """The best ``limit`` points for a query of one or several arms.
 
-        vectors: field → a ``(dim,)`` vector, ``{term: weight}`` or (indices, values), or a ``(rows, dim)`` multi-vector. text: a string for
+        vectors: field → a ``(dim,)`` vector (list, array, tensor, Series), a sparse one (``{term: weight}``, (indices, values) or a list of
+        (term, weight)), or a ``(rows, dim)`` multi-vector. text: a string for
         every field with an encoder, or field → string. filter: an ``F`` expression, a string, or a dict.
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. Each dense or
         sparse field takes the cheapest plan that its calibration expects to reach it under this filter; the mean is over queries, one may
@@ -389,7 +435,10 @@ class Collection:
         exact: the oracle, and so is ``recall=1.0``: no index, but for plans of a sparse field's that lose nothing.
         fusion (with several arms): "rrf", "relative", "dbsf", "linear" or RRF(…), Relative(…), DBSF(…), Linear(…) with weights; each arm
         gives its best ``candidates`` rows (default max(100, 4·limit)). "linear" goes further, until the best sums of all points are proven;
-        where a recall is named, it only looks up every score of the candidates.
+        where a recall is named, it only looks up every score of the candidates. With ``candidates`` given the first hits are the same for
+        every limit up to it; the default grows with the limit, and lists of another length can make others the first.
+        Each fusion's ``missing`` says what a point without a vector in an arm's field gets: "zero", or "renormalise", its other weights
+        rescaled.
         prefetch: a ``Prefetch`` whose hits are the only points that this search ranks, exactly.
         explain: ``hits.plan`` tells how it was run, as data that prints well. Always min(limit, matches) hits, best first; after a
         prefetch min(limit, candidates that match).
@@ -400,6 +449,7 @@ class Collection:
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
         return self._search_pieces(False, execute.whole, arms | wanted | shown)[0]
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -427,7 +477,8 @@ class Collection:
 
     def _search_pieces(self, batch: bool, take: Callable[[execute.Answers], T], asked: Mapping[str, Any]) -> T:
         """What ``take`` makes of what ``search`` (or with ``batch`` ``search_batch``) finds, while it is read. asked: all its arguments."""
-        plain = not batch and asked["fusion"] == "rrf" and all(asked[name] is value for name, value in _PLAIN)
+        fusion = asked["fusion"]
+        plain = not batch and type(fusion) is str and fusion == "rrf" and all(asked[name] is value for name, value in _PLAIN)
         with self._snapshots.pin() as view:
             if plain:
                 like = [asked[name] for name in _FAMILIAR]
@@ -517,6 +568,7 @@ class Collection:
         bytes_rewritten. Raises LockedError when another process maintains the directory all that time, DeadlineError when there was too
         little of it, CorruptionError naming what is damaged (everything else is done then), NotFoundError, ClosedError.
         """
+        self._committer.check_writable()
         return self._maintainer.optimize(self._number, wait, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -532,6 +584,7 @@ class Collection:
         the same in points that live); proven (bool), and residue: files that still hold something.
         Raises LockedError when another process maintains the directory or doesn't let go, DeadlineError, StorageError, CorruptionError.
         """
+        self._committer.check_writable()
         return self._maintainer.purge((self._number,), timeout)
 
 
@@ -541,11 +594,23 @@ def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bo
     return attributes, selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
 
 
-def check_each_id(ids: Any) -> list[Id]:
-    """Ids to read: repeated ones are allowed."""
-    if isinstance(ids, (str, bytes, Mapping, set, frozenset)) or not hasattr(ids, "__len__"):
-        raise InvalidArgumentError("ids must be an id or a list of ids", field="ids", value=ids)
-    return [check_id(value) for value in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+def _check_frequencies(name: str, batch: Batch) -> None:
+    """Raises InvalidArgumentError when vectors given for a BM25 field are no term frequencies."""
+    column = batch.vectors[name]
+    weights = column.weights
+    bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
+    rule = "a BM25 field's vector says how often a text says each term"
+    if len(bad):
+        row, term, value = np.searchsorted(column.indptr, bad[0], side="right") - 1, int(column.terms[bad[0]]), float(weights[bad[0]])
+        wrong = f"has {value:g} for term {term}; {rule}: whole numbers from 1 to {MAX_FREQUENCY}, or no vector, to have it made of the text"
+    else:
+        lengths = fields.lengths_of(column)
+        if lengths.max(initial=0) <= MAX_LENGTH:
+            return
+        row, value = lengths.argmax(), int(lengths.max())
+        wrong = f"adds up to {value} words; {rule}, and a text has at most {MAX_LENGTH}"
+    point = batch.ids[int(_rows_of(column)[row])]
+    raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
 
 
 def _rows_of(column) -> np.ndarray:
@@ -587,11 +652,12 @@ def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
     """A field's encoder. Raises EncoderError unless it is the one the field was built with: its vectors would not compare."""
-    encoder = encoders.load(spec.encoder)
-    if encoder.identity != identity:
+    encoder = encoders.load_as(spec.encoder, identity)
+    if encoder is None:
+        installed = encoders.load(spec.encoder).identity
         raise EncoderError(
-            f"vector field {name!r} was built with encoder {identity}, installed is {encoder.identity}: their vectors don't compare",
+            f"vector field {name!r} was built with encoder {identity}, installed is {installed}: their vectors don't compare",
             field=name,
-            value=encoder.identity,
+            value=installed,
         )
     return encoder

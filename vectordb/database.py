@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
+import tempfile
 import threading
+import weakref
 from typing import Any
 
 from . import backup
 from . import maintenance as upkeep
 from .collection import Collection, check_graph_builders, encoder_identities
-from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, shown
+from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, StorageError, shown
 from .query import audit
-from .storage import catalog
+from .storage import catalog, modes, place
+from .storage.change_log import Limits
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
-from .types import Schema
+from .types import Schema, exists_already
 
 
 def open(
-    path: str | os.PathLike,
+    path: str | os.PathLike | None,
     *,
     durability: str = "commit",
     write_timeout: float = 60.0,
@@ -26,8 +31,16 @@ def open(
     maintenance: bool = True,
     recall_audit: float | None = None,
     salvage: bool = False,
+    read_only: bool = False,
+    file_mode: int | None = None,
+    change_log_batches: int | None = None,
+    change_log_bytes: int | None = None,
+    change_log_seconds: float | None = None,
 ) -> Database:
     """Open the database of a directory, making it if there is none (unless ``create=False``).
+
+    path: resolved now, once: a later ``chdir`` changes nothing, and when the directory is moved, removed or replaced meanwhile, writes
+    raise StorageError. None or ":memory:" is a database in memory: in a private temporary directory, which goes when it is closed.
 
     durability: "commit" — a write returns when it is on disk; "batched" — its last page is left to the next sync, so a power loss (not a
     crash of the process) may undo the newest writes, never tear them. ``close()`` and ``flush()`` sync.
@@ -36,9 +49,18 @@ def open(
     other processes.
     recall_audit: the share of single searches, 0 to 1, that are done again exactly in the background, at most 2 % of a core's time; None
     is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
-    salvage: open a directory in which records are missing or changed, which is refused otherwise, to read what is left; it takes no writes.
+    salvage: open a directory in which records are missing or changed, or pages belong to nothing, which is refused otherwise, to read what
+    is left; it takes no writes.
+    read_only: make nothing there but lock files, begin no maintenance; writes raise StorageError. A directory that this process can't write
+    to (a file system that is mounted read-only, no permission) is opened so in any case, and has no file made in it. The only way to open a
+    snapshot as it is.
+    file_mode: the mode of new files, such as 0o640; folders may be entered by who may read them. The umask is taken off, and files that are
+    there keep theirs. None: as an earlier handle of the directory said, else as data.mdb has it, else 0o600.
+    change_log_batches, change_log_bytes, change_log_seconds: how much of what ``Collection.changes`` tells is kept of each collection: the
+    newest batches, their size, and their age. The newest batch always is. None is 65,536, 64 MiB and 30 days, or what an earlier handle of
+    the directory said. They hold for the writes of this process.
     Several processes may open one directory: one writes at a time, the others see it at their next query.
-    Raises StorageError, CorruptionError, FormatVersionError.
+    Raises InvalidArgumentError, StorageError, CorruptionError, FormatVersionError.
     """
     check_durability(durability)
     if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
@@ -49,9 +71,41 @@ def open(
         raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
     if recall_audit is not None:
         recall_audit = audit.check_share(recall_audit)
-    if not isinstance(salvage, bool):
-        raise InvalidArgumentError(f"salvage must be True or False, not {shown(salvage)}", field="salvage", value=salvage)
-    return Database(path, durability, float(write_timeout), create, maintenance and not salvage, recall_audit, salvage)
+    for name, value in (("create", create), ("salvage", salvage), ("read_only", read_only)):
+        if not isinstance(value, bool):
+            raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
+    if file_mode is not None:
+        modes.check_mode(file_mode)
+    limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
+    given = {name: value for name, value in limits.items() if value is not None}
+    Limits(**given)  # refuses what is wrong before anything is made
+    in_memory = is_memory(path)
+    if in_memory:
+        for name, value, usual in (("create", create, True), ("salvage", salvage, False), ("read_only", read_only, False)):
+            if value is not usual:
+                raise InvalidArgumentError(f"a database in memory is new and empty: it takes no {name}={value}", field=name, value=value)
+        path, durability = _new_folder(), "batched"
+    opened = Database(path, durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
+    opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
+    return opened
+
+
+def is_memory(path: Any) -> bool:
+    """Whether a path stands for a database in memory."""
+    return path is None or (isinstance(path, (str, os.PathLike)) and os.fspath(path) == place.MEMORY)
+
+
+def _new_folder() -> str:
+    """Of a database in memory. Not in /dev/shm, which containers keep small; what is written there stays in the page cache all the same."""
+    try:
+        return tempfile.mkdtemp(prefix="vectordb-memory-")
+    except OSError as error:
+        raise StorageError(f"there is no folder for temporary files: {error.strerror}", field="path") from error
+
+
+def _remove_folder(path: str, pid: int) -> None:
+    if os.getpid() == pid:  # not by the child of a fork
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Database:
@@ -66,13 +120,18 @@ class Database:
         maintenance: bool,
         recall_audit: float | None,
         salvage: bool,
+        read_only: bool,
+        file_mode: int | None,
+        in_memory: bool,
     ):
-        self.path = os.fspath(path)
+        self._env = open_env(path, create, salvage, file_mode, read_only, in_memory)
+        self._remove = weakref.finalize(self._env, _remove_folder, os.fspath(path), os.getpid()) if in_memory else None
+        self.path = str(self._env.path)
         self._durability = durability
-        self._env = open_env(path, create, salvage)
-        self._committer = Committer(self._env, write_timeout)
-        self._maintenance = maintenance
-        self._maintainer = upkeep.attach(self._env, write_timeout, maintenance)
+        self._read_only = self._env.read_only or ("it was opened with read_only=True" if read_only else None)
+        self._committer = Committer(self._env, write_timeout, self._read_only)
+        self._maintenance = maintenance and not salvage and self._read_only is None
+        self._maintainer = upkeep.attach(self._env, write_timeout, self._maintenance)
         if recall_audit is not None:
             audit.audits_of(self._env).share = recall_audit
         self._collections: dict[int, Collection] = {}
@@ -104,8 +163,8 @@ class Database:
             if not exist_ok:
                 raise
             found = self.collection(name)
-            if found.schema != schema:
-                raise AlreadyExistsError(f"collection {name!r} exists with another schema", field="collection", value=name) from None
+            if not found.schema.same_as(schema):
+                raise exists_already(name, schema, found.schema, True) from None
             return found
         return self._collection(name, number)
 
@@ -144,14 +203,16 @@ class Database:
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """``Collection.purge`` of all collections, and of what was dropped."""
         self._check_open()
+        self._committer.check_writable()
         with self._env.read() as txn:
             numbers = list(catalog.names(txn).values())
         return self._maintainer.purge(numbers, timeout)
 
     def flush(self) -> None:
-        """Make every write so far durable (for durability="batched")."""
+        """Make every write so far durable (for durability="batched"). Raises StorageError."""
         self._check_open()
-        self._env.sync()
+        if self._read_only is None:
+            self._env.sync()
 
     def close(self) -> None:
         """Sync and close; maintenance under way is given up. Reads under way in other threads raise ClosedError, mostly within a second,
@@ -163,6 +224,8 @@ class Database:
             self._closed = True
         self._maintainer.release(self._maintenance)
         close_env(self._env)
+        if self._remove is not None:
+            self._remove()
 
     def _collection(self, name: str, number: int) -> Collection:
         with self._lock:

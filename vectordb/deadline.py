@@ -133,10 +133,10 @@ def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) ->
     """
     patience = Patience(within=pending())
 
-    def checked(*given: Any) -> T:
+    def checked(*each: Any) -> T:
         with under(patience):
             patience.check()
-            return work(*given)
+            return work(*each)
 
     done: list[T] = []
     begun: deque[Future] = deque()
@@ -145,6 +145,7 @@ def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) ->
             if len(begun) >= _AHEAD:
                 done.append(begun[0].result())
                 begun.popleft()
+                patience.check()
             begun.append(pool.submit(checked, *given))
         while begun:
             done.append(begun[0].result())

@@ -20,6 +20,7 @@ from vectordb_client.errors import (
     StorageError,
     UnavailableError,
     VectorDBError,
+    listing,
     shown,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "StorageError",
     "UnavailableError",
     "VectorDBError",
+    "listing",
     "shown",
 ]

@@ -10,6 +10,7 @@ from .database import Database
 from .errors import NotFoundError
 from .kernels import jit
 from .storage import segments
+from .storage.lmdb_errors import of_files
 from .types import CollectionInfo
 
 _STATUS = Path("/proc/self/status")
@@ -33,6 +34,11 @@ def disk(database: Database) -> dict[str, int]:
     the file system has left.
     """
     root = Path(database.path)
+    with of_files(root):
+        return _disk(root)
+
+
+def _disk(root: Path) -> dict[str, int]:
     found = {"data": 0, "indexes": 0, "unfinished": 0, "other": 0}
     for folder, _, names in os.walk(root):
         for name in names:

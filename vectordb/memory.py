@@ -27,13 +27,18 @@ class Pool:
     def __init__(self, most: int, each: int, patience: float, names: tuple[str, str]):
         self.most, self.each, self.names = most, min(each, most), names
         self._patience = patience
-        self._taken = 0
+        self._taken = self._waiting = 0
         self._changed = threading.Condition()
 
     @property
     def taken(self) -> int:
         """Bytes that requests hold now."""
         return self._taken
+
+    @property
+    def awaited(self) -> bool:
+        """Whether some request waits for others to let memory go."""
+        return self._waiting > 0
 
     def allowance(self) -> Allowance:
         """For one request; ``close()`` gives back what it holds."""
@@ -43,19 +48,26 @@ class Pool:
         """Raises RateLimitError when others don't let enough go in time, and what ``deadline.check()`` raises."""
         end = time.monotonic() + self._patience
         with self._changed:
-            while self._taken + nbytes > self.most:
-                deadline.check()
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise RateLimitError(
-                        f"the calls at work hold {_mebibytes(self._taken)}, and this one needs {_mebibytes(nbytes)} more: at most "
-                        f"{_mebibytes(self.most)} are held (the service's setting {self.names[0]}); try again in {self._patience:g} s",
-                        field=self.names[0],
-                        value=nbytes,
-                        retry_after=self._patience,
-                    )
-                self._changed.wait(min(left, _LOOK_SECONDS))
+            self._waiting += 1  # so long no call rests that may hold what is waited for, nor this one, at the check
+            try:
+                while self._taken + nbytes > self.most:
+                    deadline.check()
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise self._refusal(nbytes)
+                    self._changed.wait(min(left, _LOOK_SECONDS))
+            finally:
+                self._waiting -= 1
             self._taken += nbytes
+
+    def _refusal(self, nbytes: int) -> RateLimitError:
+        return RateLimitError(
+            f"the calls at work hold {_mebibytes(self._taken)}, and this one needs {_mebibytes(nbytes)} more: at most "
+            f"{_mebibytes(self.most)} are held (the service's setting {self.names[0]}); try again in {self._patience:g} s",
+            field=self.names[0],
+            value=nbytes,
+            retry_after=self._patience,
+        )
 
     def give(self, nbytes: int) -> None:
         with self._changed:

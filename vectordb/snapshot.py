@@ -190,7 +190,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
     sequence, rows, live = state
     if previous is not None and previous.sequence <= sequence:
         meta = catalog.read_meta(txn, collection)
-        schema = previous.schema if meta.revision == previous.meta.revision else Schema.from_dict(meta.schema)
+        schema = previous.schema if meta.revision == previous.meta.revision else catalog.schema_of(meta)
         dead = previous.dead if rows - live == previous.rows - previous.live else store.dead()
         snapshot = Snapshot(sequence, rows, live, meta, schema, dead, previous.known)
         if previous.sequence == sequence:
@@ -199,7 +199,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
             snapshot._previous = {**previous._previous, **previous._tables}
     else:
         meta = catalog.read_meta(txn, collection)
-        snapshot = Snapshot(sequence, rows, live, meta, Schema.from_dict(meta.schema), store.dead(), {})
+        snapshot = Snapshot(sequence, rows, live, meta, catalog.schema_of(meta), store.dead(), {})
     snapshot.txn_id = txn.id()
     snapshot.derived = store.derived()
     same = previous is not None and previous.schema is snapshot.schema

@@ -1,6 +1,6 @@
 """The words every layer speaks: schemas, points, batches, hits. They live in the client distribution, which must not import us."""
 
-from vectordb_client.batch import UNSET, Batch, check_ids, make_batch, versions_of
+from vectordb_client.batch import UNSET, Batch, check_each_id, check_ids, make_batch, versions_of
 from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
@@ -23,11 +23,12 @@ from vectordb_client.schema import (
     Uuid,
     VectorField,
     check_name,
+    exists_already,
 )
 from vectordb_client.terms import check_page, check_sparse, check_words, is_word
 from vectordb_client.tuning import FusionTuning, drive, tune
-from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, restore
-from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector, query_vectors
+from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, is_single_id, restore
+from vectordb_client.vectors import Column, DenseColumn, MultiColumn, SparseColumn, point_vector, query_fields, query_vector, query_vectors
 
 __all__ = [
     "DBSF",
@@ -75,6 +76,7 @@ __all__ = [
     "Uuid",
     "VectorField",
     "WriteResult",
+    "check_each_id",
     "check_id",
     "check_ids",
     "check_name",
@@ -83,9 +85,12 @@ __all__ = [
     "check_sparse",
     "check_words",
     "drive",
+    "exists_already",
+    "is_single_id",
     "is_word",
     "make_batch",
     "point_vector",
+    "query_fields",
     "query_vector",
     "query_vectors",
     "restore",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ import grpc
 import grpc.aio
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, Chunk, Outcome, attempts, of_a_point
 from .channel import (
     METHODS,
@@ -33,17 +36,19 @@ from .results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from .retry import check_retries, pause_before_retry
 from .schema import Attribute, Schema, VectorField
 from .tuning import FusionTuning, tune
-from .values import Id
+from .values import Id, is_single_id
 
 T = TypeVar("T")
+_LARGE = 64  # points, queries or hits: from here on a thread's start costs less than it saves
 _used_in: int | None = None  # the process in which a client of asyncio first connected
 
 
 class AsyncClient:
     """``Client`` for asyncio: ``async with AsyncClient("localhost:7070") as client``. Arguments and errors are ``Client``'s.
 
-    It belongs to the event loop of its first call, and to its process: after a fork only ``Client`` goes on. Cancelling a task cancels its
-    call; a write may have happened then.
+    It may be used in several event loops, one after another or at the same time: it makes a connection in each. Large batches are encoded
+    and large answers are decoded in a thread, so they don't hold up the loop. After a fork only ``Client`` goes on. Cancelling a task
+    cancels its call; a write may have happened then.
     """
 
     def __init__(
@@ -67,8 +72,8 @@ class AsyncClient:
         self._options = channel_options(options)
         self._tls = tls, tls_cert, tls_key
         tls_credentials(*self._tls)  # what is wrong with them is said here
-        self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[str, Any] = {}
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._lock = threading.Lock()
 
     async def create_collection(
         self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None
@@ -107,8 +112,14 @@ class AsyncClient:
     async def close(self) -> None:
         """Ends calls under way and the connection. Closing twice is fine."""
         self._closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        with self._lock:
+            connections, self._connections = self._connections, {}
+        for loop, connection in connections.items():
+            if loop is asyncio.get_running_loop():
+                await connection.channel.close()
+            elif not loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                    asyncio.run_coroutine_threadsafe(connection.channel.close(), loop)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -119,39 +130,46 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"
 
-    def _connect(self) -> None:
+    def _connection(self) -> _Connection:
+        """That of the running loop: a channel belongs to the loop it is made in."""
+        loop = asyncio.get_running_loop()
+        found = self._connections.get(loop)
+        if found is not None and _used_in == os.getpid():
+            return found
+        connection = self._connect()
+        with self._lock:
+            self._connections = {other: known for other, known in self._connections.items() if not other.is_closed()}
+            self._connections[loop] = connection
+        return connection
+
+    def _connect(self) -> _Connection:
         global _used_in
         if _used_in not in (None, os.getpid()):
             raise ClosedError("asyncio's gRPC was used before this process was forked, and can't go on here; start processes with 'spawn'")
         check_fork()
         _used_in = os.getpid()
-        # A channel belongs to the loop it is made in, and a client may be made before there is one.
-        self._channel = open_channel(grpc.aio, self.target, self._options, *self._tls)
-        self._methods = {
-            name: (self._channel.unary_stream if name in STREAMS else self._channel.unary_unary)(path, write, read)
-            for name, (path, write, read) in METHODS.items()
-        }
+        return _Connection(open_channel(grpc.aio, self.target, self._options, *self._tls))
 
-    async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
-        """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit."""
+    async def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False, large: bool = False) -> T:
+        """Makes the calls. ``timeout`` None: the client's own, or with ``endless`` no limit. large: a thread makes and reads messages."""
         if self._closed:
             raise ClosedError("the client was closed")
-        if self._channel is None or _used_in != os.getpid():
-            self._connect()
+        methods = self._connection().methods
         left = self._timeout if timeout is None and not endless else check_timeout(timeout)
         end = None if left is None else time.monotonic() + left
+        answer: Any = None  # what a generator is sent first
         try:
-            name, request = next(steps)
             while True:
-                name, request = steps.send(await self._call(name, request, end))
-        except StopIteration as done:
-            return done.value
+                ended, value = await asyncio.to_thread(_advanced, steps, answer) if large else _advanced(steps, answer)
+                if ended:
+                    return value
+                answer = await self._call(methods, *value, end)
         except (grpc.aio.UsageError, asyncio.CancelledError):
             if self._closed and not asyncio.current_task().cancelling():  # closed under this call, and the task goes on
                 raise ClosedError("the client was closed") from None
             raise
 
-    async def _call(self, name: str, request: Any, end: float | None) -> Any:
+    async def _call(self, methods: Mapping[str, Any], name: str, request: Any, end: float | None) -> Any:
         """One answer, after as many tries as it may take."""
         attempt, left = 0, None
         while True:
@@ -160,7 +178,7 @@ class AsyncClient:
                 if left <= 0:
                     raise DeadlineError(f"time ran out before {name}", field="timeout")
             try:
-                return await self._methods[name](request, timeout=left, metadata=self._metadata)
+                return await methods[name](request, timeout=left, metadata=self._metadata)
             except grpc.RpcError as error:
                 left = None if end is None else end - time.monotonic()
                 again = attempt < self._retries and not self._closed
@@ -174,9 +192,7 @@ class AsyncClient:
         """Makes a streaming call. ends_quietly: its deadline and ``close`` are its end, not its failure."""
         if self._closed:
             raise ClosedError("the client was closed")
-        if self._channel is None or _used_in != os.getpid():
-            self._connect()
-        call = self._methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
+        call = self._connection().methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
         try:
             async for message in call:
                 whole = assembly.add(message)
@@ -195,6 +211,46 @@ class AsyncClient:
             call.cancel()
 
 
+class _Connection:
+    """A channel of one event loop, and the methods over it."""
+
+    def __init__(self, channel: grpc.aio.Channel):
+        self.channel = channel
+        self.methods = {
+            name: (channel.unary_stream if name in STREAMS else channel.unary_unary)(path, write, read)
+            for name, (path, write, read) in METHODS.items()
+        }
+
+
+def _advanced(steps: calls.Steps[T], answer: Any) -> tuple[bool, Any]:
+    """(False, the next call) or (True, the result)."""
+    try:
+        return False, steps.send(answer)
+    except StopIteration as done:
+        return True, done.value
+
+
+def _large(*values: Any) -> bool:
+    """Whether any of a call's lists, or the number of hits asked for, is large enough that its message would hold up the loop."""
+    return any(_size(value) >= _LARGE for value in values)
+
+
+def _size(value: Any) -> float:
+    if value is None or isinstance(value, (str, bytes)):
+        return 0
+    if isinstance(value, int):
+        return value
+    try:
+        return len(value)
+    except TypeError:  # read as it comes
+        return float("inf")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """The lists in an argument that may be a mapping of them."""
+    return value.values() if isinstance(value, Mapping) else (value,)
+
+
 class AsyncCollection:
     """The methods of ``Collection``, awaited. What each does is said there."""
 
@@ -208,9 +264,10 @@ class AsyncCollection:
 
     @property
     def schema(self) -> Schema:
-        """As it was last read; ``info()`` reads it again."""
+        """As it was last read: ``info()`` reads it again, and so does a call that needs it after somebody changed it."""
         return self._remote.schema
 
+    @named
     async def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -231,8 +288,10 @@ class AsyncCollection:
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
         """
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
-        return await self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
+        steps = calls.write(self._remote, "upsert", points, columns, durability)
+        return await self._client._run(steps, timeout, large=_large(points, ids))
 
+    @named
     async def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -252,6 +311,7 @@ class AsyncCollection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return await _write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     async def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -267,8 +327,10 @@ class AsyncCollection:
     ) -> WriteResult:
         """Changes what is named of points that exist, as ``upsert`` otherwise. Raises NotFoundError naming a missing id."""
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
-        return await self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
+        steps = calls.write(self._remote, "update", points, columns, durability)
+        return await self._client._run(steps, timeout, large=_large(points, ids))
 
+    @named
     async def delete(
         self,
         ids: Any = None,
@@ -288,6 +350,7 @@ class AsyncCollection:
         """Says what terms of a sparse field stand for; None takes a word away. Returns how many terms have another word now."""
         return await self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     async def get(
         self,
         ids: Any,
@@ -297,8 +360,10 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> list[Point | None] | Point | None:
         """One point or None for each id, in the order asked; for a single id that point or None."""
-        return await self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
+        steps = calls.get(self._remote, ids, with_vectors, with_attributes)
+        return await self._client._run(steps, timeout, large=not is_single_id(ids) and _large(ids))
 
+    @named
     async def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -318,8 +383,9 @@ class AsyncCollection:
     ) -> Hits:
         """The best ``limit`` points for one query a field (``{field: vector}``) and/or a text; several arms are fused."""
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
+        return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout, large=_large(limit))
 
+    @named
     async def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -339,7 +405,8 @@ class AsyncCollection:
     ) -> list[Hits]:
         """``search`` for many queries in one message: ``{field: n queries}`` and/or n texts; n results."""
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        return await self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
+        steps = calls.search_batch(self._remote, vectors, text, wanted)
+        return await self._client._run(steps, timeout, large=_large(*_parts(vectors), *_parts(text), limit))
 
     async def tune_fusion(
         self,
@@ -364,10 +431,12 @@ class AsyncCollection:
         except StopIteration as done:
             return done.value
 
+    @named
     async def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return await self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     async def scroll(
         self,
         *,
@@ -379,7 +448,8 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> Page:
         """One page of points in id order. It holds fewer than ``limit`` when more don't fit a message; ``cursor`` None is the end."""
-        return await self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
+        steps = calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes)
+        return await self._client._run(steps, timeout, large=_large(limit))
 
     async def iterate(
         self,
@@ -415,10 +485,11 @@ class AsyncCollection:
         *,
         vectors: Mapping[str, VectorField] | None = None,
         attributes: Mapping[str, Attribute] | None = None,
+        exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:
         """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
-        return await self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+        return await self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
 
     async def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done."""
@@ -438,7 +509,7 @@ class AsyncCollection:
         timeout: float | None = None,
     ) -> AsyncIterator[Change]:
         """What each batch after sequence ``since`` did, in order and without gaps: ``async for change in collection.changes(…)``."""
-        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        request = calls.changes(self._remote, since, follow, with_vectors, with_attributes)
         stream = self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
         try:
             async for change in stream:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError
+from .moments import read_moment
 from .packing import HitsPacker, PointsPacker, Room
 from .results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
 from .schema import Schema
@@ -45,7 +45,7 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
     if not all(type(row) is dict for row in rows):
         raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
     try:
-        for names, convert in ((forms.datetimes, _datetime), (forms.uuids, uuid.UUID)):
+        for names, convert in ((forms.datetimes, read_moment), (forms.uuids, uuid.UUID)):
             for name in names:
                 for row in rows:
                     value = row.get(name)
@@ -59,13 +59,6 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(f"attribute {name!r} of the answer can't be read: {error}", field=name) from None
     return rows
-
-
-def _datetime(text: str) -> Any:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # a year that datetime doesn't have
-        return np.datetime64(text, "us")
 
 
 def _unpack_payloads(data: bytes, n: int) -> list:
@@ -204,9 +197,10 @@ def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, Arm
         normalized = [None if s != s else s for s in unpack_items(message.normalized, "d", n, "normalized")]
         weights = unpack_items(message.weights, "d", n, "weights")
         contributions = unpack_items(message.contributions, "d", n, "contributions")
+        missing = unpack_bits(message.missing, n, "missing").tolist()
         for i, row in enumerate(rows):
             if contributions[i] == contributions[i]:
-                row[arm] = ArmScore(ranks[i] or None, scores[i], normalized[i], weights[i], contributions[i])
+                row[arm] = ArmScore(ranks[i] or None, scores[i], normalized[i], weights[i], contributions[i], missing[i])
     return rows
 
 

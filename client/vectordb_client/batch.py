@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidArgumentError, LimitError, shown
+from .errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
 from .results import Point
 from .schema import Dense, Schema, Sparse
-from .values import Id, check_id, coerce
-from .vectors import Column, dense_column, multi_column, sparse_column
+from .values import Id, check_id, coerce, read_with
+from .vectors import Column, dense_column, multi_column, opened, sparse_column
 
 MAX_BATCH = 100_000
-NO_COLUMN = (str, bytes, Mapping, set, frozenset)  # they have a length, but a set has no order to line values up by
 
 
 class _Unset:
@@ -68,11 +68,14 @@ def make_batch(
     if_version: Any = None,
     if_filter: Any = None,
 ) -> Batch:
-    """The checked Batch of ``upsert``/``update`` arguments: columns (``ids=…``) or a list of points or dicts.
+    """The checked Batch of ``upsert``/``update`` arguments: columns (``ids=…``), a list of points or dicts, or a table, see ``_of_table``.
 
     Raises InvalidArgumentError, SchemaError or LimitError naming the field and the value; nothing has been written then.
     """
-    if points is not None:
+    table = as_table(points)
+    if table is not None:
+        ids, vectors, attributes, payload = _of_table(table, schema, ids, vectors, attributes, payload)
+    elif points is not None:
         if ids is not None or vectors is not None or attributes is not None or payload is not None:
             raise InvalidArgumentError("give either points or columns (ids, vectors, attributes, payload), not both", field="points")
         ids, vectors, attributes, payload = _columns_of(points, schema, kind)
@@ -97,15 +100,15 @@ def make_batch(
         spec = schema.attribute(name)
         if values is None:
             values = [None] * n
-        elif isinstance(values, np.ndarray):
-            values = list(values) if values.dtype.kind in "Mm" or values.ndim != 1 else values.tolist()
-        elif isinstance(values, NO_COLUMN) or not hasattr(values, "__len__"):
-            raise InvalidArgumentError(f"attribute {name!r} must be a column of {n} values, not {shown(values)}", field=name, value=values)
+        elif type(values) is not list:
+            framed = _framed(name, values)
+            if framed is not None and spec.kind == "int":
+                framed = whole(framed)
+            values = framed if framed is not None else _listed(name, values, f"attribute {name!r} must be a column of {n} values")
         _check_length(name, values, n)
         checked[name] = [value if value is UNSET and kind == "update" else coerce(name, spec, value) for value in values]
     if payload is not None:
-        if isinstance(payload, NO_COLUMN) or not hasattr(payload, "__len__"):
-            raise InvalidArgumentError(f"payload must be a list of {n} JSON values, not {shown(payload)}", field="payload", value=payload)
+        payload = _listed("payload", payload, f"payload must be a list of {n} JSON values")
         _check_length("payload", payload, n)
         payload = [value if value is None or (value is UNSET and kind == "update") else _plain_json(value) for value in payload]
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
@@ -113,15 +116,10 @@ def make_batch(
 
 def check_ids(ids: Any) -> list[Id]:
     """A list of distinct ids. Raises InvalidArgumentError naming a wrong or repeated one."""
-    if isinstance(ids, NO_COLUMN) or not hasattr(ids, "__len__"):
-        raise InvalidArgumentError(f"ids must be a list or array of ids, not {shown(ids)}", field="ids", value=ids)
+    ids = listed_ids(ids)
     if len(ids) > MAX_BATCH:
         raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
-    if isinstance(ids, np.ndarray):
-        if ids.ndim != 1:
-            raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
-        ids = ids.tolist()
-    checked = [check_id(value) for value in ids]
+    checked = _each_checked(ids)
     if len(set(checked)) != len(checked):
         seen = set()
         for value in checked:
@@ -129,6 +127,48 @@ def check_ids(ids: Any) -> list[Id]:
                 raise InvalidArgumentError(f"id {shown(value)} appears twice in the batch", field="ids", value=value)
             seen.add(value)
     return checked
+
+
+def check_each_id(ids: Any) -> list[Id]:
+    """Ids to read: repeated ones are allowed. Raises InvalidArgumentError naming a wrong one."""
+    return _each_checked(listed_ids(ids))
+
+
+def listed_ids(ids: Any) -> Sequence:
+    """Ids as a list, not looked at yet. Raises InvalidArgumentError."""
+    if isinstance(ids, np.ndarray) and ids.ndim != 1:
+        raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
+    framed = _framed("ids", ids)
+    return whole(framed) if framed is not None else _listed("ids", ids, "ids must be a list or array of ids")
+
+
+def _each_checked(ids: Sequence) -> list[Id]:
+    try:
+        return [check_id(value) for value in ids]
+    except InvalidArgumentError as error:
+        row = next(row for row, value in enumerate(ids) if not _good_id(value))
+        raise type(error)(f"row {row}: {error.message}", field=error.field, value=error.value) from None
+
+
+def _good_id(value: Any) -> bool:
+    try:
+        check_id(value)
+    except InvalidArgumentError:
+        return False
+    return True
+
+
+def _framed(name: str, values: Any) -> list | None:
+    return read_with(name, values, frame_column)
+
+
+def _listed(name: str, values: Any, wanted: str) -> Sequence:
+    """The values of a column. Raises InvalidArgumentError saying what was wanted."""
+    found = read_with(name, values, listed)
+    if found is None:
+        hint = "; a set has no order, so write list(…)" if isinstance(values, (set, frozenset)) else ""
+        raise InvalidArgumentError(f"{wanted}, not {shown(values)}{hint}", field=name, value=values)
+    return found
 
 
 def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
@@ -141,15 +181,13 @@ def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
             value = next(iter(unknown))
             raise InvalidArgumentError(f"if_version names {shown(value)}, which is not in the batch", field="if_version", value=value)
         versions = [if_version.get(i) for i in ids]
-    elif isinstance(if_version, (int, np.integer)) and not isinstance(if_version, bool):
+    elif is_integer(if_version):
         versions = [int(if_version)] * len(ids)
-    elif isinstance(if_version, (list, tuple, np.ndarray)):
-        versions = if_version.tolist() if isinstance(if_version, np.ndarray) else list(if_version)
-        _check_length("if_version", versions, len(ids))
     else:
-        raise InvalidArgumentError(
-            f"if_version must be an integer, a list or a mapping, not {shown(if_version)}", field="if_version", value=if_version
-        )
+        framed = _framed("if_version", if_version)
+        versions = framed if framed is not None else _listed("if_version", if_version, "if_version must be an integer, a list or a mapping")
+        _check_length("if_version", versions, len(ids))
+        versions = [int(value) if is_integer(value) else value for value in versions]
     for value in versions:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
             raise InvalidArgumentError(f"if_version {shown(value)} is not a version number", field="if_version", value=value)
@@ -178,7 +216,10 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
             len(rows) != len(value) or (rows[1:] <= rows[:-1]).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)
         ):
             raise InvalidArgumentError(f"rows of vectors {name!r} are not ascending rows of the batch", field=name, value=len(rows))
-    elif isinstance(value, (list, tuple)) and len(value) == n and any(v is None or v is UNSET for v in value):
+    else:
+        value = opened(name, spec, value)
+    if isinstance(value, (list, tuple)) and len(value) == n and any(v is UNSET or is_null(v) or is_nan(v) for v in value):
+        value = [None if v is not UNSET and (is_null(v) or is_nan(v)) else v for v in value]
         rows = np.array([row for row, v in enumerate(value) if v is not None and v is not UNSET], dtype=np.int32)
         gone = np.array([row for row, v in enumerate(value) if v is None], dtype=np.int32)
         value = [value[row] for row in rows]
@@ -196,11 +237,20 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
 def _plain_json(value: Any) -> Any:
     """A payload as JSON would give it back (keys are strings, tuples are lists); what JSON can't say is refused here."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_to_json)
         text.encode()
         return json.loads(text, parse_int=_integer)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgumentError(f"payload {shown(value)} is not JSON: {error}", field="payload", value=value) from None
+        hint = "; a missing value is None" if "float" in str(error) else ""
+        raise InvalidArgumentError(f"payload {shown(value)} is not JSON: {error}{hint}", field="payload", value=value) from None
+
+
+def _to_json(value: Any) -> Any:
+    if is_null(value):
+        return None
+    if isinstance(value, np.bool_) or is_number(value):
+        return value.item()
+    raise TypeError(f"{shown(value)} is a {type(value).__name__}")
 
 
 def _integer(digits: str) -> int:
@@ -216,8 +266,11 @@ _POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
 def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dict, list | None]:
     """Rows to columns. What a point doesn't name is None in an upsert and UNSET in an update."""
     if isinstance(points, (str, bytes, Mapping, Point)) or not hasattr(points, "__iter__"):
-        raise InvalidArgumentError(f"points must be a list of points or dicts, not {shown(points)}", field="points", value=points)
-    points = list(points)
+        hint = ""
+        if isinstance(points, Mapping):
+            hint = "; one point is [{'id': …}], columns are upsert(ids=…, vectors={…}, attributes={…})"
+        raise InvalidArgumentError(f"points must be a list of points or dicts, not {shown(points)}{hint}", field="points", value=points)
+    points = _listed("points", points, "points must be a list of points or dicts")
     ids, vectors, attributes, payload = [], {}, {}, []
     missing = UNSET if kind == "update" else None
     for row, point in enumerate(points):
@@ -231,18 +284,52 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
             )
         for key in point:
             if key not in _POINT_KEYS:
-                raise InvalidArgumentError(
-                    f"point {shown(point['id'])} has an unknown key {shown(key)}; there are: {', '.join(sorted(_POINT_KEYS))}",
-                    field="points",
-                    value=key,
-                )
+                there = f"there are: {', '.join(sorted(_POINT_KEYS))}"
+                part = "vectors" if key in schema.vectors else "attributes" if key in schema.attributes else None
+                if part is not None:
+                    there = f"write {{{key!r}: …}} under {part!r}, or give a table"
+                what = f"point {shown(point['id'])} has an unknown key {shown(key)}; {there}"
+                raise InvalidArgumentError(what, field="points", value=key)
         ids.append(point["id"])
         for name, value in _mapping(point.get("vectors"), "vectors").items():
             vectors.setdefault(name, {})[row] = value
         for name, value in _mapping(point.get("attributes"), "attributes").items():
-            attributes.setdefault(name, [missing] * len(points))[row] = value
+            attributes.setdefault(name, {})[row] = value
         payload.append(point.get("payload", missing))
-    columns = {name: [by_row.get(row, missing) for row in range(len(points))] for name, by_row in vectors.items()}
+    columns, attributes = (
+        {name: [by_row.get(row, missing) for row in range(len(points))] for name, by_row in part.items()} for part in (vectors, attributes)
+    )
     if all(value is missing for value in payload):
         payload = None
     return ids, columns, attributes, payload
+
+
+def _of_table(table: Table, schema: Schema, ids: Any, vectors: Any, attributes: Any, payload: Any) -> tuple[Any, dict, dict, Any]:
+    """Columns by their names: ``id`` (unless ids are given beside the table), the schema's fields, and ``payload``.
+
+    What is given beside the table joins it. Raises SchemaError naming a column that is none of these, InvalidArgumentError.
+    """
+    columns = dict(table.columns)
+    if ids is None:
+        if "id" not in columns:
+            what = f"the table has no column 'id'; name one so, or give ids=…. The columns: {listing(columns)}"
+            raise InvalidArgumentError(what, field="columns")
+        ids = columns.pop("id")
+    taken = {"vectors": {**_mapping(vectors, "vectors")}, "attributes": {**_mapping(attributes, "attributes")}}
+    unknown = []
+    for name, column in columns.items():
+        part = "vectors" if name in schema.vectors else "attributes" if name in schema.attributes else None
+        if part is not None and name not in taken[part]:
+            taken[part][name] = column
+        elif part is None and name == "payload" and payload is None:
+            payload = column
+        elif part is not None or name == "payload":
+            raise InvalidArgumentError(f"{name!r} is given twice, in the table and beside it", field="columns", value=name)
+        else:
+            unknown.append(name)
+    if unknown:
+        fields = listing([*schema.vectors, *schema.attributes])
+        what = f"columns that aren't fields of the collection: {listing(map(shown, unknown), 10)}"
+        advice = "leave them out, add_fields(…), or make a column 'payload' of them"
+        raise SchemaError(f"{what}; {advice}. The fields: {fields}", field="columns", value=unknown)
+    return ids, taken["vectors"], taken["attributes"], payload

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .batch import listed_ids
 from .errors import InvalidArgumentError, VectorDBError, shown
+from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
 from .results import Point, WriteResult
 
 MAX_PARALLEL = 64
@@ -47,9 +49,12 @@ class Chunk(NamedTuple):
         return Chunk(self.first + low, high - low, {name: _sliced(value, low, high) for name, value in self.arguments.items()})
 
     def id_of(self, i: int) -> Any:
+        points = self.arguments.get("points")
         if "ids" in self.arguments:
             return self.arguments["ids"][i]
-        point = self.arguments["points"][i]
+        if isinstance(points, Table):
+            return listed(points.columns["id"])[i] if "id" in points.columns else None
+        point = points[i]
         return point.id if isinstance(point, Point) else point.get("id") if isinstance(point, Mapping) else None
 
 
@@ -60,7 +65,9 @@ class Outcome(NamedTuple):
 
 
 def _sliced(value: Any, low: int, high: int) -> Any:
-    return {name: column[low:high] for name, column in value.items()} if isinstance(value, Mapping) else value[low:high]
+    if isinstance(value, Mapping):
+        return {name: sliced(column, low, high) for name, column in value.items()}
+    return sliced(value, low, high)
 
 
 class Bulk:
@@ -73,11 +80,18 @@ class Bulk:
             what = f"progress must be True, False or a function of the points written and failed, not {shown(progress)}"
             raise InvalidArgumentError(what, field="progress", value=progress)
         self._progress = progress
-        given = {name: value for name, value in columns.items() if value is not None}
-        if (points is None) == (not given):
+        given = {name: repeatable(value) for name, value in columns.items() if value is not None}
+        table = as_table(points)
+        if table is not None:
+            given["points"] = table
+        elif (points is None) == (not given):
             raise InvalidArgumentError("bulk needs either points or columns", field="points")
-        self._total = (len(points) if hasattr(points, "__len__") else None) if points is not None else _rows(given)
-        self.chunks = _of_points(points, size) if points is not None else _of_columns(given, self._total, size)
+        if table is None and points is not None:
+            self._total = size_of(points)
+            self.chunks = _of_points(points, size)
+        else:
+            self._total = _rows(given)
+            self.chunks = _of_columns(given, self._total, size)
         self._count = self._sequence = 0
         self._failed: list[FailedPoint] = []
         self._report: Callable[[int, int], Any] = lambda written, failed: None
@@ -116,9 +130,17 @@ def _count(name: str, value: Any, most: int) -> int:
 
 
 def _of_points(points: Any, size: int) -> Iterator[Chunk]:
-    if isinstance(points, (str, bytes, Mapping, Point)) or not isinstance(points, Iterable):
+    try:
+        rest = None if isinstance(points, (str, bytes, bytearray, memoryview, Mapping, Point)) else iter(points)
+    except Exception:  # it isn't iterable, or says so and fails
+        rest = None
+    if rest is None:
         raise InvalidArgumentError(f"points must be an iterable of points, not {shown(points)}", field="points", value=points)
-    rest, first = iter(points), 0
+    return _chunks(rest, size)
+
+
+def _chunks(rest: Iterator, size: int) -> Iterator[Chunk]:
+    first = 0
     while taken := list(itertools.islice(rest, size)):
         yield Chunk(first, len(taken), {"points": taken})
         first += len(taken)
@@ -130,23 +152,26 @@ def _of_columns(columns: dict[str, Any], n: int, size: int) -> Iterator[Chunk]:
 
 
 def _rows(columns: dict[str, Any]) -> int:
-    """How many points the columns have; sparse matrices become ones that can be sliced."""
-    ids = columns.get("ids")
-    if ids is None or not hasattr(ids, "__len__") or not hasattr(ids, "__getitem__"):
-        raise InvalidArgumentError(f"columns need ids: a list or an array, not {shown(ids)}", field="ids", value=ids)
+    """How many points the columns have; ids and sparse matrices become what can be sliced."""
+    table, ids = columns.get("points"), columns.get("ids")
+    if table is None or ids is not None:
+        if ids is None:
+            raise InvalidArgumentError("columns need ids: a list or an array", field="ids", value=ids)
+        ids = columns["ids"] = listed_ids(ids)
+    rows = len(ids if table is None else table)
     for part in ("vectors", "attributes"):
         if not isinstance(columns.get(part, {}), Mapping):
             raise InvalidArgumentError(f"{part} must be a mapping of names to columns, not {shown(columns[part])}", field=part)
         if part in columns:
-            columns[part] = {name: value.tocsr() if hasattr(value, "tocsr") else value for name, value in columns[part].items()}
-    every = {**columns.get("vectors", {}), **columns.get("attributes", {}), "payload": columns.get("payload", ids)}
-    for name, column in every.items():
-        if isinstance(column, Mapping) or not hasattr(column, "__getitem__"):
+            columns[part] = {name: sparse_rows(value) if is_sparse(value) else value for name, value in columns[part].items()}
+    every = {name: columns[name] for name in ("ids", "payload") if name in columns}
+    for name, column in {**columns.get("vectors", {}), **columns.get("attributes", {}), **every}.items():
+        if isinstance(column, (Mapping, str, bytes)) or not hasattr(column, "__getitem__"):
             raise InvalidArgumentError(f"{name!r} must be a column that can be sliced, not {shown(column)}", field=name, value=column)
-        rows = column.shape[0] if hasattr(column, "shape") else len(column)
-        if rows != len(ids):
-            raise InvalidArgumentError(f"{name!r} has {rows} values for {len(ids)} ids", field=name, value=rows)
-    return len(ids)
+        size = column.shape[0] if is_sparse(column) else size_of(column)
+        if size != rows:
+            raise InvalidArgumentError(f"{name!r} has {size} values for {rows} ids", field=name, value=size)
+    return rows
 
 
 def attempts(chunk: Chunk) -> Generator[Chunk, WriteResult | VectorDBError, Outcome]:
@@ -167,8 +192,8 @@ def attempts(chunk: Chunk) -> Generator[Chunk, WriteResult | VectorDBError, Outc
 
 
 def of_a_point(error: InvalidArgumentError) -> bool:
-    """Whether smaller chunks may do better; a rate limit isn't about points."""
-    return getattr(error, "retry_after", None) is None
+    """Whether smaller chunks may do better; a rate limit isn't about points, nor are the columns of a table."""
+    return getattr(error, "retry_after", None) is None and error.field != "columns"
 
 
 def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:

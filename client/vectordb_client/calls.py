@@ -7,23 +7,24 @@ A function here is a generator: it yields ``(rpc name, request message)``, is se
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import answers, wire, wire_terms
-from .batch import Batch, check_ids, make_batch, versions_of
+from . import changes as change_stream
+from .batch import Batch, check_each_id, check_ids, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
+from .foreign import is_integer, listed, repeatable
 from .ranking import MAX_STAGES, Prefetch
-from .results import CollectionInfo, Hits, Page, Point, WriteResult
+from .results import CollectionInfo, Hits, Page, WriteResult
 from .schema import Schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
-from .values import check_id, check_recall
-from .vectors import query_vector, query_vectors
+from .values import check_id, check_recall, is_single_id, read_with
+from .vectors import query_fields, query_vector, query_vectors
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
@@ -51,14 +52,25 @@ class Service:
 
 
 class Remote:
-    """What a client knows of a collection. The schema is read again when a field isn't in it."""
+    """What a client knows of a collection: its name and number, and its schema as last read.
 
-    __slots__ = ("name", "schema", "service")
+    number: tells it from others that have had the name; each request carries it. revision: of the schema. outdated: an answer told of a
+    newer revision; the schema is read again before it is needed next.
+    """
 
-    def __init__(self, service: Service, name: str, schema: Schema):
+    __slots__ = ("name", "number", "outdated", "revision", "schema", "service")
+
+    def __init__(self, service: Service, name: str, described: Any):
         self.service = service
         self.name = name
-        self.schema = schema
+        self.adopt(described)
+
+    def adopt(self, described: Any) -> None:
+        """Take what a response says of the collection."""
+        self.schema = answers.unpack_schema(described.schema)
+        self.number = described.collection_number
+        self.revision = described.revision
+        self.outdated = False
 
 
 # ---- The service and its collections ----
@@ -78,13 +90,11 @@ def create_collection(service: Service, name: str, schema: Schema, exist_ok: boo
     if not isinstance(schema, Schema):
         raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
     request = pb.CreateCollectionRequest(name=_name(name), schema=answers.pack_schema(schema), exist_ok=bool(exist_ok))
-    response = yield "CreateCollection", request
-    return Remote(service, name, answers.unpack_schema(response.schema))
+    return Remote(service, name, (yield "CreateCollection", request))
 
 
 def collection(service: Service, name: str) -> Steps[Remote]:
-    response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=_name(name))
-    return Remote(service, name, answers.unpack_schema(response.schema))
+    return Remote(service, name, (yield "DescribeCollection", pb.DescribeCollectionRequest(name=_name(name))))
 
 
 def collections() -> Steps[list[str]]:
@@ -101,29 +111,30 @@ def _name(value: Any) -> str:
 
 
 def info(remote: Remote) -> Steps[CollectionInfo]:
-    response = yield "DescribeCollection", _seen(remote, pb.DescribeCollectionRequest(name=remote.name, info=True))
-    facts = answers.unpack_info(remote.name, response)
-    remote.schema = facts.schema
-    return facts
+    response = yield from _ask(remote, "DescribeCollection", _seen(remote, pb.DescribeCollectionRequest(name=remote.name, info=True)))
+    remote.adopt(response)
+    return answers.unpack_info(remote.name, response)
 
 
-def add_fields(remote: Remote, vectors: Any, attributes: Any) -> Steps[None]:
+def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> Steps[None]:
+    exist_ok = _flag(exist_ok, "exist_ok")
     added = {"vectors": _mapping(vectors, "vectors"), "attributes": _mapping(attributes, "attributes")}
 
     def build(schema: Schema) -> bytes:
         # Through the whole schema, because a new vector field may name a source that is there already.
-        whole = schema.with_fields(**added).to_dict()
+        whole = schema.with_fields(**added, exist_ok=exist_ok).to_dict()
         return wire.pack_json({part: {name: whole[part][name] for name in names} for part, names in added.items()}, "schema")
 
     fields = yield from _with_schema(remote, build)
-    response = yield "AddFields", pb.AddFieldsRequest(collection=remote.name, fields=fields)
-    remote.schema = answers.unpack_schema(response.schema)
+    request = pb.AddFieldsRequest(collection=remote.name, fields=fields, exist_ok=exist_ok)
+    remote.adopt((yield from _ask(remote, "AddFields", request)))
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     """``timeout``: seconds that the service is to wait at most; the call itself gets a little more, see ``patience``."""
     seconds = None if timeout is None else _number(timeout, "timeout")
-    response = yield "Optimize", pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    response = yield from _ask(remote, "Optimize", request)
     return answers.unpack_optimized(response)
 
 
@@ -135,7 +146,10 @@ def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
 def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
     """Of a collection, or of all. ``timeout``: as in ``optimize``."""
     seconds = None if timeout is None else _number(timeout, "timeout")
-    response = yield "Purge", pb.PurgeRequest(collection=None if remote is None else remote.name, timeout=seconds)
+    if remote is None:
+        response = yield "Purge", pb.PurgeRequest(timeout=seconds)
+    else:
+        response = yield from _ask(remote, "Purge", pb.PurgeRequest(collection=remote.name, timeout=seconds))
     return wire.unpack_json(response.result, "result")
 
 
@@ -169,8 +183,7 @@ class Columns(NamedTuple):
 
 def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:
     """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence."""
-    if hasattr(points, "__iter__") and not isinstance(points, (str, bytes, Mapping, Sequence, Point)):
-        points = list(points)  # it may be read twice
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))  # they may be read twice
     batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
     limit = yield from _max_message_bytes(remote.service)
     durability = _optional_text(durability, "durability")
@@ -182,7 +195,7 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
 
     sequence, count = 0, 0
     for request in split_batch(batch, limit, pack):
-        response = yield "Write", request
+        response = yield from _ask(remote, "Write", request)
         remote.service.wrote(remote.name, response.collection, response.sequence)
         sequence, count = response.sequence, count + response.count
     return WriteResult(sequence, count)
@@ -202,7 +215,7 @@ def set_terms(remote: Remote, field: Any, terms: Any, durability: Any) -> Steps[
     durability, limit = _optional_text(durability, "durability"), (yield from _max_message_bytes(remote.service))
     changed = 0
     for request in wire_terms.pack_words(remote.name, field, words, durability, limit):
-        response = yield "SetTerms", request
+        response = yield from _ask(remote, "SetTerms", request)
         changed += response.changed
     return changed
 
@@ -211,7 +224,7 @@ def terms(remote: Remote, field: Any, after: Any, limit: Any) -> Steps[dict[int,
     after, limit = check_page(after, limit)
     yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
     request = pb.ListTermsRequest(collection=remote.name, field=field, after=after, limit=limit)
-    return wire_terms.unpack_page((yield "ListTerms", request))
+    return wire_terms.unpack_page((yield from _ask(remote, "ListTerms", request)))
 
 
 def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
@@ -224,16 +237,12 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         durability=_optional_text(durability, "durability"),
     )
     if ids is not None:
-        ids = check_ids([ids] if _single(ids) else ids)
+        ids = check_ids([ids] if is_single_id(ids) else ids)
         request.ids.CopyFrom(wire.pack_ids(ids))
         request.if_version = wire.pack_versions(versions_of(if_version, ids))
-    response = yield "Delete", request
+    response = yield from _ask(remote, "Delete", request)
     remote.service.wrote(remote.name, response.collection, response.sequence)
     return WriteResult(response.sequence, response.count)
-
-
-def _single(ids: Any) -> bool:
-    return isinstance(ids, (str, uuid.UUID)) or not hasattr(ids, "__len__")
 
 
 def _optional_text(value: Any, field: str) -> str | None:
@@ -241,13 +250,29 @@ def _optional_text(value: Any, field: str) -> str | None:
 
 
 def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
-    """``build(schema)``; a field that isn't in the schema may have been added by someone else since it was read."""
-    try:
-        return build(remote.schema)
-    except SchemaError:
-        response = yield "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name)
-        remote.schema = answers.unpack_schema(response.schema)
-        return build(remote.schema)
+    """``build(schema)``. What the schema doesn't allow is refused only after a look whether it is still the collection's: someone else may
+    have added a field, or dropped the collection, since it was read.
+    """
+    refused = None
+    if not remote.outdated:
+        try:
+            return build(remote.schema)
+        except (SchemaError, InvalidArgumentError) as error:
+            refused = error
+    known = remote.revision
+    remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
+    if refused is not None and known and remote.revision == known:
+        raise refused
+    return build(remote.schema)
+
+
+def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
+    """One call about the collection that ``remote`` means, and no other of its name."""
+    request.collection_number = remote.number
+    response = yield name, request
+    if getattr(response, "revision", 0) > remote.revision:
+        remote.outdated = True
+    return response
 
 
 # ---- Reads ----
@@ -262,17 +287,15 @@ def _seen(remote: Remote, request: Any) -> Any:
 
 
 def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
-    single = _single(ids)
-    if isinstance(ids, (bytes, Mapping)):
-        raise InvalidArgumentError(f"ids must be an id or a list of ids, not {shown(ids)}", field="ids", value=ids)
-    asked = [check_id(i) for i in ([ids] if single else ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+    single = is_single_id(ids)
+    asked = [check_id(ids)] if single else check_each_id(ids)
     request = pb.GetRequest(
         collection=remote.name,
         ids=wire.pack_ids(asked),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )
-    response = yield "Get", _seen(remote, request)
+    response = yield from _ask(remote, "Get", _seen(remote, request))
     points = answers.unpack_found(response, len(asked))
     return points[0] if single else points
 
@@ -303,7 +326,7 @@ def search_batch(remote: Remote, vectors: Any, text: Any, wanted: Wanted) -> Ste
 
 def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> Steps[list[Hits]]:
     request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
-    response = yield "Search", _seen(remote, request)
+    response = yield from _ask(remote, "Search", _seen(remote, request))
     if len(response.results) != request.queries:
         raise InvalidArgumentError(f"the answer holds {len(response.results)} results for {request.queries} queries", field="results")
     forms = response.forms
@@ -340,7 +363,7 @@ def _fill_stage(
     """What a search and its prefetch stages have in common. sizes: the number of queries by field; before: which stage it is."""
     prefix = "prefetch." if before else ""
     message.limit = _integer(stage.limit, f"{prefix}limit")
-    for field, value in _mapping(stage.vectors, "vectors").items():
+    for field, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
         wire.pack_queries(message.vectors.add(), field, spec, queries)
@@ -369,14 +392,15 @@ def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
-        if batch and (isinstance(value, str) or not isinstance(value, Sequence)):
+        given = read_with("text", value, listed) if batch else (value,)
+        if given is None:
             raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}", field="text", value=value)
-        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(t, "text") for t in (value if batch else (value,))]))
+        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(text, "text") for text in given]))
     return queries
 
 
 def _integer(value: Any, field: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not -(2**63) <= value < 2**63:
+    if not is_integer(value) or not -(2**63) <= value < 2**63:
         raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
     return int(value)
 
@@ -397,7 +421,8 @@ def _flag(value: Any, field: str) -> bool:
 
 
 def count(remote: Remote, filter: Any) -> Steps[int]:
-    response = yield "Count", _seen(remote, pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter)))
+    request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
+    response = yield from _ask(remote, "Count", _seen(remote, request))
     return response.count
 
 
@@ -410,4 +435,11 @@ def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: A
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )
-    return answers.unpack_page((yield "Scroll", _seen(remote, request)))
+    return answers.unpack_page((yield from _ask(remote, "Scroll", _seen(remote, request))))
+
+
+def changes(remote: Remote, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
+    """The request of a change stream, whose answers ``changes.Assembly`` puts together."""
+    request = change_stream.request(remote.name, since, follow, with_vectors, with_attributes)
+    request.collection_number = remote.number
+    return request

@@ -28,6 +28,10 @@ METHODS = {
 }
 STREAMS = frozenset(method.name for method in _SERVICE.methods if method.server_streaming)
 
+DEFAULT_PORT = 7070
+_RESOLVED = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
+_BRACKETED = re.compile(r"\[[^\[\]]+\]")
+
 _OPTIONS = {
     # The service bounds what it sends; a request is split before it is sent.
     "grpc.max_receive_message_length": -1,
@@ -84,9 +88,35 @@ def call_metadata(api_key: Any) -> tuple[tuple[str, str], ...] | None:
 
 
 def check_target(target: Any) -> str:
+    """``host:port``, or a name that gRPC itself resolves, such as ``unix:/run/db.sock``. Raises InvalidArgumentError."""
     if not isinstance(target, str) or not target:
         raise InvalidArgumentError(f"target must be 'host:port', not {shown(target)}", field="target", value=target)
+    if target.startswith(_RESOLVED):
+        return target
+    scheme, found, rest = target.partition("://")
+    if found:
+        host = rest.split("/")[0] or "localhost"
+        what = f"target must be 'host:port', not {shown(target)}: write {_with_port(host)!r}"
+        secure = ", and tls=True for an encrypted connection" if scheme.lower() in ("https", "grpcs") else ""
+        raise InvalidArgumentError(what + secure, field="target", value=target)
+    host, _, port = target.rpartition(":")
+    if not host or (":" in host and not _BRACKETED.fullmatch(host)) or target.endswith("]"):
+        what = f"target must be 'host:port', not {shown(target)}: write {_with_port(target)!r}"
+        what += f" ({DEFAULT_PORT} is the port of a service that wasn't told another one)"
+        raise InvalidArgumentError(what, field="target", value=target)
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536) or re.search(r"[\s/]", host):
+        what = f"target must be 'host:port' with a port from 1 to 65535, not {shown(target)}: write it like 'localhost:{DEFAULT_PORT}'"
+        raise InvalidArgumentError(what, field="target", value=target)
     return target
+
+
+def _with_port(host: str) -> str:
+    """A host as a target, with the default port where it has none."""
+    if host.count(":") > 1 and not host.startswith("["):
+        return f"[{host}]:{DEFAULT_PORT}"
+    if re.search(r":\d+$", host):
+        return f"localhost{host}" if host.startswith(":") else host
+    return f"{host.rstrip(':/')}:{DEFAULT_PORT}"
 
 
 def check_timeout(timeout: Any) -> float | None:
@@ -104,10 +134,21 @@ def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
         if closed and code is grpc.StatusCode.CANCELLED:
             return ClosedError("the client was closed")
         if code is grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"{target} can't be reached: {details}", field="target", value=target)
+            return UnavailableError(f"{target} can't be reached: {details}{connection_hint(details)}", field="target", value=target)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"{target} didn't answer in time", field="timeout")
     return error_of(code.name, details, found)
+
+
+def connection_hint(details: str) -> str:
+    """What to look at when no connection came about."""
+    if "WRONG_VERSION_NUMBER" in details:
+        return " (the service doesn't seem to speak TLS: leave tls out)"
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return " (its certificate isn't trusted: pass tls='ca.pem', the file of the authority that signed it; on the command line --tls-ca)"
+    if "ailed to connect" in details and re.search(r"Socket closed|reset by peer|Broken pipe", details):
+        return " (does it speak TLS? pass tls=True, or tls='ca.pem'; on the command line --tls or --tls-ca)"
+    return ""
 
 
 def metadata_of(error: grpc.RpcError) -> Sequence[tuple[str, Any]]:

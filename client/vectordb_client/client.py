@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import calls, changes
+from .arguments import named
 from .bulk import Bulk, BulkResult, write_all
 from .channel import (
     METHODS,
@@ -216,9 +217,10 @@ class Collection:
 
     @property
     def schema(self) -> Schema:
-        """As it was last read; ``info()`` reads it again."""
+        """As it was last read: ``info()`` reads it again, and so does a call that needs it after somebody changed it."""
         return self._remote.schema
 
+    @named
     def upsert(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -234,6 +236,12 @@ class Collection:
     ) -> WriteResult:
         """Writes whole points, replacing those with the same ids. Returns once it is durable.
 
+        points: Point objects or dicts with id, vectors, attributes, payload. Or a table (DataFrame of pandas or polars, Arrow table): its
+        column ``id``, its columns named like fields, and ``payload``; what is given beside it joins it. Or columns: ids (list, array,
+        Series, generator), vectors (field → ``(n, dim)`` array or tensor, list or Series of vectors, scipy matrix), attributes (name →
+        n values), payload (n JSON values). None, NaT, ``pandas.NA`` and masked values are null, and so is NaN in a column of pandas,
+        polars or Arrow.
+
         The batch is atomic, unless it is larger than a message of the service may be: then it is sent as several batches in
         order, each atomic, and the result has the last sequence and the sum of the counts. A write with ``if_version`` or
         ``if_filter`` is never taken apart: it raises LimitError instead, as does one point larger than a message.
@@ -241,6 +249,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
+    @named
     def bulk(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -257,8 +266,9 @@ class Collection:
     ) -> BulkResult:
         """Writes many points as ``upsert`` does, in chunks of which several are under way; for points by the million.
 
-        points: any iterable of points, read as it is needed. Or columns, as in ``upsert``. Each chunk of ``chunk`` points is one atomic
-        batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later ones win).
+        points: any iterable of points, read as it is needed. Or a table or columns, as in ``upsert``. Each chunk of ``chunk`` points is
+        one atomic batch; ``parallel`` are written at a time, in no order, so ids must be distinct throughout (with ``parallel=1`` later
+        ones win).
         progress: True draws a bar (needs rich); or a function that is called with the points written and failed so far.
         A point that can't be taken is left out and listed in the result's ``failed`` with its error. Whatever isn't about single points
         ends it: the chunks under way are finished, then that error is raised; writing all of it again does no harm.
@@ -268,6 +278,7 @@ class Collection:
         work = Bulk(points, columns, chunk, parallel, progress)
         return write_all(work, functools.partial(self.upsert, durability=durability, timeout=timeout))
 
+    @named
     def update(
         self,
         points: Iterable[Point | Mapping[str, Any]] | None = None,
@@ -285,6 +296,7 @@ class Collection:
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
+    @named
     def delete(
         self,
         ids: Any = None,
@@ -306,6 +318,7 @@ class Collection:
         """
         return self._client._run(calls.set_terms(self._remote, field, terms, durability), timeout)
 
+    @named
     def get(
         self,
         ids: Any,
@@ -317,6 +330,7 @@ class Collection:
         """One point or None for each id, in the order asked; for a single id that point or None."""
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
+    @named
     def search(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -338,12 +352,15 @@ class Collection:
 
         recall: the mean share of the true best ``limit`` points that is to be found, above 0 and at most 1; None is 0.95. The service takes
         the cheapest plan that is expected to reach it. What has no index is searched exactly. exact, or ``recall=1.0``: exactly.
-        fusion "linear" proves its result unless a recall is named. prefetch: its hits are the only points that are ranked.
+        fusion "linear" proves its result unless a recall is named; ``missing`` of a fusion says what a point without a vector in an arm's
+        field gets. With ``candidates`` given the first hits are the same for every limit up to it. prefetch: its hits are the only points
+        that are ranked.
         explain: ``hits.plan`` tells how it was run, as data that prints well.
         """
         wanted = calls.Wanted(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
+    @named
     def search_batch(
         self,
         vectors: Mapping[str, Any] | None = None,
@@ -390,10 +407,12 @@ class Collection:
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
         return drive(steps, functools.partial(self.search_batch, timeout=timeout))
 
+    @named
     def count(self, filter: Any = None, *, timeout: float | None = None) -> int:
         """How many points match; all of them without a filter."""
         return self._client._run(calls.count(self._remote, filter), timeout)
 
+    @named
     def scroll(
         self,
         *,
@@ -443,10 +462,15 @@ class Collection:
         *,
         vectors: Mapping[str, VectorField] | None = None,
         attributes: Mapping[str, Attribute] | None = None,
+        exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """More fields; the points there have no value in them. Raises SchemaError when a name is taken."""
-        return self._client._run(calls.add_fields(self._remote, vectors, attributes), timeout)
+        """More fields; the points there have no value in them.
+
+        exist_ok: a field that exists with the same definition is left as it is, so several clients may add the same fields at once.
+        Raises SchemaError when a name is taken.
+        """
+        return self._client._run(calls.add_fields(self._remote, vectors, attributes, exist_ok), timeout)
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """Brings the indexes up to date, merges their segments and takes dead rows out; returns what was done.
@@ -483,7 +507,7 @@ class Collection:
         here. Raises NotFoundError (field "since") when changes that far back aren't kept, InvalidArgumentError when ``since`` lies ahead,
         LimitError when the service answers as many streams as it may, UnavailableError when it ends.
         """
-        request = changes.request(self._remote.name, since, follow, with_vectors, with_attributes)
+        request = calls.changes(self._remote, since, follow, with_vectors, with_attributes)
         return self._client._stream("Changes", request, changes.Assembly(), timeout, ends_quietly=follow)
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ can react without reading the message. The same class is raised embedded and thr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -40,6 +41,12 @@ def shown(value: Any) -> str:
     except Exception as error:  # too deep, or not ours: an error message must not fail
         text = f"<{type(value).__name__}: {type(error).__name__}>"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def listing(names: Iterable[Any], most: int = 30) -> str:
+    """Names one after another, as many as a message can hold; "none" where there are none."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "") or "none"
 
 
 class VectorDBError(Exception):

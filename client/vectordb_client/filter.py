@@ -8,10 +8,13 @@ The string notation, ``lines > 20 AND module IN ('json', 'asyncio')``, is read b
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
+
+import numpy as np
 
 from .errors import FilterError, LimitError, shown
 from .filter_nodes import (
@@ -44,6 +47,7 @@ from .filter_nodes import (
     check_field,
     join,
 )
+from .moments import read_moment
 
 __all__ = [
     "COMPARISONS",
@@ -82,6 +86,7 @@ class _Comparable:
     """What can stand left of a comparison. Not a filter by itself."""
 
     __hash__ = None
+    __array_ufunc__ = None  # numpy leaves comparisons to us
 
     def _compare(self, op: str, value: Any) -> Filter:
         raise NotImplementedError
@@ -105,7 +110,7 @@ class _Comparable:
         return self._compare("ge", value)
 
     def _alone(self, *_: Any) -> Any:
-        raise FilterError(f"{self!r} alone is not a filter; compare it, and {PARENTHESES}")
+        raise FilterError(f"{self!r} alone is not a filter; write {self!r} == True, or another comparison, and {PARENTHESES}")
 
     __bool__ = __and__ = __rand__ = __or__ = __ror__ = __invert__ = _alone
 
@@ -121,7 +126,41 @@ class _CountOf(_Comparable):
         return Count(self._name, op, value)
 
 
-class F(_Comparable):
+class NoSuchTestError(FilterError, AttributeError):
+    """``F`` has no method of this name."""
+
+
+def _no_such_test(field: str, name: str) -> AttributeError:
+    if name.startswith("_"):
+        return AttributeError(name)
+    meant = _MEANT.get(name.rstrip("_").lower())
+    there = ", ".join(method for method in vars(F) if not method.startswith("_"))
+    return NoSuchTestError(f"{field} has no {name!r}; {f'write {meant}' if meant else f'there are: {there}'}", field="filter", value=name)
+
+
+_MEANT = {
+    **dict.fromkeys(("in", "any_of", "is_in", "one_of"), ".isin([…])"),
+    **dict.fromkeys(("notin", "not_in", "nin", "is_not_in"), ".not_in([…])"),
+    **dict.fromkeys(("like", "ilike", "regex", "matches"), ".glob('*…*') of a keyword, or .match_all('…') of a text"),
+    **dict.fromkeys(("match", "search", "match_text"), ".match_all('…'), .match_any('…') or .match_phrase('…')"),
+    **dict.fromkeys(("isnull", "isna", "is_na", "is_none", "is_missing", "is_empty"), ".is_null()"),
+    **dict.fromkeys(("notnull", "notna", "is_not_none", "exists", "isnotnull"), ".is_not_null()"),
+    **dict.fromkeys(("starts_with", "prefix"), ".startswith('…')"),
+    **dict.fromkeys(("eq", "equals"), "== …"),
+    **dict.fromkeys(("ne", "neq"), "!= …"),
+    **dict.fromkeys(("gt", "lt", "gte", "lte", "ge", "le", "range"), "> … or .between(low, high)"),
+    **dict.fromkeys(("len", "size", "length"), ".count()"),
+}
+
+
+class _Builder(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NoSuchTestError(f"F has no {name!r}; a field is F({name!r})", field="filter", value=name)
+
+
+class F(_Comparable, metaclass=_Builder):
     """Builds filters on an attribute: ``(F("lines") > 20) & F("tags").contains_any(["a", "b"])``. Raises FilterError."""
 
     def __init__(self, field: str):
@@ -137,10 +176,15 @@ class F(_Comparable):
             raise FilterError(f"{self!r} is compared with a value, not with {value!r}", field=self._name)
         return Compare(self._name, op, value)
 
+    def __getattr__(self, name: str) -> Any:
+        raise _no_such_test(f"F({self.__dict__.get('_name')!r})", name)
+
     def isin(self, values: Iterable) -> Filter:
+        """The value, or of an array an element, is one of ``values``; of none: nothing."""
         return In(self._name, values)
 
     def not_in(self, values: Iterable) -> Filter:
+        """All points but those that ``isin`` finds; null is among them."""
         return Not(In(self._name, values))
 
     def between(self, low: Any, high: Any) -> Filter:
@@ -148,18 +192,23 @@ class F(_Comparable):
         return Between(self._name, low, high)
 
     def is_null(self) -> Filter:
+        """The point has no value."""
         return IsNull(self._name)
 
     def is_not_null(self) -> Filter:
+        """The point has a value; an empty array is one."""
         return Not(IsNull(self._name))
 
     def contains(self, value: Any) -> Filter:
-        return Compare(self._name, "eq", value)
+        """``value`` is an element of the array. For a part of a keyword there is ``glob``, for words of a text ``match_all``."""
+        return ContainsAny(self._name, [value])
 
     def contains_any(self, values: Iterable) -> Filter:
+        """One of ``values``, at least one, is an element of the array."""
         return ContainsAny(self._name, values)
 
     def contains_all(self, values: Iterable) -> Filter:
+        """Each of ``values``, at least one, is an element of the array."""
         return ContainsAll(self._name, values)
 
     def count(self) -> _CountOf:
@@ -167,32 +216,46 @@ class F(_Comparable):
         return _CountOf(self._name)
 
     def match_any(self, text: str) -> Filter:
+        """The text has one of these words, in any case."""
         return Match(self._name, "any", text)
 
     def match_all(self, text: str) -> Filter:
+        """The text has all of these words, in any case and order."""
         return Match(self._name, "all", text)
 
     def match_phrase(self, text: str) -> Filter:
+        """The text has these words one after another, in any case."""
         return Match(self._name, "phrase", text)
 
     def startswith(self, prefix: str) -> Filter:
+        """The keyword begins with ``prefix``, in this case."""
         return Prefix(self._name, prefix)
 
     def glob(self, pattern: str) -> Filter:
+        """The whole keyword matches, in this case: ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star itself."""
         return Glob(self._name, pattern)
 
     def geo_radius(self, lat: float, lon: float, meters: float) -> Filter:
+        """The place lies at most ``meters`` from (lat, lon), in degrees."""
         return GeoRadius(self._name, lat, lon, meters)
 
     def geo_box(self, south: float, west: float, north: float, east: float) -> Filter:
+        """The place lies in the box, in degrees, borders included; west > east crosses the antimeridian."""
         return GeoBox(self._name, south, west, north, east)
 
     @staticmethod
+    def all() -> Filter:
+        """All points; in strings ``ALL``."""
+        return All()
+
+    @staticmethod
     def has_id(ids: Iterable) -> Filter:
+        """The point's id is one of ``ids``."""
         return HasId(ids)
 
     @staticmethod
     def has_vector(field: str) -> Filter:
+        """The point has a vector in the vector field."""
         return HasVector(field)
 
 
@@ -217,9 +280,11 @@ def to_dict(node: Filter) -> dict:
 def _to_json(value: Any) -> Any:
     kind = type(value)
     if kind is tuple:
-        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, uuid.UUID} else list(value)
+        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, np.datetime64, uuid.UUID} else list(value)
     if kind is datetime:
         return {"datetime": value.isoformat()}
+    if kind is np.datetime64:
+        return {"datetime": str(value)}
     return {"uuid": str(value)} if kind is uuid.UUID else value
 
 
@@ -244,12 +309,16 @@ _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
     **_LEAVES,
     **{op: (lambda field, value, op=op: Compare(field, op, value), ("field", "value")) for op in COMPARISONS},
     "count": (Count, ("field", "compare", "value")),
+    "contains": (lambda field, value: ContainsAny(field, [value]), ("field", "value")),
     "not_in": (lambda field, values: Not(In(field, values)), ("field", "values")),
     "is_not_null": (lambda field: Not(IsNull(field)), ("field",)),
     "and": (And, ("filters",)),
     "or": (Or, ("filters",)),
     "not": (Not, ("filter",)),
 }
+
+
+_KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
 
 
 def from_dict(data: Any) -> Filter:
@@ -264,7 +333,8 @@ def _from_dict(data: Any, depth: int) -> Filter:
         raise FilterError(f"a filter is an object with an 'op', not {shown(data)}", field="filter", value=data)
     op = data.get("op")
     if not isinstance(op, str) or op not in _FORMS:
-        raise FilterError(f"unknown filter op {shown(op)}; there are: {', '.join(_FORMS)}", field="op", value=op)
+        there = f"; there are: {', '.join(_FORMS)}" if "op" in data else f" in {shown(dict(data))}"
+        raise FilterError(f"unknown filter op {shown(op)}{there}. {_example(data)}", field="op", value=op)
     make, keys = _FORMS[op]
     for key in data:
         if key != "op" and key not in keys:
@@ -290,6 +360,26 @@ def _from_dict(data: Any, depth: int) -> Filter:
     return make(*parts)
 
 
+def _example(data: Mapping) -> str:
+    """How a dict that isn't a filter of ours would be written; it may be one of another database."""
+    if not data:
+        return 'All points are {"op": "all"}'
+    field, value = next(iter(data.items()))
+    if len(data) == 1 and isinstance(field, str) and not field.startswith("$") and field not in _KEYS:
+        op, value = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("eq", value)
+        op = str(op).lstrip("$")
+        op = {"gte": "ge", "lte": "le", "nin": "not_in"}.get(op, op)
+        if op in ("in", "not_in") and isinstance(value, (list, tuple)) and len(value) <= 5:
+            return f"Write {_as_json({'op': op, 'field': field, 'values': list(value)})}"
+        if op in COMPARISONS and isinstance(value, (str, int, float)):
+            return f"Write {_as_json({'op': op, 'field': field, 'value': value})}"
+    return 'One is {"op": "eq", "field": "package", "value": "numpy"}; they are joined by {"op": "and", "filters": […]}'
+
+
+def _as_json(data: dict) -> str:
+    return json.dumps(data, ensure_ascii=False)
+
+
 def _list(op: str, key: str, part: Any, limit: int) -> Any:
     if not isinstance(part, (list, tuple)):
         raise FilterError(f"{key!r} of filter op {op!r} must be a list, not {shown(part)}", field=key, value=part)
@@ -306,7 +396,7 @@ def _typed(value: Any) -> Any:
         ((name, text),) = value.items()
         if isinstance(text, str) and name in ("datetime", "uuid"):
             try:
-                return datetime.fromisoformat(text) if name == "datetime" else uuid.UUID(text)
+                return read_moment(text) if name == "datetime" else uuid.UUID(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, datetime, time
 from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .errors import FilterError, InvalidArgumentError, LimitError, shown
+from .foreign import is_null, listed, plain
+from .moments import microseconds, moment_at
 from .values import check_id
 
 MAX_DEPTH = 100
@@ -38,6 +40,7 @@ class Filter:
     depth, size: levels and nodes of the tree, at most MAX_DEPTH and MAX_NODES, so no walk over a filter recurses deeper.
     """
 
+    __array_ufunc__ = None  # numpy leaves & and | to us
     depth: ClassVar[int] = 1
     size: ClassVar[int] = 1
 
@@ -130,28 +133,31 @@ def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
 
 
 def _value(field: str, value: Any) -> Any:
-    """One value as str, bool, int, finite float, UTC datetime or UUID. Raises FilterError."""
+    """One value as str, bool, int, finite float, UTC datetime (datetime64[us] in years that datetime doesn't have) or UUID. Raises
+    FilterError.
+    """
     kind = type(value)
     if kind in _EXACT:
         return value
     if kind is float:
         if math.isfinite(value):
             return value
-        raise FilterError(f"{field!r} can't be compared with {value}: numbers must be finite", field=field, value=value)
-    if value is None:
-        raise FilterError(
-            f"{field!r} can't be compared with null; ask is_null or is_not_null (IS NULL, IS NOT NULL)", field=field, value=value
-        )
-    if isinstance(value, np.datetime64) and not np.isnat(value):
-        value = value.astype("datetime64[us]").item()
-    elif isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
-        return _value(field, float(value) if isinstance(value, np.floating) else value.item())
-    if isinstance(value, datetime):
+        hint = "; for null ask is_null or is_not_null" if value != value else ""
+        raise FilterError(f"{field!r} can't be compared with {value}: numbers must be finite{hint}", field=field, value=value)
+    if is_null(value):
+        given = "null" if value is None else f"{shown(value)}, which is null and no moment or number"
+        what = f"{field!r} can't be compared with {given}; ask is_null or is_not_null (IS NULL, IS NOT NULL)"
+        raise FilterError(what, field=field, value=value)
+    value = plain(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, datetime) or (isinstance(value, np.datetime64) and not np.isnat(value)):
         try:
-            value = datetime(*value.timetuple()[:6], value.microsecond, value.tzinfo, fold=value.fold)
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        except (ValueError, TypeError, OverflowError):
-            raise FilterError(f"{field!r} can't be compared with {shown(value)}: not a moment in time", field=field, value=value) from None
+            return moment_at(microseconds(value))
+        except Exception as error:  # of a time zone or a kind of datetime that isn't Python's
+            raise FilterError(f"{field!r} can't be compared with {shown(value)}: not a moment in time", field=field, value=value) from error
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        return _value(field, float(value) if isinstance(value, np.floating) else value.item())
     for base, convert in ((str, str.__str__), (int, int), (float, float), (uuid.UUID, lambda given: uuid.UUID(int=given.int))):
         if isinstance(value, base):
             return _value(field, convert(value))
@@ -163,18 +169,26 @@ def _value(field: str, value: Any) -> Any:
             value=value,
         )
     raise FilterError(
-        f"{field!r} can't be compared with {shown(value)} ({type(value).__name__}): give a string, number, bool, datetime or UUID",
+        f"{field!r} can't be compared with {shown(value)} ({type(value).__name__}): give a string, number, bool, date, datetime or UUID",
         field=field,
         value=value,
     )
 
 
+def _column(field: str, values: Any) -> Any:
+    if hasattr(values, "__next__"):
+        return listed(values)  # what fails in the caller's own iterator is the caller's error
+    try:
+        return listed(values)
+    except Exception as error:  # of an object of another library
+        raise FilterError(f"the values for {field!r} can't be read: {error}", field=field, value=values) from error
+
+
 def _values(field: str, values: Any, limit: int = MAX_VALUES) -> tuple:
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biufU":
-        values = values.tolist()
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+    given = values if isinstance(values, (set, frozenset)) else _column(field, values)
+    if given is None:
         raise FilterError(f"{field!r} needs a list of values, not {shown(values)}", field=field, value=values)
-    values = tuple(values)
+    values = tuple(given)
     if len(values) > limit:
         raise LimitError(f"{field!r} is compared with {len(values)} values, at most {limit} are allowed", field=field, value=len(values))
     kinds = set(map(type, values))
@@ -234,12 +248,19 @@ class In(_Listed):
     """A value is one of ``values``."""
 
 
-class ContainsAny(_Listed):
-    """One of ``values`` is among the elements."""
+class _Contains(_Listed):
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.values:
+            raise FilterError(f"{self.field!r} contains which values? Give at least one", field=self.field, value=self.values)
 
 
-class ContainsAll(_Listed):
-    """Each of ``values`` is among the elements."""
+class ContainsAny(_Contains):
+    """One of ``values``, which are one or more, is among the elements of an array."""
+
+
+class ContainsAll(_Contains):
+    """Each of ``values``, which are one or more, is among the elements of an array."""
 
     limit = MAX_NODES  # each value becomes a node of its own
 

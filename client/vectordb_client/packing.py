@@ -14,7 +14,7 @@ from .schema import Dense, Schema, Sparse
 from .v1 import vectordb_pb2 as pb
 from .values import Id
 from .vectors import Column, DenseColumn, MultiColumn, SparseColumn
-from .wire import pack_column, pack_doubles, pack_ids, pack_json
+from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json
 
 _NAN = float("nan")
 _ABSENT = ArmScore(None, None, None, 0.0, _NAN)
@@ -239,7 +239,7 @@ class HitsPacker(_Rows):
             if parts is None:
                 parts = self._arms[arm] = [_arm_columns([_ABSENT] * before)] if before else []
             parts.append(_arm_columns([row.get(arm, _ABSENT) for row in rows]))
-        self.room.take((8 + 36 * len(self._arms)) * len(hits))
+        self.room.take((8 + 37 * len(self._arms)) * len(hits))
 
     def fill(self, message: pb.Hits) -> None:
         message.ids.CopyFrom(self._ids.message())
@@ -247,9 +247,10 @@ class HitsPacker(_Rows):
         message.attributes = self._attributes.data()
         message.payloads = self._payloads.data()
         for arm, parts in self._arms.items():
-            columns = [b"".join(column) for column in zip(*parts, strict=True)]
+            *columns, missing = [b"".join(column) for column in zip(*parts, strict=True)]
             names = ("ranks", "scores", "normalized", "weights", "contributions")
-            message.arms.add(arm=arm, **dict(zip(names, columns, strict=True)))
+            flags = pack_bits(np.frombuffer(missing, bool))
+            message.arms.add(arm=arm, missing=flags, **dict(zip(names, columns, strict=True)))
         self._vectors.pack(message.vectors)
 
 
@@ -260,4 +261,5 @@ def _arm_columns(scores: list[ArmScore]) -> tuple[bytes, ...]:
         pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores]),
         pack_doubles([s.weight for s in scores]),
         pack_doubles([s.contribution for s in scores]),
+        bytes([s.missing for s in scores]),  # a byte each, until all are there
     )

@@ -13,9 +13,10 @@ class Plan(dict):
     """What ``explain=True`` tells: a dict of numbers, strings, lists and dicts. ``print(plan)`` shows it as a short text.
 
     live_rows, filter (matches, selectivity), milliseconds (step → time), sequence, queries, exact (every arm is sure of what it found): of
-    the whole search. fusion: method, candidates of each arm; of linear fusion also proven (whether these are certainly the true best),
-    depth (how many rows of each arm it took) and scored (how many scores it looked up beside). prefetch: the stage before, in the same
-    form, with limit and hits (the candidates it gave).
+    the whole search. fusion: method, candidates of each arm, missing ("zero" or "renormalise") and lacking: field → how many of the points
+    that match the filter have no vector there, where some have none (each hit says it of itself, in ``arms``); of linear fusion also proven
+    (whether these are certainly the true best), depth (how many rows of each arm it took) and scored (how many scores it looked up
+    beside). prefetch: the stage before, in the same form, with limit and hits (the candidates it gave).
     arms: for each its field, kind and plan, and how many rows it scored. A dense arm also has recall (target, predicted), segments (rows,
     matches, selectivity, local_selectivity: the share of matches near the query; plan, parameters, predicted; considered: every setting of
     every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found
@@ -55,11 +56,14 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fusion(fusion: Mapping[str, Any]) -> str:
+    lacking = [f"{_many(count, 'point')} without {field}" for field, count in (fusion.get("lacking") or {}).items()]
+    then = "other weights rescaled" if fusion.get("missing") == "renormalise" else "it adds 0 for them"
+    told = f"; {', '.join(lacking)}: {then}" if lacking else ""
     if fusion.get("proven") is None:
-        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm"
+        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm{told}"
     proven = "proven to be the true best" if fusion["proven"] else "not proven"
     scored = _many(fusion.get("scored", 0), "score")
-    return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm and {scored} looked up"
+    return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm and {scored} looked up{told}"
 
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:

@@ -66,12 +66,17 @@ class Change:
     schema: Schema | None = None
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 class ArmScore(NamedTuple):
     """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
 
-    rank: 1 is best; None when the arm's candidates don't hold the hit. score: the arm's raw score (cosine, inner product, squared
-    distance, …). normalized: what fusion made of it; contribution is weight · normalized. Where score is None the arm says nothing of
-    the hit and contributes 0: it isn't among its candidates, and with linear fusion, which looks further, has no score in it at all.
+    rank: 1 is best; None when the arm's candidates don't hold the hit (and with linear fusion, where the place isn't known). score: the
+    arm's raw score (cosine, inner product, squared distance, …). normalized: what fusion made of it; contribution is weight · normalized.
+    weight: for this hit: rescaled where it lacks the field of another arm and the fusion says missing="renormalise". Where score is None
+    the arm says nothing of the hit and contributes 0: it isn't among its candidates, and with linear fusion, which looks further, has no
+    score in it at all. missing: because the point has no vector in the arm's field.
     """
 
     rank: int | None
@@ -79,6 +84,7 @@ class ArmScore(NamedTuple):
     normalized: float | None
     weight: float
     contribution: float
+    missing: bool = False
 
 
 class Hit(NamedTuple):
@@ -150,7 +156,8 @@ class Hits(Sequence[Hit]):
     def scores(self) -> np.ndarray:
         if self._bare is not None:
             return self._bare[1].copy()
-        return np.array([hit.score for hit in self._hits], dtype=np.float32)
+        scores = np.array([hit.score for hit in self._hits], dtype=np.float64)  # a sum of float32 scores may be larger than any of float32
+        return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
 
     def __eq__(self, other) -> bool:
         return isinstance(other, Hits) and self._hits == other._hits

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, ClassVar
 
-from .errors import SchemaError, shown
+import numpy as np
+
+from .errors import AlreadyExistsError, SchemaError, listing, shown
 
 MAX_DIM = 65_536
-MAX_FIELDS = 256
+MAX_FIELDS = 4096
 GRAPH_BUILDERS = ("faiss", "hnswlib")
 MIN_DEGREE, MAX_DEGREE = 4, 64
 MAX_EF_CONSTRUCTION = 2000
@@ -30,9 +34,29 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+# What the same thing is called elsewhere → what it is called here.
+_ALIASES = {
+    **dict.fromkeys(("cos", "cosine_similarity", "angular"), "cosine"),
+    **dict.fromkeys(("ip", "inner", "inner_product", "dot_product", "dotproduct", "max_inner_product"), "dot"),
+    **dict.fromkeys(("euclid", "euclidean", "l2_squared", "sqeuclidean", "squared_l2", "euclidean_squared"), "l2"),
+    **dict.fromkeys(("f32", "float", "single", "fp32"), "float32"),
+    **dict.fromkeys(("f16", "half", "fp16"), "float16"),
+}
+
+
 def _choice(field: str, value: Any, choices: tuple) -> None:
-    if value not in choices:
-        raise SchemaError(f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}", field=field, value=value)
+    if value is None or isinstance(value, str):
+        if value in choices:
+            return
+        meant = str(value).lower()
+        meant = _ALIASES.get(meant, meant)
+    else:
+        meant = getattr(value, "__name__", str(value) if isinstance(value, np.dtype) else "")  # np.float32 and the like
+    hint = ""
+    if meant in choices:
+        hint = f"; write {meant!r}" + (", whose scores are squared distances" if meant == "l2" else "")
+    what = f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}{hint}"
+    raise SchemaError(what, field=field, value=value)
 
 
 def _check_integer(field: str, value: Any, low: int, high: int) -> None:
@@ -120,6 +144,8 @@ class Sparse:
     weighting="idf" multiplies each query weight by the term's inverse document frequency over the live
     points that have the field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25).
     A point that shares no term with the query is not a match of this field.
+    encoder="bm25" makes the field score by BM25: weighting may be left out and is "idf". Such a field's vectors are term frequencies, whole
+    numbers from 1 on. weighting="none" is what fields of that encoder have that were made without it by an earlier version; new ones can't.
     binary=True keeps only which terms a point has (ultra-high-dimensional binary codes): every weight, a query's too, counts as 1.
     index: how the field is indexed; None: never, then every search of it is exact. Fields or queries with negative weights are searched
     exactly, too.
@@ -133,11 +159,20 @@ class Sparse:
     kind: ClassVar[str] = "sparse"
 
     def __post_init__(self):
-        _choice("weighting", self.weighting, (None, "idf"))
+        _choice("weighting", self.weighting, (None, "idf", "none"))
         _check_encoder(self.encoder, self.source)
+        if self.counts_words:
+            object.__setattr__(self, "weighting", self.weighting or "idf")
+        elif self.weighting == "none":
+            object.__setattr__(self, "weighting", None)
         if not isinstance(self.binary, bool):
             raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
         _check_index(self.index, SparseIndex)
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether its encoder is BM25."""
+        return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
 
 
 @dataclass(frozen=True)
@@ -201,7 +236,10 @@ class Bool(_Attribute):
 
 
 class Datetime(_Attribute):
-    """``datetime`` or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC."""
+    """``datetime``, ``date`` (its midnight) or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC.
+
+    Nanoseconds, of numpy, pandas and Arrow, are cut off.
+    """
 
     kind = "datetime"
 
@@ -233,10 +271,15 @@ ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text
 
 @dataclass(frozen=True)
 class Schema:
-    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions."""
+    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions.
+
+    earlier: names of fields that an earlier version made and that keep its rules until they are converted: BM25 fields with weights fixed
+    at the write, Text attributes with its words. The database sets it; it is no part of what is compared, sent or stored.
+    """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
+    earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
         for what, fields, kinds in (
@@ -248,14 +291,15 @@ class Schema:
             for name, spec in fields.items():
                 check_name(name, what)
                 if not isinstance(spec, kinds):
-                    hint = f" (did you mean {spec.__name__}()?)" if isinstance(spec, type) and spec in kinds else ""
-                    raise SchemaError(f"{what} {name!r} must be a {what} definition, not {shown(spec)}{hint}", field=name, value=spec)
+                    wanted = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
+                    raise SchemaError(f"{what} {name!r} {wanted}", field=name, value=spec)
         both = set(self.vectors) & set(self.attributes)
         if both:
             name = min(both)
             raise SchemaError(f"{name!r} is both a vector field and an attribute", field=name)
         if len(self.vectors) + len(self.attributes) > MAX_FIELDS:
-            raise SchemaError(f"a schema has at most {MAX_FIELDS} fields", field="schema", value=len(self.vectors) + len(self.attributes))
+            n = len(self.vectors) + len(self.attributes)
+            raise SchemaError(f"a schema has at most {MAX_FIELDS} fields in all, not {n}", field="schema", value=n)
         for name, spec in self.vectors.items():
             if spec.source is None:
                 continue
@@ -273,22 +317,49 @@ class Schema:
         """The definition of a vector field. Raises SchemaError naming the fields there are."""
         if isinstance(name, str) and name in self.vectors:
             return self.vectors[name]
-        raise SchemaError(f"no vector field {shown(name)}; there are: {', '.join(self.vectors) or 'none'}", field="vectors", value=name)
+        raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}", field="vectors", value=name)
 
     def attribute(self, name: Any) -> Attribute:
         """The definition of an attribute. Raises SchemaError naming the attributes there are."""
         if isinstance(name, str) and name in self.attributes:
             return self.attributes[name]
-        raise SchemaError(f"no attribute {shown(name)}; there are: {', '.join(self.attributes) or 'none'}", field="attributes", value=name)
+        raise SchemaError(f"no attribute {shown(name)}; there are: {listing(self.attributes)}", field="attributes", value=name)
 
-    def with_fields(self, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None) -> Schema:
-        """This schema with more fields. Raises SchemaError when a name is taken."""
+    def is_bm25(self, name: str) -> bool:
+        """Whether a vector field holds term frequencies, which BM25 scores when it is asked."""
+        spec = self.vectors.get(name)
+        return isinstance(spec, Sparse) and spec.counts_words and name not in self.earlier
+
+    def same_as(self, other: Schema) -> bool:
+        """Whether who asks for the other can take this one: equal, but for BM25 fields that were made without weighting by an earlier
+        version.
+        """
+        if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
+            return False
+        return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
+
+    def with_fields(
+        self,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        exist_ok: bool = False,
+    ) -> Schema:
+        """This schema with more fields. exist_ok: a field that is there with the same definition is left as it is.
+
+        Raises SchemaError when a name is taken.
+        """
         for what, fields in (("vector field", vectors), ("attribute", attributes)):
             if fields is not None and not isinstance(fields, Mapping):
                 raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
-        for name in (*(vectors or {}), *(attributes or {})):
-            if name in self.vectors or name in self.attributes:
-                raise SchemaError(f"field {name!r} exists already", field=name)
+        there = {**self.vectors, **self.attributes}
+        for name, spec in {**(vectors or {}), **(attributes or {})}.items():
+            if name not in there:
+                continue
+            if type(there[name]) is not type(spec) or not _takes(there[name], spec):
+                raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
+            if not exist_ok:
+                raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
 
     def to_dict(self) -> dict:
@@ -307,6 +378,62 @@ class Schema:
             _specs(data.get("vectors", {}), VECTOR_KINDS, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
         )
+
+
+def _such(what: str, given: Any) -> str:
+    """An example of a definition, the one that is meant where that can be told."""
+    if what == "vector field":
+        if type(given) is int and 1 <= given <= MAX_DIM:
+            return f"Dense({given})"
+        return "Sparse()" if given is Sparse or (isinstance(given, str) and given == "sparse") else "Dense(384)"
+    if isinstance(given, type):
+        return f"{(given if issubclass(given, _Attribute) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
+    kind = ATTRIBUTE_KINDS.get(given.lower()) if isinstance(given, str) else None
+    return f"{(kind or Keyword).__name__}()"
+
+
+_PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
+
+
+def differences(wanted: Schema, found: Schema) -> str:
+    """In a few words, how a collection's schema is another than the one wanted; empty when they are equal."""
+    parts = []
+    for what, ours, theirs in (
+        ("vector field", wanted.vectors, found.vectors),
+        ("attribute", wanted.attributes, found.attributes),
+    ):
+        for name in dict.fromkeys((*ours, *theirs)):
+            if name not in theirs:
+                parts.append(f"it has no {what} {name!r}")
+            elif name not in ours:
+                parts.append(f"it also has the {what} {name!r}")
+            elif ours[name] != theirs[name]:
+                parts.append(f"{what} {name!r} is {_spelled(theirs[name])}, not {_spelled(ours[name])}")
+    return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
+
+
+def _spelled(spec: VectorField | Attribute) -> str:
+    """The definition as one would write it: options that aren't the default, and the dimensions."""
+    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items() if name in ('dim', *_changed(spec)))})"
+
+
+def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> AlreadyExistsError:
+    """What is raised where a collection can't be made because there is one of that name."""
+    other = differences(wanted, found)
+    if not other:
+        what = f"collection {name!r} exists already; exist_ok=True takes it as it is"
+    elif exist_ok:
+        what = f"collection {name!r} exists with another schema: {other}"
+    else:
+        what = f"collection {name!r} exists already, with another schema: {other}. collection({name!r}) opens it as it is"
+    return AlreadyExistsError(what, field="collection", value=name)
+
+
+def _takes(there: VectorField | Attribute, asked: VectorField | Attribute) -> bool:
+    """Whether who asks for a field can take this one: see ``Schema.same_as``."""
+    frozen = isinstance(there, Sparse) and there.weighting == "none"
+    return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
 
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:

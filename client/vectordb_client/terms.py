@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from .errors import InvalidArgumentError, LimitError, SchemaError, shown
+from .foreign import is_integer
 from .schema import Schema, Sparse
 
 MAX_TERM = 2**64 - 1
@@ -26,7 +25,7 @@ def check_sparse(schema: Schema, field: Any) -> str:
 
 def check_term(value: Any, name: str = "terms") -> int:
     """A term id. Raises InvalidArgumentError."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not 0 <= value <= MAX_TERM:
+    if not is_integer(value) or not 0 <= value <= MAX_TERM:
         raise InvalidArgumentError(f"{name}: {shown(value)} is no term; terms are integers from 0 to 2^64−1", field=name, value=value)
     return int(value)
 
@@ -56,6 +55,6 @@ def _word(term: Any, word: Any) -> str:
 
 def check_page(after: Any, limit: Any) -> tuple[int | None, int]:
     """Where a page of words begins, and how many it may hold. Raises InvalidArgumentError."""
-    if isinstance(limit, (bool, np.bool_)) or not isinstance(limit, (int, np.integer)) or not 1 <= limit <= MAX_TERMS_PAGE:
+    if not is_integer(limit) or not 1 <= limit <= MAX_TERMS_PAGE:
         raise InvalidArgumentError(f"limit must be in 1 … {MAX_TERMS_PAGE}, not {shown(limit)}", field="limit", value=limit)
     return None if after is None else check_term(after, "after"), int(limit)

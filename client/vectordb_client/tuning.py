@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidArgumentError, shown
+from .foreign import is_integer, is_number, is_sparse, size_of
 from .ranking import Linear
 from .results import Hits
 from .values import Id
@@ -57,9 +58,9 @@ def tune(
     Raises InvalidArgumentError naming the argument.
     """
     for name, value, least, most in (("limit", limit, 1, MAX_POOL), ("candidates", candidates, 1, MAX_POOL), ("folds", folds, 2, 1000)):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        if not is_integer(value) or not least <= value <= most:
             raise InvalidArgumentError(f"{name} must be an integer from {least} to {most}, not {shown(value)}", field=name, value=value)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_integer(seed) or seed < 0:
         raise InvalidArgumentError(f"seed must be an integer ≥ 0, not {shown(seed)}", field="seed", value=seed)
     judged, grades = _judged(qrels, _count(vectors, text))
     if len(judged) < folds:
@@ -138,9 +139,10 @@ def _count(vectors: Any, text: Any) -> int:
     given = {**(vectors or {})} | ({} if text is None else dict(text) if isinstance(text, Mapping) else {"text": text})
     sizes = {}
     for name, value in given.items():
-        if isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "shape") or isinstance(value, Sequence)):
+        size = value.shape[0] if is_sparse(value) else size_of(value)
+        if size is None or isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "shape") or isinstance(value, Sequence)):
             raise InvalidArgumentError(f"{name} must hold a query for each judgement, not {shown(value)}", field=name, value=value)
-        sizes[name] = value.shape[0] if hasattr(value, "shape") else len(value)
+        sizes[name] = size
     if len(set(sizes.values())) != 1:
         raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
     return next(iter(sizes.values()))
@@ -148,7 +150,7 @@ def _count(vectors: Any, text: Any) -> int:
 
 def _judged(qrels: Any, n: int) -> tuple[list[int], list[dict[Id, float]]]:
     """The numbers of the queries that have a relevant point, and their positive grades."""
-    if isinstance(qrels, (str, bytes, Mapping)) or not isinstance(qrels, Sequence) or len(qrels) != n:
+    if isinstance(qrels, (str, bytes, Mapping)) or not isinstance(qrels, Sequence) or size_of(qrels) != n:
         what = f"qrels must be a list of {n} mappings from id to grade, one for each query"
         raise InvalidArgumentError(f"{what}, not {shown(qrels)}", field="qrels", value=qrels)
     judged, grades = [], []
@@ -156,7 +158,7 @@ def _judged(qrels: Any, n: int) -> tuple[list[int], list[dict[Id, float]]]:
         if not isinstance(given, Mapping):
             raise InvalidArgumentError(f"qrels of query {query} must map ids to grades, not {shown(given)}", field="qrels", value=given)
         for value in given.values():
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
+            if not is_number(value) or not 0 <= value < math.inf:
                 raise InvalidArgumentError(f"grades of query {query} must be numbers ≥ 0, not {shown(value)}", field="qrels", value=value)
         relevant = {i: float(grade) for i, grade in given.items() if grade > 0}
         if relevant:

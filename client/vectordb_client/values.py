@@ -7,14 +7,17 @@ floats; an array attribute is a list of them. JSON forms: datetime ISO-8601, uui
 from __future__ import annotations
 
 import math
+import re
 import uuid
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, VectorDBError, shown
+from .foreign import is_integer, is_nan, is_null, is_number, listed, plain
+from .moments import microseconds, moment_at, read_moment
 from .schema import Attribute
 
 Id = int | str | uuid.UUID
@@ -22,8 +25,8 @@ MAX_KEYWORD_BYTES = 480
 MAX_ID_BYTES = 480
 MAX_ARRAY = 65_535
 DEFAULT_RECALL = 0.95
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_A_DATETIME = "a datetime, a date, or a string such as '2021-05-01' or '2021-05-01T12:00:00+02:00'"
+_PARTIAL_DATE = re.compile(r"([1-9][0-9]{3})(?:-(0[1-9]|1[0-2]))?")
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 
 
@@ -33,7 +36,7 @@ def check_id(value: Any) -> Id:
     if kind is int:
         if 0 <= value < 2**64:
             return value
-        raise InvalidArgumentError(f"id {value} is not in 0 … 2^64−1", field="id", value=value)
+        raise InvalidArgumentError(f"id {shown(value)} is not in 0 … 2^64−1", field="id", value=value)
     if kind is str:
         size = len(_utf8(value, "id"))
         if 0 < size <= MAX_ID_BYTES:
@@ -43,13 +46,22 @@ def check_id(value: Any) -> Id:
         raise LimitError(f"id {shown(value)} has {size} UTF-8 bytes, at most {MAX_ID_BYTES} are allowed", field="id", value=value)
     if isinstance(value, uuid.UUID):
         return value
-    if isinstance(value, np.integer):
+    if is_integer(value):
         return check_id(int(value))
-    if isinstance(value, np.str_):
-        return check_id(str(value))
+    if isinstance(value, str):
+        return check_id(str.__str__(value))
+    if is_null(value) or is_nan(value):
+        raise InvalidArgumentError(f"id is null ({shown(value)}); every point needs one", field="id", value=value)
+    if (python := plain(value)) is not value:
+        return check_id(python)
     raise InvalidArgumentError(
         f"id {shown(value)} is a {kind.__name__}; an id is an unsigned integer, a string or a UUID", field="id", value=value
     )
+
+
+def is_single_id(value: Any) -> bool:
+    """Whether this is one id rather than a list of them. It need not be a good one."""
+    return isinstance(value, (bool, str, uuid.UUID)) or is_integer(value) or (hasattr(value, "as_py") and not hasattr(value, "__len__"))
 
 
 def _utf8(value: str, name: str) -> bytes:
@@ -84,7 +96,7 @@ def _text(name, value):
 
 
 def _int(name, value):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if not is_integer(value):
         raise _wrong(name, value, "an integer")
     if not _INT_LOW <= value <= _INT_HIGH:
         raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 signed bits", field=name, value=value)
@@ -92,14 +104,15 @@ def _int(name, value):
 
 
 def _float(name, value):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise _wrong(name, value, "a number")
     try:
         number = float(value)
     except OverflowError:
         raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit a 64-bit float", field=name, value=value) from None
     if not math.isfinite(number):
-        raise InvalidArgumentError(f"{name} is {number}; floats must be finite", field=name, value=value)
+        hint = "; a missing value is None" if number != number else ""
+        raise InvalidArgumentError(f"{name} is {number}; floats must be finite{hint}", field=name, value=value)
     return number + 0.0  # −0.0 and 0.0 are one value
 
 
@@ -112,18 +125,25 @@ def _bool(name, value):
 def _datetime(name, value):
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            value = read_moment(value)
         except ValueError:
-            raise _wrong(name, value, "a datetime or an ISO-8601 string") from None
-    elif isinstance(value, np.datetime64) and not np.isnat(value):
-        if abs(int(value.astype("datetime64[Y]").astype(np.int64))) > 290_000:  # numpy would wrap around
-            raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value)
-        return int(value.astype("datetime64[us]").astype(np.int64))
-    if not isinstance(value, datetime):
-        raise _wrong(name, value, "a datetime or an ISO-8601 string")
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=UTC)
-    return (value - _EPOCH) // _MICROSECOND
+            raise _wrong(name, value, _A_DATETIME) from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime) and not (isinstance(value, np.datetime64) and not np.isnat(value)):
+        raise _wrong(name, value, _A_DATETIME)
+    try:
+        return microseconds(value)
+    except OverflowError:
+        raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value) from None
+    except Exception as error:  # of a time zone or a kind of datetime that isn't Python's
+        raise InvalidArgumentError(f"{name} {shown(value)} is not a moment in time: {error}", field=name, value=value) from error
+
+
+def first_moment(text: str) -> str | datetime:
+    """A year or a month, such as "2021" or "2021-05", as its first moment in UTC; any other text as it is."""
+    found = _PARTIAL_DATE.fullmatch(text)
+    return text if found is None else datetime(int(found[1]), int(found[2] or 1), 1, tzinfo=UTC)
 
 
 def _uuid(name, value):
@@ -144,9 +164,10 @@ def _geo(name, value):
         if set(value) != {"lat", "lon"}:
             raise _wrong(name, value, "(lat, lon) in degrees")
         value = (value["lat"], value["lon"])
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
+    pair = read_with(name, value, listed)
+    if pair is None or len(pair) != 2:
         raise _wrong(name, value, "(lat, lon) in degrees")
-    lat, lon = _float(name, value[0]), _float(name, value[1])
+    lat, lon = _float(name, pair[0]), _float(name, pair[1])
     if not -90 <= lat <= 90 or not -180 <= lon <= 180:
         raise InvalidArgumentError(f"{name} {shown(value)}: lat must be in −90 … 90 and lon in −180 … 180", field=name, value=value)
     return (lat, lon)
@@ -162,7 +183,20 @@ _COERCE = {
     "uuid": _uuid,
     "geo": _geo,
 }
+_PYTHON = frozenset((str, int, bool, list, tuple, datetime, uuid.UUID))  # never null
 _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
+
+
+def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
+    """``read(values)``, values being an object of any library. Raises InvalidArgumentError for whatever that raises."""
+    if hasattr(values, "__next__"):
+        return read(values)  # what fails in the caller's own iterator is the caller's error
+    try:
+        return read(values)
+    except VectorDBError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(f"{name} can't be read: {error}", field=name, value=values) from error
 
 
 def coerce_element(name: str, kind: str, value: Any) -> Any:
@@ -171,17 +205,27 @@ def coerce_element(name: str, kind: str, value: Any) -> Any:
 
 
 def coerce(name: str, spec: Attribute, value: Any) -> Any:
-    """The stored form of an attribute's value; None (and NaT) stay None. Raises InvalidArgumentError or LimitError."""
+    """The stored form of an attribute's value; None where it is null: None, NaT, ``pandas.NA``, a masked value, and NaN of any attribute
+    but a float. An array has no null elements. Raises InvalidArgumentError or LimitError.
+    """
     if value is None:
         return None
     convert = _COERCE[spec.kind]
-    if not spec.array:
-        if isinstance(value, np.datetime64) and np.isnat(value):
+    if type(value) not in _PYTHON and not (type(value) is float and value == value):
+        if is_null(value):
             return None
+        value = plain(value)
+        if is_nan(value) and (spec.array or spec.kind != "float"):
+            return None
+    if not spec.array:
         return convert(name, value)
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+    elements = list(value) if isinstance(value, (set, frozenset)) else read_with(name, value, listed)
+    if elements is None:
         raise _wrong(name, value, f"a list of {spec.kind} values")
-    elements = [convert(name, element) for element in value]
+    for element in elements:
+        if element is None or (type(element) not in _PYTHON and type(element) is not float and is_null(element)):
+            raise InvalidArgumentError(f"{name} {shown(value)} has a null element; leave it out", field=name, value=value)
+    elements = [convert(name, element if type(element) in _PYTHON or type(element) is float else plain(element)) for element in elements]
     if len(elements) > MAX_ARRAY:
         raise LimitError(f"{name} has {len(elements)} elements, at most {MAX_ARRAY} are allowed", field=name, value=len(elements))
     return elements
@@ -196,10 +240,7 @@ def restore(spec: Attribute, stored: Any) -> Any:
 
 def _restore(kind: str, stored: Any) -> Any:
     if kind == "datetime":
-        try:
-            return _EPOCH + stored * _MICROSECOND
-        except OverflowError:  # beyond year 9999: reachable through numpy only
-            return np.datetime64(stored, "us")
+        return moment_at(stored)
     if kind == "uuid":
         return uuid.UUID(bytes=bytes(stored))
     return tuple(stored)
@@ -207,8 +248,7 @@ def _restore(kind: str, stored: Any) -> Any:
 
 def check_recall(value: Any) -> float:
     """The recall that a search asks for: a number above 0, at most 1. Raises InvalidArgumentError."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not 0 < value <= 1:  # a comparison with NaN is false
+    if not is_number(value) or not 0 < value <= 1:  # a comparison with NaN is false
         raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
     return float(value)
 

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, shown
-from .schema import Dense, MultiVector, Sparse, VectorField
-from .values import Id
+from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, size_of, unwrapped
+from .norms import Refuse, check_norms, check_sparse_norms, surely_allowed
+from .schema import Dense, MultiVector, Schema, Sparse, VectorField
+from .values import Id, read_with
 
 MAX_TERMS = 65_535
 MAX_VECTOR_ROWS = 65_535
+_SPARSE_FORMS = "{term: weight}, (indices, values) or a list of (term, weight)"
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,66 @@ def _floats(name: str, value: Any, dtype: str) -> np.ndarray:
     if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous:
         return value
     try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            if array.dtype.kind != "O":
+        array = np.asarray(unwrapped(value))
+        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+            if array.dtype.kind != "O" or any(isinstance(number, (str, bytes)) for number in array.flat):
                 raise TypeError
             array = array.astype(np.float64)
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(array, dtype=dtype)
-    except (TypeError, ValueError):
-        raise InvalidArgumentError(f"vector {name!r} must be numbers of one shape, not {shown(value)}", field=name, value=value) from None
+    except Exception as error:
+        raise _unreadable(name, value, error) from _cause(error)
+
+
+def _unreadable(name: str, value: Any, error: Exception) -> InvalidArgumentError:
+    """Of whatever numpy, or an object of another library that is asked for its numbers, raises."""
+    what = f"must be numbers of one shape, not {shown(value)}"
+    if isinstance(error, MaskedError):
+        what = "has masked numbers; give all of a vector's numbers, or no vector for that point"
+    return InvalidArgumentError(f"vector {name!r} {what}", field=name, value=value)
+
+
+def _cause(error: Exception) -> Exception | None:
+    return None if isinstance(error, (TypeError, ValueError, OverflowError)) else error
+
+
+def _text_given(name: str, spec: VectorField, text: str, advice: str | None) -> InvalidArgumentError:
+    """A text stands where a vector is wanted."""
+    advice = advice or "give the vector of the text: the field doesn't encode texts"
+    return InvalidArgumentError(f"vector {name!r} can't be the text {shown(text)}; {advice}", field=name, value=text)
+
+
+def _text_written(name: str, spec: VectorField, text: str) -> InvalidArgumentError:
+    return _text_given(name, spec, text, None if spec.source is None else f"write it as the attribute {spec.source!r}, which is encoded")
+
+
+def opened(name: str, spec: VectorField, value: Any) -> Any:
+    """A column of vectors, as users give it, as an array, a sparse matrix, or a list that holds None where a point has no vector.
+
+    Raises InvalidArgumentError naming the field.
+    """
+    if isinstance(value, Column):
+        return value
+    if isinstance(value, str):
+        raise _text_written(name, spec, value)
+    try:
+        if not isinstance(spec, Sparse):
+            return unwrapped(value)
+        found = None if is_sparse(value) else listed(value)
+        return value if found is None else found
+    except Exception as error:
+        raise _unreadable(name, value, error) from _cause(error)
 
 
 def _check_rows(
-    name: str, spec: Dense | MultiVector, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None = None
+    name: str,
+    spec: Dense | MultiVector,
+    values: np.ndarray,
+    ids: Sequence[Id] | None,
+    owner: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> None:
-    """Finite everywhere (after the cast to the field's dtype), and not zero where a cosine must be taken."""
+    """Finite everywhere (after the cast to the field's dtype), and of an allowed norm. owner: of each row, its point's place in ``ids``."""
     # A sum is finite only if every number is: one cheap pass before the exact one.
     if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -97,26 +145,20 @@ def _check_rows(
             at = int(np.flatnonzero(~np.isfinite(values[bad[0]]))[0])
             value = float(values[bad[0], at])
             raise _invalid(name, ids, row, f"holds {value} at position {at}; numbers must be finite and fit {spec.dtype}", value)
-    if spec.metric == "cosine":
-        _check_lengths(name, values, ids, owner)
+    check_norms(spec, values, _refusal(name, ids, rows, owner))
 
 
-def _check_lengths(name: str, values: np.ndarray, ids: Sequence[Id] | None, owner: np.ndarray | None) -> None:
-    """Each row's length must be one that float32 can divide by without losing the direction."""
-    single = values.astype(np.float32, copy=False)
-    with np.errstate(over="ignore", under="ignore"):
-        squared = np.einsum("ij,ij->i", single, single)
-    for at in np.flatnonzero(~((squared > 1e-30) & (squared < 1e30))):  # near the ends of float32: look again
-        wide = values[at].astype(np.float64)
-        length = float(np.sqrt(wide @ wide))
-        if not 1e-30 <= length <= 1e38:
-            row = int(at) if owner is None else int(owner[at])
-            what = (
-                "is all zeros, which has no cosine"
-                if length == 0
-                else f"has the length {length:g}; for a cosine it must be in 1e-30 … 1e38"
-            )
-            raise _invalid(name, ids, row, what, length)
+def _refusal(name: str, ids: Sequence[Id] | None, rows: np.ndarray | None, owner: np.ndarray | None = None) -> Refuse:
+    """What says of a row that its norm isn't allowed: by its point and its place in the batch (and among the point's own vectors)."""
+
+    def refuse(at: int, what: str, norm: float) -> InvalidArgumentError:
+        point = at if owner is None else int(owner[at])
+        place = f"(row {point if rows is None else int(rows[point])}"
+        if owner is not None:
+            place += f", its vector {at - int(np.searchsorted(owner, point))}"
+        return _invalid(name, ids, point, f"{place}) {what}", norm)
+
+    return refuse
 
 
 def dense_column(
@@ -125,16 +167,14 @@ def dense_column(
     """A column from an ``(n, dim)`` array or n vectors. Raises InvalidArgumentError naming field, point and value."""
     if isinstance(value, DenseColumn):
         value = value.values
-    if not isinstance(value, np.ndarray) and hasattr(value, "__len__"):
+    if isinstance(value, (list, tuple)):
         for row, vector in enumerate(value):
-            if hasattr(vector, "__len__") and len(vector) != spec.dim:
-                raise _invalid(
-                    name,
-                    ids if ids is not None and row < len(ids) else None,
-                    row,
-                    f"has {len(vector)} dimensions, not {spec.dim}",
-                    len(vector),
-                )
+            if isinstance(vector, str):
+                raise _text_written(name, spec, vector)
+            size = size_of(vector)
+            if size is not None and size != spec.dim:
+                of = ids if ids is not None and row < len(ids) else None
+                raise _invalid(name, of, row, f"has {size} dimensions, not {spec.dim}", size)
     values = _floats(name, value, spec.dtype)
     if values.ndim != 2 or values.shape[0] != n:
         raise InvalidArgumentError(
@@ -142,7 +182,7 @@ def dense_column(
         )
     if values.shape[1] != spec.dim:
         raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
-    _check_rows(name, spec, values, ids)
+    _check_rows(name, spec, values, ids, rows=rows)
     return DenseColumn(values, rows)
 
 
@@ -160,12 +200,14 @@ def multi_column(
             raise InvalidArgumentError(
                 f"vectors {name!r} must have {spec.dim} dimensions, not shape {values.shape}", field=name, value=values.shape
             )
-        _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)))
+        _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)), rows)
         return MultiColumn(indptr, values, rows)
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__") or len(value) != n:
+    if isinstance(value, (str, bytes, Mapping)) or size_of(value) != n:
         raise InvalidArgumentError(f"vectors {name!r} must be {n} matrices of shape (rows, {spec.dim})", field=name, value=value)
     matrices = []
     for row, matrix in enumerate(value):
+        if isinstance(matrix, str):
+            raise _text_written(name, spec, matrix)
         matrix = _floats(name, matrix, spec.dtype)
         if matrix.ndim != 2 or matrix.shape[1] != spec.dim or not 1 <= len(matrix) <= MAX_VECTOR_ROWS:
             raise _invalid(
@@ -174,63 +216,94 @@ def multi_column(
         matrices.append(matrix)
     values = np.concatenate(matrices) if matrices else np.empty((0, spec.dim), spec.dtype)
     sizes = np.array([len(m) for m in matrices], dtype=np.int64)
-    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes))
+    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes), rows)
     return MultiColumn(np.concatenate([[0], np.cumsum(sizes)]), values, rows)
 
 
 def sparse_column(
     name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
 ) -> SparseColumn:
-    """A column from a scipy sparse matrix of n rows, or from n of ``{term: weight}`` / ``(indices, values)``.
+    """A column from a sparse matrix (scipy) or tensor (torch) of n rows, or from n sparse vectors, see ``_pair``.
 
-    Explicit zeros are dropped; a scipy matrix's repeated entries are summed, as scipy defines them.
+    Explicit zeros are dropped; a matrix's repeated entries are summed, as scipy defines them.
     Raises InvalidArgumentError naming field, point and value.
     """
     if isinstance(value, SparseColumn):
         indptr, terms, weights = value.indptr, value.terms, value.weights
-    elif hasattr(value, "tocsr"):
-        matrix = value.tocsr()
-        if matrix.shape[0] != n:
-            raise InvalidArgumentError(f"vectors {name!r} have {matrix.shape[0]} rows for {n} points", field=name, value=matrix.shape[0])
-        if not matrix.has_canonical_format:
-            matrix = matrix.copy()
-            matrix.sum_duplicates()
-        indptr, terms, weights = matrix.indptr, matrix.indices, matrix.data
+    elif is_sparse(value):
+        indptr, terms, weights = _compressed(name, value)
+        if len(indptr) != n + 1:
+            raise InvalidArgumentError(f"vectors {name!r} have {len(indptr) - 1} rows for {n} points", field=name, value=len(indptr) - 1)
     else:
-        if isinstance(value, (str, bytes, Mapping, np.ndarray)) or not hasattr(value, "__len__") or len(value) != n:
-            raise InvalidArgumentError(
-                f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {{term: weight}} or (indices, values)",
-                field=name,
-                value=value,
-            )
+        if isinstance(value, (str, bytes, Mapping, np.ndarray)) or size_of(value) != n:
+            what = f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {_SPARSE_FORMS}, not {shown(value)}"
+            raise InvalidArgumentError(what, field=name, value=value)
+        text = next((vector for vector in value if isinstance(vector, str)), None)
+        if text is not None:
+            raise _text_written(name, spec, text)
         pairs = [_pair(name, vector, ids, row) for row, vector in enumerate(value)]
         indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in pairs])])
         terms = np.concatenate([terms for terms, _ in pairs]) if pairs else np.empty(0, np.uint64)
         weights = np.concatenate([weights for _, weights in pairs]) if pairs else np.empty(0, np.float32)
     indptr, terms, weights = _checked_csr(name, indptr, terms, weights, n, ids)
-    return SparseColumn(indptr, terms, np.ones(len(terms), np.float32) if spec.binary else weights, rows)
+    if spec.binary:
+        return SparseColumn(indptr, terms, np.ones(len(terms), np.float32), rows)
+    check_sparse_norms(indptr, weights, _refusal(name, ids, rows))
+    return SparseColumn(indptr, terms, weights, rows)
+
+
+def _compressed(name: str, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        return compressed(value)
+    except Exception as error:
+        raise _unreadable(name, value, error) from _cause(error)
 
 
 def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """One sparse vector as (uint64 terms, float32 weights), in the order given."""
+    """One sparse vector as (uint64 terms, float32 weights), in the order given.
+
+    It may be ``{term: weight}``, ``(indices, values)``, a list of ``(term, weight)``, or a sparse matrix of one row. Two pairs of integers
+    in a list could be either of two vectors, and are refused.
+    """
     if isinstance(vector, Mapping):
         terms, weights = list(vector.keys()), list(vector.values())
-    elif hasattr(vector, "tocsr"):
-        matrix = vector.tocsr()
-        terms, weights = matrix.indices, matrix.data
+    elif is_sparse(vector):
+        indptr, terms, weights = _compressed(name, vector)
+        if len(indptr) != 2:
+            raise _invalid(name, ids, row, f"must be one row of a sparse matrix, not {len(indptr) - 1}", len(indptr) - 1)
+    elif isinstance(vector, list) and _are_pairs(vector):
+        if len(vector) == 2 and all(_is_term(number) for pair in vector for number in pair):
+            what = f"could be (term, weight) twice or (indices, values): {shown(vector)}; write {{term: weight}}"
+            raise _invalid(name, ids, row, what, vector)
+        terms, weights = [term for term, _ in vector], [weight for _, weight in vector]
     elif isinstance(vector, (tuple, list)) and len(vector) == 2:
+        if _are_pairs(vector) and all(type(pair) is tuple and _is_term(pair[1]) for pair in vector) and _is_term(vector[1][0]):
+            what = f"could be (term, weight) twice or (indices, values): {shown(vector)}; write {{term: weight}}"
+            raise _invalid(name, ids, row, what, vector)
         terms, weights = vector
     else:
-        raise _invalid(name, ids, row, f"must be {{term: weight}} or (indices, values), not {shown(vector)}", vector)
-    if not isinstance(terms, np.ndarray):
-        for term in terms:
-            if isinstance(term, bool) or not isinstance(term, (int, np.integer)) or not 0 <= term < 2**64:
+        raise _invalid(name, ids, row, f"must be {_SPARSE_FORMS}, not {shown(vector)}", vector)
+    if type(terms) is not np.ndarray:
+        given = read_with(name, terms, listed)
+        if given is None:
+            raise _invalid(name, ids, row, f"must be {_SPARSE_FORMS}, not {shown(vector)}", vector)
+        for term in given:
+            if not _is_term(term):
                 raise _invalid(name, ids, row, f"has term {shown(term)}; terms are integers from 0 to 2^64−1", term)
-        terms = np.array([int(t) for t in terms], dtype=np.uint64)
+        terms = np.array([int(t) for t in given], dtype=np.uint64)
     weights = _floats(name, weights, "float32")
     if terms.shape != weights.shape or terms.ndim != 1:
-        raise _invalid(name, ids, row, f"has {len(terms)} terms and {len(weights)} weights", len(weights))
+        raise _invalid(name, ids, row, f"has {terms.size} terms and {weights.size} weights", weights.size)
     return _terms(name, terms), weights
+
+
+def _is_term(value: Any) -> bool:
+    return is_integer(value) and 0 <= value < 2**64
+
+
+def _are_pairs(vector: Sequence) -> bool:
+    """Whether this reads as (term, weight) one after another."""
+    return all(isinstance(pair, (tuple, list)) and len(pair) == 2 and _is_term(pair[0]) for pair in vector)
 
 
 def _terms(name: str, terms: np.ndarray) -> np.ndarray:
@@ -274,31 +347,44 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
 
 
 def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights)."""
+    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights). Raises
+    InvalidArgumentError, also where a norm isn't allowed (``norms``).
+    """
+    if isinstance(value, str):
+        raise _text_given(name, spec, value, None if spec.encoder is None else "write search(text=…)")
     if isinstance(spec, Sparse):
         plain = _plain_pair(value)
         if plain is None:
-            column = sparse_column(name, spec, [value] if not hasattr(value, "tocsr") else value, 1)
+            column = sparse_column(name, spec, value if is_sparse(value) else [value], 1)
             return column.terms, column.weights
         return (plain[0], np.ones(len(plain[0]), np.float32)) if spec.binary else plain
     array = _floats(name, value, "float32")
     if isinstance(spec, Dense):
         if array.shape != (spec.dim,):
             if array.shape != (1, spec.dim):
-                raise InvalidArgumentError(
-                    f"query vector {name!r} has shape {array.shape}, not ({spec.dim},)", field=name, value=array.shape
-                )
+                hint = "; for several queries write search_batch" if array.ndim == 2 and array.shape[1] == spec.dim else ""
+                what = f"query vector {name!r} has shape {array.shape}, not ({spec.dim},){hint}"
+                raise InvalidArgumentError(what, field=name, value=array.shape)
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
         raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
-    with np.errstate(over="ignore"):
-        if array.ndim == 1 and 0.0 < array.dot(array) < np.inf:
-            return array  # one product tells that it is finite and not zero
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.ndim == 1 and surely_allowed(array.dot(array)):
+            return array  # one product tells that it is finite and neither too long nor too short
     if not np.isfinite(array).all():
         value = float(array[~np.isfinite(array)][0])
         raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)
-    if spec.metric == "cosine" and not array.any(axis=-1).all():
-        raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+
+    if spec.metric == "cosine":  # a query is brought to length 1 in float64, whatever its length
+        if not array.any(axis=-1).all():
+            raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
+        return array
+
+    def refuse(row: int, what: str, norm: float) -> InvalidArgumentError:
+        place = f" (row {row})" if array.ndim == 2 else ""
+        return InvalidArgumentError(f"query vector {name!r}{place} {what}", field=name, value=norm)
+
+    check_norms(spec, np.atleast_2d(array), refuse)
     return array
 
 
@@ -313,18 +399,33 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # the lowest of ascending ones
         return None
-    if not 0.0 < weights.dot(weights) < np.inf or not weights.all():
-        return None
+    with np.errstate(over="ignore"):
+        if not surely_allowed(weights.dot(weights)) or not weights.all():
+            return None
     return terms.astype(np.uint64, copy=False), np.ascontiguousarray(weights)
 
 
 def query_vectors(name: str, spec: VectorField, value: Any) -> list:
-    """Many query vectors: an ``(n, dim)`` array, a scipy matrix of n rows, or a list of what ``query_vector`` takes."""
-    if isinstance(spec, Sparse) and hasattr(value, "tocsr"):
-        column = sparse_column(name, spec, value, value.shape[0])
+    """Many query vectors: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of what ``query_vector`` takes."""
+    value = opened(name, spec, value)
+    if isinstance(spec, Sparse) and is_sparse(value):
+        indptr, terms, weights = _compressed(name, value)
+        column = sparse_column(name, spec, SparseColumn(indptr, terms, weights), len(indptr) - 1)
         return [point_vector(column, i) for i in range(len(column))]
     if isinstance(spec, Dense) and isinstance(value, np.ndarray) and value.ndim != 2:
         raise InvalidArgumentError(f"query vectors {name!r} have shape {value.shape}, not (n, {spec.dim})", field=name, value=value.shape)
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__"):
+    if isinstance(value, (str, bytes, Mapping)) or size_of(value) is None:
         raise InvalidArgumentError(f"query vectors {name!r} must be a list or array, not {shown(value)}", field=name, value=value)
     return [query_vector(name, spec, vector) for vector in value]
+
+
+def query_fields(schema: Schema, vectors: Any) -> Mapping[str, Any]:
+    """The ``vectors`` of a search, field → query. Raises InvalidArgumentError that says how to write it."""
+    if vectors is None:
+        return {}
+    if isinstance(vectors, Mapping):
+        return vectors
+    such = next(iter(schema.vectors), "field")
+    advice = "for a text write search(text=…)" if isinstance(vectors, str) else f"write {{{such!r}: …}}"
+    what = f"vectors must be a mapping of field names to queries, not {shown(vectors)}; {advice}"
+    raise InvalidArgumentError(what, field="vectors", value=vectors)

@@ -7,7 +7,6 @@ shapes and ranges are checked before numpy sees them, and every fault is an Inva
 from __future__ import annotations
 
 import json
-import re
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 
 from .batch import UNSET, Batch, make_batch
 from .errors import FilterError, InvalidArgumentError, VectorDBError, shown
-from .ranking import FUSIONS, Fusion
+from .ranking import FUSIONS, MISSING, checked_fusion
 from .schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from .v1 import vectordb_pb2 as pb
 from .values import Id, restore, to_json
@@ -37,7 +36,7 @@ def pack_json(value: Any, field: str) -> bytes:
     """UTF-8 JSON. Raises InvalidArgumentError naming the field when the value isn't JSON."""
     try:
         return _json(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # RecursionError too, and what a time zone raises
         raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field, value=value) from None
 
 
@@ -270,8 +269,10 @@ def pack_filter(value: Any) -> pb.Filter | None:
     if isinstance(value, str):
         return pb.Filter(text=text_of(value, "filter"))
     if not isinstance(value, Mapping):
-        from .filter import to_dict
+        from .filter import F, to_dict
 
+        if isinstance(value, F):
+            value._alone()
         try:
             value = to_dict(value)
         except (TypeError, AttributeError) as error:
@@ -299,7 +300,7 @@ def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
     if isinstance(value, bool):
         return pb.Selection(all=True) if value else None
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
     return pb.Selection(names=[text_of(name, field) for name in value])
 
@@ -314,39 +315,36 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
 
 def pack_fusion(value: Any) -> pb.Fusion | None:
     """A fusion's name or value; None for the default."""
-    if value == "rrf":
-        return None
     if isinstance(value, str):
+        if value == "rrf":
+            return None
         return pb.Fusion(method=text_of(value, "fusion"))
-    if not isinstance(value, Fusion):
-        raise InvalidArgumentError(
-            f"fusion must be one of {', '.join(map(repr, FUSIONS))} or a Fusion, not {shown(value)}", field="fusion", value=value
-        )
-    try:
-        return pb.Fusion(
-            method=value.name, k=getattr(value, "k", None), weights={text_of(k, "fusion"): float(v) for k, v in dict(value.weights).items()}
-        )
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidArgumentError(f"fusion {shown(value)} needs numbers", field="fusion", value=value) from None
+    checked = checked_fusion(value)
+    return pb.Fusion(
+        method=checked.name,
+        k=getattr(checked, "k", None),
+        weights={text_of(name, "fusion"): float(weight) for name, weight in checked.weights.items()},
+        missing=None if checked.missing == MISSING[0] else checked.missing,
+    )
 
 
 def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
     if not request.HasField("fusion"):
         return "rrf"
     message = request.fusion
-    if message.method not in FUSIONS or not (message.weights or message.HasField("k")):
+    if message.method not in FUSIONS or not (message.weights or message.HasField("k") or message.missing):
         return message.method  # a name alone; the query says which names there are
     options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
     if message.HasField("k"):
         if message.method != "rrf":
             raise InvalidArgumentError(f"fusion {message.method!r} has no k", field="fusion", value=message.k)
         options["k"] = message.k
+    if message.missing:
+        options["missing"] = message.missing
     return FUSIONS[message.method](**options)
 
 
 # ---- Batches ----
-
-_YEAR = re.compile(r"(-\d{1,9}|\+?\d{5,9})-")
 
 
 def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
@@ -354,24 +352,6 @@ def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
     if spec.kind in ("datetime", "uuid"):
         return [None if value is None or value is UNSET else restore(spec, value) for value in values]
     return [None if value is UNSET else value for value in values]
-
-
-def _from_wire(spec: Attribute, values: list) -> list:
-    """Years beyond 1 … 9999, which datetime doesn't have; all else ``coerce`` reads from JSON as it is."""
-    if spec.kind != "datetime":
-        return values
-    return [[_far(v) for v in value] if isinstance(value, list) else _far(value) for value in values]
-
-
-def _far(value: Any) -> Any:
-    if isinstance(value, str) and _YEAR.match(value):
-        try:
-            far = np.datetime64(value, "us")
-            # numpy wraps around silently where 64 bits of microseconds end.
-            return far if far.astype("datetime64[s]") == np.datetime64(value, "s") else value
-        except ValueError:
-            pass
-    return value
 
 
 def pack_versions(versions: Sequence[int | None] | None) -> bytes:
@@ -414,7 +394,7 @@ def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
     for column in message.attributes:
         if column.name in attributes:
             raise InvalidArgumentError(f"attribute {column.name!r} appears twice", field=column.name)
-        attributes[column.name] = _from_wire(schema.attribute(column.name), _unpack_values(column, n, kind, column.name))
+        attributes[column.name] = _unpack_values(column, n, kind, column.name)
     batch = make_batch(
         schema,
         kind,

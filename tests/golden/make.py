@@ -2,7 +2,7 @@
 
 ``python tests/golden/make.py NAME`` with that version of vectordb on the path writes ``NAME.tar.xz`` here. format-1 was made by the code
 of release 0.1.0, which knew nothing of indexes and compaction; format-2 by the first code with all that a directory of format 2 can hold;
-format-3 by the first code that kept a digest of all records.
+format-3 by the first code that kept a digest of all records; format-4 by the first whose BM25 fields hold term frequencies.
 They are never made again: a later version has to open the bytes that were written then.
 """
 

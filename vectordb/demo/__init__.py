@@ -120,7 +120,7 @@ def _served(out: Console, folder: Path, port: int, embedded: list[tuple[Hits, fl
     try:
         from vectordb_client.client import Client
     except ImportError as error:
-        raise VectorDBError(f"the service needs gRPC ({error}): pip install 'vectordb[server]'") from error
+        raise VectorDBError(f"the service can't be loaded: {error}; install vectordb again, with all it needs") from error
     start = time.perf_counter()
     rows = []
     with _service(folder, port) as address:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 import re
 import threading
+from functools import lru_cache
 from typing import Any
 
 from ..errors import EncoderError, shown
 from .base import Encoder
 
-__all__ = ["ENCODERS", "Encoder", "load", "parse"]
+__all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]
 
 # name → (module, class). Modules are imported when first asked for: torch takes seconds and is seldom there.
 ENCODERS = {
@@ -57,6 +58,25 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
 
 def load(spec: str) -> Encoder:
     """The encoder a spec names, made once a process. Raises EncoderError: unknown name or option, missing package or model."""
+    return _made(*_read(spec))
+
+
+def load_as(spec: str, identity: str) -> Encoder | None:
+    """The encoder of a spec that has an identity: today's, or that of an earlier version; None when neither has. Raises as ``load``."""
+    cls, options = _read(spec)
+    for each in (cls, cls.earlier):
+        if each is not None and (found := _made(each, options)).identity == identity:
+            return found
+    return None
+
+
+def options_of(spec: str) -> dict[str, Any]:
+    """The options that a spec gives, as values; no package or model is needed. Raises EncoderError."""
+    return _read(spec)[1]
+
+
+@lru_cache(256)
+def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
     name, given = parse(spec)
     if name not in ENCODERS:
         raise EncoderError(f"no encoder {name!r}; there are: {', '.join(ENCODERS)}", field="encoder", value=spec)
@@ -73,7 +93,11 @@ def load(spec: str) -> Encoder:
             raise EncoderError(
                 f"option {key} of encoder {name!r} must be {error}, not {shown(text)}", field="encoder", value=spec
             ) from None
-    cached = (name, *sorted(options.items()))
+    return encoder, options
+
+
+def _made(encoder: type[Encoder], options: dict[str, Any]) -> Encoder:
+    cached = (encoder, *sorted(options.items()))
     with _lock:
         if cached not in _loaded:
             _loaded[cached] = encoder(**options)

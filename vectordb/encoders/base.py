@@ -33,6 +33,7 @@ class Encoder:
     """
 
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    earlier: ClassVar[type[Encoder] | None] = None  # what fields of earlier versions go on being encoded by
     identity: str
     kind: str
     dim: int | None = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vectordb_client.errors import FilterError, shown
-from vectordb_client.filter import Filter, from_dict
+from vectordb_client.filter import F, Filter, from_dict
 
 from .parse import parse
 
@@ -21,6 +21,6 @@ def as_filter(value: Any) -> Filter | None:
         return parse(value)
     if isinstance(value, Mapping):
         return from_dict(value)
-    raise FilterError(
-        f"a filter is a node (F(…) > 1), a string or a dict, not {shown(value)} ({type(value).__name__})", field="filter", value=value
-    )
+    hint = f"; write {value!r} == True, or another comparison" if isinstance(value, F) else ""
+    what = f"a filter is a node (F(…) > 1), a string or a dict, not {shown(value)} ({type(value).__name__}){hint}"
+    raise FilterError(what, field="filter", value=value)

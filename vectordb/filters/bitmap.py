@@ -142,14 +142,16 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         return BitMap()
     if kind is HasId:  # ids move to new rows when they are written again: never kept
         return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
-    found = cache.get(("leaf", node)) if cache is not None else None
+    # A field that was converted has another number, and other words in its texts.
+    key = ("leaf", node, reader.fields.get(node.field))
+    found = cache.get(key) if cache is not None else None
     covered, bitmap = found if found is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
         newer = _LEAVES[kind](node, reader, covered)
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
-            cache.put(("leaf", node), reader.rows, bitmap)
+            cache.put(key, reader.rows, bitmap)
     elif covered > reader.rows:  # left by a newer snapshot
         bitmap = bitmap & _all(reader)
     return bitmap

@@ -18,10 +18,10 @@ Not every equivalence is found (that is as hard as satisfiability), but no inequ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from vectordb_client.errors import FilterError, InvalidArgumentError, shown
+from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
 from vectordb_client.filter import (
     All,
     And,
@@ -45,10 +45,10 @@ from vectordb_client.filter import (
     Prefix,
 )
 from vectordb_client.schema import Attribute, Schema
-from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element
+from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
 
 from .. import deadline
-from ..words import words
+from ..words import RULE, words
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
@@ -136,8 +136,8 @@ def _spec(field: str, schema: Schema) -> Attribute:
         return spec
     if field in schema.vectors:
         raise FilterError(f"{field!r} is a vector field; ask HAS_VECTOR({field}) (has_vector) whether a point has one", field=field)
-    there = ", ".join(schema.attributes) or "none"
-    raise FilterError(f"no attribute {shown(field)}; there are: {there} (the payload isn't indexed and can't be filtered on)", field=field)
+    hint = "; for ids ask HAS_ID('…') (F.has_id)" if field == "id" else " (the payload isn't indexed and can't be filtered on)"
+    raise FilterError(f"no attribute {shown(field)}; there are: {listing(schema.attributes)}{hint}", field=field)
 
 
 def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterError:
@@ -148,13 +148,18 @@ def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterEr
 
 def _stored(field: str, spec: Attribute, value: Any) -> Any:
     try:
+        if spec.kind == "datetime" and isinstance(value, str) and first_moment(value) is not value:
+            what = f"{value!r} is a span of time: write >= and <, or BETWEEN"
+            raise FilterError(f"attribute {field!r} is datetime: {what}", field=field, value=value)
         return coerce_element(field, spec.kind, value)
+    except FilterError:
+        raise
     except InvalidArgumentError as error:
         raise FilterError(f"attribute {field!r} is {spec.kind}: {error.message}", field=field, value=value) from None
 
 
 def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
-    """Stored forms of values; numbers that no integer equals are left out."""
+    """Stored forms of values; numbers that no value of the attribute's kind equals are left out."""
     types = set(map(type, values))
     if types == {str} and spec.kind == "keyword" and max(map(len, values)) * 4 <= MAX_KEYWORD_BYTES:
         try:
@@ -171,11 +176,18 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
             values = [value for value in values if INTS.low <= value <= INTS.high]
         return values
     elif spec.kind == "float" and types <= {int, float}:
-        try:
-            return [float(value) + 0.0 for value in values]
-        except OverflowError:
-            pass
+        if int in types:
+            values = [value for value in values if type(value) is float or _nearest_float(value) == value]
+        return [float(value) + 0.0 for value in values]
     return [_stored(field, spec, value) for value in deadline.each(values)]
+
+
+def _nearest_float(value: int) -> float:
+    """Python compares the two exactly. Infinite where no float is near."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _set(field: str, spec: Attribute, values: Any) -> Any:
@@ -195,21 +207,26 @@ def _bounds(field: str, spec: Attribute, low: Any, high: Any, open_low: bool = F
     domain = DOMAINS.get(spec.kind)
     if spec.kind not in ("int", "float", "datetime"):
         raise _unsupported(field, spec, "a range", low if low is not None else high)
-    if low is None:
-        low = domain.low
-    elif spec.kind == "int" and type(low) in (int, float):
-        low = math.floor(low) + 1 if open_low else math.ceil(low)
-    else:
-        low = _stored(field, spec, low)
-        low = domain.after(low) if open_low else low
-    if high is None:
-        high = domain.high
-    elif spec.kind == "int" and type(high) in (int, float):
-        high = math.ceil(high) - 1 if open_high else math.floor(high)
-    else:
-        high = _stored(field, spec, high)
-        high = domain.before(high) if open_high else high
+    if spec.kind == "datetime":
+        low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
+    low = domain.low if low is None else _bound(field, spec, low, open_low, math.floor, domain.after)
+    high = domain.high if high is None else _bound(field, spec, high, open_high, math.ceil, domain.before)
     return _set(field, spec, domain.between(low, high))
+
+
+def _bound(field: str, spec: Attribute, value: Any, left_out: bool, outside: Callable, inside: Callable) -> Any:
+    """The first value of the attribute's kind that a range holds. outside: rounds an integer's bound away from the range; inside: the next
+    value into it.
+    """
+    if spec.kind == "int" and type(value) in (int, float):
+        nearest = outside(value)
+    elif spec.kind == "float" and type(value) is int:
+        nearest = _nearest_float(value)
+    else:
+        nearest = value = _stored(field, spec, value)
+    # What was rounded away from the range, or is left out of it, isn't in it; the next value is.
+    beyond = nearest < value if outside is math.floor else nearest > value
+    return inside(nearest) if beyond or (left_out and nearest == value) else nearest
 
 
 def _compare(node: Compare, schema: Schema) -> Any:
@@ -224,13 +241,31 @@ def _compare(node: Compare, schema: Schema) -> Any:
     return _bounds(field, spec, value, None, open_low=op == "gt")
 
 
-def _among(node: In | ContainsAny, schema: Schema) -> Any:
+def _among(node: In, schema: Schema) -> Any:
     return _members(node.field, _spec(node.field, schema), node.values)
 
 
+def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:
+    """The attribute, which must be an array: of a string, "contains" would be taken for a search within it."""
+    field, spec = node.field, _spec(node.field, schema)
+    if spec.array and spec.kind not in ("text", "geo"):
+        return spec
+    value = node.values[0]
+    instead = f"it offers {_OFFERS[spec.kind]}"
+    if spec.kind == "keyword":
+        instead = f"write = or IN, or for a part of it GLOB '*{value}*' (glob)"
+    elif spec.kind == "text":
+        instead = f"write MATCH {shown(value)} (match_all)"
+    what = f"CONTAINS asks for elements of an array, and {field!r} is {spec.kind}{' array' if spec.array else ''}; {instead}"
+    raise FilterError(what, field=field, value=value)
+
+
+def _contains_any(node: ContainsAny, schema: Schema) -> Any:
+    return _members(node.field, _array(node, schema), node.values)
+
+
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
-    spec = _spec(node.field, schema)
-    _members(node.field, spec, ())  # of no values too, the attribute must be one that has them
+    spec = _array(node, schema)
     return join(And, [_members(node.field, spec, (value,)) for value in deadline.each(node.values)])
 
 
@@ -269,7 +304,7 @@ def _match(node: Match, schema: Schema) -> Any:
     spec = _spec(field, schema)
     if spec.kind != "text":
         raise _unsupported(field, spec, "MATCH", node.text)
-    found = tuple(words(node.text))
+    found = tuple(words(node.text, 1 if field in schema.earlier else RULE))
     if not found:
         return False
     if mode == "any" or (mode == "all" and not spec.array):
@@ -307,8 +342,7 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
         return node
     if node.field in schema.attributes:
         raise FilterError(f"{node.field!r} is an attribute, not a vector field; ask IS NOT NULL (is_not_null)", field=node.field)
-    there = ", ".join(schema.vectors) or "none"
-    raise FilterError(f"no vector field {shown(node.field)}; there are: {there}", field=node.field)
+    raise FilterError(f"no vector field {shown(node.field)}; there are: {listing(schema.vectors)}", field=node.field)
 
 
 def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
@@ -323,7 +357,7 @@ _BINDERS = {
     Nothing: lambda node, schema: False,
     Compare: _compare,
     In: _among,
-    ContainsAny: _among,
+    ContainsAny: _contains_any,
     ContainsAll: _contains_all,
     Between: _between,
     IsNull: _is_null,

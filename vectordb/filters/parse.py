@@ -4,7 +4,7 @@
 
     filter    = conj {OR conj}
     conj      = {NOT} term {AND {NOT} term}
-    term      = "(" filter ")" | TRUE | FALSE | field test | COUNT "(" field ")" compare integer
+    term      = "(" filter ")" | ALL | TRUE | FALSE | field test | COUNT "(" field ")" compare integer
               | HAS_ID list | HAS_VECTOR "(" field ")" | GEO_RADIUS "(" field, lat, lon, meters ")"
               | GEO_BOX "(" field, south, west, north, east ")"
     test      = compare value | IS [NOT] NULL | [NOT] (IN list | BETWEEN value AND value | CONTAINS (value | (ANY | ALL) list)
@@ -25,7 +25,6 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,6 +54,7 @@ from vectordb_client.filter import (
     Prefix,
     join,
 )
+from vectordb_client.moments import read_moment
 
 from .. import deadline
 
@@ -73,8 +73,10 @@ _ESCAPE = {quote: re.compile(rf"\\([\\'\"])|{quote}{quote}") for quote in "'\""}
 _COMPARE = {"=": "eq", "==": "eq", "!=": "ne", "<>": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _RESERVED = frozenset(("AND", "OR", "NOT", "TRUE", "FALSE", "NULL", "IN", "IS", "BETWEEN", "LIKE"))
 _TESTS = "a comparison (= != < <= > >=), IN, BETWEEN, IS, CONTAINS, MATCH, STARTSWITH or GLOB"
+_INSTEAD = {"&": "; write AND", "|": "; write OR", "!": "; write NOT", "[": "; a list stands in (…)", "]": "; a list stands in (…)"}
 _CACHED_LENGTH = 4_096  # longer texts are lists of values, which seldom come twice and would fill memory
 _BLANK = re.compile(r"\s*")
+_END = re.compile(r"\s*(?:\Z|\)|(?:AND|OR)\b)", re.IGNORECASE)
 _EXCERPT = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -106,7 +108,7 @@ class _Parser:
         if match is None:
             at = _BLANK.match(self.text, self.position).end()
             c = self.text[at : at + 1]
-            problem = f"the string that starts here has no closing {c}" if c in "'\"`" else f"{c!r} can't stand here"
+            problem = f"the string that starts here has no closing {c}" if c in "'\"`" else f"{c!r} can't stand here{_INSTEAD.get(c, '')}"
             self.fail(problem, at)
         kind = match.lastgroup
         text = match[kind]
@@ -197,6 +199,9 @@ class _Parser:
             if token.word == "TRUE" or token.word == "FALSE":
                 self.advance()
                 return All() if token.word == "TRUE" else Nothing()
+            if token.word == "ALL" and self._ends():
+                self.advance()
+                return All()
             if token.word in _RESERVED:
                 self.expected("a field or NOT (a field of this name needs backticks)")
             function = _FUNCTIONS.get(token.word)
@@ -206,6 +211,10 @@ class _Parser:
                 return function(self, token.at)
         field = self._field()
         return self._test(field, token.at)
+
+    def _ends(self) -> bool:
+        """Whether the condition is over after this token."""
+        return _END.match(self.text, self.position) is not None
 
     def _opens(self) -> bool:
         at = _BLANK.match(self.text, self.position).end()
@@ -235,9 +244,12 @@ class _Parser:
         negated = self.accept("NOT")
         word = self.token.word
         if word == "LIKE" or word == "ILIKE":
-            self.fail(f"{word} isn't known; write GLOB, with * and ? for % and _", self.token.at)
+            both = "GLOB tells upper from lower case; MATCH, for the words of a text, doesn't" if word == "ILIKE" else "case counts"
+            self.fail(f"{word} isn't known; write GLOB, with * and ? for % and _ ({both})", self.token.at)
         if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
-            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS)
+            alone = self.token.kind == "end" or word in ("AND", "OR", ")")
+            hint = f" (of a Bool write {field} = true)" if alone else ""
+            self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
         self.advance()
         node = self._word_test(word, field, at)
         return self.made(at, Not, node) if negated else node
@@ -254,7 +266,7 @@ class _Parser:
                 return self.made(at, ContainsAny, field, self._list())
             if self.accept("ALL"):
                 return self.made(at, ContainsAll, field, self._list())
-            return self.made(at, Compare, field, "eq", self._value("a value, ANY (…) or ALL (…)"))
+            return self.made(at, ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
             return self.made(at, Match, field, mode.lower(), self._string("the words as a string"))
@@ -284,7 +296,7 @@ class _Parser:
             self.advance()
             text = self._string(f"a string after {token.word}")
             try:
-                return datetime.fromisoformat(text) if token.word == "DATETIME" else uuid.UUID(text)
+                return read_moment(text) if token.word == "DATETIME" else uuid.UUID(text)
             except ValueError:
                 self.fail(f"{shown(text)} is not {'an ISO-8601 date and time' if token.word == 'DATETIME' else 'a UUID'}", token.at)
         if token.kind == "name":

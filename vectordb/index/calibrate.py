@@ -196,6 +196,7 @@ class _Bench:
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, corrections)
         self.scores = self._scores(vectors, metric)[:, order]
         self.ordered = np.sort(self.scores, axis=1)
+        self.largest = np.abs(self.scores).max(initial=0.0)
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
@@ -313,7 +314,7 @@ class _Bench:
             times[group] = self._timed(setting, cell, some, heaps, sizes)
             there = np.arange(k + 1) < sizes[:, None]
             others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
-            needed = cell.needed[some] - 1e-5 * np.maximum(np.abs(cell.needed[some]), 1e-3)
+            needed = cell.needed[some] - 1e-5 * np.maximum(np.abs(cell.needed[some]), 1e-3 * self.largest)
             right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
             wanted = np.minimum(k, cell.matches[some])
             found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
+from .saturation import Saturation, numbers_of
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
@@ -132,8 +133,12 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     return _unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
 
 
-def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None) -> Found:
-    """The exact top k by inner product among rows that share a term with the query. terms: uint64 ascending, weights float32."""
+def search_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None, saturation: Saturation | None = None
+) -> Found:
+    """The exact top k among rows that share a term with the query, by inner product, or by BM25 where stored weights are term frequencies
+    (``saturation``). terms: uint64 ascending, weights float32.
+    """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
@@ -141,10 +146,13 @@ def search_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: 
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
     signed = bool((weights < TINY_WEIGHT).any())
+    numbers, lengths = numbers_of(saturation)
+    norms = np.zeros(0 if saturation is None else span, np.float32)
     best = _NO_KEYS
     for low, high in deadline.stretches(_term_costs(table, len(terms))):
         heap = np.empty(k, np.int64)
-        size = sparse.sparse_topk(table, terms, weights, signed, wanted, filtered, low, high, scores, touched, heap)
+        given = (table, terms, weights, signed, wanted, filtered, low, high, lengths, numbers, norms)
+        size = sparse.sparse_topk(*given, scores, touched, heap)
         best = np.sort(np.concatenate([best, heap[:size]]))[-k:] if len(best) else heap[:size]
     return _unpacked(best)
 
@@ -154,13 +162,15 @@ def _term_costs(table: np.ndarray, terms: int) -> np.ndarray:
     return _TERM_WORK * terms + table[:, COUNT] * (_POSTING_WORK * min(terms, _ROW_TERMS))
 
 
-def score_sparse(table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Found:
+def score_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray, saturation: Saturation | None = None
+) -> Found:
     """Given rows (docids, uint32) that share a term with the query, best first, out of the forward index: scored as ``search_sparse``
     scores them.
     """
     keys, size = np.empty(len(rows), np.int64), 0
     for some in _shares(len(rows), _POSTING_WORK * (len(terms) + _ROW_TERMS)):
-        size += sparse.sparse_scores(table, terms, weights, rows[some], keys[size:])
+        size += sparse.sparse_scores(table, terms, weights, rows[some], numbers_of(saturation)[0], keys[size:])
     return _unpacked(keys[:size])
 
 

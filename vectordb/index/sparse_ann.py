@@ -14,6 +14,7 @@ from ..kernels import impact as kernel
 from . import flat, sparse_scratch
 from .ann import NOTHING_MATCHES, Part, Rest, Trace
 from .flat import Found
+from .saturation import Saturation, numbers_for, stretch
 from .sparse_calibrate import (
     CALL_MICROSECONDS,
     PLAN,
@@ -34,11 +35,11 @@ _MEASURED_EVERY = 16
 _CHOSEN_ANEW = 256  # searches, in which corrections may have moved the choice
 
 
-def searchable(segments: Sequence[SparseSegment], queries: Sequence[Query], k: int) -> bool:
+def searchable(segments: Sequence[SparseSegment], queries: Sequence[Query], k: int, saturation: Saturation | None = None) -> bool:
     """Whether the index may be used: sums of positive weights can be cut short, others can't."""
     if k > MAX_DEPTH or any(segment.signed for segment in segments):
         return False
-    most = max((segment.most for segment in segments), default=0.0)
+    most = max((segment.most * stretch(saturation, segment.mean) for segment in segments), default=0.0)
     for terms, weights in queries:
         if not len(terms):
             continue
@@ -57,8 +58,10 @@ def search(
     target: float,
     forced: int = -1,
     trace: Trace | None = None,
+    saturation: Saturation | None = None,
 ) -> list[Found]:
-    """The best k rows of each query by exact inner product, at the mean recall ``target`` or better.
+    """The best k rows of each query by exact inner product, or by BM25 of term frequencies (``saturation``), at the mean recall ``target``
+    or better.
 
     table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of ``SETTINGS`` to run whatever was
     measured.
@@ -66,18 +69,20 @@ def search(
     if len(queries) > 1 and not (trace is not None and trace.measured):
         traces = [trace] + [None] * (len(queries) - 1)
         return deadline.spread(
-            flat.pool(), lambda query, trace: _search(parts, rest, table, query, k, target, forced, trace), queries, traces
+            flat.pool(), lambda query, trace: _search(parts, rest, table, query, k, target, forced, trace, saturation), queries, traces
         )
     # Of a batch that is explained, the first query is.
-    return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None) for q, query in enumerate(queries)]
+    return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None, saturation) for q, query in enumerate(queries)]
 
 
-def _search(parts, rest, table, query: Query, k: int, target: float, forced: int, trace: Trace | None) -> Found:
+def _search(
+    parts, rest, table, query: Query, k: int, target: float, forced: int, trace: Trace | None, saturation: Saturation | None
+) -> Found:
     terms, weights = query
     found = []
     for part in parts:
         deadline.check()
-        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace)
+        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace, saturation)
         found.append(keys)
         if trace is not None:
             trace.reports.append([report])
@@ -85,7 +90,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
     started = time.perf_counter()
     for piece in rest:
         if len(piece.docids):
-            found.append(_keys(flat.search_sparse(table[piece.low : piece.high], terms, weights, k, piece.docids)))
+            found.append(_keys(flat.search_sparse(table[piece.low : piece.high], terms, weights, k, piece.docids, saturation)))
     if trace is not None:
         trace.rest_microseconds = 1e6 * (time.perf_counter() - started)
     keys = found[0] if len(found) == 1 else np.concatenate(found)
@@ -95,7 +100,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
 
 
 def _search_part(
-    part: Part, terms, weights, k: int, target: float, forced: int, trace: Trace | None
+    part: Part, terms, weights, k: int, target: float, forced: int, trace: Trace | None, saturation: Saturation | None
 ) -> tuple[np.ndarray, dict | None, float]:
     """(keys, what was done, microseconds) of one segment."""
     segment, allowed = part.segment, part.allowed
@@ -108,10 +113,10 @@ def _search_part(
     heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
     space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
     bits = allowed.bits[0] if allowed.filtered else segment.every_bit
+    given = segment.description, space.work, numbers_for(saturation, segment.mean)
+    asked = int(plan), share, misses, first_look(wanted), matches, bits, terms, weights
     started = time.perf_counter()
-    size = kernel.search_impacts(
-        segment.description, space.work, int(plan), share, misses, first_look(wanted), matches, bits, terms, weights, heap, report
-    )
+    size = kernel.search_impacts(*given, *asked, heap, report)
     corrections = segment.corrections
     corrections.calls += 1
     microseconds = 0.0

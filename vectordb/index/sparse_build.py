@@ -14,6 +14,7 @@ from ..kernels import TINY_WEIGHT
 from ..kernels import impact as kernel
 from . import sparse_calibrate
 from .build import Cancelled, Progress
+from .saturation import Saturation
 from .segment import write
 from .sparse_segment import SparseLayout
 
@@ -48,11 +49,13 @@ def build(
     options: Options,
     progress: Progress = lambda stage, share: None,
     cancelled: Callable[[], bool] = lambda: False,
+    saturation: Saturation | None = None,
 ) -> None:
     """Index sparse vectors of rows ``docids`` (uint32, ascending, at least one) into a new file, synced.
 
     indptr: int64 ``(rows + 1,)``; terms: uint64, ascending within a row; weights: float32, None where all are 1. idf: whether query weights
-    will be multiplied by inverse document frequencies. Raises Cancelled soon after ``cancelled()`` turns true, ValueError with too many
+    will be multiplied by inverse document frequencies. saturation: the weights are term frequencies, and this is what counts of them, now.
+    Raises Cancelled soon after ``cancelled()`` turns true, ValueError with too many
     postings for one file, and OSError.
     """
 
@@ -72,7 +75,13 @@ def build(
         kernel.locate_terms(vocabulary, terms[low : low + PIECE], places)
         row_terms[low : low + PIECE] = places
         step("terms", low / len(terms))
-    rounded, levels = _leveled(weights, len(terms), options)
+    counted = {}
+    if saturation is not None:
+        ends = np.concatenate([[0], np.cumsum(weights, dtype=np.int64)])
+        lengths = ends[indptr[1:]] - ends[indptr[:-1]]
+        counted = {"row_lengths": lengths.astype(np.float32)}
+    impacts = weights if saturation is None else saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
+    rounded, levels = _leveled(impacts, len(terms), options)
     list_at, lists = _lists(indptr, row_terms, rounded, len(vocabulary), len(levels["level_most"]), threads, step)
     inverse = np.full(int(docids[-1]) - int(docids[0]) + 1, -1, np.int32)
     inverse[docids.astype(np.int64) - int(docids[0])] = np.arange(len(docids), dtype=np.int32)
@@ -81,9 +90,11 @@ def build(
         "rows": len(docids),
         "first": int(docids[0]),
         "binary": weights is None,
-        "signed": weights is not None and bool((weights < TINY_WEIGHT).any()),
+        "signed": weights is not None and bool((impacts < TINY_WEIGHT).any()),
         "options": options.kept(),
     }
+    if saturation is not None:
+        meta |= {"mean": saturation.mean, "saturation": saturation.numbers.tolist()}
     sections = {
         "docids": docids.astype(np.uint32),
         "inverse": inverse,
@@ -94,6 +105,7 @@ def build(
         **levels,
         "row_at": indptr.astype(np.int64),
         "row_terms": row_terms,
+        **counted,
     }
     if weights is not None:
         sections["row_weights"] = weights

@@ -175,7 +175,9 @@ class _Bench:
             if low == high:
                 continue
             places = sections["row_terms"][low:high].astype(np.int64)
-            weights = np.ones(high - low, np.float32) if self.layout.binary else sections["row_weights"][low:high]
+            # Of a text each word is asked for once: its weight is how often it is said.
+            ones = self.layout.binary or "row_lengths" in sections
+            weights = np.ones(high - low, np.float32) if ones else sections["row_weights"][low:high]
             for form, size in zip(forms, (high - low, -(-(high - low) // 3), FEW_TERMS), strict=True):
                 kept = np.sort(self.rng.choice(high - low, min(size, high - low, MAX_QUERY_TERMS), replace=False))
                 asked = weights[kept] * self.idf[places[kept]]
@@ -187,9 +189,8 @@ class _Bench:
         """The keys found, unordered. matches: how many rows may be found; an exact plan needn't know."""
         heap, report = np.empty(k, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
         plan, share, misses = SETTINGS[setting].tolist()
-        size = kernel.search_impacts(
-            self.layout.description, self.scratch.work, int(plan), share, misses, first_look(k), matches, bits, *query[1:], heap, report
-        )
+        given = self.layout.description, self.scratch.work, self.layout.saturation
+        size = kernel.search_impacts(*given, int(plan), share, misses, first_look(k), matches, bits, *query[1:], heap, report)
         return heap[:size]
 
     def scan_cost(self) -> float:

@@ -20,7 +20,8 @@ class SparseLayout:
     """Sections as kernels see them. Keeps the arrays alive whose addresses it holds.
 
     rows; vocabulary: terms that some row has; binary: whether every weight is 1; signed: whether some weight is negative or tiny, which
-    this index can't search.
+    this index can't search. mean: of the lengths of texts, when it was built of term frequencies; saturation: float32 ``(4,)``, as kernels
+    take it, at that mean.
     """
 
     clusters = 1  # of rows whose matches are counted together
@@ -33,6 +34,8 @@ class SparseLayout:
         self.docids, self.inverse = sections["docids"], sections["inverse"]
         self.vocabulary = len(sections["terms"])
         self.most = float(sections["level_most"][0]) if self.vocabulary else 0.0
+        self.mean = meta.get("mean", 1.0)
+        self.saturation = np.array([*meta.get("saturation", (0, 0, 0)), 1], np.float32)
         self.offsets = np.array([0, self.rows], np.int32)
         self.every_bit = all_bits(self.rows)
         at = {name: array.ctypes.data for name, array in sections.items()}
@@ -53,6 +56,7 @@ class SparseLayout:
             kernel.WIDE: sections["row_terms"].dtype == np.uint32,
             kernel.ROW_WEIGHTS: at.get("row_weights", 0),
             kernel.DOCIDS_AT: at["docids"],
+            kernel.ROW_LENGTHS: at.get("row_lengths", 0),
         }
         for column, value in values.items():
             self.description[column] = value

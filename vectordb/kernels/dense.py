@@ -10,6 +10,7 @@ from .jit import kernel, pointer
 from .topk import make_key, offer
 
 DOT, COSINE, L2 = 0, 1, 2
+LARGEST = np.float32(3.4028235e38)  # of float32
 
 
 @kernel
@@ -44,7 +45,35 @@ def score_row(query, address, half, metric):
         else:
             for j in range(dim):
                 total += query[j] * row[j]
-    return -total if metric == L2 else total
+    score = -total if metric == L2 else total
+    return score if abs(score) <= LARGEST else score_long_row(query, address, half, metric)
+
+
+@kernel
+def within(score):
+    """A score as float32: finite, whatever it was added up from."""
+    return np.float32(min(max(score, -LARGEST), LARGEST))
+
+
+@kernel
+def score_long_row(query, address, half, metric):
+    """What ``score_row`` can't add up in float32: rows as long as no write takes any more. What is too large for float32 is its largest."""
+    dim = len(query)
+    row16, row = carray(pointer(address), dim, np.uint16), carray(pointer(address), dim, np.float32)
+    total = 0.0
+    for j in range(dim):
+        value = np.float64(half_to_float(row16[j]) if half else row[j])
+        if metric == L2:
+            total -= (np.float64(query[j]) - value) ** 2
+        else:
+            total += np.float64(query[j]) * value
+    return within(total)
+
+
+@kernel
+def cosine_of(product, length):
+    """The cosine of a row of that length whose inner product with a query of length 1 this is. Rounding never takes it beyond ±1."""
+    return min(max(product / length, np.float32(-1)), np.float32(1))
 
 
 @kernel
@@ -93,6 +122,13 @@ def place_of(table, docid):
     if position >= table[c, COUNT] or np.int64(listed[position]) != docid:
         return -1, 0
     return c, position
+
+
+@kernel(nogil=False)
+def hold(table, docids, out):
+    """Whether chunks hold each row (int64 docids), into ``out`` (bool)."""
+    for i in range(len(docids)):
+        out[i] = place_of(table, docids[i])[0] >= 0
 
 
 @kernel
@@ -178,7 +214,7 @@ def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, s
                     p = positions[i]
                     score = score_row(query, table[c, DATA] + p * stride, half, metric)
                     if metric == COSINE:
-                        score /= norms[p]
+                        score = cosine_of(score, norms[p])
                     key = make_key(score, np.int64(docids[p]) if listed else table[c, FIRST] + p)
                     if n < k or key > heap[0]:
                         n = offer(heap, n, k, key)
@@ -214,7 +250,7 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
                 for t in range(np.int64(offsets[p]), np.int64(offsets[p + 1])):
                     score = score_row(query[m], table[c, AUX] + t * stride, half, DOT)
                     if cosine:
-                        score /= norms[t]
+                        score = cosine_of(score, norms[t])
                     best = max(best, score)
                 total += best
                 top = max(top, best)
@@ -229,5 +265,5 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
 def offer_rows(docids, scores, heap, n):
     """Keep the best of some rows (docids int64, scores float32) in a heap of len(heap) keys, n of them taken; returns how many then are."""
     for i in range(len(docids)):
-        n = offer(heap, n, len(heap), make_key(scores[i], docids[i]))
+        n = offer(heap, n, len(heap), make_key(within(scores[i]), docids[i]))
     return n

@@ -16,6 +16,7 @@ from numba import carray
 from .bitset import gather, passes
 from .dense import lower_bound
 from .jit import kernel, ordered_kernel, pointer, prefetch
+from .sparse import saturated
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
 # Columns of a segment's description, int64.
@@ -35,8 +36,12 @@ from .topk import make_key, offer, row_of, score_of, sort_keys
     WIDE,
     ROW_WEIGHTS,  # float32; address 0 where all are 1
     DOCIDS_AT,  # uint32 (rows,), ascending
-) = range(15)
-SEGMENT_WIDTH = 15
+    ROW_LENGTHS,  # float32 (rows,): ROW_WEIGHTS are term frequencies of texts of these lengths; address 0 where they are weights
+) = range(16)
+SEGMENT_WIDTH = 16
+# What BM25 makes of a frequency (see ``sparse.saturated``), float32; and how many times the weights that a segment was built with may be
+# exceeded, since the mean length is another now. Without lengths only the last is read, and is 1.
+GAIN, FIXED, SLOPE, STRETCH = range(4)
 # Columns of scratch space: addresses of arrays of the thread.
 SUMS, MAXIMA, NEAR, QUERY, CONTRIBUTIONS, PLACES, HISTOGRAM = range(7)
 WORK_WIDTH = 7
@@ -89,8 +94,10 @@ def locate_terms(terms, query, places):
 
 
 @kernel
-def row_score(segment, query, start, end):
-    """The inner product of a row, items [start, end) of the forward index, with the query: float32, one a term, 65,536 of them at least."""
+def row_score(segment, saturation, query, row, start, end):
+    """A row's score, items [start, end) of the forward index, for the query: float32, one a term, 65,536 of them at least. About: its last
+    digits depend on the order of additions, see ``in_order_of_terms``.
+    """
     total = np.float32(0)
     count = end - start
     last = np.int64(len(query) - 1)  # a damaged file may name terms that there aren't
@@ -104,6 +111,8 @@ def row_score(segment, query, start, end):
             for i in range(count):
                 total += query[narrow[i]]
         return total
+    if segment[ROW_LENGTHS] != 0:
+        return counted_score(segment, saturation, query, row, start, end)
     weights = carray(pointer(segment[ROW_WEIGHTS] + 4 * start), count, np.float32)
     if segment[WIDE]:
         wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
@@ -114,6 +123,37 @@ def row_score(segment, query, start, end):
         for i in range(count):
             total += query[narrow[i]] * weights[i]
     return total
+
+
+@ordered_kernel
+def counted_score(segment, saturation, query, row, start, end):
+    """``row_score`` where rows are term frequencies, in the order of terms: texts that say the same have the same score, so that ties go to
+    the lower docid. Few terms are the query's, so this takes no longer.
+    """
+    total = np.float32(0)
+    count = end - start
+    last = np.int64(len(query) - 1)
+    frequencies = carray(pointer(segment[ROW_WEIGHTS] + 4 * start), count, np.float32)
+    norm = norm_of(segment, saturation, row)
+    if segment[WIDE]:
+        wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
+        for i in range(count):
+            asked = query[min(np.int64(wide[i]), last)]
+            if asked != 0:
+                total += asked * saturated(frequencies[i], saturation[GAIN], norm)
+    else:
+        narrow = carray(pointer(segment[ROW_TERMS] + 2 * start), count, np.uint16)
+        for i in range(count):
+            asked = query[narrow[i]]
+            if asked != 0:
+                total += asked * saturated(frequencies[i], saturation[GAIN], norm)
+    return total
+
+
+@ordered_kernel
+def norm_of(segment, saturation, row):
+    """What a row's length adds to the frequency of each of its terms, as ``sparse.norms_between`` has it."""
+    return saturation[FIXED] + saturation[SLOPE] * carray(pointer(segment[ROW_LENGTHS] + 4 * row), 1, np.float32)[0]
 
 
 @kernel
@@ -128,7 +168,7 @@ def prefetch_row(segment, start, end):
 
 
 @kernel
-def score_rows(segment, query, near, count, scale, sums, heap, size, statistics):
+def score_rows(segment, saturation, query, near, count, scale, sums, heap, size, statistics):
     """Scores rows near[:count] and offers them. statistics: of score · scale − sum, (count, sum, sum of squares), added to."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
     k = len(heap)
@@ -140,7 +180,7 @@ def score_rows(segment, query, near, count, scale, sums, heap, size, statistics)
             after = near[i + ahead]
             prefetch_row(segment, row_at[after], row_at[after + 1])
         row = np.int64(near[i])
-        score = row_score(segment, query, row_at[row], row_at[row + 1])
+        score = row_score(segment, saturation, query, row, row_at[row], row_at[row + 1])
         if score > 0:
             key = make_key(score, row)
             if size < k or key > heap[0]:
@@ -151,15 +191,17 @@ def score_rows(segment, query, near, count, scale, sums, heap, size, statistics)
 
 
 @kernel
-def contributions_of(segment, places, weights, scale, least, upward, contributions):
-    """What a posting of each term and level adds to a sum, at ``scale``: int64 (terms · levels). Those below ``least`` add nothing."""
+def contributions_of(segment, places, weights, stretch, scale, least, upward, contributions):
+    """What a posting of each term and level adds to a sum, at ``scale``: int64 (terms · levels). Those below ``least`` add nothing. upward:
+    at least what it adds to a score.
+    """
     levels = segment[LEVELS]
     most = carray(pointer(segment[LEVEL_MOST]), levels, np.float32)
     mean = carray(pointer(segment[LEVEL_MEAN]), levels, np.float32)
     for q in range(len(places)):
         for level in range(levels):
             if upward:
-                contributions[q * levels + level] = np.int64(weights[q] * most[level] * scale) + 1
+                contributions[q * levels + level] = np.int64(weights[q] * (most[level] * stretch) * scale) + 1
             else:
                 exact = weights[q] * mean[level]
                 contributions[q * levels + level] = np.int64(exact * scale + np.float32(0.5)) if exact >= least else np.int64(0)
@@ -259,14 +301,15 @@ def rows_as_high(sums, groups, low, near):
 
 
 @kernel
-def gaps_of(segment, query, near, count, scale, sums, statistics):
+def gaps_of(segment, saturation, query, near, count, scale, sums, statistics):
     """How far the sums of rows near[:count] lie below their scores, added to ``statistics`` as by ``score_rows``."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
     for i in range(count):
         prefetch_row(segment, row_at[near[i]], row_at[near[i] + 1])
     for i in range(count):
         row = np.int64(near[i])
-        learn_gap(np.float64(row_score(segment, query, row_at[row], row_at[row + 1])) * scale - np.float64(sums[row]), statistics)
+        score = row_score(segment, saturation, query, row, row_at[row], row_at[row + 1])
+        learn_gap(np.float64(score) * scale - np.float64(sums[row]), statistics)
 
 
 @kernel
@@ -306,7 +349,7 @@ def least_contribution(segment, places, weights, share, histogram):
 
 
 @kernel
-def place_terms(segment, terms, weights, places, query):
+def place_terms(segment, terms, weights, stretch, places, query):
     """Finds the query's terms, and spreads its weights over the vocabulary. Returns a score that no row exceeds."""
     locate_terms(carray(pointer(segment[TERMS]), segment[VOCABULARY], np.uint64), terms, places)
     most = carray(pointer(segment[LEVEL_MOST]), segment[LEVELS], np.float32)
@@ -314,7 +357,7 @@ def place_terms(segment, terms, weights, places, query):
     for q in range(len(terms)):
         if places[q] >= 0:
             query[places[q]] = weights[q]
-            bound += np.float64(weights[q]) * np.float64(most[0])
+            bound += np.float64(weights[q]) * np.float64(most[0] * stretch)
     return bound
 
 
@@ -367,7 +410,7 @@ def rows_of_groups(reached, groups):
 
 
 @kernel
-def by_impacts(segment, work, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report):
+def by_impacts(segment, work, saturation, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report):
     """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest. Returns
     (results, whether that was enough).
     """
@@ -383,29 +426,29 @@ def by_impacts(segment, work, plan, share, misses, first, bound, matches, bits, 
     statistics = np.zeros(3)
     scale = np.float64(FULL - len(places)) / bound  # rounding may add one for each term
     least = least_contribution(segment, places, weights, share, histogram) if plan == IMPACTS and share < 1 else np.float32(0)
-    contributions_of(segment, places, weights, np.float32(scale), least, plan == SAFE, contributions)
+    contributions_of(segment, places, weights, saturation[STRETCH], np.float32(scale), least, plan == SAFE, contributions)
     report[R_POSTINGS] += add_lists(segment, places, contributions, sums)
     group_maxima(sums, bits, maxima)
     floor = floor_of(maxima, first, histogram)
     n = rows_between(sums, maxima, bits, floor, 65_536, near)
     estimating = scale if plan == IMPACTS and matches == rows else 0.0
-    size = score_rows(segment, query, near, n, estimating, sums, best, 0, statistics)
+    size = score_rows(segment, saturation, query, near, n, estimating, sums, best, 0, statistics)
     if plan == IMPACTS and matches < rows:
         read = rows_as_high(sums, groups, floor, near)
-        gaps_of(segment, query, near, read, scale, sums, statistics)
+        gaps_of(segment, saturation, query, near, read, scale, sums, statistics)
         report[R_SCORED] += read
     low = reach(best, size, k, scale, plan, misses * k, statistics, histogram, groups, matches, floor)
     enough = low > 0 or plan == SAFE
     if enough and low < floor:
         more = rows_between(sums, maxima, bits, max(low, 1), floor, near)
-        size = score_rows(segment, query, near, more, 0.0, sums, best, size, statistics)
+        size = score_rows(segment, saturation, query, near, more, 0.0, sums, best, size, statistics)
         n += more
     report[R_SCORED] += n
     return size, enough
 
 
 @ordered_kernel
-def in_order_of_terms(segment, query, best, size, heap):
+def in_order_of_terms(segment, saturation, query, best, size, heap):
     """Scores the rows best[:size] again, adding up in the order of terms as an exact search does, into ``heap`` under their docids."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
@@ -414,6 +457,7 @@ def in_order_of_terms(segment, query, best, size, heap):
     for i in range(size):
         row = row_of(best[i])
         total = np.float32(0)
+        norm = norm_of(segment, saturation, row) if segment[ROW_LENGTHS] != 0 else np.float32(0)
         for j in range(row_at[row], row_at[row + 1]):
             if segment[WIDE]:
                 term = min(np.int64(carray(pointer(segment[ROW_TERMS] + 4 * j), 1, np.uint32)[0]), last)
@@ -423,26 +467,29 @@ def in_order_of_terms(segment, query, best, size, heap):
                 weight = np.float32(1)
                 if segment[ROW_WEIGHTS] != 0:
                     weight = carray(pointer(segment[ROW_WEIGHTS] + 4 * j), 1, np.float32)[0]
+                if segment[ROW_LENGTHS] != 0:
+                    weight = saturated(weight, saturation[GAIN], norm)
                 total += query[term] * weight
         n = offer(heap, n, len(heap), make_key(total, docids[row]))
     return n
 
 
 @kernel
-def search_impacts(segment, work, plan, share, misses, first, matches, bits, terms, weights, heap, report):
-    """The best rows of a segment for one query by exact inner product, as keys of docids into ``heap`` (int64). Returns how many: as many
+def search_impacts(segment, work, saturation, plan, share, misses, first, matches, bits, terms, weights, heap, report):
+    """The best rows of a segment for one query by exact score, as keys of docids into ``heap`` (int64). Returns how many: as many
     as the heap has room for, or all rows that pass and share a term.
 
-    terms: uint64 ascending, weights float32, none below TINY_WEIGHT. share: which part of the query's postings is added up, the largest
-    contributions first; misses: which share of the results may be expected to be missed; first: rows scored before it is known how many
-    more must be. matches: how many rows may be found; bits: uint64, a bit for each of them, none past the last row.
+    saturation: float32 (4,), see GAIN … STRETCH. terms: uint64 ascending, weights float32, none below TINY_WEIGHT. share: which part of the
+    query's postings is added up, the largest contributions first; misses: which share of the results may be expected to be missed; first:
+    rows scored before it is known how many more must be. matches: how many rows may be found; bits: uint64, a bit for each of them, none
+    past the last row.
     """
     report[:] = 0
     k = len(heap)
     places = carray(pointer(work[PLACES]), len(terms), np.int64)
     query = carray(pointer(work[QUERY]), max(segment[VOCABULARY], 65_536), np.float32)
     best = np.empty(k + SPARE, np.int64)
-    bound = place_terms(segment, terms, weights, places, query)
+    bound = place_terms(segment, terms, weights, saturation[STRETCH], places, query)
     size = 0
     if bound > 0:
         if plan == SCAN:
@@ -450,13 +497,17 @@ def search_impacts(segment, work, plan, share, misses, first, matches, bits, ter
             near = carray(pointer(work[NEAR]), (rows + GROUP - 1) // GROUP * GROUP, np.int32)
             report[R_SCORED] = gather(True, bits, 0, rows, near)
             sums = carray(pointer(work[SUMS]), 1, np.uint16)
-            size = score_rows(segment, query, near, report[R_SCORED], 0.0, sums, best, 0, np.zeros(3))
+            size = score_rows(segment, saturation, query, near, report[R_SCORED], 0.0, sums, best, 0, np.zeros(3))
         else:
-            size, enough = by_impacts(segment, work, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report)
+            size, enough = by_impacts(
+                segment, work, saturation, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report
+            )
             if not enough:  # every row that shares a term gets a sum now
-                size, _ = by_impacts(segment, work, SAFE, share, misses, first, bound, matches, bits, places, weights, query, best, report)
+                size, _ = by_impacts(
+                    segment, work, saturation, SAFE, share, misses, first, bound, matches, bits, places, weights, query, best, report
+                )
                 report[R_FALLBACK] = 1
-        size = in_order_of_terms(segment, query, best, size, heap)
+        size = in_order_of_terms(segment, saturation, query, best, size, heap)
     for q in range(len(terms)):
         if places[q] >= 0:
             query[places[q]] = 0

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -22,19 +23,32 @@ from numba.core import config, event
 from numba.extending import intrinsic
 
 
-def cache_dir() -> str:
-    """Where compiled kernels are kept: $VECTORDB_CACHE_DIR, else the user's cache folder, else a folder in tmp."""
-    chosen = os.environ.get("VECTORDB_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    for folder in [Path(chosen)] if chosen else [home / "vectordb", Path(tempfile.gettempdir()) / f"vectordb-{os.getuid()}"]:
-        try:
-            folder = folder / "kernels"
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
+def cache_dir() -> str | None:
+    """Where compiled kernels are kept: $VECTORDB_CACHE_DIR, else the user's cache folder, else a folder in tmp.
+
+    None: nothing can be written anywhere, so each process compiles them for itself.
+    """
+    for folder in _candidates():
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # What is in there is run: a folder that somebody else made in tmp won't do.
+            if os.access(folder, os.W_OK) and (folder.stat().st_uid in (os.getuid(), 0) or "VECTORDB_CACHE_DIR" in os.environ):
                 return str(folder)
-        except OSError:
-            continue
-    return tempfile.mkdtemp(prefix="vectordb-kernels-")
+    with contextlib.suppress(OSError):
+        return tempfile.mkdtemp(prefix="vectordb-kernels-")
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    chosen = os.environ.get("VECTORDB_CACHE_DIR")
+    if chosen:
+        yield Path(os.path.abspath(chosen)) / "kernels"
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(cache) and os.environ.get("HOME") != "":  # else nobody knows where home is
+        yield Path(cache) / "vectordb" / "kernels"
+    with contextlib.suppress(OSError):
+        yield Path(tempfile.gettempdir()) / f"vectordb-{os.getuid()}" / "kernels"
 
 
 def _fast_dot() -> bool:
@@ -56,13 +70,16 @@ def _version() -> str:
     return digest.hexdigest()
 
 
-_CACHE = os.path.join(cache_dir(), _version())
+_FOLDER = cache_dir()
+_CACHE = None if _FOLDER is None else os.path.join(_FOLDER, _version())
 
 
 def _forget_old_versions() -> None:
     """Remove what other versions compiled and nothing has been added to for a month."""
+    if _FOLDER is None:
+        return
     with contextlib.suppress(OSError):
-        for entry in os.scandir(os.path.dirname(_CACHE)):
+        for entry in os.scandir(_FOLDER):
             if entry.path != _CACHE and entry.is_dir(follow_symlinks=False) and time.time() - entry.stat().st_mtime > 30 * 86_400:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
@@ -84,9 +101,9 @@ def ordered_kernel(function):
 
 def _compiled(function, nogil, fastmath):
     before = config.CACHE_DIR
-    config.CACHE_DIR = _CACHE  # read while decorating only: other users of numba in this process keep their own folder
+    config.CACHE_DIR = _CACHE or before  # read while decorating only: other users of numba in this process keep their own folder
     try:
-        return numba.njit(function, nogil=nogil, cache=True, fastmath=fastmath, error_model="numpy")
+        return numba.njit(function, nogil=nogil, cache=_CACHE is not None, fastmath=fastmath, error_model="numpy")
     finally:
         config.CACHE_DIR = before
 
@@ -103,7 +120,8 @@ class _Announce(event.Listener):
         if not self.said and getattr(dispatcher, "__module__", "").startswith("vectordb.kernels"):
             self.said = True
             _forget_old_versions()
-            print(f"vectordb: compiling search kernels for this CPU, once (kept in {_CACHE}) …", file=sys.stderr, flush=True)
+            kept = f"once (kept in {_CACHE})" if _CACHE is not None else "for this process alone (there is no folder to keep them)"
+            print(f"vectordb: compiling search kernels for this CPU, {kept} …", file=sys.stderr, flush=True)
 
     def on_end(self, event):
         if getattr(event.data.get("dispatcher"), "__module__", "").startswith("vectordb.kernels"):
@@ -117,7 +135,7 @@ event.register("numba:compile", announce)
 def cache_bytes() -> int:
     """Bytes of the compiled kernels of this version on disk."""
     total = 0
-    for folder, _, names in os.walk(_CACHE):
+    for folder, _, names in os.walk(_CACHE) if _CACHE is not None else ():
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 total += os.stat(os.path.join(folder, name)).st_size

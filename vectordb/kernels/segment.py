@@ -14,7 +14,7 @@ from numba import carray
 from . import COUNT, DATA, NORMS
 from .bitset import bits_between, gather, passes
 from .codes import block_distances, encode_query, nearer, rotate, sign_words
-from .dense import COSINE, L2, place_of, score_row
+from .dense import COSINE, L2, cosine_of, place_of, score_row
 from .graph import Scoring, beam, code_score, descend, prefetch_row, two_hop
 from .jit import count_trailing_zeros, kernel, pointer, prefetch_lines
 from .planner import (
@@ -386,7 +386,7 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
             if c >= 0:
                 score = score_row(query, table[c, DATA] + places[i] * width, half, metric)
                 if metric == COSINE:
-                    score /= carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]]
+                    score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]])
                 found = offer(heap, found, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
         done += n
     return found, touched, False
@@ -427,14 +427,14 @@ def encode(segment, unit, rotated, spare, codes):
     for j in range(dim):
         shift += unit[j] * mean[j]
         square += rotated[j] * rotated[j]
-    noise = square * np.float32(code_error * code_error) + np.float32((reach * query_step) ** 2 / 12)
+    noise = np.float64(square) * code_error * code_error + (reach * query_step) ** 2 / 12  # of huge vectors it is beyond float32
     if metric == L2:
         shift = -square
     return (
         np.float32(query_step * np.float32(step)) * doubled,
         128 * total,
         shift,
-        np.float32(DEVIATIONS) * np.sqrt(noise) * doubled,
+        np.float32(DEVIATIONS * np.sqrt(noise)) * doubled,
     )
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
-from .dense import first_row, lower_bound, place_of
+from .dense import LARGEST, first_row, lower_bound, place_of
 from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
 from .topk import make_key, offer
 
+AT_ONCE = 256  # postings
 SIGNED = 16  # the chunk flag: some weights are negative or tiny
 
 
@@ -27,13 +28,55 @@ def find_term(terms, count, start, term):
 
 
 @ordered_kernel
-def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores, touched, heap):
-    """The best inner products over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
+def saturated(frequency, gain, norm):
+    """BM25's weight of a term that a row says so often: float32, rounded after each step, wherever it is computed."""
+    return frequency * gain / (frequency + norm)
 
-    terms: uint64 ascending, weights float32. A row is a match when it shares a term with the query. scores: float32 zeros, touched:
-    bool False, each as long as the widest block's docid span; both are left cleared. ``signed``: a query weight is negative or tiny.
+
+@ordered_kernel
+def finite(score):
+    """A sum of products as a score: weights as large as no write takes any more may have added up to an infinity, or to no number."""
+    return min(max(score, -LARGEST), LARGEST) if score == score else np.float32(0)
+
+
+@ordered_kernel
+def norms_between(lengths, first, last, fixed, slope, norms):
+    """``fixed + slope · length`` of docids first … last that have a length, into norms[docid − first] (float32). lengths: a chunk table of
+    uint32 values by row.
+    """
+    for c in range(len(lengths)):
+        if lengths[c, LAST] < first or lengths[c, FIRST] > last:
+            continue
+        count = lengths[c, COUNT]
+        values = carray(pointer(lengths[c, DATA]), count, np.uint32)
+        if lengths[c, DOCIDS] != 0:
+            docids = carray(pointer(lengths[c, DOCIDS]), count, np.uint32)
+            i = lower_bound(docids, 0, count, np.uint32(first))
+            while i < count and np.int64(docids[i]) <= last:
+                norms[np.int64(docids[i]) - first] = fixed + slope * np.float32(values[i])
+                i += 1
+        else:
+            begin = max(first, lengths[c, FIRST])
+            inside = min(last, lengths[c, LAST]) - begin + 1
+            own = values[begin - lengths[c, FIRST] :]
+            out = norms[begin - first :]
+            for i in range(inside):
+                out[i] = fixed + slope * np.float32(own[i])
+
+
+@ordered_kernel
+def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, lengths, saturation, norms, scores, touched, heap):
+    """The best scores over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
+
+    terms: uint64 ascending, weights float32. A row is a match when it shares a term with the query. A score is the inner product; where
+    saturation[0] isn't 0, stored weights are term frequencies, and count as BM25 has it: saturation is (gain, fixed, slope), float32, see
+    ``saturated`` and ``norms_between``, and lengths the chunk table of the rows' lengths. norms: float32; scores: float32 zeros, touched:
+    bool False, each as long as the widest block's docid span; the last two are left cleared. ``signed``: some query weight is negative or
+    tiny.
     """
     k = len(heap)
+    gain = saturation[0]
+    parts = np.empty(AT_ONCE, np.float32)
     n = 0
     at = first_row(table, rows, filtered, low, high)
     begins = np.empty(len(terms), np.int64)
@@ -76,9 +119,27 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
             lists += 1
         if lists == 0:
             continue
+        if gain != 0:
+            norms_between(lengths, first, last, saturation[1], saturation[2], norms)
         for t in range(lists):
             weight = factors[t]
-            if not valued:
+            if gain != 0:
+                p = begins[t]
+                while p < ends[t]:  # weights of some postings first: that is vectorized
+                    count = min(ends[t] - p, AT_ONCE)
+                    own = carray(pointer(table[c, EXTRA] + 2 * p), count, np.uint16)
+                    said = carray(pointer(table[c, NORMS] + 4 * p), count, np.float32)
+                    for i in range(count):
+                        parts[i] = norms[own[i]]
+                    for i in range(count):
+                        parts[i] = weight * saturated(said[i], gain, parts[i])
+                    for i in range(count):
+                        scores[own[i]] += parts[i]
+                    if mark:
+                        for i in range(count):
+                            touched[own[i]] = True
+                    p += count
+            elif not valued:
                 for p in range(begins[t], ends[t]):
                     scores[docs[p]] += weight
                     if mark:
@@ -97,14 +158,14 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
             while at < len(rows) and np.int64(rows[at]) <= last:
                 i = np.int64(rows[at]) - first
                 at += 1
-                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
-                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                if not scores[i] < floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(finite(scores[i]), first + i))
                     if n == k:
                         floor = threshold(heap)
         else:
             for i in range(span):
-                if scores[i] >= floor and (touched[i] if mark else scores[i] != 0):
-                    n = offer(heap, n, k, make_key(scores[i], first + i))
+                if not scores[i] < floor and (touched[i] if mark else scores[i] != 0):
+                    n = offer(heap, n, k, make_key(finite(scores[i]), first + i))
                     if n == k:
                         floor = threshold(heap)
         scores[:span] = 0
@@ -114,10 +175,11 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, scores
 
 
 @ordered_kernel
-def sparse_scores(table, terms, weights, rows, keys):
-    """Inner products of a query with rows of a forward index (chunks of terms and weights by row), as keys; returns how many.
+def sparse_scores(table, terms, weights, rows, saturation, keys):
+    """Scores of rows of a forward index (chunks of terms and weights by row) for a query, as keys; returns how many.
 
-    terms, weights: as in ``sparse_topk``. rows: docids (uint32); keys (int64): one for each of them that shares a term with the query.
+    terms, weights, saturation: as in ``sparse_topk``. rows: docids (uint32); keys (int64): one for each of them that shares a term with
+    the query.
     Products are added in the order of terms, as ``sparse_topk`` does: both give the same score.
     """
     n = 0
@@ -130,6 +192,12 @@ def sparse_scores(table, terms, weights, rows, keys):
         valued = table[c, EXTRA] != 0  # without weights each counts as 1
         values = carray(pointer(table[c, EXTRA]), table[c, ITEMS] if valued else np.int64(0), np.float32)
         p, end = np.int64(offsets[position]), np.int64(offsets[position + 1])
+        norm = np.float32(0)
+        if saturation[0] != 0:
+            length = np.int64(0)
+            for item in range(p, end):
+                length += np.int64(values[item])
+            norm = saturation[1] + saturation[2] * np.float32(length)
         t = 0
         score = np.float32(0)
         shared = False
@@ -139,12 +207,15 @@ def sparse_scores(table, terms, weights, rows, keys):
             elif held[p] > terms[t]:
                 t += 1
             else:
-                score += weights[t] * values[p] if valued else weights[t]
+                if saturation[0] != 0:
+                    score += weights[t] * saturated(values[p], saturation[0], norm)
+                else:
+                    score += weights[t] * values[p] if valued else weights[t]
                 shared = True
                 t += 1
                 p += 1
         if shared:
-            keys[n] = make_key(score, np.int64(rows[i]))
+            keys[n] = make_key(finite(score), np.int64(rows[i]))
             n += 1
     return n
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import math
 import os
@@ -28,12 +27,11 @@ from ..errors import (
 from ..files import files_of
 from ..index.build import Cancelled
 from ..snapshot import Snapshots, View
-from ..storage import catalog, segments
+from ..storage import catalog, locks, modes, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
-from ..types import Schema
-from . import policy, tasks
+from . import convert, policy, tasks
 from .policy import Build
 from .purge import Purge
 
@@ -140,7 +138,7 @@ class Maintainer:
             with self._env.read() as txn:
                 _, rows, live = Store(txn, number).state() or (0, 0, 0)
                 records, problems = segments.records(txn, number)
-                schema = Schema.from_dict(catalog.read_meta(txn, number).schema)
+                schema = catalog.schema_of(catalog.read_meta(txn, number))
         except (CorruptionError, NotFoundError):  # whoever reads it will be told
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
@@ -202,9 +200,14 @@ class Maintainer:
 
     def _asked(self, request: _Request) -> _Request:
         self._check_usable()
+        self._env.check_writable()
+        self._env.check_in_place()
         with self._condition:
             self._check_usable()
-            self._started()
+            try:
+                self._started()
+            except RuntimeError as error:
+                raise StorageError(f"maintenance can't begin: {error}", field="path", value=str(self._env.path)) from error
             self._requests.append(request)
             self._condition.notify_all()
         return request
@@ -302,7 +305,7 @@ class Maintainer:
                 self._failed((None, "maintenance"), error)
                 self._look_at = self._failures[None, "maintenance"].retry_at
                 while self._requests:
-                    self._requests.popleft().finish(error)
+                    self._requests.popleft().finish(self._told(error))
 
     def _waited(self) -> bool:
         """Wait until there is something to look at. False: stop."""
@@ -316,12 +319,12 @@ class Maintainer:
             return not self._stopping
 
     def _work(self) -> None:
-        folder = segments.folder(self._env.path)
-        folder.mkdir(exist_ok=True)
-        with open(folder / ".lock", "ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another process does what there is to do
+        env = self._env
+        env.check_in_place()  # nothing is made, and above all removed, in the folder of another database
+        folder = segments.folder(env.path)
+        modes.make_folder(folder, env.file_mode)
+        with locks.open_file(folder / ".lock", env.file_mode) as lock:
+            if not locks.attempt(lock, locks.ALONE):  # another process does what there is to do
                 with self._condition:
                     pause = REQUEST_SECONDS if self._requests else LOCKED_SECONDS
                     self._look_at = time.monotonic() + pause
@@ -432,6 +435,8 @@ class Maintainer:
         self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
         if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
             self.failures += 1
+            if before is not None and before.message == message and self._env.moved():
+                return  # it was said once, and goes on until the database is closed
             log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
         self._untidy = True
 
@@ -507,6 +512,15 @@ class Maintainer:
     def _repair(self, number: int) -> None:
         self._committer.run(lambda txn: segments.remove_damaged(txn, number), "commit")
 
+    def _convert(self, number: int) -> None:
+        """Convert fields that earlier versions made."""
+        self._begin(number, "convert")
+        try:
+            folder = segments.folder(self._env.path)
+            convert.convert(self._committer, number, self._pinned, folder, lambda: self._stopping)
+        finally:
+            self._now = None
+
     def _compact_or_remember(self, number: int, dead: int) -> None:
         if not self._compact(number, policy.CHUNK_DEAD_SHARE)["bytes_rewritten"]:
             self._not_worth[number] = dead
@@ -548,12 +562,13 @@ class Maintainer:
         try:
             for number in request.purged:
                 self._prepared(number)
+                self._convert(number)
             done = purge.run(request.purged, self._timeout, request.patience)
             request.result = {"seconds": round(time.monotonic() - request.begun, 3), **done}
         except Cancelled:
             request.finish(self._closed() if self._stopping else NotFoundError("the collection was dropped", field="collection"))
         except Exception as error:
-            request.finish(error)
+            request.finish(self._told(error))
         else:
             request.finish(None)
 
@@ -561,6 +576,7 @@ class Maintainer:
         done, errors = _nothing_done(), []
         try:
             rows, sequence = self._prepared(request.number)
+            self._convert(request.number)
             while (task := self._planned(request.number, {error[0] for error in errors}, rows, sequence)) is not None:
                 try:
                     done["rows_indexed"] += self._build(request.number, task)
@@ -583,12 +599,19 @@ class Maintainer:
         else:
             self._failures.pop((request.number, "optimize"), None)
 
-    def _told(self, error: BaseException) -> BaseException:
-        """An error as its caller gets it: one of the system's in our words."""
-        if not isinstance(error, OSError):
+    def _told(self, error: BaseException) -> VectorDBError:
+        """An error as its caller gets it: any other than ours in our words."""
+        if isinstance(error, VectorDBError):
             return error
+        try:
+            self._env.check_in_place()  # what may be behind a file that isn't there
+        except VectorDBError as problem:
+            return problem
         where = self._env.path
-        return StorageError(f"{where}: {error}", field="path", value=str(where))
+        what = error if isinstance(error, OSError) else f"maintenance failed: {type(error).__name__}: {error}"
+        told = StorageError(f"{where}: {what}", field="path", value=str(where))
+        told.__cause__ = error
+        return told
 
     def _prepared(self, number: int) -> tuple[int, int]:
         """(rows, sequence) now, with a registry that can be read."""

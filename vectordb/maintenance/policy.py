@@ -25,6 +25,8 @@ COMPACT_SHARE = 0.05
 COMPACT_BUSY_SHARE = 0.25  # dead share from which on chunks are compacted even while writes go on
 COMPACT_BYTES = 32 << 20  # of chunks in one transaction: a writer waits a tenth of a second for it at most
 COMPACT_FRACTION = 32  # of all that is to be written again, when that is less: the file grows by about two transactions
+MEAN_DRIFT = 1.5  # times that texts have become longer or shorter on average since a segment was built: then it is built again
+OPTIMIZED_DRIFT = 1.1  # the same when the user asks to optimize
 OPTIMIZE_ROWS = 256  # a smaller tail stays a tail when the user asks to optimize
 
 
@@ -32,7 +34,8 @@ OPTIMIZE_ROWS = 256  # a smaller tail stays a tail when the user asks to optimiz
 class Piece:
     """A stretch of docids [first, end) of a field: what a record names, or (record None) what none does.
 
-    rows: live rows with the field. dead: rows of the file that died since. lost: the file can't be used.
+    rows: live rows with the field. dead: rows of the file that died since. lost: the file can't be used. drift: how many times longer or
+    shorter the texts of a BM25 field have become on average since it was built, at least 1: lists that were right then lie less well.
     """
 
     first: int
@@ -41,6 +44,7 @@ class Piece:
     dead: int = 0
     record: Record | None = None
     lost: bool = False
+    drift: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,29 @@ def _piece(view: View, record: Record, part: OpenSegment | None) -> Piece:
     if part is None:
         return Piece(record.first, record.end, record.rows, 0, record, lost=True)
     dead = view.snapshot.dead_in(part)
-    return Piece(record.first, record.end, record.rows - dead, dead, record)
+    return Piece(record.first, record.end, record.rows - dead, dead, record, drift=_drift(view, record.field, part))
+
+
+def _drift(view: View, field: int, part: OpenSegment) -> float:
+    then = part.segment.meta.get("mean")
+    texts = view.store.texts(field) if then is not None else None
+    if texts is None or not texts.words:
+        return 1.0
+    now = texts.words / texts.documents
+    return max(now / then, then / now)
 
 
 def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful thing to do in the background; a lower rank is more useful."""
     limit = most_rows(spec)
-    for rank, (kind, groups) in enumerate(
-        [("rebuild", _lost(pieces)), ("seal", _tails(pieces, quiet)), ("merge", _tiers(pieces, limit)), ("purge", _dead(pieces, limit))]
-    ):
+    kinds = {
+        "rebuild": _lost(pieces),
+        "seal": _tails(pieces, quiet),
+        "merge": _tiers(pieces, limit),
+        "purge": _dead(pieces, limit),
+        "refresh": _drifted(pieces),
+    }
+    for rank, (kind, groups) in enumerate(kinds.items()):
         for group in groups:
             return rank, _build(kind, name, field, group)
     return None
@@ -124,6 +142,8 @@ def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Seque
 
 def _improvable(group: Sequence[Piece], sequence: int) -> bool:
     segments = [piece for piece in group if piece.record is not None]
+    if any(piece.drift > OPTIMIZED_DRIFT and piece.record.sequence < sequence for piece in segments):
+        return True
     if len(segments) > 1 or any(piece.lost or (piece.dead and piece.record.sequence < sequence) for piece in segments):
         return True
     return sum(piece.rows for piece in group if piece.record is None) >= OPTIMIZE_ROWS
@@ -136,6 +156,10 @@ def _build(kind: str, name: str, field: int, group: Sequence[Piece]) -> Build:
 
 def _lost(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     return ([piece] for piece in pieces if piece.lost)
+
+
+def _drifted(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    return ([piece] for piece in pieces if piece.drift > MEAN_DRIFT)
 
 
 def _tails(pieces: Sequence[Piece], quiet: bool) -> Iterator[list[Piece]]:

@@ -16,13 +16,12 @@ from pyroaring import BitMap
 from ..errors import StorageError
 from ..failpoints import reach
 from ..snapshot import View
-from ..storage import compact, format, residue
+from ..storage import change_log, compact, format, residue
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.residue import Needles, Search
-from ..storage.store import Store
 from ..types import DenseColumn, MultiColumn, SparseColumn
-from . import policy
+from . import convert, policy
 from .policy import Build
 
 STEPS = (
@@ -72,7 +71,8 @@ class Purge:
             done["rows_dropped"] += self._compact_all(number, erased[number])
         reach("purge.compacted")
         for number in numbers:
-            self._committer.run(lambda txn, number=number: Store(txn, number).forget_deleted_ids(), "commit")
+            self._committer.run(lambda txn, number=number: change_log.forget_deleted_ids(txn, number), "commit")
+            self._committer.run(lambda txn, number=number: convert.recount(txn, number), "commit")
         reach("purge.forgotten")
         self._env.rewrite(timeout, patience)
         after = _bytes(self._env.path)
@@ -155,13 +155,15 @@ def _collect(view: View, number: int, needles: Needles) -> BitMap:
             needles.ids += needles.add(residue.id_needle(format.id_key(number, value)))
     for name, spec in view.schema.vectors.items():
         column = view.store.vectors(view.fields[name], spec, docids)
-        for vector in _pieces(column) if column is not None else ():
+        for vector in _pieces(column, view.schema.is_bm25(name)) if column is not None else ():
             needles.vectors += needles.add(vector)
     return view.dead.copy()
 
 
-def _pieces(column: DenseColumn | MultiColumn | SparseColumn):
-    """Each vector's bytes as they are stored; of a sparse one its terms and its weights, which lie apart."""
+def _pieces(column: DenseColumn | MultiColumn | SparseColumn, bm25: bool):
+    """Each vector's bytes as they are stored; of a sparse one its terms and its weights, which lie apart. Term frequencies of BM25 are like
+    those of many a text, and say nothing by themselves.
+    """
     if isinstance(column, DenseColumn):
         yield from (row.tobytes() for row in column.values)
         return
@@ -171,4 +173,5 @@ def _pieces(column: DenseColumn | MultiColumn | SparseColumn):
         return
     for low, high in bounds:
         yield column.terms[low:high].tobytes()
-        yield column.weights[low:high].tobytes()
+        if not bm25:
+            yield column.weights[low:high].tobytes()

@@ -16,8 +16,9 @@ from ..failpoints import reach
 from ..index import build as dense_build
 from ..index import sparse_build
 from ..index.build import Cancelled
+from ..query.arms import saturation_of
 from ..snapshot import View
-from ..storage import catalog, compact, format, segments
+from ..storage import catalog, compact, format, modes, segments
 from ..storage.commit import Committer
 from ..storage.compact import Run
 from ..storage.env import Env, sync_folder
@@ -99,10 +100,10 @@ def _sparse_rows(view: View, task: Build, spec: Sparse, docids: np.ndarray, end:
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     terms = np.concatenate(pieces or [np.empty(0, np.uint64)])
     weights = None if spec.binary else np.concatenate(weighed or [np.empty(0, np.float32)])
-    options = sparse_build.Options(spec.index.levels)
+    options, saturation = sparse_build.Options(spec.index.levels), saturation_of(view, task.name)
 
     def write(path: Path, progress: Progress, stop: Stop) -> None:
-        sparse_build.build(path, indptr, terms, weights, docids, spec.weighting == "idf", options, progress, stop)
+        sparse_build.build(path, indptr, terms, weights, docids, spec.weighting == "idf", options, progress, stop, saturation)
 
     return Rows(docids, end, write, options.kept())
 
@@ -127,12 +128,14 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
     name = segments.new_name(number, task.field, task.first, end)
     temporary = folder / (segments.TEMPORARY + name)
     options = rows.options
+    modes.create(temporary, "xb", env.file_mode).close()
     try:
         rows.write(temporary, progress, stop)
         del rows
         reach("index.written")
         progress("register", 0.0)
         size, checksum = temporary.stat().st_size, segments.checksum(temporary)
+        env.check_in_place()
         os.rename(temporary, folder / name)
     finally:
         temporary.unlink(missing_ok=True)
@@ -163,7 +166,7 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
         raise Cancelled("the collection isn't as planned any more")
     reach("index.registered")
     for old in task.replaced:
-        _discard(folder / old.file)
+        discard(folder / old.file)
         reach("index.replaced")
 
 
@@ -180,12 +183,12 @@ def tidy(env: Env) -> int:
         named = segments.named_files(txn, list(catalog.names(txn).values()))
     gone = [name for name in there if name not in named]
     for name in gone:
-        _discard(folder / name)
+        discard(folder / name)
         reach("tidy.removed")
     return len(gone)
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file that isn't needed any more. What can't be removed takes space and does no harm."""
     try:
         path.unlink(missing_ok=True)

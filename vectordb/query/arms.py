@@ -11,9 +11,11 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.filter import Filter, HasVector
 
-from .. import deadline
+from .. import deadline, encoders
+from ..encoders import bm25
 from ..filters.bitmap import FilterCache, matching
 from ..index import ann, flat, sparse_ann
+from ..index.saturation import Saturation
 from ..index.segment import Allowed
 from ..snapshot import OpenSegment, View
 from ..storage import format
@@ -75,7 +77,7 @@ class Wanted:
         """The same for a segment, kept as long as nothing changes."""
         if self.everything:
             return part.segment.all_allowed
-        key = ("allowed", self.node, part.file)
+        key = ("allowed", self.node, part.file, self.view.snapshot.meta.revision)
         # Of the rows of a segment nothing ever changes but that some die.
         dead = self.view.dead.range_cardinality(part.first, part.end)
         found = self._cache.get(key)
@@ -109,7 +111,7 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cac
         _note_exact(search, arm, wanted.matches, found)
         plan = exact_plan(search, arm, wanted)
     if plan is not None and isinstance(arm.spec, Sparse):
-        plan |= terms.told(view, arm, queries[0], found[0])
+        plan |= terms.told(view, arm, queries[0], found[0], saturation_of(view, arm.name))
     return found, plan
 
 
@@ -123,6 +125,21 @@ def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
     return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in arm.queries]
 
 
+def saturation_of(view: View, name: str) -> Saturation | None:
+    """What BM25 makes of the term frequencies that a field holds, now; None where it holds weights that count as they are."""
+    if not view.schema.is_bm25(name):
+        return None
+    known, key = view.snapshot.prepared, ("saturation", name)
+    found = known.get(key)
+    if found is None:
+        field = view.fields[name]
+        live = view.store.texts(field)
+        options = encoders.options_of(view.schema.vectors[name].encoder)
+        k1, b = options.get("k1", bm25.K1), options.get("b", bm25.B)
+        found = known[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
+    return found
+
+
 def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Sequence[tuple[int, int]]]:
     """The segments that may answer the search, and the ranges of docids that they leave out."""
     opened, tail = (), ()
@@ -133,7 +150,7 @@ def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> t
         there, rest = view.snapshot.cover(view.fields[arm.name])
         # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
         whole = not search.exact or all(part.segment.verified for part in there)
-        if whole and sparse_ann.searchable([part.segment for part in there], queries, k):
+        if whole and sparse_ann.searchable([part.segment for part in there], queries, k, saturation_of(view, arm.name)):
             opened, tail = there, rest
     return opened, tail
 
@@ -146,10 +163,10 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
     if isinstance(spec, MultiVector):
         table = view.table(field)
         return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
-    table = view.table(field, format.POSTINGS)
+    table, saturation = view.table(field, format.POSTINGS), saturation_of(view, arm.name)
     if len(queries) == 1:
-        return [flat.search_sparse(table, *queries[0], k, rows)]
-    return deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows), queries)
+        return [flat.search_sparse(table, *queries[0], k, rows, saturation)]
+    return deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
@@ -161,7 +178,7 @@ def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> lis
         return flat.search_dense(table.rows, queries, spec.dtype, spec.metric, len(rows), rows)
     if isinstance(spec, MultiVector):
         return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in queries]
-    return [flat.score_sparse(table.rows, *query, rows) for query in queries]
+    return [flat.score_sparse(table.rows, *query, rows, saturation_of(view, arm.name)) for query in queries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +234,8 @@ def _search_segments(
     measured = search.explain or audited
     trace = ann.Trace(measured=measured) if measured or notes is not None else None
     if isinstance(spec, Sparse):
-        found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace)
+        saturation = saturation_of(view, arm.name)
+        found = sparse_ann.search(parts, rest, table.rows, queries, k, search.recall, trace=trace, saturation=saturation)
     else:
         found = ann.search(
             parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
@@ -268,11 +286,12 @@ def _weights(
     view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache
 ) -> np.ndarray:
     """Query weights, times the inverse document frequency among live rows where the field asks for it."""
-    if spec.weighting is None or not len(terms):
+    if spec.weighting != "idf" or not len(terms):
         return weights
     dead = view.snapshot.dead_words() if view.dead else None
     frequency = flat.document_frequencies(table, terms, dead)
-    total = len(matching(HasVector(name), view, cache))
+    saturation = saturation_of(view, name)
+    total = len(matching(HasVector(name), view, cache)) if saturation is None else saturation.documents
     return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
 
 

@@ -15,8 +15,9 @@ from ..snapshot import View
 from ..storage import format
 from ..types import Dense, Hit, Hits, Linear
 from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
-from .fusion import Ranked, ShownScore, explained_sums, fuse
+from .fusion import HasVectors, Ranked, ShownScore, explained_sums, fuse, merged
 from .linear import Listed, Source, top
+from .missing import Group, groups, has_vectors, lacking, rescaled
 from .notes import Clock, all_exact, current
 from .read import attribute_reader, pieces
 from .request import Arm, Search
@@ -106,12 +107,12 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         if plan is not None:
             plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
     if search.explain:
-        told |= _stage_plan(plans, {"method": search.fusion.name, "candidates": search.candidates} if fused else None)
-    shown = _shown(search)
+        told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
+    shown, has = _shown(search), _has_vectors(view, search)
     for q in range(search.queries):
         deadline.check()
         if fused:
-            ranked = fuse({name: results[q] for name, results in found.items()}, search.fusion, search.limit, shown)
+            ranked = fuse({name: results[q] for name, results in found.items()}, search.fusion, search.limit, shown, has)
         else:
             ranked = _alone(search.arms[0], found[search.arms[0].name][q])
         clock.lap("fusion")
@@ -119,22 +120,39 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
 
 
 def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them."""
-    exact = search.proven or wanted.given is not None
-    weights, shown = [_weight(search, arm) for arm in search.arms], _shown(search)
+    """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them.
+
+    Where weights are rescaled, the points that lack the same fields are a search of their own: of one factor, it is proven like any other.
+    """
+    names, weights = [arm.name for arm in search.arms], _weights(search)
+    shown, has = _shown(search), _has_vectors(view, search)
+    whole = [Group((True,) * len(names), wanted)]
+    parts = groups(view, wanted, search.arms, cache) if search.fusion.missing == "renormalise" else whole
+    scaled = [rescaled(weights, np.array([part.has]).T)[:, 0] if len(parts) > 1 or not all(part.has) else weights for part in parts]
     for q in range(search.queries):
-        one, plans = search.of_query(q), {}
-        sources = [_source(view, one, arm, wanted, cache, clock, plans) for arm in one.arms]
-        ranking = top(sources, search.limit, search.candidates, exact)
-        clock.lap("fusion")
+        one, plans, found, facts = search.of_query(q), [], [], {"proven": True, "depth": 0, "scored": 0}
+        for part, counts in zip(parts, scaled, strict=True):
+            listed: dict[str, dict] = {}
+            at = [a for a, there in enumerate(part.has) if there]
+            sources = [_source(view, one, one.arms[a], float(counts[a]), part.wanted, cache, clock, listed) for a in at]
+            ranking = top(sources, search.limit, search.candidates, search.proven or part.wanted.given is not None)
+            clock.lap("fusion")
+            found.append(explained_sums(names, counts.tolist(), ranking.among(at, len(names)), shown, has, len(parts) == 1))
+            facts = {
+                "proven": facts["proven"] and ranking.proven,
+                "depth": max(facts["depth"], ranking.depth),
+                "scored": facts["scored"] + ranking.scored,
+            }
+            plans += listed.values()
         if search.explain and not told:
-            facts = {"proven": ranking.proven, "depth": ranking.depth, "scored": ranking.scored}
-            told |= _stage_plan(list(plans.values()), {"method": search.fusion.name, "candidates": search.candidates} | facts)
-            told["exact"] |= ranking.proven  # whatever an arm was sure of
-        yield explained_sums([arm.name for arm in search.arms], weights, ranking, shown)
+            told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
+            told["exact"] |= facts["proven"]  # whatever an arm was sure of
+        yield merged(found, search.limit) if found else ([], [], [])
 
 
-def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterCache, clock: Clock, plans: dict[str, dict]) -> Source:
+def _source(
+    view: View, search: Search, arm: Arm, weight: float, wanted: Wanted, cache: FilterCache, clock: Clock, plans: dict[str, dict]
+) -> Source:
     """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
 
     certain = replace(search, exact=True, recall=1.0) if search.proven else search
@@ -171,8 +189,8 @@ def _source(view: View, search: Search, arm: Arm, wanted: Wanted, cache: FilterC
     # Files that haven't been read through yet prove nothing, and those built before they said how far codes are off have no bounds.
     bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
     if not bounded:
-        return Source(_weight(search, arm), sign(arm) < 0, best, scores)
-    return Source(_weight(search, arm), sign(arm) < 0, best_bounds, scores, guess, _ceiling(arm.spec, queries[0], cover))
+        return Source(weight, sign(arm) < 0, best, scores)
+    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, _ceiling(arm.spec, queries[0], cover))
 
 
 def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
@@ -185,8 +203,25 @@ def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
     return np.inf
 
 
-def _weight(search: Search, arm: Arm) -> float:
-    return float(search.fusion.weights.get(arm.name, 1.0))
+def _weights(search: Search) -> np.ndarray:
+    return np.array([float(search.fusion.weights.get(arm.name, 1.0)) for arm in search.arms])
+
+
+def _has_vectors(view: View, search: Search) -> HasVectors:
+    """Which of given rows have a vector in an arm's field."""
+    arms = {arm.name: arm for arm in search.arms}
+    return lambda name, docids: has_vectors(view, arms[name], docids)
+
+
+def _fusion_plan(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> dict:
+    """What explain tells of a fusion. lacking: how many of the rows that may be found have no vector in an arm's field, if any."""
+    without = lacking(view, wanted, search.arms, cache)
+    return {
+        "method": search.fusion.name,
+        "candidates": search.candidates,
+        "missing": search.fusion.missing,
+        "lacking": {name: len(rows) for name, rows in without.items()},
+    }
 
 
 def _shown(search: Search) -> ShownScore:

@@ -10,58 +10,90 @@ from ..index.flat import Found
 from ..kernels.fusion import merge_lists
 from ..types import DBSF, RRF, ArmScore, Fusion
 from .linear import Ranking
+from .missing import rescaled
 
 Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as shown, what each arm said
 ShownScore = Callable[[str, float], float]
+HasVectors = Callable[[str, np.ndarray], np.ndarray]  # (arm, int64 docids) → bool: which of them have a vector in its field
 
 
-def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: ShownScore) -> Ranked:
+def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: ShownScore, has_vectors: HasVectors) -> Ranked:
     """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said.
 
     arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
     Contributions add up to the fused score; ties go to the lower docid.
     """
+    names = list(arms)
     normal = [_normalised(scores, fusion) for _, scores in arms.values()]
-    weights = [float(fusion.weights.get(name, 1.0)) for name in arms]
-    parts = np.concatenate([weight * each for weight, each in zip(weights, normal, strict=True)])
+    weights = np.array([float(fusion.weights.get(name, 1.0)) for name in names])
+    docids = np.concatenate([docids for docids, _ in arms.values()], dtype=np.int64)
     ends = np.cumsum([len(each) for each in normal])
+    # The weight that each candidate has in the arm that lists it.
+    own = np.repeat(weights, [len(each) for each in normal])
+    if fusion.missing == "renormalise":
+        has = np.array([has_vectors(name, docids) for name in names])
+        own = rescaled(weights, has)[np.repeat(np.arange(len(names)), [len(each) for each in normal]), np.arange(len(docids))]
+    parts = own * np.concatenate(normal)
     limit = min(limit, len(parts))
     best, sums, places = np.empty(limit, np.int64), np.empty(limit, np.float64), np.empty((limit, len(arms)), np.int64)
-    docids = np.concatenate([docids for docids, _ in arms.values()], dtype=np.int64)
     count = merge_lists(docids, parts, ends, best, sums, places)
+    best, places = best[:count], places[:count]
+    # A row that an arm lists has a vector there: only the others need to be asked about.
+    has = places >= 0
+    for a, name in enumerate(names):
+        if not has[:, a].all():
+            has[~has[:, a], a] = has_vectors(name, best[~has[:, a]])
+    counts = rescaled(weights, has.T) if fusion.missing == "renormalise" else np.repeat(weights[:, None], count, axis=1)
     explained: list[dict[str, ArmScore]] = [{} for _ in range(count)]
-    for (name, (_, scores)), weight, each, column in zip(arms.items(), weights, normal, places[:count].T.tolist(), strict=True):
-        absent = ArmScore(None, None, None, weight, 0.0)
-        for arms_of_hit, at in zip(explained, column, strict=True):
+    for a, (name, (_, scores)) in enumerate(arms.items()):
+        begin = int(ends[a]) - len(scores)
+        for arms_of_hit, at, weight, there in zip(explained, places[:, a].tolist(), counts[a].tolist(), has[:, a].tolist(), strict=True):
             if at < 0:
-                arms_of_hit[name] = absent
+                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0, not there)
             else:
-                value = float(each[at])
-                arms_of_hit[name] = ArmScore(at + 1, shown_score(name, float(scores[at])), value, weight, weight * value)
-    return best[:count].tolist(), sums[:count].tolist(), explained
+                value = float(normal[a][at])
+                arms_of_hit[name] = ArmScore(at + 1, shown_score(name, float(scores[at])), value, weight, float(parts[begin + at]))
+    return best.tolist(), sums[:count].tolist(), explained
 
 
-def explained_sums(names: Sequence[str], weights: Sequence[float], ranking: Ranking, shown_score: ShownScore) -> Ranked:
-    """A ranking by linear fusion, which adds the scores as they are."""
+def explained_sums(
+    names: Sequence[str], weights: Sequence[float], ranking: Ranking, shown_score: ShownScore, has_vectors: HasVectors, ranked: bool = True
+) -> Ranked:
+    """A ranking by linear fusion, which adds the scores as they are. Not ranked: places in the lists aren't those among all rows."""
     explained = [{} for _ in ranking.docids]
-    for name, weight, scores, ranks in zip(names, weights, ranking.scores.tolist(), ranking.ranks.tolist(), strict=True):
-        for arms_of_hit, score, rank in zip(explained, scores, ranks, strict=True):
+    for name, weight, scores, ranks in zip(names, weights, ranking.scores, ranking.ranks.tolist(), strict=True):
+        absent = np.isnan(scores)
+        lacks = absent.copy()
+        if absent.any():
+            lacks[absent] = ~has_vectors(name, ranking.docids[absent])
+        for arms_of_hit, score, rank, lack in zip(explained, scores.tolist(), ranks, lacks.tolist(), strict=True):
             if score != score:  # no match
-                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0)
+                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0, lack)
             else:
-                arms_of_hit[name] = ArmScore(rank or None, shown_score(name, score), score, weight, weight * score)
+                arms_of_hit[name] = ArmScore(rank if ranked and rank else None, shown_score(name, score), score, weight, weight * score)
     return ranking.docids.tolist(), ranking.sums.tolist(), explained
 
 
+def merged(rankings: Sequence[Ranked], limit: int) -> Ranked:
+    """The best ``limit`` of rankings that have no row in common, equal scores by the lower docid."""
+    if len(rankings) == 1:
+        return rankings[0]
+    rows = [row for ranking in rankings for row in zip(*ranking, strict=True)]
+    rows = sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
+    return [docid for docid, _, _ in rows], [score for _, score, _ in rows], [arms for _, _, arms in rows]
+
+
 def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:
-    """What fusion makes of an arm's scores, best first: float64 of the same length."""
+    """What fusion makes of an arm's scores, best first: float64 of the same length, finite."""
     if isinstance(fusion, RRF):
         return 1.0 / (fusion.k + np.arange(1, len(scores) + 1))
     wide = scores.astype(np.float64)
     if not len(wide):
         return wide
-    if isinstance(fusion, DBSF):
-        spread = wide.std()
-        return np.full(len(wide), 0.5) if spread == 0 else np.clip((wide - (wide.mean() - 3 * spread)) / (6 * spread), 0.0, 1.0)
     low, high = wide.min(), wide.max()
+    if isinstance(fusion, DBSF):
+        if low == high:  # one candidate, or equal ones: nothing tells them apart
+            return np.full(len(wide), 0.5)
+        reach = 3.0 * wide.std(ddof=1)
+        return (wide - (wide.mean() - reach)) / (2.0 * reach)
     return np.ones(len(wide)) if high == low else (wide - low) / (high - low)

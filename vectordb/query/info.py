@@ -8,7 +8,7 @@ from typing import Any
 from ..kernels import ITEMS
 from ..snapshot import View
 from ..storage import fields, format
-from ..types import CollectionInfo, Dense, Sparse
+from ..types import CollectionInfo, Dense, Sparse, Text
 from .audit import audits_of
 from .terms import dictionary
 
@@ -18,13 +18,14 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
     there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers. How a sparse field's
-    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``).
+    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of
+    a BM25 field, and ``note`` says what is different about a field that an earlier version made.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
     for field, spec in (*view.schema.vectors.items(), *view.schema.attributes.items()):
         number = view.fields[field]
-        parts = [format.FORWARD, format.POSTINGS, format.COUNTS]
+        parts = [format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS]
         sizes = [_bytes(view, number, part) for part in parts]
         table = view.snapshot.table(view.store, number, fields.main_part(spec))
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
@@ -33,6 +34,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["dictionary"] = dictionary(view, number)
         if field in view.schema.vectors and spec.encoder is not None:
             facts["encoder"] = view.snapshot.meta.encoders[field]
+        if view.schema.is_bm25(field):
+            facts["texts"] = view.store.texts(number)._asdict()
+        if field in view.schema.earlier:
+            facts["note"] = _kept(field, spec)
         if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
             facts["recall"] = audits_of(view.env).told(view.store.collection, field)
@@ -41,6 +46,24 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     snapshot = view.snapshot
     dead = snapshot.stored_rows(view.store) - snapshot.live
     return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
+
+
+def _kept(field: str, spec: Sparse | Text) -> str:
+    """What is different about a field that an earlier version made, and what to do about it."""
+    if isinstance(spec, Text):
+        return (
+            "In scripts without spaces (Thai, Khmer …) a whole run is one word, and emoji are none: an earlier version made the field. "
+            "optimize() converts it."
+        )
+    if spec.weighting == "none":
+        return (
+            "Scores are without inverse document frequencies, and of text lengths as they were at each write: an earlier version made the "
+            "field without weighting. For BM25 write the points into a new collection."
+        )
+    frozen = "Scores are of text lengths as they were at each write, and texts without spaces and emoji aren't found"
+    if spec.source is None or spec.binary:
+        return f"{frozen}: an earlier version made the field. To change that, write the points into a new collection."
+    return f"{frozen}: an earlier version made the field. optimize() converts it, if every vector was made from {spec.source!r}."
 
 
 def _index(view: View, field: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ and told from which score on a row matters at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ DEEPER = 8  # times as many rows in each list, when the ones before proved nothi
 MOST = 64  # times as many rows are listed at most, where there is a floor
 SCORED_AT_ONCE = 64
 ROUNDING = 1e-6  # by which a floor is set lower, so that the sum with it stays below
+LEAST_WEIGHT = 1e-100  # of a smaller one products with scores may be rounded by more than that
 
 
 class Listed(NamedTuple):
@@ -66,6 +67,12 @@ class Ranking:
     depth: int
     scored: int
 
+    def among(self, at: Sequence[int], arms: int) -> Ranking:
+        """The same as a ranking of so many arms, of which those at ``at`` were asked."""
+        scores, ranks = np.full((arms, len(self.docids)), np.nan), np.zeros((arms, len(self.docids)), np.int64)
+        scores[at], ranks[at] = self.scores, self.ranks
+        return replace(self, scores=scores, ranks=ranks)
+
 
 def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranking:
     """The best ``limit`` rows. depth: how long the first lists are.
@@ -100,7 +107,7 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
     a, floor = guessing[-1], -np.inf
     weight, (_, guessed) = sources[a].weight, lists[a].found
     others = sum(_beyond(sources[i], lists[i]) for i in range(len(sources)) if i != a)
-    if weight > 0 and len(guessed) == limit and others > -np.inf:
+    if weight >= LEAST_WEIGHT and len(guessed) == limit and others > -np.inf:
         # Below it a row that no other arm lists can't be among the best.
         floor = (pool.least(limit) - others) / weight
         floor -= ROUNDING * (abs(floor) + 1.0)

@@ -113,7 +113,8 @@ class Notes:
             before = self._stage(search.prefetch) | {"limit": search.prefetch.limit, "hits": self._hits.get(depth - 1, 0)}
         runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
         arms = [ran.told() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
-        fusion = {"method": search.fusion.name, "candidates": search.candidates} if len(search.arms) > 1 else None
+        fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
+        fusion = fusion if len(search.arms) > 1 else None
         return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}
 
 

@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.filter import Filter
+from vectordb_client.foreign import is_integer, listed
+from vectordb_client.ranking import checked_fusion
+from vectordb_client.values import read_with
 
-from ..errors import InvalidArgumentError, shown
+from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
 from ..types import (
     DEFAULT_RECALL,
-    FUSIONS,
     MAX_STAGES,
-    RRF,
     Fusion,
     Prefetch,
     Schema,
     VectorField,
     check_recall,
+    query_fields,
     query_vector,
     query_vectors,
 )
@@ -158,14 +160,9 @@ def _stages(prefetch: Any) -> list[Prefetch]:
 
 def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
     """The arms of a stage, each with as many query vectors."""
-    vectors = stage.vectors
     given: dict[str, Sequence] = {}
     words: dict[str, Words] = {}
-    if vectors is not None and not isinstance(vectors, Mapping):
-        raise InvalidArgumentError(
-            f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
-        )
-    for name, value in (vectors or {}).items():
+    for name, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(name)
         given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
     for name, texts in _texts(schema, stage.text, batch, given).items():
@@ -245,7 +242,7 @@ def check_limit(limit: Any, name: str = "limit") -> None:
 def _check_count(name: str, value: Any) -> None:
     if type(value) is int and 1 <= value <= MAX_LIMIT:
         return
-    if not isinstance(value, np.integer) or not 1 <= value <= MAX_LIMIT:
+    if not is_integer(value) or not 1 <= value <= MAX_LIMIT:
         raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
 
 
@@ -253,13 +250,11 @@ def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | S
     """True, False, or a list of field names. Raises InvalidArgumentError naming an unknown one."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
-        if field not in there:
-            raise InvalidArgumentError(
-                f"{name}: there is no {shown(field)}; there are: {', '.join(there) or 'none'}", field=name, value=field
-            )
+        if not isinstance(field, str) or field not in there:
+            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {listing(there)}", field=name, value=field)
     return tuple(value)
 
 
@@ -287,8 +282,8 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
             raise InvalidArgumentError("no vector field has an encoder for text", field="text", value=text)
     texts = {}
     for name, value in chosen.items():
-        values = value if batch else [value]
-        if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(v, str) for v in values):
+        values = read_with("text", value, listed) if batch else [value]
+        if values is None or not all(isinstance(v, str) for v in values):
             what = "a list of strings" if batch else "a string"
             raise InvalidArgumentError(f"text must be {what}, not {shown(value)}", field="text", value=value)
         texts[name] = list(values)
@@ -296,27 +291,9 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
 
 
 def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
-    if isinstance(fusion, str):
-        if fusion not in FUSIONS:
-            raise InvalidArgumentError(f"fusion must be one of {', '.join(FUSIONS)}, not {shown(fusion)}", field="fusion", value=fusion)
-        return FUSIONS[fusion]()
-    if not isinstance(fusion, tuple(FUSIONS.values())):
-        raise InvalidArgumentError(
-            f"fusion must be a name or RRF(…), Relative(…), DBSF(…), Linear(…), not {shown(fusion)}", field="fusion", value=fusion
-        )
-    if not isinstance(fusion.weights, Mapping):
-        what = f"the weights of a fusion must be a mapping of fields to numbers, not {shown(fusion.weights)}"
-        raise InvalidArgumentError(what, field="fusion", value=fusion.weights)
-    numbers = {f"weight of {name!r}": value for name, value in fusion.weights.items()}
-    for name in fusion.weights:
+    method = checked_fusion(fusion)
+    for name in method.weights:
         if name not in arms:
-            raise InvalidArgumentError(
-                f"fusion has a weight for {shown(name)}, which is not an arm of this search", field="fusion", value=name
-            )
-    if isinstance(fusion, RRF):
-        numbers["k"] = fusion.k
-    for name, value in numbers.items():
-        good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and np.isfinite(value) and value >= 0
-        if not good or (name == "k" and value == 0):
-            raise InvalidArgumentError(f"{name} of the fusion must be a number ≥ 0, not {shown(value)}", field="fusion", value=value)
-    return fusion
+            what = f"fusion has a weight for {shown(name)}, which is not an arm of this search; its arms: {', '.join(arms)}"
+            raise InvalidArgumentError(what, field="fusion", value=name)
+    return method

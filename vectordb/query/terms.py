@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..index import flat
+from ..index.saturation import Saturation
 from ..snapshot import View
 from ..storage import format, term_words
 from ..storage.tables import ChunkTable
@@ -51,10 +52,10 @@ def _dictionary(table: ChunkTable) -> dict[str, Any]:
     }
 
 
-def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found) -> dict[str, Any]:
+def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found, saturation: Saturation | None) -> dict[str, Any]:
     """Of a sparse arm's query, with the weights that scores are made of: postings (what an exact search adds up), terms (term, weight, live
     rows that have it), and of the best rows matched: (term, contribution), the largest first. A term also has its
-    word where the text asked has one for it or the term table does.
+    word where the text asked has one for it or the term table does. saturation: of BM25 fields, whose vectors are term frequencies.
     """
     field, (terms, weights) = view.fields[arm.name], query
     table = view.table(field, format.POSTINGS)
@@ -63,7 +64,7 @@ def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat
     docids = found[0][:EXPLAINED].tolist()
     vectors = vectors_of(view, docids, [arm.name])
     known = [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)]
-    matched = [_contributions(terms, weights, vector[arm.name]) for vector in vectors]
+    matched = [_contributions(terms, weights, vector[arm.name], saturation) for vector in vectors]
     words = {} if arm.words is None else arm.words(terms.tolist())
     words |= _stored(view, field, (term for term in terms.tolist() if term not in words))
     for parts in (known, *matched):
@@ -71,9 +72,12 @@ def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat
     return {"postings": int(touched.sum()), "terms": known, "matched": matched}
 
 
-def _contributions(terms: np.ndarray, weights: np.ndarray, vector: tuple[np.ndarray, np.ndarray]) -> list[dict[str, Any]]:
+def _contributions(
+    terms: np.ndarray, weights: np.ndarray, vector: tuple[np.ndarray, np.ndarray], saturation: Saturation | None
+) -> list[dict[str, Any]]:
     shared, mine, its = np.intersect1d(terms, vector[0], assume_unique=True, return_indices=True)
-    parts = weights[mine] * vector[1][its]
+    counted = vector[1] if saturation is None else saturation.weights(vector[1], vector[1].sum(dtype=np.float64))
+    parts = weights[mine] * counted[its]
     return [{"term": int(shared[i]), "contribution": float(parts[i])} for i in np.lexsort((shared, -np.abs(parts)))]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
+from ..storage.modes import PRIVATE
 
 log = logging.getLogger("vectordb.server")
 KEPT = 4  # old files beside the one that is written: NAME.1 is the newest
@@ -24,8 +25,8 @@ class AuditLog:
     and don't stop the service.
     """
 
-    def __init__(self, path: Path, most: int):
-        self._path, self._most = path, most
+    def __init__(self, path: Path, most: int, mode: int = PRIVATE):
+        self._path, self._most, self._mode = Path(os.path.abspath(path)), most, mode
         self._lock = threading.Lock()
         self._failing = False
         self._file = -1
@@ -53,7 +54,7 @@ class AuditLog:
             os.close(self._file)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
 
     def _follow(self) -> None:
         """Go to the file of that name now, and put it aside when it is full; whichever process finds it so does."""

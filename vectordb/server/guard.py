@@ -1,7 +1,8 @@
 """Who may do what, and how much of it: every call passes the guard twice.
 
-When it arrives, by its metadata and before its message is read: whose is it, and is there room for it? Then, by its message: may they
-do that, and is it within the limits? ``RULES`` has a line for every method of the service; what isn't in it is for admins of everything.
+When it arrives, by its metadata and before its message is read: whose is it, and is there room for it? Then, in a thread and by its
+message: may they do that, and is it within the limits? ``RULES`` has a line for every method of the service; what isn't in it is for
+admins of everything.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +26,17 @@ from vectordb_client.status import status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from .. import deadline, encoders
-from ..errors import EncoderError, NotFoundError, PermissionDeniedError, RateLimitError, SchemaError, VectorDBError, shown
+from ..errors import DeadlineError, EncoderError, NotFoundError, PermissionDeniedError, RateLimitError, SchemaError, VectorDBError, shown
+from ..storage.modes import PRIVATE
 from ..types import check_name
 from . import limits, memory
 from .audit import AuditLog
+from .connections import Connections, peer_of
 from .keys import ROLES, Key, Keys, file_of
+from .receive import Arrival, Overdue, late_words
 from .settings import Settings
 from .tls import check_exposure, is_loopback
+from .turns import Lane, Place, Turn
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
@@ -95,32 +104,68 @@ class Guard:
         if settings.keys_file:
             self.keys.require()
         check_exposure(settings, self.keys.wanted)
-        self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes) if settings.audit_log else None
-        self._rates = limits.Rates(Path(database.path) / limits.RATES_FILE, settings.requests_per_second)
+        self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
+        rates = None if database._read_only is not None else Path(database.path) / limits.RATES_FILE
+        self._rates = limits.Rates(rates, settings.requests_per_second)
         self._lanes = {
-            "read": limits.Lane("read", settings.threads, settings.queue, watch),
-            "write": limits.Lane("write", settings.write_threads, settings.queue, watch),
-            "other": limits.Lane("other", _OTHER_THREADS, settings.queue, watch),
-            "wait": limits.Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
+            "read": Lane("read", settings.threads, settings.queue, watch, rests=True, hurried=self._awaited),
+            "write": Lane("write", settings.write_threads, settings.queue, watch),
+            "other": Lane("other", _OTHER_THREADS, settings.queue, watch),
+            "wait": Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
             # Streams stay open as long as their callers like; a few threads more, to say that there are no more.
-            "stream": limits.Lane("stream", settings.change_streams + _REFUSING_THREADS, 0, watch),
+            "stream": Lane("stream", settings.change_streams + _REFUSING_THREADS, 0, watch),
         }
-        self.refusals = limits.Lane("refuse", _REFUSING_THREADS, 0, watch)
+        self._refusals = ThreadPoolExecutor(_REFUSING_THREADS, "vectordb-refuse")
+        self.connections = Connections(settings)
+        self.overdue = Overdue(settings.message_seconds)
+        self.entrance = _Entrance(self)
         self._lock = threading.Lock()
         self._at_work: dict[str, int] = {}
 
+    def _awaited(self) -> bool:
+        """Whether somebody waits for what calls at work hold."""
+        return self.database._env.awaited or self.memory.awaited
+
     def arrive(self, method: str, metadata: Iterable[tuple[str, Any]], behavior: Callable[[Any, grpc.ServicerContext, Call], Any]) -> Call:
-        """A call of a method, with a place in the queue, or with the error that it is to be refused with. Runs ``behavior`` when called."""
+        """A call of a method, with its owner or with the error that it is to be refused with. Runs ``behavior`` when called."""
         call = Call(self, method, behavior)
-        try:
+        with _refusing(call):
             call.key = self.identify(metadata)
-            self._place(call)
-        except VectorDBError as error:
-            call.refuse(error)
-        except Exception as error:  # gRPC would log its text
-            log.error("%s can't be let in: %s", method, type(error).__qualname__)
-            call.refuse(VectorDBError("the service failed unexpectedly; its log says where"))
+            self._take_rate(call)
         return call
+
+    def enter(self, arrival: Arrival) -> None:
+        """Gives a call that has arrived a place, reads its message, and has a thread run it when its turn comes; or refuses it, without
+        reading the message.
+        """
+        call: Call = arrival.behavior
+        if call.refusal is None:
+            self.connections.called(arrival.peer)
+            with _refusing(call):
+                self._place(call, arrival)
+        if call.refusal is not None:
+            self._refuse(arrival)
+            return
+        place, seconds, came = call.place, self.settings.message_seconds, time.monotonic()
+
+        def read() -> None:
+            if arrival.readable:  # what was sent meanwhile is there at once
+                self.overdue.expect(place, late, max(came + seconds, time.monotonic() + seconds / 4))
+            arrival.read(received)
+
+        def received() -> None:
+            self.overdue.met(place)
+            if arrival.readable and arrival.request is None:  # ended without a message, or its caller has gone
+                arrival.abort()
+                call.ended()
+            else:
+                place.lane.ready(place, lambda: _run(arrival, call))
+
+        def late() -> None:
+            if place.lane.withdraw(place):
+                self._turn_away(arrival, DeadlineError(late_words(seconds), field="timeout"))
+
+        place.lane.line_up(place, read)
 
     def identify(self, metadata: Iterable[tuple[str, Any]]) -> Key:
         """Whose call it is. Raises AuthenticationError, UnavailableError."""
@@ -132,23 +177,47 @@ class Guard:
             return is_loopback(self.settings.host)
         return key.role == "admin" and key.collections is None
 
-    def _place(self, call: Call) -> None:
-        """Room for one more call of its key, now and in its lane. Raises RateLimitError."""
-        who, settings, lane = call.key.id, self.settings, self._lanes[call.rule.lane]
-        wait = self._rates.take(who)
+    def _take_rate(self, call: Call) -> None:
+        wait = self._rates.take(call.key.id)
         if wait > 0:
-            problem = f"{_called(call.key)} calls more than {settings.requests_per_second:g} times a second"
+            problem = f"{_called(call.key)} calls more than {self.settings.requests_per_second:g} times a second"
             raise _come_again(problem, "requests_per_second", wait)
+
+    def _place(self, call: Call, arrival: Arrival) -> None:
+        """Room for one more call of its caller, now and in its lane. Raises RateLimitError."""
+        settings, lane = self.settings, self._lanes[call.rule.lane]
+        caller = call.key.id if call.key is not _ANYBODY else _peer(arrival.peer)
         with self._lock:
-            there = self._at_work.get(who, 0)
+            there = self._at_work.get(caller, 0)
             if there >= settings.concurrent_requests:
-                problem = f"{_called(call.key)} has {there} calls waiting or at work, at most {settings.concurrent_requests} are taken"
+                whose = _called(call.key) if call.key is not _ANYBODY else "this caller"
+                problem = f"{whose} has {there} calls waiting or at work, at most {settings.concurrent_requests} are taken"
                 raise _come_again(problem, "concurrent_requests", _BUSY_SECONDS)
-            if not lane.enter():
-                raise _come_again(f"{settings.queue} {call.rule.lane} calls are waiting, no more are taken", "queue", _BUSY_SECONDS)
-            self._at_work[who] = there + 1
-        call.experimental_thread_pool = lane
-        call.placed = True
+            self._at_work[caller] = there + 1
+        call.caller = caller
+        full = _come_again(f"{settings.queue} {call.rule.lane} calls are waiting, no more are taken", "queue", _BUSY_SECONDS)
+        call.place = lane.enter(caller, lambda: self._turn_away(arrival, full))
+        if call.place is None:
+            self._left(call)
+            raise full
+
+    def _turn_away(self, arrival: Arrival, error: VectorDBError) -> None:
+        """Refuse a call that had a place, and has it no more."""
+        self.overdue.met(arrival.behavior.place)
+        self._left(arrival.behavior)
+        arrival.behavior.refuse(error)
+        self._refuse(arrival)
+
+    def _refuse(self, arrival: Arrival) -> None:
+        self._refusals.submit(arrival.run, b"")
+
+    def _left(self, call: Call) -> None:
+        with self._lock:
+            caller, call.caller = call.caller, None
+            if caller is not None:
+                self._at_work[caller] -= 1
+                if not self._at_work[caller]:
+                    del self._at_work[caller]
 
     @property
     def at_work(self) -> int:
@@ -157,14 +226,47 @@ class Guard:
             return sum(self._at_work.values())
 
     def leave(self, call: Call) -> None:
-        """Its place is free again."""
-        call.experimental_thread_pool.leave()
-        with self._lock:
-            left = self._at_work[call.key.id] - 1
-            if left:
-                self._at_work[call.key.id] = left
-            else:
-                del self._at_work[call.key.id]
+        """Its place is free again. Leaving twice is fine."""
+        if call.place is not None:
+            call.place.lane.leave(call.place)
+            self._left(call)
+
+
+class _Entrance(ThreadPoolExecutor):
+    """What gRPC takes for the threads of our methods: hands each call to the guard. It has no threads."""
+
+    def __init__(self, guard: Guard):
+        super().__init__(1)
+        self._guard = guard
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+        self._guard.enter(Arrival(work, arguments, named))
+
+
+def _run(arrival: Arrival, call: Call) -> None:
+    try:
+        arrival.run()
+    finally:
+        call.ended()  # even if gRPC didn't begin its work, because nobody waited any more
+
+
+@contextmanager
+def _refusing(call: Call) -> Iterator[None]:
+    """What goes wrong is what the call is refused with."""
+    try:
+        yield
+    except VectorDBError as error:
+        call.refuse(error)
+    except Exception as error:  # gRPC would log its text
+        log.error("%s can't be let in: %s", call.method, type(error).__qualname__)
+        call.refuse(VectorDBError("the service failed unexpectedly; its log says where"))
+
+
+@lru_cache(maxsize=4_096)
+def _peer(address: str) -> str:
+    """Who calls without a key: a machine; on this machine, a connection, for all programs here have one address."""
+    host, port = peer_of(address)
+    return f"{host}:{port}" if is_loopback(host) else host
 
 
 class Call:
@@ -172,16 +274,17 @@ class Call:
 
     __slots__ = (
         "_allowance", "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
-        "_under", "collection", "experimental_thread_pool", "key", "method", "placed", "refusal", "rule",
+        "_under", "caller", "collection", "experimental_thread_pool", "key", "method", "place", "refusal", "rule",
     )  # fmt: skip
 
     def __init__(self, guard: Guard, method: str, behavior: Callable[[Any, grpc.ServicerContext, Call], Any]):
         self._guard, self.method, self._behavior = guard, method, behavior
         self.rule = RULES.get(method, _UNKNOWN)
         self.key = _ANYBODY
-        self.placed = False
+        self.caller: str | None = None  # while it counts as the caller's
+        self.place: Place | None = None
         self.refusal: VectorDBError | None = None
-        self.experimental_thread_pool: limits.Lane = guard.refusals  # the name is gRPC's
+        self.experimental_thread_pool = guard.entrance  # the name is gRPC's
         self.collection: str | None = None
         self._bulk = self._explained = False
         self._count = 0
@@ -194,10 +297,8 @@ class Call:
         self.refusal = error
 
     def ended(self) -> None:
-        """Its work is done, or gRPC has done with it without beginning it."""
-        if self.placed:
-            self.placed = False
-            self._guard.leave(self)
+        """Its work is done, or nobody waits for it any more. Ending twice is fine."""
+        self._guard.leave(self)
 
     def admitted(self, context: grpc.ServicerContext) -> Call:
         """``with call.admitted(context):`` around the work: raises what the call is refused with, stops the work when nobody waits any
@@ -210,8 +311,9 @@ class Call:
         if self.refusal is not None:
             raise self.refusal
         left = self._context.time_remaining()
+        seconds = None if left is None or left >= _NO_DEADLINE else left
         self._allowance = self._guard.memory.allowance()
-        patience = deadline.Patience(None if left is None or left >= _NO_DEADLINE else left, self._guard.open, self._allowance)
+        patience = Turn(seconds, self.place, self._guard.open, self._allowance)
         if not self._context.add_callback(patience.leave):
             patience.leave()
         self._under = deadline.under(patience)

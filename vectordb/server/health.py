@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from vectordb_client.channel import open_channel
+from vectordb_client.channel import connection_hint, open_channel
 
 from ..errors import UnavailableError
+
+_PAUSE_SECONDS = 0.25
 
 
 def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
@@ -16,14 +19,23 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
 
     Raises UnavailableError that says why not, InvalidArgumentError for a file that can't be read.
     """
-    with open_channel(grpc, target, [], tls, tls_cert, tls_key) as channel:
+    end = time.monotonic() + timeout
+    while True:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="vectordb.v1.VectorDB"), timeout=timeout
-            )
+            answer = _ask(target, max(end - time.monotonic(), 0.001), tls, tls_cert, tls_key)
+            break
         except grpc.RpcError as error:
-            what = f"{target} doesn't answer: {error.code().name}: {error.details()}"
-            raise UnavailableError(what, field="target", value=target) from None
+            # A service that is full takes connections and closes them, until it has closed those that say nothing.
+            full = error.code() is grpc.StatusCode.UNAVAILABLE and "refused" not in error.details()
+            if not full or time.monotonic() + _PAUSE_SECONDS >= end:
+                what = f"{target} doesn't answer: {error.code().name}: {error.details()}{connection_hint(error.details() or '')}"
+                raise UnavailableError(what, field="target", value=target) from None
+            time.sleep(_PAUSE_SECONDS)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         word = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         raise UnavailableError(f"{target} is {word}", field="target", value=target)
+
+
+def _ask(target: str, timeout: float, tls: bool | Path, tls_cert: Path | None, tls_key: Path | None) -> health_pb2.HealthCheckResponse:
+    with open_channel(grpc, target, [], tls, tls_cert, tls_key) as channel:
+        return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="vectordb.v1.VectorDB"), timeout=timeout)

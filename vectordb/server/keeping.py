@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class Keeping:
 
     def _keep(self, settings: Settings, stopping: threading.Event | None) -> None:
         """stopping: set when the service is to end; streams end then."""
-        self._snapshot_dir = settings.snapshot_dir
+        self._snapshot_dir = os.path.abspath(settings.snapshot_dir) if settings.snapshot_dir else ""
         self._most_streams = settings.change_streams
         self._streams = threading.BoundedSemaphore(settings.change_streams)
         self._stopping = stopping or threading.Event()
@@ -50,7 +51,7 @@ class Keeping:
         return pb.SnapshotResponse(manifest=wire.pack_json(manifest, "manifest"))
 
     def _purge(self, request: pb.PurgeRequest, context: grpc.ServicerContext) -> pb.PurgeResponse:
-        target = self._find(request.collection)[0] if request.HasField("collection") else self._database
+        target = self._find(request)[0] if request.HasField("collection") else self._database
         left = context.time_remaining()
         timeout = request.timeout if request.HasField("timeout") else None if left is None or left > 1e9 else max(left - 0.1, 0.0)
         return pb.PurgeResponse(result=wire.pack_json(target.purge(timeout=timeout), "result"))
@@ -63,14 +64,14 @@ class Keeping:
                 value=self._most_streams,
             )
         try:
-            collection, _ = self._find(request.collection)
+            collection, _ = self._find(request)
             at, timeout = request.since, _ROUND_SECONDS if request.follow else None
             wanted = {name: wire.unpack_selection(request, name) for name in ("with_vectors", "with_attributes")}
             while context.is_active():
                 for change, more in collection._change_pieces(at, follow=request.follow, timeout=timeout, **wanted):
                     if self._stopping.is_set():
                         break
-                    schema = self._find(request.collection)[1]
+                    schema = self._find(request)[1]
                     forms = self._attribute_forms(request.collection, schema)
                     yield from changes.pack(change, schema, forms, self._max_message_bytes, more)
                     at = at if more else change.sequence

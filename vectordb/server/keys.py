@@ -25,6 +25,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import AuthenticationError, InvalidArgumentError, LimitError, NotFoundError, StorageError, UnavailableError, shown
+from ..storage import modes
 from ..types import check_name
 
 log = logging.getLogger("vectordb.server")
@@ -129,7 +130,7 @@ def expiry(text: str) -> datetime:
 
 def file_of(directory: str | os.PathLike[str], named: str) -> Path:
     """Where the keys of a database are: in the file that was named, or in its directory."""
-    return Path(named) if named else Path(directory) / FILE_NAME
+    return Path(os.path.abspath(named or Path(directory) / FILE_NAME))
 
 
 class Keys:
@@ -221,7 +222,7 @@ def _mark(path: Path) -> tuple | None:
 def _locked(path: Path) -> Iterator[None]:
     """One at a time changes the keys of a folder."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        modes.make_folder(path.parent)
         folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise StorageError(f"{path} can't be written: {error.strerror}", field="keys_file", value=str(path)) from error

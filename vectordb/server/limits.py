@@ -1,4 +1,4 @@
-"""What a service bounds: calls waiting and at work, calls a second, and the size of what one call may ask for.
+"""What a service bounds: calls a second, and the size of what one call may ask for. (Calls waiting and at work: ``turns``.)
 
 Every refusal names the limit, its value and the setting that holds it, and those that time heals say after how many seconds.
 """
@@ -13,8 +13,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from ..filters import as_filter
 from ..filters.nodes import weight
 from ..query.request import MAX_LIMIT, MIN_CANDIDATES
 from .settings import Settings
-from .watch import Watch
 
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
@@ -40,63 +38,20 @@ _FILTER_BYTES = 24  # of memory that a byte of a filter may take once it is read
 _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
 
 
-class Lane(ThreadPoolExecutor):
-    """Threads for calls of one kind, and a queue before them that has an end: each call takes a place by ``enter``, and gives it back.
-
-    watch: told when a call begins to wait, and when its thread begins with it.
-    """
-
-    def __init__(self, name: str, threads: int, queue: int, watch: Watch):
-        super().__init__(threads, f"vectordb-{name}")
-        self._watch = watch
-        self._places = threads + queue
-        self._inside = 0
-        self._count_lock = threading.Lock()
-
-    def enter(self) -> bool:
-        """Take a place; False when all are taken."""
-        with self._count_lock:
-            if self._inside >= self._places:
-                return False
-            self._inside += 1
-            return True
-
-    def leave(self) -> None:
-        with self._count_lock:
-            self._inside -= 1
-
-    @property
-    def inside(self) -> int:
-        """Calls at work and waiting."""
-        return self._inside
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
-        """gRPC hands over its own function, with the method's behavior among the arguments: that is told when it has ``ended``, even if it
-        was never called because nobody waited any more.
-        """
-        future = super().submit(self._begin, self._watch.arrived(), work, *arguments, **named)
-        for argument in arguments:
-            ended = getattr(argument, "ended", None)
-            if ended is not None:
-                future.add_done_callback(lambda _, ended=ended: ended())
-                break
-        return future
-
-    def _begin(self, arrived: float, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-        self._watch.began(arrived)
-        return work(*arguments, **named)
-
-
 class Rates:
     """A token bucket a key, in a file that all workers of a directory map: a second's worth of calls may come at once.
 
-    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies.
+    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies. path: None keeps
+    them in memory, each worker its own: where no file can be made.
     """
 
-    def __init__(self, path: Path, a_second: float):
+    def __init__(self, path: Path | None, a_second: float):
         self.a_second = a_second
         self._burst = max(a_second, 1.0)
         self._lock = threading.Lock()  # the file's locks are between processes
+        if path is None:
+            self._file, self._map = None, mmap.mmap(-1, _SLOTS * _SLOT.size)
+            return
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             weakref.finalize(self, os.close, self._file)
@@ -111,15 +66,19 @@ class Rates:
         tag = _tag(owner)
         with self._lock:
             at = self._slot(tag) * _SLOT.size
-            fcntl.lockf(self._file, fcntl.LOCK_EX, _SLOT.size, at)
+            self._hold(fcntl.LOCK_EX, at)
             try:
                 now = time.monotonic()
                 left = self._left(tag, at, now)
                 taken = left >= 1.0
                 _SLOT.pack_into(self._map, at, tag, left - taken, now)
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, _SLOT.size, at)
+                self._hold(fcntl.LOCK_UN, at)
         return 0.0 if taken else (1.0 - left) / self.a_second
+
+    def _hold(self, how: int, at: int) -> None:
+        if self._file is not None:
+            fcntl.lockf(self._file, how, _SLOT.size, at)
 
     def _left(self, tag: int, at: int, now: float) -> float:
         whose, left, since = _SLOT.unpack_from(self._map, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -9,51 +10,28 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
-from ..errors import UnavailableError, VectorDBError
-from . import ending, logs
+from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
+from ..storage.place import DATA, MEMORY
+from . import ending, logs, probes
 from .guard import Guard
-from .keys import file_of
-from .service import SERVICE, Service, fail
+from .keys import Keys, file_of
+from .service import Service
 from .settings import Settings
-from .tls import server_credentials
+from .tls import check_exposure, server_credentials
 from .watch import Watch
 from .workers import SIGNAL_SECONDS
 
 log = logging.getLogger("vectordb.server")
+_SWITCH_SECONDS = 0.0005  # for which a thread keeps Python from others that wait: a small call passes through several threads
+_GARBAGE = (10_000, 10, 50)  # gc.set_threshold
+_STREAMS = 1_024  # calls under way on one connection
 _CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
-
-
-class _Health(health.HealthServicer):
-    """grpc.health.v1, on a thread of its own: a busy server is not a dead one."""
-
-    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return super().Check(request, context)
-
-    Check.experimental_thread_pool = ThreadPoolExecutor(1, "vectordb-health")
-
-
-class _Reflection(reflection.ReflectionServicer):
-    """Reflection, on threads of its own: its streams stay open as long as the caller likes. Who needs a key for calls needs it here too."""
-
-    def __init__(self, names: tuple[str, ...], guard: Guard):
-        super().__init__(names)
-        self._guard = guard
-
-    def ServerReflectionInfo(self, request_iterator: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            self._guard.identify(context.invocation_metadata())
-        except VectorDBError as error:
-            fail(context, error)
-        return super().ServerReflectionInfo(request_iterator, context)
-
-    ServerReflectionInfo.experimental_thread_pool = ThreadPoolExecutor(2, "vectordb-reflection")
 
 
 def start(database: Any, settings: Settings | None = None, **given: Any) -> tuple[grpc.Server, int]:
@@ -76,18 +54,22 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
     """
     try:
+        check(path, settings)
+        new = not (Path(path) / DATA).exists()  # which may be a misspelt name
         if settings.workers > 1:
+            if os.fspath(path) == MEMORY:
+                raise InvalidArgumentError(
+                    "a database in memory is one process's: workers must be 1", field="workers", value=settings.workers
+                )
             from .workers import supervise
 
-            return supervise(path, settings)
-        if settings.port:
-            check_free(settings.host, settings.port)  # before an open that may take a while
+            return supervise(path, settings, new)
         stop = threading.Event()
         before = {}
 
         def ready(address: str) -> None:
             before.update({number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)})
-            announce(path, address, settings)
+            announce(path, address, settings, new)
 
         def stopping() -> None:
             for number, handler in before.items():
@@ -98,6 +80,34 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
         print(f"vectordb: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def check(path: str | os.PathLike[str], settings: Settings) -> None:
+    """Raises what is wrong with the settings, before anything is opened, made, compiled or bound.
+
+    InvalidArgumentError when others could call without being asked for a key, StorageError for a file that can't be used,
+    NotFoundError when the folder that the directory is to be in isn't there, UnavailableError for an address that can't be had.
+    """
+    keys = Keys(file_of(path, settings.keys_file))
+    if settings.keys_file:
+        keys.require()
+    check_exposure(settings, keys.wanted)
+    server_credentials(settings)
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no folder {folder} to make the directory of a database in", field="data", value=os.fspath(path))
+    for field in ("audit_log", "slow_query_log"):
+        folder = Path(getattr(settings, field) or ".").absolute().parent
+        if not folder.is_dir():
+            raise StorageError(f"{field} is to be in {folder}, which isn't there", field=field, value=getattr(settings, field))
+    if settings.tracing:
+        from . import tracing  # noqa: F401
+    if settings.metrics_port and settings.metrics_port == settings.port:
+        problem = f"metrics_port and port are both {settings.port}; take two that differ"
+        raise InvalidArgumentError(problem, field="metrics_port", value=settings.port)
+    for host, port in ((settings.host, settings.port), (settings.metrics_host, settings.metrics_port)):
+        if port:
+            check_free(host, port)
 
 
 def run(
@@ -118,13 +128,27 @@ def run(
 
     to_stderr = logs.configure(settings.log_format, settings.log_level)
     try:
-        database = open_database(path, durability=settings.durability, maintenance=settings.maintenance)
+        database = open_database(
+            path,
+            durability=settings.durability,
+            maintenance=settings.maintenance,
+            file_mode=settings.mode,
+            change_log_batches=settings.change_log_batches,
+            change_log_bytes=settings.change_log_bytes,
+            change_log_seconds=settings.change_log_seconds,
+        )
         try:
-            warm()  # a caller's deadline must not pay for compiling
+            try:
+                warm()  # a caller's deadline must not pay for compiling
+            except (OSError, StorageError) as error:  # nowhere to write a few rows to
+                log.warning("kernels are compiled when they are first used: %s", error)
+            _share_python()
             server, health_servicer, bound, guard = _made(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
+            if database._read_only is not None:
+                log.warning("%s can't be written to: writes are refused", database.path)
             while not stop.wait(SIGNAL_SECONDS):
                 pass
             log.info("stopping", extra={"grace": settings.grace})
@@ -139,37 +163,47 @@ def run(
         logs.restore(to_stderr)
 
 
-def announce(path: str | os.PathLike[str], address: str, settings: Settings) -> None:
-    """The line that says that calls are taken."""
+def _share_python() -> None:
+    """Have a call that makes very many objects keep Python from the others for milliseconds, where it would be for a third of a second:
+    what was imported and compiled isn't looked through again for garbage, and the rest less often.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
+
+
+def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:
+    """The line that says that calls are taken. new: there was no database in the directory."""
+    facts = ["a new database"] if new else []
     workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
-    facts = [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
+    facts += [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
     print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
 
 
 def _start(
     database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
-) -> tuple[grpc.Server, _Health, int]:
+) -> tuple[grpc.Server, HealthServicer, int]:
     return _made(database, settings, shared, stopping)[:3]
 
 
-def _made(database: Any, settings: Settings, shared: bool, stopping: threading.Event | None) -> tuple[grpc.Server, _Health, int, Guard]:
+def _made(
+    database: Any, settings: Settings, shared: bool, stopping: threading.Event | None
+) -> tuple[grpc.Server, HealthServicer, int, Guard]:
     """A running server, what answers for its health, its port, and who lets its calls in."""
     options = [
         ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
+        ("grpc.max_concurrent_streams", _STREAMS),  # clients wait with more, without an error
     ]
     if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     watch = Watch(database, settings)
     guard = Guard(database, settings, watch)
-    server = grpc.server(ThreadPoolExecutor(1, "vectordb-server"), options=options)  # every method of ours has its lane's threads
+    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # methods of ours have their lanes' threads
     server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
-    servicer = _Health()
-    servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, guard), server)
+    servicer = probes.add(server, guard)
     address = address_of(settings.host, settings.port)
     credentials = server_credentials(settings)
     try:
@@ -180,6 +214,7 @@ def _made(database: Any, settings: Settings, shared: bool, stopping: threading.E
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
     watch.follow(server)
     server.start()
+    guard.connections.follow(server, bound)
     return server, servicer, bound, guard
 
 

@@ -6,6 +6,7 @@ Bytes come in and go out, so that a message that can't be read, or an answer too
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import traceback
@@ -22,12 +23,11 @@ from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
-from .. import memory
-from ..collection import check_each_id
+from .. import errors, memory
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, UnavailableError, VectorDBError, shown
 from ..query.execute import Answers
 from ..query.read import encode_cursor
-from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
+from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, check_each_id, point_vector
 from .guard import Call, Guard
 from .keeping import Keeping
 from .watch import Watch
@@ -125,7 +125,9 @@ class Service(Keeping):
 
     def _create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
         collection = self._database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
-        return pb.CreateCollectionResponse(schema=answers.pack_schema(collection.schema))
+        return pb.CreateCollectionResponse(
+            schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=collection.revision
+        )
 
     def _drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
         self._database.drop_collection(request.name)
@@ -137,14 +139,19 @@ class Service(Keeping):
         return pb.ListCollectionsResponse(names=self._database.collections())
 
     def _describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
-        collection, schema = self._find_fresh(request.name, request, context)
+        collection, _ = self._find_fresh(request, context)
+        revision = collection.revision  # before the schema, so that a change in between is read again
+        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision)
         if not request.info:
-            return pb.DescribeCollectionResponse(schema=answers.pack_schema(schema))
+            response.schema = answers.pack_schema(collection.schema)
+            return response
         info = collection.info()
-        return pb.DescribeCollectionResponse(schema=answers.pack_schema(info.schema), info=answers.pack_info(info))
+        response.schema = answers.pack_schema(info.schema)
+        response.info.CopyFrom(answers.pack_info(info))
+        return response
 
     def _add_fields(self, request: pb.AddFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
-        collection, schema = self._find(request.collection)
+        collection, schema = self._find(request)
         given = wire.unpack_json(request.fields, "fields")
         if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
             raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
@@ -154,11 +161,13 @@ class Service(Keeping):
         collection.add_fields(
             vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
             attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
+            exist_ok=request.exist_ok,
         )
-        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema))
+        revision = collection.revision
+        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=revision)
 
     def _optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
-        collection, _ = self._find(request.collection)
+        collection, _ = self._find(request)
         wait = request.wait if request.HasField("wait") else True
         result = collection.optimize(wait=wait, timeout=_patience(_optional(request, "timeout"), context.time_remaining()))
         return answers.pack_optimized(result)
@@ -166,16 +175,16 @@ class Service(Keeping):
     # ---- Writes ----
 
     def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
-        collection, schema = self._find(request.collection)
+        collection, schema = self._find(request)
         values = [request.batch.payload, *request.batch.attributes]
         memory.hold(_VALUE_BYTES * sum(len(column.json) for column in values), "the attributes and payloads")
         batch = wire.unpack_batch(request.batch, schema)
         check_deadline(context)
         result = collection.apply_batch(batch, durability=_optional(request, "durability"))
-        return pb.WriteResponse(sequence=int(result), count=result.count, collection=collection.number)
+        return pb.WriteResponse(sequence=int(result), count=result.count, collection=collection.number, revision=collection.revision)
 
     def _delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
-        collection, _ = self._find(request.collection)
+        collection, _ = self._find(request)
         ids = wire.unpack_ids(request.ids) if request.HasField("ids") else None
         result = collection.delete(
             ids,
@@ -184,17 +193,17 @@ class Service(Keeping):
             if_filter=wire.unpack_filter(request, "if_filter"),
             durability=_optional(request, "durability"),
         )
-        return pb.DeleteResponse(sequence=int(result), count=result.count, collection=collection.number)
+        return pb.DeleteResponse(sequence=int(result), count=result.count, collection=collection.number, revision=collection.revision)
 
     # ---- Words of terms ----
 
     def _set_terms(self, request: pb.SetTermsRequest, context: grpc.ServicerContext) -> pb.SetTermsResponse:
-        collection, _ = self._find(request.collection)
+        collection, _ = self._find(request)
         words = wire_terms.unpack_words(request)
         return pb.SetTermsResponse(changed=collection.set_terms(request.field, words, durability=_optional(request, "durability")))
 
     def _list_terms(self, request: pb.ListTermsRequest, context: grpc.ServicerContext) -> pb.ListTermsResponse:
-        collection, _ = self._find(request.collection)
+        collection, _ = self._find(request)
         limit = request.limit
         while True:
             response = wire_terms.pack_page(collection.terms(request.field, after=_optional(request, "after"), limit=limit))
@@ -205,17 +214,19 @@ class Service(Keeping):
     # ---- Reads ----
 
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
-        collection, schema = self._find_fresh(request.collection, request, context)
+        collection, schema = self._find_fresh(request, context)
         forms = self._attribute_forms(request.collection, schema)
-        return collection._get_pieces(
+        response = collection._get_pieces(
             check_each_id(wire.unpack_ids(request.ids)),
             lambda there, pieces: answers.pack_get(there, pieces, schema, forms, self._room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
+        response.revision = collection.revision
+        return response
 
     def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
-        collection, schema = self._find_fresh(request.collection, request, context)
+        collection, schema = self._find_fresh(request, context)
         n = request.queries
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
@@ -248,16 +259,18 @@ class Service(Keeping):
                     result.plan = packed
             return response
 
-        return collection._search_pieces(request.batch, take, asked)
+        response = collection._search_pieces(request.batch, take, asked)
+        response.revision = collection.revision
+        return response
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
-        collection, _ = self._find_fresh(request.collection, request, context)
-        return pb.CountResponse(count=collection.count(wire.unpack_filter(request)))
+        collection, _ = self._find_fresh(request, context)
+        return pb.CountResponse(count=collection.count(wire.unpack_filter(request)), revision=collection.revision)
 
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
-        collection, schema = self._find_fresh(request.collection, request, context)
+        collection, schema = self._find_fresh(request, context)
         forms = self._attribute_forms(request.collection, schema)
-        return collection._scroll_pieces(
+        response = collection._scroll_pieces(
             lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self._room()),
             wire.unpack_filter(request),
             request.limit,
@@ -265,9 +278,23 @@ class Service(Keeping):
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
+        response.revision = collection.revision
+        return response
 
-    def _find(self, name: str) -> tuple[Any, Schema]:
-        """A collection and its schema. One known by name is taken as it is, until reading its schema says that it was dropped."""
+    def _find(self, request: Any) -> tuple[Any, Schema]:
+        """The collection that a request means, and its schema. Raises NotFoundError, also for one that was dropped and made again."""
+        name = request.name if isinstance(request, pb.DescribeCollectionRequest) else request.collection
+        collection, schema = self._find_named(name)
+        if request.collection_number not in (0, collection.number):
+            raise NotFoundError(
+                f"collection {shown(name)} was dropped, and another was made with its name; get a new handle of it",
+                field="collection",
+                value=name,
+            )
+        return collection, schema
+
+    def _find_named(self, name: str) -> tuple[Any, Schema]:
+        """One known by name is taken as it is, until reading its schema says that it was dropped."""
         known = self._collections.get(name)
         if known is not None:
             try:
@@ -279,23 +306,23 @@ class Service(Keeping):
         self._collections[name] = found
         return found, schema
 
-    def _find_fresh(self, name: str, request: Any, context: grpc.ServicerContext) -> tuple[Any, Schema]:
+    def _find_fresh(self, request: Any, context: grpc.ServicerContext) -> tuple[Any, Schema]:
         """``_find`` for a read: as new as what the caller has seen. Raises UnavailableError when that takes too long."""
-        found = self._find(name)
+        found = self._find(request)
         if not request.HasField("seen"):
             return found
         seen, end = request.seen, time.monotonic() + min(_FRESH_SECONDS, _patience(None, context.time_remaining()) or _FRESH_SECONDS)
         while not (found[0].number > seen.collection or (found[0].number == seen.collection and found[0].reached(seen.sequence))):
             if time.monotonic() >= end:
                 raise UnavailableError(
-                    f"a write that this client made to {shown(name)} isn't seen here yet, that of sequence {seen.sequence}; "
+                    f"a write that this client made isn't seen here yet, that of sequence {seen.sequence}; "
                     "if the service was restored from an older state, make a new client",
                     field="seen",
                     value=seen.sequence,
                 )
             time.sleep(_FRESH_POLL_SECONDS)
             check_deadline(context)
-            found = self._find(name)
+            found = self._find(request)
         return found
 
     def _attribute_forms(self, name: str, schema: Schema) -> pb.AttributeForms | None:
@@ -306,7 +333,7 @@ class Service(Keeping):
 
 
 class _Door(grpc.GenericRpcHandler):
-    """Hands each call to the guard as it arrives; what is refused is answered without waiting for its message."""
+    """Hands each call to the guard as it arrives."""
 
     def __init__(self, guard: Guard, behaviors: dict[str, Callable], streams: frozenset[str]):
         self._guard = guard
@@ -319,9 +346,6 @@ class _Door(grpc.GenericRpcHandler):
             return None
         name, behavior = found
         call = self._guard.arrive(name, details.invocation_metadata, behavior)
-        if call.refusal is not None:
-            streams = name in self._streams
-            return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(call)
         return (grpc.unary_stream_rpc_method_handler if name in self._streams else grpc.unary_unary_rpc_method_handler)(call)
 
 
@@ -346,6 +370,8 @@ def _told(request_class: Any, raised: Exception) -> VectorDBError:
     # Its text may hold what users stored: the log gets the place, not the words.
     place = "".join(traceback.format_tb(raised.__traceback__))
     log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
+    if isinstance(raised, OSError) and raised.errno:  # too many open files, no space: who runs the service must know
+        return errors.StorageError(f"the service's files can't be used: {os.strerror(raised.errno)}")
     return VectorDBError("the service failed unexpectedly; its log says where")
 
 

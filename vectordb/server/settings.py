@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgumentError, shown
+from ..storage import modes
 
 PREFIX = "VECTORDB_SERVE_"
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -32,7 +33,7 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(7070, "port; 0 takes a free one and prints it", least=0, most=65_535)
-    threads: int = _setting(4, "calls a process answers at a time", least=1, most=1024)
+    threads: int = _setting(4, "calls a caller has at work in a process; one more for others", least=1, most=1024)
     max_message_bytes: int = _setting(64 << 20, "largest request and answer, bytes", least=64 << 10, most=(1 << 31) - 1)
     durability: str = _setting(
         "commit", "commit: a write is on disk when it is answered; batched: soon after", choices=("commit", "batched")
@@ -41,6 +42,10 @@ class Settings:
     grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
     # Several processes (workers.py)
     workers: int = _setting(1, "processes that share the port; calls spread over them by connection", least=1, most=64)
+
+    file_mode: str = _setting(
+        "", "mode of new files, octal, less the umask (640: a group may read them); as data.mdb has it, or 600, unless given"
+    )
 
     # Who is let in, and what is told of it.
     keys_file: str = _setting("", "API keys (vectordb keys); keys.json in the data directory unless named. Calls need one once it exists")
@@ -52,9 +57,12 @@ class Settings:
     audit_log_bytes: int = _setting(64 << 20, "size at which the audit log is put aside; four old ones are kept", least=4096)
 
     # Limits. What is refused is answered with RESOURCE_EXHAUSTED, and names the setting.
-    write_threads: int = _setting(4, "writes a process answers at a time, beside its other calls", least=1, most=1024)
+    write_threads: int = _setting(4, "writes a caller has at work in a process; one more for others", least=1, most=1024)
     queue: int = _setting(512, "calls that wait for a thread, reads and writes each", least=0, most=1 << 20)
-    concurrent_requests: int = _setting(256, "calls of an API key in a process, waiting ones included", least=1)
+    concurrent_requests: int = _setting(256, "calls of a caller in a process, waiting ones included", least=1)
+    max_connections: int = _setting(4_096, "connections of a process; at most half of the files it may open", least=1, most=1 << 20)
+    max_connections_per_peer: int = _setting(1_024, "connections of a process from one address, this machine's too", least=1, most=1 << 20)
+    message_seconds: float = _setting(20.0, "seconds a call has to send its message", least=0.1, most=86_400)
     requests_per_second: float = _setting(100_000.0, "calls of an API key, in all processes of the directory", least=0.001, most=1e9)
     max_limit: int = _setting(100_000, "largest limit and candidates of a search, and limit of a page", least=1, most=100_000)
     max_queries: int = _setting(10_000, "queries of one search", least=1)
@@ -87,16 +95,26 @@ class Settings:
 
     # Keeping data.
     snapshot_dir: str = _setting("", "folder for the snapshots that clients ask for; without it they can't")
+    change_log_batches: int = _setting(65_536, "batches of a collection that the change stream can tell of", least=1)
+    change_log_bytes: int = _setting(64 << 20, "bytes of a collection's change log", least=0)
+    change_log_seconds: float = _setting(30 * 86_400.0, "age of the oldest batch in a collection's change log", least=1, most=1e9)
     change_streams: int = _setting(16, "change streams answered at a time, each by a thread of its own", least=1, most=1024)
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
+        if self.file_mode:
+            modes.parse_mode(self.file_mode)
         if not self.host:
             raise InvalidArgumentError("host must be a name or an address, not ''", field="host", value=self.host)
         for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
             if getattr(self, name) and not getattr(self, needed):
                 raise InvalidArgumentError(f"{name} needs {needed} too", field=needed, value="")
+
+    @property
+    def mode(self) -> int | None:
+        """``file_mode`` as a number; None where it isn't given."""
+        return modes.parse_mode(self.file_mode) if self.file_mode else None
 
 
 NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import StorageError
+from ..storage.modes import PRIVATE
 
 
 class SlowLog:
@@ -18,16 +19,17 @@ class SlowLog:
     Raises StorageError when the file can't be opened.
     """
 
-    def __init__(self, path: str, seconds: float):
+    def __init__(self, path: str, seconds: float, mode: int = PRIVATE):
         self.seconds = seconds
-        self._path = path
+        self._path = os.path.abspath(path) if path else ""
+        self._mode = mode
         self._lock = threading.Lock()
         if path:
             os.close(self._open())
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
         except OSError as error:
             what = f"slow_query_log {self._path} can't be written: {error.strerror}"
             raise StorageError(what, field="slow_query_log", value=self._path) from None

@@ -38,7 +38,7 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """
     if not settings.tls_cert:
         return None
-    files = [Path(name) for name in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if name]
+    files = [Path(os.path.abspath(name)) for name in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if name]
     known = _marks(files)
     first = _configuration(files)
 

@@ -23,6 +23,7 @@ from ..filters import as_filter
 from ..filters.canonical import canonical
 from ..filters.text import told
 from ..query import audit, notes
+from ..storage.modes import PRIVATE
 from . import metrics, status
 from .settings import Settings
 from .slow import SlowLog
@@ -82,7 +83,9 @@ class Watch:
         self.database = database
         self.settings = settings
         self.metrics = metrics.Metrics(database)
-        self.slow = SlowLog(settings.slow_query_log, settings.slow_query_ms / 1000) if settings.slow_query_ms else None
+        self.slow = (
+            SlowLog(settings.slow_query_log, settings.slow_query_ms / 1000, settings.mode or PRIVATE) if settings.slow_query_ms else None
+        )
         self.slowest: deque[dict[str, Any]] = deque(maxlen=KEPT_SLOW)
         self.tracing: Any = None
         self.under_way: dict[int, str] = {}

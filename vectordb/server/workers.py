@@ -35,10 +35,11 @@ _LATE_SECONDS = 5.0  # beyond ``grace``, for closing
 _READY = b"ready\n"
 
 
-def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
+def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = False) -> int:
     """Serves a directory by ``settings.workers`` processes until SIGINT or SIGTERM; returns the exit status. In the main thread only.
 
-    The first worker compiles what there is to compile before the others start. Raises UnavailableError when the port can't be had.
+    The first worker compiles what there is to compile before the others start. new: there was no database in the directory.
+    Raises UnavailableError when the port can't be had.
     """
     from .serve import address_of, announce
 
@@ -50,7 +51,7 @@ def supervise(path: str | os.PathLike[str], settings: Settings) -> int:
         job = json.dumps({"path": os.fspath(path), "settings": dataclasses.asdict(settings)}).encode() + b"\n"
         supervisor = Supervisor(COMMAND, job, settings.workers, settings.grace, metrics.forget)
         with _signals_to(supervisor):
-            return supervisor.run(lambda: announce(path, address_of(settings.host, port), settings))
+            return supervisor.run(lambda: announce(path, address_of(settings.host, port), settings, new))
 
 
 @contextmanager

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import lmdb
 import msgspec
 
-from ..errors import AlreadyExistsError, LimitError, NotFoundError, SchemaError, shown
+from ..errors import LimitError, NotFoundError, SchemaError, shown
 from ..failpoints import reach
-from ..types import Attribute, Schema, VectorField, check_name
+from ..types import Attribute, Schema, Sparse, Text, VectorField, check_name, exists_already
+from ..words import RULE
 from . import format
 
 MAX_COLLECTIONS = 10_000
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """A collection's descriptor. fields: name → field number, never reused. revision: grows with every change of the schema."""
+    """A collection's descriptor. fields: name → field number, never reused. revision: grows with every change of the schema.
+
+    rules: of Text attributes and fields encoded by BM25, the version of the rules by which they are written and read, 1 where it isn't
+    said. It is that of ``words``; from 2 on BM25 fields hold term frequencies, before that finished weights.
+    """
 
     name: str
     schema: dict
     fields: dict[str, int]
     encoders: dict[str, str]
     revision: int
+    rules: dict[str, int] = {}
 
 
 def names(txn: lmdb.Transaction) -> dict[str, int]:
@@ -51,15 +59,17 @@ def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str,
     if not schema.vectors and not schema.attributes:
         raise SchemaError("a schema needs at least one field", field="schema")
     key = format.key(format.CATALOG, format.NAME, name.encode())
-    if txn.get(key) is not None:
-        raise AlreadyExistsError(f"collection {name!r} exists already", field="collection", value=name)
+    stored = txn.get(key)
+    if stored is not None:
+        there = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
+        raise exists_already(name, schema, there, False)
     if len(names(txn)) >= MAX_COLLECTIONS:
         raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     next_key = format.key(format.CATALOG, format.NEXT)
     stored = txn.get(next_key)
     number = format.unpack_record(stored, "catalog") if stored else 1
     fields = {field: format.FIRST_FIELD + i for i, field in enumerate((*schema.vectors, *schema.attributes))}
-    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1))
+    write_meta(txn, number, Meta(name, schema.to_dict(), fields, encoders, 1, _newest_rules(schema.vectors, schema.attributes)))
     txn.put(format.key(number, format.STATE), format.pack_state(0, 0, 0))
     reach("collection.described")
     txn.put(key, format.pack_record(number))
@@ -81,17 +91,53 @@ def drop(txn: lmdb.Transaction, name: str) -> None:
 
 
 def add_fields(
-    txn: lmdb.Transaction, number: int, vectors: dict[str, VectorField], attributes: dict[str, Attribute], encoders: dict[str, str]
-) -> Meta:
-    """Add fields to a living collection: rows written before don't have them."""
+    txn: lmdb.Transaction,
+    number: int,
+    vectors: Mapping[str, VectorField],
+    attributes: Mapping[str, Attribute],
+    encoders: Mapping[str, str],
+    exist_ok: bool = False,
+) -> Meta | None:
+    """Add fields to a living collection: rows written before don't have them. exist_ok: see ``Schema.with_fields``; None: all are there."""
     meta = read_meta(txn, number)
-    schema = Schema.from_dict(meta.schema).with_fields(vectors, attributes)
+    schema = schema_of(meta).with_fields(vectors, attributes, exist_ok=exist_ok)
+    new = [name for name in (*vectors, *attributes) if name not in meta.fields]
+    if not new:
+        return None
     following = max(meta.fields.values(), default=format.FIRST_FIELD - 1) + 1
-    fields = meta.fields | {field: following + i for i, field in enumerate((*vectors, *attributes))}
-    changed = Meta(meta.name, schema.to_dict(), fields, meta.encoders | encoders, meta.revision + 1)
+    fields = meta.fields | {field: following + i for i, field in enumerate(new)}
+    rules = meta.rules | {name: rule for name, rule in _newest_rules(vectors, attributes).items() if name in new}
+    changed = Meta(meta.name, schema.to_dict(), fields, {**encoders, **meta.encoders}, meta.revision + 1, rules)
     write_meta(txn, number, changed)
     reach("schema.described")
     return changed
+
+
+def ruled(spec: VectorField | Attribute) -> bool:
+    """Whether ``Meta.rules`` has a line for such a field."""
+    return isinstance(spec, Text) or (isinstance(spec, Sparse) and spec.counts_words)
+
+
+def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, Attribute]) -> dict[str, int]:
+    return {name: RULE for name, spec in (*vectors.items(), *attributes.items()) if ruled(spec)}
+
+
+def schema_of(meta: Meta) -> Schema:
+    """The schema of a collection, with the fields named in ``earlier`` that keep an earlier version's rules."""
+    data = meta.schema
+    for name, spec in data.get("vectors", {}).items():
+        if name not in meta.rules and spec.get("kind") == "sparse" and "encoder" in spec and "weighting" not in spec:
+            data = data | {"vectors": data["vectors"] | {name: spec | {"weighting": "none"}}}
+    schema = Schema.from_dict(data)
+    fields = (*schema.vectors.items(), *schema.attributes.items())
+    earlier = frozenset(name for name, spec in fields if ruled(spec) and meta.rules.get(name, 1) < RULE)
+    object.__setattr__(schema, "earlier", earlier)
+    return schema
+
+
+def bm25_fields(meta: Meta, schema: Schema) -> dict[int, str]:
+    """Number → name of the fields that hold term frequencies, lengths, and counters of live texts."""
+    return {meta.fields[name]: name for name in schema.vectors if schema.is_bm25(name)}
 
 
 def read_meta(txn: lmdb.Transaction, number: int) -> Meta:

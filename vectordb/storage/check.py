@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ from pyroaring import BitMap
 
 from ..errors import VectorDBError, shown
 from ..kernels.columns import ELEMENT_END
-from ..types import Dense, MultiVector, Schema, Sparse, check_id, check_name, is_word
-from ..words import words
-from . import catalog, chunks, fields, format, segments, term_words
+from ..types import Dense, MultiVector, Sparse, check_id, check_name, is_word
+from ..words import RULE, words
+from . import catalog, change_log, chunks, fields, format, locks, place, segments, term_words
 from .chunks import Chunk
-from .env import close_env, open_env, read_only
+from .env import close_env, is_open, open_env, read_only
 from .segments import Record
-from .store import LOG_ENTRIES, Store
+from .store import Store, Texts, rule_of
 
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
+_LOOK_SECONDS = 0.25  # between two looks whether somebody has opened the directory
 _BLOCK = 65_536  # rows compared at a time
-_SINGLE = (format.META, format.STATE, format.DERIVED)  # kinds of which a collection has one key
+_SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of which a collection has one key
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
@@ -58,20 +60,50 @@ class Report:
 
 
 def check(path: str | os.PathLike, untouched: bool = False) -> Report:
-    """Check the database of a directory in one read transaction. untouched: nobody writes to it, and no file is made there.
+    """Check the database of a directory in one read transaction; nothing is written anywhere. untouched: nobody writes to it.
 
+    A directory that somebody has open is read as one more reader. Any other is read without leaving a trace; when somebody opens it
+    meanwhile the check begins again as a reader among others, so that writers hardly wait for it.
     Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
     """
+    where = place.resolved(path)
     if untouched:
-        with read_only(Path(path)) as (txn, survey):
-            return _Check(txn, segments.folder(Path(path))).run(os.fspath(path), survey.good)
-    env = open_env(path, create=False, salvage=True)
+        return _alone(where, path, None)
+    if not is_open(where) and not locks.in_use(where):
+        with suppress(_Overtaken):
+            return _alone(where, path, _Looker(where))
+    env = open_env(where, create=False, salvage=True)
     try:
         survey = env.survey()  # first: nothing may be read of trees that lead astray
         with env.read() as txn:
-            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.good and not env.damage)
+            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.problem)
     finally:
         close_env(env)
+
+
+def _alone(where: Path, path: str | os.PathLike, overtaken: _Looker | None) -> Report:
+    with read_only(where, alone=overtaken is None) as (txn, survey):
+        return _Check(txn, segments.folder(where), overtaken).run(os.fspath(path), survey.problem)
+
+
+class _Overtaken(Exception):
+    """Somebody has opened the directory, and may want to write."""
+
+
+class _Looker:
+    """Looks now and then whether somebody has opened the directory."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Raises _Overtaken."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _LOOK_SECONDS
+            if locks.in_use(self._path):
+                raise _Overtaken
 
 
 class _Full(Exception):
@@ -79,17 +111,18 @@ class _Full(Exception):
 
 
 class _Check:
-    def __init__(self, txn: lmdb.Transaction, folder: Path):
+    def __init__(self, txn: lmdb.Transaction, folder: Path, overtaken: _Looker | None = None):
         self.txn = txn
         self.folder = folder
+        self._overtaken = overtaken
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.points = self.rows = self.chunks = self.bytes = 0
 
-    def run(self, path: str, digest_good: bool) -> Report:
+    def run(self, path: str, damage: str | None) -> Report:
         collections: dict[str, int] = {}
         try:
-            self.expect(digest_good, "data.mdb", "the records aren't those that were written")
+            self.expect(damage is None, "data.mdb", damage or "")
             collections = self._catalog()
             self._keys(collections)
             for name, number in collections.items():
@@ -113,9 +146,11 @@ class _Check:
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
         """Whatever damaged bytes make the reading code raise is a problem of ``where``."""
+        if self._overtaken is not None:
+            self._overtaken.look()
         try:
             yield
-        except _Full:
+        except (_Full, _Overtaken):
             raise
         except VectorDBError as error:
             self.problem(where, error.message)
@@ -186,7 +221,9 @@ class _Collection:
 
     def run(self) -> None:
         self.meta = catalog.read_meta(self.txn, self.number)
-        self.schema = Schema.from_dict(self.meta.schema)
+        self.schema = catalog.schema_of(self.meta)
+        self.bm25 = catalog.bm25_fields(self.meta, self.schema)
+        self.texts = dict.fromkeys(self.bm25, Texts(0, 0))  # live ones, as the rows say
         state = self.store.state()
         if not self.expect(state is not None, "state", "is missing"):
             return
@@ -203,7 +240,7 @@ class _Collection:
         self._term_words()
         layout = {(format.ROWS_FIELD, format.FORWARD): (chunks.RAGGED, 1)}
         for field, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()):
-            for part, form in _layout(spec).items():
+            for part, form in self._layout(field, spec).items():
                 layout[self.meta.fields[field], part] = form
         self._chunks(layout)
         self.dead = self._dead()
@@ -212,6 +249,10 @@ class _Collection:
         for first in range(0, self.rows, _BLOCK):
             ids.extend(self._block(first, min(first + _BLOCK, self.rows)))
         self._ids(ids)
+        for number, field in self.bm25.items():
+            with self.outer.guard(self.where(f"texts of {field!r}")):
+                counted = self.store.texts(number)
+                self.expect(counted == self.texts[number], f"texts of {field!r}", f"are counted as {counted}, not {self.texts[number]}")
 
     # Records
 
@@ -223,15 +264,20 @@ class _Collection:
         good = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
         self.expect(good, "descriptor", f"has field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
+        ruled = {name for name, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()) if catalog.ruled(spec)}
+        good = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
+        self.expect(good, "descriptor", f"has rules {meta.rules} for fields {sorted(ruled)}")
         self.expect(set(meta.encoders) == encoded, "descriptor", f"names encoders of {sorted(meta.encoders)}, not {sorted(encoded)}")
 
     def _log(self) -> None:
         """Dense up to the sequence; where it reaches back to the beginning, it accounts for every row."""
-        expected = max(1, self.sequence - LOG_ENTRIES + 1)
-        whole, rows = expected == 1, 0
+        kept = self.txn.get(format.key(self.number, format.LOG_KEPT))
+        expected = first = change_log.oldest(self.txn, self.number) or 1
+        whole, rows, size = expected == 1, 0, 0
         dead = BitMap()
         for key, value in self.outer.walk(format.key(self.number, format.LOG)):
             sequence = int.from_bytes(key[5:], "big")
+            size += len(value)
             self.expect(sequence == expected, f"change log {sequence}", f"follows {expected - 1}")
             expected = sequence + 1
             with self.outer.guard(self.where(f"change log {sequence}")):
@@ -242,6 +288,12 @@ class _Collection:
                     rows = entry["first"] + entry["rows"]
                 dead.update(entry.get("dead", ()))
         self.expect(expected == self.sequence + 1, "change log", f"ends at {expected - 1}, the sequence is {self.sequence}")
+        if kept is None:  # no write has reached it since there are such records
+            self.expect(first == max(1, self.sequence - change_log.Limits.batches + 1), "change log", f"begins at {first}")
+        else:
+            with self.outer.guard(self.where("change log")):
+                stored = format.unpack_log_kept(kept)[:2]
+                self.expect(stored == (first, size), "change log", f"begins at {first} and has {size} bytes, its record says {stored}")
         if whole:
             self.expect(rows == self.rows, "change log", f"accounts for {rows} rows, there are {self.rows}")
             self.expect(len(dead) == self.rows - self.live, "change log", f"buries {len(dead)} rows, {self.rows - self.live} are dead")
@@ -431,7 +483,8 @@ class _Collection:
     def _attribute(self, field: str, spec: Any, values: Sequence, first: int, end: int) -> None:
         number, what = self.meta.fields[field], f"attribute {field!r} rows {first} … {end - 1}"
         having = np.array([first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
-        for part in _layout(spec):
+        rule = rule_of(self.schema, field)
+        for part in self._layout(field, spec):
             if (number, part) in self.damaged:
                 continue
             chunk = self._part(number, part, first, end)
@@ -447,11 +500,11 @@ class _Collection:
             if part == format.COUNTS:
                 good = self._same_pairs(chunk, sizes, docids)
             elif part == format.POSTINGS:
-                numbers = [self._numbers(number, spec.kind, row) for row in lists]
+                numbers = [self._numbers(number, spec.kind, row, rule) for row in lists]
                 owners = np.repeat(docids, [len(row) for row in numbers])
                 good = self._same_pairs(chunk, np.array([n for row in numbers for n in row], np.int64), owners)
             elif spec.kind == "text":
-                ordered = [self._spoken(number, row) for row in lists]
+                ordered = [self._spoken(number, row, rule) for row in lists]
                 flat = np.array([n for row in ordered for n in row], np.uint32)
                 good = np.array_equal(np.diff(chunk.offsets), [len(row) for row in ordered]) and np.array_equal(_as(chunk, np.uint32), flat)
             else:
@@ -460,21 +513,21 @@ class _Collection:
                 good = np.array_equal(_as(chunk, dtype), flat) and (not spec.array or np.array_equal(np.diff(chunk.offsets), sizes))
             self.expect(good, what, f"part {part} doesn't say what the records say")
 
-    def _numbers(self, field: int, kind: str, row: Sequence) -> set[int]:
+    def _numbers(self, field: int, kind: str, row: Sequence, rule: int) -> set[int]:
         """The terms of a row's value; −1 for one that the dictionary lacks."""
         if kind == "bool":
             return {int(value) for value in row}
         terms = self.terms[field]
         if kind == "text":
-            return {terms.get(word.encode(), -1) for text in row for word in words(text)}
+            return {terms.get(word.encode(), -1) for text in row for word in words(text, rule)}
         return {terms.get(fields.term_bytes(kind, value), -1) for value in row}
 
-    def _spoken(self, field: int, row: Sequence[str]) -> list[int]:
+    def _spoken(self, field: int, row: Sequence[str], rule: int) -> list[int]:
         """The words of texts in order, with a mark between texts."""
         terms, ordered = self.terms[field], []
         for position, text in enumerate(row):
             ordered.extend([int(ELEMENT_END)] * (position > 0))
-            ordered.extend(terms.get(word.encode(), int(ELEMENT_END)) for word in words(text))
+            ordered.extend(terms.get(word.encode(), int(ELEMENT_END)) for word in words(text, rule))
         return ordered
 
     @staticmethod
@@ -486,7 +539,7 @@ class _Collection:
 
     def _vector(self, field: str, spec: Any, first: int, end: int) -> None:
         number, what = self.meta.fields[field], f"vector {field!r} rows {first} … {end - 1}"
-        if any((number, part) in self.damaged for part in _layout(spec)):
+        if any((number, part) in self.damaged for part in self._layout(field, spec)):
             return
         chunk = self._part(number, format.FORWARD, first, end)
         if isinstance(spec, Sparse):
@@ -512,6 +565,8 @@ class _Collection:
                 and (spec.binary or np.array_equal(postings.weights, weights[order]))
             )
             self.expect(good, what, "differs by row and by term")
+            if number in self.bm25:
+                self._texts(number, chunk, weights, what, first, end)
             return
         if chunk is None:
             return
@@ -524,6 +579,27 @@ class _Collection:
                 return
             lengths = fields.norms(values)
             self.expect(np.allclose(chunk.norms, lengths, rtol=_NORM_TOLERANCE, atol=0), what, "has norms that aren't its vectors' lengths")
+
+    def _texts(self, number: int, chunk: Chunk, frequencies: np.ndarray, what: str, first: int, end: int) -> None:
+        """Lengths are sums of term frequencies; counts live texts."""
+        whole = (frequencies >= 1) & (frequencies == np.floor(frequencies))
+        self.expect(whole.all(), what, "has term frequencies that aren't whole numbers from 1 on")
+        sums = np.concatenate([[0], np.cumsum(frequencies, dtype=np.int64)])[chunk.offsets]
+        mine = dict(zip(chunk.docids.tolist(), np.diff(sums).tolist(), strict=True))
+        stored = self._part(number, format.LENGTHS, first, end)
+        docids = [] if stored is None else stored.docids.tolist()
+        lengths = {} if stored is None else dict(zip(docids, _as(stored, np.uint32).tolist(), strict=True))
+        live = [docid for docid in mine if docid not in self.dead]
+        self.expect(all(lengths.get(docid) == mine[docid] for docid in live), what, "has lengths that aren't the sums of its frequencies")
+        strangers = [docid for docid in lengths if docid not in mine and docid not in self.dead]
+        self.expect(not strangers, what, "has lengths of rows without a vector")
+        before = self.texts[number]
+        self.texts[number] = Texts(before.documents + len(live), before.words + sum(mine[docid] for docid in live))
+
+    def _layout(self, field: str, spec: Any) -> dict[int, tuple[int, int]]:
+        """part → (kind of its chunks, bytes a value or item)."""
+        lengths = {format.LENGTHS: (chunks.FIXED, 4)} if self.meta.fields[field] in self.bm25 else {}
+        return _layout(spec) | lengths
 
     # Ids
 

@@ -42,14 +42,21 @@ class _Item:
 
 
 class Committer:
-    """Runs writers' work in write transactions. Whoever gets the turn commits for all that are waiting."""
+    """Runs writers' work in write transactions. Whoever gets the turn commits for all that are waiting. read_only: why none may be done."""
 
-    def __init__(self, env: Env, timeout: float):
+    def __init__(self, env: Env, timeout: float, read_only: str | None = None):
         self._env = env
+        self._read_only = read_only
         self._timeout = timeout
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._waiting: list[_Item] = []
+
+    def check_writable(self) -> None:
+        """Raises StorageError, CorruptionError or ClosedError when nothing may be written."""
+        if self._read_only is not None:
+            raise StorageError(f"{self._env.path} is read-only: {self._read_only}", field="path", value=str(self._env.path))
+        self._env.check_writable()
 
     def run(self, work: Work, durability: str) -> Any:
         """``work(txn)``'s result, once it is committed. ``work`` may run more than once: it must only read and write ``txn``.
@@ -57,6 +64,7 @@ class Committer:
         durability: as in ``Env.write``; in a group the strongest one holds for all.
         """
         check_durability(durability)
+        self.check_writable()
         item = _Item(work, durability)
         with self._lock:
             self._waiting.append(item)

@@ -17,7 +17,7 @@ from .catalog import Meta
 from .store import CHUNK_BYTES, POSTINGS_BYTES, Store, split
 from .tables import ChunkTable
 
-PARTS = (format.FORWARD, format.POSTINGS, format.COUNTS)
+PARTS = (format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
     if not len(table) or not len(dead):
         return
     _, field, part = table.place
-    limit = POSTINGS_BYTES if part != format.FORWARD else CHUNK_BYTES
+    by_row = part in (format.FORWARD, format.LENGTHS)
+    limit = CHUNK_BYTES if by_row else POSTINGS_BYTES
     counts = dead_counts(table, dead)
     wanted = counts > share * table.rows[:, COUNT]
     left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # bytes when the dead are gone, about
@@ -64,7 +65,7 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
 
     for c in range(len(table)):
         joins = wanted[c] or left[c] <= limit // 2
-        wide = part != format.FORWARD and taken and int(table.rows[c, LAST]) - table.firsts[taken[0]] >= chunks.BLOCK_ROWS
+        wide = not by_row and taken and int(table.rows[c, LAST]) - table.firsts[taken[0]] >= chunks.BLOCK_ROWS
         if taken and (not joins or wide or left[taken].sum() + left[c] > limit):
             yield from run()
             taken = []

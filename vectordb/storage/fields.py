@@ -33,9 +33,11 @@ def forward_chunk(spec: VectorField, column: Column, docids: np.ndarray) -> Chun
     return chunks.ragged(docids, column.indptr, column.terms, extra=None if spec.binary else column.weights)
 
 
-def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray) -> dict[int, Chunk]:
-    """The chunks, by part, of a vector column whose rows are ``docids``."""
+def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray, lengths: np.ndarray | None = None) -> dict[int, Chunk]:
+    """The chunks, by part, of a vector column whose rows are ``docids``. lengths: of its texts, of a BM25 field."""
     parts = {format.FORWARD: forward_chunk(spec, column, docids)}
+    if lengths is not None:
+        parts[format.LENGTHS] = chunks.fixed(docids, lengths.astype(np.uint32))
     if isinstance(spec, Sparse):
         owners = np.repeat(docids, np.diff(column.indptr))
         parts[format.POSTINGS] = chunks.postings(docids, column.terms, owners, None if spec.binary else column.weights)
@@ -45,6 +47,12 @@ def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray) -> dict
 def item_bytes(spec: VectorField) -> int:
     """Bytes of an item of a field's FORWARD chunks: of a dense vector, a row of a multi-vector, a term."""
     return 8 if isinstance(spec, Sparse) else spec.dim * np.dtype(spec.dtype).itemsize
+
+
+def lengths_of(column: SparseColumn) -> np.ndarray:
+    """How many words each text of a BM25 field has, int64: the sum of its term frequencies."""
+    ends = np.concatenate([[0], np.cumsum(column.weights, dtype=np.int64)])
+    return ends[column.indptr[1:]] - ends[column.indptr[:-1]]
 
 
 def column_of(spec: VectorField, chunk: Chunk, rows: np.ndarray) -> Column:
@@ -125,13 +133,16 @@ def main_part(spec: Attribute | VectorField) -> int:
 
 
 def attribute_chunks(
-    txn: lmdb.Transaction, collection: int, field: int, spec: Attribute, values: Sequence, first: int, known: Ordinals
+    txn: lmdb.Transaction, collection: int, field: int, spec: Attribute, values: Sequence, docids: np.ndarray, known: Ordinals, rule: int
 ) -> tuple[dict[int, Chunk], Ordinals]:
-    """The chunks, by part, of one attribute of rows first, first + 1, …, and the term numbers used. None values are left out."""
+    """The chunks, by part, of one attribute of rows ``docids`` (ascending), and the term numbers used. None values are left out.
+
+    rule: by which a text has words.
+    """
     present = [row for row, value in enumerate(values) if value is not None]
     if not present:
         return {}, {}
-    docids = np.array(present, dtype=np.int64) + first
+    docids = np.asarray(docids, np.int64)[present]
     values = [values[row] for row in present]
     parts: dict[int, Chunk] = {}
     numbered: Ordinals = {}
@@ -152,7 +163,7 @@ def attribute_chunks(
         numbers = [sorted({int(value) for value in row}) for row in lists]
     else:
         if spec.kind == "text":
-            spoken = [[[word.encode() for word in words(text)] for text in row] for row in lists]
+            spoken = [[[word.encode() for word in words(text, rule)] for text in row] for row in lists]
             numbered = ordinals(txn, collection, field, list(dict.fromkeys(w for row in spoken for text in row for w in text)), known)
             said = [[[numbered[word] for word in text] for text in row] for row in spoken]
             # The words in order, for phrases; a mark between elements keeps a phrase inside one.

@@ -16,9 +16,9 @@ import xxhash
 from ..errors import CorruptionError
 from ..types import Id
 
-VERSION = 3  # what this code writes; a directory of an older format is raised to it by its first write
+VERSION = 4  # what this code writes; a directory of an older format is raised to it by its first write
 FIRST_VERSION = 1  # the oldest that this code reads
-DIGEST_VERSION = 3  # from here on there is a digest of all records
+DIGEST_VERSION = 4  # from here on there is a digest of all records
 CATALOG = 0  # the collection number that holds the catalog
 
 FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
@@ -31,10 +31,11 @@ STATE = b"s"  # sequence, rows, live rows
 IDS = b"i"  # id → docid, version
 DEAD = b"x"  # docids >> 16 → roaring bitmap of dead rows
 LOG = b"l"  # sequence → what the batch did
+LOG_KEPT = b"o"  # the oldest sequence in the log, its bytes, and when the oldest was written
 CHUNK = b"c"  # field, part, first docid → a chunk of rows
 TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
-ENCODER = b"e"  # field → encoder counters
+ENCODER = b"e"  # field → counters: of a BM25 field's live texts, or of all that an encoder of an earlier version ever saw
 TERM_WORD = b"w"  # field, sparse term → what it is called
 SEGMENT = b"g"  # field, first docid → an index file
 DERIVED = b"v"  # how often chunks were compacted, and index files replaced
@@ -49,6 +50,7 @@ FIRST_FIELD = 16
 FORWARD = 0  # the values, by row
 POSTINGS = 1  # term → rows
 COUNTS = 2  # number of elements of an array → rows
+LENGTHS = 3  # of a BM25 field: how many words a row's text has
 
 BLOCK_BITS = 16
 MAX_ROWS = 2**32 - 2**17
@@ -60,6 +62,7 @@ _segment = struct.Struct(">IcHI")
 _term_word = struct.Struct(">IcHQ")
 _derived = struct.Struct("<QQ")
 _state = struct.Struct("<QQQ")
+_log_kept = struct.Struct("<QQQ")
 _entry = struct.Struct("<IQ")
 _checksum = struct.Struct("<Q")
 _pack = msgspec.msgpack.Encoder().encode
@@ -142,6 +145,15 @@ def unpack_entry(value: bytes) -> tuple[int, int]:
         raise CorruptionError(f"an id's entry has {len(value)} bytes", field="ids") from None
 
 
+def pack_log_kept(first: int, size: int, written: int) -> bytes:
+    """first: the oldest sequence in the change log. size: bytes of all entries. written: of the oldest, Unix time in milliseconds."""
+    return sealed(_log_kept.pack(first, size, written))
+
+
+def unpack_log_kept(value: bytes) -> tuple[int, int, int]:
+    return _log_kept.unpack(opened(value, "change log"))
+
+
 def pack_state(sequence: int, rows: int, live: int) -> bytes:
     return sealed(_state.pack(sequence, rows, live))
 
@@ -200,6 +212,9 @@ def unpack_record(value: bytes, what: str):
         return _unpack(opened(value, what))
     except msgspec.DecodeError as error:
         raise CorruptionError(f"{what} record doesn't decode: {error}", field=what) from None
+
+
+CURRENT = pack_record({"format": VERSION})
 
 
 class Row(msgspec.Struct, array_like=True):

@@ -36,14 +36,21 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Survey:
-    """What the records add up to, and the digest that is written down; None where a directory of an older format has none yet."""
+    """What the records add up to, and the digest that is written down; None where a directory of an older format has none yet.
+
+    leaked: pages that belong to nothing. Records can be read all the same.
+    """
 
     counted: int
     stored: int | None
+    leaked: int = 0
 
     @property
-    def good(self) -> bool:
-        return self.stored in (None, self.counted)
+    def problem(self) -> str | None:
+        """What is wrong, though every record that is there can be read; None: nothing."""
+        if self.leaked:
+            return f"{self.leaked} of its pages belong to nothing"
+        return None if self.stored in (None, self.counted) else "its records aren't those that were written"
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,11 @@ class _Meta:
 def check_header(path: Path) -> None:
     """Look at the two first pages of a data file before LMDB does, which takes some of their numbers as they are.
 
-    A file that is shorter is left to LMDB. Raises CorruptionError.
+    A file that is shorter is left to LMDB. Raises CorruptionError, and OSError.
     """
     try:
+        if not path.is_file() and path.exists():  # a pipe would keep us waiting
+            raise CorruptionError(f"{path} is no file", **_where(path))
         with open(path, "rb") as file:
             _metas(path, file.read(2 * 65_536))
     except FileNotFoundError:
@@ -142,7 +151,7 @@ def _current(path: Path, mapped: mmap.mmap, transaction: int) -> _Meta:
     for meta in metas:
         if meta.transaction == transaction:
             return meta
-    raise _damaged(path, 0, f"isn't of transaction {transaction}")
+    raise _damaged(path, 0, f"isn't of transaction {transaction} (was another file put there while a process had the database open?)")
 
 
 def _walk(path: Path, data: np.ndarray, meta: _Meta) -> Survey | None:
@@ -151,18 +160,19 @@ def _walk(path: Path, data: np.ndarray, meta: _Meta) -> Survey | None:
         pages.take(owned, page)
     _walk_tree(path, data, meta, meta.free, pages.BIG, _NAME, owned)
     main = _walk_tree(path, data, meta, meta.main, pages.BIG | pages.SUBTREE, _NAME, owned)
-    found = None
+    counted = None
     if meta.main.entries:
         at, size = int(main[pages.SPECIAL_AT]), int(main[pages.SPECIAL_SIZE])
         if (meta.main.entries, size) != (1, _tree.size):
             raise FormatVersionError(f"{path.parent} holds an LMDB environment that isn't a vectordb directory", **_where(path))
         counted = _walk_tree(path, data, meta, _Tree(*_tree.unpack_from(data, at)), pages.BIG, format.DIGEST_KEY, owned)
-        at, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
-        found = Survey(int(counted[pages.DIGEST]), format.unpack_digest(data[at : at + size]) if at else None)
-    whole = int(np.unpackbits(owned).sum())
-    if whole != meta.last_page + 1:
-        raise CorruptionError(f"{path} is damaged: {meta.last_page + 1 - whole} of its pages belong to nothing", **_where(path))
-    return found
+    leaked = meta.last_page + 1 - int(np.unpackbits(owned).sum())
+    if counted is None:
+        if leaked:
+            raise CorruptionError(f"{path} is damaged: {leaked} of its pages belong to nothing", **_where(path))
+        return None
+    at, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
+    return Survey(int(counted[pages.DIGEST]), format.unpack_digest(data[at : at + size]) if at else None, leaked)
 
 
 def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:

@@ -125,6 +125,16 @@ def _unless_damaged(key: bytes, value) -> Record | None:
         return None
 
 
+def remove_field(txn: lmdb.Transaction, collection: int, field: int) -> list[str]:
+    """Delete a field's records; returns the files that they named."""
+    found = [(key, _unless_damaged(key, value)) for key, value in _walk(txn, collection) if int.from_bytes(key[5:7], "big") == field]
+    for key, _ in found:
+        txn.delete(key)
+    if found:
+        Store(txn, collection).count_derived(replacements=1)
+    return [record.file for _, record in found if record is not None]
+
+
 def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
     """Delete records that can't be read; what they covered is then indexed again. Returns how many."""
     bad = [key for key, value in _walk(txn, collection) if _unless_damaged(key, value) is None]

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
@@ -15,7 +16,8 @@ from pyroaring import BitMap
 from ..errors import CorruptionError, LimitError
 from ..failpoints import reach
 from ..types import Column, Id, Schema, VectorField
-from . import chunks, fields, format
+from ..words import RULE
+from . import catalog, change_log, chunks, fields, format
 from .catalog import Meta
 from .chunks import Chunk
 from .fields import Ordinals
@@ -23,7 +25,13 @@ from .fields import Ordinals
 # A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
 CHUNK_BYTES = 2 << 20
 POSTINGS_BYTES = 32 << 20  # long lists: a query pays for finding each term's list in each block
-LOG_ENTRIES = 65_536
+
+
+class Texts(NamedTuple):
+    """Live texts of a BM25 field, and their words together."""
+
+    documents: int
+    words: int
 
 
 class Store:
@@ -115,6 +123,18 @@ class Store:
                     yield chunk, np.arange(at, end)[there], positions[there]
             at = end
 
+    def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
+        """The docids of each chunk of a field's part, int64 ascending. The transaction may write meanwhile, to other parts."""
+        for first in [first for first, _ in self.chunk_values(field, part)]:
+            value = self.chunk_value(field, part, first)
+            yield chunks.decode(value, self.chunk_name(field, part, first)).docids.astype(np.int64)
+
+    def remove(self, prefix: bytes) -> None:
+        """Delete every record whose key begins so."""
+        cursor = self.txn.cursor()
+        while cursor.set_range(prefix) and (key := bytes(cursor.key())).startswith(prefix):
+            self.txn.delete(key)
+
     def append(self, field: int, part: int, chunk: Chunk) -> None:
         """Write rows after all others of the field, joined with its newest chunks while those are no larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
@@ -169,10 +189,13 @@ class Store:
         columns: dict[str, Sequence],
         replaced: Sequence[int],
         known: dict[int, Ordinals],
+        at: int,
+        limits: change_log.Limits,
     ) -> tuple[dict[int, Ordinals], int]:
         """Append one row a point, map the ids to them, mark the replaced rows dead; returns (term numbers used, first docid).
 
-        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters.
+        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters. at: when, Unix time in
+        milliseconds.
         """
         _, rows, live = self.state()
         n = len(ids)
@@ -195,41 +218,55 @@ class Store:
         for name, column in vectors.items():
             if len(column):
                 covered = docids if column.rows is None else docids[column.rows]
-                for part, chunk in fields.vector_chunks(schema.vectors[name], column, covered).items():
-                    self.append(meta.fields[name], part, chunk)
+                self.write_vectors(meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
         reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
             parts, numbered = fields.attribute_chunks(
-                self.txn, self.collection, field, schema.attributes[name], values, first, known.get(field, {})
+                self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
             )
             if numbered:
                 used[field] = numbered
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
         reach("write.attributes")
-        self._bury(replaced)
-        self._finish(sequence, rows + n, live + n - len(replaced), {"op": "write", "first": first, "rows": n, "dead": sorted(replaced)})
+        self._bury(replaced, catalog.bm25_fields(meta, schema))
+        entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
+        self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
 
-    def delete_rows(self, sequence: int, ids: Sequence[Id], docids: Sequence[int]) -> None:
-        """Take ids out of the map and mark their rows dead."""
+    def write_vectors(self, field: int, spec: VectorField, column: Column, docids: np.ndarray, bm25: bool) -> None:
+        """Append a field's vectors of rows ``docids``; of texts for BM25 their lengths too, which are counted."""
+        lengths = fields.lengths_of(column) if bm25 else None
+        for part, chunk in fields.vector_chunks(spec, column, docids, lengths).items():
+            self.append(field, part, chunk)
+        if bm25:
+            self.add_encoder_state(field, {"documents": len(docids), "words": int(lengths.sum())})
+
+    def delete_rows(
+        self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
+    ) -> None:
+        """Take ids out of the map and mark their rows dead. bm25: numbers of the fields that count live texts. at: when."""
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._bury(docids)
+        self._bury(docids, bm25)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
-        self._finish(sequence, rows, live - len(docids), {"op": "delete", "dead": sorted(docids), "ids": named})
+        self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
 
-    def touch(self, sequence: int, entry: dict) -> None:
+    def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
         """A change without rows (a new schema) takes a place in the log, so that other processes see it."""
         _, rows, live = self.state()
-        self._finish(sequence, rows, live, entry)
+        self._finish(sequence, rows, live, entry, limits)
 
-    def _bury(self, docids: Sequence[int]) -> None:
+    def _bury(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
+        for field in bm25 if docids else ():
+            lengths = self.lengths(field, np.sort(np.array(docids, np.int64)))
+            if len(lengths):
+                self.add_encoder_state(field, {"documents": -len(lengths), "words": -int(lengths.sum())})
         by_block: dict[int, list[int]] = {}
         for docid in docids:
             by_block.setdefault(docid >> format.BLOCK_BITS, []).append(docid)
@@ -241,40 +278,19 @@ class Store:
                 bitmap |= BitMap.deserialize(format.opened(stored, "dead rows"))
             self.txn.put(key, format.sealed(bitmap.serialize()))
 
-    def _finish(self, sequence: int, rows: int, live: int, entry: dict) -> None:
+    def _finish(self, sequence: int, rows: int, live: int, entry: dict, limits: change_log.Limits) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
         reach("write.state")
-        self.txn.put(format.log_key(self.collection, sequence), format.pack_record(entry))
-        if sequence > LOG_ENTRIES:
-            self.txn.delete(format.log_key(self.collection, sequence - LOG_ENTRIES))
+        change_log.append(self.txn, self.collection, sequence, entry, limits)
         reach("write.logged")
-
-    def forget_deleted_ids(self) -> int:
-        """Take the ids of deleted points out of the change log; returns of how many batches. ``log`` can't tell of these any more."""
-        prefix, found = format.key(self.collection, format.LOG), []
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and (key := bytes(cursor.key())).startswith(prefix):
-            entry = format.unpack_record(cursor.value(), "change log")
-            if "ids" in entry:
-                found.append((key, {name: value for name, value in entry.items() if name != "ids"}))
-            more = cursor.next()
-        for key, entry in found:
-            self.txn.put(key, format.pack_record(entry))
-        return len(found)
 
     def log(self, sequence: int) -> dict | None:
         """What a batch did; None when that isn't kept any more."""
-        stored = self.txn.get(format.log_key(self.collection, sequence))
-        return None if stored is None else format.unpack_record(stored, "change log")
+        return change_log.read(self.txn, self.collection, sequence)
 
     def oldest_log(self) -> int | None:
         """The first sequence of which ``log`` knows."""
-        prefix = format.key(self.collection, format.LOG)
-        cursor = self.txn.cursor()
-        if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
-            return None
-        return int.from_bytes(key[5:], "big")
+        return change_log.oldest(self.txn, self.collection)
 
     # Reading rows back
 
@@ -301,6 +317,18 @@ class Store:
             return None
         return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
 
+    def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
+        """Of those of ascending docids that have a BM25 field how many words their texts have, int64."""
+        found = [
+            chunk.data[positions].reshape(-1).view(np.uint32) for chunk, _, positions in self.chunks_with(field, format.LENGTHS, docids)
+        ]
+        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+
+    def texts(self, field: int) -> Texts:
+        """How many live texts a BM25 field has, and how many words they have together."""
+        state = self.encoder_state(field) or {}
+        return Texts(state.get("documents", 0), state.get("words", 0))
+
     # Encoder counters
 
     def encoder_state(self, field: int) -> dict | None:
@@ -311,6 +339,11 @@ class Store:
         state = self.encoder_state(field) or {}
         total = {name: state.get(name, 0) + delta.get(name, 0) for name in state | delta}
         self.txn.put(format.field_key(self.collection, format.ENCODER, field), format.pack_record(total))
+
+
+def rule_of(schema: Schema, name: str) -> int:
+    """The version of the rules of words by which a field is written."""
+    return 1 if name in schema.earlier else RULE
 
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:

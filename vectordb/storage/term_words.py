@@ -50,6 +50,17 @@ def change(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[in
     return changed
 
 
+def copy(txn: lmdb.Transaction, collection: int, old: int, new: int) -> None:
+    """Give another field's number the words of a field's terms; those of the old number stay."""
+    prefix = format.field_key(collection, format.TERM_WORD, old)
+    cursor, records = txn.cursor(), []
+    more = cursor.set_range(prefix)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        records.append((format.field_key(collection, format.TERM_WORD, new) + key[len(prefix) :], bytes(cursor.value())))
+        more = cursor.next()
+    txn.putmulti(records)
+
+
 def pack(word: str) -> bytes:
     return format.sealed(word.encode())
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -68,7 +69,11 @@ class Layout:
             return {
                 "id": read_id(_present(record.get("id"), "id")),
                 "vectors": {n: read_vector(self.schema.vector(n), v) for n, v in (record.get("vectors") or {}).items()},
-                "attributes": {n: read_attribute(self.schema.attribute(n), v) for n, v in (record.get("attributes") or {}).items()},
+                "attributes": {
+                    name: read_attribute(self.schema.attribute(name), value)
+                    for name, value in (record.get("attributes") or {}).items()
+                    if value is not None or name in self.schema.attributes
+                },
                 "payload": record.get("payload"),
             }
         return self._flat(record, row, cells)
@@ -106,7 +111,7 @@ class Layout:
 
 def _present(value: Any, column: str) -> Any:
     if value is None or (isinstance(value, str) and not value):
-        raise InvalidArgumentError(f"no id: {column!r} is missing or empty", field="id", value=value)
+        raise InvalidArgumentError(f"no id: {column!r} is missing or empty (--id-field names another column)", field="id", value=value)
     return value
 
 
@@ -179,9 +184,17 @@ def write_vector(spec: VectorField, value: Any) -> Any:
 
 
 def read_attribute(spec: Any, value: Any) -> Any:
-    """An attribute as JSON has it. ISO dates beyond the year 9999, which Python's datetime hasn't, become numpy's."""
+    """An attribute as JSON has it. ISO dates beyond the year 9999 become numpy's, as Python's datetime lacks them."""
     if spec.kind == "datetime" and value is not None:
         return [_date(v) for v in value] if spec.array and isinstance(value, list) else _date(value)
+    if spec.kind in ("int", "float"):
+        return [_number(v) for v in value] if spec.array and isinstance(value, list) else _number(value)
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     return value
 
 
@@ -301,6 +314,7 @@ def loads(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         try:
+            text = text.decode() if isinstance(text, bytes) else text  # else the module would guess at UTF-16
             return json.loads(text, parse_constant=_no_constant)  # it knows lone surrogates, and says where a mistake is
         except RecursionError:
             raise ValueError("nested too deeply") from None

@@ -1,105 +1,425 @@
-"""A schema from the first rows of a file, for those who don't want to write one."""
+"""A schema out of the rows of a file, for those who don't want to write one; and for each column what was seen and what becomes of it.
+
+The whole file is read, so a value far behind counts as much as the first one. A column becomes an attribute when one type holds all its
+values; else it stays in the payload, where nothing is lost, and its line says so.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import islice
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from vectordb_client.schema import MAX_FIELDS
 
-from ..errors import InvalidArgumentError, SchemaError, VectorDBError
-from ..types import Attribute, Bool, Datetime, Dense, Float, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid, VectorField, check_name
-from .files import format_of, parquet_schema, read_rows
+from ..errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from ..types import (
+    Attribute,
+    Bool,
+    Datetime,
+    Dense,
+    Float,
+    Geo,
+    Int,
+    Keyword,
+    MultiVector,
+    Schema,
+    Sparse,
+    Text,
+    Uuid,
+    VectorField,
+    check_name,
+)
+from .arrow import kept_schema
 from .forms import Columns, is_full, loads
+from .sources import Row, Source, source_of
 
-_ROWS = 1000
+TYPES = {"keyword": Keyword, "text": Text, "int": Int, "float": Float, "bool": Bool, "datetime": Datetime, "uuid": Uuid, "geo": Geo}
+PAYLOAD = "payload"
 _KEYWORD_BYTES = 120  # on average; longer strings are prose, whose words are worth more than its equality
+_MOST_KEYWORD_BYTES = 480
 _LEAST_DIM = 8  # a shorter list of numbers is an array attribute
+_MOSTLY = 0.9  # of the lists have one length: they are vectors, and the others mistakes
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
+_MOST_COLUMNS = 2_000  # that are looked at; a file whose keys are data has any number of them
+_SHOWN = 40  # characters of a value in a line
+_STRINGS = {"text", "datetime", "uuid"}
+_NUMBERS = {"int", "float", "big int"}
 
 
-def infer_schema(path: Path, columns: Columns | None = None, text: Iterable[str] = (), encoders: Iterable[str] = ("bm25",)) -> Schema:
-    """The schema that fits the first 1,000 rows, or the one an exported Parquet file carries.
+@dataclass
+class Found:
+    """A column: which kinds of values it holds, and what became of it. kinds: kind → [how many, first row (from 0), first value]."""
+
+    name: str
+    kinds: dict[str, list] = field(default_factory=dict)
+    elements: set[str] = field(default_factory=set)  # kinds in lists
+    lengths: Counter = field(default_factory=Counter)  # of lists of numbers, and of their rows
+    bytes: int = 0  # of strings
+    strings: int = 0
+    longest: int = 0
+    zero: bool = False  # some vector is all zeros
+    becomes: str = PAYLOAD
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Such as ``price: 299 float, 1 text ("n/a", row 6) → payload``."""
+        return f"{self.name}: {self.held()} → {self.becomes}{f' ({self.note})' if self.note else ''}"
+
+    def held(self) -> str:
+        """Such as ``299 float, 1 text ("n/a", row 6)``."""
+        said = []
+        for i, (kind, (count, row, value)) in enumerate(sorted(self.kinds.items(), key=lambda pair: -pair[1][0])):
+            said.append(f"{count:,} {kind}{f' ({_example(value)}, row {row + 1:,})' if i else ''}")
+        return ", ".join(said) or "no value"
+
+    def add(self, value: Any, row: int) -> None:
+        kind = self._kind(value)
+        seen = self.kinds.get(kind)
+        if seen is None:
+            self.kinds[kind] = [1, row, value]
+        else:
+            seen[0] += 1
+
+    def _kind(self, value: Any) -> str:
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind not in "fiu" or value.ndim != 1:
+                return "list"
+            self.elements.add("float" if value.dtype.kind == "f" else "int")
+            return self._numbers(len(value), not value.any())
+        if isinstance(value, list):
+            return self._list(value)
+        if isinstance(value, Mapping):
+            return "sparse vector" if set(value) == {"indices", "values"} else "object"
+        return self._scalar(value)
+
+    def _scalar(self, value: Any) -> str:
+        kind = _scalar(value)
+        if kind in _STRINGS and isinstance(value, str):
+            size = len(value.encode("utf-8", "replace"))
+            self.bytes, self.strings, self.longest = self.bytes + size, self.strings + 1, max(self.longest, size)
+        return kind
+
+    def _list(self, value: list) -> str:
+        if not value:
+            return "empty list"
+        if all(type(v) in (int, float) for v in value):
+            self.elements |= {_scalar(v) for v in value}
+            return self._numbers(len(value), not any(value))
+        if all(isinstance(row, (list, np.ndarray)) for row in value):
+            lengths = {len(row) for row in value}
+            if len(lengths) == 1 and (dim := lengths.pop()) and all(_is_numbers(row) for row in value):
+                self.lengths[dim] += 1
+                return f"rows of {dim} numbers"
+            return "list of lists"
+        kinds = {self._scalar(v) for v in value}
+        if len(kinds) > 1 and not kinds <= _STRINGS:
+            return "mixed list"
+        self.elements |= kinds
+        return f"list of {'text' if len(kinds) > 1 else kinds.pop()}"
+
+    def _numbers(self, length: int, zero: bool) -> str:
+        self.lengths[length] += 1
+        self.zero |= zero
+        if length >= _LEAST_DIM:
+            return f"vector of {length}"
+        return "list of numbers" if length else "empty list"
+
+
+@dataclass
+class Inference:
+    """schema: of a new collection. columns: each column of the file, in its order; none where the file carries its schema itself.
+
+    more: how many values are in columns beyond the first 2,000, which stay in the payload.
+    """
+
+    schema: Schema
+    columns: list[Found]
+    more: int = 0
+
+
+def infer_schema(
+    file: Path | Source,
+    columns: Columns | None = None,
+    text: Iterable[str] = (),
+    encoders: Iterable[str] = ("bm25",),
+    attributes: Mapping[str, Attribute | None] | None = None,
+) -> Schema:
+    """The schema of ``infer``."""
+    return infer(file, columns, text, encoders, attributes).schema
+
+
+def infer(
+    file: Path | Source,
+    columns: Columns | None = None,
+    text: Iterable[str] = (),
+    encoders: Iterable[str] = ("bm25",),
+    attributes: Mapping[str, Attribute | None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Inference:
+    """The schema that fits all rows of a file, or the one an exported Parquet file carries.
 
     text: columns of prose; each becomes a Text attribute with a vector field for each encoder, called ``COLUMN_ENCODER``.
-    Raises InvalidArgumentError when no row can be read, and SchemaError when a column can't be a field.
+    attributes: column → what it is to be, whatever it holds; None leaves it in the payload. progress: is told the share read, 0 … 1.
+    Raises InvalidArgumentError when no row can be read or no row has an id, and SchemaError when a column can't be a field.
     """
-    from ..encoders import load, parse
-
-    columns = columns or Columns()
-    if format_of(path) == "parquet" and not text and (kept := parquet_schema(path)):
-        return kept
-    records = [row.record for row in islice(read_rows(path), _ROWS) if isinstance(row.record, Mapping)]
-    if not records:
-        raise InvalidArgumentError(f"{path} has no row to infer a schema from", field="file", value=str(path))
-    if format_of(path) == "csv":
-        records = [{name: _guess(cell) for name, cell in record.items()} for record in records]
-    vector_columns, attribute_columns = _collected(records, columns)
-    vectors: dict[str, VectorField] = {name: _vector(name, values) for name, values in vector_columns.items()}
-    attributes: dict[str, Attribute] = {}
-    named = {column: field for field, column in columns.vectors.items()}
-    for name, values in attribute_columns.items():
-        if name in named:
-            vectors[named[name]] = _vector(name, values)
-        elif (found := _maybe_vector(values)) is not None:
-            vectors[name] = found
-        elif (kind := _attribute(values)) is not None and _is_name(name):
-            attributes[name] = kind
+    source, columns, wanted = source_of(file), columns or Columns(), dict(attributes or {})
+    if source.format == "parquet" and not text and not wanted and not columns.vectors and (kept := kept_schema(source)):
+        return Inference(kept, [])
+    seen = _Seen(source, columns)
+    for row in source.rows():
+        seen.add(row)
+        if progress and row.number % 1000 == 0:
+            progress(row.done)
+    seen.check()
+    text, encoders = list(text), list(encoders)
+    plan = _Plan(columns, seen, wanted, MAX_FIELDS - len(text) * (1 + len(encoders)))
+    plan.choose()
     for column in text:
-        if column not in attribute_columns:
-            raise SchemaError(
-                f"no column {column!r} to take text from; there are: {', '.join(attribute_columns)}", field="text", value=column
+        plan.encode(column, encoders)
+    if not plan.vectors and not plan.attributes:
+        held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there is none beside the id"
+        what = f"no column of {source.path} becomes a field, and a collection needs one: {held}"
+        raise SchemaError(f"{what}; --attribute COLUMN=TYPE or --schema says what to make", field="schema")
+    return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()], seen.more)
+
+
+class _Seen:
+    """What the rows of a file hold. vectors, sections: of records in full; columns: of flat ones, and attributes of full ones."""
+
+    def __init__(self, source: Source, columns: Columns):
+        self._source, self._columns = source, columns
+        self._canonical = columns.id == "id" and not columns.vectors and not source.cells
+        self.vectors: dict[str, Found] = {}
+        self.columns: dict[str, Found] = {}
+        self.more = 0  # values in columns beyond those that are looked at
+        self.full: set[str] = set()  # columns that some full record calls an attribute
+        self._rows = self._ids = 0
+        self._first_error: tuple[int, str] | None = None
+        self._keys: dict[str, None] = {}
+
+    def add(self, row: Row) -> None:
+        if not isinstance(row.record, Mapping):
+            if self._first_error is None:
+                self._first_error = (row.number, row.error or f"a row must be an object, not {shown(row.record)}")
+            return
+        self._rows += 1
+        self._ids += self._columns.id == "#" or row.record.get(self._columns.id) not in (None, "")
+        if self._canonical and is_full(row.record):
+            for section, known in ((row.record.get("vectors"), self.vectors), (row.record.get("attributes"), self.columns)):
+                for name, value in (section or {}).items():
+                    self._column(known, name, value, row.number)
+            self.full.update(row.record.get("attributes") or ())
+            return
+        for name, value in row.record.items():
+            if name in (self._columns.id, "payload"):
+                self._keys[name] = None
+            else:
+                self._column(self.columns, name, _guess(value) if self._source.cells else value, row.number)
+
+    def _column(self, known: dict[str, Found], name: Any, value: Any, row: int) -> None:
+        found = known.get(name)
+        if found is None:
+            if len(known) >= _MOST_COLUMNS:
+                self.more += 1
+                return
+            found = known[name] = Found(str(name))
+        if value is not None:
+            found.add(value, row)
+
+    def check(self) -> None:
+        """Raises InvalidArgumentError where no row can become a point."""
+        path = self._source.path
+        if not self._rows:
+            why = f": row {self._first_error[0] + 1}: {self._first_error[1]}" if self._first_error else ""
+            raise InvalidArgumentError(f"{path} has no row to infer a schema from{why}", field="file", value=str(path))
+        if not self._ids:
+            names = [*self._keys, *self.columns]
+            there = f"there {'is' if len(names) == 1 else 'are'}: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+            other = ", --separator says how columns are parted" if self._source.cells and len(names) == 1 else ""
+            what = (
+                f"no id: {path} has no column {self._columns.id!r}; {there} (--id-field names it, --id-field '#' numbers the rows{other})"
             )
-        attributes[column] = Text()
+            raise InvalidArgumentError(what, field="id", value=self._columns.id)
+
+
+class _Plan:
+    """Fields for what was seen."""
+
+    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None], room: int):
+        self._columns, self._seen, self._wanted, self._room = columns, seen, wanted, room - len(wanted) - len(columns.vectors)
+        self.vectors: dict[str, VectorField] = {}
+        self.attributes: dict[str, Attribute] = {}
+
+    def choose(self) -> None:
+        named = {column: name for name, column in self._columns.vectors.items()}
+        for column, what in (*((c, "vector field") for c in named), *((c, "attribute") for c in self._wanted)):
+            if column not in self._seen.columns:
+                there = ", ".join(self._seen.columns) or "none"
+                name = named.get(column, column)
+                raise SchemaError(f"no column {column!r} for {what} {name!r}; there are: {there}", field=name, value=column)
+        for name, found in self._seen.vectors.items():
+            self._vector(name, found)
+        for column, found in self._seen.columns.items():
+            if column in named:
+                self._vector(named[column], found)
+            elif column in self._wanted:
+                self._attribute(column, found, self._wanted[column], ", as said")
+            elif not _is_name(column):
+                found.note = "its name can't be an attribute's: letters, digits, _ . and -, no digit first"
+            elif len(self.vectors) + len(self.attributes) >= self._room:
+                found.note = f"a collection has at most {MAX_FIELDS} fields"
+            elif (vector := _as_vector(found)) is not None:
+                self.vectors[column] = vector
+                found.becomes = said(vector)
+            else:
+                self._attribute(column, found, _as_attribute(found))
+                found.note = _advice(column, found)
+                if found.becomes == PAYLOAD and found.kinds and column in self._seen.full:
+                    what = f"attribute {column!r} of records in full has no one type that an attribute can have: it holds {found.held()}"
+                    raise SchemaError(f"{what}; --attribute {column}=TYPE says which", field=column)
+
+    def _vector(self, name: str, found: Found) -> None:
+        self.vectors[name] = _vector(name, found)
+        found.becomes = f"{name}: {said(self.vectors[name])}" if name != found.name else said(self.vectors[name])
+
+    def _attribute(self, column: str, found: Found, spec: Attribute | None, as_said: str = "") -> None:
+        if spec is not None:
+            self.attributes[column] = spec
+        found.becomes = (said(spec) if spec is not None else PAYLOAD) + as_said
+
+    def encode(self, column: str, encoders: list[str]) -> None:
+        """Make a column of prose searchable."""
+        from ..encoders import load, parse
+
+        found = self._seen.columns.get(column)
+        if found is None:
+            there = ", ".join(self._seen.columns)
+            raise SchemaError(f"no column {column!r} to take text from; there are: {there}", field="text", value=column)
+        self.attributes[column], made = Text(), []
+        self.vectors.pop(column, None)
         for spec in encoders:
             encoder = load(spec)
             name = f"{column}_{parse(spec)[0].replace('-', '_')}"
-            field = Dense(encoder.dim, encoder=spec, source=column) if encoder.kind == "dense" else None
-            weighting = "idf" if parse(spec)[0] == "bm25" else None
-            vectors[name] = field or Sparse(weighting, encoder=spec, source=column)
-    missing = set(columns.vectors) - set(vectors)
-    if missing:
-        field = min(missing)
-        raise SchemaError(f"no column {columns.vectors[field]!r} for vector field {field!r}", field=field, value=columns.vectors[field])
-    return Schema(vectors, attributes)
+            dense = encoder.kind == "dense"
+            self.vectors[name] = Dense(encoder.dim, encoder=spec, source=column) if dense else Sparse(encoder=spec, source=column)
+            made.append(name)
+        found.becomes, found.note = f"text, {', '.join(made)}", ""
 
 
-def _collected(records: list[Mapping], columns: Columns) -> tuple[dict[str, list], dict[str, list]]:
-    """(values of what full records call vectors, values of attributes or columns); nulls are left out."""
-    vectors: dict[str, list] = {}
-    attributes: dict[str, list] = {}
-    full = columns.id == "id" and not columns.vectors and all(is_full(record) for record in records)
-    for record in records:
-        sections = ((vectors, record.get("vectors")), (attributes, record.get("attributes"))) if full else ((attributes, record),)
-        for section, values in sections:
-            for name, value in (values or {}).items():
-                if value is not None and (full or name not in (columns.id, "payload")):
-                    section.setdefault(name, []).append(value)
-    return vectors, attributes
+def said(spec: Attribute | VectorField) -> str:
+    """A field as a line says it: ``float``, ``keyword[]``, ``dense of 256``."""
+    if isinstance(spec, (Dense, MultiVector)):
+        return f"{spec.kind} of {spec.dim}"
+    return spec.kind + ("[]" if getattr(spec, "array", False) else "")
+
+
+def attribute_type(text: str) -> Attribute | None:
+    """``float``, ``keyword[]`` for an array, or ``payload`` (None). Raises InvalidArgumentError."""
+    if text == PAYLOAD:
+        return None
+    kind = TYPES.get(text.removesuffix("[]"))
+    if kind is None:
+        what = f"a type is one of {', '.join(TYPES)}, one of these with [] for an array, or payload, not {shown(text)}"
+        raise InvalidArgumentError(what, field="attribute", value=text)
+    return kind(array=text.endswith("[]"))
+
+
+def _as_vector(found: Found) -> VectorField | None:
+    """The vector field that all values look like, if they do."""
+    kinds = set(found.kinds)
+    if kinds == {"sparse vector"}:
+        return Sparse()
+    if len(kinds) == 1 and len(found.lengths) == 1:
+        dim, kind = next(iter(found.lengths)), next(iter(kinds))
+        if kind == f"vector of {dim}":
+            return Dense(dim, metric="dot" if found.zero else "cosine")
+        if kind == f"rows of {dim} numbers" and dim >= _LEAST_DIM:
+            return MultiVector(dim)
+    return None
+
+
+def _vector(name: str, found: Found) -> VectorField:
+    """The vector field for a column that is one by what was said: of the length that most values have."""
+    most = max(found.kinds, key=lambda kind: found.kinds[kind][0], default="")
+    if most.startswith("rows of"):
+        return MultiVector(found.lengths.most_common(1)[0][0])
+    if most.startswith("vector of") or most == "list of numbers":
+        return Dense(found.lengths.most_common(1)[0][0], metric="dot" if found.zero else "cosine")
+    if most in ("sparse vector", "object"):
+        return Sparse()
+    value = found.kinds[most][2] if most else None
+    raise SchemaError(f"column {found.name!r} doesn't hold vectors, but {found.held()}", field=name, value=value)
+
+
+def _as_attribute(found: Found) -> Attribute | None:
+    """The attribute that holds all values; None when none does."""
+    kinds = set(found.kinds) - {"empty list"}
+    if not kinds:
+        return None
+    array = all(kind.startswith(("list of", "vector of")) for kind in kinds) and "list of lists" not in kinds
+    if array and _mostly_vectors(found):
+        return None
+    kinds = found.elements if array else kinds
+    if kinds == {"int"}:
+        return Int(array)
+    if "float" in kinds and kinds <= _NUMBERS:
+        return Float(array)
+    if len(kinds) == 1 and (kind := next(iter(kinds))) in ("bool", "datetime", "uuid"):
+        return TYPES[kind](array)
+    if kinds <= _STRINGS and found.strings:
+        prose = found.bytes / found.strings > _KEYWORD_BYTES or found.longest > _MOST_KEYWORD_BYTES
+        return Text(array) if prose else Keyword(array)
+    return None
+
+
+def _mostly_vectors(found: Found) -> bool:
+    (length, count), *others = found.lengths.most_common() or [(0, 0)]
+    return bool(others) and length >= _LEAST_DIM and count >= _MOSTLY * sum(found.lengths.values())
+
+
+def _advice(column: str, found: Found) -> str:
+    """What else could be done with a column of several types."""
+    kinds = set(found.kinds) - {"empty list"}
+    if len(kinds) < 2 or kinds <= _NUMBERS:
+        return ""
+    if _mostly_vectors(found):
+        return f"--vector-field {column}={column} makes vectors of {found.lengths.most_common(1)[0][0]} of it, and refuses the others"
+    most = max((kind for kind in found.kinds if kind in kinds), key=lambda kind: found.kinds[kind][0])
+    array, kind = most.startswith("list of "), most.removeprefix("list of ")
+    if kind not in TYPES:
+        return ""
+    other = f"{'keyword' if kind == 'text' else kind}{'[]' * array}"
+    return f"--attribute {column}={other} decides otherwise" if other != found.becomes else ""
 
 
 def _is_name(name: str) -> bool:
     try:
         check_name(name, "attribute")
     except SchemaError:
-        return False  # a column like "unit price" stays in the payload
+        return False
     return True
 
 
-def _guess(cell: str) -> Any:
+def _guess(cell: Any) -> Any:
     """A CSV cell as the value it looks like."""
+    if not isinstance(cell, str):
+        return cell
     if cell == "":
         return None
     if cell.lower() in ("true", "false"):
         return cell.lower() == "true"
     if _NUMBER.fullmatch(cell):
-        return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
+        return int(cell) if cell.lstrip("-").isdecimal() and len(cell) < 100 else float(cell)
     if cell[0] in "[{":
         try:
             return loads(cell)
@@ -108,62 +428,38 @@ def _guess(cell: str) -> Any:
     return cell
 
 
-def _numbers(value: Any) -> bool:
+def _is_numbers(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "fiu"
-    return isinstance(value, list) and bool(value) and all(type(v) in (int, float) for v in value)
+    return all(type(v) in (int, float) for v in value)
 
 
-def _maybe_vector(values: list) -> VectorField | None:
-    """The vector field that all values look like, if they do."""
-    first = values[0]
-    if isinstance(first, Mapping) and set(first) == {"indices", "values"}:
-        return Sparse()
-    if _numbers(first) and len(first) >= _LEAST_DIM and all(_numbers(v) and len(v) == len(first) for v in values):
-        return Dense(len(first), metric="cosine" if all(np.any(v) for v in values) else "dot")
-    if isinstance(first, list) and first and all(_numbers(row) and len(row) == len(first[0]) >= _LEAST_DIM for row in first):
-        return MultiVector(len(first[0]))
-    return None
-
-
-def _vector(name: str, values: list) -> VectorField:
-    found = _maybe_vector(values)
-    if found is None and _numbers(values[0]):
-        found = Dense(len(values[0]))
-    if found is None and isinstance(values[0], Mapping):
-        found = Sparse()
-    if found is None:
-        raise SchemaError(f"column {name!r} doesn't hold vectors", field=name, value=values[0])
-    return found
-
-
-def _attribute(values: list) -> Attribute | None:
-    """The attribute that holds all values; None when none does, and the column stays in the payload."""
-    array = all(isinstance(v, (list, np.ndarray)) for v in values)
-    flat = [element for value in values for element in value] if array else values
-    if array and not flat:
-        return None
-    kinds = {bool if isinstance(v, (bool, np.bool_)) else type(v) for v in flat}
-    if kinds == {bool}:
-        return Bool(array)
-    if all(issubclass(k, (int, np.integer)) for k in kinds - {bool}) and bool not in kinds:
-        return Int(array) if all(-(2**63) <= v < 2**63 for v in flat) else None
-    if all(issubclass(k, (int, float, np.number)) for k in kinds) and bool not in kinds:
-        return Float(array)
-    if all(issubclass(k, (datetime, date, np.datetime64)) for k in kinds):
-        return Datetime(array)
-    if kinds != {str}:
-        return None
-    if all(_is_date(v) for v in flat):
-        return Datetime(array)
-    if all(_is_uuid(v) for v in flat):
-        return Uuid(array)
-    sizes = [len(v.encode("utf-8", "replace")) for v in flat]
-    return Text(array) if sum(sizes) / len(sizes) > _KEYWORD_BYTES or max(sizes) > 480 else Keyword(array)
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return "datetime" if _is_date(value) else "uuid" if _is_uuid(value) else "text"
+    if isinstance(value, (bool, np.bool_)):
+        return "bool"
+    if isinstance(value, (int, np.integer)):
+        return "int" if -(2**63) <= value < 2**63 else "big int"
+    if isinstance(value, (float, np.floating, Decimal)):
+        return "float"
+    if isinstance(value, (datetime, date, np.datetime64)):
+        return "datetime"
+    if isinstance(value, uuid.UUID):
+        return "uuid"
+    return (
+        "null"
+        if value is None
+        else "list"
+        if isinstance(value, (list, tuple))
+        else "object"
+        if isinstance(value, Mapping)
+        else type(value).__name__
+    )
 
 
 def _is_date(text: str) -> bool:
-    if not _DATE.fullmatch(text):
+    if not text[:1].isdecimal() or not _DATE.fullmatch(text):
         return False
     try:
         datetime.fromisoformat(text)
@@ -177,3 +473,14 @@ def _is_uuid(text: str) -> bool:
         return len(text) == 36 and str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def _example(value: Any) -> str:
+    """A value as JSON, cut."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

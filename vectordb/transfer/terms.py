@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgumentError, StorageError, shown
+from ..storage import modes
 from ..types import Schema, Sparse, check_sparse, check_words
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_terms(path: Path, words: Iterable[tuple[int, str]]) -> int:
             yield pair
 
     try:
-        with path.open("w", encoding="utf-8") as file:
+        with modes.create(path, "w", encoding="utf-8") as file:
             file.writelines(lines(count()))
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .types import CollectionInfo, Dense, Schema, Sparse
+from ..types import CollectionInfo, Dense, Schema, Sparse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +60,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
         )
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
-    for line in (*indexes(info), *vocabularies(info)):
+    for line in (*indexes(info), *vocabularies(info), *notes(info)):
         console.print(line, markup=False)
     console.print()
 
@@ -78,6 +78,11 @@ def indexes(info: CollectionInfo) -> list[str]:
             lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{damaged}")
             lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
     return lines
+
+
+def notes(info: CollectionInfo) -> list[str]:
+    """A line for each field that an earlier version made and that keeps its ways."""
+    return [f"{name}: {facts['note']}" for name, facts in info.statistics.items() if "note" in facts]
 
 
 def vocabularies(info: CollectionInfo) -> list[str]:

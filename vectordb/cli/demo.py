@@ -1,0 +1,19 @@
+"""``vectordb demo [DIR]``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import Command, add_directory, positive
+
+
+def add_arguments(parser: Command) -> None:
+    add_directory(parser, required=False, about="keep the database here (a temporary directory unless given)")
+    parser.add_argument("--limit-points", metavar="N", type=positive, help="take only the first N docstrings")
+    parser.add_argument("--port", type=int, default=0, help="port of the service; 0 takes a free one (default)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..demo import run
+
+    return run(arguments.data, limit=arguments.limit_points, port=arguments.port)

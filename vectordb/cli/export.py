@@ -1,0 +1,78 @@
+"""``vectordb export DIR COLLECTION FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import AlreadyExistsError, StorageError
+from .options import Command, add_collection, add_directory, console, one, open_directory
+
+_FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
+
+
+def add_arguments(parser: Command) -> None:
+    add_directory(parser)
+    parser.checks.append(_flagged)
+    add_collection(parser, required=True)
+    parser.add_argument("file", metavar="FILE", nargs="?", help=_FORMS)
+    parser.add_argument("--out", metavar="FILE", help="the same as FILE")
+    parser.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
+    parser.add_argument("--with-vectors", action="store_true", help="vectors too; without them encoded fields are made again by an import")
+    parser.add_argument(
+        "--schema", metavar="FILE", type=Path, help="write the collection's schema here, and words of terms, for an import with --schema"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+
+    def check(arguments: argparse.Namespace) -> None:
+        arguments.out = one("FILE", "--out", arguments.file, arguments.out)
+        if arguments.out is None:
+            raise argparse.ArgumentTypeError(f"where to? write {parser.prog} DIR COLLECTION FILE")
+
+    parser.checks.append(check)
+
+
+def _flagged(arguments: argparse.Namespace) -> None:
+    """``DIR FILE --collection NAME``: the second word is the file then."""
+    if arguments.collection is not None and arguments.file is None and arguments.out is None:
+        arguments.named, arguments.file = None, arguments.named
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ..transfer import export_points, export_stream
+    from ..transfer.terms import schema_file
+
+    said = console(stderr=True)
+    target = Path(arguments.out)
+    for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
+        if path.exists() and not arguments.force:
+            raise AlreadyExistsError(f"{path} is there already; --force writes over it", field="out", value=str(path))
+    with open_directory(arguments.data, read_only=True) as database:
+        collection = database.collection(arguments.collection)
+        if arguments.schema:
+            _write(arguments.schema, json.dumps(schema_file(collection, arguments.with_vectors), indent=1, ensure_ascii=False) + "\n")
+        options: dict[str, Any] = {"filter": arguments.filter, "with_vectors": arguments.with_vectors}
+        if arguments.out == "-":
+            export_stream(collection, sys.stdout.buffer, **options)
+            return 0
+        layout = (SpinnerColumn(), TextColumn("{task.completed:,} points"), TimeElapsedColumn())
+        with Progress(*layout, console=said, disable=not said.is_terminal, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            count = export_points(collection, target, progress=lambda done: bar.update(task, completed=done), **options)
+    said.print(f"{count:,} points to {target}", markup=False)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    from ..storage import modes
+
+    try:
+        with modes.create(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}", field="out", value=str(path)) from error

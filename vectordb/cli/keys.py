@@ -1,0 +1,137 @@
+"""``vectordb keys create | list | revoke``: the API keys of a service, whether it runs or not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotFoundError, VectorDBError, shown
+from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+from ..storage.place import DATA
+from .options import Command, add_directory, open_directory, require_directory
+
+
+def add_arguments(parser: Command) -> None:
+    parser.epilog = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    def action(name: str, run: Any, text: str, form: str = "") -> Command:
+        usage = f"vectordb keys {name} (DIR | --keys-file FILE){form} [options]"
+        sub = actions.add_parser(name, usage=usage, help=text, about=text)
+        sub.set_defaults(run=run)
+        add_directory(sub, required=False, about=f"the database's directory, whose {FILE_NAME} is meant")
+        sub.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+
+        def check(arguments: argparse.Namespace) -> None:
+            if (arguments.data is None) == (arguments.keys_file is None):
+                raise argparse.ArgumentTypeError(f"write {sub.prog} DIR, or {sub.prog} --keys-file FILE")
+
+        sub.checks.append(check)
+        return sub
+
+    make = action("create", _create, "make a key and print it, this once")
+    make.add_argument("--role", choices=ROLES, default="read", help="read; write: points too; admin: schemas too (read)")
+    make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
+    make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
+    make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
+    make.add_argument("--create", action="store_true", help="make the directory if there is none, before its service is first started")
+    make.add_argument("--note", metavar="TEXT", default="", help="a note that keys list shows")
+    action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
+    action("revoke", _revoke, "take a key away", " ID").add_argument(
+        "id", metavar="ID", help="as the list shows it, the middle part of the key"
+    )
+
+
+def _file(arguments: argparse.Namespace) -> Path:
+    """The key file. Raises NotFoundError where its folder isn't there: a mistyped one must not be made."""
+    if arguments.keys_file is None:
+        require_directory(arguments.data)
+        return file_of(arguments.data, "")
+    if not arguments.keys_file.parent.is_dir():
+        raise NotFoundError(f"no folder {arguments.keys_file.parent}", field="keys_file", value=str(arguments.keys_file))
+    return arguments.keys_file
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    if arguments.data is not None:
+        if arguments.create:
+            arguments.data.mkdir(parents=True, exist_ok=True)
+        _check_there(arguments.data, arguments.create)
+    token, key = create(
+        _file(arguments),
+        arguments.role,
+        collections=arguments.collection,
+        vectors=arguments.vectors,
+        expires=expiry(arguments.expires) if arguments.expires else None,
+        note=arguments.note,
+    )
+    print(token)
+    print(f"key {key.id}: {_said(key)}. It is not shown again.", file=sys.stderr)
+    for name in _not_there(arguments.data, key.collections or ()):
+        print(f"warning: there is no collection {shown(name)} in {arguments.data} yet", file=sys.stderr)
+    return 0
+
+
+def _check_there(directory: Path, create: bool) -> None:
+    """Raises NotFoundError when this is neither a database nor empty: its name is misspelt, most likely."""
+    try:
+        names = set(os.listdir(directory))
+    except OSError:
+        names = None
+    if names is None or (not create and DATA not in names and names - {FILE_NAME, "lost+found"}):
+        problem = f"there is no database in {directory}; vectordb serve makes one, or add --create to make the directory"
+        raise NotFoundError(problem, field="data", value=str(directory))
+
+
+def _not_there(directory: Path | None, names: Sequence[str]) -> list[str]:
+    """Which of these are no collections of the database, as far as that can be told."""
+    if directory is None or not names or not (directory / DATA).exists():
+        return list(names) if directory is not None else []
+    try:
+        with open_directory(directory, read_only=True) as database:
+            return sorted(set(names) - set(database.collections()))
+    except VectorDBError:  # the key is made all the same
+        return []
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    path = _file(arguments)
+    keys = read(path) if path.exists() else ()
+    if arguments.json:
+        print(json.dumps([_facts(key) for key in keys], indent=1))
+    for key in () if arguments.json else keys:
+        print(f"{key.id}  made {key.created.date()}  {_said(key)}{f'  # {key.note}' if key.note else ''}")
+    if not keys and not arguments.json:
+        print(f"{path}: no keys", file=sys.stderr)
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    revoke(_file(arguments), arguments.id)
+    print(f"key {arguments.id} is revoked", file=sys.stderr)
+    return 0
+
+
+def _said(key: Key) -> str:
+    where = "all collections" if key.collections is None else ", ".join(key.collections)
+    past = key.expires is not None and key.expires <= datetime.now(UTC)
+    end = "" if key.expires is None else f", {'expired' if past else 'expires'} {key.expires.isoformat(timespec='minutes')}"
+    return f"{key.role} {where}, {'with' if key.vectors else 'without'} vectors{end}"
+
+
+def _facts(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "role": key.role,
+        "collections": key.collections,
+        "vectors": key.vectors,
+        "created": key.created.isoformat(),
+        "expires": None if key.expires is None else key.expires.isoformat(),
+        "note": key.note,
+    }

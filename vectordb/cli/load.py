@@ -1,0 +1,270 @@
+"""``vectordb import DIR COLLECTION FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from ..types import check_name
+from . import options
+from .options import Command, add_collection, add_directory, add_file_mode, open_directory, pair, positive, require_directory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..collection import Collection
+    from ..database import Database
+    from ..transfer import Columns, NewCollection, Source
+    from ..types import Schema
+
+_DETAILS = """\
+A row is a point in full, {"id": …, "vectors": {…}, "attributes": {…}, "payload": …}, or flat: a column an attribute, a column a
+vector field, the rest goes into the payload. Dense vectors are lists, sparse ones {"indices": […], "values": […]}, UUIDs as ids
+{"uuid": "…"}; a CSV cell holds them as JSON. Rows are upserts: a second import of a file changes nothing.
+
+--create makes the collection with the first rows that are written. Without --schema the whole file is read first, and a line a column
+says what it holds and what becomes of it; columns of no one type stay in the payload, unless --attribute decides.
+
+An import that was interrupted, or stopped at a bad row, goes on where it was when the same command is run again, also with --rejects
+added; its place is kept in DIR/imports/. What comes from standard input (FILE is -) starts over.
+"""
+
+
+def add_arguments(parser: Command) -> None:
+    from ..transfer.sources import FORMATS, MAX_ROW_BYTES
+
+    parser.epilog = _DETAILS
+    add_directory(parser)
+    add_collection(parser, required=True)
+    add = parser.add_argument
+    add("file", metavar="FILE", type=Path, help=".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow; - is standard input")
+    add("--create", action="store_true", help="make the collection if it isn't there, by --schema or by what the file holds")
+    add("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (see: info --json)")
+    add("--attribute", metavar="COLUMN=TYPE", action="append", default=[], type=pair, help="with --create: the type of a column: " + _TYPES)
+    add("--id-field", metavar="COLUMN", default="id", help="column of the id; # numbers the rows (id)")
+    add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="vector field NAME is in COLUMN")
+    add("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
+    add("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
+    add("--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, and go on instead of stopping")
+    add("--format", choices=FORMATS, help="of the file, whatever its name; of standard input jsonl unless given")
+    add("--separator", metavar="CHAR", help="between the cells of a CSV file: , ; tab or | (found by the first rows)")
+    add("--encoding", metavar="NAME", help="of a text file, such as latin-1 or cp1252 (UTF-8, or by its byte order mark)")
+    add_file_mode(parser)
+    add("--max-row-bytes", metavar="N", type=positive, default=MAX_ROW_BYTES, help=f"refuse larger rows of a text file ({MAX_ROW_BYTES})")
+
+
+_TYPES = "keyword, text, int, float, bool, datetime, uuid, geo, one of these with [] for an array, or payload"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..transfer import Columns, attribute_type, import_points, state_file
+
+    columns = Columns(arguments.id_field, dict(arguments.vector_field))
+    arguments.attributes = {column: attribute_type(kind) for column, kind in arguments.attribute}
+    _check(arguments)
+    console = options.console(stderr=True)
+    with _source(arguments) as source, _bar(console) as bar, ExitStack() as stack:
+
+        @functools.cache
+        def opened() -> Database:
+            return stack.enter_context(
+                open_directory(arguments.data, create=arguments.create, maintenance=True, file_mode=arguments.file_mode)
+            )
+
+        target = _target(opened, arguments, lambda: _planned(arguments, source, columns, console, bar))
+        state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
+        task = bar.add_task("writing", total=1.0, points="0 points")
+        try:
+            result = import_points(
+                target,
+                source,
+                columns=columns,
+                rejects=arguments.rejects,
+                state=state,
+                progress=lambda done, points, rejected: bar.update(task, completed=done, points=f"{points:,} points"),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            if state is not None:
+                console.print("stopped; the same command goes on from here")
+            raise
+    resumed = f", after the first {result.resumed:,} rows, which an earlier run had done" if result.resumed else ""
+    rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
+    console.print(f"{result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """What isn't there or doesn't go together, before anything is read."""
+    file = arguments.file
+    if file.is_dir():
+        what = f"{file} is a directory; write vectordb import DIR COLLECTION FILE"
+        raise InvalidArgumentError(what, field="file", value=str(file))
+    if arguments.data.is_file():
+        what = f"{arguments.data} is a file where a database's directory is named: write vectordb import DIR COLLECTION FILE"
+        raise InvalidArgumentError(what, field="data", value=str(arguments.data))
+    if str(file) != "-" and not file.exists():
+        raise NotFoundError(f"no file {file}", field="file", value=str(file))
+    if not arguments.create:
+        require_directory(arguments.data)
+        for given, flags in ((arguments.text or arguments.encoder, "--text and --encoder"), (arguments.attributes, "--attribute")):
+            if given:
+                raise InvalidArgumentError(f"{flags} are for a new one: write --create too, or leave them out", field="create")
+    if arguments.encoder and not arguments.text:
+        raise InvalidArgumentError("--encoder needs --text, the column it reads", field="encoder")
+    if arguments.schema and (arguments.text or arguments.attributes):
+        what = "--text and --attribute are for a schema made from the file; --schema says it all"
+        raise InvalidArgumentError(what, field="text" if arguments.text else "attribute")
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]}"))
+    with Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+@contextmanager
+def _source(arguments: argparse.Namespace) -> Iterator[Source]:
+    """The file. Standard input and pipes are copied to a temporary file first, as they can be read only once."""
+    from ..transfer import Source
+
+    path, how = arguments.file, {name: getattr(arguments, name) for name in ("format", "encoding", "separator", "max_row_bytes")}
+    if str(path) == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InvalidArgumentError("nothing is piped to standard input: name a file instead of -", field="file", value="-")
+        how["format"] = how["format"] or "jsonl"
+        with _copied(sys.stdin.buffer) as stream:
+            yield Source(Path("standard input"), stream=stream, **how)
+    elif path.is_file():
+        yield Source(path, **how)
+    else:
+        with path.open("rb") as pipe, _copied(pipe) as stream:
+            yield Source(path, stream=stream, **how)
+
+
+@contextmanager
+def _copied(pipe: Any) -> Iterator[Any]:
+    try:
+        with tempfile.TemporaryFile() as stream:
+            shutil.copyfileobj(pipe, stream, 1 << 20)
+            stream.flush()
+            yield stream
+    except OSError as error:
+        raise StorageError(f"can't copy the input to {tempfile.gettempdir()}: {error.strerror}", field="file") from error
+
+
+def _planned(
+    arguments: argparse.Namespace, source: Source, columns: Columns, console: Console, bar: Progress
+) -> tuple[Schema, Mapping[str, Any]]:
+    """The schema of a new collection and words of its terms: as the schema file says, or by what the file holds, which is shown."""
+    if arguments.schema:
+        return _read_schema(arguments.schema)
+    from ..transfer import infer
+    from .render import fields
+
+    task = bar.add_task("reading", total=1.0, points="")
+    found = infer(
+        source,
+        columns,
+        arguments.text,
+        arguments.encoder or ("bm25",),
+        arguments.attributes,
+        lambda done: bar.update(task, completed=done),
+    )
+    bar.remove_task(task)
+    if found.columns:
+        console.print("What the columns hold, and what becomes of them:")
+        for column in found.columns:
+            console.print(f"  {column}", markup=False)
+        if found.more:
+            console.print(f"  {found.more:,} values in further columns → payload")
+    console.print("The schema:")
+    console.print(fields(found.schema), markup=False)
+    return found.schema, {}
+
+
+def _target(
+    opened: Callable[[], Database], arguments: argparse.Namespace, planned: Callable[[], tuple[Schema, Mapping[str, Any]]]
+) -> Collection | NewCollection:
+    """The collection to import into, or the one to make, by the schema and words of ``planned``. Nothing is made here."""
+    from ..transfer import NewCollection
+    from ..transfer.terms import set_all
+
+    name = arguments.collection
+    there = opened().collections() if arguments.data.exists() else []
+    if name in there:
+        collection = opened().collection(name)
+        words: Mapping[str, Any] = {}
+        if arguments.schema:
+            given, words = _read_schema(arguments.schema)
+            _same(collection, given, arguments.schema)
+        _fits(collection, arguments)
+        for field, named in words.items():
+            set_all(collection, field, named)
+        return collection
+    if not arguments.create:
+        known = ", ".join(there) or "none"
+        raise NotFoundError(f"no collection {name!r} (there are: {known}); --create makes it", field="collection", value=name)
+    check_name(name, "collection")
+    schema, words = planned()
+    return NewCollection(opened, name, schema, words)
+
+
+def _same(collection: Collection, given: Schema, path: Path) -> None:
+    if given == collection.schema:
+        return
+    ours, theirs = ({**s.vectors, **s.attributes} for s in (collection.schema, given))
+    differ = [field for field in {**ours, **theirs} if ours.get(field) != theirs.get(field)]
+    what = f"collection {collection.name!r} is there with another schema than {path}: they differ in {', '.join(differ)}"
+    raise AlreadyExistsError(f"{what}; leave --schema out, or drop the collection first", field="schema")
+
+
+def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
+    """A collection that is there, perhaps by an earlier run of this command, must be what --text and --attribute ask for."""
+    schema = collection.schema
+
+    def differs(flag: str, column: str, is_now: Any) -> AlreadyExistsError:
+        now = "it isn't a field of it" if is_now is None else f"there it is {is_now}"
+        way = f"leave {flag} out, or vectordb drop {arguments.data} {collection.name} first"
+        what = f"collection {collection.name!r} is there already, and {column!r} not as {flag} says"
+        return AlreadyExistsError(f"{what}: {now}; {way}", field=flag)
+
+    from ..transfer.infer import said
+
+    def now(column: str) -> str | None:
+        return said(schema.attributes[column]) if column in schema.attributes else None
+
+    for column in arguments.text:
+        encoded = {field.encoder for field in schema.vectors.values() if field.source == column}
+        if now(column) != "text" or not set(arguments.encoder or ["bm25"]) <= encoded:
+            raise differs("--text", column, f"{now(column)}, encoded by {', '.join(sorted(map(str, encoded))) or 'nothing'}")
+    for column, spec in arguments.attributes.items():
+        if schema.attributes.get(column) != spec:
+            raise differs("--attribute", column, now(column))
+
+
+def _read_schema(path: Path) -> tuple[Schema, dict[str, dict[int, str | None]]]:
+    """The schema, and words of terms: field → term → word."""
+    from ..transfer.terms import read_schema_file
+
+    try:
+        return read_schema_file(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror}", field="schema", value=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, VectorDBError):
+            raise
+        raise SchemaError(f"{path} is not JSON: {error}", field="schema", value=str(path)) from error

@@ -1,0 +1,176 @@
+"""What commands share: their parser, the arguments that several of them take, and how these are turned into a database or a client.
+
+``vectordb COMMAND DIR [COLLECTION] …`` holds for every command on a directory. ``--data DIR`` and ``--collection NAME`` say the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidArgumentError, NotFoundError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from vectordb_client import Client
+
+    from ..database import Database
+
+KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: command lines are seen by all users of a machine
+DIR_HELP = "the database's directory"
+
+
+class Command(argparse.ArgumentParser):
+    """The parser of one command.
+
+    fill: adds the arguments, when they are needed. checks: functions that look at what was parsed and complete it; they raise
+    ArgumentTypeError. Words and flags may be mixed, and a wrong command line is answered on one line.
+    """
+
+    def __init__(self, *, about: str = "", fill: Callable[[Command], None] | None = None, **options: Any):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        if about:
+            options.setdefault("description", f"{about[0].upper()}{about[1:]}.")
+        super().__init__(**options)
+        self._fill, self._mixing = fill, False
+        self.checks: list[Callable[[argparse.Namespace], None]] = []
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            fill(self)
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            namespace, rest = self.parse_known_intermixed_args(args, namespace)
+            if rest:
+                self.error(f"unrecognized arguments: {' '.join(rest)}")
+            for check in self.checks:
+                check(namespace)
+        except argparse.ArgumentTypeError as error:
+            self.error(str(error))
+        finally:
+            self._mixing = False
+        return namespace, rest
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
+
+
+def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
+    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None where it isn't required)."""
+    parser.add_argument("directory", metavar="DIR", type=Path, nargs="?", help=about)
+    parser.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
+
+    def check(arguments: argparse.Namespace) -> None:
+        arguments.data = one("DIR", "--data", arguments.directory, arguments.data)
+        if required and arguments.data is None:
+            raise argparse.ArgumentTypeError(f"which directory? write {parser.prog} DIR")
+
+    parser.checks.append(check)
+
+
+def add_collection(parser: Command, required: bool = False, about: str | None = None) -> None:
+    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None where it isn't required)."""
+    about = about or ("the collection" if required else "only this collection (all)")
+    parser.add_argument("named", metavar="COLLECTION", nargs="?", help=about)
+    parser.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
+
+    def check(arguments: argparse.Namespace) -> None:
+        arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
+        if required and arguments.collection is None:
+            raise argparse.ArgumentTypeError(f"which collection? write {parser.prog} DIR COLLECTION")
+
+    parser.checks.append(check)
+
+
+def one(word: str, flag: str, first: Any, second: Any) -> Any:
+    if first is not None and second is not None and first != second:
+        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, and {flag} says {str(second)!r}: leave one of them out")
+    return second if first is None else first
+
+
+def add_service(parser: Command, required: bool = True) -> None:
+    """``--target HOST:PORT``, and how the service there is reached."""
+    about = f"the service; its API key is taken from ${KEY_VARIABLE}"
+    parser.add_argument("--target", metavar="HOST:PORT", required=required, help=about)
+    parser.add_argument("--tls", action="store_true", help="it speaks TLS, with a certificate of a known authority")
+    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="it speaks TLS; PEM file of the authority to trust")
+    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
+
+
+def tls(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a ``Client`` that say how to encrypt."""
+    return {"tls": arguments.tls_ca or arguments.tls, "tls_cert": arguments.tls_cert, "tls_key": arguments.tls_key}
+
+
+def connect(arguments: argparse.Namespace) -> Client:
+    """A connection to the service that a command names."""
+    from vectordb_client import Client
+
+    return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
+
+
+def open_directory(path: Path, create: bool = False, read_only: bool = False, **more: Any) -> Database:
+    """A command that only looks (read_only), or is over in a moment, begins no work in the background. more: as for ``vectordb.open``."""
+    if not create:
+        require_directory(path)
+    from ..database import open as open_database
+
+    return open_database(path, create=create, read_only=read_only, **{"maintenance": False} | more)
+
+
+def add_file_mode(parser: Command) -> None:
+    """``--file-mode``: of what a command makes in a database's directory."""
+    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="of new files, octal, less the umask (600)")
+
+
+def _mode(text: str) -> int:
+    from ..storage.modes import parse_mode
+
+    try:
+        return parse_mode(text)
+    except InvalidArgumentError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
+def require_directory(path: Path) -> None:
+    """Raises NotFoundError where there is no directory: a mistyped path must not become a new database."""
+    if not path.is_dir():
+        found = f": {path} is a file; a database is a directory" if path.exists() else ""
+        raise NotFoundError(f"no database at {path}{found}", field="data", value=str(path))
+
+
+def console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} must read NAME=VALUE")
+    return name, value

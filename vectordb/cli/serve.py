@@ -1,0 +1,24 @@
+"""``vectordb serve DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..errors import VectorDBError
+from ..server import settings
+from .options import Command, add_directory
+
+
+def add_arguments(parser: Command) -> None:
+    add_directory(parser)
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        from ..server.serve import serve
+    except ImportError as error:
+        raise VectorDBError(f"the service can't be loaded: {error}; install vectordb again, with all it needs") from error
+    flags = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
+    return serve(arguments.data, settings.gather(flags, os.environ, vars(arguments).get("config")))

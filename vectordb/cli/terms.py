@@ -1,0 +1,51 @@
+"""``vectordb terms DIR COLLECTION FIELD --import FILE | --export FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import AlreadyExistsError
+from .options import Command, add_collection, add_directory, console, one, open_directory
+
+
+def add_arguments(parser: Command) -> None:
+    parser.epilog = 'FILE is .tsv (a term, a tab and its word a line) or .json ({"17": "word", …}; null takes a word away).'
+    add_directory(parser)
+    add_collection(parser, required=True)
+    parser.add_argument("of", metavar="FIELD", nargs="?", help="a sparse vector field")
+    parser.add_argument("--field", metavar="NAME", help="the same as FIELD")
+    ways = parser.add_mutually_exclusive_group(required=True)
+    ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms that are in this file")
+    ways.add_argument("--export", metavar="FILE", dest="out", help="write all words to this file; - writes .tsv to stdout")
+    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+
+    def check(arguments: argparse.Namespace) -> None:
+        arguments.field = one("FIELD", "--field", arguments.of, arguments.field)
+        if arguments.field is None:
+            raise argparse.ArgumentTypeError(f"which field? write {parser.prog} DIR COLLECTION FIELD")
+
+    parser.checks.append(check)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..transfer.terms import all_terms, read_terms, set_all, tsv, write_terms
+
+    said = console(stderr=True)
+    if arguments.source is not None:
+        words = read_terms(arguments.source)
+        with open_directory(arguments.data) as database:
+            changed = set_all(database.collection(arguments.collection), arguments.field, words)
+        said.print(f"{len(words):,} terms read, {changed:,} changed", markup=False)
+        return 0
+    if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
+        raise AlreadyExistsError(f"{arguments.out} is there already; --force writes over it", field="out", value=arguments.out)
+    with open_directory(arguments.data, read_only=True) as database:
+        words = all_terms(database.collection(arguments.collection), arguments.field)
+        if arguments.out == "-":
+            sys.stdout.writelines(tsv(words))
+            return 0
+        count = write_terms(Path(arguments.out), words)
+    said.print(f"{count:,} terms to {arguments.out}", markup=False)
+    return 0

@@ -1,0 +1,254 @@
+"""Fields that earlier versions made become fields of today's: written anew, under a new number, from the texts of live rows.
+
+A field's chunks, dictionary, words of terms and index files hang on its number, so nobody mistakes old ones for new ones, and a transaction
+that gives the name the new number changes everything at once. Texts are encoded before it, but for those written meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from pyroaring import BitMap
+
+from .. import encoders
+from ..encoders.bm25 import FrozenBM25
+from ..errors import EncoderError
+from ..failpoints import reach
+from ..snapshot import View
+from ..storage import catalog, change_log, compact, fields, format, segments, term_words
+from ..storage.catalog import Meta
+from ..storage.change_log import Limits
+from ..storage.commit import Committer
+from ..storage.store import Store
+from ..types import Schema, Sparse, SparseColumn
+from ..words import RULE, words
+from .tasks import discard
+
+STEPS = (
+    "convert.written",
+    "convert.removed",
+    "convert.committed",
+)
+log = logging.getLogger("vectordb.maintenance")
+_ROWS = 2_000  # encoded at a time
+_TOLERANCE = 1e-3  # by which a finished weight may lie beside the formula's
+
+
+class KeptError(Exception):
+    """Why a field stays as it is."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Texts of rows ``docids`` as term frequencies, with the words of their terms."""
+
+    docids: np.ndarray
+    column: SparseColumn
+    words: dict[int, str]
+
+
+def wanted(schema: Schema) -> list[str]:
+    """The fields that can be converted, as far as their definitions tell."""
+    specs = {**schema.vectors, **schema.attributes}
+    return [name for name in specs if name in schema.earlier and _convertible(specs[name])]
+
+
+def _convertible(spec) -> bool:
+    return not isinstance(spec, Sparse) or (spec.weighting == "idf" and spec.source is not None and not spec.binary)
+
+
+def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
+    """Convert all fields of a collection that can be; returns their names. What can't be is logged and stays as it is.
+
+    Raises CorruptionError, StorageError; fields converted by then are.
+    """
+    with pinned(number) as view:
+        names = wanted(view.schema)
+    done = []
+    for name in names:
+        if stopped():
+            break
+        try:
+            with pinned(number) as view:
+                work = _prepared(view, name)
+            files = committer.run(work, "commit")
+        except (KeptError, EncoderError) as error:
+            log.info("field %r of collection %d stays as an earlier version made it: %s", name, number, error)
+            continue
+        reach("convert.committed")
+        for file in files:
+            discard(folder / file)
+        done.append(name)
+    return done
+
+
+def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
+    """The transaction that converts a field. Raises KeptError, EncoderError."""
+    number = view.store.collection
+    if name in view.schema.attributes:
+        differs = _differ(view.store, name, view.dead, 0)
+        return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.env.change_log)
+    spec, meta = view.schema.vectors[name], view.snapshot.meta
+    before = encoders.load_as(spec.encoder, meta.encoders[name])
+    if not isinstance(before, FrozenBM25):
+        raise KeptError(f"it was made by {meta.encoders[name]}, which is not installed")
+    made = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
+    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.env.change_log)
+
+
+def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
+    """Whether a text of a live row from ``first`` on has other words now."""
+    for _, values in _values(store, name, dead, first):
+        for value in values:
+            for text in [value] if isinstance(value, str) else value or ():
+                if not text.isascii() and words(text) != words(text, 1):
+                    return True
+    return False
+
+
+def _values(store: Store, name: str, dead: BitMap, first: int = 0) -> Iterator[tuple[np.ndarray, list]]:
+    """(docids, an attribute's stored values) of live rows from ``first`` on, some at a time."""
+    for docids in _live(store, format.ROWS_FIELD, dead, first):
+        yield docids, [row.attributes.get(name) for row in store.rows(docids)]
+
+
+def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.ndarray]:
+    """Docids of a field's live rows from ``first`` on, ascending, some at a time."""
+    gone = np.asarray(dead.to_array(), np.int64)
+    for docids in store.docids_of(field, format.FORWARD):
+        docids = docids[docids >= first]
+        docids = docids[~np.isin(docids, gone, assume_unique=True)]
+        for low in range(0, len(docids), _ROWS):
+            yield docids[low : low + _ROWS]
+
+
+def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: BitMap, first: int) -> Iterator[_Made]:
+    """The texts of a field's live rows from ``first`` on. Raises KeptError when a vector wasn't made of its text."""
+    encoder = encoders.load(spec.encoder)
+    for docids in _live(store, field, dead, first):
+        records = store.rows(docids)
+        texts = [row.attributes.get(spec.source) for row in records]
+        old = store.vectors(field, spec, docids)
+        for row in _made_by_hand(before, texts, old)[:1].tolist():
+            raise KeptError(f"the vector of point {records[row].id!r} wasn't made from {spec.source!r}")
+        made = encoder.encode_documents(texts)
+        yield _Made(docids, made.column, made.words(np.empty(0, np.uint64)))
+
+
+def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndarray:
+    """Which rows don't hold what the encoder made of their texts: other terms, or weights that no mean length gives."""
+    counted = before.frequencies([text or "" for text in texts])
+    sizes = np.diff(old.indptr)
+    silent = np.array([not isinstance(text, str) for text in texts])
+    wrong = silent | (sizes != np.diff(counted.indptr))
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    if wrong.any() or not np.array_equal(old.terms, counted.terms):
+        if not wrong.any():
+            wrong[rows[old.terms != counted.terms]] = True
+        return np.flatnonzero(wrong)
+    frequencies = counted.weights.astype(np.float64)
+    norms = frequencies * ((before.k1 + 1) / old.weights.astype(np.float64) - 1)  # the same for all terms of a row
+    mean = np.bincount(rows, norms, len(sizes)) / np.maximum(sizes, 1)
+    expected = frequencies * (before.k1 + 1) / (frequencies + mean[rows])
+    wrong[rows[np.abs(expected - old.weights) > _TOLERANCE * expected]] = True
+    return np.flatnonzero(wrong)
+
+
+def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_Made], rows: int, limits: Limits) -> list[str]:
+    """made: of rows below ``rows``. Returns files that aren't needed any more. Raises KeptError, having written nothing."""
+    store, meta, schema, dead = _opened(txn, number, name)
+    spec, old = schema.vectors[name], meta.fields[name]
+    made = [*made, *_encoded(store, old, spec, before, dead, rows)]
+    new = _next_number(meta)
+    for part in made:
+        alive = ~np.isin(part.docids, np.asarray(dead.to_array(), np.int64))
+        if alive.any():
+            column = part.column if alive.all() else fields.without(spec, _placed(part.column), np.flatnonzero(~alive))
+            store.write_vectors(new, spec, column, part.docids[alive], bm25=True)
+    reach("convert.written")
+    term_words.copy(txn, number, old, new)
+    for part in made:
+        term_words.add(txn, number, new, part.words)
+    encoder = encoders.load(spec.encoder)
+    return _finished(store, replace(meta, encoders=meta.encoders | {name: encoder.identity}), name, new, limits)
+
+
+def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits: Limits) -> list[str]:
+    """differs: some text of rows below ``rows`` has other words now; where none has, nothing but the rule is written. Returns no files."""
+    store, meta, schema, dead = _opened(txn, number, name)
+    if not differs and not _differ(store, name, dead, rows):
+        return _finished(store, meta, name, meta.fields[name], limits)
+    new, known = _next_number(meta), {}
+    for docids, values in _values(store, name, dead):
+        parts, used = fields.attribute_chunks(txn, number, new, schema.attributes[name], values, docids, known, RULE)
+        known |= used
+        for part, chunk in parts.items():
+            store.append(new, part, chunk)
+    reach("convert.written")
+    return _finished(store, meta, name, new, limits)
+
+
+def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
+    meta = catalog.read_meta(txn, number)
+    schema = catalog.schema_of(meta)
+    if name not in schema.earlier:
+        raise KeptError("it was converted meanwhile")
+    store = Store(txn, number)
+    return store, meta, schema, store.dead()
+
+
+def _next_number(meta: Meta) -> int:
+    """Numbers are never used again: the highest one is always in use."""
+    return max(meta.fields.values()) + 1
+
+
+def _placed(column: SparseColumn) -> SparseColumn:
+    return SparseColumn(column.indptr, column.terms, column.weights, np.arange(len(column), dtype=np.int32))
+
+
+def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> list[str]:
+    """Give a field its new number and rule, and remove what hangs on the old one. Returns index files that no record names any more."""
+    txn, old, files = store.txn, meta.fields[name], []
+    rewritten = new != old
+    if rewritten:
+        files = segments.remove_field(txn, store.collection, old)
+        for part in compact.PARTS:
+            store.remove(format.chunk_prefix(store.collection, old, part))
+        for kind in (format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD):
+            store.remove(format.field_key(store.collection, kind, old))
+        reach("convert.removed")
+    changed = replace(meta, fields=meta.fields | {name: new}, rules=meta.rules | {name: RULE}, revision=meta.revision + 1)
+    catalog.write_meta(txn, store.collection, changed)
+    if rewritten:  # answers change
+        entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision}
+        store.touch(store.state()[0] + 1, entry, limits)
+    return files
+
+
+def recount(txn, number: int) -> None:
+    """Make the counters of fields that stay as earlier versions made them those of live texts: nothing of deleted ones is left in them."""
+    store, meta = Store(txn, number), catalog.read_meta(txn, number)
+    schema, dead = catalog.schema_of(meta), store.dead()
+    for name, spec in schema.vectors.items():
+        if name not in schema.earlier:
+            continue
+        field, total = meta.fields[name], {"documents": 0, "words": 0}
+        store.remove(format.field_key(number, format.ENCODER, field))
+        try:
+            before = encoders.load_as(spec.encoder, meta.encoders[name])
+        except EncoderError:
+            before = None
+        if not isinstance(before, FrozenBM25) or spec.source is None:
+            continue
+        for docids in _live(store, field, dead, 0):
+            texts = [row.attributes.get(spec.source) or "" for row in store.rows(docids)]
+            counted = before.counters(fields.lengths_of(before.frequencies(texts)))
+            total = {key: total[key] + counted[key] for key in total}
+        if total["documents"]:
+            store.add_encoder_state(field, total)

@@ -1,0 +1,123 @@
+"""The change log of a collection: what its newest batches did, by sequence. It is bounded by number, bytes and age.
+
+One record beside the entries (``format.LOG_KEPT``) holds the oldest sequence kept, the bytes of all entries, and when the oldest was
+written, so a write needn't look at more than what it drops.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+import msgspec
+
+from ..errors import InvalidArgumentError, shown
+from . import format
+
+DROPPED_AT_ONCE = 1_024  # entries a write drops at most: after a bound was lowered the next writes share the work
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the log is kept; the newest batch always is.
+
+    batches: at least 1. bytes: of all entries, at least 0. seconds: the age of the oldest entry, above 0.
+    """
+
+    batches: int = 65_536
+    bytes: int = 64 << 20
+    seconds: float = 30 * 86_400.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batches", 1), ("bytes", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+                message = f"change_log_{name} must be an integer of at least {least}, not {shown(value)}"
+                raise InvalidArgumentError(message, field=f"change_log_{name}", value=value)
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, (int, float)) or not 0 < self.seconds <= 1e9:
+            message = f"change_log_seconds must be a number of seconds above 0 and up to 1e9, not {shown(self.seconds)}"
+            raise InvalidArgumentError(message, field="change_log_seconds", value=self.seconds)
+
+
+class _Written(msgspec.Struct):
+    """What trimming reads of an entry. at: Unix time in milliseconds; entries of before have none."""
+
+    at: int = 0
+
+
+def now() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:
+    """Write what a batch did, and drop the oldest entries that are past a limit. ``entry["at"]``: Unix time in milliseconds."""
+    record = format.pack_record(entry)
+    stored = txn.get(format.key(collection, format.LOG_KEPT))
+    kept = None if stored is None else format.unpack_log_kept(stored)  # before a put moves the pages
+    txn.put(format.log_key(collection, sequence), record)
+    if kept is not None:
+        first, size, written = kept[0], kept[1] + len(record), kept[2]
+    else:  # the first batch, or the first since a version that kept no account
+        first, size = _counted(txn, collection)
+        written = entry["at"]
+    end = min(sequence, first + DROPPED_AT_ONCE)
+    while first < end and (sequence - first >= limits.batches or size > limits.bytes or entry["at"] - written > 1000 * limits.seconds):
+        key = format.log_key(collection, first)
+        size -= len(txn.get(key, b""))
+        txn.delete(key)
+        first += 1
+        written = max(written, _written(txn.get(format.log_key(collection, first))))
+    txn.put(format.key(collection, format.LOG_KEPT), format.pack_log_kept(first, size, written))
+
+
+def _counted(txn: lmdb.Transaction, collection: int) -> tuple[int, int]:
+    """The oldest sequence there is, and the bytes of all entries."""
+    prefix, first, size = format.key(collection, format.LOG), None, 0
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        first = int.from_bytes(key[5:], "big") if first is None else first
+        size += len(cursor.value())
+        more = cursor.next()
+    return first, size
+
+
+def _written(record: bytes | None) -> int:
+    return 0 if record is None else msgspec.msgpack.decode(format.opened(record, "change log"), type=_Written).at
+
+
+def read(txn: lmdb.Transaction, collection: int, sequence: int) -> dict[str, Any] | None:
+    """What a batch did; None when that isn't kept any more."""
+    stored = txn.get(format.log_key(collection, sequence))
+    return None if stored is None else format.unpack_record(stored, "change log")
+
+
+def oldest(txn: lmdb.Transaction, collection: int) -> int | None:
+    """The first sequence of which ``read`` knows."""
+    prefix = format.key(collection, format.LOG)
+    cursor = txn.cursor()
+    if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
+        return None
+    return int.from_bytes(key[5:], "big")
+
+
+def forget_deleted_ids(txn: lmdb.Transaction, collection: int) -> int:
+    """Take the ids of deleted points out; returns of how many batches. ``read`` can't tell of these any more."""
+    prefix, found = format.key(collection, format.LOG), []
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        entry = format.unpack_record(cursor.value(), "change log")
+        if "ids" in entry:
+            found.append((key, {name: value for name, value in entry.items() if name != "ids"}))
+        more = cursor.next()
+    for key, entry in found:
+        txn.put(key, format.pack_record(entry))
+    stored = txn.get(format.key(collection, format.LOG_KEPT))
+    if found and stored is not None:
+        _, _, written = format.unpack_log_kept(stored)
+        txn.put(format.key(collection, format.LOG_KEPT), format.pack_log_kept(*_counted(txn, collection), written))
+    return len(found)

@@ -1,0 +1,581 @@
+"""The LMDB environment of a directory: one a process, one writer at a time, a map that grows.
+
+Readers run inside ``read()``: their transaction keeps every page they see from being reused. The map may only move while no
+transaction of this process is open, so growing waits for them. ``place`` knows whether the files are still there, ``locks`` the locks
+between processes, ``rewrite`` how a new data.mdb takes the place of the old one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ..deadline import Patience
+from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
+from ..failpoints import reach
+from . import format, integrity, locks, modes, place
+from .change_log import Limits
+from .gate import Gate
+from .lmdb_errors import FORKED, MAX_READERS, in_our_words, translated
+from .rewrite import Rewrite, write_anew
+
+INITIAL_MAP = 1 << 34  # address space, not disk
+OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
+MAKE_SECONDS = 2.0  # to wait for another process that has a directory open without LMDB's files in it: it is about to make them
+WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.mdb to be let go
+
+
+class Env:
+    """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
+
+    def __init__(
+        self,
+        path: Path,
+        create: bool = True,
+        salvage: bool = False,
+        file_mode: int | None = None,
+        read_only: str | None = None,
+        temporary: bool = False,
+    ):
+        self.path = path  # absolute, links resolved
+        self.read_only = read_only  # why nothing can be written there; None: it can
+        self.file_mode = file_mode or modes.PRIVATE  # of what is made in the directory
+        self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
+        self._temporary = temporary  # nothing of it needs to be on disk
+        self.change_log = Limits()  # of this process's writes
+        self.users = 0
+        self.pid = os.getpid()
+        self.patience = Patience()  # of who reads without one of their own: until the directory is closed
+        self.folder = -1  # the directory's descriptor
+        self._broken: str | None = None
+        self._write_lock = threading.Lock()
+        self._seen = -1  # the newest transaction that was looked at for a request to let go
+        self._ended = threading.Event()
+        self._reading = locks.WhileReading(path) if read_only else None
+        self.gate = Gate(self._check_usable, self._reading)
+        self._lmdb = self._lock_file = self._open_file = None
+        self._rewrite = Rewrite(self)
+        try:
+            with in_our_words(path):
+                self._open(create and not read_only, salvage, file_mode)
+        except BaseException:
+            self._close_files()
+            raise
+
+    def _open(self, create: bool, salvage: bool, file_mode: int | None) -> None:
+        path = self.path
+        if place.is_empty(path):  # before anything is made there
+            place.check_may_begin(path, create)
+        if create:
+            modes.make_folder(path, self.file_mode)
+        self.file_mode = file_mode or modes.mode_of(path / place.DATA) or modes.PRIVATE
+        self.folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._home = place.identity(path)
+        self._open_file = locks.open_file(path / locks.OPEN, self.file_mode, self.read_only is not None)
+        self._share_open_lock()
+        if place.is_empty(path):
+            place.check_may_begin(path, create)
+        with self._kept_from_writers():
+            self._map()
+            survey = integrity.survey(self._lmdb, path / place.DATA)  # nothing of the trees is read before
+            self._db = self._lmdb.open_db(b"data", create=False) if survey is not None else None
+        if self.read_only is None:
+            self._lock_file = locks.open_file(path / locks.WRITE, self.file_mode)  # lives as long as the environment
+        if self._db is None:
+            place.check_may_begin(path, create)
+            with self.file_lock(60.0):
+                self._initialise()
+        self._check_records(survey, salvage)
+        if self.read_only is None:
+            self.share()
+            self._rewrite.remove_leftover()
+
+    def _share_open_lock(self) -> None:
+        """Held as long as data.mdb is open; alone at first, where LMDB's files are still to be made."""
+        file, deadline = self._open_file, time.monotonic() + MAKE_SECONDS
+        if file is None:  # nothing can be written there, and nobody ever opened it
+            return
+        while True:
+            locks.take(file, locks.SHARED, OPEN_SECONDS, f"another process has been rewriting {self.path}", self.path)
+            missing = place.DATA if place.is_empty(self.path) else None if (self.path / place.LOCK).exists() else place.LOCK
+            if missing is None or self.read_only is not None:
+                return
+            locks.release(file)  # two who come at once must not wait for one another
+            if locks.attempt(file, locks.ALONE):
+                return
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    f"{self.path}: {missing} was removed or emptied while the database was open, and it still is, in another process or in "
+                    "this one. End that first: nothing that it acknowledged is lost then",
+                    field="path",
+                    value=str(self.path),
+                )
+            time.sleep(0.005)
+
+    def _map(self) -> None:
+        data = self.path / place.DATA
+        integrity.check_header(data)
+        writable = self.read_only is None
+        self._lmdb = lmdb.open(
+            os.fsencode(self.path),
+            create=writable,
+            subdir=True,
+            map_size=max(INITIAL_MAP, _rounded(2 * data.stat().st_size) if data.exists() else 0),
+            max_dbs=2,
+            max_readers=MAX_READERS,
+            mode=self.file_mode,
+            metasync=False,  # commit() syncs the meta page itself when the write asked for it
+            sync=not self._temporary,
+            readahead=True,
+            readonly=not writable,
+            lock=writable,
+        )
+        found = place.files(self.path)
+        self._files = found if writable else found._replace(lock=None)
+
+    def _check_records(self, survey: integrity.Survey | None, salvage: bool) -> None:
+        data = self.path / place.DATA
+        with self.read() as txn:
+            version = check_version(self.path, txn.get(format.FORMAT_KEY))
+            if version >= format.DIGEST_VERSION and txn.get(format.DIGEST_KEY) is None:
+                self._refuse(f"{data} is damaged: the digest of its records is missing", salvage)
+        if survey is not None and survey.problem is not None:  # after the version: a newer one may make another digest
+            self._refuse(f"{data} is damaged: {survey.problem}; `vectordb check` says more", salvage)
+
+    def _refuse(self, what: str, salvage: bool) -> None:
+        """Records are missing or changed, though every page can be read."""
+        if not salvage:
+            raise CorruptionError(f"{what}; salvage=True opens it to read what is left", field="path", value=str(self.path))
+        self.damage = what
+
+    @property
+    def closed(self) -> bool:
+        return self.gate.closed
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits until no transaction of this process is open; whoever has one should not dawdle."""
+        return self.gate.moving or self.gate.closed
+
+    @property
+    def map_moves(self) -> int:
+        """How often the map has moved: addresses taken before a move are void."""
+        return self.gate.moves
+
+    def _has_data(self) -> bool:
+        with self._lmdb.begin() as txn:
+            return txn.get(b"data") is not None
+
+    def _initialise(self) -> None:
+        if self._has_data():  # another process was first
+            self._db = self._lmdb.open_db(b"data", create=False)
+            return
+        with self._lmdb.begin(write=True) as txn:
+            self._db = self._lmdb.open_db(b"data", txn=txn)
+            record = format.FORMAT_KEY, format.CURRENT
+            txn.put(*record, db=self._db)
+            txn.put(format.DIGEST_KEY, format.pack_digest(integrity.digest_of([record])), db=self._db)
+        self._lmdb.sync(True)
+
+    # Are the files still there?
+
+    def check_in_place(self) -> None:
+        """Raises StorageError unless the path still leads to the files that were opened. For who is about to change something there."""
+        with self.gate.entered():
+            self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        """Within ``gate.entered``, so that no new data.mdb is being put there: two stats."""
+        problem = place.problem(self.path, self._files)
+        if problem is not None:
+            raise self._out_of_place(problem)
+
+    def _out_of_place(self, problem: str) -> StorageError:
+        what = f"{self.path}: {problem}. Nothing is written any more: close the database and open it again, where it is now"
+        return StorageError(what, field="path", value=str(self.path))
+
+    def moved(self) -> bool:
+        """Whether the path leads elsewhere now, or nowhere."""
+        return place.problem(self.path, self._files) is not None
+
+    def shares_files(self, others: place.Files) -> bool:
+        """Whether LMDB has one of these files open here; it must not be opened twice in a process."""
+        return any(file is not None and file in self._files for file in others)
+
+    def _watch_lock_file(self) -> None:
+        """A process that makes a new lock file doesn't know what is read here, and may write over it: then nothing may be read any more."""
+        with self.gate.entered():
+            now = place.files(self.path)
+            if now.data == self._files.data and now.lock != self._files.lock:
+                self.gate.void = self._out_of_place(place.problem(self.path, self._files) or f"{place.LOCK} was replaced").message
+
+    # Transactions
+
+    @contextmanager
+    def read(self, nested: bool = False) -> Iterator[lmdb.Transaction]:
+        """A read transaction over buffers; nothing that it shows changes or moves until it ends.
+
+        nested: whoever waits for this has another one open, so that a map which waits to move mustn't be waited for; StorageError where
+        nothing can be read before it has.
+        """
+        txn = self.begin_read(nested)
+        try:
+            yield txn
+        except lmdb.Error as error:
+            raise self.translated(error) from error
+        finally:
+            self.end_read(txn)
+
+    def begin_read(self, nested: bool = False) -> lmdb.Transaction:
+        """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
+        while True:
+            moves = self.gate.enter(nested)
+            try:
+                txn = self._lmdb.begin(db=self._db, buffers=True)
+                if txn.id() != self._seen and self._reading is None:
+                    self._seen = txn.id()
+                    self._rewrite.look(txn)
+                return txn
+            except lmdb.MapResizedError as error:  # another process grew the file past our map
+                self.gate.leave()
+                if nested:
+                    raise translated(error, self.path) from error
+            except lmdb.Error as error:
+                self.gate.leave()
+                raise translated(error, self.path) from error
+            self._resize(0, moves)
+
+    def end_read(self, txn: lmdb.Transaction) -> None:
+        txn.abort()
+        self.gate.leave()
+
+    def translated(self, error: lmdb.Error) -> VectorDBError:
+        """An error of LMDB in our words."""
+        return translated(error, self.path)
+
+    def _resize(self, size: int, moves: int) -> None:
+        """Grow the map to ``size`` (0: to what another process made it) once this process's transactions have ended.
+
+        Does nothing when somebody else did it since ``map_moves`` was ``moves``.
+        """
+        if not self.gate.hold_still(unless=moves):
+            return
+        try:
+            self._lmdb.set_mapsize(size)
+        except lmdb.Error as error:
+            raise translated(error, self.path) from error
+        finally:
+            self.gate.go_on()
+
+    def write(self, work, durability: str, timeout: float):
+        """Run ``work(txn)`` in a write transaction and commit it; on any error nothing of it is kept. Returns its result.
+
+        durability: "commit" returns after everything is on disk; "batched" leaves the final page to the next sync, so a power loss
+        (not a crash of the process) may undo the last writes, never tear them.
+        Raises LockedError when another writer holds the directory for ``timeout`` seconds.
+        """
+        check_durability(durability)
+        with self.writing(timeout):
+            return self._write_growing(work, durability)
+
+    @contextmanager
+    def writing(self, timeout: float) -> Iterator[None]:
+        """This thread alone writes, of all processes. Raises LockedError, and what keeps the directory from being written to."""
+        self.check_writable()
+        if not self._write_lock.acquire(timeout=timeout):
+            raise LockedError(f"another thread has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path))
+        try:
+            with self.file_lock(timeout):
+                self.check_writable()
+                yield
+        finally:
+            self._write_lock.release()
+
+    def _write_growing(self, work, durability: str):
+        while True:
+            moves = self.gate.enter()
+            try:
+                return self._written(work, durability)
+            except lmdb.MapResizedError:
+                size = 0
+            except lmdb.MapFullError:
+                size = 2 * self._lmdb.info()["map_size"]
+            except lmdb.Error as error:
+                raise translated(error, self.path) from error
+            finally:
+                self.gate.leave()
+            self._resize(size, moves)
+
+    def _written(self, work, durability: str):
+        self._check_in_place()
+        txn = self._lmdb.begin(db=self._db, write=True, buffers=True)
+        try:
+            reach("commit.begun")
+            counted = integrity.WriteTransaction(txn)
+            result = work(counted)
+            reach("commit.changed")
+            if counted.changed:
+                self._seal(counted)
+            reach("commit.digested")
+        except BaseException:
+            txn.abort()
+            raise
+        try:
+            txn.commit()
+            reach("commit.unsynced")
+            if durability == "commit":
+                self._lmdb.sync(True)
+                reach("commit.synced")
+        except lmdb.MapFullError:
+            raise
+        except lmdb.Error as error:
+            # After a failed sync nobody knows what is on disk: refuse to build on it.
+            self._broken = str(error)
+            raise
+        return result
+
+    def _seal(self, txn: integrity.WriteTransaction) -> None:
+        """Bring the digest of all records up to date. The first write to a directory of an older format begins it, and makes the format the
+        newest.
+        """
+        stored = txn.get(format.DIGEST_KEY)
+        # Without one all that was committed is counted: nobody else writes now.
+        counted = integrity.survey(self._lmdb, self.path / place.DATA).counted if stored is None else format.unpack_digest(stored)
+        written = bytes(txn.get(format.FORMAT_KEY))
+        if written != format.CURRENT and format.unpack_record(written, "format")["format"] < format.VERSION:
+            txn.put(format.FORMAT_KEY, format.CURRENT)
+        txn.seal(counted)
+
+    def survey(self) -> integrity.Survey:
+        """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
+        with self.gate.entered(), in_our_words(self.path):
+            self._check_in_place()  # the file is read by its name
+            return integrity.survey(self._lmdb, self.path / place.DATA)
+
+    # Locks between processes
+
+    def file_lock(self, timeout: float):
+        """The write lock between processes, for ``timeout`` seconds at most waited for."""
+        return locks.writing(self._lock_file, timeout, self.path)
+
+    def alone(self) -> bool:
+        """Take data.mdb for this process alone, if no other one has it open. When one has, it isn't shared any more either."""
+        return locks.attempt(self._open_file, locks.ALONE)
+
+    def share(self) -> None:
+        """Say that this process has data.mdb open."""
+        if self._open_file is not None:
+            locks.wait(self._open_file, locks.SHARED)
+
+    def release(self) -> None:
+        """Say that this process hasn't got data.mdb open."""
+        if self._open_file is not None:
+            locks.release(self._open_file)
+
+    @contextmanager
+    def _kept_from_writers(self) -> Iterator[None]:
+        if self._reading is not None:
+            self._reading.take()
+        try:
+            yield
+        finally:
+            if self._reading is not None:
+                self._reading.release()
+
+    # A new file in the place of data.mdb
+
+    def rewrite(self, timeout: float, patience: float) -> None:
+        """Write all that there is into a new file and put it in the place of data.mdb: nothing that was deleted is in it.
+
+        Writers wait all the while (LockedError after ``timeout`` seconds), readers only while the files change places.
+        Every other process must let the old file go: it is asked to, and does so at its next transaction or within ``WATCH_SECONDS``.
+        LockedError when not all have after ``patience`` seconds, with everything as it was. Killed at any point it leaves the old file
+        or the new one, whole.
+        """
+        self._rewrite.run(timeout, patience)
+
+    def room(self) -> int:
+        """Address space for a copy of everything, bytes."""
+        return _rounded(INITIAL_MAP + 2 * self.size())
+
+    def commit(self, work: Callable[[integrity.WriteTransaction], Any], durability: str) -> Any:
+        """``write``, for who has the write lock."""
+        return self._write_growing(work, durability)
+
+    @contextmanager
+    def let_go(self) -> Iterator[None]:
+        """data.mdb is closed inside, and opened once more behind. When that fails nothing can be done here any more. Hold still first."""
+        self._lmdb.close()
+        try:
+            yield
+        finally:
+            self._map_again()
+
+    def _map_again(self) -> None:
+        lock = self._files.lock
+        try:
+            with in_our_words(self.path), self._kept_from_writers():
+                if place.identity(self.path) != self._home:
+                    raise self._out_of_place("the directory was moved or replaced while data.mdb was being rewritten")
+                self._map()
+                if self._files.lock != lock:
+                    raise self._out_of_place(f"{place.LOCK} was replaced while data.mdb was being rewritten")
+                self._db = self._lmdb.open_db(b"data", create=False)
+                self._seen = -1
+        except BaseException as error:
+            self.gate.closed, self.gate.void = True, str(error)
+            self._lmdb.close()
+            raise
+
+    def watch(self) -> None:
+        """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
+        while not self._ended.wait(WATCH_SECONDS):
+            try:
+                if self.read_only is not None:
+                    self._rewrite.look_at_lock()
+                    continue
+                self._watch_lock_file()
+                if self.newest_transaction() != self._seen:
+                    with self.read():  # looks
+                        pass
+            except VectorDBError:
+                if self.closed:
+                    return
+
+    def newest_transaction(self) -> int:
+        """``last_transaction``, for who has no transaction open."""
+        with self.gate.entered():
+            return self.last_transaction()
+
+    def copy(self, txn: lmdb.Transaction, descriptor: int, scratch: Path) -> None:
+        """Write data.mdb as ``txn`` shows it, without free pages, to a file from where it is. Raises StorageError.
+
+        scratch: a file that may be made and is removed again, where there are pages that LMDB's own copy can't do without.
+        """
+        try:
+            if self.damage is None:
+                self._lmdb.copyfd(descriptor, compact=True, txn=txn)
+                return
+            try:
+                write_anew(txn, scratch, self.room())
+                with open(scratch, "rb") as file, open(descriptor, "wb", closefd=False) as target:
+                    shutil.copyfileobj(file, target)
+            finally:
+                scratch.unlink(missing_ok=True)
+        except lmdb.Error as error:  # of either file
+            raise StorageError(f"{self.path}/data.mdb can't be copied: {error}", field="path", value=str(self.path)) from error
+
+    def last_transaction(self) -> int:
+        """The newest committed transaction, by any process."""
+        return self._lmdb.info()["last_txnid"]
+
+    def sync(self) -> None:
+        """Make every committed write durable. Raises StorageError, also when the files aren't where they were opened."""
+        if self.read_only is not None:
+            return
+        with self.gate.entered():
+            self._check_in_place()
+            try:
+                self._lmdb.sync(True)
+            except lmdb.Error as error:
+                self._broken = str(error)
+                raise translated(error, self.path) from error
+
+    def size(self) -> int:
+        """Bytes of the data file."""
+        try:
+            return (self.path / place.DATA).stat().st_size
+        except OSError:  # it was moved: what LMDB has of it
+            with self.gate.entered():
+                return (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+
+    def facts(self) -> dict[str, int]:
+        """readers: slots taken, by any process; used and free pages of page_bytes each; map_bytes: address space."""
+        with self.read() as txn:
+            shape, info = txn.stat(self._db), self._lmdb.info()
+        used = shape["branch_pages"] + shape["leaf_pages"] + shape["overflow_pages"]
+        free = max(info["last_pgno"] + 1 - used, 0)
+        return {
+            "readers": info["num_readers"],
+            "used": used,
+            "free": free,
+            "page_bytes": shape["psize"],
+            "map_bytes": info["map_size"],
+        }
+
+    def _check_usable(self) -> None:
+        if self.gate.void is not None:
+            raise StorageError(self.gate.void, field="path", value=str(self.path))
+        if self.closed:
+            raise self._was_closed()
+        if self.pid != os.getpid():
+            raise ClosedError(f"{self.path} was {FORKED}", field="path", value=str(self.path))
+
+    def _was_closed(self) -> ClosedError:
+        return ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
+
+    def check_writable(self) -> None:
+        """Raises ClosedError, CorruptionError or StorageError when nothing may be written."""
+        self._check_usable()
+        if self.read_only is not None:
+            raise StorageError(f"{self.path} is read-only: {self.read_only}", field="path", value=str(self.path))
+        if self.damage:
+            raise CorruptionError(f"{self.path} takes no writes: {self.damage}", field="path", value=str(self.path))
+        if self._broken:
+            raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
+
+    def close(self) -> None:
+        """Sync and unmap once the open transactions have ended; reads are told to, and do at their next ``deadline.check()``."""
+        again = self._ended.is_set()
+        self._ended.set()
+        if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
+            self.gate.closed = True
+            return
+        if again:
+            return
+        self.patience.leave(self._was_closed())
+        alive = self.gate.close()
+        with self._write_lock:
+            try:
+                if alive and self.read_only is None:
+                    self._lmdb.sync(True)
+            finally:
+                self.release()  # a child of a fork may hold the same file
+                self._close_files()
+
+    def _close_files(self) -> None:
+        for opened in (self._lmdb, self._lock_file, self._open_file, self._reading):
+            if opened is not None:
+                opened.close()
+        if self.folder >= 0:
+            os.close(self.folder)
+            self.folder = -1
+
+
+def check_version(path: Path, record: bytes | None) -> int:
+    if record is None:
+        raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
+    version = format.unpack_record(record, "format").get("format")
+    if version not in range(format.FIRST_VERSION, format.VERSION + 1):
+        readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
+        raise FormatVersionError(f"{path} has format {version}; this version of vectordb reads {readable}", field="format", value=version)
+    return version
+
+
+def check_durability(durability: str) -> None:
+    if not isinstance(durability, str) or durability not in ("commit", "batched"):
+        raise InvalidArgumentError(
+            f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability
+        )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // (1 << 20)) * (1 << 20)

@@ -1,0 +1,66 @@
+"""LMDB's and the system's errors in our words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from ..errors import ClosedError, CorruptionError, FormatVersionError, StorageError, VectorDBError
+
+MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
+FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
+
+
+def translated(error: Exception, path: Path) -> VectorDBError:
+    """An error of LMDB or of the system about the database of a directory."""
+    where = {"field": "path", "value": str(path)}
+    code = getattr(error, "errno", None)
+    if isinstance(error, lmdb.DiskError) or code in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"no space left on the disk of {path}", **where)
+    if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
+        return CorruptionError(f"{path}/data.mdb is damaged or not an LMDB file: {error}", **where)
+    if isinstance(error, lmdb.VersionMismatchError):
+        return FormatVersionError(f"{path}/data.mdb was written by another version of LMDB: {error}", **where)
+    if isinstance(error, lmdb.ReadersFullError):
+        return StorageError(f"{path} has more than {MAX_READERS} readers", **where)
+    if isinstance(error, FileNotFoundError) or (isinstance(error, lmdb.Error) and "No such file" in str(error)):
+        return StorageError(f"{path} doesn't hold a database", **where)
+    text = str(error)
+    if "already open in this process" in text:
+        return ClosedError(f"{path} was {FORKED}", **where)
+    if "No space left" in text or (code in (None, errno.EIO) and "Input/output error" in text and _full(path)):
+        return StorageError(f"no space left on the disk of {path}", **where)
+    return StorageError(f"{path}: {text}", **where)
+
+
+@contextmanager
+def in_our_words(path: Path) -> Iterator[None]:
+    """Errors of LMDB and of the system become VectorDBErrors about the database of a directory."""
+    try:
+        yield
+    except (lmdb.Error, OSError) as error:
+        raise translated(error, path) from error
+
+
+@contextmanager
+def of_files(where: Path, field: str = "path") -> Iterator[None]:
+    """Errors of the system become StorageErrors about a file or a folder that isn't a database."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "no space left on the disk" if full else error.strerror or str(error)
+        raise StorageError(f"{where}: {what}", field=field, value=str(where)) from error
+
+
+def _full(path: Path) -> bool:
+    """LMDB reports a short write, which is what a full disk gives, as an I/O error."""
+    try:
+        return os.statvfs(path).f_bavail * os.statvfs(path).f_frsize < 1 << 20
+    except OSError:
+        return False

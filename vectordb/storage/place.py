@@ -1,0 +1,161 @@
+"""Where a database is, and whether its files are still there.
+
+A path is made absolute once, when it is given. From then on the database is the files that were opened: when the path says something else
+(they were removed, replaced or moved), nothing is written any more. Writing on would be into deleted files, or beside another process
+whose LMDB knows nothing of this one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import CorruptionError, InvalidArgumentError, StorageError, shown
+
+DATA, LOCK = "data.mdb", "lock.mdb"
+INDEXES = "indexes"
+MANIFEST = "manifest.json"  # what makes a folder a snapshot
+MEMORY = ":memory:"
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}|[a-z][a-z0-9+.-]*://.*")
+
+
+class Identity(NamedTuple):
+    """A file, whatever it is called."""
+
+    device: int
+    inode: int
+
+
+class Files(NamedTuple):
+    """The two files that LMDB has open."""
+
+    data: Identity | None
+    lock: Identity | None
+
+
+def given(path: Any, field: str = "path") -> Path:
+    """A path as it was given, absolute. Raises InvalidArgumentError for what can't be one."""
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"{field} must be a str or a pathlib.Path, not {shown(path)}", field=field, value=path)
+    if not text:
+        raise InvalidArgumentError(f"{field} is empty; write '.' for the working directory", field=field, value=path)
+    try:
+        if b"\0" in os.fsencode(text):
+            raise InvalidArgumentError(f"{field} must not hold a NUL character: {shown(text)}", field=field, value=path)
+        return Path(os.path.abspath(text))
+    except UnicodeError:
+        raise InvalidArgumentError(f"{field} can't be the name of a file: {shown(text)}", field=field, value=path) from None
+    except OSError as error:  # the working directory is gone
+        raise StorageError(f"{text}: the working directory can't be found: {error.strerror}", field=field, value=text) from error
+
+
+def resolved(path: Any) -> Path:
+    """The directory of a database: absolute, every link on the way followed. Raises InvalidArgumentError, StorageError."""
+    absolute = given(path)
+    try:
+        where = Path(os.path.realpath(absolute))
+        if _ADDRESS.fullmatch(os.fspath(path)) and not where.exists():
+            raise InvalidArgumentError(
+                f"{os.fspath(path)!r} is the address of a service, not a directory: use vectordb_client.Client('HOST:PORT') "
+                f"(or write {os.path.join('.', os.fspath(path))!r} if a directory is meant)",
+                field="path",
+                value=path,
+            )
+        if where.exists() and not where.is_dir():
+            raise StorageError(
+                f"{absolute} is a file; a directory is needed (vectordb.restore makes one of a snapshot)", field="path", value=str(absolute)
+            )
+    except OSError as error:
+        raise StorageError(f"{absolute}: {error.strerror or error}", field="path", value=str(absolute)) from error
+    return where
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file has that name now; None: none has."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return Identity(found.st_dev, found.st_ino)
+
+
+def files(path: Path) -> Files:
+    """The files of LMDB in a directory, as they are now: two stats."""
+    return Files(identity(path / DATA), identity(path / LOCK))
+
+
+def problem(path: Path, opened: Files) -> str | None:
+    """Why the files that were opened aren't those of the path any more; None: they are. opened.lock is None where LMDB needs none."""
+    now = files(path)
+    if now.data == opened.data and (opened.lock is None or now.lock == opened.lock):
+        return None
+    if now.data is None and not path.exists():
+        what = "the directory was removed or moved"
+    elif now.data == opened.data:
+        what = f"{LOCK} was {'removed' if now.lock is None else 'replaced'}"
+    else:
+        what = f"{DATA} was {'removed' if now.data is None else 'replaced'}"
+    return f"{what} while this process had the database open"
+
+
+def is_snapshot(path: Path) -> bool:
+    """Whether a folder is a snapshot."""
+    return os.path.lexists(path / MANIFEST)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether there is no data file, or one that nothing was ever written to."""
+    try:
+        return os.stat(path / DATA).st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def check_may_begin(path: Path, create: bool) -> None:
+    """A directory without data is to become a database. Raises StorageError unless it may, CorruptionError when one has been there."""
+    where = {"field": "path", "value": str(path)}
+    if any(name.endswith(".index") for name in _names(path / INDEXES)):
+        state = "is missing" if identity(path / DATA) is None else "is empty"
+        raise CorruptionError(
+            f"{path / DATA} {state}, and there are index files: a database was here. Restore a snapshot of it; "
+            f"or remove {path / INDEXES} to begin an empty database",
+            **where,
+        )
+    if not create:
+        raise StorageError(f"{path} doesn't hold a database", **where)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_only_reason(path: Path) -> str | None:
+    """Why this process can't write to the database of a directory; None: it can, as far as anybody can tell."""
+    for name in (path, *(path / name for name in (DATA, LOCK, "write.lock", "open.lock"))):
+        if _may_write(name):
+            continue
+        try:
+            mounted = os.statvfs(name).f_flag & os.ST_RDONLY
+        except OSError:
+            mounted = 0
+        if mounted:
+            return "its file system is mounted read-only"
+        return "this process has no permission to write to " + ("it" if name == path else name.name)
+    return None
+
+
+def _may_write(path: Path) -> bool:
+    """True for what isn't there."""
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.F_OK, effective_ids=effective):
+        return True
+    return os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.W_OK, effective_ids=effective)
