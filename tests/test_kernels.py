@@ -24,7 +24,23 @@ from vectordb.index import calibrate, sparse_calibrate
 from vectordb.index.scratch import Scratch, aligned
 from vectordb.index.segment import Allowed
 from vectordb.index.sparse_scratch import Scratch as SparseScratch
-from vectordb.kernels import TABLE_WIDTH, bitset, bounded, codes, columns, dense, fusion, graph, impact, jit, planner, segment, sparse, topk
+from vectordb.kernels import (
+    COUNT,
+    TABLE_WIDTH,
+    bitset,
+    bounded,
+    codes,
+    columns,
+    dense,
+    fusion,
+    graph,
+    impact,
+    jit,
+    planner,
+    segment,
+    sparse,
+    topk,
+)
 from vectordb.storage import chunks, fields, format
 from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
@@ -193,11 +209,23 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
 
     table = table_of(rng, make)
     query = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
-    heap = np.zeros(int(rng.integers(1, 9)), np.int64)
-    arguments = (table.rows, query, dtype == "float16", metric, aggregation, wanted_of(rng, table.docids), filtered, 0, len(table.rows))
-    (n, one), (m, other) = both("dense.maxsim_topk", *arguments, heap)
+    n = int(table.rows[:, COUNT].sum())
+    arguments = (table.rows, query, dtype == "float16", metric, wanted_of(rng, table.docids), filtered, 0, len(table.rows))
+    out = np.zeros(n, np.float32), np.full(n, -np.inf, np.float32), np.zeros(n, np.int64)
+    (n, one), (m, other) = both("dense.maxsim_add", *arguments, *out)
     assert n == m
-    same_ranking(keys_of([one[-1]], [n], 12 * spec.dim), keys_of([other[-1]], [m], 12 * spec.dim))
+    np.testing.assert_array_equal(one[-1][:n], other[-1][:n])
+    scores = one[-3 + aggregation][:n]
+    np.testing.assert_allclose(scores, other[-3 + aggregation][:n], rtol=1e-4, atol=1e-4)
+    parts = [each.copy() for each in out]
+    for row in range(len(query)):  # one row of the query after another adds up to the same, to the last bit
+        dense.maxsim_add(*arguments[:1], query[row : row + 1], *arguments[2:], *parts)
+    for part, whole in zip(parts, one[-3:], strict=True):
+        np.testing.assert_array_equal(part[:n], whole[:n])
+    heap, docids = np.zeros(int(rng.integers(1, 9)), np.int64), one[-1][:n]
+    (n, one), (m, other) = both("dense.offer_rows", docids, scores, heap, 0)
+    assert n == m
+    same_ranking(keys_of([one[-2]], [n], 12 * spec.dim), keys_of([other[-2]], [m], 12 * spec.dim))
 
 
 def sparse_table(rng, signed, part=1):
@@ -1143,8 +1171,9 @@ def test_no_kernel_is_without_a_test():
         "dense.half_to_float",
         "dense.hold",
         "dense.lower_bound",
-        "dense.maxsim_topk",
+        "dense.maxsim_add",
         "dense.of_unit_length",
+        "dense.offer_rows",
         "fusion.merge_lists",
         "graph.beam",
         "graph.code_score",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"transfer", "demo"},
+    {"transfer", "demo", "interrupt"},
     {"server"},
     {"warm", "facts"},
     {"database"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"index", "filters", "encoders"},
     {"storage"},
     {"kernels"},
-    {"types", "errors", "words", "failpoints", "deadline"},
+    {"types", "errors", "words", "failpoints", "deadline", "memory"},
 ]
 LEVEL = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}
 DOORS = {

@@ -147,14 +147,14 @@ def slow(database, monkeypatch):
     """Searches that take until ``release`` is set; ``begun`` counts them."""
     release, begun = threading.Event(), []
     collection = database.collection("docs")
-    real = type(collection).search
+    real = type(collection)._search_pieces
 
     def search(self, *arguments, **named):
         begun.append(1)
         assert release.wait(20)
         return real(self, *arguments, **named)
 
-    monkeypatch.setattr(type(collection), "search", search)
+    monkeypatch.setattr(type(collection), "_search_pieces", search)
     yield release, begun
     release.set()
 
@@ -331,7 +331,7 @@ def test_a_batch_stops_between_its_kernel_calls(database, monkeypatch):
             patience.leave()
         return real(*arguments)
 
-    monkeypatch.setattr(flat, "_PRODUCTS_AT_ONCE", 1)
+    monkeypatch.setattr(deadline, "WORK", 16 * 20 * (4 + flat._ROW_WORK + flat._KEPT_WORK // 2))
     monkeypatch.setattr(flat.dense, "dense_topk", dense_topk)
     queries = np.random.default_rng(0).standard_normal((100, 4))
     with deadline.under(patience), pytest.raises(vectordb.DeadlineError):
@@ -394,7 +394,7 @@ def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypa
             stopped.set()
             raise
 
-    monkeypatch.setattr(type(database.collection("docs")), "search", search)
+    monkeypatch.setattr(type(database.collection("docs")), "_search_pieces", search)
     docs = served().collection("docs")
     for end in ("cancelled", "late"):
         (future,) = _many(docs, 1) if end == "cancelled" else (None,)

@@ -22,7 +22,6 @@ from vectordb_client import (
     Dense,
     F,
     FilterError,
-    Hits,
     Index,
     InvalidArgumentError,
     Keyword,
@@ -281,11 +280,15 @@ def test_an_explained_search_has_its_plan(both):
 
 def test_the_recall_asked_for_reaches_the_database(both, monkeypatch):
     embedded, served = both
-    asked = []
-    monkeypatch.setattr(embedded, "search", lambda _, recall, exact, **__: asked.append((recall, exact)) or Hits([]))
-    monkeypatch.setattr(embedded, "search_batch", lambda _, recall, exact, **__: asked.append((recall, exact)) or [Hits([])])
+    asked, real = [], embedded._search_pieces
+
+    def search(batch, take, given):
+        asked.append((given["recall"], given["exact"]))
+        return real(batch, take, given)
+
+    monkeypatch.setattr(embedded, "_search_pieces", search)
     for options in ({}, {"recall": 0.5}, {"recall": 1}, {"recall": 0.99, "exact": True}):
-        assert served.search({"d": np.ones(8)}, **options) == served.search_batch({"d": np.ones((1, 8))}, **options)[0] == Hits([])
+        assert served.search({"d": np.ones(8)}, **options) == served.search_batch({"d": np.ones((1, 8))}, **options)[0]
     assert asked == [said for said in ((None, False), (0.5, False), (1.0, False), (0.99, True)) for _ in range(2)]
 
 

@@ -25,7 +25,7 @@ from .types import Change
 
 LOOK_SECONDS = 0.02  # between two looks whether there is more
 _ROWS = 1_000  # read in one transaction, about, and batches
-_BATCHES = 256
+_BATCHES, _TOLD = 256, 16  # at most; and of these with points, each of as much as is read at once
 
 
 def changes(
@@ -38,6 +38,19 @@ def changes(
     timeout: Any,
 ) -> Iterator[Change]:
     """See ``Collection.changes``."""
+    return _whole(pieces(env, snapshots, since, follow, with_vectors, with_attributes, timeout))
+
+
+def pieces(
+    env: Env,
+    snapshots: Snapshots,
+    since: Any,
+    follow: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    timeout: Any,
+) -> Iterator[tuple[Change, bool]]:
+    """``changes``, a batch of much in several of them: whether the next one is of the same batch stands beside each."""
     if not is_integer(since) or not 0 <= since < 2**64:
         raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
     if not isinstance(follow, bool):
@@ -57,20 +70,38 @@ def changes(
     return _stream(env, snapshots, since, follow, wanted, deadline)
 
 
-def _stream(env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None) -> Iterator[Change]:
+def _whole(found: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
+    parts: list[Change] = []
+    for part, more in found:
+        parts.append(part)
+        if not more:
+            yield part if len(parts) == 1 else _joined(parts)
+            parts = []
+
+
+def _joined(parts: list[Change]) -> Change:
+    """A batch of points told of in several parts."""
+    ids = tuple(value for part in parts for value in part.ids)
+    return Change(parts[0].sequence, "write", ids, tuple(point for part in parts for point in part.points))
+
+
+def _stream(
+    env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
+) -> Iterator[tuple[Change, bool]]:
+    row = 0  # of the batch after ``at``: where its next part begins
     while True:
         try:
             seen = env.newest_transaction()
             with snapshots.pin() as view:
-                found = _after(view, at, *wanted)
+                found = _after(view, at, row, *wanted)
         except ClosedError:
             if follow:
                 return
             raise
-        for change in found:
-            yield change
-            at = change.sequence
-        late = deadline is not None and time.monotonic() >= deadline
+        for change, row in found:
+            yield change, row > 0
+            at = at if row else change.sequence
+        late = not row and deadline is not None and time.monotonic() >= deadline  # a batch that was begun is told to its end
         if late and not follow:
             raise DeadlineError(f"the changes after {at} weren't read in time", field="timeout")
         if late or not (found or follow):
@@ -102,25 +133,31 @@ def _check_kept(view: View, since: int) -> None:
         )
 
 
-def _after(view: View, since: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[Change]:
-    """The next changes: some, when there are any."""
+def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[tuple[Change, int]]:
+    """The next changes: some, when there are any; of the first one what begins at ``row``. Beside each where its next part begins, 0 at its
+    end: only the last one has one.
+    """
     _check_kept(view, since)
     names = selected(vectors, view.schema.vectors)
-    found: list[Change] = []
-    rows = 0
+    found: list[tuple[Change, int]] = []
+    rows = told = 0
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
         entry = view.store.log(sequence)
-        change = _change(view, sequence, entry, attributes, names)
-        found.append(change)
+        change, row = _change(view, sequence, entry, row, attributes, names)
+        found.append((change, row))
         rows += len(change.ids)
-        if rows >= _ROWS:
+        told += change.points is not None
+        if rows >= _ROWS or row or told == _TOLD:
             break
     return found
 
 
-def _change(view: View, sequence: int, entry: dict, attributes: bool | Sequence[str], vectors: Sequence[str]) -> Change:
+def _change(
+    view: View, sequence: int, entry: dict, row: int, attributes: bool | Sequence[str], vectors: Sequence[str]
+) -> tuple[Change, int]:
+    """A change from a row of its batch on, as much as is read at once, and where the rest begins; 0: nowhere."""
     if entry["op"] == "schema":
-        return Change(sequence, "schema", schema=view.schema)
+        return Change(sequence, "schema", schema=view.schema), 0
     if entry["op"] == "delete":
         if "ids" not in entry:
             raise NotFoundError(
@@ -129,11 +166,19 @@ def _change(view: View, sequence: int, entry: dict, attributes: bool | Sequence[
                 field="since",
                 value=sequence,
             )
-        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in entry["ids"]))
+        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in entry["ids"])), 0
     low, high = entry["first"], entry["first"] + entry["rows"]
-    docids = np.asarray((BitMap(range(low, high)) - view.dead).to_array(), dtype=np.int64)
-    ids = [value.item() if isinstance(value, np.generic) else value for value in view.ids(docids)]
+    docids = np.asarray((BitMap(range(low + row, high)) - view.dead).to_array(), dtype=np.int64)
     if attributes is False and not vectors:
-        return Change(sequence, "write", tuple(ids))
-    entries = [(docid, sequence) for docid in docids.tolist()]
-    return Change(sequence, "write", tuple(ids), tuple(read.points(view, ids, entries, attributes, vectors)))
+        return Change(sequence, "write", tuple(_plain(view.ids(docids)))), 0
+    if not len(docids):
+        return Change(sequence, "write", (), ()), 0
+    some = docids[: read.PIECE_ROWS]
+    entries, ids = [(docid, sequence) for docid in some.tolist()], _plain(view.ids(some))
+    points = next(read.points(view, ids, entries, attributes, vectors))
+    more = len(points) < len(docids)
+    return Change(sequence, "write", tuple(ids[: len(points)]), tuple(points)), int(docids[len(points)]) - low if more else 0
+
+
+def _plain(ids: Any) -> list:
+    return [value.item() if isinstance(value, np.generic) else value for value in ids]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from vectordb_client.arguments import named
@@ -13,6 +14,7 @@ from vectordb_client.arguments import named
 from . import deadline, encoders
 from .apply import Delete, OvertakenError, Write, apply
 from .changes import changes
+from .changes import pieces as change_pieces
 from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .filters import as_filter
 from .filters.bitmap import FilterCache
@@ -60,6 +62,10 @@ MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 holds every whole number
 MAX_LENGTH = (1 << 32) - 1  # words of a text
 MAX_WORDED_TERMS = 1 << 17  # those met first are the frequent ones
 _NO_TERMS = np.empty(0, np.uint64)
+# What searches are that differ in nothing but query vectors and what ``Familiar`` goes by.
+_PLAIN = (("text", None), ("candidates", None), ("prefetch", None), ("exact", False), ("with_vectors", False), ("explain", False))
+_FAMILIAR = ("vectors", "filter", "limit", "recall", "with_attributes")
+T = TypeVar("T")
 
 
 class Upkeep(Protocol):
@@ -337,11 +343,20 @@ class Collection:
         """
         single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
-        with self._snapshots.pin() as view:
-            attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-            vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
-            found = read.get(view, asked, attributes, vectors)
+
+        def take(there: list[bool], pieces: Iterator[list[Point]]) -> list[Point | None]:
+            found = chain.from_iterable(pieces)
+            return [next(found) if one else None for one in there]
+
+        found = self._get_pieces(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
         return found[0] if single else found
+
+    def _get_pieces(
+        self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any
+    ) -> T:
+        """What ``take`` makes of what ``get`` finds: which of the ids are there, and their points, some at a time while they are read."""
+        with self._snapshots.pin() as view:
+            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
 
     @named
     def count(self, filter: Any = None) -> int:
@@ -357,12 +372,29 @@ class Collection:
 
         Stable under writes: a point that is there all the while comes exactly once. Raises InvalidArgumentError, FilterError.
         """
+
+        def take(pieces: Iterator[list[Point]], more: bool) -> Page:
+            points = tuple(chain.from_iterable(pieces))
+            return Page(points, read.encode_cursor(points[-1].id) if more else None)
+
+        return self._scroll_pieces(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+
+    def _scroll_pieces(
+        self,
+        take: Callable[[Iterator[list[Point]], bool], T],
+        filter: Any,
+        limit: int,
+        cursor: str | None,
+        *,
+        with_vectors: Any,
+        with_attributes: Any,
+    ) -> T:
+        """What ``take`` makes of a page's points, given some at a time while they are read, and of whether more follow the page."""
         check_limit(limit)
         with self._snapshots.pin() as view:
-            attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-            vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+            selections = _selections(view, with_attributes, with_vectors)
             wanted = self._filters.bind(filter, view.schema)
-            return read.scroll(view, wanted, int(limit), cursor, attributes, vectors, self._filters)
+            return take(*read.scroll(view, wanted, int(limit), cursor, *selections, self._filters))
 
     def iterate(self, *, filter: Any = None, page: int = 1000, with_vectors: Any = False, with_attributes: Any = True) -> Iterator[Point]:
         """All points that match, page by page."""
@@ -412,25 +444,10 @@ class Collection:
         prefetch min(limit, candidates that match).
         Raises InvalidArgumentError, SchemaError, FilterError, EncoderError.
         """
-        plain = (
-            text is None
-            and candidates is None
-            and prefetch is None
-            and exact is False
-            and with_vectors is False
-            and explain is False
-            and type(fusion) is str
-            and fusion == "rrf"
-        )
-        if plain:
-            with self._snapshots.pin() as view:
-                search = self._familiar.again(view.schema, vectors, filter, limit, recall, with_attributes)
-                if search is not None:
-                    return execute.run(view, search, self._filters)[0]
         arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self._search(False, arms | wanted | shown, plain)[0]
+        return self._search_pieces(False, execute.whole, arms | wanted | shown)[0]
 
     @named
     def search_batch(
@@ -456,22 +473,28 @@ class Collection:
         arms = {"vectors": vectors, "text": text, "fusion": fusion, "candidates": candidates, "prefetch": prefetch}
         wanted = {"filter": filter, "limit": limit, "recall": recall, "exact": exact}
         shown = {"with_attributes": with_attributes, "with_vectors": with_vectors, "explain": explain}
-        return self._search(True, arms | wanted | shown)
+        return self._search_pieces(True, execute.whole, arms | wanted | shown)
 
-    def _search(self, batch: bool, arguments: dict, plain: bool = False) -> list[Hits]:
+    def _search_pieces(self, batch: bool, take: Callable[[execute.Answers], T], asked: Mapping[str, Any]) -> T:
+        """What ``take`` makes of what ``search`` (or with ``batch`` ``search_batch``) finds, while it is read. asked: all its arguments."""
+        fusion = asked["fusion"]
+        plain = not batch and type(fusion) is str and fusion == "rrf" and all(asked[name] is value for name, value in _PLAIN)
         with self._snapshots.pin() as view:
+            if plain:
+                like = [asked[name] for name in _FAMILIAR]
+                search = self._familiar.again(view.schema, *like)
+                if search is not None:
+                    return take(execute.Answers(view, search, self._filters))
             identities = view.snapshot.meta.encoders
 
             def encode(name: str, spec, texts: Sequence[str]) -> tuple[list, Words]:
                 encoder = load_encoder(name, spec, identities[name])
                 return encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms)
 
-            search = make_search(view.schema, self._filters, encode, batch, **arguments)
+            search = make_search(view.schema, self._filters, encode, batch, **asked)
             if plain:
-                self._familiar.keep(
-                    view.schema, *(arguments[name] for name in ("vectors", "filter", "limit", "recall", "with_attributes")), search
-                )
-            return execute.run(view, search, self._filters) if search.queries else []
+                self._familiar.keep(view.schema, *like, search)
+            return take(execute.Answers(view, search, self._filters))
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
         """The words of a sparse field's terms, ascending by term: a page of at most ``limit`` (1 … 100,000), past the term ``after``.
@@ -529,6 +552,11 @@ class Collection:
         """
         return changes(self._env, self._snapshots, since, follow, with_vectors, with_attributes, timeout)
 
+    def _change_pieces(self, since: int, **arguments: Any) -> Iterator[tuple[Change, bool]]:
+        """``changes``, a batch of many points in several parts; beside each whether more of the same batch follows."""
+        wanted = {"follow": False, "with_vectors": False, "with_attributes": False, "timeout": None} | arguments
+        return change_pieces(self._env, self._snapshots, since, **wanted)
+
     # Maintenance
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
@@ -558,6 +586,12 @@ class Collection:
         """
         self._committer.check_writable()
         return self._maintainer.purge((self._number,), timeout)
+
+
+def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bool | Sequence[str], Sequence[str]]:
+    """Checked: True, False or names of attributes, and the names of vector fields. Raises InvalidArgumentError."""
+    attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+    return attributes, selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
 
 
 def _check_frequencies(name: str, batch: Batch) -> None:

@@ -215,7 +215,9 @@ class Database:
             self._env.sync()
 
     def close(self) -> None:
-        """Sync and close; maintenance under way is given up. Further calls raise ClosedError; closing twice is fine."""
+        """Sync and close; maintenance under way is given up. Reads under way in other threads raise ClosedError, mostly within a second,
+        and writes are finished: both are waited for. Further calls raise ClosedError; closing twice is fine.
+        """
         with self._lock:
             if self._closed:
                 return

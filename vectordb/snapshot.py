@@ -10,16 +10,17 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 
+from . import deadline
 from .errors import NotFoundError
 from .files import AnySegment, Files, Indexed, files_of
 from .kernels import columns
-from .storage import catalog, fields, format, segments, tables
+from .storage import catalog, chunks, fields, format, segments, tables
 from .storage.catalog import Meta
 from .storage.env import Env
 from .storage.segments import Record, Records
 from .storage.store import Store
 from .storage.tables import ChunkTable
-from .types import Id, Schema
+from .types import Column, Dense, Id, Schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +229,7 @@ def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb
 class View:
     """A pinned snapshot: the read transaction that keeps its pages, and what reads from it. Use as a context manager."""
 
-    __slots__ = ("again", "env", "snapshot", "store", "txn")
+    __slots__ = ("_began", "again", "env", "snapshot", "store", "txn")
 
     def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # a new view of the same collection
@@ -236,11 +237,15 @@ class View:
         self.txn = txn
         self.snapshot = snapshot
         self.store = Store(txn, collection)
+        self._began = False
 
     def __enter__(self) -> View:
+        self._began = deadline.begin(self.env.patience)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if self._began:
+            deadline.end()
         self.env.end_read(self.txn)
         if isinstance(error, lmdb.Error):
             raise self.env.translated(error) from error
@@ -291,7 +296,30 @@ class View:
 
     def records(self, docids: Sequence[int]) -> list[format.Row]:
         """The records of rows."""
-        return format.unpack_rows(self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids))
+        return format.unpack_rows(self.stored(docids))
+
+    def stored(self, docids: Sequence[int]) -> list[memoryview]:
+        """The records of rows as they are stored, to be unpacked inside the transaction."""
+        return self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids)
+
+    def vectors(self, name: str, docids: np.ndarray) -> Column | None:
+        """The vectors of rows (int64, ascending), copied; ``rows`` of the column index docids. None when no row has the field."""
+        spec, found, rows = self.schema.vectors[name], [], []
+        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, fields.item_bytes(spec)):
+            found.append(chunks.picked(chunk, positions))
+            rows.append(indexes)
+        return fields.column_of(spec, chunks.joined(found), np.concatenate(rows).astype(np.int32)) if found else None
+
+    def vector_bytes(self, name: str, docids: np.ndarray) -> np.ndarray:
+        """The bytes of each row's vector (rows int64, ascending), int64; 0 where it has none."""
+        spec = self.schema.vectors[name]
+        width = fields.item_bytes(spec)
+        if isinstance(spec, Dense):
+            return np.full(len(docids), width, np.int64)
+        sizes = np.zeros(len(docids), np.int64)
+        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, width):
+            sizes[indexes] = np.diff(chunk.offsets)[positions].astype(np.int64) * (width + (chunk.extra is not None) * 4)
+        return sizes
 
 
 class Snapshots:

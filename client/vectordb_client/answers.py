@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError
 from .moments import read_moment
+from .packing import HitsPacker, PointsPacker, Room
 from .results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
-from .schema import Dense, Schema, Sparse
+from .schema import Schema
 from .v1 import vectordb_pb2 as pb
+from .values import Id
 from .vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
 from .wire import (
     array_of,
-    pack_bits,
-    pack_column,
-    pack_doubles,
-    pack_ids,
     pack_json,
     unpack_bits,
     unpack_column,
@@ -29,8 +26,6 @@ from .wire import (
     unpack_json,
     unpack_json_list,
 )
-
-_NAN = float("nan")
 
 # ---- Attributes ----
 
@@ -41,14 +36,6 @@ def forms_of(schema: Schema) -> pb.AttributeForms | None:
     if not any(names.values()):
         return None
     return pb.AttributeForms(datetimes=names["datetime"], uuids=names["uuid"], geos=names["geo"])
-
-
-def _pack_rows(rows: Sequence[Any]) -> bytes:
-    return pack_json([row if type(row) is dict else dict(row) for row in rows], "attributes") if any(rows) else b""
-
-
-def _pack_payloads(values: list) -> bytes:
-    return pack_json(values, "payload") if any(value is not None for value in values) else b""
 
 
 def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
@@ -81,25 +68,6 @@ def _unpack_payloads(data: bytes, n: int) -> list:
 # ---- Vectors of points ----
 
 
-def pack_vectors(messages: Any, rows: Sequence[Mapping[str, Any]], schema: Schema) -> None:
-    """Adds the vectors of n points to a repeated field: a column a vector field that any of them has."""
-    for name in dict.fromkeys(name for row in rows for name in row):
-        spec = schema.vector(name)
-        have = [i for i, row in enumerate(rows) if row.get(name) is not None]
-        if not have:
-            continue
-        values = [rows[i][name] for i in have]
-        covered = np.array(have, dtype=np.int32)
-        if isinstance(spec, Dense):
-            column = DenseColumn(np.stack(values), covered)
-        elif isinstance(spec, Sparse):
-            indptr = np.cumsum([0, *(len(terms) for terms, _ in values)])
-            column = SparseColumn(indptr, np.concatenate([t for t, _ in values]), np.concatenate([w for _, w in values]), covered)
-        else:
-            column = MultiColumn(np.cumsum([0, *map(len, values)]), np.concatenate(values), covered)
-        pack_column(messages.add(), name, column)
-
-
 def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
     rows: list[dict] = [{} for _ in range(n)]
     for message in messages:
@@ -122,15 +90,9 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
 
 def pack_points(points: Sequence[Point], schema: Schema, forms: pb.AttributeForms | None) -> pb.Points:
     """Points as they are: what a point doesn't have isn't sent."""
-    message = pb.Points(
-        ids=pack_ids([p.id for p in points]),
-        versions=np.array([-1 if p.version is None else p.version for p in points], dtype="<i8").tobytes(),
-        attributes=_pack_rows([p.attributes for p in points]),
-        forms=forms,
-        payloads=_pack_payloads([p.payload for p in points]),
-    )
-    pack_vectors(message.vectors, [p.vectors for p in points], schema)
-    return message
+    packer = PointsPacker(schema, forms, Room())
+    packer.add(points)
+    return packer.message()
 
 
 def unpack_points(message: pb.Points) -> list[Point]:
@@ -148,9 +110,18 @@ def unpack_points(message: pb.Points) -> list[Point]:
 
 def pack_found(points: Sequence[Point | None], schema: Schema, forms: pb.AttributeForms | None) -> pb.GetResponse:
     """The points of a get, with gaps."""
-    found = [p for p in points if p is not None]
-    bits = b"" if len(found) == len(points) else np.packbits([p is not None for p in points], bitorder="little").tobytes()
-    return pb.GetResponse(points=pack_points(found, schema, forms), found=bits)
+    return pack_get([p is not None for p in points], [[p for p in points if p is not None]], schema, forms, Room())
+
+
+def pack_get(
+    there: Sequence[bool], pieces: Iterable[Sequence[Point]], schema: Schema, forms: pb.AttributeForms | None, room: Room
+) -> pb.GetResponse:
+    """The same of points given some at a time; there: which of the ids have one. Raises LimitError when there is no room."""
+    packer = PointsPacker(schema, forms, room)
+    for points in pieces:
+        packer.add(points)
+    bits = b"" if all(there) else np.packbits(there, bitorder="little").tobytes()
+    return pb.GetResponse(points=packer.message(), found=bits)
 
 
 def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
@@ -165,6 +136,28 @@ def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
     return [next(rest) if there else None for there in found]
 
 
+def pack_page(
+    pieces: Iterable[Sequence[Point]],
+    more: bool,
+    cursor_at: Callable[[Id], str],
+    schema: Schema,
+    forms: pb.AttributeForms | None,
+    room: Room,
+) -> pb.ScrollResponse:
+    """A page of points, given some at a time: as many as there is room for, one at least. more: others follow the page. cursor_at: the
+    cursor after an id. Raises LimitError when a single point is too large.
+    """
+    packer, last = PointsPacker(schema, forms, room), None
+    for points in pieces:
+        fitting = packer.add_fitting(points)
+        if fitting:
+            last = points[fitting - 1].id
+        if fitting < len(points):
+            more = True
+            break
+    return pb.ScrollResponse(points=packer.message(), cursor=cursor_at(last) if more else None)
+
+
 def unpack_page(message: pb.ScrollResponse) -> Page:
     return Page(tuple(unpack_points(message.points)), message.cursor if message.HasField("cursor") else None)
 
@@ -172,38 +165,27 @@ def unpack_page(message: pb.ScrollResponse) -> Page:
 # ---- Hits ----
 
 
-def pack_hits(message: pb.Hits, hits: Hits, schema: Schema) -> None:
-    """Fills a message with hits as columns; scores as float64, so that they are the very numbers."""
-    bare = hits.columns
+def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: Schema, room: Room | None = None) -> None:
+    """Fills a message with the hits of a query, given whole, or some at a time. Raises LimitError when there is no room."""
+    room = room or Room()
+    bare = found.columns if isinstance(found, Hits) else None
     if bare is not None:
         ids, scores = bare
+        room.take(12 * len(ids))
         message.ids.integers = ids.astype("<u8", copy=False).tobytes()
         message.single_scores = scores.astype("<f4", copy=False).tobytes()
         return
-    message.ids.CopyFrom(pack_ids([hit.id for hit in hits]))
-    message.scores = pack_doubles([hit.score for hit in hits])
-    message.attributes = _pack_rows([hit.attributes for hit in hits])
-    message.payloads = _pack_payloads([hit.payload for hit in hits])
-    rows = [hit.arms for hit in hits]
-    for arm in dict.fromkeys(arm for row in rows for arm in row):
-        _pack_arm(message.arms.add(), arm, [row.get(arm, _ABSENT) for row in rows])
-    if any(hit.vectors for hit in hits):
-        pack_vectors(message.vectors, [hit.vectors for hit in hits], schema)
-    if hits.plan is not None:
-        message.plan = pack_json(_finite(hits.plan), "plan")
+    packer = HitsPacker(schema, room)
+    for hits in (found,) if isinstance(found, Hits) else found:
+        packer.add(hits)
+    packer.fill(message)
+    if isinstance(found, Hits) and found.plan is not None:
+        message.plan = pack_plan(found.plan)
 
 
-_ABSENT = ArmScore(None, None, None, 0.0, _NAN)
-
-
-def _pack_arm(message: pb.ArmScores, arm: str, scores: list[ArmScore]) -> None:
-    message.arm = arm
-    message.ranks = struct.pack(f"<{len(scores)}I", *[s.rank or 0 for s in scores])
-    message.scores = pack_doubles([_NAN if s.score is None else s.score for s in scores])
-    message.normalized = pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores])
-    message.weights = pack_doubles([s.weight for s in scores])
-    message.contributions = pack_doubles([s.contribution for s in scores])
-    message.missing = pack_bits([s.missing for s in scores])
+def pack_plan(plan: Mapping[str, Any]) -> bytes:
+    """How a search was run."""
+    return pack_json(_finite(plan), "plan")
 
 
 def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, ArmScore]]:

@@ -30,16 +30,18 @@ def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_at
     )
 
 
-def pack(change: Change, schema: Schema, forms: pb.AttributeForms | None, most: int) -> Iterator[bytes]:
-    """A change as messages of at most ``most`` bytes. Raises LimitError when a single point is larger."""
-    data = _message(change, slice(None), schema, forms)
+def pack(change: Change, schema: Schema, forms: pb.AttributeForms | None, most: int, more: bool = False) -> Iterator[bytes]:
+    """A change as messages of at most ``most`` bytes. more: it is a part of one, and others follow. Raises LimitError when a single point
+    is larger.
+    """
+    data = _message(change, slice(None), schema, forms, more)
     if len(data) <= most:
         yield data
         return
     pieces = [slice(0, len(change.ids))]
     while pieces:
         piece = pieces.pop()
-        data = _message(change, piece, schema, forms, more=piece.stop < len(change.ids))
+        data = _message(change, piece, schema, forms, more or piece.stop < len(change.ids))
         if len(data) <= most:
             yield data
         elif piece.stop - piece.start > 1:

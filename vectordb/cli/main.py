@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from vectordb_client._version import __version__
 
 from ..errors import VectorDBError
+from ..interrupt import ends_soon
 from .options import Command
 
 # command → (its module, its form or None where it has commands of its own, what it does)
@@ -37,6 +38,7 @@ COMMANDS = {
     "bench": ("bench", None, "measure recall and speed, beside other systems or on your own collection"),
     "keys": ("keys", None, "make, list and revoke the API keys of a service"),
 }
+_OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # how these end when they are interrupted is their own affair
 _EPILOG = """\
 A command names the database's directory first: vectordb COMMAND DIR …; the flag --data DIR says the same.
 Exit codes: 0 well, 1 an error or problems found, 2 a wrong command line, 130 interrupted.
@@ -50,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a command
         arguments = parser().parse_args(argv)
-        code = arguments.run(arguments)
+        with contextlib.nullcontext() if arguments.run.__module__ in _OWN_ENDS else ends_soon():
+            code = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+from .. import deadline
 from ..errors import EncoderError
 from ..types import SparseColumn, VectorField
 from ..words import RULE, words
@@ -87,7 +88,7 @@ class BM25(Encoder):
     def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Said]:
         """CSR (indptr, terms, counts) with terms ascending in a row, the number of words a text, and the words themselves."""
         stop = self._stop
-        per_text = [[w for w in words(t, self.rule) if w not in stop] for t in texts]
+        per_text = [[w for w in words(t, self.rule) if w not in stop] for t in deadline.each(texts, 16)]
         lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
         said = [w for found in per_text for w in found]
         vocabulary, place = np.unique(np.array(self._lookup(said), dtype=np.uint64), return_inverse=True)

@@ -11,12 +11,14 @@ import importlib.util
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .. import deadline
 from ..errors import EncoderError, InvalidArgumentError, shown
 from ..types import SparseColumn
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
@@ -47,16 +49,20 @@ class _Model(Encoder):
         files = sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES and not _OTHER_BACKENDS & set(p.relative_to(folder).parts))
         self._fingerprint = fingerprint(files)
 
-    def _run(self, texts: Sequence[str], query: bool, **arguments):
-        """(the model's output for the texts that aren't blank, the mask of those)."""
-        there = np.array([bool(text) and not text.isspace() for text in texts], dtype=bool)
-        kept = [text for text in texts if text and not text.isspace()]
-        if not kept:
-            return None, there
+    def _run(self, texts: Sequence[str], query: bool, **arguments) -> Iterator[tuple[np.ndarray, Any]]:
+        """(places, the model's output) of the texts that aren't blank, some at a time, those of like length together. Looks at the deadline
+        between them, and lets others have their turn.
+        """
+        kept = np.array([i for i, text in enumerate(texts) if text and not text.isspace()], np.int64)
+        kept = kept[np.argsort([-len(texts[i]) for i in kept], kind="stable")] if len(kept) else kept
         # Models made for retrieval may want another prompt before a query than before a document; the two methods know.
         encode = self._model.encode_query if query else self._model.encode_document
-        with self._lock:
-            return encode(kept, batch_size=_BATCH, show_progress_bar=False, **arguments), there
+        for at in range(0, len(kept), _BATCH):
+            places = kept[at : at + _BATCH]
+            with self._lock:
+                deadline.check()
+                made = encode([texts[i] for i in places], batch_size=_BATCH, show_progress_bar=False, **arguments)
+            yield places, made
 
 
 class DenseModel(_Model):
@@ -75,11 +81,11 @@ class DenseModel(_Model):
         self.identity = f"sentence-transformers(dim={self.dim}) {self._fingerprint}"
 
     def _encode(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
-        out = np.zeros((len(texts), self.dim), np.float32)
-        made, there = self._run(texts, query, convert_to_numpy=True)
-        if made is not None:
+        out, there = np.zeros((len(texts), self.dim), np.float32), np.zeros(len(texts), np.bool_)
+        for places, made in self._run(texts, query, convert_to_numpy=True):
             made = np.asarray(made, dtype=np.float32)[:, : self.dim]
-            out[there] = made / np.linalg.norm(made, axis=1, keepdims=True) if self.dim < self._full else made
+            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self.dim < self._full else made
+            there[places] = True
         return out, there
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
@@ -106,15 +112,18 @@ class SparseModel(_Model):
         self.identity = f"sparse-encoder() {self._fingerprint}"
 
     def _encode(self, texts: Sequence[str], query: bool) -> SparseColumn:
-        made, there = self._run(texts, query, convert_to_sparse_tensor=True)
-        if made is None:
-            return SparseColumn(np.zeros(len(texts) + 1, np.int64), np.empty(0, np.uint64), np.empty(0, np.float32))
-        made = made.coalesce().cpu()  # also sorts terms within a row
-        (owner, terms), weights = made.indices().numpy(), made.values().float().numpy()
-        keep = weights != 0
-        owner = np.flatnonzero(there)[owner[keep]]
+        owners, terms, weights = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
+        for places, made in self._run(texts, query, convert_to_sparse_tensor=True):
+            made = made.coalesce().cpu()
+            (owner, term), weight = made.indices().numpy(), made.values().float().numpy()
+            keep = weight != 0
+            owners.append(places[owner[keep]])
+            terms.append(term[keep].astype(np.uint64))
+            weights.append(weight[keep])
+        owner, term = np.concatenate(owners), np.concatenate(terms)
+        order = np.lexsort((term, owner))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(texts)))]).astype(np.int64)
-        return SparseColumn(indptr, terms[keep].astype(np.uint64), np.ascontiguousarray(weights[keep]))
+        return SparseColumn(indptr, term[order], np.concatenate(weights)[order])
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
         """Weights of word pieces; a blank text is an empty row. No state is kept."""

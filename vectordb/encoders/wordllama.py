@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import deadline
 from ..errors import EncoderError, InvalidArgumentError, shown
 from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
@@ -34,6 +35,7 @@ class WordLlama(Encoder):
         """``(n, dim)`` unit vectors and the mask of texts that have one."""
         out = np.zeros((len(texts), self.dim), np.float32)
         for low in range(0, len(texts), _BATCH):
+            deadline.check()
             # The tokenizer knows case: a text all in capitals would come out as single letters.
             batch = [text.lower() if text.isupper() else text for text in texts[low : low + _BATCH]]
             for row, encoding in enumerate(self._tokenizer.encode_batch(batch, add_special_tokens=False), low):

@@ -11,25 +11,29 @@ import re
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 
-from .. import deadline
-from ..kernels import columns, sparse
+from .. import deadline, memory
+from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import fields, format
 from ..storage.store import Store
 from ..types import Schema
 from . import as_filter
 from .canonical import canonical
-from .nodes import CountRange, MatchWords, Range
+from .nodes import CountRange, MatchWords, Range, weight
 
 CACHE_BYTES = 64 << 20
 CACHE_FILTERS = 1024
+LONG_TEXT, LONG_FILTER = 1 << 14, 1_000  # characters, and values: what is longer is not worth keeping in another form
+VALUE_BYTES = 80  # of a filter, about, as long as it is kept
 MAX_COUNT = 65_535  # elements of an array
+# What filters cost, in multiplications: to look a term up in a block, to tell whether a place lies within; terms of a row, as estimated.
+_LOOK_UP, _PLACE, _VALUES_OF_A_ROW = 16, 64, 16
 
 
 class Reader(Protocol):
@@ -64,13 +68,13 @@ class FilterCache:
         """The canonical form of a filter as a user gives it. Raises FilterError or LimitError."""
         if given is None:
             return None
-        known = isinstance(given, (str, Filter))
+        known = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
         if known:
             found = self._bound.get(given)
             if found is not None and found[0] is schema:
                 return found[1]
         node = canonical(as_filter(given), schema)
-        if known:
+        if known and weight(node) <= LONG_FILTER:
             if len(self._bound) >= CACHE_FILTERS:
                 self._bound.clear()
             self._bound[given] = (schema, node)
@@ -89,6 +93,8 @@ class FilterCache:
         """Keep a bitmap, or something made of one with its size in bytes."""
         if size is None:
             size = value.get_statistics()["n_bytes_array_containers"] + value.get_statistics()["n_bytes_bitset_containers"] + 512
+        if isinstance(key[1], Filter):  # the key is kept too
+            size += VALUE_BYTES * weight(key[1])
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
@@ -155,19 +161,29 @@ def _all(reader: Reader) -> BitMap:
     return BitMap(range(reader.rows))
 
 
-def _kernel_rows(reader: Reader, run: Callable[[np.ndarray], int]) -> BitMap:
-    """The docids a kernel writes into a buffer as long as the collection (kernels may write one past what they keep)."""
-    out = np.empty(reader.rows + 1, np.uint32)
-    docids = array("I")  # an ndarray would be taken one Python integer at a time
-    docids.frombytes(out[: run(out)].view(np.uint8))
-    return BitMap(docids)
+def _kernel_rows(reader: Reader, table: np.ndarray, costs: np.ndarray, run: Callable[[np.ndarray, np.ndarray], int]) -> BitMap:
+    """The docids that a kernel finds in the chunks of a table: ``run(chunks, out)`` writes them into a buffer as long as the collection
+    (kernels may write one past what they keep). costs: int64, of each chunk.
+    """
+    with memory.held(2 * 4 * reader.rows, "the rows that a filter matches"):
+        out, n = np.empty(reader.rows + 1, np.uint32), 0
+        for low, high in deadline.stretches(costs):
+            n += run(table[low:high], out[n:])
+        docids = array("I")  # an ndarray would be taken one Python integer at a time
+        docids.frombytes(out[:n].view(np.uint8))
+        return BitMap(docids)
+
+
+def _values(table: np.ndarray) -> np.ndarray:
+    """How many values each chunk of a column has, int64."""
+    return np.maximum(table[:, COUNT], table[:, ITEMS])
 
 
 def _present(reader: Reader, name: str, start: int) -> BitMap:
     """Rows ≥ start that have an attribute: its chunks list them."""
     spec = reader.schema.attributes[name]
     table = reader.table(reader.fields[name], fields.main_part(spec))
-    return _kernel_rows(reader, lambda out: sparse.present_rows(table, start, out))
+    return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
 
 
 def _is_null(node: IsNull, reader: Reader, start: int) -> BitMap:
@@ -179,8 +195,9 @@ def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int)
     if not len(terms):
         return BitMap()
     table = reader.table(field, part)
-    words = np.zeros(1024, np.uint64)
-    return _kernel_rows(reader, lambda out: sparse.postings_union(table, np.sort(terms), start, words, out))
+    words, terms = np.zeros(1024, np.uint64), np.sort(terms)
+    costs = _LOOK_UP * len(terms) + table[:, COUNT] * min(len(terms), _VALUES_OF_A_ROW)
+    return _kernel_rows(reader, table, costs, lambda some, out: sparse.postings_union(some, terms, start, words, out))
 
 
 def _numbers(reader: Reader, field: int, terms: list[bytes]) -> list[int | None]:
@@ -188,7 +205,7 @@ def _numbers(reader: Reader, field: int, terms: list[bytes]) -> list[int | None]
     known = reader.known.get(field, {})
     prefix = format.field_key(reader.store.collection, format.TERMS, field)
     found = []
-    for term in terms:
+    for term in deadline.each(terms):
         number = known.get(term)
         if number is None:
             stored = reader.store.txn.get(prefix + term)
@@ -202,7 +219,8 @@ def _in(node: In, reader: Reader, start: int) -> BitMap:
     if spec.kind in fields.NUMERIC:
         wanted = np.unique(np.array(node.values, dtype=fields.NUMERIC[spec.kind]))
         table = reader.table(field, format.FORWARD)
-        return _kernel_rows(reader, lambda out: columns.rows_in_set(table, wanted, spec.array, start, out))
+        costs = _values(table) * (2 + 4 * len(wanted).bit_length())
+        return _kernel_rows(reader, table, costs, lambda some, out: columns.rows_in_set(some, wanted, spec.array, start, out))
     if spec.kind == "bool":
         numbers = [int(value) for value in node.values]
     else:
@@ -217,7 +235,7 @@ def _range(node: Range, reader: Reader, start: int) -> BitMap:
     low = np.array([widest[0] if node.low is None else node.low], dtype=dtype)
     high = np.array([widest[1] if node.high is None else node.high], dtype=dtype)
     table = reader.table(reader.fields[node.field], format.FORWARD)
-    return _kernel_rows(reader, lambda out: columns.rows_in_range(table, low, high, spec.array, start, out))
+    return _kernel_rows(reader, table, _values(table), lambda some, out: columns.rows_in_range(some, low, high, spec.array, start, out))
 
 
 def _count(node: CountRange, reader: Reader, start: int) -> BitMap:
@@ -251,7 +269,14 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     table = reader.table(field, format.FORWARD)
     tokens = np.array(numbers, dtype=np.uint32)
     candidates = np.asarray(result.to_array(), dtype=np.uint32)
-    return _kernel_rows(reader, lambda out: columns.rows_with_tokens(table, tokens, phrase, candidates, out))
+    ends = np.searchsorted(candidates, table[:, LAST], "right")  # of what each chunk may hold
+    costs = _values(table) * len(tokens)
+
+    def run(some: np.ndarray, out: np.ndarray) -> int:
+        low, high = np.searchsorted(candidates, [some[0, FIRST], some[-1, LAST] + 1])
+        return columns.rows_with_tokens(some, tokens, phrase, candidates[low:high], out)
+
+    return _kernel_rows(reader, table, np.where(np.diff(ends, prepend=0) > 0, costs, 1), run)
 
 
 def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
@@ -270,20 +295,23 @@ def _spelled(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern
     prefix = root + start_of_value.encode(errors="surrogatepass")  # what isn't text is no keyword's beginning
     cursor = reader.store.txn.cursor()
     numbers = []
-    more = cursor.set_range(prefix)
-    while more:
-        key = bytes(cursor.key())
-        if not key.startswith(prefix):
-            break
+    for key in deadline.each(_keys_from(cursor, prefix)):
         if pattern is None or pattern.match(key[len(root) :].decode()):
             numbers.append(int.from_bytes(cursor.value(), "little"))
-        more = cursor.next()
     return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
+
+
+def _keys_from(cursor: Any, prefix: bytes) -> Iterator[bytes]:
+    """The keys that begin so, the cursor at each in turn."""
+    more = cursor.set_range(prefix)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        yield key
+        more = cursor.next()
 
 
 def _has_vector(node: HasVector, reader: Reader, start: int) -> BitMap:
     table = reader.table(reader.fields[node.field], format.FORWARD)
-    return _kernel_rows(reader, lambda out: sparse.present_rows(table, start, out))
+    return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
 
 
 def _geo_radius(node: GeoRadius, reader: Reader, start: int) -> BitMap:
@@ -298,7 +326,8 @@ def _area(reader: Reader, name: str, radial: bool, numbers: tuple, start: int) -
     table = reader.table(reader.fields[name], format.FORWARD)
     spec = reader.schema.attributes[name]
     numbers = tuple(map(float, numbers))
-    return _kernel_rows(reader, lambda out: columns.rows_in_area(table, radial, *numbers, spec.array, start, out))
+    costs = _values(table) * _PLACE
+    return _kernel_rows(reader, table, costs, lambda some, out: columns.rows_in_area(some, radial, *numbers, spec.array, start, out))
 
 
 _LEAVES = {

@@ -47,8 +47,8 @@ from vectordb_client.filter import (
 from vectordb_client.schema import Attribute, Schema
 from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
 
-from vectordb.words import RULE, words
-
+from .. import deadline
+from ..words import RULE, words
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
@@ -109,7 +109,8 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
     if kind is Not:
         return _bind(node.child, schema, not negate)
     if kind is And or kind is Or:
-        return join(kind if not negate else Or if kind is And else And, [_bind(child, schema, negate) for child in node.children])
+        joined = kind if not negate else Or if kind is And else And
+        return join(joined, [_bind(child, schema, negate) for child in deadline.each(node.children)])
     bind = _BINDERS.get(kind)
     if bind is None:
         raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
@@ -178,7 +179,7 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
         if int in types:
             values = [value for value in values if type(value) is float or _nearest_float(value) == value]
         return [float(value) + 0.0 for value in values]
-    return [_stored(field, spec, value) for value in values]
+    return [_stored(field, spec, value) for value in deadline.each(values)]
 
 
 def _nearest_float(value: int) -> float:
@@ -265,7 +266,7 @@ def _contains_any(node: ContainsAny, schema: Schema) -> Any:
 
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     spec = _array(node, schema)
-    return join(And, [_members(node.field, spec, (value,)) for value in node.values])
+    return join(And, [_members(node.field, spec, (value,)) for value in deadline.each(node.values)])
 
 
 def _between(node: Between, schema: Schema) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vectordb_client.filter import Filter
+from vectordb_client.filter import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
+
+from ..words import words
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,3 +45,28 @@ def make(kind: type[Filter], **fields: Any) -> Filter:
     node = object.__new__(kind)
     node.__dict__.update(fields)
     return node
+
+
+def weight(node: Filter) -> int:
+    """How much a filter says: its nodes, a list counted by its values and a match by its words."""
+    total, waiting = 0, [node]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)
+        if kind is And or kind is Or:
+            total += 1
+            waiting.extend(one.children)
+        elif kind is Not:
+            total += 1
+            waiting.append(one.child)
+        elif kind is In or kind is ContainsAny or kind is ContainsAll:
+            total += max(len(one.values), 1)
+        elif kind is HasId:
+            total += max(len(one.ids), 1)
+        elif kind is Match:
+            total += max(len(words(one.text)), 1)
+        elif kind is MatchWords:
+            total += len(one.words)
+        else:
+            total += 1
+    return total

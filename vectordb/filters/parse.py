@@ -56,6 +56,8 @@ from vectordb_client.filter import (
 )
 from vectordb_client.moments import read_moment
 
+from .. import deadline
+
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<name>[^\W\d][\w.\-]*)
@@ -316,6 +318,8 @@ class _Parser:
         if self.accept(")"):
             return values
         while True:
+            if not len(values) % deadline.EVERY:
+                deadline.check()
             values.append(self._value())
             if len(values) > MAX_VALUES:
                 problem = f"a list has at most {MAX_VALUES} values"

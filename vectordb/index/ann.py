@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import deadline
-from ..kernels import bounded, dense, planner, topk
+from ..kernels import bounded, planner, topk
 from ..kernels import segment as kernel
 from ..kernels.codes import stride_of
 from . import flat, scratch
@@ -23,7 +23,8 @@ NOTHING_MATCHES = "nothing matches"
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 BEYOND = 1 / 3  # of what the target lets be missed: searches for more than twice a model's depth are asked to find that too
 _MEASURED_EVERY = 16
-_QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop
+_QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop; fewer where each may be much work
+_CODES_AT_ONCE = 8  # byte codes are multiplied in the time of one float
 _PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
 
 
@@ -81,9 +82,11 @@ def search(
     if forced >= 0:
         _check_forced(parts, forced)
     if len(queries) > 1:
-        cores = min(flat.CORES, len(queries))
-        if cores > 1 and not (trace is not None and trace.measured):
-            pieces = max(min(4 * cores, len(queries)), len(queries) // _QUERIES_AT_ONCE)
+        cores = 1 if trace is not None and trace.measured else min(flat.CORES, len(queries))
+        work = sum(part.segment.rows * part.segment.dim for part in parts) // _CODES_AT_ONCE
+        most = min(max(deadline.WORK // max(work, 1), 1), _QUERIES_AT_ONCE)
+        if cores > 1 or len(queries) > most:
+            pieces = max(min(4 * cores, len(queries)) if cores > 1 else 1, -(-len(queries) // most))
             bounds = np.linspace(0, len(queries), pieces + 1).astype(int).tolist()
 
             def run(low: int, high: int) -> list[Found]:
@@ -91,6 +94,8 @@ def search(
                     parts, rest, table, verified, confirm, queries[low:high], dtype, metric, k, target, forced, None if low else trace
                 )
 
+            if cores == 1:
+                return [found for low, high in itertools.pairwise(bounds) for found in run(low, high)]
             return [found for some in deadline.spread(flat.pool(), run, bounds[:-1], bounds[1:]) for found in some]
     return _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace)
 
@@ -140,7 +145,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
     started = time.perf_counter()
     for piece in rest:
         if len(piece.docids):
-            dense.dense_topk(table, queries, half, METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes)
+            flat.scan_dense(table, queries, half, METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes)
     if trace is not None:
         trace.rest_microseconds = 1e6 * (time.perf_counter() - started) / n
     found = []
@@ -174,13 +179,15 @@ def search_bounded(
     pieces = []
     for part in parts:
         nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
-        cuts = np.linspace(0, part.segment.rows, (flat.CORES if nbytes >= _PARALLEL_CODES else 1) + 1).astype(int).tolist()
+        cores = flat.CORES if nbytes >= _PARALLEL_CODES else 1
+        cuts = np.linspace(0, part.segment.rows, max(cores, nbytes // _CODES_AT_ONCE // deadline.WORK) + 1).astype(int).tolist()
         pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
-    found = [scan(*pieces[0])] if len(pieces) == 1 else list(deadline.spread(flat.pool(), scan, *zip(*pieces, strict=True)))
+    deadline.check()
+    found = [scan(*pieces[0])] if len(pieces) == 1 else deadline.spread(flat.pool(), scan, *zip(*pieces, strict=True))
     heaps, sizes = np.empty((1, k), np.int64), np.zeros(1, np.int64)
     for piece in rest:
         if len(piece.docids):
-            dense.dense_topk(
+            flat.scan_dense(
                 table, query[None], dtype == "float16", METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes
             )
     keys = np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)])

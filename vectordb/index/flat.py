@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .. import deadline
+from .. import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
 from .saturation import Saturation, numbers_of
 
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
-AGGREGATIONS = {"maxsim": dense.MAXSIM, "max": dense.MAX}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
-_NO_ROWS = np.empty(0, np.uint32)
-_PRODUCTS_AT_ONCE = 1 << 30  # of numbers, in one kernel call under a deadline: about a quarter of a second
+_NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
+_ROW_WORK, _KEPT_WORK = 16, 256  # multiplications that a row costs beside its products; and one that is kept among the best
+_TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block, of a posting; terms a row is taken to have
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
+_SORTED = 1 << 19  # keys between two looks at the deadline
+_HEAP_BYTES = 64 << 20  # of all threads together, unless one alone needs more
 CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -30,15 +32,54 @@ def pool() -> ThreadPoolExecutor:
     return _pool[1]
 
 
-def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, k: int) -> list[np.ndarray]:
+def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, queries: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
-    cores = min(CORES, len(table))
+    heaps = 8 * queries * k
+    cores = min(CORES, len(table), max(_HEAP_BYTES // heaps, 1))
     if cores < 2 or nbytes < _PARALLEL_BYTES:
-        return work(0, len(table))
+        with memory.held(heaps, "the best rows so far"):
+            return work(0, len(table))
     counts = np.cumsum(table[:, COUNT])
     bounds = [0, *(np.searchsorted(counts, counts[-1] * np.arange(1, cores) / cores) + 1).tolist(), len(table)]
-    parts = list(deadline.spread(pool(), work, bounds[:-1], bounds[1:]))
-    return [np.sort(np.concatenate(keys))[::-1][:k] for keys in zip(*parts, strict=True)]
+    with memory.held((cores + 1) * heaps, "the best rows so far"):
+        parts = deadline.spread(pool(), work, bounds[:-1], bounds[1:])
+        return [np.sort(np.concatenate(keys))[::-1][:k] for keys in zip(*parts, strict=True)]
+
+
+def scan_dense(
+    table: np.ndarray,
+    queries: np.ndarray,
+    half: bool,
+    metric: int,
+    rows: np.ndarray,
+    filtered: bool,
+    low: int,
+    high: int,
+    heaps: np.ndarray,
+    sizes: np.ndarray,
+) -> None:
+    """``dense.dense_topk``, in as many calls as it takes to look at the deadline in time."""
+    counts = table[low:high, COUNT]
+    total = int(counts.sum())
+    if filtered:
+        total = min(total, len(rows))
+    row = queries.shape[1] + _ROW_WORK + _KEPT_WORK * min(heaps.shape[1], total) // max(total, 1)
+    costs, total = counts * row, total * row
+    if total * len(queries) <= deadline.WORK:
+        deadline.check()
+        dense.dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes)
+        return
+    for begin, end in deadline.stretches(costs * len(queries)):
+        for some in _shares(len(queries), int(costs[begin:end].sum())):
+            dense.dense_topk(table, queries[some], half, metric, rows, filtered, low + begin, low + end, heaps[some], sizes[some])
+
+
+def _shares(n: int, cost: int) -> Iterator[slice]:
+    """Slices of n things that cost so much each, such that each slice costs ``deadline.WORK`` at most, or is of one."""
+    most = max(deadline.WORK // max(cost, 1), 1)
+    for at in range(0, n, most):
+        deadline.check()
+        yield slice(at, at + most)
 
 
 def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
@@ -52,21 +93,17 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     k = min(k, total)
     if k == 0:
         return [nothing()] * len(queries)
-    if deadline.pending() is not None:
-        most = max(16, _PRODUCTS_AT_ONCE // (total * queries.shape[1]))
-        if len(queries) > most:  # nobody can stop a kernel call
-            parts = [queries[at : at + most] for at in range(0, len(queries), most)]
-            return [found for part in parts for found in search_dense(table, part, dtype, metric, k, rows)]
-        deadline.check()
     half = dtype == "float16"
 
     def work(low: int, high: int) -> list[np.ndarray]:
         heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
-        dense.dense_topk(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
+        scan_dense(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
         return [heaps[q, : sizes[q]] for q in range(len(queries))]
 
     nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
-    return [_unpacked(keys) for keys in _over_chunks(work, table, nbytes, k)]
+    memory.hold(12 * len(queries) * k, "the rows found")
+    best = _over_chunks(work, table, nbytes, len(queries), k)
+    return [_unpacked(keys) for keys in deadline.each(best, max(_SORTED // k, 1))]
 
 
 def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
@@ -75,16 +112,25 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
         return nothing()
-    deadline.check()
     half, cosine = dtype == "float16", metric == "cosine"
 
     def work(low: int, high: int) -> list[np.ndarray]:
-        heap = np.empty(k, np.int64)
-        size = dense.maxsim_topk(table, query, half, cosine, AGGREGATIONS[aggregation], wanted, filtered, low, high, heap)
+        heap, size = np.empty(k, np.int64), 0
+        costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # of a row of the query
+        for begin, end in deadline.stretches(costs * len(query)):
+            most = int(table[low + begin : low + end, COUNT].sum())
+            most = min(most, len(wanted)) if filtered else most
+            totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
+            found = 0
+            for some in _shares(len(query), int(costs[begin:end].sum())):
+                found = dense.maxsim_add(
+                    table, query[some], half, cosine, wanted, filtered, low + begin, low + end, totals, tops, docids
+                )  # fmt: skip
+            size = dense.offer_rows(docids[:found], (totals if aggregation == "maxsim" else tops)[:found], heap, size)
         return [heap[:size]]
 
     nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
-    return _unpacked(_over_chunks(work, table, nbytes, k)[0])
+    return _unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
 
 
 def search_sparse(
@@ -97,16 +143,23 @@ def search_sparse(
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
         return nothing()
-    deadline.check()
     span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
-    heap = np.empty(k, np.int64)
     scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
     signed = bool((weights < TINY_WEIGHT).any())
     numbers, lengths = numbers_of(saturation)
     norms = np.zeros(0 if saturation is None else span, np.float32)
-    given = (table, terms, weights, signed, wanted, filtered, 0, len(table), lengths, numbers, norms)
-    size = sparse.sparse_topk(*given, scores, touched, heap)
-    return _unpacked(heap[:size])
+    best = _NO_KEYS
+    for low, high in deadline.stretches(_term_costs(table, len(terms))):
+        heap = np.empty(k, np.int64)
+        given = (table, terms, weights, signed, wanted, filtered, low, high, lengths, numbers, norms)
+        size = sparse.sparse_topk(*given, scores, touched, heap)
+        best = np.sort(np.concatenate([best, heap[:size]]))[-k:] if len(best) else heap[:size]
+    return _unpacked(best)
+
+
+def _term_costs(table: np.ndarray, terms: int) -> np.ndarray:
+    """What it costs to look terms up in each inverted block and to go through their postings, int64."""
+    return _TERM_WORK * terms + table[:, COUNT] * (_POSTING_WORK * min(terms, _ROW_TERMS))
 
 
 def score_sparse(
@@ -115,15 +168,18 @@ def score_sparse(
     """Given rows (docids, uint32) that share a term with the query, best first, out of the forward index: scored as ``search_sparse``
     scores them.
     """
-    keys = np.empty(len(rows), np.int64)
-    return _unpacked(keys[: sparse.sparse_scores(table, terms, weights, rows, numbers_of(saturation)[0], keys)])
+    keys, size = np.empty(len(rows), np.int64), 0
+    for some in _shares(len(rows), _POSTING_WORK * (len(terms) + _ROW_TERMS)):
+        size += sparse.sparse_scores(table, terms, weights, rows[some], numbers_of(saturation)[0], keys[size:])
+    return _unpacked(keys[:size])
 
 
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
     """Live rows that hold each term, int64."""
     out = np.zeros(len(terms), np.int64)
     empty = np.empty(0, np.uint64)
-    sparse.document_frequencies(table, terms, empty if dead_words is None else dead_words, dead_words is not None, out)
+    for low, high in deadline.stretches(_term_costs(table, len(terms))):
+        sparse.document_frequencies(table[low:high], terms, empty if dead_words is None else dead_words, dead_words is not None, out)
     return out
 
 

@@ -68,10 +68,9 @@ def search(
     """
     if len(queries) > 1 and not (trace is not None and trace.measured):
         traces = [trace] + [None] * (len(queries) - 1)
-        run = deadline.spread(
+        return deadline.spread(
             flat.pool(), lambda query, trace: _search(parts, rest, table, query, k, target, forced, trace, saturation), queries, traces
         )
-        return list(run)
     # Of a batch that is explained, the first query is.
     return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None, saturation) for q, query in enumerate(queries)]
 

@@ -10,7 +10,6 @@ from .jit import kernel, pointer
 from .topk import make_key, offer
 
 DOT, COSINE, L2 = 0, 1, 2
-MAXSIM, MAX = 0, 1
 LARGEST = np.float32(3.4028235e38)  # of float32
 
 
@@ -223,28 +222,29 @@ def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, s
 
 
 @kernel
-def maxsim_topk(table, query, half, cosine, aggregation, rows, filtered, low, high, heap):
-    """Late interaction: MAXSIM sums over query rows the best document row, MAX takes the best pair. Returns how many.
+def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, tops, docids):
+    """Late interaction of some query rows with the wanted rows of chunks [low, high), in their order; returns how many these are.
 
-    query: float32 ``(query rows, dim)``. heap, rows, filtered, cosine: as in ``dense_topk``.
+    query: float32 ``(query rows, dim)``. rows, filtered, cosine: as in ``dense_topk``. For each wanted row: its docid into ``docids``
+    (int64); ``totals`` (float32) grows by the best that each query row finds in it, ``tops`` (float32) is raised to the best pair. Called
+    for one stretch of query rows after another it gives what it gives for all of them at once, to the last bit.
     """
     if cosine:
         query = of_unit_length(query)
-    k = len(heap)
-    n = 0
     stride = query.shape[1] * (2 if half else 4)
     positions = np.empty(widest(table, low, high), np.int64)
     at = first_row(table, rows, filtered, low, high)
+    n = 0
     for c in range(low, high):
         selected, at = select(table, c, rows, filtered, at, positions)
-        docids = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
+        held = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
         listed = table[c, DOCIDS] != 0
         offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
         norms = carray(pointer(table[c, NORMS]), table[c, ITEMS], np.float32)
         for i in range(selected):
             p = positions[i]
-            total = np.float32(0)
-            top = np.float32(-np.inf)
+            total = totals[n]
+            top = tops[n]
             for m in range(len(query)):
                 best = np.float32(-np.inf)
                 for t in range(np.int64(offsets[p]), np.int64(offsets[p + 1])):
@@ -254,6 +254,16 @@ def maxsim_topk(table, query, half, cosine, aggregation, rows, filtered, low, hi
                     best = max(best, score)
                 total += best
                 top = max(top, best)
-            docid = np.int64(docids[p]) if listed else table[c, FIRST] + p
-            n = offer(heap, n, k, make_key(within(total) if aggregation == MAXSIM else top, docid))
+            totals[n] = total
+            tops[n] = top
+            docids[n] = np.int64(held[p]) if listed else table[c, FIRST] + p
+            n += 1
+    return n
+
+
+@kernel
+def offer_rows(docids, scores, heap, n):
+    """Keep the best of some rows (docids int64, scores float32) in a heap of len(heap) keys, n of them taken; returns how many then are."""
+    for i in range(len(docids)):
+        n = offer(heap, n, len(heap), make_key(within(scores[i]), docids[i]))
     return n

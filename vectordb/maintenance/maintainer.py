@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import deadline
 from ..errors import (
     ClosedError,
     CorruptionError,
@@ -42,6 +44,7 @@ BREATH_SECONDS = 0.025  # after each transaction of compaction: other writers' t
 RETRY_SECONDS = 1.0  # after a failure, doubled up to the last
 RETRY_SECONDS_MOST = 600.0
 PATIENCE_SECONDS = 10.0  # for other processes to let go of a data.mdb that is to be replaced
+WAIT_SECONDS = 0.1  # that who asked for something waits before they look whether they still want it
 JOIN_SECONDS = 30.0  # for the thread to end when the database is closed
 _maintainers: dict[Env, Maintainer] = {}
 _lock = threading.Lock()
@@ -210,20 +213,33 @@ class Maintainer:
         return request
 
     def _answer(self, request: _Request, timeout: float | None) -> dict[str, Any]:
-        if not request.done.wait(timeout):
-            self._give_up(request, timeout)
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not request.done.wait(min(max(end - time.monotonic(), 0.0), WAIT_SECONDS)):
+            if time.monotonic() >= end:
+                self._give_up(request, timeout)
+            try:
+                deadline.check()
+            except VectorDBError:
+                self._withdraw(request)
+                raise
         if request.error is not None:
             raise request.error
         return {"done": True, **request.result}
 
+    def _withdraw(self, request: _Request) -> bool:
+        """Nobody waits for it any more: unless it has begun it isn't done. Returns whether it was taken back."""
+        with self._condition:
+            if request.done.is_set() or request.started:
+                return False
+            self._requests.remove(request)
+            return True
+
     def _give_up(self, request: _Request, timeout: float) -> None:
         """Raise, unless it is done after all."""
-        with self._condition:
+        if not self._withdraw(request):
             if request.done.is_set():
                 return
-            if request.started:
-                raise DeadlineError(f"{request.name} isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
-            self._requests.remove(request)
+            raise DeadlineError(f"{request.name} isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
         where = self._env.path
         if self._holding:
             raise DeadlineError(

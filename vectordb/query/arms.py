@@ -36,9 +36,9 @@ class Wanted:
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
 
-    def among(self, docids: list[int]) -> Wanted:
+    def among(self, docids: np.ndarray) -> Wanted:
         """Nothing but these of them."""
-        return Wanted(self.view, self.node, self._cache, np.sort(np.array(docids, np.uint32)))
+        return Wanted(self.view, self.node, self._cache, np.sort(docids))
 
     @cached_property
     def bitmap(self) -> BitMap | None:
@@ -166,7 +166,7 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
     table, saturation = view.table(field, format.POSTINGS), saturation_of(view, arm.name)
     if len(queries) == 1:
         return [flat.search_sparse(table, *queries[0], k, rows, saturation)]
-    return list(deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries))
+    return deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:

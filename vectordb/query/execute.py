@@ -2,85 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import repeat
+from itertools import chain
 
 import numpy as np
 
+from .. import deadline
 from ..filters.bitmap import FilterCache
 from ..index import ann, flat
 from ..snapshot import View
-from ..types import Dense, Hit, Hits, Id, Linear
+from ..storage import format
+from ..types import Dense, Hit, Hits, Linear
 from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
 from .fusion import HasVectors, Ranked, ShownScore, explained_sums, fuse, merged
 from .linear import Listed, Source, top
 from .missing import Group, groups, has_vectors, lacking, rescaled
 from .notes import Clock, all_exact, current
-from .read import attribute_reader, vectors_of
+from .read import attribute_reader, pieces
 from .request import Arm, Search
 
 CEILING_ROUNDING = 1e-4  # float32 sums stay far below
 
 
-def run(view: View, search: Search, cache: FilterCache) -> list[Hits]:
-    """The hits of each query of the search. min(limit, matches) of them, always."""
-    wanted = Wanted(view, search.filter, cache)
-    notes = current()
-    clock = None if notes is None else notes.began(search, view.snapshot.live, view.sequence)
-    if not search.explain and len(search.arms) == 1 and search.prefetch is None:
-        return _of_one_arm(view, search, wanted, cache, clock)
-    clock = clock or Clock()
-    if search.explain:
-        _ = wanted.matches
-        clock.lap("filter")
-    ranked, plan = _stage(view, search, wanted, cache, clock)
-    answers = [_fetch(view, search, result) for result in ranked]
-    clock.lap("fetch")
-    if search.explain:
-        plan = _plan(view, search, wanted, plan, clock)
-        answers = [Hits(list(hits), plan) for hits in answers]
-    return answers
+class Answers:
+    """What a search finds: for each query its hits, as ``Hits`` where only ids and scores are wanted, else some at a time, to be read in
+    turn while the view is pinned. min(limit, matches) of them, always.
+    """
+
+    def __init__(self, view: View, search: Search, cache: FilterCache):
+        self._view, self._search, self._cache = view, search, cache
+        self._told: dict = {}
+        self._wanted = Wanted(view, search.filter, cache)
+        self._clock: Clock | None = None
+
+    def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
+        view, search = self._view, self._search
+        if not search.queries:
+            return
+        notes = current()
+        clock = self._clock = None if notes is None else notes.began(search, view.snapshot.live, view.sequence)
+        if not search.explain and len(search.arms) == 1 and search.prefetch is None:  # the short way of most searches
+            (arm,) = search.arms
+            found, _ = search_arm(view, search, arm, search.limit, self._wanted, self._cache)
+            if clock is not None:
+                clock.lap(f"arm {arm.name}")
+            bare = search.attributes is False and not search.vectors
+            for each in found:
+                hits = _bare(view, search, each) if bare else None
+                yield _fetched(view, search, _alone(arm, each)) if hits is None else hits
+                if clock is not None:
+                    clock.lap("fetch")
+            return
+        clock = self._clock = clock or Clock()
+        if search.explain:
+            _ = self._wanted.matches
+            clock.lap("filter")
+        for ranked in _stage(view, search, self._wanted, self._cache, clock, self._told):
+            yield _fetched(view, search, ranked)
+            clock.lap("fetch")
+
+    @property
+    def plan(self) -> dict | None:
+        """How all of it was run, once it was; None unless that was asked for."""
+        return _plan(self._view, self._search, self._wanted, self._told, self._clock) if self._search.explain and self._told else None
 
 
-def _of_one_arm(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock | None) -> list[Hits]:
-    """The short way of most searches."""
-    (arm,) = search.arms
-    found, _ = search_arm(view, search, arm, search.limit, wanted, cache)
-    if clock is not None:
-        clock.lap(f"arm {arm.name}")
-    answers = [_bare(view, search, each) for each in found] if search.attributes is False and not search.vectors else [None]
-    if None in answers:
-        answers = [_fetch(view, search, _alone(arm, each)) for each in found]
-    if clock is not None:
-        clock.lap("fetch")
-    return answers
+def whole(answers: Answers) -> list[Hits]:
+    """The hits of each query of a search."""
+    found = [each if isinstance(each, Hits) else Hits(list(chain.from_iterable(each))) for each in answers]
+    plan = answers.plan
+    return found if plan is None else [Hits(list(hits), plan) for hits in found]
 
 
-def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
-    """What a stage ranks for each query, its candidates found first; and, where the search is explained, how."""
+def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
+    """What a stage ranks for each query, its candidates found first. told: filled with how, where the search is explained."""
     if search.prefetch is None:
-        return _fused_arms(view, search, wanted, cache, clock)
-    inner = Clock()
-    candidates, before = _stage(view, search.prefetch, wanted, cache, inner)
+        yield from _fused_arms(view, search, wanted, cache, clock, told)
+        return
+    inner, before = Clock(), {}
+    candidates = [np.array(docids, np.uint32) for docids, _, _ in _stage(view, search.prefetch, wanted, cache, inner, before)]
     clock.lap("prefetch")
     notes = current()
     if notes is not None:
-        notes.gave(search.prefetch, len(candidates[0][0]))
-    ranked, plan = [], None
-    for q, (docids, _, _) in enumerate(candidates):
-        (result,), how = _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock)
-        ranked.append(result)
-        plan = how if plan is None else plan
-    if plan is not None:
-        before |= {"limit": search.prefetch.limit, "hits": len(candidates[0][0]), "milliseconds": inner.milliseconds}
-        plan |= {"prefetch": before}
-    return ranked, plan
+        notes.gave(search.prefetch, len(candidates[0]))
+    for q, docids in enumerate(candidates):
+        how: dict = {}
+        yield from _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock, how)
+        if how and not told:
+            before |= {"limit": search.prefetch.limit, "hits": len(docids), "milliseconds": inner.milliseconds}
+            told |= how | {"prefetch": before}
 
 
-def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
+def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
     """The arms of a stage, searched and fused, for each query."""
     if len(search.arms) > 1 and isinstance(search.fusion, Linear):
-        return _summed_arms(view, search, wanted, cache, clock)
+        yield from _summed_arms(view, search, wanted, cache, clock, told)
+        return
     fused = len(search.arms) > 1
     found, plans = {}, []
     for arm in search.arms:
@@ -88,20 +106,20 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         clock.lap(f"arm {arm.name}")
         if plan is not None:
             plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
-    if fused:
-        shown = _shown(search)
-        lists = [{name: results[q] for name, results in found.items()} for q in range(search.queries)]
-        has = _has_vectors(view, search)
-        ranked = [fuse(each, search.fusion, search.limit, shown, has) for each in lists]
-    else:
-        ranked = [_alone(search.arms[0], each) for each in found[search.arms[0].name]]
-    clock.lap("fusion")
-    if not search.explain:
-        return ranked, None
-    return ranked, _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
+    if search.explain:
+        told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
+    shown, has = _shown(search), _has_vectors(view, search)
+    for q in range(search.queries):
+        deadline.check()
+        if fused:
+            ranked = fuse({name: results[q] for name, results in found.items()}, search.fusion, search.limit, shown, has)
+        else:
+            ranked = _alone(search.arms[0], found[search.arms[0].name][q])
+        clock.lap("fusion")
+        yield ranked
 
 
-def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock) -> tuple[list[Ranked], dict | None]:
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
     """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them.
 
     Where weights are rescaled, the points that lack the same fields are a search of their own: of one factor, it is proven like any other.
@@ -111,13 +129,12 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
     whole = [Group((True,) * len(names), wanted)]
     parts = groups(view, wanted, search.arms, cache) if search.fusion.missing == "renormalise" else whole
     scaled = [rescaled(weights, np.array([part.has]).T)[:, 0] if len(parts) > 1 or not all(part.has) else weights for part in parts]
-    ranked, plan = [], None
     for q in range(search.queries):
         one, plans, found, facts = search.of_query(q), [], [], {"proven": True, "depth": 0, "scored": 0}
         for part, counts in zip(parts, scaled, strict=True):
-            told: dict[str, dict] = {}
+            listed: dict[str, dict] = {}
             at = [a for a, there in enumerate(part.has) if there]
-            sources = [_source(view, one, one.arms[a], float(counts[a]), part.wanted, cache, clock, told) for a in at]
+            sources = [_source(view, one, one.arms[a], float(counts[a]), part.wanted, cache, clock, listed) for a in at]
             ranking = top(sources, search.limit, search.candidates, search.proven or part.wanted.given is not None)
             clock.lap("fusion")
             found.append(explained_sums(names, counts.tolist(), ranking.among(at, len(names)), shown, has, len(parts) == 1))
@@ -126,12 +143,11 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
                 "depth": max(facts["depth"], ranking.depth),
                 "scored": facts["scored"] + ranking.scored,
             }
-            plans += told.values()
-        ranked.append(merged(found, search.limit) if found else ([], [], []))
-        if search.explain and plan is None:
-            plan = _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
-            plan["exact"] |= facts["proven"]  # whatever an arm was sure of
-    return ranked, plan
+            plans += listed.values()
+        if search.explain and not told:
+            told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
+            told["exact"] |= facts["proven"]  # whatever an arm was sure of
+        yield merged(found, search.limit) if found else ([], [], [])
 
 
 def _source(
@@ -229,29 +245,27 @@ def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
     return Hits.bare(ids, -scores if sign(search.arms[0]) < 0 else scores)
 
 
-def _plain_ids(view: View, docids: list[int]) -> list[Id]:
-    ids = view.ids(np.array(docids, np.int64))
-    return ids.tolist() if isinstance(ids, np.ndarray) else ids
-
-
 _hit = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
-def _fetch(view: View, search: Search, ranked: Ranked) -> Hits:
-    """Records of the final rows only."""
+def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
+    """Hits with what is wanted of the final rows, some at a time."""
     docids, scores, arms = ranked
     read = attribute_reader(view.schema, search.attributes)
-    found = vectors_of(view, docids, search.vectors) if search.vectors else {}
-    vectors = [found.get(docid, {}) for docid in docids] if found else [{} for _ in docids]
-    if read is None:
-        return Hits([_hit(Hit, hit) for hit in zip(_plain_ids(view, docids), scores, [{} for _ in docids], repeat(None), arms, vectors)])
-    records = view.records(docids)
-    return Hits(
-        [
-            _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
-            for row, score, arm, vector in zip(records, scores, arms, vectors, strict=True)
-        ]
-    )
+    at = 0
+    for some, stored, vectors in pieces(view, docids, read is not None, search.vectors):
+        end = at + len(some)
+        beside = scores[at:end], arms[at:end], vectors
+        if read is None:
+            ids = view.ids(np.array(some, np.int64))
+            ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
+            yield [_hit(Hit, (value, score, {}, None, arm, vector)) for value, score, arm, vector in zip(ids, *beside, strict=True)]
+        else:
+            yield [
+                _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
+                for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
+            ]
+        at = end
 
 
 def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:

@@ -83,7 +83,7 @@ def groups(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) 
     found = []
     for has, rows in parts:
         if wanted.given is not None or len(rows) <= LISTED:
-            found.append(Group(has, wanted.among(rows.to_array())))
+            found.append(Group(has, wanted.among(np.asarray(rows.to_array(), np.uint32))))
         elif any(has):
             told = tuple([(arm.name, there) for arm, there in zip(arms, has, strict=True) if arm.name in without])
             found.append(Group(has, Wanted(view, _restricted(wanted.node, told), cache)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from ..errors import CorruptionError, InvalidArgumentError, shown
 from ..filters.bitmap import FilterCache, matching
 from ..snapshot import View
 from ..storage import format
-from ..types import Id, Page, Point, Schema, point_vector, restore
+from ..types import Id, Point, Schema, point_vector, restore
 
 PLAIN = ("keyword", "text", "int", "float", "bool")
 # Up to this many matches are sorted by id; beyond, walking the ids in order finds a page sooner.
 SORTED_MATCHES = 20_000
-WALKED_BETWEEN_CHECKS = 1_024  # ids
+# Of rows, this much is read at once.
+PIECE_ROWS, PIECE_BYTES = 1_024, 1 << 20
 
 
 def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[dict], dict] | None:
@@ -37,42 +38,81 @@ def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[d
     }
 
 
-def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
-    """docid → field → vector, for the rows that have it."""
-    found: dict[int, dict[str, Any]] = {docid: {} for docid in docids}
+def pieces(
+    view: View, docids: Sequence[int], records: bool, names: Sequence[str]
+) -> Iterator[tuple[Sequence[int], list[memoryview] | None, list[dict[str, Any]]]]:
+    """Rows, some at a time, so that what is read of them at once takes little memory, with a look at the deadline before each piece.
+
+    Yields (docids, their records as they are stored if ``records``, and for each row the vectors of ``names`` that it has).
+    """
+    at = 0
+    while at < len(docids):
+        deadline.check()
+        some = docids[at : at + PIECE_ROWS]
+        stored = view.stored(some) if records else None
+        cut = _fitting(view, some, stored, names)
+        yield some[:cut], stored and stored[:cut], vectors_of(view, some[:cut], names)
+        at += cut
+
+
+def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None, names: Sequence[str]) -> int:
+    """How many of these rows are read at once: one at least."""
     if not names:
-        return found
-    ordered = np.array(sorted(docids), dtype=np.int64)
-    for name in names:
-        column = view.store.vectors(view.fields[name], view.schema.vectors[name], ordered)
-        if column is not None:
-            for position, row in enumerate(column.rows.tolist()):
-                found[int(ordered[row])][name] = point_vector(column, position)
+        if stored is None or sum(map(len, stored)) <= PIECE_BYTES:
+            return len(docids)
+        sizes = np.zeros(len(docids), np.int64)
+    else:
+        order = np.argsort(docids)
+        ordered = np.array(docids, np.int64)[order]
+        sizes = np.zeros(len(docids), np.int64)
+        for name in names:
+            sizes[order] += view.vector_bytes(name, ordered)
+    if stored is not None:
+        sizes += np.fromiter(map(len, stored), np.int64, len(stored))
+    return max(int(np.searchsorted(np.cumsum(sizes), PIECE_BYTES, "right")), 1)
+
+
+def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Field → vector, of each row."""
+    found: list[dict[str, Any]] = [{} for _ in docids]
+    if names:
+        order = np.argsort(docids)
+        ordered = np.array(docids, np.int64)[order]
+        for name in names:
+            column = view.vectors(name, ordered)
+            if column is not None:
+                for position, row in enumerate(order[column.rows].tolist()):
+                    found[row][name] = point_vector(column, position)
     return found
 
 
 def points(
     view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int]], attributes: bool | Sequence[str], vectors: Sequence[str]
-) -> list[Point]:
-    """Points by their entries in the id map, in the order given. Raises CorruptionError when an entry points at another's row."""
-    docids = [docid for docid, _ in entries]
+) -> Iterator[list[Point]]:
+    """Points by their entries in the id map, in the order given, some at a time. Raises CorruptionError when an entry points at another's
+    row.
+    """
     read = attribute_reader(view.schema, attributes)
-    found = vectors_of(view, docids, vectors)
-    made = []
-    for value, (docid, version), row in zip(ids, entries, view.records(docids), strict=True):
-        if row.id != value:
-            raise CorruptionError(f"id {shown(value)} points at row {docid}, which is that of {shown(row.id)}", field="ids", value=value)
-        payload = row.payload if read is not None else None
-        made.append(Point(row.id, found[docid], {} if read is None else read(row.attributes), payload, version))
-    return made
+    wanted = iter(zip(ids, entries, strict=True))
+    for _, stored, found in pieces(view, [docid for docid, _ in entries], True, vectors):
+        made = []
+        for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), found, wanted):
+            if row.id != value:
+                what = f"id {shown(value)} points at row {docid}, which is that of {shown(row.id)}"
+                raise CorruptionError(what, field="ids", value=value)
+            payload = row.payload if read is not None else None
+            made.append(Point(row.id, held, {} if read is None else read(row.attributes), payload, version))
+        yield made
 
 
-def get(view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str]) -> list[Point | None]:
-    """The points of ids, None where there is no such point."""
-    entries = view.store.entries(ids)
+def get(
+    view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str]
+) -> tuple[list[bool], Iterator[list[Point]]]:
+    """Which of the ids are there, and their points, some at a time."""
+    entries = view.store.entries(deadline.each(ids))
     there = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
-    found = iter(points(view, [value for value, _ in there], [entry for _, entry in there], attributes, vectors))
-    return [None if entry is None else next(found) for entry in entries]
+    found = points(view, [value for value, _ in there], [entry for _, entry in there], attributes, vectors)
+    return [entry is not None for entry in entries], found
 
 
 def count(view: View, node: Filter | None, cache: FilterCache) -> int:
@@ -87,23 +127,22 @@ def scroll(
     attributes: bool | Sequence[str],
     vectors: Sequence[str],
     cache: FilterCache,
-) -> Page:
-    """The next points in id order after the cursor.
+) -> tuple[Iterator[list[Point]], bool]:
+    """The next points in id order after the cursor, some at a time, and whether there are more after all of them.
 
     A cursor is the last id seen, so a point that exists all the while is returned exactly once however many writes happen between.
     """
     after = None if cursor is None else decode_cursor(cursor)
     bitmap = None if node is None else matching(node, view, cache)
     if bitmap is not None and len(bitmap) <= SORTED_MATCHES:
-        docids = bitmap.to_array().tolist()
-        keys = sorted((format.id_key(0, row.id), row.id, docid) for row, docid in zip(view.records(docids), docids, strict=True))
+        docids = np.asarray(bitmap.to_array(), np.int64)
+        ids = [value.item() if isinstance(value, np.generic) else value for value in view.ids(docids)]
+        keys = sorted((format.id_key(0, value), value, docid) for value, docid in zip(ids, docids.tolist(), strict=True))
         bound = b"" if after is None else format.id_key(0, after)
         page = [(value, docid) for key, value, docid in keys if key > bound][: limit + 1]
     else:
         page = []
-        for walked, (value, docid) in enumerate(view.store.ids_after(after)):
-            if not walked % WALKED_BETWEEN_CHECKS:
-                deadline.check()
+        for value, docid in deadline.each(view.store.ids_after(after)):
             if bitmap is None or docid in bitmap:
                 page.append((value, docid))
                 if len(page) > limit:
@@ -113,8 +152,7 @@ def scroll(
     entries = view.store.entries(ids)
     if None in entries:
         raise CorruptionError(f"id {shown(ids[entries.index(None)])} of a live row isn't in the id map", field="ids")
-    made = points(view, ids, entries, attributes, vectors)
-    return Page(tuple(made), encode_cursor(page[-1][0]) if more else None)
+    return points(view, ids, entries, attributes, vectors), more
 
 
 def encode_cursor(last: Id) -> str:

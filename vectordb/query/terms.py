@@ -64,7 +64,7 @@ def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat
     docids = found[0][:EXPLAINED].tolist()
     vectors = vectors_of(view, docids, [arm.name])
     known = [{"term": int(t), "weight": float(w), "rows": int(n)} for t, w, n in zip(terms, weights, live, strict=True)]
-    matched = [_contributions(terms, weights, vectors[docid][arm.name], saturation) for docid in docids]
+    matched = [_contributions(terms, weights, vector[arm.name], saturation) for vector in vectors]
     words = {} if arm.words is None else arm.words(terms.tolist())
     words |= _stored(view, field, (term for term in terms.tolist() if term not in words))
     for parts in (known, *matched):

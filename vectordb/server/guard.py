@@ -29,7 +29,7 @@ from .. import deadline, encoders
 from ..errors import DeadlineError, EncoderError, NotFoundError, PermissionDeniedError, RateLimitError, SchemaError, VectorDBError, shown
 from ..storage.modes import PRIVATE
 from ..types import check_name
-from . import limits
+from . import limits, memory
 from .audit import AuditLog
 from .connections import Connections, peer_of
 from .keys import ROLES, Key, Keys, file_of
@@ -98,6 +98,8 @@ class Guard:
     def __init__(self, database: Any, settings: Settings, watch: Watch):
         self.settings = settings
         self.database = database
+        self.open = deadline.Patience(within=database._env.patience)  # of all calls: until the service has no more time for them
+        self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
@@ -106,7 +108,7 @@ class Guard:
         rates = None if database._read_only is not None else Path(database.path) / limits.RATES_FILE
         self._rates = limits.Rates(rates, settings.requests_per_second)
         self._lanes = {
-            "read": Lane("read", settings.threads, settings.queue, watch, rests=True, hurried=lambda: database._env.awaited),
+            "read": Lane("read", settings.threads, settings.queue, watch, rests=True, hurried=self._awaited),
             "write": Lane("write", settings.write_threads, settings.queue, watch),
             "other": Lane("other", _OTHER_THREADS, settings.queue, watch),
             "wait": Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
@@ -119,6 +121,10 @@ class Guard:
         self.entrance = _Entrance(self)
         self._lock = threading.Lock()
         self._at_work: dict[str, int] = {}
+
+    def _awaited(self) -> bool:
+        """Whether somebody waits for what calls at work hold."""
+        return self.database._env.awaited or self.memory.awaited
 
     def arrive(self, method: str, metadata: Iterable[tuple[str, Any]], behavior: Callable[[Any, grpc.ServicerContext, Call], Any]) -> Call:
         """A call of a method, with its owner or with the error that it is to be refused with. Runs ``behavior`` when called."""
@@ -213,6 +219,12 @@ class Guard:
                 if not self._at_work[caller]:
                     del self._at_work[caller]
 
+    @property
+    def at_work(self) -> int:
+        """Calls that have a place: at work, or waiting for a thread."""
+        with self._lock:
+            return sum(self._at_work.values())
+
     def leave(self, call: Call) -> None:
         """Its place is free again. Leaving twice is fine."""
         if call.place is not None:
@@ -261,7 +273,7 @@ class Call:
     """One call, from its arrival to its end; to gRPC it is the method's behavior, with the threads that are to run it."""
 
     __slots__ = (
-        "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
+        "_allowance", "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
         "_under", "caller", "collection", "experimental_thread_pool", "key", "method", "place", "refusal", "rule",
     )  # fmt: skip
 
@@ -299,7 +311,9 @@ class Call:
         if self.refusal is not None:
             raise self.refusal
         left = self._context.time_remaining()
-        patience = Turn(None if left is None or left >= _NO_DEADLINE else left, self.place)
+        seconds = None if left is None or left >= _NO_DEADLINE else left
+        self._allowance = self._guard.memory.allowance()
+        patience = Turn(seconds, self.place, self._guard.open, self._allowance)
         if not self._context.add_callback(patience.leave):
             patience.leave()
         self._under = deadline.under(patience)
@@ -308,6 +322,7 @@ class Call:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._under.__exit__(None, None, None)
+        self._allowance.close()
         self.ended()  # before the answer is sent: who has it may call again at once
         audit = self._guard.audit
         if audit is not None and (self.rule.audited or self._bulk):

@@ -68,12 +68,13 @@ class Keeping:
             at, timeout = request.since, _ROUND_SECONDS if request.follow else None
             wanted = {name: wire.unpack_selection(request, name) for name in ("with_vectors", "with_attributes")}
             while context.is_active():
-                for change in collection.changes(at, follow=request.follow, timeout=timeout, **wanted):
+                for change, more in collection._change_pieces(at, follow=request.follow, timeout=timeout, **wanted):
                     if self._stopping.is_set():
                         break
                     schema = self._find(request)[1]
-                    yield from changes.pack(change, schema, self._attribute_forms(request.collection, schema), self._max_message_bytes)
-                    at = change.sequence
+                    forms = self._attribute_forms(request.collection, schema)
+                    yield from changes.pack(change, schema, forms, self._max_message_bytes, more)
+                    at = at if more else change.sequence
                 if self._stopping.is_set():
                     raise UnavailableError("the service is shutting down")
                 if not request.follow:

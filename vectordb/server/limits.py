@@ -18,19 +18,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from vectordb_client import wire
 from vectordb_client.batch import MAX_BATCH
-from vectordb_client.filter import MAX_NODES
 from vectordb_client.v1 import vectordb_pb2 as pb
 
+from .. import memory
 from ..errors import LimitError, StorageError
 from ..filters import as_filter
+from ..filters.nodes import weight
 from ..query.request import MAX_LIMIT, MIN_CANDIDATES
 from .settings import Settings
 
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
 _PROBED = 16
+_WORDS_OF_A_CHARACTER = 4  # at most: a ligature of several words is a character too
+_FILTER_BYTES = 24  # of memory that a byte of a filter may take once it is read: "{}," is a dict
 _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
 
 
@@ -114,8 +118,7 @@ def check(settings: Settings, request: Any) -> None:
         _within("ids", _count(request.batch.ids), "max_points", settings.max_points, MAX_BATCH)
     elif kind in (pb.GetRequest, pb.DeleteRequest):
         _within("ids", _count(request.ids), "max_ids", settings.max_ids)
-    if settings.max_filter_nodes < MAX_NODES:
-        _check_filters(settings, request.batch if kind is pb.WriteRequest else request)
+    _check_filters(settings, request.batch if kind is pb.WriteRequest else request)
 
 
 def check_schema(settings: Settings, fields: Any, there: Any = None) -> None:
@@ -144,6 +147,9 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
         longest = max(longest, stage.limit)
         if stage.HasField("candidates"):
             _within("candidates", stage.candidates, "max_limit", settings.max_limit, MAX_LIMIT)
+        for column in stage.vectors:
+            if column.WhichOneof("vectors") == "multi":
+                _within("query rows", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
         if len(stage.vectors) + len(stage.texts) > 1:  # several arms, each of which lists its candidates
             usual = min(max(MIN_CANDIDATES, 4 * stage.limit), MAX_LIMIT)
             longest = max(longest, stage.candidates if stage.HasField("candidates") else usual)
@@ -164,11 +170,20 @@ def _count(ids: pb.Ids) -> int:
     return len(ids.integers) // 8 + len(ids.strings) + len(ids.uuids) // 16
 
 
+def _most_rows(counts: bytes) -> int:
+    """The rows of the largest of several multi-vectors. Counts that can't be read are refused by who unpacks them."""
+    return 0 if not counts or len(counts) % 4 else int(np.frombuffer(counts, "<u4").max())
+
+
 def _check_filters(settings: Settings, holder: Any) -> None:
     for field in ("filter", "if_filter"):
         if field in holder.DESCRIPTOR.fields_by_name and holder.HasField(field):
-            node = as_filter(wire.unpack_filter(holder, field))
-            _within(field, node.size, "max_filter_nodes", settings.max_filter_nodes)
+            given = getattr(holder, field)
+            size = len(given.text) + len(given.json)
+            memory.hold(_FILTER_BYTES * size, "the filter")
+            if size * _WORDS_OF_A_CHARACTER <= settings.max_filter_nodes:  # so most need not be read twice
+                continue
+            _within(field, weight(as_filter(wire.unpack_filter(holder, field))), "max_filter_nodes", settings.max_filter_nodes)
 
 
 def _within(field: str, value: int, setting: str, most: int, ours: int | None = None) -> None:

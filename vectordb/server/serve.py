@@ -18,13 +18,14 @@ from grpc_health.v1.health import HealthServicer
 
 from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
 from ..storage.place import DATA, MEMORY
-from . import logs, probes
+from . import ending, logs, probes
 from .guard import Guard
 from .keys import Keys, file_of
 from .service import Service
 from .settings import Settings
 from .tls import check_exposure, server_credentials
 from .watch import Watch
+from .workers import SIGNAL_SECONDS
 
 log = logging.getLogger("vectordb.server")
 _SWITCH_SECONDS = 0.0005  # for which a thread keeps Python from others that wait: a small call passes through several threads
@@ -48,8 +49,9 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
     """Serves a directory until SIGINT or SIGTERM; returns the exit status. To be called in the main thread.
 
     Prints one line once it takes calls. On a signal it reports NOT_SERVING, takes no more calls, gives those under way
-    ``grace`` seconds, closes the database and returns 0. A second signal ends the process at once. When the directory or the
-    address can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
+    ``grace`` seconds, tells those that still work to end, closes the database and returns 0; what doesn't end within another second and a
+    half is cut off: a warning, and the process exits with 0. A second signal ends the process at once. When the directory or the address
+    can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
     """
     try:
         check(path, settings)
@@ -118,7 +120,8 @@ def run(
 ) -> None:
     """Serves a directory in this process until ``stop``, then drains. ready: called with the address once calls are taken.
 
-    shared: other processes that say so too may listen on the same port. Raises what opening raises, and UnavailableError.
+    shared: other processes that say so too may listen on the same port. Where calls can't be stopped it ends the process, with status 0.
+    Raises what opening raises, and UnavailableError.
     """
     from ..database import open as open_database
     from ..warm import warm
@@ -140,20 +143,22 @@ def run(
             except (OSError, StorageError) as error:  # nowhere to write a few rows to
                 log.warning("kernels are compiled when they are first used: %s", error)
             _share_python()
-            server, health_servicer, bound = _start(database, settings, shared, stop)
+            server, health_servicer, bound, guard = _made(database, settings, shared, stop)
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
             if database._read_only is not None:
                 log.warning("%s can't be written to: writes are refused", database.path)
-            stop.wait()
+            while not stop.wait(SIGNAL_SECONDS):
+                pass
             log.info("stopping", extra={"grace": settings.grace})
             stopping()
             health_servicer.enter_graceful_shutdown()
-            server.stop(settings.grace).wait()
-            log.info("stopped")
-        finally:
+            left = ending.drain(server, guard, settings.grace)
+        except BaseException:
             database.close()
+            raise
+        ending.close(database, left)
     finally:
         logs.restore(to_stderr)
 
@@ -179,6 +184,13 @@ def announce(path: str | os.PathLike[str], address: str, settings: Settings, new
 def _start(
     database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
 ) -> tuple[grpc.Server, HealthServicer, int]:
+    return _made(database, settings, shared, stopping)[:3]
+
+
+def _made(
+    database: Any, settings: Settings, shared: bool, stopping: threading.Event | None
+) -> tuple[grpc.Server, HealthServicer, int, Guard]:
+    """A running server, what answers for its health, its port, and who lets its calls in."""
     options = [
         ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -203,7 +215,7 @@ def _start(
     watch.follow(server)
     server.start()
     guard.connections.follow(server, bound)
-    return server, servicer, bound
+    return server, servicer, bound, guard
 
 
 def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:

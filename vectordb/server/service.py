@@ -18,13 +18,16 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from vectordb_client import answers, wire, wire_terms
 from vectordb_client._version import __version__
+from vectordb_client.packing import Room
 from vectordb_client.retry import RETRY_AFTER_KEY
 from vectordb_client.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
-from .. import errors
-from ..errors import ClosedError, DeadlineError, InvalidArgumentError, LimitError, NotFoundError, UnavailableError, VectorDBError, shown
-from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, point_vector
+from .. import errors, memory
+from ..errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, UnavailableError, VectorDBError, shown
+from ..query.execute import Answers
+from ..query.read import encode_cursor
+from ..types import MAX_STAGES, DenseColumn, Prefetch, Schema, check_each_id, point_vector
 from .guard import Call, Guard
 from .keeping import Keeping
 from .watch import Watch
@@ -33,6 +36,7 @@ log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 _ANSWER_SECONDS = 0.1
 _FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for what its caller has written
+_READ_BYTES, _VALUE_BYTES = 3, 8  # of memory that a byte of a request takes, and one of JSON besides, once they are read
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
@@ -101,9 +105,14 @@ class Service(Keeping):
         """The bytes of an answer. Raises LimitError."""
         data = answer.SerializeToString()
         if len(data) > self._max_message_bytes:
-            problem = f"the answer takes {len(data)} bytes, at most {self._max_message_bytes} are sent (the service's setting"
-            raise LimitError(f"{problem} max_message_bytes); ask for fewer points or fields", field="limit", value=len(data))
+            room = self._room()
+            room.taken = len(data)
+            raise room.refusal()
         return data
+
+    def _room(self) -> Room:
+        """For an answer, while it is made."""
+        return Room(self._max_message_bytes, memory.hold)
 
     # ---- The service and its collections ----
 
@@ -167,6 +176,8 @@ class Service(Keeping):
 
     def _write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
         collection, schema = self._find(request)
+        values = [request.batch.payload, *request.batch.attributes]
+        memory.hold(_VALUE_BYTES * sum(len(column.json) for column in values), "the attributes and payloads")
         batch = wire.unpack_batch(request.batch, schema)
         check_deadline(context)
         result = collection.apply_batch(batch, durability=_optional(request, "durability"))
@@ -204,13 +215,13 @@ class Service(Keeping):
 
     def _get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
         collection, schema = self._find_fresh(request, context)
-        points = collection.get(
-            wire.unpack_ids(request.ids),
+        forms = self._attribute_forms(request.collection, schema)
+        response = collection._get_pieces(
+            check_each_id(wire.unpack_ids(request.ids)),
+            lambda there, pieces: answers.pack_get(there, pieces, schema, forms, self._room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
-        check_deadline(context)
-        response = answers.pack_found(points, schema, self._attribute_forms(request.collection, schema))
         response.revision = collection.revision
         return response
 
@@ -220,7 +231,8 @@ class Service(Keeping):
         if n != 1 and not request.batch:
             raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
         stage = _stage(request, n, schema, request.batch)
-        wanted = {
+        asked = {
+            "vectors": stage.vectors,
             "text": stage.text,
             "filter": wire.unpack_filter(request),
             "limit": stage.limit,
@@ -233,15 +245,22 @@ class Service(Keeping):
             "with_vectors": wire.unpack_selection(request, "with_vectors"),
             "explain": request.explain,
         }
-        search = collection.search_batch if request.batch else collection.search
-        results = search(stage.vectors, **wanted)
-        if not request.batch:
-            results = [results]
-        check_deadline(context)
         forms = self._attribute_forms(request.collection, schema) if request.HasField("with_attributes") else None
-        response = pb.SearchResponse(forms=forms, revision=collection.revision)
-        for hits in results:
-            answers.pack_hits(response.results.add(), hits, schema)
+
+        def take(found: Answers) -> pb.SearchResponse:
+            response, room = pb.SearchResponse(forms=forms), self._room()
+            for hits in found:
+                answers.pack_hits(response.results.add(), hits, schema, room)
+            plan = found.plan
+            if plan is not None:
+                packed = answers.pack_plan(plan)
+                for result in response.results:
+                    room.take(len(packed))
+                    result.plan = packed
+            return response
+
+        response = collection._search_pieces(request.batch, take, asked)
+        response.revision = collection.revision
         return response
 
     def _count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
@@ -251,23 +270,16 @@ class Service(Keeping):
     def _scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
         collection, schema = self._find_fresh(request, context)
         forms = self._attribute_forms(request.collection, schema)
-        limit = request.limit
-        while True:
-            page = collection.scroll(
-                filter=wire.unpack_filter(request),
-                limit=limit,
-                cursor=_optional(request, "cursor"),
-                with_vectors=wire.unpack_selection(request, "with_vectors"),
-                with_attributes=wire.unpack_selection(request, "with_attributes"),
-            )
-            check_deadline(context)
-            response = pb.ScrollResponse(
-                points=answers.pack_points(page.points, schema, forms), cursor=page.cursor, revision=collection.revision
-            )
-            size = response.ByteSize()
-            if size <= self._max_message_bytes or len(page) <= 1:
-                return response
-            limit = max(1, min(len(page) // 2, len(page) * self._max_message_bytes // size))
+        response = collection._scroll_pieces(
+            lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self._room()),
+            wire.unpack_filter(request),
+            request.limit,
+            _optional(request, "cursor"),
+            with_vectors=wire.unpack_selection(request, "with_vectors"),
+            with_attributes=wire.unpack_selection(request, "with_attributes"),
+        )
+        response.revision = collection.revision
+        return response
 
     def _find(self, request: Any) -> tuple[Any, Schema]:
         """The collection that a request means, and its schema. Raises NotFoundError, also for one that was dropped and made again."""
@@ -340,6 +352,7 @@ class _Door(grpc.GenericRpcHandler):
 def _admissible(call: Call, watched: Any, request_class: Any, data: bytes, context: grpc.ServicerContext) -> Any:
     """The message of a call that somebody waits for, whose key allows it. Raises what the call is refused with."""
     check_deadline(context)
+    memory.hold(_READ_BYTES * len(data), "the request")
     try:
         request = watched.request = request_class.FromString(data)
     except DecodeError:

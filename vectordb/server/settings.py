@@ -69,10 +69,18 @@ class Settings:
     max_batch_hits: int = _setting(4_000_000, "queries of one search times the hits (or candidates) of each", least=1)
     max_points: int = _setting(100_000, "points of one write", least=1, most=100_000)
     max_ids: int = _setting(1_000_000, "ids of one get or delete", least=1)
-    max_filter_nodes: int = _setting(10_000, "nodes of a filter", least=1, most=10_000)
+    max_query_rows: int = _setting(2_048, "rows of a multi-vector that is searched for", least=1)
+    max_filter_nodes: int = _setting(100_000, "nodes of a filter, a list counted by its values and a match by its words", least=1)
     max_vector_fields: int = _setting(64, "vector fields of a collection", least=1)
     max_attributes: int = _setting(1_000, "attributes of a collection", least=1)
     max_collections: int = _setting(10_000, "collections", least=1, most=10_000)
+
+    working_memory: int = _setting(
+        0,
+        "bytes that the calls of a process hold together while they are answered; 0: half of the memory there is, shared by the workers",
+        least=0,
+    )
+    request_memory: int = _setting(0, "bytes of it that one call may hold; 0: half of working_memory", least=0)
 
     # What is told of the service while it runs
     metrics_port: int = _setting(0, "port of Prometheus metrics over HTTP; 0: none", least=0, most=65_535)

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from .. import deadline
+from ..memory import Allowance
 from .watch import Watch
 
 SLICE = 0.01  # seconds that a call works between two looks whether it should rest
@@ -93,8 +94,8 @@ class Turn(deadline.Patience):
 
     __slots__ = ("_place",)
 
-    def __init__(self, seconds: float | None, place: Place):
-        super().__init__(seconds)
+    def __init__(self, seconds: float | None, place: Place, within: deadline.Patience | None = None, allowance: Allowance | None = None):
+        super().__init__(seconds, within, allowance)
         self._place = place
 
     def check(self) -> None:

@@ -25,6 +25,8 @@ from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
 from . import metrics
 from .settings import Settings
 
+SIGNAL_SECONDS = 0.25  # between two looks for a signal: the system may hand it to any thread, and the main one must wake up for it
+
 COMMAND = (sys.executable, "-m", "vectordb.server.workers")
 QUICK_SECONDS = 10.0  # a worker that ended sooner was of no use
 MOST_QUICK = 6  # such ends in a row, of one worker
@@ -118,7 +120,10 @@ class Supervisor:
         self._start(self._workers[0])
         announced = False
         while self._status is None or any(worker.process is not None for worker in self._workers):
-            what, about = self._told.get()
+            try:
+                what, about = self._told.get(timeout=SIGNAL_SECONDS)
+            except queue.Empty:
+                continue
             answers[what](about)
             if not announced and self._status is None and all(worker.ready for worker in self._workers):
                 announced = True

@@ -44,6 +44,11 @@ def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray, lengths
     return parts
 
 
+def item_bytes(spec: VectorField) -> int:
+    """Bytes of an item of a field's FORWARD chunks: of a dense vector, a row of a multi-vector, a term."""
+    return 8 if isinstance(spec, Sparse) else spec.dim * np.dtype(spec.dtype).itemsize
+
+
 def lengths_of(column: SparseColumn) -> np.ndarray:
     """How many words each text of a BM25 field has, int64: the sum of its term frequencies."""
     ends = np.concatenate([[0], np.cumsum(column.weights, dtype=np.int64)])

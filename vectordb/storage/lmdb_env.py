@@ -19,6 +19,7 @@ from typing import Any
 
 import lmdb
 
+from ..deadline import Patience
 from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
 from ..failpoints import reach
 from . import format, integrity, locks, modes, place
@@ -53,6 +54,7 @@ class Env:
         self.change_log = Limits()  # of this process's writes
         self.users = 0
         self.pid = os.getpid()
+        self.patience = Patience()  # of who reads without one of their own: until the directory is closed
         self.folder = -1  # the directory's descriptor
         self._broken: str | None = None
         self._write_lock = threading.Lock()
@@ -514,9 +516,12 @@ class Env:
         if self.gate.void is not None:
             raise StorageError(self.gate.void, field="path", value=str(self.path))
         if self.closed:
-            raise ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
+            raise self._was_closed()
         if self.pid != os.getpid():
             raise ClosedError(f"{self.path} was {FORKED}", field="path", value=str(self.path))
+
+    def _was_closed(self) -> ClosedError:
+        return ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
 
     def check_writable(self) -> None:
         """Raises ClosedError, CorruptionError or StorageError when nothing may be written."""
@@ -529,7 +534,7 @@ class Env:
             raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
 
     def close(self) -> None:
-        """Sync and unmap once the open transactions have ended."""
+        """Sync and unmap once the open transactions have ended; reads are told to, and do at their next ``deadline.check()``."""
         again = self._ended.is_set()
         self._ended.set()
         if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
@@ -537,6 +542,7 @@ class Env:
             return
         if again:
             return
+        self.patience.leave(self._was_closed())
         alive = self.gate.close()
         with self._write_lock:
             try:

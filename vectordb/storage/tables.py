@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CorruptionError
 from ..kernels import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, ITEMS, TABLE_WIDTH
 from . import chunks
+from .chunks import Chunk
 from .store import Store
 
 _HEAD = chunks.HEADER
@@ -100,6 +101,25 @@ class ChunkTable:
         data = np.frombuffer((c_uint8 * (items * width)).from_address(data_at), np.uint8).reshape(items, width)
         extra = np.frombuffer((c_uint8 * (4 * items)).from_address(extra_at), np.uint8).reshape(items, 4) if extra_at else None
         return offsets, data, extra
+
+    def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+        """For docids (int64, ascending) of a FIXED or RAGGED field of ``width`` bytes an item: each chunk that holds some, as it lies in
+        the memory map, with (indexes into docids, positions in the chunk). Checksums are checked once. Raises CorruptionError.
+        """
+        places = np.searchsorted(self.rows[:, FIRST], docids, "right") - 1
+        for c in np.unique(places[places >= 0]).tolist():
+            self.verify((c,))
+            held = self.docids_of(c)
+            low, high = np.searchsorted(places, [c, c + 1])
+            positions = np.searchsorted(held, docids[low:high])
+            there = held[np.minimum(positions, len(held) - 1)] == docids[low:high]
+            if there.any():
+                if self.rows[c, DATA] == self.rows[c, AUX]:
+                    chunk = Chunk(chunks.FIXED, held, data=self.data_of(c, width))
+                else:
+                    offsets, data, extra = self.items_of(c, width)
+                    chunk = Chunk(chunks.RAGGED, held, data=data, offsets=offsets, extra=extra)
+                yield chunk, np.arange(low, high)[there], positions[there]
 
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
         """(terms uint64 ascending, rows that have each uint32) of a POSTINGS chunk; terms as they lie in the memory map."""

@@ -1,0 +1,48 @@
+"""How much memory there is for a process, and how much of it calls may hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..memory import Pool
+from .settings import Settings
+
+_GROUPS = Path("/proc/self/cgroup")
+_ROOT = Path("/sys/fs/cgroup")
+_WAIT_SECONDS = 2.0  # that a call waits for others to let memory go, before it is told to come again
+_LEAST = 64 << 20  # of the calls of a process, however little there is
+
+
+def pool(settings: Settings) -> Pool:
+    """What the calls of a process may hold, by its settings."""
+    most = settings.working_memory or max(there_is() // (2 * settings.workers), _LEAST)
+    return Pool(most, settings.request_memory or most // 2, _WAIT_SECONDS, ("working_memory", "request_memory"))
+
+
+def there_is() -> int:
+    """Bytes of memory that this process may use: those of the machine, or of the least of its control groups."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits(_GROUPS, _ROOT)])
+
+
+def _limits(groups: Path, root: Path) -> list[int]:
+    """The limits of the control groups that a file like /proc/self/cgroup names, and of those they are in."""
+    found = []
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        folder = base / path.lstrip("/")
+        for place in (folder, *folder.parents):  # inside a container the path is often not there, and the root is the group
+            try:
+                found.append(int((place / name).read_text()))
+            except (OSError, ValueError):  # "max": none
+                pass
+            if place == base:
+                break
+    return found
