@@ -90,18 +90,20 @@ class Place:
 
 
 class Turn(deadline.Patience):
-    """The patience of a call that may be made to rest at a check, in the thread that works for it."""
+    """The patience of a call that may be made to rest at a check, in the thread that works for it. place: None rests never."""
 
     __slots__ = ("_place",)
 
-    def __init__(self, seconds: float | None, place: Place, within: deadline.Patience | None = None, allowance: Allowance | None = None):
+    def __init__(
+        self, seconds: float | None, place: Place | None, within: deadline.Patience | None = None, allowance: Allowance | None = None
+    ):
         super().__init__(seconds, within, allowance)
         self._place = place
 
     def check(self) -> None:
         super().check()
         place = self._place
-        if place.thread == threading.get_ident():
+        if place is not None and place.thread == threading.get_ident():
             place.lane.rest(place, super().check)
 
 
