@@ -14,7 +14,7 @@ from ..kernels import TINY_WEIGHT
 from ..kernels import impact as kernel
 from . import sparse_calibrate
 from .build import Cancelled, Progress
-from .segment import write
+from .file import write
 from .sparse_segment import SparseLayout
 
 MAX_POSTINGS = 2**32 - 1 >> 2  # a list's runs are counted in 32 bits, and may take up to three times its postings

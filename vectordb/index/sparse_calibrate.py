@@ -30,7 +30,7 @@ NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 MARGIN = 0.005  # of predicted recall over the target, at most
 ALIKE = 1.2  # costs that differ by less: recall is worth more than that, and the clock is no better
 CALL_MICROSECONDS = 2.0  # from Python and back
-PLAN_NAMES = ("scan", "impacts", "safe impacts")
+PLAN_NAMES = tuple(kernel.PLANS[plan] for plan in range(len(kernel.PLANS)))
 PLAN, SHARE, MISSES = range(3)  # columns of a setting
 
 
@@ -40,7 +40,7 @@ def _settings() -> np.ndarray:
     return np.array(rows, np.float64)
 
 
-SETTINGS = _settings()
+SETTINGS = _settings()  # what files are calibrated for from now on; each is searched by its own table
 SCAN, SAFE = 0, 1  # rows of SETTINGS
 
 
@@ -89,9 +89,9 @@ def predictions(model: Model, rows: int, matches: int, free: bool, corrections: 
         at = min(at, model.levels[1])
     costs = np.array([np.interp(-at, -model.levels, column) for column in model.costs.T])
     recalls = np.array([np.interp(-at, -model.levels, column) for column in model.recalls.T])
-    costs[SCAN] = model.scan * matches
-    recalls[[SCAN, SAFE]] = 1.0
     plans = model.settings[:, PLAN].astype(int)
+    costs[plans == kernel.SCAN] = model.scan * matches
+    recalls[plans != kernel.IMPACTS] = 1.0
     offsets, factors = corrections.table
     return costs * factors[plans], np.where(plans == kernel.IMPACTS, np.clip(recalls + offsets[plans], 0, NOT_EXACT), recalls)
 
@@ -102,7 +102,7 @@ def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: fl
     """
     costs, recalls = predictions(model, rows, matches, free, corrections)
     if matches <= k:
-        setting = SCAN
+        setting = int(np.argmax(model.settings[:, PLAN] == kernel.SCAN))
     else:
         needed = target + min((1.0 - target) / 2, MARGIN)
         reaching = np.where(recalls >= needed, costs, np.inf)

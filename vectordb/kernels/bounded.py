@@ -9,7 +9,8 @@ from .bitset import bits_between
 from .dense import L2
 from .graph import Scoring, code_score
 from .jit import count_trailing_zeros, kernel, pointer
-from .segment import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE, encode, normalise
+from .layout import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE
+from .query_codes import encode, normalise
 from .topk import make_key, offer
 
 ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far below

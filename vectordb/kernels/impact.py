@@ -42,7 +42,9 @@ SUMS, MAXIMA, NEAR, QUERY, CONTRIBUTIONS, PLACES, HISTOGRAM = range(7)
 WORK_WIDTH = 7
 # Plans. Impacts: of the postings the largest share is added up, then rows are scored until few of the best are to be expected among the
 # others. Safe: all postings are added up, rounded up, and every row is scored that can still be among the best.
-SCAN, IMPACTS, SAFE = range(3)
+# The ids are written in index files, so they are frozen: a plan keeps its id for ever, a new one gets the next. Their order says nothing.
+SCAN, IMPACTS, SAFE = 0, 1, 2
+PLANS = {SCAN: "scan", IMPACTS: "impacts", SAFE: "safe impacts"}  # id → name
 # Columns of a report.
 R_POSTINGS, R_SCORED, R_FALLBACK = range(3)
 REPORT_WIDTH = 3

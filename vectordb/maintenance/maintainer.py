@@ -105,7 +105,7 @@ class Maintainer:
         self._not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
         self._failures: dict[tuple, _Failure] = {}
         self._now: tuple[int, dict[str, Any]] | None = None  # (collection, what is done)
-        files_of(env).on_damage = self.damaged
+        files_of(env).on_loss = self.lost
 
     # What the rest of the database tells it
 
@@ -145,8 +145,8 @@ class Maintainer:
             self._untidy = True
             self._look(None)
 
-    def damaged(self, file: str) -> None:
-        """An index file turned out to be damaged."""
+    def lost(self, file: str) -> None:
+        """An index file turned out to be damaged, or stale."""
         number = segments.collection_of(file)
         if self.background and not self._stopping and number is not None:
             self._look(number)
