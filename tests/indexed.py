@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vectordb.index import ann, calibrate, flat
-from vectordb.index import file as index_file
 from vectordb.index import build as builder
+from vectordb.index import file as index_file
 from vectordb.index.build import Options
 from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH

@@ -1043,7 +1043,7 @@ def test_no_kernel_is_without_a_test():
         "impact.rows_between",
         "impact.rows_of_groups",
         "impact.score_rows",
-                "precise.docid_bits",
+        "precise.docid_bits",
         "precise.place_after",
         "precise.rescore",
         "precise.score_all",

@@ -96,7 +96,7 @@ class Files:
         if file in self.stale:
             return
         self.stale[file] = what
-        log.info("index file %s %s; its rows are searched exactly until it is built again", self.folder / file, what)
+        log.info("%s; its rows are searched exactly until it is built again", what)
         self._lost(file)
 
     def _lost(self, file: str) -> None:

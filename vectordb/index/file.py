@@ -24,8 +24,10 @@ KINDS = ("dense", "sparse")
 _head = struct.Struct("<8sIIQ")  # magic, version, bytes of the header's body, its checksum
 
 
-class Stale(Exception):
-    """The file is not damaged, but was made by another version of vectordb for something that this one doesn't know."""
+class Stale(CorruptionError):
+    """The file is sound, but another version of vectordb made it for something that this one doesn't know. To those who only ask whether it
+    can be used that is the same as damage; nobody needs to be told of it, though.
+    """
 
 
 def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
@@ -61,7 +63,7 @@ def header_of(path: Path) -> int:
         raise damaged(path, f"has {len(head)} bytes")
     magic, version, _, digest = _head.unpack(head)
     if magic == MAGIC and version in NEWER:
-        raise Stale(f"has a header of version {version}; this version of vectordb reads {VERSION}")
+        raise _stale(path, f"has a header of version {version}; this version of vectordb reads {VERSION}")
     if magic != MAGIC or version != VERSION:
         raise damaged(path, "has no valid header")
     return digest
@@ -107,7 +109,7 @@ class Mapped:
             map_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         try:
             return cls._read(path, size, map_)
-        except (CorruptionError, Stale):
+        except CorruptionError:
             raise
         except Exception as error:  # a header with the right checksum that doesn't say what headers say
             raise damaged(path, f"has a header that can't be used: {type(error).__name__}: {error}") from error
@@ -121,12 +123,12 @@ class Mapped:
         meta = msgspec.msgpack.decode(body)
         kind = meta.get("kind", "dense")
         if kind not in KINDS:
-            raise Stale(f"is an index of kind {kind!r}, which this version of vectordb doesn't know")
+            raise _stale(path, f"is an index of kind {kind!r}, which this version of vectordb doesn't know")
         if kind != cls.kind:
             raise damaged(path, f"is not the index of a {cls.kind} field")
         places = meta.pop("sections")
         if strange := sorted(places.keys() - cls.names):
-            raise Stale(f"has a section {strange[0]!r}, which this version of vectordb doesn't know")
+            raise _stale(path, f"has a section {strange[0]!r}, which this version of vectordb doesn't know")
         start = -(-(_head.size + length) // LINE) * LINE
         whole = np.frombuffer(map_, np.uint8)
         sections = {}
@@ -138,22 +140,22 @@ class Mapped:
             if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):
                 raise damaged(path, f"section {name!r} is cut off or fails its checksum")
             sections[name] = raw.view(dtype).reshape(shape)
-        cls._check_settings(sections)
+        cls._check_settings(path, sections)
         found = cls(path, meta, sections, size, map_)
         found._digests = {name: digest for name, (_, _, _, digest) in places.items()}
         return found
 
     @classmethod
-    def _check_settings(cls, sections: dict[str, np.ndarray]) -> None:
+    def _check_settings(cls, path: Path, sections: dict[str, np.ndarray]) -> None:
         """A file is searched by its own table of settings, whatever this version would measure today, if it knows every plan of it."""
         settings = sections["settings"]
         if settings.dtype != np.float64 or settings.ndim != 2 or settings.shape[1] != 3 or len(sections["recalls"]) != cls.depths:
-            raise Stale("was calibrated in a way that this version of vectordb doesn't know")
+            raise _stale(path, "was calibrated in a way that this version of vectordb doesn't know")
         plans = set(settings[:, 0].tolist())
         if strange := sorted(plans - set(cls.plans)):
-            raise Stale(f"was calibrated for plan {strange[0]:g}, which this version of vectordb doesn't know")
+            raise _stale(path, f"was calibrated for plan {strange[0]:g}, which this version of vectordb doesn't know")
         if missing := sorted(cls.needed - plans):
-            raise Stale(f"was not calibrated for plan {missing[0]}, which this version of vectordb needs")
+            raise _stale(path, f"was not calibrated for plan {missing[0]}, which this version of vectordb needs")
 
     def verify(self) -> None:
         """Read everything. Raises CorruptionError naming the section that fails its checksum."""
@@ -165,3 +167,7 @@ class Mapped:
 def damaged(path: Path, what: str) -> CorruptionError:
     """What is wrong with an index file."""
     return CorruptionError(f"index file {path} {what}", field="index", value=str(path))
+
+
+def _stale(path: Path, what: str) -> Stale:
+    return Stale(f"index file {path} {what}", field="index", value=str(path))
