@@ -21,6 +21,7 @@ GRAPH_ROWS = 20_000  # below, a scan of codes is as fast as a graph
 ROWS_A_CLUSTER = 200
 MAX_CLUSTERS = 4_096
 ROWS_LEARNED = 64  # rows a cluster that k-means sees
+TRIES = 16  # rows looked at for each that is to serve as a query
 FARTHEST = 1e6  # steps, to which numbers of rows that are kept apart anyway are cut before they are squared
 
 
@@ -104,7 +105,7 @@ def build(
         meta["apart_longest"] = float(apart["lengths"].max())
     # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
     linked = n >= GRAPH_ROWS
-    held = np.sort(rng.choice(n, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), replace=False))
+    held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
     drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
     links, entry = next(drafts)
     step("calibration", 0.0)
@@ -114,6 +115,13 @@ def build(
     )
     links, entry = next(drafts)
     write(path, meta | entry, sections | links | model)
+
+
+def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to so many rows, ascending, no two of which are the same vector: queries that ask the same again tell nothing new."""
+    some = rng.permutation(len(vectors))[: TRIES * count]
+    _, first = np.unique(vectors[some], axis=0, return_index=True)
+    return np.sort(some[np.sort(first)[:count]])
 
 
 def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:

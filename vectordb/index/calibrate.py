@@ -24,6 +24,9 @@ QUERIES, FEW_QUERIES = 80, 48  # the second for segments so small that little de
 FEWER = 3  # one in so many queries takes part in a filtered cell, of which there are many
 PARALLEL_ROWS = 20_000
 SCAN_QUERIES = 6
+TELLING = 0.01  # of what lies between a query's best rows and the others
+SCORED_ROWS = 16_384  # at a time, in float64
+ROUNDING = 3e-7  # of a float32 product, times the root of the number of dimensions
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # the second for segments of more than PARALLEL_ROWS
 UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds for a row and each of its numbers, where a full scan wasn't measured
 CALL_MICROSECONDS = 4.0  # from Python and back
@@ -203,6 +206,9 @@ class _Bench:
         rng = np.random.default_rng(seed + 2)
         held = held if len(held) else np.arange(min(8, len(vectors)))
         self.queries = np.ascontiguousarray(vectors[held])
+        if metric != "l2":  # scores are in proportion, and those of very short queries would be none
+            lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
+            self.queries = (self.queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         self.own = place[held]
@@ -216,7 +222,12 @@ class _Bench:
         nothing = np.zeros((1, len(SETTINGS)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections().table)
         self.scores = self._scores(vectors, metric)[:, order]
+        # How far float32 scores of a row may be off, of l2 besides in proportion to themselves.
+        usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
+        self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
         self.ordered = np.sort(self.scores, axis=1)
+        # Where that is all by which rows differ, nothing but a full scan is seen to find the best of them.
+        self.telling = TELLING * (self.ordered[:, -min(10, self.n)] - self.ordered[:, self.n // 2])
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
@@ -227,12 +238,18 @@ class _Bench:
         return lane
 
     def _scores(self, vectors: np.ndarray, metric: str) -> np.ndarray:
-        dots = self.queries @ vectors.T
-        if metric == "cosine":
-            return dots / self.norms / np.maximum(np.linalg.norm(self.queries, axis=1, keepdims=True), 1e-30)
-        if metric == "dot":
-            return dots
-        return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
+        """float32, of each query and row; taken in float64, as rows may be alike but for what float32 products can't tell."""
+        queries = self.queries.astype(np.float64)
+        scores = np.empty((len(queries), len(vectors)), np.float32)
+        for low in range(0, len(vectors), SCORED_ROWS):
+            block = vectors[low : low + SCORED_ROWS].astype(np.float64)
+            found = queries @ block.T
+            if metric == "cosine":
+                found /= self.norms[low : low + SCORED_ROWS]
+            elif metric == "l2":
+                found = 2 * found - np.einsum("ij,ij->i", block, block) - np.einsum("ij,ij->i", queries, queries)[:, None]
+            scores[:, low : low + SCORED_ROWS] = found
+        return scores
 
     def full_cost(self, share: float | None, k: int) -> float:
         """Microseconds to score every row of a random filter at full precision: how a filter lies makes no difference."""
@@ -349,7 +366,8 @@ class _Bench:
             times[group] = self._timed(setting, cell, some, heaps, sizes)
             there = np.arange(k + 1) < sizes[:, None]
             others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
-            needed = cell.needed[some] - 1e-5 * np.maximum(np.abs(cell.needed[some]), 1e-3)
+            rounding = self.rounding[0] + self.rounding[1] * np.abs(cell.needed[some])
+            needed = cell.needed[some] - np.minimum(rounding, self.telling[cell.asked[some]])
             right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
             wanted = np.minimum(k, cell.matches[some])
             found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)

@@ -44,6 +44,10 @@ class Frame:
         rows = rng.choice(n, min(n, most), replace=False)
         sample = vectors[np.sort(rows)]
         mean = _middle(_unit(sample) if unit else sample)
+        # What all rows have in common tells none of them from another, but is noise where a query has something else.
+        constant, value = _constants(vectors)
+        constant &= (value == 0) | (not unit)
+        mean[constant], flips[0, constant] = value[constant], 0
         rotated = np.empty_like(sample)
         rotate_rows(sample, unit, mean, flips, rotated)
         lengths = _lengths(rotated)
@@ -70,6 +74,16 @@ def usable(vectors: np.ndarray, unit: bool) -> np.ndarray:
         good = (lengths > SHORTEST_UNIT) & (lengths < LONGEST_UNIT) | (lengths == 0) if unit else lengths < LONGEST
         found[low : low + BLOCK] = good
     return found
+
+
+def _constants(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bool: in which dimensions all vectors are the same; and float32: what the first one has."""
+    found = np.ones(vectors.shape[1], np.bool_)
+    for low in range(0, len(vectors), BLOCK):
+        found &= (vectors[low : low + BLOCK] == vectors[0]).all(axis=0)
+        if not found.any():
+            break
+    return found, vectors[0].copy()
 
 
 def _middle(rows: np.ndarray) -> np.ndarray:

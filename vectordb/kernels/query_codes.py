@@ -39,8 +39,10 @@ def encode(segment, unit, rotated, spare, codes):
         np.int64(segment[CODE_ERROR]).view(np.float64),
         np.int64(segment[REACH]).view(np.float64),
     )
+    whole = 0.0
     for j in range(dim):
         rotated[j] = unit[j] - mean[j] if metric == L2 else unit[j]
+        whole += np.float64(rotated[j]) * np.float64(rotated[j])
     rotate(rotated, flips, spare)
     query_step, total = encode_query(rotated, codes)
     doubled = np.float32(2) if metric == L2 else np.float32(1)
@@ -50,7 +52,7 @@ def encode(segment, unit, rotated, spare, codes):
         square += np.float64(rotated[j]) * np.float64(rotated[j])
     noise = square * code_error * code_error + (reach * np.float64(query_step)) ** 2 / 12  # float64: squares of squares
     if metric == L2:
-        shift = np.float32(-square)
+        shift = np.float32(-whole)  # also of dimensions that all rows agree in, which a rotation leaves out
     return (
         np.float32(query_step * np.float32(step)) * doubled,
         128 * total,
