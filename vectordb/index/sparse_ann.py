@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import deadline
-from ..kernels import TINY_WEIGHT, topk
+from ..kernels import FIRST, TINY_WEIGHT, topk
 from ..kernels import impact as kernel
 from . import flat, sparse_scratch
 from .ann import NOTHING_MATCHES, Part, Rest, Trace
@@ -77,7 +77,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
     found = []
     for part in parts:
         deadline.check()
-        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace)
+        keys, report, microseconds = _search_part(part, table, terms, weights, k, target, forced, trace)
         found.append(keys)
         if trace is not None:
             trace.reports.append([report])
@@ -95,7 +95,7 @@ def _search(parts, rest, table, query: Query, k: int, target: float, forced: int
 
 
 def _search_part(
-    part: Part, terms, weights, k: int, target: float, forced: int, trace: Trace | None
+    part: Part, table: np.ndarray, terms, weights, k: int, target: float, forced: int, trace: Trace | None
 ) -> tuple[np.ndarray, dict | None, float]:
     """(keys, what was done, microseconds) of one segment."""
     segment, allowed = part.segment, part.allowed
@@ -105,13 +105,18 @@ def _search_part(
         return np.empty(0, np.int64), {"choice": None, "postings": 0, "scored": 0, "fallback": False}, 0.0
     choice = _chosen(part, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
     plan, share, misses = model_for(segment.models, k).settings[choice.setting].tolist()
-    heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
-    space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
-    bits = allowed.bits[0] if allowed.filtered else segment.every_bit
+    heap, report = np.empty(wanted, np.int64), np.zeros(kernel.REPORT_WIDTH, np.int64)
     started = time.perf_counter()
-    size = kernel.search_impacts(
-        segment.description, space.work, int(plan), share, misses, first_look(wanted), matches, bits, terms, weights, heap, report
-    )
+    if plan == kernel.POSTINGS:
+        heap = _by_postings(part, table, terms, weights, wanted)
+        size = len(heap)
+        report[kernel.R_POSTINGS] = segment.postings_of(terms)
+    else:
+        space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
+        bits = allowed.bits[0] if allowed.filtered else segment.every_bit
+        size = kernel.search_impacts(
+            segment.description, space.work, int(plan), share, misses, first_look(wanted), matches, bits, terms, weights, heap, report
+        )
     corrections = segment.corrections
     corrections.calls += 1
     microseconds = 0.0
@@ -124,6 +129,16 @@ def _search_part(
         postings, scored, fallback = report.tolist()
         done = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
     return heap[:size], done, microseconds
+
+
+def _by_postings(part: Part, table: np.ndarray, terms, weights, k: int) -> np.ndarray:
+    """The plan POSTINGS: the keys of the best k rows, out of the chunks that the segment's rows are in."""
+    segment, docids = part.segment, part.segment.docids
+    if part.allowed.filtered:
+        docids = docids[np.unpackbits(part.allowed.bits[0].view(np.uint8), bitorder="little")[: segment.rows].view(np.bool_)]
+    low = max(int(np.searchsorted(table[:, FIRST], segment.docids[0], "right")) - 1, 0)
+    high = int(np.searchsorted(table[:, FIRST], segment.docids[-1], "right"))
+    return _keys(flat.search_sparse(table[low:high], terms, weights, k, docids))
 
 
 def _chosen(part: Part, k: int, target: float) -> Choice:

@@ -75,9 +75,15 @@ class SparseSegment(Mapped, SparseLayout):
     def __init__(self, *mapped: Any):
         super().__init__(*mapped)
         self.all_allowed = Allowed(self, None)
-        self.models = sparse_calibrate.models_of(self.sections)
+        self.models = sparse_calibrate.models_of(self.sections, self.rows)
         self.corrections = Corrections.of(len(sparse_calibrate.PLAN_NAMES))
         self.choices: dict = {}  # what ``sparse_ann`` chose for requests of late
+
+    def postings_of(self, terms: np.ndarray) -> int:
+        """How many postings some terms (uint64, ascending) have."""
+        known = self.sections["terms"]
+        at = np.minimum(np.searchsorted(known, terms), len(known) - 1)
+        return int(self.sections["frequencies"][at[known[at] == terms]].sum(dtype=np.int64))
 
     def fits(self, spec: Sparse) -> bool:
         """Whether this is an index of such a field."""
