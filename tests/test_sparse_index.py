@@ -20,7 +20,7 @@ from vectordb.index.segment import Allowed, Segment
 from vectordb.index.sparse_segment import SparseSegment
 from vectordb.kernels import impact as kernel
 
-EXACT = (calibrate.SCAN, calibrate.SAFE)
+EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] != kernel.IMPACTS).tolist())
 HELD = texts(3, 200)  # queries that ``large`` doesn't hold
 
 

@@ -366,8 +366,9 @@ class _Bench:
             times[group] = self._timed(setting, cell, some, heaps, sizes)
             there = np.arange(k + 1) < sizes[:, None]
             others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
-            rounding = self.rounding[0] + self.rounding[1] * np.abs(cell.needed[some])
-            needed = cell.needed[some] - np.minimum(rounding, self.telling[cell.asked[some]])
+            kth = cell.needed[some]
+            rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
+            needed = kth - np.minimum(rounding, self.telling[cell.asked[some]])
             right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
             wanted = np.minimum(k, cell.matches[some])
             found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import ClosedError, CorruptionError, DeadlineError, InvalidArgumentError, LockedError, NotFoundError, StorageError, shown
 from ..files import files_of
 from ..index.build import Cancelled
+from ..index.graphs import Unbuildable
 from ..snapshot import Snapshots, View
 from ..storage import catalog, segments
 from ..storage.commit import Committer
@@ -70,11 +71,14 @@ class _Request:
 
 
 class _Failure:
-    """What failed last of a kind of work, and when it is tried again."""
+    """What failed last of a kind of work, and when it is tried again. final_at: the sequence of the collection until whose next change it
+    would fail again.
+    """
 
-    def __init__(self, message: str, times: int):
+    def __init__(self, message: str, times: int, final_at: int | None = None):
         self.message = message
         self.times = times
+        self.final_at = final_at
         self.retry_at = time.monotonic() + min(RETRY_SECONDS * 2 ** (times - 1), RETRY_SECONDS_MOST)
 
 
@@ -372,6 +376,8 @@ class Maintainer:
         ready = []
         for step in found:
             failure = self._failures.get((number, *step[1]))
+            if failure is not None and failure.final_at == view.sequence:
+                continue
             if failure is None or failure.retry_at <= time.monotonic():
                 ready.append(step)
             else:
@@ -403,8 +409,11 @@ class Maintainer:
     def _failed(self, key: tuple, error: Exception) -> None:
         before = self._failures.get(key)
         message = f"{' '.join(map(str, key[1:]))}: {error}"
-        self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
-        if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
+        final = isinstance(error, Unbuildable)  # of these rows
+        at, _ = self._quiet_since.get(key[0], (None, None))
+        self._failures[key] = _Failure(message, 1 if before is None else before.times + 1, at if final else None)
+        known = final and before is not None and before.message == message  # nobody needs to hear it twice
+        if not known and not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
             self.failures += 1
             log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
         self._untidy = True
@@ -540,7 +549,7 @@ class Maintainer:
                     done["rows_indexed"] += self._build(request.number, task)
                     done["segments_built"] += 1
                     self._failures.pop((request.number, task.kind, task.name), None)
-                except (CorruptionError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
+                except (StorageError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
                     errors.append((task.field, error))
             compacted = self._compact(request.number, 0.0)
             done.update(compacted)
@@ -559,10 +568,10 @@ class Maintainer:
 
     def _told(self, error: BaseException) -> BaseException:
         """An error as its caller gets it: one of the system's in our words."""
-        if not isinstance(error, OSError):
+        if not isinstance(error, (OSError, MemoryError)):
             return error
         where = self._env.path
-        return StorageError(f"{where}: {error}", field="path", value=str(where))
+        return StorageError(f"{where}: {str(error) or 'there is not enough memory'}", field="path", value=str(where))
 
     def _prepared(self, number: int) -> tuple[int, int]:
         """(rows, sequence) now, with a registry that can be read."""
