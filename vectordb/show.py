@@ -10,6 +10,8 @@ from .types import CollectionInfo, Dense, Schema, Sparse
 if TYPE_CHECKING:
     from rich.console import Console
 
+_TOLD_APART = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall")  # facts that have lines of their own
+
 
 def fields(schema: Schema) -> str:
     """A line for each field."""
@@ -55,9 +57,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     data = info.schema.to_dict()
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
-        statistics = ", ".join(
-            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall")
-        )
+        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in _TOLD_APART)
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
     for line in (*indexes(info), *vocabularies(info)):

@@ -208,8 +208,8 @@ class CollectionInfo:
     """Facts about a collection.
 
     deleted_rows: still stored, until they are compacted away. statistics: field → counts and sizes; of a dense or sparse one also segments
-    (first, end: the stretch of rows an index file covers, rows in it, of these dead, bytes; dense: graph, and apart: rows
-    so far from all others that they are scored exactly by every search), damaged (files out of use), stale (files of another version of
+    (first, end: the stretch of rows an index file covers, rows in it, of these dead, bytes; dense: graph, and apart, where there
+    are any: rows so far from all others that every search scores them exactly), damaged (files out of use), stale (files of another version of
     vectordb, out of use until they are built again) and
     tail (rows that have no index yet), of a sparse one its dictionary (terms, imbalance of their frequencies, postings_a_query: what an
     exact search for a row's own terms adds up, heaviest: term, rows, and word where one is known); and recall: for each recall that was

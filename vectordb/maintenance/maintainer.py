@@ -548,7 +548,8 @@ class Maintainer:
                 try:
                     done["rows_indexed"] += self._build(request.number, task)
                     done["segments_built"] += 1
-                    self._failures.pop((request.number, task.kind, task.name), None)
+                    for key in [key for key in self._failures if (key[0], key[2:]) == (request.number, (task.name,))]:
+                        del self._failures[key]  # whatever was tried before
                 except (StorageError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
                     errors.append((task.field, error))
             compacted = self._compact(request.number, 0.0)
@@ -568,10 +569,10 @@ class Maintainer:
 
     def _told(self, error: BaseException) -> BaseException:
         """An error as its caller gets it: one of the system's in our words."""
-        if not isinstance(error, (OSError, MemoryError)):
+        if not isinstance(error, OSError):
             return error
         where = self._env.path
-        return StorageError(f"{where}: {str(error) or 'there is not enough memory'}", field="path", value=str(where))
+        return StorageError(f"{where}: {error}", field="path", value=str(where))
 
     def _prepared(self, number: int) -> tuple[int, int]:
         """(rows, sequence) now, with a registry that can be read."""

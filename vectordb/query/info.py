@@ -18,7 +18,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
-    there is a graph, and how many rows are kept apart of it), the files that are out of use because they are damaged or because another
+    there is a graph; and how many rows are kept apart, if there are any), the files that are out of use because they are damaged or because another
     version made them (stale), and in ``tail`` the live rows that no segment covers. How a sparse field's terms are spread is its
     ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``).
     """
@@ -55,7 +55,8 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "rows": part.record.rows,
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
-            **({"graph": part.segment.has_graph, "apart": len(part.segment.apart)} if part.segment.kind == "dense" else {}),
+            **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
+            **({"apart": len(part.segment.apart)} if len(part.segment.apart) else {}),
         }
         for part in opened
     ]
