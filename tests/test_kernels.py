@@ -659,7 +659,7 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
     cells, weights = np.zeros(4, np.int64), np.array([1.0, 0, 0, 0])
     exact, scan = plans == planner.EXACT, plans == planner.SCAN
     recalls[0, scan] = rng.choice([0.5, 0.98])
-    for target, growth, extra in itertools.product((0.2, 0.8, 0.99, 1.0), (1.0, 4.0), (0.0, 0.3)):
+    for target, growth, extra in itertools.product((0.2, 0.8, 0.99, 1.0), (1.0, 4.0), (0.0, 0.003, 0.3)):
         arguments = (settings, recalls, costs, corrections, cells, weights, target, graph_there, growth, extra)
         (one, _), (other, _) = both("planner.choose", *arguments)
         assert one == other
@@ -670,7 +670,10 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
         larger = costs[0].astype(np.float64)
         if growth > 1:
             whole = np.isin(plans, planner.FULL_COST_PLANS)
-            larger = np.where(exact, larger, np.where(whole, larger + extra * planner.SCATTERED * larger[exact], larger * growth))
+            full, again = larger[exact], planner.MORE * extra
+            unsure = full if again * planner.FEW > 1 else larger[scan] + again * planner.SCATTERED * full
+            larger = np.where(exact, larger, np.where(whole, larger + extra * planner.SCATTERED * full, larger * growth))
+            larger[scan] += unsure
         made = [both("planner.cost_of", s, settings, cells, weights, costs, int(exact.argmax()), growth, extra) for s in range(len(plans))]
         np.testing.assert_allclose([[result for result, _ in pair] for pair in made], np.stack([larger, larger], axis=1), rtol=1e-6)
         usable = graph_there | ~np.isin(plans, calibrate.GRAPH_PLANS)

@@ -24,7 +24,7 @@ NOTHING_MATCHES = "nothing matches"
 MAX_DEPTH = 2_000  # for more results than this every row is scored
 BEYOND = 1 / 3  # of what the target lets be missed: searches for more than twice a model's depth are asked to find that too
 _MEASURED_EVERY = 16
-_QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop
+_QUERIES_AT_ONCE, _NUMBERS_AT_ONCE = 64, 1 << 32  # in one kernel call, which nobody can stop: about a second
 _PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
 
 
@@ -84,7 +84,9 @@ def search(
     if len(queries) > 1:
         cores = min(flat.CORES, len(queries))
         if cores > 1 and not (trace is not None and trace.measured):
-            pieces = max(min(4 * cores, len(queries)), len(queries) // _QUERIES_AT_ONCE)
+            most = max((part.segment.rows * part.segment.dim for part in parts), default=1)  # numbers that a query may have to look at
+            at_once = min(_QUERIES_AT_ONCE, max(_NUMBERS_AT_ONCE // most, 1))
+            pieces = max(min(4 * cores, len(queries)), -(-len(queries) // at_once))
             bounds = np.linspace(0, len(queries), pieces + 1).astype(int).tolist()
 
             def run(low: int, high: int) -> list[Found]:

@@ -56,6 +56,8 @@ MUCH_CHEAPER = 1.3
 SEEN_TO_MISS = 0.97  # a scan of codes that found less when it was measured, on few queries, is not taken for one that finds all
 NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 KEPT = 4  # rows that plans score at full precision, times the results asked for
+MORE = 8  # times as many are scored so when codes don't tell which rows are the best
+FEW = 16  # one in so many rows is the most that is scored at full precision one by one
 SCATTERED = 2.0  # how much longer a row takes to be scored at full precision out of order than in a scan
 
 
@@ -134,7 +136,12 @@ def cost_of(setting, settings, cells, weights, costs, exact, growth, extra):
         if plan not in FULL_COST_PLANS:
             cost *= growth
         elif exact >= 0:
-            cost += extra * SCATTERED * predict(exact, cells, weights, costs)
+            full = predict(exact, cells, weights, costs)
+            if plan == SCAN and MORE * extra * FEW > 1.0:
+                cost += full  # of so many results a scan of codes is seldom sure
+            elif plan == SCAN:
+                cost += cost + MORE * extra * SCATTERED * full
+            cost += extra * SCATTERED * full
     return cost
 
 

@@ -68,11 +68,13 @@ from .planner import (
     EFFORT,
     ENDING_PLANS,
     EXACT,
+    FEW,
     FUNNEL,
     GRAPH_BEAM,
     GRAPH_PLANS,
     GRAPH_TWO_HOP,
     KEPT,
+    MORE,
     PLAN,
     POST_FILTER,
     SCAN,
@@ -96,8 +98,6 @@ CHOOSE, LOOK = -1, -2
 SCORED_AHEAD = 8  # rows whose codes are asked for before they are scored
 SEEDS = 16  # passing rows that a two-hop search starts from
 KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for
-MORE = 8  # times as many are kept when codes don't tell which rows are the best
-FEW = 16  # one in so many rows is the most that is scored at full precision one by one
 SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one
 FIRST_LOOK = 10  # rows that a funnel scores by codes at first, times the results asked for
 

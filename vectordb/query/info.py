@@ -18,8 +18,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
-    there is a graph; and how many rows are kept apart, if there are any), the files that are out of use because they are damaged or because another
-    version made them (stale), and in ``tail`` the live rows that no segment covers. How a sparse field's terms are spread is its
+    there is a graph; and how many rows are kept apart, if there are any), the files that are out of use because they are damaged or because
+    another version made them (stale), and in ``tail`` the live rows that no segment covers. How a sparse field's terms are spread is its
     ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``).
     """
     statistics: dict[str, dict[str, Any]] = {}
