@@ -30,7 +30,7 @@ NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 MARGIN = 0.005  # of predicted recall over the target, at most
 ALIKE = 1.2  # costs that differ by less: recall is worth more than that, and the clock is no better
 FULL_SHARE = 0.5  # of a row's terms that a query has: what the three forms of queries come to
-FULL_POSTING, FULL_ROW = 0.003, 0.002  # microseconds to add a posting up, and for a row whether it has one or not
+FULL_CALL, FULL_POSTING, FULL_ROW = 20.0, 0.003, 0.002  # microseconds to begin, for a posting, and for a row whether it has one or not
 CALL_MICROSECONDS = 2.0  # from Python and back
 PLAN_NAMES = tuple(kernel.PLANS[plan] for plan in range(len(kernel.PLANS)))
 PLAN, SHARE, MISSES = range(3)  # columns of a setting
@@ -84,7 +84,7 @@ def models_of(sections: dict[str, np.ndarray], rows: int) -> tuple[Model, ...]:
 def full_cost(frequencies: np.ndarray, rows: int) -> float:
     """Microseconds, about, to add up all postings of a query's terms: it isn't measured here, where there are no chunks, but learned."""
     asked = np.square(frequencies.astype(np.float64)).sum() / max(rows, 1)  # postings of all terms of a row
-    return FULL_SHARE * asked * FULL_POSTING + rows * FULL_ROW
+    return FULL_CALL + FULL_SHARE * asked * FULL_POSTING + rows * FULL_ROW
 
 
 def model_for(models: tuple[Model, ...], k: int) -> Model:
