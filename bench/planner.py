@@ -25,8 +25,7 @@ from vectordb import Dense, Int, Schema
 from vectordb.index import ann
 from vectordb.index.calibrate import FILTER_PLANS, PLAN_NAMES
 from vectordb.index.segment import Allowed
-from vectordb.kernels import planner
-from vectordb.kernels import segment as kernel
+from vectordb.kernels import layout, planner
 
 from . import data, facts
 from .filters import Columns, grid
@@ -106,9 +105,9 @@ class Bench:
             ran = {}
             for setting in range(len(settings)):
                 plan = int(settings[setting, planner.PLAN])
-                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan >= planner.GRAPH_BEAM and not segment.has_graph):
+                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan in planner.GRAPH_PLANS and not segment.has_graph):
                     continue
-                slow = plan == planner.SCAN and allowed[0].matches[0] > 20_000  # and it always finds them
+                slow = plan in (planner.SCAN, planner.EXACT) and allowed[0].matches[0] > 20_000  # and it always finds them
                 some = slice(0, 20) if slow else slice(None)
                 microseconds, found, _ = self.run(view, allowed[some], setting, 1.0)
                 ran[setting] = (microseconds, float(np.mean([self._recall(truths[i], f) for i, f in enumerate(found)])))
@@ -122,7 +121,7 @@ class Bench:
                     "none" if setting < 0 else f"{PLAN_NAMES[int(settings[setting, planner.PLAN])]} {settings[setting, planner.EFFORT]:g}"
                 )
                 chosen = Counter(
-                    PLAN_NAMES[int(settings[int(r[kernel.R_SETTING]), planner.PLAN])] for r in reports if r[kernel.R_SETTING] >= 0
+                    PLAN_NAMES[int(settings[int(r[layout.R_SETTING]), planner.PLAN])] for r in reports if r[layout.R_SETTING] >= 0
                 )
                 outcomes.append(
                     Outcome(
@@ -131,7 +130,7 @@ class Bench:
                         target=target,
                         recall=float(recalls.mean()),
                         p5=float(np.percentile(recalls, 5)),
-                        predicted=float(np.mean([min(r[kernel.R_RECALL], 1.0) for r in reports])),
+                        predicted=float(np.mean([min(r[layout.R_RECALL], 1.0) for r in reports])),
                         microseconds=microseconds,
                         best_microseconds=cost,
                         best=best,

@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from vectordb.index import ann, calibrate, flat, segment
+from vectordb.index import ann, calibrate, flat
 from vectordb.index import build as builder
+from vectordb.index import file as index_file
 from vectordb.index.build import Options
 from vectordb.index.segment import Allowed, Segment
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH
@@ -82,6 +84,7 @@ class Indexed:
         """Through the segment (or others), for wanted docids, None for all."""
         if parts is None:
             parts = [ann.Part(self.segment, self.segment.all_allowed if rows is None else Allowed(self.segment, rows))]
+            rest = [*rest, *self.apart(rows)]
         given = (parts, rest, self.table, self.verified, lambda: None, queries, self.dtype, self.metric, k, target, forced, trace)
         return ann.search(*given)
 
@@ -92,6 +95,10 @@ class Indexed:
         last = self.table[:, FIRST] <= wanted[-1]
         first = self.table[:, FIRST] <= wanted[0]
         return ann.Rest(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
+
+    def apart(self, rows: np.ndarray | None = None) -> list[ann.Rest]:
+        """The wanted rows that the segment keeps apart."""
+        return [self.rest(self.segment.apart if rows is None else np.intersect1d(self.segment.apart, rows))]
 
     def every(self, n: int) -> np.ndarray:
         """Every n-th docid. (A copy: for another layout of memory all kernels would be compiled again.)"""
@@ -151,11 +158,10 @@ def random_bytes(file: bytes, start: int, end: int, seed: int) -> bytes:
 
 def places(file: bytes) -> dict[str, tuple[int, int]]:
     """Where the sections of a segment's file are: name → [start, end)."""
-    import msgspec
 
     (length,) = np.frombuffer(file, np.uint32, 1, 12)
-    meta = msgspec.msgpack.decode(file[segment._head.size : segment._head.size + int(length)])
-    start = -(-(segment._head.size + int(length)) // segment.LINE) * segment.LINE
+    meta = msgspec.msgpack.decode(file[index_file._head.size : index_file._head.size + int(length)])
+    start = -(-(index_file._head.size + int(length)) // index_file.LINE) * index_file.LINE
     found = {}
     for name, (at, dtype, shape, _) in meta["sections"].items():
         found[name] = (start + at, start + at + int(np.prod(shape)) * np.dtype(dtype).itemsize)

@@ -18,8 +18,7 @@ from indexed import Indexed, held_out, places, random_bytes, small, small_rows
 from vectordb.index import ann, calibrate, sparse_ann, sparse_calibrate
 from vectordb.index.segment import Allowed, Segment
 from vectordb.index.sparse_segment import SparseSegment
-from vectordb.kernels import codes, jit
-from vectordb.kernels import segment as kernel
+from vectordb.kernels import codes, jit, planner
 
 RNG_SEEDS = range(3)
 
@@ -41,8 +40,8 @@ def search_all(indexed: Indexed, opened: Segment) -> None:
     for wanted in (None, indexed.every(3), indexed.docids[:40]):
         parts = [ann.Part(opened, opened.all_allowed if wanted is None else Allowed(opened, wanted))]
         matches = indexed.docids if wanted is None else wanted
-        for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, kernel.PLAN])]:
-            if wanted is None and plan == kernel.GRAPH_TWO_HOP:
+        for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, planner.PLAN])]:
+            if wanted is None and plan == planner.GRAPH_TWO_HOP:
                 continue
             for k in (5, 100):
                 for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):

@@ -11,10 +11,11 @@ from vectordb.index.segment import Allowed
 
 
 def awkward(metric: str) -> np.ndarray:
-    """Rows around some middles, and some far from all others, whose codes are cut off."""
+    """Rows around some middles, some far from all others, which are kept apart, and some whose codes are cut off."""
     rows = clustered(2, 3_000, 24)
     rows[::250] *= 40.0
     rows[7::500, :3] = 300.0
+    rows[11::500, :2] = 9.0
     return rows
 
 
@@ -24,11 +25,13 @@ def test_every_score_lies_between_its_bounds(metric, dtype):
     indexed = Indexed(awkward(metric), metric, dtype)
     part = ann.Part(indexed.segment, indexed.segment.all_allowed)
     for query in np.concatenate([held_out(3, 24), indexed.vectors[:2] * 1e3, indexed.vectors[250:251]]):
-        (docids, bounds), below = ann.search_bounded([part], [], indexed.table, query, dtype, metric, 3_000, -np.inf)
+        (docids, bounds), below = ann.search_bounded([part], indexed.apart(), indexed.table, query, dtype, metric, 3_000, -np.inf)
         assert np.array_equal(np.sort(docids), indexed.docids) and (np.diff(bounds) <= 0).all()
         found, scores = flat.search_dense(indexed.table, query[None], dtype, metric, 3_000, None)[0]
         true = scores[np.argsort(found)].astype(np.float64)[docids]
         assert (true <= bounds).all() and (true >= bounds.astype(np.float64) - below).all()
+        if metric == "dot":
+            assert indexed.segment.ceiling(query) >= scores[0] * (1 - 1e-6)
         # A bound that says nothing would hold too: half of them are closer than the scores' own spread.
         assert np.median(below) < 0.25 * (scores[0] - scores[-1])  # at most .13
 

@@ -36,7 +36,10 @@ from vectordb.kernels import (
     graph,
     impact,
     jit,
+    layout,
     planner,
+    precise,
+    query_codes,
     segment,
     sparse,
     topk,
@@ -46,7 +49,7 @@ from vectordb.types import Dense as DenseField
 from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
 from vectordb.types import Sparse as SparseField
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, segment, bounded, impact, fusion)
+MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, query_codes, precise, segment, bounded, impact, fusion)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -754,23 +757,50 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
     settings = calibrate.SETTINGS
     plans = settings[:, planner.PLAN].astype(int)
     recalls, costs = rng.random((1, len(settings))).astype(np.float32), (rng.random((1, len(settings))) * 100).astype(np.float32)
-    corrections = np.stack([-0.1 * rng.random(7), 1 + rng.random(7)])
+    corrections = np.stack([-0.1 * rng.random(len(planner.PLANS)), 1 + rng.random(len(planner.PLANS))])
     cells, weights = np.zeros(4, np.int64), np.array([1.0, 0, 0, 0])
-    for target in (0.2, 0.8, 0.9999):
-        arguments = (settings, recalls, costs, corrections, cells, weights, target, graph_there)
+    exact, scan = plans == planner.EXACT, plans == planner.SCAN
+    recalls[0, scan] = rng.choice([0.5, 0.98])
+    for target, growth, extra in itertools.product((0.2, 0.8, 0.99, 1.0), (1.0, 4.0), (0.0, 0.003, 0.3)):
+        arguments = (settings, recalls, costs, corrections, cells, weights, target, graph_there, growth, extra)
         (one, _), (other, _) = both("planner.choose", *arguments)
         assert one == other
         needed = target + min((1 - target) / 2, planner.MARGIN)
         expected = recalls[0] + corrections[0, plans]
-        expected[plans == planner.SCAN] = np.maximum(expected[plans == planner.SCAN], min(needed, 0.9999))
+        expected[scan & (expected >= planner.SEEN_TO_MISS)] = max(needed, float(expected[scan].max()))
+        expected = np.where(exact, 1.0, np.minimum(expected, planner.NOT_EXACT))
+        larger = costs[0].astype(np.float64)
+        if growth > 1:
+            whole = np.isin(plans, planner.FULL_COST_PLANS)
+            full, again = larger[exact], planner.MORE * extra
+            unsure = full if again * planner.FEW > 1 else larger[scan] + again * planner.SCATTERED * full
+            larger = np.where(exact, larger, np.where(whole, larger + extra * planner.SCATTERED * full, larger * growth))
+            larger[scan] += unsure
+        made = [both("planner.cost_of", s, settings, cells, weights, costs, int(exact.argmax()), growth, extra) for s in range(len(plans))]
+        np.testing.assert_allclose([[result for result, _ in pair] for pair in made], np.stack([larger, larger], axis=1), rtol=1e-6)
         usable = graph_there | ~np.isin(plans, calibrate.GRAPH_PLANS)
-        cost, bare = (np.where((expected >= least) & usable, costs[0] * corrections[1, plans], np.inf) for least in (needed, target))
+        cost, bare = (np.where((expected >= least) & usable, larger * corrections[1, plans], np.inf) for least in (needed, target))
         chosen, safe = one
         assert chosen == (bare if cost.min() > planner.MUCH_CHEAPER * bare.min() else cost).argmin()
-        assert safe == np.where(np.isin(plans, (planner.SCAN, planner.FUNNEL)), cost, np.inf).argmin()
-    without = both("planner.choose", settings[1:], recalls[:, 1:], costs[:, 1:], corrections, cells, weights, 2.0, True)
-    best = int((recalls[0, 1:] + corrections[0, plans[1:]]).argmax())
+        assert safe == np.where(np.isin(plans, planner.ENDING_PLANS), cost, np.inf).argmin()
+        if target == 1:
+            assert plans[chosen] == planner.EXACT
+    others = ~exact
+    given = (settings[others], recalls[:, others], costs[:, others], corrections, cells, weights, 2.0, True, 1.0, 0.0)
+    without = both("planner.choose", *given)
+    best = int(np.minimum(recalls[0] + corrections[0, plans], planner.NOT_EXACT)[others].argmax())
     assert [chosen for (chosen, _), _ in without] == [best, best]  # none reaches it
+
+
+@pytest.mark.parametrize(("k", "expected"), [(3, (1.0, 0.0)), (10, (1.0, 0.0)), (25, (2.5, 0.6)), (1_000, (100.0, 1.0))])
+def test_more_results_than_were_measured_cost_more(k, expected):
+    assert [result for result, _ in both("planner.beyond", k, 10, 100)] == [pytest.approx(expected)] * 2
+
+
+def test_a_plan_is_found_wherever_it_stands_in_a_table():
+    table = np.array([[4.0, 0, 0], [0, 0, 0], [7, 0, 0], [0, 1, 0]])
+    for plan, expected in ((0, 1), (7, 2), (5, -1)):
+        assert [result for result, _ in both("planner.setting_of", table, plan)] == [expected] * 2
 
 
 @pytest.mark.parametrize(("local", "share", "expected"), [(0.5, 0.5, 0.0), (0.0, 0.1, -8.0), (0.4, 0.1, 2.0), (1e-9, 0.5, -8.0)])
@@ -781,7 +811,7 @@ def test_rho(local, share, expected):
 def test_a_scan_costs_in_proportion_to_what_matches():
     levels, locals_ = np.array([1.0, -2.0]), np.array([-8.0, 0.0, 4.0])
     costs = np.arange(12, dtype=np.float32).reshape(6, 2)  # a quarter of all rows costs 6
-    assert [result for result, _ in both("planner.scan_cost", levels, locals_, costs, 1 / 32)] == [pytest.approx(6 / 8)] * 2
+    assert [result for result, _ in both("planner.scan_cost", levels, locals_, costs, 0, 1 / 32)] == [pytest.approx(6 / 8)] * 2
 
 
 # Graphs
@@ -930,12 +960,13 @@ def made_segment(metric, dtype):
 
 
 @pytest.mark.parametrize(("metric", "dtype"), list(itertools.product(METRICS, ["float32", "float16"])))
-@pytest.mark.parametrize("plan", [-1, *range(7)], ids=["chosen", *calibrate.PLAN_NAMES])
+@pytest.mark.parametrize("plan", [-1, *planner.PLANS], ids=["chosen", *calibrate.PLAN_NAMES])
 def test_search_segment(metric, dtype, plan):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
     model = searched.models[0]
-    forced = -1 if plan < 0 else int(np.flatnonzero(model.settings[:, planner.PLAN] == plan)[1 if plan else 0])
+    settings = np.flatnonzero(model.settings[:, planner.PLAN] == plan)
+    forced = -1 if plan < 0 else int(settings[min(1, len(settings) - 1)])
     queries = held_out(3, 20)
     rng = np.random.default_rng(plan + 1)
     scratch = Scratch(searched.rows, searched.clusters, searched.dim)
@@ -943,7 +974,7 @@ def test_search_segment(metric, dtype, plan):
         if wanted is None and plan in calibrate.FILTER_PLANS:
             continue
         allowed = Allowed(searched, wanted)
-        heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, segment.REPORT_WIDTH))
+        heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, layout.REPORT_WIDTH))
         (touched, one), (also_touched, other) = both(
             "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.locals, model.recalls,
             model.costs, searched.corrections.table, 0.95, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
@@ -952,7 +983,7 @@ def test_search_segment(metric, dtype, plan):
         assert touched and also_touched and (one[-5] == 2).all() and (other[-5] == 2).all()
         np.testing.assert_array_equal(one[-2], other[-2])
         same_ranking(keys_of(one[-3], one[-2], 40), keys_of(other[-3], other[-2], 40))
-        exact = [segment.R_SETTING, segment.R_SCORED, segment.R_FALLBACK]
+        exact = [layout.R_SETTING, layout.R_SCORED, layout.R_FALLBACK]
         np.testing.assert_array_equal(one[-1][:, exact], other[-1][:, exact])
         np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
 
@@ -965,7 +996,7 @@ def test_bounded_scores(metric):
     for wanted, floor in ((None, -np.inf), (indexed.docids[::3].copy(), -np.inf), (None, 0.0)):
         allowed = Allowed(found, wanted)
         arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.lacking, found.longest, floor, np.zeros(30, np.int64))
-        codes_of_query = aligned((found.description[segment.STRIDE],), np.int8)
+        codes_of_query = aligned((found.description[layout.STRIDE],), np.int8)
         (one, given), (other, also) = both("bounded.bounded_topk", found.description, query, codes_of_query, *arguments)
         assert one[0] == other[0] and one[1:] == pytest.approx(other[1:], rel=1e-4)
         same_ranking(keys_of([given[-1]], [one[0]], 40), keys_of([also[-1]], [other[0]], 40))
@@ -1125,16 +1156,19 @@ def test_no_kernel_is_without_a_test():
         "impact.rows_between",
         "impact.rows_of_groups",
         "impact.score_rows",
-        "segment.encode",
-        "segment.encode_signs",
+        "precise.docid_bits",
+        "precise.place_after",
+        "precise.rescore",
+        "precise.score_all",
+        "query_codes.encode",
+        "query_codes.encode_signs",
+        "query_codes.normalise",
         "segment.enter",
         "segment.funnel",
         "segment.funnel_blocks",
         "segment.keep_near",
         "segment.nearest_cluster",
-        "segment.normalise",
         "segment.plan_for",
-        "segment.rescore",
         "segment.score_rows",
         "segment.search_clusters",
         "segment.search_graph",
@@ -1184,11 +1218,14 @@ def test_no_kernel_is_without_a_test():
         "impact.locate_terms",
         "impact.search_impacts",
         "impact.write_runs",
+        "planner.beyond",
         "planner.choose",
+        "planner.cost_of",
         "planner.kth_score",
         "planner.log_rho",
         "planner.predict",
         "planner.scan_cost",
+        "planner.setting_of",
         "planner.weights_of",
         "segment.search_segment",
         "sparse.document_frequencies",

@@ -22,7 +22,7 @@ from vectordb.index.segment import Allowed, Segment
 from vectordb.index.sparse_segment import SparseSegment
 from vectordb.kernels import impact as kernel
 
-EXACT = (calibrate.SCAN, calibrate.SAFE)
+EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] != kernel.IMPACTS).tolist())
 HELD = texts(3, 200)  # queries that ``large`` doesn't hold
 
 
@@ -388,3 +388,45 @@ def test_the_recall_asked_for_is_reached_at_another_mean_length(longer):
     found, true = (search(queries, 10, saturation=saturation) for search in (indexed.search, indexed.exact))
     right = [(scores >= theirs[-1]).mean() for (_, scores), (_, theirs) in zip(found, true, strict=True)]
     assert np.mean(right) >= 0.94
+
+
+@pytest.mark.parametrize("far", [1, 20])
+def test_weights_far_above_all_others_leave_the_other_lists_alone(far):
+    """Queries without such a term are answered as cheaply as ever; no plan is taken for cheaper than adding all postings up."""
+    clean, column = texts(1, 6_000), texts(1, 6_000)
+    at = np.random.default_rng(0).choice(len(column.weights), far, replace=False)
+    column.weights[at] = 1e6
+    one, other = Indexed(clean), Indexed(column)
+    levels = other.segment.sections["level_most"]
+    assert levels[0] == 1e6 and levels[1] == pytest.approx(one.segment.sections["level_most"][0], rel=0.7)
+    spoilt = set(column.terms[at].tolist())
+    asked = [(terms, weights) for terms, weights in short_queries(60) if not spoilt & set(terms.tolist())]
+    assert len(asked) >= 5
+    safe = calibrate.SAFE
+    for query in asked:
+        traces = []
+        for indexed in (one, other):
+            traces.append(ann.Trace())
+            ((_docids, scores),) = indexed.search([query], 10, forced=safe, trace=traces[-1])
+            ((_right, oracle),) = indexed.exact([query], 10)
+            np.testing.assert_array_equal(scores, oracle)
+        scored = [trace.reports[0][0]["scored"] for trace in traces]
+        assert scored[1] <= 4 * scored[0] + 50
+    trace = ann.Trace()
+    other.search([(column.terms[at[:1]], np.ones(1, np.float32))], 10, target=0.99, trace=trace)
+    said = sparse_ann.explained(ann.Part(other.segment, Allowed(other.segment, None)), trace.reports[0][0], 10)
+    costs = {row["plan"]: row["microseconds"] for row in said["considered"]}
+    assert "full postings" in costs
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+def test_full_postings_find_what_the_table_finds(rows):
+    indexed = small()
+    forced = int(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] == kernel.POSTINGS)[0])
+    wanted = None if rows is None else indexed.docids[::rows].copy()
+    for query in short_queries(8):
+        for k in (1, 10, 200):
+            ((found, scores),) = indexed.search([query], k, wanted, forced=forced)
+            ((right, oracle),) = indexed.exact([query], k, wanted)
+            np.testing.assert_array_equal(found, right)
+            np.testing.assert_array_equal(scores, oracle)

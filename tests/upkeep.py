@@ -45,8 +45,8 @@ def accounts(collection, name: str = "v") -> tuple[list[tuple[int, int, int]], i
         assert not ranges or ranges[-1][1] == snapshot.rows
         found, sizes = [], []
         for part in opened:
-            docids = np.sort(part.segment.docids)
-            assert len(docids) == part.record.rows == part.segment.rows
+            docids = np.sort(np.concatenate([part.segment.docids, part.segment.apart]))
+            assert len(docids) == part.record.rows == part.segment.covered
             assert part.first <= docids[0] and docids[-1] < part.end
             live = [int(d) for d in docids if int(d) not in snapshot.dead]
             assert len(docids) - len(live) == snapshot.dead_in(part)

@@ -6,9 +6,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .errors import CorruptionError
+from .index.file import Stale, damaged, header_of
 from .index.segment import Segment
 from .index.sparse_segment import SparseSegment
 from .storage import segments
@@ -24,13 +26,16 @@ Indexed = Dense | Sparse
 
 
 class Files:
-    """Open index files of a directory. A file that is missing or damaged is left out, and what it covered is searched exactly."""
+    """Open index files of a directory. What a file covered that can't be used is searched exactly: one that is missing or damaged, or
+    another than the registry means, or (stale) one that another version of vectordb made for something that this one doesn't know.
+    """
 
     def __init__(self, env: Env):
         self.folder = segments.folder(env.path)
-        self.changes = 0  # grows when a file turns out to be damaged: what snapshots remember is then void
+        self.changes = 0  # grows when a file turns out to be of no use: what snapshots remember is then void
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
-        self.on_damage: Callable[[str], None] | None = None
+        self.stale: dict[str, str] = {}  # file → what isn't known of it
+        self.on_loss: Callable[[str], None] | None = None
         self._lock = threading.Lock()
         self._open: WeakValueDictionary[str, AnySegment] = WeakValueDictionary()
         self._seen: set[str] = set()  # files whose checksums were checked, or will be
@@ -39,23 +44,40 @@ class Files:
         self._verifying = False
 
     def open(self, record: Record, spec: Indexed) -> AnySegment | None:
-        """The mapped file of a record, None when it is damaged. Raises FileNotFoundError."""
+        """The mapped file of a record, None when it can't be used. Raises FileNotFoundError."""
+        with self._lock:
+            if record.file in self.damaged or record.file in self.stale:
+                return None
+            found = self._open.get(record.file)
+        return self._opened(record, spec) if found is None else found
+
+    def _opened(self, record: Record, spec: Indexed) -> AnySegment | None:
+        """Map a file; nobody waits meanwhile who has his."""
+        path = self.folder / record.file
+        try:
+            whole = _check_belongs(path, record)
+            made = (Segment if isinstance(spec, Dense) else SparseSegment).open(path)
+            if (made.covered, made.nbytes) != (record.rows, record.bytes) or not made.fits(spec):
+                raise _foreign(path)
+        except FileNotFoundError:
+            raise
+        except Stale as error:
+            with self._lock:
+                self._put_aside(record.file, str(error))
+            return None
+        except (CorruptionError, OSError) as error:
+            with self._lock:
+                self._damage(record.file, str(error))
+            return None
         with self._lock:
             if record.file in self.damaged:
                 return None
-            found = self._open.get(record.file)
-            if found is None:
-                try:
-                    found = (Segment if isinstance(spec, Dense) else SparseSegment).open(self.folder / record.file)
-                    _check_belongs(found, record, spec)
-                except FileNotFoundError:
-                    raise
-                except (CorruptionError, OSError) as error:
-                    self._damage(record.file, str(error))
-                    return None
-                self._open[record.file] = found
-                found.verified = record.file in self._whole
-                self._verify_later(record.file, found)
+            found = self._open.setdefault(record.file, made)
+            if whole:
+                self._seen.add(record.file)
+                self._whole.add(record.file)
+            found.verified = record.file in self._whole
+            self._verify_later(record.file, found)
             return found
 
     def missing(self, record: Record) -> None:
@@ -67,11 +89,21 @@ class Files:
         if file in self.damaged:
             return
         self.damaged[file] = what
+        log.warning("%s; its rows are searched exactly until it is built again", what)
+        self._lost(file)
+
+    def _put_aside(self, file: str, what: str) -> None:
+        if file in self.stale:
+            return
+        self.stale[file] = what
+        log.info("%s; its rows are searched exactly until it is built again", what)
+        self._lost(file)
+
+    def _lost(self, file: str) -> None:
         self._open.pop(file, None)
         self.changes += 1
-        log.warning("%s; its rows are searched exactly until it is built again", what)
-        if self.on_damage is not None:
-            self.on_damage(file)
+        if self.on_loss is not None:
+            self.on_loss(file)
 
     def _verify_later(self, file: str, segment: AnySegment) -> None:
         if file in self._seen:
@@ -113,10 +145,20 @@ class Files:
             return not self._verifying
 
 
-def _check_belongs(segment: AnySegment, record: Record, spec: Indexed) -> None:
-    said, is_ = (segment.rows, segment.nbytes), (record.rows, record.bytes)
-    if said != is_ or not segment.fits(spec):
-        raise CorruptionError(f"index file {record.file} isn't the one that the registry names", field="index", value=record.file)
+def _check_belongs(path: Path, record: Record) -> bool:
+    """Whether the file is the one of the record by its whole content: it was read for that only where its header didn't tell.
+
+    Raises FileNotFoundError, Stale, and CorruptionError for another file, which may be a sound one of other rows.
+    """
+    if header_of(path) == record.header:
+        return False
+    if path.stat().st_size == record.bytes and segments.checksum(path) == record.checksum:
+        return True
+    raise _foreign(path)
+
+
+def _foreign(path: Path) -> CorruptionError:
+    return damaged(path, "isn't the one that the registry names")
 
 
 def files_of(env: Env) -> Files:

@@ -82,7 +82,7 @@ class Snapshot:
         files = self._files
         if files is None:
             return ()
-        if files.changes != self._files_changes:  # a file turned out to be damaged
+        if files.changes != self._files_changes:  # a file turned out to be of no use
             self._files_changes, self._open = files.changes, {}
         found = self._open.get(field)
         return self._opened(field, files) if found is None else found
@@ -111,7 +111,7 @@ class Snapshot:
         return self.cover(field)[1]
 
     def cover(self, field: int) -> tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]:
-        """``segments`` and ``tail`` of one moment: between two calls a file may turn out to be damaged."""
+        """``segments`` and ``tail`` of one moment: between two calls a file may turn out to be of no use."""
         opened = self.segments(field)
         known = self._tails.get(field)
         if known is None or known[0] is not opened:
@@ -141,7 +141,7 @@ class Snapshot:
         """How many rows of a segment died since it was built."""
         if self.dead.range_cardinality(part.first, part.end) == part.record.dead:
             return 0
-        return int(self.dead_among(part.segment.docids, part.first, part.end).sum())
+        return sum(int(self.dead_among(docids, part.first, part.end).sum()) for docids in (part.segment.docids, part.segment.apart))
 
     def live_rows(self) -> np.ndarray | None:
         """Docids of all live rows, uint32 ascending; None when no row is dead."""

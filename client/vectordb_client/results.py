@@ -215,11 +215,13 @@ class CollectionInfo:
     """Facts about a collection.
 
     deleted_rows: still stored, until they are compacted away. statistics: field → counts and sizes; of a dense or sparse one also segments
-    (first, end: the stretch of rows an index file covers, rows in it, of these dead, bytes; dense: graph), damaged (files out of use) and
-    tail (rows that have no index yet), of a sparse one its dictionary (terms, imbalance of their frequencies, postings_a_query: what an
-    exact search for a row's own terms adds up, heaviest: term, rows, and word where one is known); and recall: for each recall that was
-    asked for the number of searches that were done again exactly in the background (audited), and of these the mean that was found and
-    predicted and the 5th percentile (p5), since the process that answers opened the directory.
+    (first, end: the stretch of rows an index file covers, rows in it, of these dead, bytes; dense: graph, and apart, where there are any:
+    rows so far from all others that every search scores them exactly), damaged (files out of use), stale (files of another version of
+    vectordb, out of use until they are built again) and tail (rows that have no index yet), of a sparse one its dictionary (terms,
+    imbalance of their frequencies, postings_a_query: what an exact search for a row's own terms adds up, heaviest: term, rows, and word
+    where one is known); and recall: for each recall that was asked for the number of searches that were done again exactly in the
+    background (audited), and of these the mean that was found and predicted and the 5th percentile (p5), since the process that answers
+    opened the directory.
     maintenance: state (running, idle, failed; off: only when asked), task, stage and share (0 … 1) of what is done
     now, error: what failed last, and pending: how many pieces of work there are to do.
     """

@@ -3,6 +3,8 @@
 ``python tests/golden/make.py NAME`` with that version of vectordb on the path writes ``NAME.tar.xz`` here. format-1 was made by the code
 of release 0.1.0, which knew nothing of indexes and compaction; format-2 by the first code with all that a directory of format 2 can hold;
 format-3 by the first code that kept a digest of all records; format-4 by the first whose BM25 fields hold term frequencies.
+indexes-1 has index files of every kind, with graphs although they are small,
+by the last code whose files were not bound to their records by their headers; its expected.json holds exact answers.
 They are never made again: a later version has to open the bytes that were written then.
 """
 
@@ -127,13 +129,57 @@ def answers(collection) -> dict:
     return found
 
 
+INDEXED = 640  # points of the directory with index files of every kind
+
+
+def indexed_schema() -> Schema:
+    dense = {metric: Dense(12, metric) for metric in ("cosine", "dot", "l2")}
+    return Schema(dense | {"half": Dense(12, "l2", "float16"), "s": Sparse(), "b": Sparse(binary=True)})
+
+
+def indexed_vectors(seed: int, n: int) -> dict:
+    rng = np.random.default_rng(seed)
+    middles = np.random.default_rng(0).standard_normal((20, 12))
+    rows = (middles[rng.integers(0, 20, n)] + 0.5 * rng.standard_normal((n, 12))).astype(np.float32)
+    terms = [np.unique(rng.zipf(1.3, 12) % 200).tolist() for _ in range(n)]
+    found = dict.fromkeys(("cosine", "dot", "l2", "half"), rows)
+    return found | {"s": [{t: 1.0 + t % 5 for t in some} for some in terms], "b": [dict.fromkeys(some, 1.0) for some in terms]}
+
+
+def fill_indexed(database) -> None:
+    from vectordb.index import build
+
+    build.GRAPH_ROWS, build.ROWS_A_CLUSTER = 100, 40
+    collection = database.create_collection("indexed", indexed_schema())
+    collection.upsert(ids=list(range(INDEXED)), vectors=indexed_vectors(1, INDEXED))
+    collection.optimize()
+
+
+def indexed_answers(collection) -> dict:
+    """Exact searches: what an index must find nearly all of."""
+    queries = indexed_vectors(2, 12)
+    return {
+        name: [
+            plain([[h.id, round(h.score, 5)] for h in collection.search({name: query}, limit=10, exact=True)]) for query in queries[name]
+        ]
+        for name in collection.schema.vectors
+    }
+
+
 def main(name: str) -> None:
+    if name.startswith("indexes"):
+        return packed(name, fill_indexed, lambda database: indexed_answers(database.collection("indexed")))
     newest = "maintenance" in inspect.signature(vectordb.open).parameters
+    return packed(name, lambda database: fill(database, newest), lambda database: answers(database.collection("all")))
+
+
+def packed(name: str, write, ask) -> None:
+    """NAME.tar.xz with what ``write`` puts into a database and ``ask`` reads from it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data"
         with vectordb.open(path) as database:
-            fill(database, newest)
-            expected = json.dumps(answers(database.collection("all")), ensure_ascii=False).encode()
+            write(database)
+            expected = json.dumps(ask(database), ensure_ascii=False).encode()
         with tarfile.open(HERE / f"{name}.tar.xz", "w:xz", preset=9) as tar:
             for file in ["data.mdb", *(f"indexes/{entry.name}" for entry in sorted(path.glob("indexes/*.index")))]:
                 add(tar, f"data/{file}", (path / file).read_bytes())

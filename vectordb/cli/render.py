@@ -10,6 +10,8 @@ from ..types import CollectionInfo, Dense, Schema, Sparse
 if TYPE_CHECKING:
     from rich.console import Console
 
+_TOLD_APART = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall")  # facts that have lines of their own
+
 
 def fields(schema: Schema) -> str:
     """A line for each field."""
@@ -55,9 +57,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     data = info.schema.to_dict()
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
-        statistics = ", ".join(
-            f"{k} {_number(v)}" for k, v in facts.items() if k not in ("kind", "segments", "damaged", "tail", "dictionary", "recall")
-        )
+        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in _TOLD_APART)
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
     for line in (*indexes(info), *vocabularies(info), *notes(info)):
@@ -73,9 +73,9 @@ def indexes(info: CollectionInfo) -> list[str]:
         tail = facts.get("tail", 0)
         if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
             rest = f"{tail:,} row{'s' * (tail != 1)} without index" if tail else "every row has an index"
-            lost = len(facts.get("damaged", ()))
-            damaged = f"; {lost} damaged file{'s' * (lost > 1)}, to be made again" if lost else ""
-            lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{damaged}")
+            lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
+            unused = "".join(f"; {files} {why} file{'s' * (files > 1)}, to be made again" for files, why in lost if files)
+            lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{unused}")
             lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
     return lines
 

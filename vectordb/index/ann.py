@@ -14,8 +14,9 @@ from .. import deadline
 from ..kernels import bounded, planner, topk
 from ..kernels import segment as kernel
 from ..kernels.codes import stride_of
+from ..kernels.layout import R_FALLBACK, R_LOCAL, R_MICROSECONDS, R_RECALL, R_SCORED, R_SETTING, REPORT_WIDTH
 from . import flat, scratch
-from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, SETTINGS, Model
+from .calibrate import CALL_MICROSECONDS, GRAPH_PLANS, PLAN_NAMES, Model
 from .flat import METRICS, Found
 from .segment import Allowed, Segment
 
@@ -76,11 +77,11 @@ def search(
     """The best k rows of each query, scores at full precision, at the mean recall ``target`` or better.
 
     table: the field's chunk table; verified: which chunks were checked; ``confirm()`` checks those that the search touched (marked 2) and
-    raises CorruptionError. queries: float32 ``(n, dim)``. forced: a row of ``calibrate.SETTINGS`` to run whatever the planner thinks;
+    raises CorruptionError. queries: float32 ``(n, dim)``. forced: a row of the segments' settings to run whatever the planner thinks;
     ValueError where its plan can't be run.
     """
     if forced >= 0:
-        _check_forced(parts, forced)
+        _check_forced(parts, forced, k)
     if len(queries) > 1:
         cores = 1 if trace is not None and trace.measured else min(flat.CORES, len(queries))
         work = sum(part.segment.rows * part.segment.dim for part in parts) // _CODES_AT_ONCE
@@ -100,9 +101,9 @@ def search(
     return _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace)
 
 
-def _check_forced(parts: Sequence[Part], forced: int) -> None:
-    plan = int(SETTINGS[forced, planner.PLAN])
+def _check_forced(parts: Sequence[Part], forced: int, k: int) -> None:
     for part in parts:
+        plan = int(model_for(part.segment.models, k).settings[forced, planner.PLAN])
         if plan in GRAPH_PLANS and not part.segment.has_graph:
             raise ValueError(f"the segment of {part.segment.rows} rows has no graph for plan {PLAN_NAMES[plan]!r}")
         if plan == planner.GRAPH_TWO_HOP and not part.allowed.filtered:
@@ -121,7 +122,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         deadline.check()
         segment, allowed = part.segment, part.allowed
         model = model_for(segment.models, k)
-        report = np.empty((n, kernel.REPORT_WIDTH))
+        report = np.empty((n, REPORT_WIDTH))
         space = scratch.of_thread(segment.rows, segment.clusters, segment.dim)
         corrections = segment.corrections
         started = time.perf_counter()
@@ -134,9 +135,9 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         measured = trace is not None and trace.measured
         if measured or corrections.calls % _MEASURED_EVERY == 0:
             elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
-            setting = int(report[0, kernel.R_SETTING])
-            if n == 1 and forced < 0 and setting >= 0 and not report[0, kernel.R_FALLBACK]:
-                corrections.learn_cost(int(model.settings[setting, planner.PLAN]), report[0, kernel.R_MICROSECONDS], elapsed)
+            setting = int(report[0, R_SETTING])
+            if n == 1 and forced < 0 and setting >= 0:  # a plan that was given up costs what took over as well
+                corrections.learn_cost(int(model.settings[setting, planner.PLAN]), report[0, R_MICROSECONDS], elapsed)
         if trace is not None:
             trace.reports.append(report)
             trace.microseconds.append(elapsed if measured else None)
@@ -216,15 +217,18 @@ def considered(segment: Segment, allowed: Allowed, k: int, local: float | None) 
         return []
     share = np.log2(matches / segment.rows)
     cells, weights = np.zeros(4, np.int64), np.zeros(4)
+    exact = planner.setting_of(model.settings, planner.EXACT)
+    growth, extra = planner.beyond(k, model.depth, matches)
     rho = np.log2(max(local * segment.rows / matches, 2.0**-8)) if local is not None and local >= 0 else 0.0
     level = min(share, model.levels[1]) if allowed.filtered else model.levels[0]
     planner.weights_of(model.levels, model.locals, level, rho, cells, weights)
     found = []
     for s in range(len(model.settings)):
         plan = int(model.settings[s, planner.PLAN])
-        cost = planner.predict(s, cells, weights, model.costs) * segment.corrections.table[1, plan]
+        cost = planner.cost_of(s, model.settings, cells, weights, model.costs, exact, growth, extra) * segment.corrections.table[1, plan]
         if cost < 1e6:
             recall = min(planner.predict(s, cells, weights, model.recalls) + segment.corrections.table[0, plan], 1.0)
+            recall = 1.0 if plan == planner.EXACT else recall
             found.append(
                 {"plan": PLAN_NAMES[plan], "parameters": parameters(model, s, k), "microseconds": float(cost), "recall": float(recall)}
             )
@@ -235,7 +239,7 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
     """A setting's parameters by the names users know."""
     plan, effort, width = model.settings[setting].tolist()
     grown = max(k / model.depth, 1.0)
-    if plan == planner.SCAN:
+    if plan in (planner.SCAN, planner.EXACT):
         return {}
     if plan == planner.FUNNEL:
         return {"deviations": effort}
@@ -248,15 +252,15 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
 
 def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
     """(plan, predicted recall) of what was done, where that says something about a plan."""
-    setting = int(report[kernel.R_SETTING])
-    if setting < 0 or report[kernel.R_FALLBACK]:
+    setting = int(report[R_SETTING])
+    if setting < 0 or report[R_FALLBACK]:
         return None
-    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(report[kernel.R_RECALL])
+    return int(model_for(part.segment.models, k).settings[setting, planner.PLAN]), float(report[R_RECALL])
 
 
 def plan_name(part: Part, report: np.ndarray, k: int) -> str:
     """The plan that a segment was searched by."""
-    setting = int(report[kernel.R_SETTING])
+    setting = int(report[R_SETTING])
     return PLAN_NAMES[int(model_for(part.segment.models, k).settings[setting, planner.PLAN])] if setting >= 0 else NOTHING_MATCHES
 
 
@@ -264,7 +268,7 @@ def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
     """What a segment was searched with, as plain data."""
     segment, allowed = part.segment, part.allowed
     matches = int(allowed.matches[0])
-    setting, local = int(report[kernel.R_SETTING]), float(report[kernel.R_LOCAL])
+    setting, local = int(report[R_SETTING]), float(report[R_LOCAL])
     model = model_for(segment.models, k)
     plan = int(model.settings[setting, planner.PLAN]) if setting >= 0 else planner.SCAN
     offset, factor = segment.corrections.table[:, plan]
@@ -276,10 +280,10 @@ def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
         "plan": plan_name(part, report, k),
         "parameters": {} if setting < 0 else parameters(model, setting, k),
         "predicted": {
-            "microseconds": float(report[kernel.R_MICROSECONDS] * factor),
-            "recall": min(float(report[kernel.R_RECALL] + offset), 1.0),
+            "microseconds": float(report[R_MICROSECONDS] * factor),
+            "recall": min(float(report[R_RECALL] + offset), 1.0),
         },
-        "fallback": bool(report[kernel.R_FALLBACK]),
+        "fallback": bool(report[R_FALLBACK]),
         "considered": considered(segment, allowed, k, local),
-        "rows_scored": int(report[kernel.R_SCORED]),
+        "rows_scored": int(report[R_SCORED]),
     }

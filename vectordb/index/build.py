@@ -9,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..kernels.codes import LINE, ROUNDS, ZERO, encode_rows, pack_signs, rotate_rows, stride_of, words_of
+from ..kernels.codes import LINE, ZERO, encode_rows, pack_signs, stride_of, words_of
 from . import calibrate
-from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of
+from .file import write
+from .frame import BLOCK, Frame, usable
+from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .scratch import aligned_copy
-from .segment import Layout, write
+from .segment import Layout
 
 GRAPH_ROWS = 20_000  # below, a scan of codes is as fast as a graph
 ROWS_A_CLUSTER = 200
 MAX_CLUSTERS = 4_096
 ROWS_LEARNED = 64  # rows a cluster that k-means sees
-BLOCK = 65_536
+TRIES = 16  # rows looked at for each that is to serve as a query
+FARTHEST = 1e6  # steps, to which numbers of rows that are kept apart anyway are cut before they are squared
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,10 @@ def build(
     progress: Progress = lambda stage, share: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Index vectors (float32 ``(n, dim)``, n ≥ 1) of rows ``docids`` (uint32, ascending) into a new file, synced.
+    """Index vectors (float32 ``(n, dim)``, n ≥ 1) of rows ``docids`` (uint32, ascending) into a new file, synced. Where rows have to be
+    kept apart, ``vectors`` is overwritten.
 
-    Raises Cancelled soon after ``cancelled()`` turns true, and OSError.
+    Raises Cancelled soon after ``cancelled()`` turns true, StorageError when a library refuses to build a part of it, and OSError.
     """
 
     def step(stage: str, share: float) -> None:
@@ -65,13 +69,22 @@ def build(
             raise Cancelled(stage)
         progress(stage, share)
 
-    n = len(vectors)
     threads = options.threads or os.cpu_count() or 1
     rng = np.random.default_rng(options.seed)
-    frame = _Frame.learned(vectors, metric == "cosine", rng)
+    good = usable(vectors, metric == "cosine")
+    if not good.any():
+        good[0], vectors[0] = True, 0  # a file holds one row at least: the only one is scored at full precision, whatever its codes say
+    vectors, docids, strange = _parted(vectors, docids, good)
+    frame = Frame.learned(vectors, metric == "cosine", max(ROWS_LEARNED * _clusters_of(len(vectors)), 4_096), rng)
     step("clusters", 0.0)
-    centroids = _centroids(frame, n, options.seed, threads)
+    centroids = _centroids(frame, len(vectors), options.seed, threads)
     codes, lengths, assigned, lacking = _encoded(frame, vectors, centroids, step)
+    near = lengths <= frame.limit
+    if not near.all():
+        codes, lengths, assigned, lacking = codes[near], lengths[near], assigned[near], lacking[near]
+    vectors, docids, far = _parted(vectors, docids, near)
+    apart = {name: np.concatenate([strange[name], far[name]]) for name in far}
+    n = len(vectors)
     order = np.argsort(assigned, kind="stable")
     place = np.empty(n, np.int32)  # where a row goes
     place[order] = np.arange(n, dtype=np.int32)
@@ -84,12 +97,15 @@ def build(
         "step": float(frame.step),
         "code_error": frame.error,
         "reach": frame.reach,
-        "longest": float(np.sqrt(lengths.max(), dtype=np.float64)),
+        "longest": float(lengths.max()),
         "options": options.kept(),
     }
+    if len(apart["docids"]):
+        sections["apart"] = np.sort(apart["docids"])
+        meta["apart_longest"] = float(apart["lengths"].max())
     # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
     linked = n >= GRAPH_ROWS
-    held = np.sort(rng.choice(n, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), replace=False))
+    held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
     drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
     links, entry = next(drafts)
     step("calibration", 0.0)
@@ -101,58 +117,41 @@ def build(
     write(path, meta | entry, sections | links | model)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """How vectors become codes, as a sample taught it.
-
-    step: the width of a code. error: the root of the mean squared error of a number's code. reach: the longest rotated vector. sample: what
-    it was learned from, rotated, in steps, in random order.
-    """
-
-    unit: bool
-    mean: np.ndarray
-    flips: np.ndarray
-    step: np.float32
-    error: float
-    reach: float
-    sample: np.ndarray
-
-    @classmethod
-    def learned(cls, vectors: np.ndarray, unit: bool, rng: np.random.Generator) -> _Frame:
-        n, dim = vectors.shape
-        flips = rng.choice(np.array([-1, 1], np.float32), (ROUNDS, dim))
-        # Rows may come by topic or date: what is learned from a part must be learned from all of them.
-        rows = rng.choice(n, min(n, max(ROWS_LEARNED * _clusters_of(n), 4_096)), replace=False)
-        sample = vectors[np.sort(rows)]
-        mean = (_unit(sample) if unit else sample).mean(axis=0, dtype=np.float64).astype(np.float32)
-        rotated = np.empty_like(sample)
-        rotate_rows(sample, unit, mean, flips, rotated)
-        rotated = rotated[rng.permutation(len(rotated))]
-        step, error = _learned_step(rotated)
-        reach = float(np.sqrt(np.einsum("ij,ij->i", rotated, rotated, dtype=np.float64).max()))
-        return cls(unit, mean, flips, np.float32(step), error, reach, rotated / np.float32(step))
-
-    def rotated(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors in the frame, float32 ``(n, dim)``."""
-        out = np.empty((len(vectors), vectors.shape[1]), np.float32)
-        rotate_rows(vectors, self.unit, self.mean, self.flips, out)
-        return out
+def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to so many rows, ascending, no two of which are the same vector: queries that ask the same again tell nothing new."""
+    some = rng.permutation(len(vectors))[: TRIES * count]
+    _, first = np.unique(vectors[some], axis=0, return_index=True)
+    return np.sort(some[np.sort(first)[:count]])
 
 
-def _encoded(frame: _Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
-    """Of every row: codes (uint8 ``(n, stride)``), squared length in the frame, nearest centroid, and the length of what its codes lack."""
+def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
+    """Of every row: codes (uint8 ``(n, stride)``), length in the frame (float64), nearest centroid, and the length of what codes lack."""
     n, dim = vectors.shape
     lacking = np.empty(n, np.float32)
-    codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float32), np.empty(n, np.int64)
+    codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float64), np.empty(n, np.int64)
     for low in range(0, n, BLOCK):
         block = frame.rotated(vectors[low : low + BLOCK])
         encode_rows(block, frame.step, codes[low : low + BLOCK])
-        lengths[low : low + BLOCK] = np.einsum("ij,ij->i", block, block)
+        lengths[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
         gaps = block - (codes[low : low + BLOCK, :dim].astype(np.float32) - ZERO) * frame.step
-        lacking[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
-        assigned[low : low + BLOCK] = _nearest(block / frame.step, centroids)
+        lacking[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps, dtype=np.float64))
+        assigned[low : low + BLOCK] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
         step("codes", (low + len(block)) / n)
     return codes, lengths, assigned, lacking
+
+
+def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(vectors, docids) of the rows to keep, moved together in place, since there may be gigabytes; docids and lengths of the others."""
+    others = vectors[~kept].astype(np.float64)
+    parted = {"docids": docids[~kept], "lengths": np.sqrt(np.einsum("ij,ij->i", others, others))}
+    if not len(others):
+        return vectors, docids, parted
+    at = 0
+    for low in range(0, len(vectors), BLOCK):
+        block = vectors[low : low + BLOCK][kept[low : low + BLOCK]]
+        vectors[at : at + len(block)] = block
+        at += len(block)
+    return vectors[:at], np.ascontiguousarray(docids[kept]), parted
 
 
 def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:
@@ -178,7 +177,7 @@ def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, 
         "offsets": np.concatenate([[0], np.cumsum(np.bincount(assigned, minlength=len(centroids)))]).astype(np.int32),
     }
     if metric == "l2":
-        sections["bias"] = -lengths[order]
+        sections["bias"] = -np.square(lengths[order]).astype(np.float32)
         sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
     return sections
 
@@ -189,30 +188,17 @@ def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iter
     n = len(vectors)
     rest = np.setdiff1d(np.arange(n), held, assume_unique=True)
     source = _graph_source(metric, vectors, codes)
-    builder = _builder(options, metric != "dot", source, n, threads)
-    for low, high in blocks_of(len(rest)):
-        builder.add(source(rest[low:high]))
-        step("graph", high / n)
-    yield _arranged_graph(builder.export(), rest, place)
-    builder.add(source(held))
-    yield _arranged_graph(builder.export(), np.concatenate([rest, held]), place)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
-
-
-def _learned_step(rotated: np.ndarray) -> tuple[float, float]:
-    """The step that makes the least squared error on a sample, among some that cut the largest numbers off; and that error's root."""
-    sample = rotated[:4096]
-    largest = max(float(np.abs(sample).max()), 127 * float(np.finfo(np.float32).tiny))
-    best = (np.inf, largest / 127)
-    for share in (1.0, 0.85, 0.7, 0.6, 0.5, 0.4):
-        step = largest * share / 127
-        rounded = np.clip(np.rint(sample / step), -127, 127) * step
-        best = min(best, (float(np.square(sample - rounded).mean()), step))
-    return best[1], float(np.sqrt(best[0]))
+    with of_library(options.graph_builder):
+        builder = _builder(options, metric != "dot", source, n, threads)
+        for low, high in blocks_of(len(rest)):
+            builder.add(source(rest[low:high]))
+            step("graph", high / n)
+        graph = builder.export()
+    yield _arranged_graph(graph, rest, place)
+    with of_library(options.graph_builder):
+        builder.add(source(held))
+        graph = builder.export()
+    yield _arranged_graph(graph, np.concatenate([rest, held]), place)
 
 
 def _clusters_of(rows: int) -> int:
@@ -220,7 +206,7 @@ def _clusters_of(rows: int) -> int:
     return int(min(MAX_CLUSTERS, max(1, min(rows // ROWS_A_CLUSTER, 2 * np.sqrt(rows)))))
 
 
-def _centroids(frame: _Frame, rows: int, seed: int, threads: int) -> np.ndarray:
+def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
     """k-means by faiss on the sample: float32 ``(clusters, dim)``, in steps (float32 squares of huge numbers would overflow)."""
     count = _clusters_of(rows)
     training = np.clip(frame.sample, -127, 127).astype(np.float32)
@@ -234,7 +220,8 @@ def _centroids(frame: _Frame, rows: int, seed: int, threads: int) -> np.ndarray:
         means = faiss.Kmeans(
             training.shape[1], count, niter=6, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=ROWS_LEARNED, verbose=False
         )
-        means.train(training)
+        with of_library("faiss"):
+            means.train(training)
     finally:
         faiss.omp_set_num_threads(before)
     return np.ascontiguousarray(means.centroids, np.float32)

@@ -17,12 +17,18 @@ import numpy as np
 
 from ..kernels import bitset, columns_of_memory, planner
 from ..kernels import segment as kernel
+from ..kernels.layout import R_LOCAL, REPORT_WIDTH
 from .scratch import Scratch
 
 QUERIES, FEW_QUERIES = 80, 48  # the second for segments so small that little depends on it
 FEWER = 3  # one in so many queries takes part in a filtered cell, of which there are many
 PARALLEL_ROWS = 20_000
 SCAN_QUERIES = 6
+TELLING = 0.01  # of what lies between a query's best rows and the others
+SCORED_ROWS = 16_384  # at a time, in float64
+ROUNDING = 3e-7  # of a float32 product, times the root of the number of dimensions
+EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # the second for segments of more than PARALLEL_ROWS
+UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds for a row and each of its numbers, where a full scan wasn't measured
 CALL_MICROSECONDS = 4.0  # from Python and back
 NEARLY_ALL, ALL = 0.995, 0.9985  # recalls
 DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
@@ -48,17 +54,18 @@ def _settings() -> np.ndarray:
     rows += [(planner.GRAPH_BEAM, e, 0) for e in (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40)]
     rows += [(planner.GRAPH_TWO_HOP, e, 0) for e in (1, 1.5, 2, 3, 4, 6, 9, 14, 24)]
     rows += [(planner.POST_FILTER, e, 0) for e in (2, 3, 4, 6, 8, 12, 16, 24, 32)]
+    rows += [(planner.EXACT, 0, 0)]
     return np.array(rows, np.float64)
 
 
-SETTINGS = _settings()
+SETTINGS = _settings()  # what files are calibrated for from now on; each is searched by its own table
+EXACT = len(SETTINGS) - 1
 _FAMILIES = [
     np.flatnonzero((SETTINGS[:, planner.PLAN] == plan) & (SETTINGS[:, planner.WIDTH] == width))
-    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:, [planner.PLAN, planner.WIDTH]].tolist()))
+    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:EXACT, [planner.PLAN, planner.WIDTH]].tolist()))
 ]
-PLAN_NAMES = ("scan", "sign-bit funnel", "clusters", "clusters, sign bits", "graph", "two-hop graph", "filter after")
-FILTER_PLANS = (planner.GRAPH_TWO_HOP, planner.POST_FILTER)
-GRAPH_PLANS = (planner.GRAPH_BEAM, planner.GRAPH_TWO_HOP, planner.POST_FILTER)
+PLAN_NAMES = tuple(planner.PLANS[plan].name for plan in range(len(planner.PLANS)))
+FILTER_PLANS, GRAPH_PLANS = planner.FILTER_PLANS, planner.GRAPH_PLANS
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,13 @@ class Corrections:
     predicted cost. A cost factor that all plans share changes no choice.
     """
 
-    table: np.ndarray = field(default_factory=lambda: np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))]))
+    table: np.ndarray = field(default_factory=lambda: _uncorrected(len(PLAN_NAMES)))
     calls: int = 0
+
+    @classmethod
+    def of(cls, plans: int) -> Corrections:
+        """Of so many plans, nothing learned yet."""
+        return cls(_uncorrected(plans))
 
     def learn_cost(self, plan: int, predicted: float, actual: float) -> None:
         """Move a plan's cost factor towards a measurement (microseconds)."""
@@ -96,12 +108,23 @@ class Corrections:
         offset[plan] = min(max(offset[plan] + _LEARNING * ((actual - predicted) - offset[plan]), -0.2), 0.02)
 
 
-def models_of(sections: dict[str, np.ndarray]) -> tuple[Model, ...]:
-    """The models as a segment keeps them."""
-    return tuple(
-        Model(depth, sections["settings"], sections["levels"], sections["locals"], sections["recalls"][i], sections["costs"][i])
-        for i, depth in enumerate(DEPTHS)
-    )
+def _uncorrected(plans: int) -> np.ndarray:
+    return np.stack([np.zeros(plans), np.ones(plans)])
+
+
+def models_of(sections: dict[str, np.ndarray], rows: int, dim: int) -> tuple[Model, ...]:
+    """The models as a segment keeps them. To a file that wasn't calibrated for the full scan it is added, at a cost that is rather high."""
+    settings, levels, locals_ = sections["settings"], sections["levels"], sections["locals"]
+    recalls, costs = sections["recalls"], sections["costs"]
+    if not (settings[:, planner.PLAN] == planner.EXACT).any():
+        row = UNMEASURED_ROW + dim * UNMEASURED_NUMBER
+        full = np.repeat(rows * row * np.minimum(np.exp2(levels), 1.0), len(locals_)).astype(np.float32)
+        settings = np.vstack([settings, [planner.EXACT, 0, 0]])
+        recalls, costs = (
+            np.concatenate([table, np.broadcast_to(column, (len(table), len(full)))[..., None]], axis=2)
+            for table, column in ((recalls, np.ones_like(full)), (costs, full))
+        )
+    return tuple(Model(depth, settings, levels, locals_, recalls[i], costs[i]) for i, depth in enumerate(DEPTHS))
 
 
 def calibrate(
@@ -130,8 +153,10 @@ def calibrate(
         lane = bench.lane(seed + d)
         for i, share in enumerate([None, *shares]):
             kinds = ("none",) if share is None else KINDS
-            cells = [lane.cell(kind, share, DEPTHS[d]) for kind in kinds]
+            full = lane.full_cost(share, DEPTHS[d])
+            cells = [lane.cell(kind, share, DEPTHS[d], full) for kind in kinds]
             rhos, found, times = (np.concatenate([cell[part] for cell in cells]) for part in range(3))
+            found[:, EXACT], times[:, EXACT] = 1.0, full
             recalls[d, i], costs[d, i] = _spread(rhos, found, times)
             done[d] = i + 1
             progress(sum(done) / len(levels) / len(DEPTHS))
@@ -181,6 +206,9 @@ class _Bench:
         rng = np.random.default_rng(seed + 2)
         held = held if len(held) else np.arange(min(8, len(vectors)))
         self.queries = np.ascontiguousarray(vectors[held])
+        if metric != "l2":  # scores are in proportion, and those of very short queries would be none
+            lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
+            self.queries = (self.queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         self.own = place[held]
@@ -192,11 +220,14 @@ class _Bench:
         self.verified = np.ones(1, np.uint8)
         self.own_docids = docids[held].astype(np.int64)
         nothing = np.zeros((1, len(SETTINGS)), np.float32)
-        corrections = np.stack([np.zeros(len(PLAN_NAMES)), np.ones(len(PLAN_NAMES))])
-        self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, corrections)
+        self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections().table)
         self.scores = self._scores(vectors, metric)[:, order]
+        # How far float32 scores of a row may be off, of l2 besides in proportion to themselves.
+        usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
+        self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
         self.ordered = np.sort(self.scores, axis=1)
-        self.largest = np.abs(self.scores).max(initial=0.0)
+        # Where that is all by which rows differ, nothing but a full scan is seen to find the best of them.
+        self.telling = TELLING * (self.ordered[:, -min(10, self.n)] - self.ordered[:, self.n // 2])
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
@@ -207,17 +238,46 @@ class _Bench:
         return lane
 
     def _scores(self, vectors: np.ndarray, metric: str) -> np.ndarray:
-        dots = self.queries @ vectors.T
-        if metric == "cosine":
-            return dots / self.norms / np.maximum(np.linalg.norm(self.queries, axis=1, keepdims=True), 1e-30)
-        if metric == "dot":
-            return dots
-        return 2 * dots - np.square(np.linalg.norm(vectors, axis=1)) - np.square(np.linalg.norm(self.queries, axis=1, keepdims=True))
+        """float32, of each query and row; taken in float64, as rows may be alike but for what float32 products can't tell."""
+        queries = self.queries.astype(np.float64)
+        scores = np.empty((len(queries), len(vectors)), np.float32)
+        for low in range(0, len(vectors), SCORED_ROWS):
+            block = vectors[low : low + SCORED_ROWS].astype(np.float64)
+            found = queries @ block.T
+            if metric == "cosine":
+                found /= self.norms[low : low + SCORED_ROWS]
+            elif metric == "l2":
+                found = 2 * found - np.einsum("ij,ij->i", block, block) - np.einsum("ij,ij->i", queries, queries)[:, None]
+            scores[:, low : low + SCORED_ROWS] = found
+        return scores
 
-    def cell(self, kind: str, share: float | None, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each query log2 ρ, and recall and microseconds of each setting, for one kind of filter; ``share`` None: no filter."""
+    def full_cost(self, share: float | None, k: int) -> float:
+        """Microseconds to score every row of a random filter at full precision: how a filter lies makes no difference."""
+        count = EXACT_QUERIES if self.n <= PARALLEL_ROWS else EXACT_QUERIES_OF_LARGE
+        cell, _ = self._requests("none", share, self.rng.permutation(len(self.queries))[:count], k)
+        every = np.arange(len(cell.matches))
+        heaps = np.empty((len(every), k + 1), np.int64)
+        # The first time may read rows into the cache.
+        return min(self._timed(EXACT, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
+
+    def cell(self, kind: str, share: float | None, k: int, full: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each query log2 ρ, and recall and microseconds of each setting, for one kind of filter; ``share`` None: no filter. full:
+        microseconds in which all can be found.
+        """
         few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
         asked = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
+        cell, rhos = self._requests(kind, share, asked, k)
+        recalls = np.zeros((len(asked), len(SETTINGS)), np.float32)
+        costs = np.full((len(asked), len(SETTINGS)), NEVER, np.float32)
+        enough = full
+        for family in _FAMILIES:
+            plan = int(SETTINGS[family[0], planner.PLAN])
+            if (cell.filtered or plan not in FILTER_PLANS) and (self.layout.has_graph or plan not in GRAPH_PLANS):
+                enough = self._sweep(family, cell, recalls, costs, enough)
+        return rhos, recalls, costs
+
+    def _requests(self, kind: str, share: float | None, asked: np.ndarray, k: int) -> tuple[_Cell, np.ndarray]:
+        """A filter of a kind for each of some queries, and its log2 ρ."""
         count = len(asked)
         bits = np.zeros((count, self.words), np.uint64)
         counts = np.zeros((count, self.clusters), np.int32)
@@ -227,15 +287,7 @@ class _Bench:
             matches[i] = bitset.passing_of_clusters(bits[i], self.offsets, counts[i])
         needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
         rhos = self._rho(asked, bits, counts, matches) if share is not None else np.zeros(count)
-        cell = _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos))
-        recalls = np.zeros((count, len(SETTINGS)), np.float32)
-        costs = np.full((count, len(SETTINGS)), NEVER, np.float32)
-        enough = np.inf
-        for family in _FAMILIES:
-            plan = int(SETTINGS[family[0], planner.PLAN])
-            if (cell.filtered or plan not in FILTER_PLANS) and (self.layout.has_graph or plan not in GRAPH_PLANS):
-                enough = self._sweep(family, cell, recalls, costs, enough)
-        return rhos, recalls, costs
+        return _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos)), rhos
 
     def _sweep(self, family: np.ndarray, cell: _Cell, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
         """Measure settings of one plan by rising effort, as far as that is of use. enough: the least microseconds in which some setting so
@@ -298,9 +350,9 @@ class _Bench:
 
     def _rho(self, asked: np.ndarray, bits: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
         """log2 ρ of each query, as searches see it."""
-        reports, one = np.zeros((len(asked), kernel.REPORT_WIDTH)), np.zeros(len(asked), np.int64)
+        reports, one = np.zeros((len(asked), REPORT_WIDTH)), np.zeros(len(asked), np.int64)
         self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
-        near, shares = np.maximum(reports[:, kernel.R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
+        near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
         return np.array([planner.log_rho(*pair) for pair in zip(near, shares, strict=True)])
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
@@ -314,7 +366,9 @@ class _Bench:
             times[group] = self._timed(setting, cell, some, heaps, sizes)
             there = np.arange(k + 1) < sizes[:, None]
             others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
-            needed = cell.needed[some] - 1e-5 * np.maximum(np.abs(cell.needed[some]), 1e-3 * self.largest)
+            kth = cell.needed[some]
+            rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
+            needed = kth - np.minimum(rounding, self.telling[cell.asked[some]])
             right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
             wanted = np.minimum(k, cell.matches[some])
             found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)
@@ -323,7 +377,7 @@ class _Bench:
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
         """Microseconds a query of one call for some queries, less what a call costs by itself."""
-        reports = np.zeros((len(queries), kernel.REPORT_WIDTH))
+        reports = np.zeros((len(queries), REPORT_WIDTH))
         given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.asked[queries]])
         started = time.thread_time_ns()
         self._search(setting, cell.filtered, given, cell.k, heaps, sizes, reports)

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import StorageError
+
 ROWS_AT_ONCE = 4_096  # between two looks at whether the build was cancelled
+
+
+class Unbuildable(StorageError):
+    """A library refused to build a part of an index. With the same rows it will again."""
+
+
+@contextmanager
+def of_library(name: str) -> Iterator[None]:
+    """Errors of a library in our words."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise Unbuildable(f"{name} can't build this index: {' '.join(str(error).split())}", field="index", value=name) from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from ..kernels import segment as kernel
+from ..kernels import layout
 from ..kernels.codes import stride_of, words_of
 
 KEYS = 65_536  # candidates of a graph search: it is given up long before
@@ -34,23 +34,23 @@ class Scratch:
         self.size = (rows, clusters, dim)
         padded = -(-rows // 64) * 64
         arrays = {
-            kernel.VISITED: np.zeros(padded, np.uint32),
-            kernel.CANDIDATES: np.empty(KEYS, np.int64),
-            kernel.RESULTS: np.empty(KEYS, np.int64),
-            kernel.RANKED: np.empty(clusters + 1, np.int64),
-            kernel.ORDER: np.empty(clusters + 1, np.int64),
-            kernel.DISTANCES: aligned((padded,), np.uint16),
-            kernel.NEAR: np.empty(padded + 64, np.int32),
-            kernel.EPOCH: np.full(1, 2, np.uint32),
-            kernel.QUERY: np.empty(dim, np.float32),
-            kernel.QUERY_CODES: aligned((stride_of(dim),), np.int8),
-            kernel.QUERY_SIGNS: np.empty(words_of(dim), np.uint64),
-            kernel.SPARE: np.empty(dim, np.float32),
+            layout.VISITED: np.zeros(padded, np.uint32),
+            layout.CANDIDATES: np.empty(KEYS, np.int64),
+            layout.RESULTS: np.empty(KEYS, np.int64),
+            layout.RANKED: np.empty(clusters + 1, np.int64),
+            layout.ORDER: np.empty(clusters + 1, np.int64),
+            layout.DISTANCES: aligned((padded,), np.uint16),
+            layout.NEAR: np.empty(padded + 64, np.int32),
+            layout.EPOCH: np.full(1, 2, np.uint32),
+            layout.QUERY: np.empty(dim, np.float32),
+            layout.QUERY_CODES: aligned((stride_of(dim),), np.int8),
+            layout.QUERY_SIGNS: np.empty(words_of(dim), np.uint64),
+            layout.SPARE: np.empty(dim, np.float32),
         }
-        self.work = np.zeros(kernel.WORK_WIDTH, np.int64)
+        self.work = np.zeros(layout.WORK_WIDTH, np.int64)
         for column, array in arrays.items():
             self.work[column] = array.ctypes.data
-        self.work[kernel.KEYS], self.work[kernel.VISITED_ROWS] = KEYS, padded
+        self.work[layout.KEYS], self.work[layout.VISITED_ROWS] = KEYS, padded
         self._arrays = arrays  # the addresses in ``work`` are theirs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import deadline
-from ..kernels import TINY_WEIGHT, topk
+from ..kernels import FIRST, TINY_WEIGHT, topk
 from ..kernels import impact as kernel
 from . import flat, sparse_scratch
 from .ann import NOTHING_MATCHES, Part, Rest, Trace
@@ -19,7 +19,6 @@ from .sparse_calibrate import (
     CALL_MICROSECONDS,
     PLAN,
     PLAN_NAMES,
-    SETTINGS,
     Choice,
     choose,
     first_look,
@@ -63,8 +62,8 @@ def search(
     """The best k rows of each query by exact inner product, or by BM25 of term frequencies (``saturation``), at the mean recall ``target``
     or better.
 
-    table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of ``SETTINGS`` to run whatever was
-    measured.
+    table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of the segments' settings to run
+    whatever was measured.
     """
     if len(queries) > 1 and not (trace is not None and trace.measured):
         traces = [trace] + [None] * (len(queries) - 1)
@@ -82,7 +81,7 @@ def _search(
     found = []
     for part in parts:
         deadline.check()
-        keys, report, microseconds = _search_part(part, terms, weights, k, target, forced, trace, saturation)
+        keys, report, microseconds = _search_part(part, table, terms, weights, k, target, forced, trace, saturation)
         found.append(keys)
         if trace is not None:
             trace.reports.append([report])
@@ -100,7 +99,7 @@ def _search(
 
 
 def _search_part(
-    part: Part, terms, weights, k: int, target: float, forced: int, trace: Trace | None, saturation: Saturation | None
+    part: Part, table: np.ndarray, terms, weights, k: int, target: float, forced: int, trace: Trace | None, saturation: Saturation | None
 ) -> tuple[np.ndarray, dict | None, float]:
     """(keys, what was done, microseconds) of one segment."""
     segment, allowed = part.segment, part.allowed
@@ -109,26 +108,40 @@ def _search_part(
     if wanted == 0 or not segment.vocabulary:
         return np.empty(0, np.int64), {"choice": None, "postings": 0, "scored": 0, "fallback": False}, 0.0
     choice = _chosen(part, k, target) if forced < 0 else Choice(forced, 0.0, 1.0)
-    plan, share, misses = SETTINGS[choice.setting].tolist()
-    heap, report = np.empty(wanted, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
-    space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
-    bits = allowed.bits[0] if allowed.filtered else segment.every_bit
-    given = segment.description, space.work, numbers_for(saturation, segment.mean)
-    asked = int(plan), share, misses, first_look(wanted), matches, bits, terms, weights
+    plan, share, misses = model_for(segment.models, k).settings[choice.setting].tolist()
+    heap, report = np.empty(wanted, np.int64), np.zeros(kernel.REPORT_WIDTH, np.int64)
     started = time.perf_counter()
-    size = kernel.search_impacts(*given, *asked, heap, report)
+    if plan == kernel.POSTINGS:
+        heap = _by_postings(part, table, terms, weights, wanted, saturation)
+        size = len(heap)
+        report[kernel.R_POSTINGS] = segment.postings_of(terms)
+    else:
+        space = sparse_scratch.of_thread(segment.rows, segment.vocabulary)
+        bits = allowed.bits[0] if allowed.filtered else segment.every_bit
+        given = segment.description, space.work, numbers_for(saturation, segment.mean)
+        size = kernel.search_impacts(*given, int(plan), share, misses, first_look(wanted), matches, bits, terms, weights, heap, report)
     corrections = segment.corrections
     corrections.calls += 1
     microseconds = 0.0
     if (trace is not None and trace.measured) or corrections.calls % _MEASURED_EVERY == 0:
         microseconds = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
-        if forced < 0 and not report[kernel.R_FALLBACK]:
+        if forced < 0:  # a plan that was given up costs what took over as well
             corrections.learn_cost(int(plan), choice.microseconds, microseconds)
     done = None
     if trace is not None:
         postings, scored, fallback = report.tolist()
         done = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
     return heap[:size], done, microseconds
+
+
+def _by_postings(part: Part, table: np.ndarray, terms, weights, k: int, saturation: Saturation | None) -> np.ndarray:
+    """The plan POSTINGS: the keys of the best k rows, out of the chunks that the segment's rows are in."""
+    segment, docids = part.segment, part.segment.docids
+    if part.allowed.filtered:
+        docids = docids[np.unpackbits(part.allowed.bits[0].view(np.uint8), bitorder="little")[: segment.rows].view(np.bool_)]
+    low = max(int(np.searchsorted(table[:, FIRST], segment.docids[0], "right")) - 1, 0)
+    high = int(np.searchsorted(table[:, FIRST], segment.docids[-1], "right"))
+    return _keys(flat.search_sparse(table[low:high], terms, weights, k, docids, saturation))
 
 
 def _chosen(part: Part, k: int, target: float) -> Choice:
@@ -157,27 +170,32 @@ def judged(part: Part, report: dict, k: int) -> tuple[int, float] | None:
     choice = report["choice"]
     if choice is None or report["fallback"]:
         return None
-    return int(SETTINGS[choice.setting, PLAN]), choice.recall
+    return _plan_of(part, choice, k), choice.recall
 
 
-def parameters(setting: int) -> dict[str, float]:
+def _plan_of(part: Part, choice: Choice, k: int) -> int:
+    return int(model_for(part.segment.models, k).settings[choice.setting, PLAN])
+
+
+def parameters(settings: np.ndarray, setting: int) -> dict[str, float]:
     """A setting's parameters by the names users know."""
-    plan, share, misses = SETTINGS[setting].tolist()
+    plan, share, misses = settings[setting].tolist()
     return {"postings": share, "misses": misses} if plan == kernel.IMPACTS else {}
 
 
 def considered(part: Part, k: int) -> list[dict[str, Any]]:
     """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
     segment, matches = part.segment, int(part.allowed.matches[0])
-    costs, recalls = predictions(model_for(segment.models, k), segment.rows, matches, part.free, segment.corrections)
+    model = model_for(segment.models, k)
+    costs, recalls = predictions(model, segment.rows, matches, part.free, segment.corrections)
     found = [
         {
-            "plan": PLAN_NAMES[int(SETTINGS[s, PLAN])],
-            "parameters": parameters(s),
+            "plan": PLAN_NAMES[int(model.settings[s, PLAN])],
+            "parameters": parameters(model.settings, s),
             "microseconds": float(costs[s]),
             "recall": float(recalls[s]),
         }
-        for s in range(len(SETTINGS))
+        for s in range(len(model.settings))
     ]
     return sorted(found, key=lambda row: row["microseconds"])
 
@@ -185,14 +203,14 @@ def considered(part: Part, k: int) -> list[dict[str, Any]]:
 def plan_name(part: Part, report: dict, k: int) -> str:
     """The plan that a segment was searched by."""
     choice = report["choice"]
-    return NOTHING_MATCHES if choice is None else PLAN_NAMES[int(SETTINGS[choice.setting, PLAN])]
+    return NOTHING_MATCHES if choice is None else PLAN_NAMES[_plan_of(part, choice, k)]
 
 
 def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
     """What a segment was searched with, as plain data."""
     segment, choice = part.segment, report["choice"]
     matches = int(part.allowed.matches[0])
-    plan = kernel.SCAN if choice is None else int(SETTINGS[choice.setting, PLAN])
+    plan = kernel.SCAN if choice is None else _plan_of(part, choice, k)
     offset, factor = segment.corrections.table[:, plan]
     recall = 1.0 if choice is None or plan != kernel.IMPACTS else min(choice.recall + offset, 1.0)
     return {
@@ -200,7 +218,7 @@ def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
         "matches": matches,
         "selectivity": matches / segment.rows,
         "plan": plan_name(part, report, k),
-        "parameters": {} if choice is None else parameters(choice.setting),
+        "parameters": {} if choice is None else parameters(model_for(segment.models, k).settings, choice.setting),
         "predicted": {"microseconds": 0.0 if choice is None else float(choice.microseconds * factor), "recall": float(recall)},
         "fallback": report["fallback"],
         "considered": considered(part, k) if choice is not None else [],

@@ -14,13 +14,14 @@ from ..kernels import TINY_WEIGHT
 from ..kernels import impact as kernel
 from . import sparse_calibrate
 from .build import Cancelled, Progress
+from .file import write
 from .saturation import Saturation
-from .segment import write
 from .sparse_segment import SparseLayout
 
 MAX_POSTINGS = 2**32 - 1 >> 2  # a list's runs are counted in 32 bits, and may take up to three times its postings
 SAMPLE = 200_000  # weights from which the levels are learned
 RARE, RAREST = 0.01, 0.0001  # shares of weights that lie below the lowest level's upper edge, and above the highest one's
+FAR = 4.0  # times the highest level's edge
 PIECE = 4_000_000  # terms sorted at a time
 
 
@@ -133,6 +134,8 @@ def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[
     sample = np.sort(weights if count <= SAMPLE else rng.choice(weights, SAMPLE, replace=False))
     low, high = sample[int(RARE * (len(sample) - 1))], sample[int((1 - RAREST) * (len(sample) - 1))]
     edges = np.unique(np.exp(np.linspace(np.log(low), np.log(high), options.levels))[1:].astype(np.float32))
+    if weights.max() > FAR * high:  # a level of their own for weights so large that they'd hide what the others of theirs are
+        edges = np.append(edges, np.float32(FAR * high))
     for start in range(0, count, PIECE):
         level[start : start + PIECE] = len(edges) - np.searchsorted(edges, weights[start : start + PIECE], side="right")
     counts = np.bincount(level, minlength=len(edges) + 1)

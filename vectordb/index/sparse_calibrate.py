@@ -29,18 +29,21 @@ NEARLY_ALL = 0.9985
 NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
 MARGIN = 0.005  # of predicted recall over the target, at most
 ALIKE = 1.2  # costs that differ by less: recall is worth more than that, and the clock is no better
+FULL_SHARE = 0.5  # of a row's terms that a query has: what the three forms of queries come to
+FULL_CALL, FULL_POSTING, FULL_ROW = 20.0, 0.003, 0.002  # microseconds to begin, for a posting, and for a row whether it has one or not
 CALL_MICROSECONDS = 2.0  # from Python and back
-PLAN_NAMES = ("scan", "impacts", "safe impacts")
+PLAN_NAMES = tuple(kernel.PLANS[plan] for plan in range(len(kernel.PLANS)))
 PLAN, SHARE, MISSES = range(3)  # columns of a setting
 
 
 def _settings() -> np.ndarray:
     rows = [(kernel.SCAN, 0, 0), (kernel.SAFE, 1, 0)]
     rows += [(kernel.IMPACTS, share, misses) for share in (0.03, 0.06, 0.12, 0.25, 0.5) for misses in (0.2, 0.05, 0.01, 0.001)]
+    rows += [(kernel.POSTINGS, 1, 0)]
     return np.array(rows, np.float64)
 
 
-SETTINGS = _settings()
+SETTINGS = _settings()  # what files are calibrated for from now on; each is searched by its own table
 SCAN, SAFE = 0, 1  # rows of SETTINGS
 
 
@@ -67,12 +70,21 @@ class Choice:
     recall: float
 
 
-def models_of(sections: dict[str, np.ndarray]) -> tuple[Model, ...]:
-    """The models as a segment keeps them."""
-    return tuple(
-        Model(depth, sections["settings"], sections["levels"], sections["recalls"][i], sections["costs"][i], float(sections["scan"][0]))
-        for i, depth in enumerate(DEPTHS)
-    )
+def models_of(sections: dict[str, np.ndarray], rows: int) -> tuple[Model, ...]:
+    """The models as a segment keeps them. To a file that wasn't calibrated for the plan POSTINGS it is added."""
+    settings, recalls, costs = sections["settings"], sections["recalls"], sections["costs"]
+    if not (settings[:, PLAN] == kernel.POSTINGS).any():
+        settings = np.vstack([settings, [kernel.POSTINGS, 1, 0]])
+        full = np.float32(full_cost(sections["frequencies"], rows))
+        recalls, costs = (np.insert(table, table.shape[-1], value, axis=-1) for table, value in ((recalls, np.float32(1)), (costs, full)))
+    scan = float(sections["scan"][0])
+    return tuple(Model(depth, settings, sections["levels"], recalls[i], costs[i], scan) for i, depth in enumerate(DEPTHS))
+
+
+def full_cost(frequencies: np.ndarray, rows: int) -> float:
+    """Microseconds, about, to add up all postings of a query's terms: it isn't measured here, where there are no chunks, but learned."""
+    asked = np.square(frequencies.astype(np.float64)).sum() / max(rows, 1)  # postings of all terms of a row
+    return FULL_CALL + FULL_SHARE * asked * FULL_POSTING + rows * FULL_ROW
 
 
 def model_for(models: tuple[Model, ...], k: int) -> Model:
@@ -89,9 +101,9 @@ def predictions(model: Model, rows: int, matches: int, free: bool, corrections: 
         at = min(at, model.levels[1])
     costs = np.array([np.interp(-at, -model.levels, column) for column in model.costs.T])
     recalls = np.array([np.interp(-at, -model.levels, column) for column in model.recalls.T])
-    costs[SCAN] = model.scan * matches
-    recalls[[SCAN, SAFE]] = 1.0
     plans = model.settings[:, PLAN].astype(int)
+    costs[plans == kernel.SCAN] = model.scan * matches
+    recalls[plans != kernel.IMPACTS] = 1.0
     offsets, factors = corrections.table
     return costs * factors[plans], np.where(plans == kernel.IMPACTS, np.clip(recalls + offsets[plans], 0, NOT_EXACT), recalls)
 
@@ -102,7 +114,7 @@ def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: fl
     """
     costs, recalls = predictions(model, rows, matches, free, corrections)
     if matches <= k:
-        setting = SCAN
+        setting = int(np.argmax(model.settings[:, PLAN] == kernel.SCAN))
     else:
         needed = target + min((1.0 - target) / 2, MARGIN)
         reaching = np.where(recalls >= needed, costs, np.inf)
@@ -123,13 +135,14 @@ def calibrate(layout, idf: bool, seed: int, threads: int, progress: Callable[[fl
     shape = (len(DEPTHS), len(shares), len(SETTINGS))
     recalls, costs = np.ones(shape, np.float32), np.zeros(shape, np.float32)
     bench = _Bench(layout, idf, seed)
-    scan = bench.scan_cost()
+    scan, full = bench.scan_cost(), full_cost(layout.sections["frequencies"], layout.rows)
     done = [0] * len(DEPTHS)
 
     def measure(d: int) -> None:
         lane = bench.lane(seed + d)
         for i, share in enumerate(shares):
             recalls[d, i], costs[d, i] = lane.cell(share, DEPTHS[d])
+            costs[d, i, SETTINGS[:, PLAN] == kernel.POSTINGS] = full
             done[d] = i + 1
             progress(sum(done) / len(shares) / len(DEPTHS))
 
@@ -242,7 +255,7 @@ class _Bench:
         if share < 1:
             groups.append([self._asked(query, share, True, k) for asked in forms for query in asked])
         for setting in range(len(SETTINGS)):
-            if setting == SCAN:
+            if setting == SCAN or SETTINGS[setting, PLAN] == kernel.POSTINGS:
                 continue
             same = SETTINGS[setting, SHARE] == SETTINGS[setting - 1, SHARE]
             if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort would only cost more

@@ -12,8 +12,9 @@ import numpy as np
 from ..kernels import impact as kernel
 from ..types import Sparse
 from . import sparse_calibrate
-from .calibrate import Corrections
-from .segment import Mapped
+from .calibrate import DEPTHS, Corrections
+from .file import Mapped
+from .segment import Allowed
 
 
 class SparseLayout:
@@ -67,13 +68,26 @@ class SparseSegment(Mapped, SparseLayout):
 
     kind = "sparse"
     large = frozenset({"lists", "row_terms", "row_weights"})
-    known = sparse_calibrate.SETTINGS
+    names = large | {
+        "docids", "inverse", "terms", "frequencies", "list_at", "level_most", "level_mean", "level_share", "row_at",
+        "row_lengths",        "settings", "levels", "recalls", "costs", "scan",
+    }  # fmt: skip
+    plans = kernel.PLANS
+    needed = frozenset({kernel.SCAN, kernel.SAFE})
+    depths = len(DEPTHS)
 
     def __init__(self, *mapped: Any):
         super().__init__(*mapped)
-        self.models = sparse_calibrate.models_of(self.sections)
-        self.corrections = Corrections(np.stack([np.zeros(len(sparse_calibrate.PLAN_NAMES)), np.ones(len(sparse_calibrate.PLAN_NAMES))]))
+        self.all_allowed = Allowed(self, None)
+        self.models = sparse_calibrate.models_of(self.sections, self.rows)
+        self.corrections = Corrections.of(len(sparse_calibrate.PLAN_NAMES))
         self.choices: dict = {}  # what ``sparse_ann`` chose for requests of late
+
+    def postings_of(self, terms: np.ndarray) -> int:
+        """How many postings some terms (uint64, ascending) have."""
+        known = self.sections["terms"]
+        at = np.minimum(np.searchsorted(known, terms), len(known) - 1)
+        return int(self.sections["frequencies"][at[known[at] == terms]].sum(dtype=np.int64))
 
     def fits(self, spec: Sparse) -> bool:
         """Whether this is an index of such a field."""

@@ -22,5 +22,6 @@ def columns_of_memory(vectors, docids, norms):
     row[FIRST], row[LAST], row[COUNT], row[ITEMS] = int(docids[0]), int(docids[-1]), len(docids), len(docids)
     row[DATA] = row[AUX] = vectors.ctypes.data
     row[NORMS] = norms.ctypes.data
-    row[DOCIDS] = docids.ctypes.data
+    if row[LAST] - row[FIRST] + 1 != len(docids):  # as in chunks: docids without gaps aren't listed
+        row[DOCIDS] = docids.ctypes.data
     return np.array([row], np.int64)

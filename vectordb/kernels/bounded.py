@@ -9,7 +9,8 @@ from .bitset import bits_between
 from .dense import L2
 from .graph import Scoring, code_score
 from .jit import count_trailing_zeros, kernel, pointer
-from .segment import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE, encode, normalise
+from .layout import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE
+from .query_codes import encode, normalise
 from .topk import make_key, offer
 
 ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far below
@@ -31,15 +32,17 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
     doubled = 2.0 if biased else 1.0
     step = np.float64(scale) / (np.int64(segment[STEP]).view(np.float64) * doubled)
     mean = carray(pointer(segment[MEAN]), dim, np.float32)
-    length, missing, centre = 0.0, 0.0, 0.0
+    length, missing, centre, given = 0.0, 0.0, 0.0, 0.0
     for j in range(dim):
+        number = np.float64(unit[j]) - np.float64(mean[j]) if biased else np.float64(unit[j])
+        given += number * number
         length += np.float64(rotated[j]) * np.float64(rotated[j])
         gap = np.float64(rotated[j]) - step * np.float64(codes[j])
         missing += gap * gap
         centre += np.float64(mean[j]) * np.float64(mean[j])
-    length, missing, whole = np.sqrt(length), np.sqrt(missing), reach + np.sqrt(centre)
+    length, missing, given, whole = np.sqrt(length), np.sqrt(missing), np.sqrt(given), reach + np.sqrt(centre)
     slope = doubled * (length + missing)
-    base = doubled * reach * missing + ROUNDING * ((length + whole) * (length + whole) if biased else length * whole)
+    base = doubled * reach * missing + ROUNDING * ((given + whole) * (given + whole) if biased else given * whole)
     bias = carray(pointer(segment[BIAS]), segment[ROWS] if biased else 0, np.float32)
     scoring = Scoring(segment[CODES], stride, codes.ctypes.data, scale, offset, bias, biased)
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)

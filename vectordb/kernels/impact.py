@@ -47,7 +47,10 @@ SUMS, MAXIMA, NEAR, QUERY, CONTRIBUTIONS, PLACES, HISTOGRAM = range(7)
 WORK_WIDTH = 7
 # Plans. Impacts: of the postings the largest share is added up, then rows are scored until few of the best are to be expected among the
 # others. Safe: all postings are added up, rounded up, and every row is scored that can still be among the best.
-SCAN, IMPACTS, SAFE = range(3)
+# The ids are written in index files, so they are frozen: a plan keeps its id for ever, a new one gets the next. Their order says nothing.
+# POSTINGS isn't done here: every posting of the query's terms is added up out of the chunks, as without an index.
+SCAN, IMPACTS, SAFE, POSTINGS = 0, 1, 2, 3
+PLANS = {SCAN: "scan", IMPACTS: "impacts", SAFE: "safe impacts", POSTINGS: "full postings"}  # id → name
 # Columns of a report.
 R_POSTINGS, R_SCORED, R_FALLBACK = range(3)
 REPORT_WIDTH = 3
@@ -350,14 +353,24 @@ def least_contribution(segment, places, weights, share, histogram):
 
 @kernel
 def place_terms(segment, terms, weights, stretch, places, query):
-    """Finds the query's terms, and spreads its weights over the vocabulary. Returns a score that no row exceeds."""
+    """Finds the query's terms, and spreads its weights over the vocabulary. Returns a score that no row exceeds: a term adds no more than
+    the level says that its lists begin with.
+    """
     locate_terms(carray(pointer(segment[TERMS]), segment[VOCABULARY], np.uint64), terms, places)
     most = carray(pointer(segment[LEVEL_MOST]), segment[LEVELS], np.float32)
+    vocabulary, levels, blocks = segment[VOCABULARY], segment[LEVELS], (segment[ROWS] + BLOCK_ROWS - 1) // BLOCK_ROWS
+    list_at = carray(pointer(segment[LIST_AT]), blocks * vocabulary + 1, np.uint32)
+    lists = carray(pointer(segment[LISTS]), np.int64(list_at[blocks * vocabulary]), np.uint16)
     bound = 0.0
     for q in range(len(terms)):
         if places[q] >= 0:
             query[places[q]] = weights[q]
-            bound += np.float64(weights[q]) * np.float64(most[0] * stretch)
+            first = levels - 1
+            for b in range(blocks):
+                at = np.int64(list_at[b * vocabulary + places[q]])
+                if at < np.int64(list_at[b * vocabulary + places[q] + 1]):
+                    first = min(first, np.int64(lists[at]))
+            bound += np.float64(weights[q]) * np.float64(most[first] * stretch)
     return bound
 
 

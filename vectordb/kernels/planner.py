@@ -6,20 +6,59 @@ microseconds of every setting were measured (``vectordb/index/calibrate.py``).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .bitset import passes
 from .jit import kernel
 from .topk import make_key, offer, score_of
 
-# Plans. Those up to FUNNEL look at every matching row, those from GRAPH_BEAM on need a graph.
-SCAN, FUNNEL, CLUSTERS_SCAN, CLUSTERS_FUNNEL, GRAPH_BEAM, GRAPH_TWO_HOP, POST_FILTER = range(7)
+
+class Plan(NamedTuple):
+    """A way to search a segment. needs_graph: it can't be run without one; for_filters: it is of use under a filter only; always_ends: it
+    finds min(k, matches) rows whatever the query, so it may take over from another.
+    """
+
+    id: int
+    name: str
+    needs_graph: bool = False
+    for_filters: bool = False
+    always_ends: bool = False
+
+
+# The ids are written in index files, so they are frozen: a plan keeps its id for ever, a new one gets the next, and one that is given up
+# leaves a gap. Their order says nothing; what the planner has to know of a plan stands in PLANS.
+SCAN, FUNNEL, CLUSTERS_SCAN, CLUSTERS_FUNNEL, GRAPH_BEAM, GRAPH_TWO_HOP, POST_FILTER, EXACT = 0, 1, 2, 3, 4, 5, 6, 7
+PLANS = {
+    plan.id: plan
+    for plan in (
+        Plan(SCAN, "scan", always_ends=True),
+        Plan(FUNNEL, "sign-bit funnel", always_ends=True),
+        Plan(CLUSTERS_SCAN, "clusters"),
+        Plan(CLUSTERS_FUNNEL, "clusters, sign bits"),
+        Plan(GRAPH_BEAM, "graph", needs_graph=True),
+        Plan(GRAPH_TWO_HOP, "two-hop graph", needs_graph=True, for_filters=True),
+        Plan(POST_FILTER, "filter after", needs_graph=True, for_filters=True),
+        Plan(EXACT, "full precision", always_ends=True),
+    )
+}
+GRAPH_PLANS = tuple(plan.id for plan in PLANS.values() if plan.needs_graph)
+FILTER_PLANS = tuple(plan.id for plan in PLANS.values() if plan.for_filters)
+ENDING_PLANS = tuple(plan.id for plan in PLANS.values() if plan.always_ends)
+FULL_COST_PLANS = (SCAN, FUNNEL, EXACT)  # they look at every matching row however many results are asked for
 # Columns of a setting: the plan; its parameter; and for funnels how many rows are scored by codes: at most in the second look of FUNNEL, in
 # the only one of CLUSTERS_FUNNEL, times the number of results asked for.
 PLAN, EFFORT, WIDTH = range(3)
 
 MARGIN = 0.01  # of predicted recall over the target, at most
 MUCH_CHEAPER = 1.3
+SEEN_TO_MISS = 0.97  # a scan of codes that found less when it was measured, on few queries, is not taken for one that finds all
+NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
+KEPT = 4  # rows that plans score at full precision, times the results asked for
+MORE = 8  # times as many are scored so when codes don't tell which rows are the best
+FEW = 16  # one in so many rows is the most that is scored at full precision one by one
+SCATTERED = 2.0  # how much longer a row takes to be scored at full precision out of order than in a scan
 
 
 @kernel
@@ -64,29 +103,72 @@ def predict(setting, cells, weights, table):
 
 
 @kernel
-def scan_cost(levels, locals_, costs, share):
-    """What a scan of so small a share costs that the calibration didn't go down to it. SCAN is the first setting."""
-    return np.float64(costs[len(costs) - len(locals_), 0]) * share * 2.0 ** -levels[len(levels) - 1]
+def setting_of(settings, plan):
+    """The first setting of a plan, −1 when there is none."""
+    for s in range(len(settings)):
+        if np.int64(settings[s, PLAN]) == plan:
+            return s
+    return -1
 
 
 @kernel
-def choose(settings, recalls, costs, corrections, cells, weights, target, graph):
-    """The cheapest setting whose predicted recall reaches the target with a margin, or without one where that is much cheaper, else the one
-    of highest recall; returns (setting, the same with a margin among plans that always end: scans and funnels).
+def scan_cost(levels, locals_, costs, scan, share):
+    """What a scan (setting ``scan``) of so small a share costs that the calibration didn't go down to it."""
+    return np.float64(costs[len(costs) - len(locals_), scan]) * share * 2.0 ** -levels[len(levels) - 1]
 
-    corrections: float64 ``(2, plans)``: added to the recall and multiplied with the cost of each plan, learned at run time.
+
+@kernel
+def beyond(k, depth, matches):
+    """(growth, extra) for ``cost_of``: how many times as many results are asked for as were measured, and which share of the matching rows
+    is scored at full precision for that.
+    """
+    return max(k / depth, 1.0), min(KEPT * max(k - depth, 0) / matches, 1.0)
+
+
+@kernel
+def cost_of(setting, settings, cells, weights, costs, exact, growth, extra):
+    """A setting's predicted microseconds for ``growth`` (≥ 1) times as many results as it was measured for. exact: the setting that scores
+    all at full precision; extra: the share of the matching rows that are scored so besides.
+    """
+    cost = predict(setting, cells, weights, costs)
+    plan = np.int64(settings[setting, PLAN])
+    if growth > 1.0 and plan != EXACT:
+        if plan not in FULL_COST_PLANS:
+            cost *= growth
+        elif exact >= 0:
+            full = predict(exact, cells, weights, costs)
+            if plan == SCAN and MORE * extra * FEW > 1.0:
+                cost += full  # of so many results a scan of codes is seldom sure
+            elif plan == SCAN:
+                cost += cost + MORE * extra * SCATTERED * full
+            cost += extra * SCATTERED * full
+    return cost
+
+
+@kernel
+def choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra):
+    """The cheapest setting whose predicted recall reaches the target with a margin, or without one where that is much cheaper, else the one
+    of highest recall; returns (setting, the same with a margin among plans that always end).
+
+    corrections: float64 ``(2, plans)``: added to the recall and multiplied with the cost of each plan, learned at run time. growth, extra:
+    as for ``cost_of``.
     """
     needed = target + min((1.0 - target) / 2.0, MARGIN)  # predictions are measured on few queries
-    best, bare, safe, most = -1, -1, 0, 0
+    exact = setting_of(settings, EXACT)
+    best, bare, safe, most = -1, -1, -1, 0
     best_cost, bare_cost, safe_cost, most_recall = np.inf, np.inf, np.inf, -1.0
     for s in range(len(settings)):
         plan = np.int64(settings[s, PLAN])
-        if not graph and plan >= GRAPH_BEAM:
+        if not graph and plan in GRAPH_PLANS:
             continue
-        cost = predict(s, cells, weights, costs) * corrections[1, plan]
+        cost = cost_of(s, settings, cells, weights, costs, exact, growth, extra) * corrections[1, plan]
         recall = predict(s, cells, weights, recalls) + corrections[0, plan]
-        if plan == SCAN:
-            recall = max(recall, min(needed, 0.9999))  # every matching row is scored: nothing does better
+        if plan == EXACT:
+            recall = 1.0
+        else:
+            if plan == SCAN and recall >= SEEN_TO_MISS:
+                recall = max(recall, needed)  # it ends only where codes leave no doubt
+            recall = min(recall, NOT_EXACT)
         if recall > most_recall:
             most, most_recall = s, recall
         if recall >= target and cost < bare_cost:
@@ -95,11 +177,11 @@ def choose(settings, recalls, costs, corrections, cells, weights, target, graph)
             continue
         if cost < best_cost:
             best, best_cost = s, cost
-        if plan <= FUNNEL and cost < safe_cost:
+        if plan in ENDING_PLANS and cost < safe_cost:
             safe, safe_cost = s, cost
     if bare >= 0 and best_cost > MUCH_CHEAPER * bare_cost:
         best = bare
-    return best if best >= 0 else most, safe
+    return best if best >= 0 else most, safe if safe >= 0 else exact
 
 
 @kernel

@@ -1,100 +1,105 @@
 """Searching one sealed segment: every plan, the choice among them, and the rescoring of the best at full precision.
 
-A segment and a thread's scratch space come as arrays of addresses and sizes (columns below), so that a call has few
+A segment and a thread's scratch space come as arrays of addresses and sizes (``layout``), so that a call has few
 arguments. Row numbers are the segment's own, in cluster order; docids appear only where rows are rescored.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import carray
 
-from . import COUNT, DATA, NORMS
 from .bitset import bits_between, gather, passes
-from .codes import block_distances, encode_query, nearer, rotate, sign_words
-from .dense import COSINE, L2, cosine_of, place_of, score_row
+from .codes import block_distances, nearer
+from .dense import L2
 from .graph import Scoring, beam, code_score, descend, prefetch_row, two_hop
-from .jit import count_trailing_zeros, kernel, pointer, prefetch_lines
+from .jit import count_trailing_zeros, kernel, pointer
+from .layout import (
+    BIAS,
+    CANDIDATES,
+    CENTROID_BIAS,
+    CENTROIDS,
+    CLUSTERS,
+    CODES,
+    DEGREE,
+    DIM,
+    DISTANCES,
+    ENTRY_ROW,
+    ENTRY_SLOT,
+    EPOCH,
+    GRAPH,
+    KEYS,
+    METRIC,
+    NEAR,
+    OFFSETS,
+    ORDER,
+    QUERY,
+    QUERY_CODES,
+    QUERY_SIGNS,
+    R_FALLBACK,
+    R_LOCAL,
+    R_MICROSECONDS,
+    R_RECALL,
+    R_SCORED,
+    R_SETTING,
+    RANKED,
+    RESULTS,
+    ROWS,
+    SIGNS,
+    SPAN,
+    SPARE,
+    STRIDE,
+    TOP_LEVEL,
+    UPPER_COUNT,
+    UPPER_LINKS,
+    UPPER_OFFSETS,
+    UPPER_ROWS,
+    UPPER_SIZE,
+    VISITED,
+    VISITED_ROWS,
+    WORDS,
+    Clusters,
+    Passing,
+    Space,
+)  # fmt: skip
 from .planner import (
     CLUSTERS_FUNNEL,
     CLUSTERS_SCAN,
     EFFORT,
+    ENDING_PLANS,
+    EXACT,
+    FEW,
     FUNNEL,
     GRAPH_BEAM,
+    GRAPH_PLANS,
     GRAPH_TWO_HOP,
+    KEPT,
+    MORE,
     PLAN,
     POST_FILTER,
     SCAN,
     WIDTH,
+    beyond,
     choose,
+    cost_of,
     log_rho,
     predict,
     scan_cost,
+    setting_of,
     weights_of,
 )
-from .topk import make_key, offer, pop_best, push_best, row_of, score_of, sift_best, sort_keys
-
-# Columns of a segment's description (int64; STEP, CODE_ERROR and REACH hold the bits of float64).
-ROWS, DIM, STRIDE, CODES, BIAS, SIGNS, WORDS, DOCIDS_AT, MEAN, FLIPS, FLIP_ROUNDS, METRIC, STEP, CODE_ERROR, REACH = range(15)
-GRAPH, DEGREE, UPPER_COUNT, UPPER_ROWS, UPPER_OFFSETS, UPPER_LINKS, UPPER_SIZE, ENTRY_ROW, ENTRY_SLOT, TOP_LEVEL = range(15, 25)
-CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS, ROTATED_MEAN = range(25, 30)
-SEGMENT_WIDTH = 30
-
-# Columns of a scratch description: addresses of arrays as long as the largest segment (in rows) or as KEYS says.
-VISITED, CANDIDATES, RESULTS, RANKED, ORDER, DISTANCES, NEAR, EPOCH, QUERY, QUERY_CODES, QUERY_SIGNS, SPARE, KEYS, VISITED_ROWS = range(14)
-WORK_WIDTH = 14
-
-# Columns of a report (float64), one row a query.
-R_SETTING, R_LOCAL, R_SCORED, R_MICROSECONDS, R_RECALL, R_FALLBACK = range(6)
-REPORT_WIDTH = 6
+from .precise import rescore, score_all
+from .query_codes import encode, encode_signs, normalise
+from .topk import make_key, offer, pop_best, push_best, row_of, sift_best, sort_keys
 
 # The selectivity near a query is that of the nearest rows by sign bits, among the rows of the nearest clusters.
 NEAREST_ROWS, NEAR_ROWS = 64, 512
 CHOOSE, LOOK = -1, -2
-DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
-RESCORED_AT_ONCE = 16
 SCORED_AHEAD = 8  # rows whose codes are asked for before they are scored
 SEEDS = 16  # passing rows that a two-hop search starts from
+KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for
+SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one
 FIRST_LOOK = 10  # rows that a funnel scores by codes at first, times the results asked for
-
-
-class Passing(NamedTuple):
-    """The rows that may be found. bits: uint64, a bit a row, where ``filtered``; counts: int32, passing rows of each cluster; matches: of
-    all.
-    """
-
-    filtered: bool
-    bits: np.ndarray
-    counts: np.ndarray
-    matches: int
-
-
-class Clusters(NamedTuple):
-    """The clusters, ranked for one query as far as somebody asks.
-
-    scoring: of the centroids. offsets: int32, the first row of each, and the end. heap: keys of those not taken yet; order: those taken,
-    nearest first; taken: int64 ``(1,)``, how many, −1 before any was ranked.
-    """
-
-    scoring: Scoring
-    offsets: np.ndarray
-    heap: np.ndarray
-    order: np.ndarray
-    taken: np.ndarray
-
-
-class Space(NamedTuple):
-    """Scratch arrays: see ``vectordb/index/scratch.py``. histogram: int64, rows by Hamming distance."""
-
-    visited: np.ndarray
-    epoch: np.ndarray
-    candidates: np.ndarray
-    results: np.ndarray
-    distances: np.ndarray
-    near: np.ndarray
-    histogram: np.ndarray
 
 
 @kernel
@@ -354,105 +359,6 @@ def search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space):
 
 
 @kernel
-def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, found):
-    """Rows of ``results`` from the ``start``-th on scored at full precision from the chunks, into ``heap`` (keys by docid), best codes
-    first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (found, chunks
-    newly touched, whether it ended so).
-    """
-    metric = segment[METRIC]
-    docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
-    order = results[:size].copy()
-    sort_keys(order)
-    width = segment[DIM] * (2 if half else 4)
-    places = np.empty(RESCORED_AT_ONCE, np.int64)
-    chunks = np.empty(RESCORED_AT_ONCE, np.int64)
-    k = len(heap)
-    touched = 0
-    done = start
-    while done < size:
-        if found == k and score_of(order[size - 1 - done]) + shift + bound < score_of(heap[0]):
-            return found, touched, True
-        n = min(RESCORED_AT_ONCE, size - done)
-        for i in range(n):
-            c, position = place_of(table, np.int64(docids[row_of(order[size - 1 - done - i])]))
-            chunks[i], places[i] = c, position
-            if c >= 0:
-                if verified[c] != 1:  # 2 is another thread's mark, which may not be confirmed yet
-                    verified[c] = 2
-                    touched += 1
-                prefetch_lines(table[c, DATA] + position * width, 8)
-        for i in range(n):
-            c = chunks[i]
-            if c >= 0:
-                score = score_row(query, table[c, DATA] + places[i] * width, half, metric)
-                if metric == COSINE:
-                    score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]])
-                found = offer(heap, found, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
-        done += n
-    return found, touched, False
-
-
-@kernel
-def normalise(segment, query, unit):
-    """The query into ``unit``: of length 1 for cosine, else as given."""
-    length = 1.0
-    if segment[METRIC] == COSINE:
-        square = 0.0
-        for j in range(len(query)):
-            square += np.float64(query[j]) * np.float64(query[j])
-        length = 1.0 / np.sqrt(square) if square > 0 else 0.0
-    for j in range(len(query)):
-        unit[j] = np.float32(query[j] * length)  # as the exact scan has it: scores of both are the same
-
-
-@kernel
-def encode(segment, unit, rotated, spare, codes):
-    """A query as a segment's codes have it: ``rotated`` (centred for l2), byte ``codes``. Returns (scale, offset, shift, bound): the first
-    two are ``Scoring``'s; a score by codes plus ``shift`` is the true one, up to ``bound`` off, because row and query were rounded.
-    """
-    dim, metric = segment[DIM], segment[METRIC]
-    mean = carray(pointer(segment[MEAN]), dim, np.float32)
-    flips = carray(pointer(segment[FLIPS]), (segment[FLIP_ROUNDS], dim), np.float32)
-    step, code_error, reach = (
-        np.int64(segment[STEP]).view(np.float64),
-        np.int64(segment[CODE_ERROR]).view(np.float64),
-        np.int64(segment[REACH]).view(np.float64),
-    )
-    for j in range(dim):
-        rotated[j] = unit[j] - mean[j] if metric == L2 else unit[j]
-    rotate(rotated, flips, spare)
-    query_step, total = encode_query(rotated, codes)
-    doubled = np.float32(2) if metric == L2 else np.float32(1)
-    shift, square = np.float32(0), np.float32(0)
-    for j in range(dim):
-        shift += unit[j] * mean[j]
-        square += rotated[j] * rotated[j]
-    noise = np.float64(square) * code_error * code_error + (reach * query_step) ** 2 / 12  # of huge vectors it is beyond float32
-    if metric == L2:
-        shift = -square
-    return (
-        np.float32(query_step * np.float32(step)) * doubled,
-        128 * total,
-        shift,
-        np.float32(DEVIATIONS * np.sqrt(noise)) * doubled,
-    )
-
-
-@kernel
-def encode_signs(segment, rotated, spare, signs):
-    """The query's sign words. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
-    do without the mean.
-    """
-    if segment[METRIC] == COSINE:
-        mean = carray(pointer(segment[ROTATED_MEAN]), segment[DIM], np.float32)
-        for j in range(segment[DIM]):
-            spare[j] = rotated[j] - mean[j]
-        sign_words(spare, signs)
-    else:
-        sign_words(rotated, signs)
-
-
-@kernel
 def plan_for(
     segment,
     settings,
@@ -468,21 +374,28 @@ def plan_for(
     space,
     cells,
     weights,
+    growth,
+    extra,
     report,
 ):
-    """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report."""
+    """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report.
+
+    growth, extra: as for ``cost_of``.
+    """
     share, graph = allowed.matches / segment[ROWS], segment[GRAPH] != 0
     if allowed.filtered and np.log2(share) < levels[len(levels) - 1]:  # so few that scoring each of them is the cheapest
-        report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, share)
-        return 0, 0
+        scan = setting_of(settings, SCAN)
+        report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, scan, share)
+        return scan, scan
     if allowed.filtered:
         local = selectivity_near(segment, signs_of_query, clusters, allowed, space)
         report[R_LOCAL] = local
         weights_of(levels, locals_, min(np.log2(share), levels[1]), log_rho(local, share), cells, weights)
     else:
         weights_of(levels, locals_, levels[0], 0.0, cells, weights)  # the first level is that of no filter at all
-    setting, safe = choose(settings, recalls, costs, corrections, cells, weights, target, graph)
-    report[R_MICROSECONDS] = predict(setting, cells, weights, costs)
+    setting, safe = choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra)
+    exact = setting_of(settings, EXACT)
+    report[R_MICROSECONDS] = cost_of(setting, settings, cells, weights, costs, exact, growth, extra)
     report[R_RECALL] = predict(setting, cells, weights, recalls)
     return setting, safe
 
@@ -556,16 +469,20 @@ def search_segment(
         if wanted == 0:
             continue
         normalise(segment, queries[q], unit)
-        r = min(4 * k + 40, allowed.matches)  # kept by codes; how many of them are rescored depends on how close they come
+        r = min(KEPT * k + KEPT_LEAST, allowed.matches)  # kept by codes; how many of them are rescored depends on how close they come
         if filtered and forced == CHOOSE and r == allowed.matches:  # all would be rescored: their codes needn't be looked at
-            size = gather(filtered, allowed.bits, 0, rows, space.near)
-            for i in range(size):
-                space.results[i] = make_key(np.float32(0), np.int64(space.near[i]))
-            report[R_SETTING], report[R_SCORED] = 0, size
-            report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, allowed.matches / rows)
-            sizes[q], fresh, _ = rescore(
-                segment, unit, space.results, size, 0, np.float32(0), np.float32(np.inf), table, verified, half, heaps[q], sizes[q]
-            )
+            scan = setting_of(settings, SCAN)
+            report[R_SETTING], report[R_SCORED] = scan, allowed.matches
+            report[R_MICROSECONDS] = scan_cost(levels, locals_, costs, scan, allowed.matches / rows)
+            if allowed.matches * SPARSELY >= segment[SPAN]:
+                sizes[q], fresh, _ = score_all(segment, unit, filtered, allowed.bits, table, verified, half, heaps[q], sizes[q])
+            else:
+                size = gather(filtered, allowed.bits, 0, rows, space.near)
+                for i in range(size):
+                    space.results[i] = make_key(np.float32(0), np.int64(space.near[i]))
+                sizes[q], fresh, _ = rescore(
+                    segment, unit, space.results, size, 0, np.float32(0), np.float32(np.inf), table, verified, half, heaps[q], sizes[q]
+                )
             touched += fresh
             continue
         scale, offset, shift, bound = encode(segment, unit, rotated, spare, codes)
@@ -578,18 +495,20 @@ def search_segment(
         if forced == LOOK:
             report[R_LOCAL] = selectivity_near(segment, signs, clusters, allowed, space)
             continue
-        setting, safe = forced, 0
+        exact = setting_of(settings, EXACT)
+        setting, safe = forced, exact
         if forced == CHOOSE:
+            growth, extra = beyond(k, depth, allowed.matches)
             setting, safe = plan_for(
                 segment, settings, levels, locals_, recalls, costs, corrections, target, signs, allowed, clusters, space, cells, weights,
-                report,
+                growth, extra, report,
             )  # fmt: skip
         report[R_SETTING] = setting
 
-        plan, size, n = SCAN, 0, 0
+        plan, size, n = EXACT, 0, 0
         for _ in range(3):
             plan, effort = np.int64(settings[setting, PLAN]), settings[setting, EFFORT]
-            failed = False
+            size, scored, failed = 0, np.int64(0), False
             if plan == SCAN:
                 n = gather(filtered, allowed.bits, 0, rows, space.near)
                 size, scored = score_rows(scoring, space.near, n, space.results, 0, r), n
@@ -602,26 +521,37 @@ def search_segment(
                 size, scored = search_clusters(
                     segment, scoring, signs, clusters, allowed, plan == CLUSTERS_FUNNEL, budget, first_pass, r, space
                 )
-            else:
+            elif plan in GRAPH_PLANS:
                 ef = min(max(np.int64(effort * measured), wanted), limit // 4)
                 cap = min(allowed.matches // 2 + 1000, limit)  # about what a scan of the matching rows costs
                 size, scored = search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space)
                 failed = scored > cap
             report[R_SCORED] += scored
-            if forced >= 0 or plan == SCAN or (size >= wanted and not failed):
+            if forced >= 0 or plan in (SCAN, EXACT) or (size >= wanted and not failed):
                 break
             report[R_FALLBACK] = 1
-            setting = safe if plan >= GRAPH_BEAM else 0
-        start = 0
-        while True:
-            found, fresh, enough = rescore(
+            setting = exact if plan in ENDING_PLANS else safe
+        before = heaps[q, : sizes[q]].copy() if plan == SCAN else heaps[q, :0].copy()
+        start, enough = 0, plan == EXACT
+        while not enough:
+            sizes[q], fresh, enough = rescore(
                 segment, unit, space.results, size, start, shift, bound, table, verified, half, heaps[q], sizes[q]
             )
-            sizes[q] = found
             touched += fresh
-            if enough or plan != SCAN or size >= min(allowed.matches, limit):
+            if plan != SCAN or size >= allowed.matches:
                 break
-            # So many rows score nearly the same that the codes can't tell which are the best: the scan keeps more of them.
-            start, r = size, min(4 * size, allowed.matches, limit)
-            size = score_rows(scoring, space.near, n, space.results, 0, r)
+            if not enough:
+                # So many rows score nearly the same that the codes can't tell which are the best: the scan keeps more of them, or goes over
+                # to the vectors themselves before that costs more.
+                start, r = size, min(MORE * size, allowed.matches)
+                if r > min(allowed.matches // FEW, limit):
+                    plan, enough = EXACT, True
+                    sizes[q] = len(before)
+                    heaps[q, : len(before)] = before
+                else:
+                    size = score_rows(scoring, space.near, n, space.results, 0, r)
+        if plan == EXACT:
+            sizes[q], fresh, scored = score_all(segment, unit, filtered, allowed.bits, table, verified, half, heaps[q], sizes[q])
+            touched += fresh
+            report[R_SCORED] += scored
     return touched

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..files import files_of
 from ..index.build import Cancelled
+from ..index.graphs import Unbuildable
 from ..snapshot import Snapshots, View
 from ..storage import catalog, locks, modes, segments
 from ..storage.commit import Committer
@@ -81,11 +82,14 @@ class _Request:
 
 
 class _Failure:
-    """What failed last of a kind of work, and when it is tried again."""
+    """What failed last of a kind of work, and when it is tried again. final_at: the sequence of the collection until whose next change it
+    would fail again.
+    """
 
-    def __init__(self, message: str, times: int):
+    def __init__(self, message: str, times: int, final_at: int | None = None):
         self.message = message
         self.times = times
+        self.final_at = final_at
         self.retry_at = time.monotonic() + min(RETRY_SECONDS * 2 ** (times - 1), RETRY_SECONDS_MOST)
 
 
@@ -116,7 +120,7 @@ class Maintainer:
         self._not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
         self._failures: dict[tuple, _Failure] = {}
         self._now: tuple[int, dict[str, Any]] | None = None  # (collection, what is done)
-        files_of(env).on_damage = self.damaged
+        files_of(env).on_loss = self.lost
 
     # What the rest of the database tells it
 
@@ -156,8 +160,8 @@ class Maintainer:
             self._untidy = True
             self._look(None)
 
-    def damaged(self, file: str) -> None:
-        """An index file turned out to be damaged."""
+    def lost(self, file: str) -> None:
+        """An index file turned out to be damaged, or stale."""
         number = segments.collection_of(file)
         if self.background and not self._stopping and number is not None:
             self._look(number)
@@ -401,6 +405,8 @@ class Maintainer:
         ready = []
         for step in found:
             failure = self._failures.get((number, *step[1]))
+            if failure is not None and failure.final_at == view.sequence:
+                continue
             if failure is None or failure.retry_at <= time.monotonic():
                 ready.append(step)
             else:
@@ -432,8 +438,11 @@ class Maintainer:
     def _failed(self, key: tuple, error: Exception) -> None:
         before = self._failures.get(key)
         message = f"{' '.join(map(str, key[1:]))}: {error}"
-        self._failures[key] = _Failure(message, 1 if before is None else before.times + 1)
-        if not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
+        final = isinstance(error, Unbuildable)  # of these rows
+        at, _ = self._quiet_since.get(key[0], (None, None))
+        self._failures[key] = _Failure(message, 1 if before is None else before.times + 1, at if final else None)
+        known = final and before is not None and before.message == message  # nobody needs to hear it twice
+        if not known and not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
             self.failures += 1
             if before is not None and before.message == message and self._env.moved():
                 return  # it was said once, and goes on until the database is closed
@@ -581,8 +590,9 @@ class Maintainer:
                 try:
                     done["rows_indexed"] += self._build(request.number, task)
                     done["segments_built"] += 1
-                    self._failures.pop((request.number, task.kind, task.name), None)
-                except (CorruptionError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
+                    for key in [key for key in self._failures if (key[0], key[2:]) == (request.number, (task.name,))]:
+                        del self._failures[key]  # whatever was tried before
+                except (StorageError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
                     errors.append((task.field, error))
             compacted = self._compact(request.number, 0.0)
             done.update(compacted)

@@ -16,6 +16,7 @@ from ..failpoints import reach
 from ..index import build as dense_build
 from ..index import sparse_build
 from ..index.build import Cancelled
+from ..index.file import header_of
 from ..query.arms import saturation_of
 from ..snapshot import View
 from ..storage import catalog, compact, format, modes, segments
@@ -134,15 +135,15 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
         del rows
         reach("index.written")
         progress("register", 0.0)
-        size, checksum = temporary.stat().st_size, segments.checksum(temporary)
         env.check_in_place()
+        size, checksum, header = temporary.stat().st_size, segments.checksum(temporary), header_of(temporary)
         os.rename(temporary, folder / name)
     finally:
         temporary.unlink(missing_ok=True)
     reach("index.renamed")
     sync_folder(folder)
     reach("index.folder_synced")
-    record = Record(task.field, task.first, end, count, dead, name, size, checksum, options, sequence)
+    record = Record(task.field, task.first, end, count, dead, name, size, checksum, options, sequence, header)
     _register(env, committer, number, task, record)
     return count
 

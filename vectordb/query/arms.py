@@ -87,6 +87,14 @@ class Wanted:
         self._cache.put(key, dead, allowed, allowed.nbytes)
         return allowed
 
+    def those_of(self, docids: np.ndarray) -> np.ndarray:
+        """Which of some docids (uint32, ascending) are among them."""
+        rows = self.rows() if len(docids) else None
+        if rows is None:
+            return docids
+        at = np.searchsorted(rows, docids)
+        return docids[np.append(rows, np.uint32(0xFFFFFFFF))[at] == docids]  # the last docid there can be is never given out
+
     def between(self, low: int, high: int) -> np.ndarray:
         """Their docids of [low, high), uint32 ascending."""
         rows = self.rows()
@@ -205,6 +213,10 @@ def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ..
     rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
         table.verify(range(piece.low, piece.high))
+    for part in opened:
+        if len(docids := wanted.those_of(part.segment.apart)):
+            table.verify_rows(docids)
+            rest.append(ann.Rest(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
     if len(known) >= MAX_PREPARED:
         known.clear()
     found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))

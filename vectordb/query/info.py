@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..files import files_of
 from ..kernels import ITEMS
 from ..snapshot import View
 from ..storage import fields, format
@@ -17,9 +18,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
 
     A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
-    there is a graph), the files that are out of use (damaged), and in ``tail`` the live rows that no segment covers. How a sparse field's
-    terms are spread is its ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of
-    a BM25 field, and ``note`` says what is different about a field that an earlier version made.
+    there is a graph; and how many rows are kept apart, if there are any), the files that are out of use because they are damaged or because
+    another version made them (stale), and in ``tail`` the live rows that no segment covers. How a sparse field's terms are spread is its
+    ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of a BM25 field, and
+    ``note`` says what is different about a field that an earlier version made.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -77,17 +79,19 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
             **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
+            **({"apart": len(part.segment.apart)} if len(part.segment.apart) else {}),
         }
         for part in opened
     ]
     in_use = {part.file for part in opened}
-    lost = [
-        {"first": record.first, "end": record.end, "file": record.file}
-        for record in snapshot.records.get(field, ())
-        if record.file not in in_use
-    ]
+    unused = [record for record in snapshot.records.get(field, ()) if record.file not in in_use]
+    stale = files_of(view.env).stale
+    damaged, older = (
+        [{"first": record.first, "end": record.end, "file": record.file} for record in unused if (record.file in stale) == aside]
+        for aside in (False, True)
+    )
     rows = sum(len(snapshot.live_between(view.store, field, low, high)) for low, high in tail)
-    return {"segments": segments, "damaged": lost, "tail": rows}
+    return {"segments": segments, "damaged": damaged, "stale": older, "tail": rows}
 
 
 def _bytes(view: View, field: int, part: int) -> int:

@@ -103,6 +103,7 @@ GATHERED = {
     "index_bytes": About("gauge", ("collection", "field"), "bytes of them"),
     "tail_rows": About("gauge", ("collection", "field"), "live rows in no index file, which are searched exactly"),
     "damaged_files": About("gauge", ("collection", "field"), "index files out of use"),
+    "stale_files": About("gauge", ("collection", "field"), "index files of another version, not in use until they are built again"),
     "disk_bytes": About("gauge", ("kind",), "bytes on disk: data, indexes, unfinished, other; free is what the file system has left"),
     "lmdb_readers": About("gauge", (), "reader slots of the data file that are taken"),
     "lmdb_pages": About("gauge", ("kind",), "pages of the data file: used, free"),
@@ -232,6 +233,7 @@ class Metrics:
                     put("index_bytes", sum(segment["bytes"] for segment in known["segments"]), name, field)
                     put("tail_rows", known["tail"], name, field)
                     put("damaged_files", len(known["damaged"]), name, field)
+                    put("stale_files", len(known["stale"]), name, field)
         for kind, size in facts.disk(self._database).items():
             put("disk_bytes", size, kind)
         pages = facts.pages(self._database)

@@ -23,8 +23,8 @@ def of(registry: CollectorRegistry, begun: float) -> dict[str, Any]:
     buckets ([upper bound, how many up to it], so that who asks twice knows what came in between; the last is null for any time); queue:
     waiting, under_way and such a distribution of what calls waited; errors: method, status, error, count; slow: method → count; recall:
     collection, field, asked, audited, mean, p5 and predicted; collections (name →): points, dead_rows, sequence, bytes, pending, running,
-    fields (name →): segments, segment_rows, index_bytes, tail_rows, damaged_files; builds (kind →): builds, rows, seconds; memory, disk:
-    bytes by kind; lmdb; kernels.
+    fields (name →): segments, segment_rows, index_bytes, tail_rows, damaged_files, stale_files; builds (kind →): builds, rows, seconds;
+    memory, disk: bytes by kind; lmdb; kernels.
     """
     seen = _Samples(registry)
     disk, pages = seen.by("disk_bytes", "kind"), seen.by("lmdb_pages", "kind")
@@ -154,7 +154,7 @@ def _collections(seen: _Samples) -> dict[str, dict[str, Any]]:
     ):
         for labels, value in seen.all(name):
             found.setdefault(labels["collection"], {"fields": {}})[key] = int(value)
-    for name in ("segments", "segment_rows", "index_bytes", "tail_rows", "damaged_files"):
+    for name in ("segments", "segment_rows", "index_bytes", "tail_rows", "damaged_files", "stale_files"):
         for labels, value in seen.all(name):
             found[labels["collection"]]["fields"].setdefault(labels["field"], {})[name] = int(value)
     return found

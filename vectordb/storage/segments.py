@@ -24,7 +24,8 @@ class Record(msgspec.Struct, frozen=True):
     """An index file of docids [first, end) of a field.
 
     rows: those in the file: live when it was built, and with the field. dead: docids of the range that were dead then. checksum: xxh3-64
-    of the whole file. options: how it was built. sequence: of the collection, when it was built.
+    of the whole file. options: how it was built. sequence: of the collection, when it was built. header: xxh3-64 of the file's header, by
+    which it is told from every other file; records of before don't have it.
     """
 
     field: int
@@ -37,6 +38,7 @@ class Record(msgspec.Struct, frozen=True):
     checksum: int
     options: dict
     sequence: int
+    header: int | None = None
 
 
 Records = dict[int, tuple[Record, ...]]  # field → records by first docid

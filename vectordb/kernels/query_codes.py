@@ -1,0 +1,75 @@
+"""What a query becomes to be held against a segment's codes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from .codes import encode_query, rotate, sign_words
+from .dense import COSINE, L2
+from .jit import kernel, pointer
+from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, REACH, ROTATED_MEAN, STEP
+
+DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
+
+
+@kernel
+def normalise(segment, query, unit):
+    """The query into ``unit``: of length 1 for cosine, else as given."""
+    length = 1.0
+    if segment[METRIC] == COSINE:
+        square = 0.0
+        for j in range(len(query)):
+            square += np.float64(query[j]) * np.float64(query[j])
+        length = 1.0 / np.sqrt(square) if square > 0 else 0.0
+    for j in range(len(query)):
+        unit[j] = np.float32(query[j] * length)  # as the exact scan has it: scores of both are the same
+
+
+@kernel
+def encode(segment, unit, rotated, spare, codes):
+    """A query as a segment's codes have it: ``rotated`` (centred for l2), byte ``codes``. Returns (scale, offset, shift, bound): the first
+    two are ``Scoring``'s; a score by codes plus ``shift`` is the true one, up to ``bound`` off, because row and query were rounded.
+    """
+    dim, metric = segment[DIM], segment[METRIC]
+    mean = carray(pointer(segment[MEAN]), dim, np.float32)
+    flips = carray(pointer(segment[FLIPS]), (segment[FLIP_ROUNDS], dim), np.float32)
+    step, code_error, reach = (
+        np.int64(segment[STEP]).view(np.float64),
+        np.int64(segment[CODE_ERROR]).view(np.float64),
+        np.int64(segment[REACH]).view(np.float64),
+    )
+    whole = 0.0
+    for j in range(dim):
+        rotated[j] = unit[j] - mean[j] if metric == L2 else unit[j]
+        whole += np.float64(rotated[j]) * np.float64(rotated[j])
+    rotate(rotated, flips, spare)
+    query_step, total = encode_query(rotated, codes)
+    doubled = np.float32(2) if metric == L2 else np.float32(1)
+    shift, square = np.float32(0), 0.0
+    for j in range(dim):
+        shift += unit[j] * mean[j]
+        square += np.float64(rotated[j]) * np.float64(rotated[j])
+    noise = square * code_error * code_error + (reach * np.float64(query_step)) ** 2 / 12  # float64: squares of squares
+    if metric == L2:
+        shift = np.float32(-whole)  # also of dimensions that all rows agree in, which a rotation leaves out
+    return (
+        np.float32(query_step * np.float32(step)) * doubled,
+        128 * total,
+        shift,
+        np.float32(DEVIATIONS * np.sqrt(noise)) * doubled,
+    )
+
+
+@kernel
+def encode_signs(segment, rotated, spare, signs):
+    """The query's sign words. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
+    do without the mean.
+    """
+    if segment[METRIC] == COSINE:
+        mean = carray(pointer(segment[ROTATED_MEAN]), segment[DIM], np.float32)
+        for j in range(segment[DIM]):
+            spare[j] = rotated[j] - mean[j]
+        sign_words(spare, signs)
+    else:
+        sign_words(rotated, signs)
