@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from indexed import METRICS, Indexed, clustered, held_out
 
+from vectordb import background
 from vectordb.index import ann, flat
 from vectordb.index.segment import Allowed
 
@@ -64,7 +65,7 @@ def test_large_segments_are_scanned_by_several_cores_with_the_same_result(monkey
     found = []
     for least, cores in ((1 << 60, 2), (0, 2), (0, 5)):
         monkeypatch.setattr(ann, "_PARALLEL_CODES", least)
-        monkeypatch.setattr(flat, "CORES", cores)
+        monkeypatch.setattr(background, "CORES", cores)
         monkeypatch.setattr(flat, "_pool", None)
         found.append([ann.search_bounded([part], [], indexed.table, query, "float32", "cosine", 50, -np.inf) for query in held_out(3, 24)])
     for other in found[1:]:

@@ -12,7 +12,7 @@ from vectordb_client import Client, LimitError, RateLimitError
 from vectordb_client import packing as client_packing
 
 import vectordb
-from vectordb import Dense, F, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text, deadline, memory
+from vectordb import Dense, F, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text, background, deadline, memory
 from vectordb.filters import as_filter, bitmap
 from vectordb.filters.nodes import weight
 from vectordb.index import flat
@@ -335,7 +335,7 @@ def test_every_kind_of_work_is_cut_and_stops(docs, database, monkeypatch, what):
     monkeypatch.setattr(deadline, "WORK", 1_000)
     monkeypatch.setattr(deadline, "EVERY", 64)
     monkeypatch.setattr(read, "PIECE_ROWS", 100)
-    monkeypatch.setattr(flat, "CORES", 1)
+    monkeypatch.setattr(background, "CORES", 1)
     database._collections.clear()
     docs = database.collection("docs")  # nothing is known of earlier filters
     looks, most = [], 1 << 30

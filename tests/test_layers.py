@@ -28,7 +28,7 @@ LAYERS = [
     {"index", "filters", "encoders"},
     {"storage"},
     {"kernels"},
-    {"types", "errors", "words", "failpoints", "deadline", "memory"},
+    {"types", "errors", "words", "failpoints", "deadline", "memory", "background", "checksums"},
 ]
 LEVEL = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}
 DOORS = {

@@ -14,7 +14,7 @@ import scipy.sparse
 from reference import Model, Stored, check_ranking, stored_vector
 
 import vectordb
-from vectordb import DBSF, RRF, Dense, F, Hits, Int, MultiVector, Relative, Schema, Sparse
+from vectordb import DBSF, RRF, Dense, F, Hits, Int, MultiVector, Relative, Schema, Sparse, background
 from vectordb.index import flat
 
 N = 700
@@ -87,7 +87,7 @@ def test_a_scan_on_several_cores_gives_the_same_hits(database, monkeypatch):
     answers = []
     for limit, cores in ((1 << 60, 1), (0, 2), (0, 4), (0, 99)):
         monkeypatch.setattr(flat, "_PARALLEL_BYTES", limit)
-        monkeypatch.setattr(flat, "CORES", cores)
+        monkeypatch.setattr(background, "CORES", cores)
         monkeypatch.setattr(flat, "_pool", None)
         for name, node in itertools.product(queries, (None, "n > 2500", "n BETWEEN 2990 AND 3010")):
             hits = collection.search_batch({name: queries[name]}, filter=node, limit=50)

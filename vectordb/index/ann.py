@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import deadline
+from .. import background, deadline
 from ..kernels import bounded, planner, topk
 from ..kernels import segment as kernel
 from ..kernels.codes import stride_of
@@ -83,7 +83,7 @@ def search(
     if forced >= 0:
         _check_forced(parts, forced, k)
     if len(queries) > 1:
-        cores = 1 if trace is not None and trace.measured else min(flat.CORES, len(queries))
+        cores = 1 if trace is not None and trace.measured else min(background.cores(), len(queries))
         work = sum(part.segment.rows * part.segment.dim for part in parts) // _CODES_AT_ONCE
         most = min(max(deadline.WORK // max(work, 1), 1), _QUERIES_AT_ONCE)
         if cores > 1 or len(queries) > most:
@@ -180,7 +180,7 @@ def search_bounded(
     pieces = []
     for part in parts:
         nbytes = int(part.allowed.matches[0]) * stride_of(part.segment.dim)
-        cores = flat.CORES if nbytes >= _PARALLEL_CODES else 1
+        cores = background.cores() if nbytes >= _PARALLEL_CODES else 1
         cuts = np.linspace(0, part.segment.rows, max(cores, nbytes // _CODES_AT_ONCE // deadline.WORK) + 1).astype(int).tolist()
         pieces += [(part, low, high) for low, high in itertools.pairwise(cuts)]
     deadline.check()

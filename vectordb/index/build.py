@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .. import background
 from ..kernels.codes import LINE, ZERO, encode_rows, pack_signs, stride_of, words_of
 from . import calibrate
 from .file import write
@@ -69,7 +69,7 @@ def build(
             raise Cancelled(stage)
         progress(stage, share)
 
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or background.cores()
     rng = np.random.default_rng(options.seed)
     good = usable(vectors, metric == "cosine")
     if not good.any():

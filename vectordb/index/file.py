@@ -11,8 +11,8 @@ from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
-import xxhash
 
+from ..checksums import xxh3
 from ..errors import CorruptionError
 from ..failpoints import reach
 from ..kernels.codes import LINE
@@ -35,12 +35,12 @@ def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
     places, at = {}, 0
     for name, array in sections.items():
         array = sections[name] = np.ascontiguousarray(array)
-        places[name] = [at, array.dtype.str, list(array.shape), xxhash.xxh3_64_intdigest(array.reshape(-1).view(np.uint8))]
+        places[name] = [at, array.dtype.str, list(array.shape), xxh3(array.reshape(-1).view(np.uint8))]
         at += -(-array.nbytes // LINE) * LINE
     body = msgspec.msgpack.encode({**meta, "sections": places})
     start = -(-(_head.size + len(body)) // LINE) * LINE
     with open(path, "wb") as file:
-        file.write(_head.pack(MAGIC, VERSION, len(body), xxhash.xxh3_64_intdigest(body)) + body)
+        file.write(_head.pack(MAGIC, VERSION, len(body), xxh3(body)) + body)
         reach("index.begun")
         for name, array in sections.items():
             file.seek(start + places[name][0])
@@ -118,7 +118,7 @@ class Mapped:
     def _read(cls, path: Path, size: int, map_: mmap.mmap) -> Self:
         _, _, length, digest = _head.unpack_from(map_)
         body = map_[_head.size : _head.size + length] if length < size else b""
-        if xxhash.xxh3_64_intdigest(body) != digest:
+        if xxh3(body) != digest:
             raise damaged(path, "has no valid header")
         meta = msgspec.msgpack.decode(body)
         kind = meta.get("kind", "dense")
@@ -137,7 +137,7 @@ class Mapped:
                 raise damaged(path, f"section {name!r} has no place in it")
             nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = whole[start + at : start + at + nbytes]
-            if len(raw) != nbytes or (name not in cls.large and xxhash.xxh3_64_intdigest(raw) != digest):
+            if len(raw) != nbytes or (name not in cls.large and xxh3(raw) != digest):
                 raise damaged(path, f"section {name!r} is cut off or fails its checksum")
             sections[name] = raw.view(dtype).reshape(shape)
         cls._check_settings(path, sections)
@@ -160,7 +160,7 @@ class Mapped:
     def verify(self) -> None:
         """Read everything. Raises CorruptionError naming the section that fails its checksum."""
         for name, array in self.sections.items():
-            if xxhash.xxh3_64_intdigest(array.reshape(-1).view(np.uint8)) != self._digests[name]:
+            if xxh3(array.reshape(-1).view(np.uint8)) != self._digests[name]:
                 raise damaged(self.path, f"section {name!r} fails its checksum")
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .. import deadline, memory
+from .. import background, deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
 from .saturation import Saturation, numbers_of
 
@@ -20,7 +20,6 @@ _TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a b
 _PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
 _SORTED = 1 << 19  # keys between two looks at the deadline
 _HEAP_BYTES = 64 << 20  # of all threads together, unless one alone needs more
-CORES = os.cpu_count() or 1
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
@@ -28,14 +27,14 @@ def pool() -> ThreadPoolExecutor:
     """Threads for kernels, one a core; a new pool after a fork."""
     global _pool
     if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), ThreadPoolExecutor(CORES, thread_name_prefix="vectordb-kernel"))
+        _pool = (os.getpid(), ThreadPoolExecutor(background.CORES, thread_name_prefix="vectordb-kernel"))
     return _pool[1]
 
 
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, queries: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
     heaps = 8 * queries * k
-    cores = min(CORES, len(table), max(_HEAP_BYTES // heaps, 1))
+    cores = min(background.cores(), len(table), max(_HEAP_BYTES // heaps, 1))
     if cores < 2 or nbytes < _PARALLEL_BYTES:
         with memory.held(heaps, "the best rows so far"):
             return work(0, len(table))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import background
 from ..kernels import TINY_WEIGHT
 from ..kernels import impact as kernel
 from . import sparse_calibrate
@@ -67,7 +67,7 @@ def build(
 
     if len(terms) > MAX_POSTINGS:
         raise ValueError(f"{len(terms)} postings don't fit one index file, at most {MAX_POSTINGS} do")
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or background.cores()
     step("terms", 0.0)
     vocabulary = _vocabulary(terms)
     row_terms = np.empty(len(terms), np.uint32 if len(vocabulary) > 65_536 else np.uint16)

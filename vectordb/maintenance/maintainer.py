@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import deadline
+from .. import background, deadline
 from ..errors import (
     ClosedError,
     CorruptionError,
@@ -464,9 +464,9 @@ class Maintainer:
         words = f"{task.kind} {task.name} rows {task.first} … {task.end - 1}"
         progress, begun = self._begin(number, words), time.monotonic()
         try:
-            rows = tasks.build(
-                self._env, self._committer, number, self._pinned(number), task, progress, self._stop_of(number, task if gives_way else None)
-            )
+            stop = self._stop_of(number, task if gives_way else None)
+            with background.using(background.ALL_BUT_ONE if gives_way else background.CORES):
+                rows = tasks.build(self._env, self._committer, number, self._pinned(number), task, progress, stop)
         finally:
             self._now = None
         done = self.built.setdefault(task.kind, {"builds": 0, "rows": 0, "seconds": 0.0})

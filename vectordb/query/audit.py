@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import background
 from ..errors import InvalidArgumentError, VectorDBError, shown
 from ..index import ann, flat
 from ..storage.env import Env
@@ -51,7 +52,8 @@ class Budget:
         def run() -> None:
             started = time.monotonic()
             try:
-                work()
+                with background.using(1):
+                    work()
             except VectorDBError:
                 pass  # closed, dropped or damaged meanwhile: whoever reads next is told
             finally:

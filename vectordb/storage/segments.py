@@ -11,6 +11,7 @@ import lmdb
 import msgspec
 import xxhash
 
+from ..checksums import AT_ONCE
 from ..errors import CorruptionError
 from . import format
 from .store import Store
@@ -156,6 +157,6 @@ def checksum(path: Path) -> int:
     """xxh3-64 of a file."""
     digest = xxhash.xxh3_64()
     with open(path, "rb") as file:
-        while block := file.read(1 << 22):
+        while block := file.read(AT_ONCE):  # reading lets other threads have the interpreter
             digest.update(block)
     return digest.intdigest()
