@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nightly import cases, record
 
 import vectordb
 from vectordb import Dense, Int, InvalidArgumentError, NotFoundError, Schema
@@ -184,7 +185,8 @@ def test_points_that_come_and_go_leave_a_bounded_log_and_no_more(directory):
     bound = 256 << 10
     with vectordb.open(directory, durability="batched", maintenance=False, change_log_bytes=bound) as database:
         collection = database.create_collection("c", SCHEMA)
-        for round_ in range(80):
+        rounds = cases(80, 1_000)
+        for round_ in range(rounds):
             ids = [f"round {round_}, an id that is as long as some people's ids are, {i}" for i in range(1_000)]
             collection.upsert(ids=ids)
             collection.delete(ids)
@@ -194,3 +196,4 @@ def test_points_that_come_and_go_leave_a_bounded_log_and_no_more(directory):
         assert facts["used"] * facts["page_bytes"] <= 2 * bound  # seen: 1.2 × bound
         database.purge()
         assert (directory / "data.mdb").stat().st_size <= 2 * bound
+    record("churn_change_log", rounds=rounds, deletes=1_000 * rounds, bytes_of_the_log_at_most=bound)

@@ -10,6 +10,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from nightly import cases, record
 from upkeep import index_files
 
 import vectordb
@@ -238,7 +239,8 @@ def test_headers_of_an_archive_with_any_byte_changed_raise_typed_errors_only(sna
     archive(snap, tmp_path / "s.tar")
     whole, rng = (tmp_path / "s.tar").read_bytes(), np.random.default_rng(0)
     target = tmp_path / "t.tar"
-    for at in range(512):
+    for case in range(cases(512, 20_000)):
+        at = case % 512
         damaged = bytearray(whole)
         damaged[at] = int(rng.integers(256))
         # The checksum of the header is made right again, so that its numbers are read.
@@ -248,3 +250,4 @@ def test_headers_of_an_archive_with_any_byte_changed_raise_typed_errors_only(sna
             backup._Source(target).__exit__()
         except (NotFoundError, CorruptionError, StorageError):
             pass
+    record("fuzz_snapshot_archives", cases=cases(512, 20_000))
