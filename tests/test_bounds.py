@@ -262,9 +262,17 @@ def test_a_call_waits_for_memory_that_others_hold_then_is_told_to_come_again():
         assert caught.value.retry_after > 0 and pool.taken == 6 << 20
         with pytest.raises(vectordb.DeadlineError), deadline.under(deadline.Patience(0.0, allowance=other)):
             memory.hold(5 << 20, "a test")
-        threading.Timer(0.05, one.close).start()
+        awaited = []
+
+        def give() -> None:
+            awaited.append(pool.awaited)  # then calls that may hold memory don't rest
+            one.close()
+
+        assert not pool.awaited
+        threading.Timer(0.05, give).start()
         with memory.held(5 << 20, "a test"):
             assert pool.taken == 5 << 20
+        assert awaited == [True] and not pool.awaited
     other.close()
     assert pool.taken == 0
 

@@ -113,17 +113,19 @@ def test_a_process_goes_though_a_call_never_ends(tmp_path, how):
 @pytest.mark.parametrize("polite", [True, False])
 def test_ctrl_c_ends_a_command_soon(tmp_path, polite):
     """Also when threads that nothing can interrupt are at work: Python waits for them before it ends."""
-    work = "time.sleep(1000)" if polite else "flat.pool().submit(time.sleep, 1000).result()"
+    work = "None" if polite else "flat.pool().submit(time.sleep, 1000)"
     program = f"""
         import sys, time
         from vectordb import cli, database
         from vectordb.index import flat
         class Database:
             def __init__(self, *arguments):
-                print("begun", flush=True)
                 {work}
+                print("begun", flush=True)
+                time.sleep(1000)
         database.Database = Database
-        sys.exit(cli.main(["optimize", sys.argv[1]]))
+        sys.argv[1:1] = ["optimize"]
+        sys.exit(cli.main())
     """
     with vectordb.open(tmp_path / "data"):
         pass

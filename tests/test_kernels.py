@@ -302,6 +302,14 @@ def test_rows_too_long_for_float32_have_scores_in_order(metric):
         np.testing.assert_allclose(scores, expected[docids], rtol=1e-6)
 
 
+def test_sums_over_query_rows_beyond_float32_are_finite():
+    largest, infinite = np.finfo(np.float32).max, np.float32(np.inf)
+    scores = np.array([-infinite, 1.0, infinite], np.float32)
+    for n, given in both("dense.offer_rows", np.arange(3), scores, np.zeros(3, np.int64), 0):
+        docids, found = keys_of([given[2]], [n], 1)[0][:2]
+        assert docids.tolist() == [2, 1, 0] and found.tolist() == [largest, 1.0, -largest]
+
+
 def test_sparse_sums_beyond_float32_are_finite_and_the_same_in_both_indexes():
     terms, weights = np.array([1, 2, 3], np.uint64), np.array([1e16, 1e16, 1.0], np.float32)
     rows = [[3e38, -3e38, 1.0], [3e38, 3e38, 1.0], [-3e38, 1.0, 1.0], [1.0, 2.0, 3.0]]

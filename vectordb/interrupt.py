@@ -36,6 +36,13 @@ def ends_soon(seconds: float = SECONDS) -> Iterator[None]:
         os.close(told)  # the thread reads to the end and closes its own
 
 
+def exits_soon(seconds: float = SECONDS) -> None:
+    """The process, which is about to exit, does so within ``seconds``, with status 130: Python would wait for threads that still work."""
+    timer = threading.Timer(seconds, os._exit, (STATUS,))
+    timer.daemon = True
+    timer.start()
+
+
 def _end(heard: int, over: threading.Event, seconds: float) -> None:
     while number := os.read(heard, 1):
         if number[0] == signal.SIGINT and not over.wait(seconds):

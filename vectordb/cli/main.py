@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from vectordb_client._version import __version__
 
 from ..errors import VectorDBError
-from ..interrupt import ends_soon
+from ..interrupt import STATUS, ends_soon, exits_soon
 from .options import Command
 
 # command → (its module, its form or None where it has commands of its own, what it does)
@@ -69,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _failed("this machine hasn't enough memory for it")
     except KeyboardInterrupt:
-        return _failed("interrupted", 130, "\n")
+        if argv is None:  # the process is ours
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            exits_soon()
+        return _failed("interrupted", STATUS, "\n")
 
 
 def parser() -> Command:
