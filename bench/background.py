@@ -1,4 +1,4 @@
-"""What background work costs searches: percentiles of single searches alone, and beside audits, files being read through, builds, compaction.
+"""What background work costs searches: percentiles of single searches alone, and beside audits, files being read through, builds.
 
 ``python -m bench.background [ROWS]`` prints a line a phase, with the ratio of its p99.9 to that of searches alone in the same run.
 Measured on a machine that does nothing else.
