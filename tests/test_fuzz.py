@@ -28,6 +28,7 @@ import vectordb
 from vectordb import CorruptionError, Dense, Int, Keyword, Schema, Sparse, Text, VectorDBError
 from vectordb.filters import as_filter
 from vectordb.filters.canonical import canonical
+from vectordb.index import file as index_file
 from vectordb.index import segment, sparse_segment
 from vectordb.server.guard import Guard
 from vectordb.server.service import SERVICE, Service
@@ -335,7 +336,7 @@ def test_headers_of_index_files(made, tmp_path):
     for _ in range(n):
         data = rng.choice(files).read_bytes()
         length = struct.unpack_from("<I", data, 12)[0]
-        head = segment._head.size
+        head = index_file._head.size
         if rng.random() < 0.5:  # a header that is as it was meant to be, and says something else
             body = mutated(rng, data[head : head + length])
             if rng.random() < 0.5:
@@ -345,7 +346,9 @@ def test_headers_of_index_files(made, tmp_path):
                 body = msgspec.msgpack.encode(meta)
             body = body[:length].ljust(length, b"\xc0")
             data = (
-                segment._head.pack(segment.MAGIC, segment.VERSION, len(body), xxhash.xxh3_64_intdigest(body)) + body + data[head + length :]
+                index_file._head.pack(index_file.MAGIC, index_file.VERSION, len(body), xxhash.xxh3_64_intdigest(body))
+                + body
+                + data[head + length :]
             )
         else:
             data = mutated(rng, data[: head + length]) + data[head + length :]
