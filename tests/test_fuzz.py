@@ -345,11 +345,8 @@ def test_headers_of_index_files(made, tmp_path):
                 target[rng.choice(list(target))] = rng.choice([None, -1, 2**62, "x", [], [0, "<f4", [3], 5], {}, 1.5])
                 body = msgspec.msgpack.encode(meta)
             body = body[:length].ljust(length, b"\xc0")
-            data = (
-                index_file._head.pack(index_file.MAGIC, index_file.VERSION, len(body), xxhash.xxh3_64_intdigest(body))
-                + body
-                + data[head + length :]
-            )
+            packed = index_file._head.pack(index_file.MAGIC, index_file.VERSION, len(body), xxhash.xxh3_64_intdigest(body))
+            data = packed + body + data[head + length :]
         else:
             data = mutated(rng, data[: head + length]) + data[head + length :]
         bounded(run, data)
