@@ -22,6 +22,9 @@ FORMS = [
     ("import --create d c f.csv", "import d c --create f.csv", {"data": D, "collection": C, "file": Path(F)}),
     ("export d c f.csv", "export --data d --collection c --out f.csv", {"data": D, "collection": C, "out": F}),
     ("export d --collection c f.csv", "export d --collection c --out f.csv", {"data": D, "collection": C, "out": F}),
+    ("export d c o.csv", "export --data d --collection c o.csv", {"data": D, "collection": C, "out": "o.csv"}),
+    ("export d c -", "export --data d c -", {"data": D, "collection": C, "out": "-"}),
+    ("terms d c s --export -", "terms --data d --collection c s --export -", {"data": D, "collection": C, "field": "s"}),
     ("export d c -", "export d c --out -", {"data": D, "collection": C, "out": "-"}),
     (
         "terms d c s --export -",

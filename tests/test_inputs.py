@@ -745,3 +745,15 @@ def test_a_star_import_hides_no_builtin():
     exec("from vectordb import *\nfrom vectordb_client import *", names)
     assert "open" not in names
     assert issubclass(names["InvalidArgumentError"], VectorDBError)
+
+
+def test_a_wrong_value_names_its_point_and_row():
+    """Of a hundred thousand rows the one that is wrong is told."""
+    with vectordb.open(None) as database:
+        docs = database.create_collection("rows", Schema({}, {"f": vectordb.Float(), "i": vectordb.Int()}))
+        for attributes, payload in (({"f": [1.0, 2.0, float("nan")]}, None), ({"i": [1, 2, 1.5]}, None), ({}, [1, 2, object()])):
+            with pytest.raises(InvalidArgumentError, match=r"\(point 12, row 2\)"):
+                docs.upsert(ids=[10, 11, 12], attributes=attributes, payload=payload)
+        with pytest.raises(InvalidArgumentError, match=r"\(point 7\)"):
+            docs.upsert([{"id": 7, "attributes": {"i": "x"}}])
+        assert docs.count() == 0

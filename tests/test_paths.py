@@ -212,7 +212,7 @@ def test_a_second_handle_of_files_that_were_tampered_with_says_which_to_close(tm
     filled(path)
     old = vectordb.open(path, maintenance=False)
     (path / "lock.mdb").unlink()
-    with pytest.raises(StorageError, match=r"lock.mdb was removed .* Close that first"):
+    with pytest.raises(StorageError, match=r"lock.mdb was removed .* Close it first; nothing that it acknowledged is lost"):
         vectordb.open(path)
     old.close()
     with vectordb.open(path) as database:
@@ -333,8 +333,43 @@ def test_index_files_without_data_are_not_made_an_empty_database_of(tmp_path, st
         vectordb.backup.check(path)
     assert looks(path) == before
     shutil.rmtree(path / "indexes")
+    if state == "missing":
+        with pytest.raises(CorruptionError, match=r"a database was here: its lock files are.*write\.lock"):
+            vectordb.open(path)
+        (path / "write.lock").unlink()
     with vectordb.open(path) as database:
         assert database.collections() == []
+
+
+def test_who_has_the_only_copy_says_so_and_it_can_be_saved(tmp_path, caplog):
+    path = tmp_path / "data"
+    filled(path)
+    old = vectordb.open(path, maintenance=False)
+    (path / "data.mdb").unlink()
+    with pytest.raises(StorageError, match=r"only copy.*snapshot\(\)"):
+        put(old.collection("c"), 1000)
+    with pytest.raises(StorageError, match=r"only copy.*snapshot\(\)"):
+        vectordb.open(path)
+    assert sum("only copy" in line for line in caplog.messages) == 1  # told once
+    old.snapshot(tmp_path / "saved")
+    points = old.collection("c").count()
+    old.close()
+    vectordb.restore(tmp_path / "saved", tmp_path / "again")
+    with vectordb.open(tmp_path / "again") as database:
+        assert database.collection("c").count() == points
+
+
+def test_a_data_file_that_is_a_link_is_not_purged(tmp_path):
+    """The file at the other end would keep what was deleted, and nobody would look there."""
+    path = tmp_path / "data"
+    filled(path)
+    os.rename(path / "data.mdb", tmp_path / "elsewhere.mdb")
+    (path / "data.mdb").symlink_to(tmp_path / "elsewhere.mdb")
+    with vectordb.open(path, maintenance=False) as database:
+        with pytest.raises(StorageError, match="is a link to"):
+            database.purge()
+        put(database.collection("c"), 1000)
+    assert check(path).ok and (path / "data.mdb").is_symlink()
 
 
 @pytest.mark.parametrize("leave", [[], ["data.mdb"], ["data.mdb", "lock.mdb", "open.lock"]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,12 +106,25 @@ def make_batch(
                 framed = whole(framed)
             values = framed if framed is not None else _listed(name, values, f"attribute {name!r} must be a column of {n} values")
         _check_length(name, values, n)
-        checked[name] = [value if value is UNSET and kind == "update" else coerce(name, spec, value) for value in values]
+        checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
     if payload is not None:
         payload = _listed("payload", payload, f"payload must be a list of {n} JSON values")
         _check_length("payload", payload, n)
-        payload = [value if value is None or (value is UNSET and kind == "update") else _plain_json(value) for value in payload]
+        payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
+
+
+def _each(values: list, ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
+    """One value a point, converted. unset: UNSET is left as it is. Raises what ``convert`` raises, with the point and its row."""
+    made: list = []
+    try:
+        for value in values:
+            made.append(value if unset and value is UNSET else convert(value))
+    except InvalidArgumentError as error:
+        row = len(made)
+        place = f"point {shown(ids[row])}" if len(values) == 1 else f"point {shown(ids[row])}, row {row}"
+        raise type(error)(f"{error.message} ({place})", field=error.field, value=error.value) from error.__cause__
+    return made
 
 
 def check_ids(ids: Any) -> list[Id]:

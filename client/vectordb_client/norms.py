@@ -44,7 +44,7 @@ def check_norms(spec: Dense | MultiVector, values: np.ndarray, refuse: Refuse) -
         norm = float(np.sqrt(wide @ wide))
         if norm == 0 and cosine:
             raise refuse(at, "is all zeros, which has no cosine", norm)
-        if not low <= norm <= high:
+        if not low <= norm <= high * (1 + 1e-6):  # float32 of a bound may lie just above it
             bounds = f"in {low:g} … {high:g} for a cosine" if cosine else f"at most {high:g} for {spec.metric}"
             raise refuse(at, _told(norm, bounds), norm)
 
@@ -60,7 +60,7 @@ def check_sparse_norms(indptr: np.ndarray, weights: np.ndarray, refuse: Refuse) 
     sums = np.concatenate([[0.0], np.cumsum(np.square(wide, out=wide))])
     for at in np.flatnonzero(~(sums[indptr[1:]] - sums[indptr[:-1]] <= MAX_NORM**2)).tolist():
         norm = float(np.linalg.norm(weights[indptr[at] : indptr[at + 1]].astype(np.float64)))
-        if norm > MAX_NORM:
+        if norm > MAX_NORM * (1 + 1e-6):
             raise refuse(at, _told(norm, f"at most {MAX_NORM:g}"), norm)
 
 

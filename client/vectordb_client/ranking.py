@@ -19,7 +19,7 @@ import numpy as np
 from .errors import InvalidArgumentError, shown
 
 MISSING = ("zero", "renormalise")
-MAX_NUMBER = 1e9  # a weight, or k: far above, and a sum of float64 loses what the other arms add
+MAX_NUMBER = 1e6  # a weight, or k: so that the longest vectors still have weighted scores within float32
 
 
 @dataclass(frozen=True)

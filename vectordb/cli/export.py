@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyExistsError, StorageError
-from .options import Command, add_collection, add_directory, console, one, open_directory
+from .options import Command, add_collection, add_directory, add_order, console, one, open_directory
 
 _FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
 
 
 def add_arguments(parser: Command) -> None:
+    add_order(parser, ("directory", "data"), ("named", "collection"), ("file", "out"))
     add_directory(parser)
-    parser.checks.append(_flagged)
     add_collection(parser, required=True)
     parser.add_argument("file", metavar="FILE", nargs="?", help=_FORMS)
     parser.add_argument("--out", metavar="FILE", help="the same as FILE")
@@ -33,12 +33,6 @@ def add_arguments(parser: Command) -> None:
             raise argparse.ArgumentTypeError(f"where to? write {parser.prog} DIR COLLECTION FILE")
 
     parser.checks.append(check)
-
-
-def _flagged(arguments: argparse.Namespace) -> None:
-    """``DIR FILE --collection NAME``: the second word is the file then."""
-    if arguments.collection is not None and arguments.file is None and arguments.out is None:
-        arguments.named, arguments.file = None, arguments.named
 
 
 def run(arguments: argparse.Namespace) -> int:

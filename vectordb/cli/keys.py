@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotFoundError, VectorDBError, shown
+from ..errors import InvalidArgumentError, NotFoundError, VectorDBError, shown
 from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
-from ..storage.place import DATA
+from ..storage.place import DATA, is_snapshot
 from .options import Command, add_directory, open_directory, require_directory
 
 
@@ -80,6 +80,9 @@ def _create(arguments: argparse.Namespace) -> int:
 
 def _check_there(directory: Path, create: bool) -> None:
     """Raises NotFoundError when this is neither a database nor empty: its name is misspelt, most likely."""
+    if is_snapshot(directory):
+        problem = f"{directory} is a snapshot, which must stay as it is; restore it, and make the key in the directory that it becomes"
+        raise InvalidArgumentError(problem, field="data", value=str(directory))
     try:
         names = set(os.listdir(directory))
     except OSError:

@@ -88,6 +88,24 @@ def add_collection(parser: Command, required: bool = False, about: str | None = 
     parser.checks.append(check)
 
 
+def add_order(parser: Command, *words: tuple[str, str]) -> None:
+    """Words are taken in their order for what no flag says: with ``--data D`` the first word is what follows DIR. words: (word, flag)."""
+
+    def check(arguments: argparse.Namespace) -> None:
+        given = [str(value) for word, _ in words if (value := getattr(arguments, word)) is not None]
+        free = [word for word, flag in words if getattr(arguments, flag) is None]
+        for _, flag in words:  # what is said twice alike
+            if len(given) > len(free) and str(getattr(arguments, flag)) in given:
+                given.remove(str(getattr(arguments, flag)))
+        if len(free) < len(words) and len(given) <= len(free):
+            taken = dict(zip(free, given, strict=False))
+            for word, _ in words:
+                value = taken.get(word)
+                setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
+
+    parser.checks.append(check)
+
+
 def one(word: str, flag: str, first: Any, second: Any) -> Any:
     if first is not None and second is not None and first != second:
         raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, and {flag} says {str(second)!r}: leave one of them out")

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from ..errors import AlreadyExistsError
-from .options import Command, add_collection, add_directory, console, one, open_directory
+from .options import Command, add_collection, add_directory, add_order, console, one, open_directory
 
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = 'FILE is .tsv (a term, a tab and its word a line) or .json ({"17": "word", …}; null takes a word away).'
+    add_order(parser, ("directory", "data"), ("named", "collection"), ("of", "field"))
     add_directory(parser)
     add_collection(parser, required=True)
     parser.add_argument("of", metavar="FIELD", nargs="?", help="a sparse vector field")

@@ -33,6 +33,7 @@ from .settings import Settings
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
 _PROBED = 16
+_HELD = {"max_filter_nodes": "nodes and values", "max_query_rows": "rows"}  # what is counted of a thing that isn't a number itself
 _WORDS_OF_A_CHARACTER = 4  # at most: a ligature of several words is a character too
 _FILTER_BYTES = 24  # of memory that a byte of a filter may take once it is read: "{}," is a dict
 _SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
@@ -149,7 +150,7 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
             _within("candidates", stage.candidates, "max_limit", settings.max_limit, MAX_LIMIT)
         for column in stage.vectors:
             if column.WhichOneof("vectors") == "multi":
-                _within("query rows", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
+                _within("the query", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
         if len(stage.vectors) + len(stage.texts) > 1:  # several arms, each of which lists its candidates
             usual = min(max(MIN_CANDIDATES, 4 * stage.limit), MAX_LIMIT)
             longest = max(longest, stage.candidates if stage.HasField("candidates") else usual)
@@ -189,4 +190,5 @@ def _check_filters(settings: Settings, holder: Any) -> None:
 def _within(field: str, value: int, setting: str, most: int, ours: int | None = None) -> None:
     """ours: above it, the work itself refuses, as it does without a service."""
     if value > most and (ours is None or value <= ours):
-        raise LimitError(f"{field} is {value}, at most {most} are taken by this service (its setting {setting})", field=field, value=value)
+        held = f"has {value} {_HELD[setting]}" if setting in _HELD else f"is {value}"
+        raise LimitError(f"{field} {held}, at most {most} are taken by this service (its setting {setting})", field=field, value=value)

@@ -72,7 +72,9 @@ def _usable(where: Path) -> Env | None:
             what = f"this process has it open as {other.path}; close that first, if it was moved, or open it by that name"
         else:
             problem = place.problem(where, other._files)
-            what = f"{problem}, and it still has. Close that first: nothing that it acknowledged is lost then"
+            lost = now.data != other._files.data
+            rescue = "it holds the only copy: save that with snapshot() first" if lost else "nothing that it acknowledged is lost then"
+            what = f"{problem}, and it is open still. Close it first; {rescue}"
         raise StorageError(f"{where}: {what}", field="path", value=str(where))
     return None
 

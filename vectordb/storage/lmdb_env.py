@@ -7,6 +7,7 @@ between processes, ``rewrite`` how a new data.mdb takes the place of the old one
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -28,6 +29,7 @@ from .gate import Gate
 from .lmdb_errors import FORKED, MAX_READERS, in_our_words, translated
 from .rewrite import Rewrite, write_anew
 
+log = logging.getLogger("vectordb.storage")
 INITIAL_MAP = 1 << 34  # address space, not disk
 OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
 MAKE_SECONDS = 2.0  # to wait for another process that has a directory open without LMDB's files in it: it is about to make them
@@ -53,6 +55,7 @@ class Env:
         self._temporary = temporary  # nothing of it needs to be on disk
         self.change_log = Limits()  # of this process's writes
         self.users = 0
+        self._told = False  # that the files aren't those that were opened
         self.pid = os.getpid()
         self.patience = Patience()  # of who reads without one of their own: until the directory is closed
         self.folder = -1  # the directory's descriptor
@@ -200,8 +203,18 @@ class Env:
             raise self._out_of_place(problem)
 
     def _out_of_place(self, problem: str) -> StorageError:
-        what = f"{self.path}: {problem}. Nothing is written any more: close the database and open it again, where it is now"
-        return StorageError(what, field="path", value=str(self.path))
+        there = place.identity(self.path / place.DATA) == self._files.data
+        if there:
+            rescue = "close the database and open it again: nothing that was acknowledged is lost"
+        else:
+            rescue = (
+                "if it was moved, open it where it is now; if it was removed or replaced, this open database is the only copy of what was "
+                "acknowledged: save it with snapshot() before it is closed"
+            )
+        if not self._told:
+            self._told = True
+            log.error("%s: %s. Nothing is written any more; %s", self.path, problem, rescue)
+        return StorageError(f"{self.path}: {problem}. Nothing is written any more: {rescue}", field="path", value=str(self.path))
 
     def moved(self) -> bool:
         """Whether the path leads elsewhere now, or nowhere."""

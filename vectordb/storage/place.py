@@ -120,15 +120,22 @@ def is_empty(path: Path) -> bool:
 def check_may_begin(path: Path, create: bool) -> None:
     """A directory without data is to become a database. Raises StorageError unless it may, CorruptionError when one has been there."""
     where = {"field": "path", "value": str(path)}
+    missing = identity(path / DATA) is None
     if any(name.endswith(".index") for name in _names(path / INDEXES)):
-        state = "is missing" if identity(path / DATA) is None else "is empty"
+        state = "is missing" if missing else "is empty"
         raise CorruptionError(
             f"{path / DATA} {state}, and there are index files: a database was here. Restore a snapshot of it; "
             f"or remove {path / INDEXES} to begin an empty database",
             **where,
         )
+    if missing and create and os.path.lexists(path / "write.lock"):  # made after data.mdb, by whoever opens a database to write
+        raise CorruptionError(
+            f"{path / DATA} is missing, and a database was here: its lock files are. Restore a snapshot of it; "
+            f"or remove {path / 'write.lock'} to begin an empty database",
+            **where,
+        )
     if not create:
-        raise StorageError(f"{path} doesn't hold a database", **where)
+        raise StorageError(f"{path} doesn't hold a database{'' if missing else f': {DATA} is empty'}", **where)
 
 
 def _names(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from ..errors import LockedError, VectorDBError
+from ..errors import LockedError, StorageError, VectorDBError
 from ..failpoints import reach
 from . import format, integrity, locks, modes, place
 from .lmdb_errors import in_our_words
@@ -43,12 +43,20 @@ class Rewrite:
         self._lock = threading.Lock()
         self._request: bytes | None = None  # the last one that was seen, or made
 
+    def _check_no_link(self) -> None:
+        """Raises StorageError where data.mdb is a link: a new file would take the link's place, and the old one would keep all it holds."""
+        data = self._path / place.DATA
+        if data.is_symlink():
+            what = f"{data} is a link to {os.readlink(data)}, where what was deleted would stay: move that file here, in the link's place"
+            raise StorageError(what, field="path", value=str(self._path))
+
     def run(self, timeout: float, patience: float) -> None:
         """See ``Env.rewrite``."""
         env = self._env
         new = self._path / REWRITTEN
         with env.writing(timeout), in_our_words(self._path), self._swap_lock() as swap:
             env.check_in_place()
+            self._check_no_link()
             try:
                 mode = modes.mode_of(self._path / place.DATA) or modes.PRIVATE
                 with env.read() as txn:
