@@ -98,7 +98,7 @@ def asked(rng, names=("img", "far", "txt")):
     return {name: query[name] for name in names}
 
 
-CASES = [({}, None), ({"img": 0.2, "txt": 5.0}, "n < 900"), ({"far": 0.0}, None), ({"img": 1e9, "txt": 1e-9}, "n >= 1480")]
+CASES = [({}, None), ({"img": 0.2, "txt": 5.0}, "n < 900"), ({"far": 0.0}, None), ({"img": 1e6, "txt": 1e-9}, "n >= 1480")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
