@@ -98,7 +98,7 @@ def queries_of(rows: np.ndarray, n: int = 40) -> np.ndarray:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_recall_holds_whatever_rows_there_are(metric, shape):
-    """Means of 40 queries; observed: .97 and more for .95 asked, .99 and more for .99."""
+    """Means of 40 queries; observed: at least .963 for .95 asked, at least .982 for .99."""
     one = indexed(metric, shape)
     queries = queries_of(one.vectors)
     for k, rows, (target, floor) in itertools.product((10, 100), (None, one.every(3)), ((0.95, 0.93), (0.99, 0.97))):

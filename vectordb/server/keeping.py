@@ -6,7 +6,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,6 @@ class Keeping:
         self._most_streams = settings.change_streams
         self._streams = threading.BoundedSemaphore(settings.change_streams)
         self._stopping = stopping or threading.Event()
-
-    def stream_threads(self) -> ThreadPoolExecutor:
-        """Threads of the streams' own, which stay open as long as their callers like; a few more, to say that there are no more."""
-        return ThreadPoolExecutor(self._most_streams + 2, "vectordb-changes")
 
     def _snapshot(self, request: pb.SnapshotRequest, context: grpc.ServicerContext) -> pb.SnapshotResponse:
         if not _NAME.fullmatch(request.name):
