@@ -12,7 +12,8 @@ from typing import Any
 
 from . import backup
 from . import maintenance as upkeep
-from .collection import Collection, check_graph_builders, encoder_identities
+from .collection import Collection
+from .encoding import check_graph_builders, encoder_identities
 from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, StorageError, shown
 from .query import audit
 from .storage import catalog, modes, place
