@@ -113,7 +113,7 @@ def _json_value(value: Any) -> Any:
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> dict[str, list[Any]]:
-    """Rows of ``point_dict`` or ``hit_dict`` as columns: ``first``, then each attribute, each vector field, and ``payload`` if there is one.
+    """Rows of ``point_dict`` or ``hit_dict`` as columns: ``first``, then attributes, vector fields, and ``payload`` if there is one.
 
     An attribute or a field with the name of another column is called ``attributes.NAME`` or ``vectors.NAME``.
     """

@@ -283,8 +283,8 @@ class Hits(Sequence[Hit]):
     def to_arrow(self) -> pyarrow.Table:
         """An Arrow table with the columns of ``to_pandas``.
 
-        Ids are uint64, or strings where any is not an integer. UUIDs are strings, datetimes timestamps in UTC, vectors lists, sparse vectors
-        structs of ``indices`` and ``values``, payloads JSON text.
+        Ids are uint64, or strings where any is not an integer. UUIDs are strings, datetimes timestamps in UTC, vectors lists, sparse
+        vectors structs of ``indices`` and ``values``, payloads JSON text.
 
         Raises:
             VectorDBError: pyarrow is not installed.
