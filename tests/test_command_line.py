@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vectordb
-from vectordb.cli import main, parser
+from vectordb.cli import main, parser, parsers
 from vectordb.types import Int, Schema
 
 D, C, F = Path("d"), "c", "f.csv"
@@ -187,6 +187,19 @@ def test_a_command_imports_only_its_own_module():
     assert imported("--help") == "['vectordb.cli.main', 'vectordb.cli.options']"
     assert imported("check", "--help") == "['vectordb.cli.check', 'vectordb.cli.main', 'vectordb.cli.options']"
     assert "vectordb_bench.cli" in imported("bench", "--help")
+
+
+def test_parsers_lists_every_command_with_its_arguments():
+    from vectordb.cli.main import COMMANDS
+
+    found = parsers()
+    assert set(COMMANDS) <= set(found) and {"keys create", "keys list", "keys revoke"} <= set(found)
+    for name, command in found.items():
+        assert command.prog == f"vectordb {name}" and command.description, name
+        for action in () if name.startswith("bench") else command._actions:
+            assert action.help or action.choices, f"{name}: {action.dest} has no help text"
+    flags = {name: {flag for action in command._actions for flag in action.option_strings} for name, command in found.items()}
+    assert {"--data", "--port", "--max-connections"} <= flags["serve"] and "--role" in flags["keys create"]
 
 
 def test_every_command_has_help_that_says_its_form(capsys):

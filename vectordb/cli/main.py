@@ -6,6 +6,7 @@ messages to stderr. An error is one line on stderr that says what to write inste
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -87,6 +88,31 @@ def parser() -> Command:
         usage = None if form is None else f"vectordb {name} {f'{form} [options]'.strip()}"
         commands.add_parser(name, usage=usage, help=about, about=about, fill=_filler(module))
     return made
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command's parser with all its arguments, for what describes the command line: a reference, shell completion.
+
+    The keys are the commands as they are written, "info" or "keys create". A command with commands of its own ("keys") comes before
+    them. A command whose package isn't installed (``bench``) has no arguments.
+    """
+    found: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, command: argparse.ArgumentParser) -> None:
+        found[name] = command
+        if isinstance(command, Command):
+            with contextlib.suppress(VectorDBError, ImportError):
+                command.filled()
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, nested in action.choices.items():
+                    add(f"{name} {inner}", nested)
+
+    for action in parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                add(name, command)
+    return found
 
 
 def _filler(module: str) -> Callable[[Command], None]:

@@ -38,10 +38,15 @@ class Command(argparse.ArgumentParser):
         self._fill, self._mixing = fill, False
         self.checks: list[Callable[[argparse.Namespace], None]] = []
 
-    def parse_known_args(self, args=None, namespace=None):
+    def filled(self) -> Command:
+        """This parser with all its arguments: ``fill`` is called now unless it was called before."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
+        return self
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.filled()
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._mixing = True
