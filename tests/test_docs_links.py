@@ -72,7 +72,15 @@ def test_dead_links_are_found():
         ]
     )
     found = [re.search(r": (\S+)", line)[1] for line in dead("X.md", text)]
-    assert found == ["NO.md", "bench/figures/none.png", "#no-heading", "http://example.org/", "/etc/passwd", "../outside.md", "https://localhost/"]
+    assert found == [
+        "NO.md",
+        "bench/figures/none.png",
+        "#no-heading",
+        "http://example.org/",
+        "/etc/passwd",
+        "../outside.md",
+        "https://localhost/",
+    ]
 
 
 def test_every_page_of_the_site_can_be_reached_from_the_navigation():

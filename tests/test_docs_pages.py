@@ -104,7 +104,10 @@ def test_links_between_the_site_and_the_repository_are_rewritten():
     assert made == (
         "[a](../index.md) b ![c](../benchmarks/figures/overview.png) [d](https://example.org) [e](#here)\n```\n[f](LICENSE)\n```\n"
     )
-    assert docs.relink("[a](../ARCHITECTURE.md#packages) [b](faq.md)\n", "docs/index.md") == "[a](project/architecture.md#packages) [b](faq.md)\n"
+    assert (
+        docs.relink("[a](../ARCHITECTURE.md#packages) [b](faq.md)\n", "docs/index.md")
+        == "[a](project/architecture.md#packages) [b](faq.md)\n"
+    )
 
 
 def test_anchors_are_those_of_github_and_of_mkdocs():
