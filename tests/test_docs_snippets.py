@@ -141,7 +141,8 @@ def test_json_and_settings_in_a_page_are_valid(path):
 
 
 def test_a_failing_example_is_reported_with_its_page_and_line(tmp_path):
-    text = "# Page\n\n```python\nvalue = 1\n```\n\n<!-- not run: it needs a cluster of its own -->\n```python\nvalue = 2\n```\n\n```python\n\n1 / 0\n```\n"
+    text = "# Page\n\n```python\nvalue = 1\n```\n\n<!-- not run: it needs a cluster of its own -->\n```python\nvalue = 2\n```\n"
+    text += "\n```python\n\n1 / 0\n```\n"
     first, second, third = blocks(text)
     assert (first.line, first.mark, second.mark, second.about) == (4, None, "not run", "it needs a cluster of its own")
     page = Page(tmp_path / "page.md")
