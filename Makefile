@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PROJECT := pyproject.toml client/pyproject.toml
+PROJECT := pyproject.toml client/pyproject.toml bench/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
@@ -14,9 +14,8 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The documentation as a site, in site/: pages made from the code first, then mkdocs, which stops at a warning.
+# The documentation as a site, in site/. mkdocs stops at a warning. Pages made from the code are committed: python tools/docs.py.
 docs: $(VENV)/.docs
-	$(BIN)/python tools/docs.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "wrote site/index.html"
 
@@ -58,7 +57,7 @@ $(VENV)/.demo: $(PROJECT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -e ./bench
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: $(PROJECT) | $(VENV)/bin/python
@@ -66,5 +65,5 @@ $(VENV)/.docs: $(PROJECT) | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site client/build client/dist bench-quick nightly
+	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +
