@@ -4,6 +4,6 @@ One module a command: ``add_arguments`` says what it takes, ``run`` does it and 
 command is run, and the database when a command needs it, so ``--help`` is instant. ``main`` is the entry point.
 """
 
-from .main import main, parser
+from .main import main, parser, parsers
 
-__all__ = ["main", "parser"]
+__all__ = ["main", "parser", "parsers"]

@@ -6,6 +6,7 @@ messages to stderr. An error is one line on stderr that says what to write inste
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -25,15 +26,19 @@ COMMANDS = {
     "import": ("load", "DIR COLLECTION FILE", "import a file of JSON lines, JSON, CSV, Parquet or Arrow into a collection"),
     "export": ("export", "DIR COLLECTION FILE", "export a collection to a JSON-lines, CSV or Parquet file"),
     "terms": ("terms", "DIR COLLECTION FIELD (--import FILE | --export FILE)", "say what terms of a sparse field stand for, or export it"),
-    "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory, or of a running service"),
+    "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
+    "search": ("search", "(DIR | --target HOST:PORT) COLLECTION [TEXT]", "search a collection by text or vectors, with filters"),
+    "get": ("get", "(DIR | --target HOST:PORT) COLLECTION ID…", "show points by their ids; exit code 1 when one is missing"),
+    "count": ("count", "(DIR | --target HOST:PORT) COLLECTION", "count the points of a collection, or those that match a filter"),
     "optimize": ("optimize", "DIR [COLLECTION]", "bring the indexes of a directory up to date and take deleted rows out, and wait for it"),
     "check": ("check", "DIR", "verify checksums and invariants of a directory; exit code 1 when something is wrong"),
-    "drop": ("drop", "DIR COLLECTION", "delete a collection with all its points"),
+    "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection with all its points"),
     "top": ("watch", "--target HOST:PORT", "show what a running service does, until Ctrl-C"),
     "health": ("health", "--target HOST:PORT", "ask a running service whether it takes calls; exit code 1 when it doesn't"),
     "snapshot": ("snapshot", "DIR TO", "copy a directory that is in use, as it is now"),
     "restore": ("restore", "FROM DIR", "bring a snapshot back as a directory, every checksum and invariant verified"),
     "purge": ("purge", "DIR [COLLECTION]", "take what was deleted or replaced out of every file, and search all files for it"),
+    "completion": ("completion", "SHELL", "print a script that completes command lines in bash, zsh or fish"),
     "version": ("version", "", "show the versions of what is installed"),
     "bench": ("bench", None, "measure recall and speed, beside other systems or on your own collection"),
     "keys": ("keys", None, "make, list and revoke the API keys of a service"),
@@ -87,6 +92,31 @@ def parser() -> Command:
         usage = None if form is None else f"vectordb {name} {f'{form} [options]'.strip()}"
         commands.add_parser(name, usage=usage, help=about, about=about, fill=_filler(module))
     return made
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command's parser with all its arguments, for what describes the command line: a reference, shell completion.
+
+    The keys are the commands as they are written, "info" or "keys create". A command with commands of its own ("keys") comes before
+    them. A command whose package isn't installed (``bench``) has no arguments.
+    """
+    found: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, command: argparse.ArgumentParser) -> None:
+        found[name] = command
+        if isinstance(command, Command):
+            with contextlib.suppress(VectorDBError, ImportError):
+                command.filled()
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, nested in action.choices.items():
+                    add(f"{name} {inner}", nested)
+
+    for action in parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                add(name, command)
+    return found
 
 
 def _filler(module: str) -> Callable[[Command], None]:

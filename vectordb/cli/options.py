@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,17 @@ class Command(argparse.ArgumentParser):
             options.setdefault("description", f"{about[0].upper()}{about[1:]}.")
         super().__init__(**options)
         self._fill, self._mixing = fill, False
-        self.checks: list[Callable[[argparse.Namespace], None]] = []
+        self.checks: list[Callable[[argparse.Namespace], Any]] = []
 
-    def parse_known_args(self, args=None, namespace=None):
+    def filled(self) -> Command:
+        """This parser with all its arguments: ``fill`` is called now unless it was called before."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
+        return self
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.filled()
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._mixing = True
@@ -74,36 +80,52 @@ def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP)
     parser.checks.append(check)
 
 
-def add_collection(parser: Command, required: bool = False, about: str | None = None) -> None:
-    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None where it isn't required)."""
+def add_collection(parser: Command, required: bool = False, about: str | None = None, ask: bool = True) -> None:
+    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None where it isn't required).
+
+    ask: refuse a command line without a required one, with a text for commands that take DIR only.
+    """
     about = about or ("the collection" if required else "only this collection (all)")
     parser.add_argument("named", metavar="COLLECTION", nargs="?", help=about)
     parser.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
-        if required and arguments.collection is None:
+        if required and ask and arguments.collection is None:
             raise argparse.ArgumentTypeError(f"which collection? write {parser.prog} DIR COLLECTION")
 
     parser.checks.append(check)
 
 
-def add_order(parser: Command, *words: tuple[str, str]) -> None:
-    """Words are taken in their order for what no flag says: with ``--data D`` the first word is what follows DIR. words: (word, flag)."""
+def add_order(parser: Command, *words: tuple[str, str], rest: str | None = None) -> None:
+    """Words fill in order what no flag has set: with ``--data D`` (or ``--target``) the first word is what follows DIR.
 
-    def check(arguments: argparse.Namespace) -> None:
-        given = [str(value) for word, _ in words if (value := getattr(arguments, word)) is not None]
-        free = [word for word, flag in words if getattr(arguments, flag) is None]
-        for _, flag in words:  # what is said twice alike
-            if len(given) > len(free) and str(getattr(arguments, flag)) in given:
-                given.remove(str(getattr(arguments, flag)))
-        if len(free) < len(words) and len(given) <= len(free):
-            taken = dict(zip(free, given, strict=False))
-            for word, _ in words:
-                value = taken.get(word)
-                setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
+    words: (word, flag), by their names in the namespace. rest: a list that takes all further words.
+    """
 
-    parser.checks.append(check)
+    parser.checks.append(lambda arguments: _reorder(arguments, words, rest))
+
+
+def _reorder(arguments: argparse.Namespace, words: Sequence[tuple[str, str]], rest: str | None) -> None:
+    given = [str(value) for word, _ in words if (value := getattr(arguments, word)) is not None]
+    values = {flag: getattr(arguments, flag) for _, flag in words}
+    if getattr(arguments, "target", None) is not None:
+        values["data"] = values["data"] or arguments.target
+    free = [word for word, flag in words if values[flag] is None]
+    if rest is not None:
+        given += getattr(arguments, rest)
+    else:
+        for value in values.values():  # a word that repeats what a flag says
+            if len(given) > len(free) and str(value) in given:
+                given.remove(str(value))
+        if len(free) == len(words) or len(given) > len(free):
+            return
+    taken = dict(zip(free, given, strict=False))
+    for word, _ in words:
+        value = taken.get(word)
+        setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
+    if rest is not None:
+        setattr(arguments, rest, given[len(free) :])
 
 
 def one(word: str, flag: str, first: Any, second: Any) -> Any:
@@ -120,6 +142,38 @@ def add_service(parser: Command, required: bool = True) -> None:
     parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="it speaks TLS; PEM file of the authority to trust")
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
+
+
+def add_place(parser: Command, required: bool = True, rest: tuple[str, str, str] | None = None) -> None:
+    """``DIR COLLECTION``, or ``--target HOST:PORT COLLECTION``: a collection of a directory or of a running service.
+
+    ``opened`` opens what was named. required: whether COLLECTION is. rest: a list of further words: (name in the namespace, form, help).
+    """
+    order = (("directory", "data"), ("named", "collection"))
+    if required:
+        add_order(parser, *order, rest=rest and rest[0])
+    else:  # a single word with --data DIR may be DIR again
+        parser.checks.append(lambda arguments: arguments.target is not None and _reorder(arguments, order, None))
+    add_directory(parser, required=False)
+    add_collection(parser, required=required, ask=False)
+    if rest is not None:
+        parser.add_argument(rest[0], metavar=rest[1], nargs="*", help=rest[2])
+    add_service(parser, required=False)
+    form = "COLLECTION" if required else "[COLLECTION]"
+    form = f"{form} {rest[1]}…" if rest else form
+
+    def check(arguments: argparse.Namespace) -> None:
+        if (arguments.data is None) == (arguments.target is None) or (required and arguments.collection is None):
+            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR {form}, or {parser.prog} --target HOST:PORT {form}")
+
+    parser.checks.append(check)
+
+
+@contextmanager
+def opened(arguments: argparse.Namespace, read_only: bool = True) -> Iterator[Database | Client]:
+    """The database that ``add_place`` named: a directory, opened without maintenance, or a connection to a service."""
+    with open_directory(arguments.data, read_only=read_only) if arguments.target is None else connect(arguments) as database:
+        yield database
 
 
 def tls(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -184,6 +238,14 @@ def seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def names(text: str) -> list[str]:
+    """NAME[,NAME…]."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} must read NAME or NAME,NAME")
+    return found
 
 
 def pair(text: str) -> tuple[str, str]:
