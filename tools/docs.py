@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import math
 import posixpath
 import re
@@ -89,22 +90,22 @@ def cell(text: str) -> str:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """Command → its parser, those of commands of commands included ("keys create")."""
-    from vectordb.cli import parser
+    """Command → its parser, without those that only have commands of their own ("keys create" is there, "keys" isn't)."""
+    from vectordb.cli import parsers
 
-    def walk(made: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-        fill = getattr(made, "_fill", None)
-        if fill is not None:
-            made._fill = None
-            fill(made)
-        below = [action for action in made._actions if isinstance(action, argparse._SubParsersAction)]
-        if not below and name:
-            yield name, made
-        for action in below:
-            for word, command in action.choices.items():
-                yield from walk(command, f"{name} {word}".strip())
+    found = parsers()
+    if "bench run" not in found:  # the benchmark isn't installed; its folder is in the checkout
+        sys.path.insert(0, str(ROOT))
+        try:
+            importlib.import_module("bench.cli").add_commands(found["bench"])
+        finally:
+            sys.path.remove(str(ROOT))
+        found |= {f"bench {name}": made for name, made in _below(found["bench"]).items()}
+    return {name: made for name, made in found.items() if not _below(made)}
 
-    return dict(walk(parser(), ""))
+
+def _below(made: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next((action.choices for action in made._actions if isinstance(action, argparse._SubParsersAction)), {})
 
 
 def command_line() -> str:
