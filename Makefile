@@ -6,7 +6,7 @@ PROJECT := pyproject.toml client/pyproject.toml bench/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
-.PHONY: demo test docs nightly lint proto proto-check bench bench-quick clean
+.PHONY: demo test docs nightly lint types proto proto-check bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vectordb demo
@@ -31,6 +31,10 @@ nightly: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The number of type errors of each package; it can only fall. tools/check_types.py says how to lower it.
+types: $(VENV)/.types
+	$(BIN)/python tools/check_types.py
 
 # The generated code is committed; this makes it again, and proto-check fails when it differs.
 proto: $(VENV)/.dev
@@ -62,6 +66,10 @@ $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
 
 $(VENV)/.docs: $(PROJECT) | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+$(VENV)/.types: $(VENV)/.dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[types]'
 	@touch $@
 
 clean:
