@@ -146,3 +146,24 @@ def test_docstrings_show_their_arguments_as_a_list():
         "Do it.\n\n\n- **`what`**: the thing,\n  in words. how, when: ways.\n- **`how`**, **`when`**: ways.\n  else: no argument.\n"
         "\nRaises ValueError."
     )
+
+
+RIDDLES = (
+    r"\boracle\b",
+    r"\btold\b",
+    r"is there already",
+    r"\bhas there\b",
+    r"gives that many",
+    r"asks itself",
+    r"\bwhoever\b",
+    r"the one knob",
+)
+
+
+@pytest.mark.parametrize("phrase", RIDDLES)
+def test_pages_are_free_of_words_that_readers_did_not_understand(phrase):
+    pages = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "FORMAT.md", "client/README.md")]
+    pages += [page for page in DOCS.rglob("*.md") if page.name not in ("command-line.md", "settings.md")]  # made from the code
+    for page in pages:
+        for number, line in docs.prose(page.read_text()):
+            assert not re.search(phrase, line), f"{page.name}:{number}: {line}"
