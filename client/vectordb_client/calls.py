@@ -19,7 +19,7 @@ from .errors import InvalidArgumentError, SchemaError, shown
 from .foreign import is_integer, listed, repeatable
 from .ranking import MAX_STAGES, Prefetch
 from .results import CollectionInfo, Hits, Page, WriteResult
-from .schema import Schema
+from .schema import Schema, check_schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
@@ -87,8 +87,7 @@ def status() -> Steps[dict]:
 
 
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
-    if not isinstance(schema, Schema):
-        raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
+    check_schema(schema)
     request = pb.CreateCollectionRequest(name=_name(name), schema=answers.pack_schema(schema), exist_ok=bool(exist_ok))
     return Remote(service, name, (yield "CreateCollection", request))
 
