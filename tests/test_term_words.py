@@ -82,7 +82,7 @@ def test_a_raw_query_of_an_encoded_field_is_explained_in_words(docs):
         17: None,
     }
     assert [[part["word"] for part in row] for row in arm(hits)["matched"]] == [["harbours"] if i == 1 else ["boat"] for i in hits.ids]
-    assert f"of the best row {'harbours' if hits[0].id == 1 else 'boat'} gave" in str(hits.plan)
+    assert f"contributions to the best row: {'harbours' if hits[0].id == 1 else 'boat'} " in str(hits.plan)
 
 
 def test_a_text_is_explained_in_its_own_words(docs):
