@@ -348,7 +348,7 @@ def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
 
 
 def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
-    """Stored forms as JSON can say them."""
+    """Stored values in the form that JSON can represent."""
     if spec.kind in ("datetime", "uuid"):
         return [None if value is None or value is UNSET else restore(spec, value) for value in values]
     return [None if value is UNSET else value for value in values]
