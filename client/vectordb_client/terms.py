@@ -26,7 +26,7 @@ def check_sparse(schema: Schema, field: Any) -> str:
 def check_term(value: Any, name: str = "terms") -> int:
     """A term id. Raises InvalidArgumentError."""
     if not is_integer(value) or not 0 <= value <= MAX_TERM:
-        raise InvalidArgumentError(f"{name}: {shown(value)} is no term; terms are integers from 0 to 2^64−1", field=name, value=value)
+        raise InvalidArgumentError(f"{name}: {shown(value)} is not a term; terms are integers from 0 to 2^64−1", field=name, value=value)
     return int(value)
 
 
