@@ -127,3 +127,43 @@ def test_the_site_builds_without_warnings(tmp_path):
     for made in (tmp_path / "site").rglob("*.html"):
         outside = re.findall(r'(?:src|href)="(?:https?:)?//([^/"]+)[^"]*\.(?:js|css|woff2?)', made.read_text())
         assert outside == [], f"{made.name} loads from {outside}"
+
+
+def test_the_glossary_is_in_alphabetical_order_and_has_the_words_that_plans_use():
+    page = (DOCS / "glossary.md").read_text()
+    terms = [term for term in re.findall(r"^\| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE) if term != "---"][1:]
+    assert terms == sorted(terms, key=str.lower) and len(terms) == len(set(terms))
+    assert {"arm", "beam", "exact scan", "funnel", "fusion", "plan", "post-filter", "recall", "segment", "tail", "tombstone"} <= set(terms)
+
+
+def test_docstrings_show_their_arguments_as_a_list():
+    pytest.importorskip("griffe", reason="griffe isn't installed: pip install '.[docs]'")
+    spec = importlib.util.spec_from_file_location("docs_griffe", ROOT / "tools" / "docs_griffe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "Do it.\n\nwhat: the thing,\nin words. how, when: ways.\nhow, when: ways.\nelse: no argument.\nRaises ValueError."
+    assert module.as_list(text, {"what", "how", "when"}) == (
+        "Do it.\n\n\n- **`what`**: the thing,\n  in words. how, when: ways.\n- **`how`**, **`when`**: ways.\n  else: no argument.\n"
+        "\nRaises ValueError."
+    )
+
+
+RIDDLES = (
+    r"\boracle\b",
+    r"\btold\b",
+    r"is there already",
+    r"\bhas there\b",
+    r"gives that many",
+    r"asks itself",
+    r"\bwhoever\b",
+    r"the one knob",
+)
+
+
+@pytest.mark.parametrize("phrase", RIDDLES)
+def test_pages_are_free_of_words_that_readers_did_not_understand(phrase):
+    pages = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "FORMAT.md", "client/README.md")]
+    pages += [page for page in DOCS.rglob("*.md") if page.name not in ("command-line.md", "settings.md")]  # made from the code
+    for page in pages:
+        for number, line in docs.prose(page.read_text()):
+            assert not re.search(phrase, line), f"{page.name}:{number}: {line}"

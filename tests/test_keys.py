@@ -215,7 +215,7 @@ def test_a_key_to_a_collection_that_is_not_there_is_made_with_a_warning(tmp_path
             assert main(["keys", "create", "--data", str(tmp_path / "data"), *named]) == 0
             said = capsys.readouterr()
             assert said.out.startswith("vdb_")
-            assert [name for name in names if f"no collection '{name}'" in said.err] == missing
+            assert [name for name in names if f"collection '{name}' does not exist" in said.err] == missing
 
 
 # ---- Who is let in ----

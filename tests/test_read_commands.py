@@ -144,7 +144,7 @@ def test_get_says_which_points_are_missing(run):
     code, out, said = run("get", "2", "99", "none", "--json")
     assert code == 1 and json.loads(out)["id"] == 2 and said == "vectordb: collection 'docs' has no point 99, none\n"
     code, out, said = run("get", "17")
-    assert code == 1 and out == "" and "there is the string '17': write '\"17\"'" in said
+    assert code == 1 and out == "" and "the string '17' exists: write '\"17\"'" in said
     code, out, said = run("get", "uuid:5")
     assert code == 1 and out == "" and "'uuid:5' is not a UUID" in said and said.count("\n") == 1
 

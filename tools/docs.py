@@ -210,8 +210,7 @@ def operations_page() -> str:
     from vectordb.server import metrics
 
     text, table = (ROOT / "docs" / "OPERATIONS.md").read_text(), metrics.table()
-    head = "\n".join(table.splitlines()[:2])
-    start = text.index(head)
+    start = text.index("| metric | kind |")
     return text[:start] + table + text[text.index("\n\n", start) :]
 
 

@@ -344,10 +344,9 @@ class Collection(Reads):
             timeout: wait at most this many seconds; None has no limit. Work that has begun continues.
 
         Returns:
-            done, seconds, rows_dropped, segments_built, bytes_before, bytes_after and bytes_reclaimed of the directory. What was searched
-            for: ids, rows, vectors (vague: too short or too common to identify; alike: equal to a vector of a live point). proven (bool):
-                nothing was
-            found. residue: files that still contain something.
+            done, seconds, rows_dropped, segments_built; bytes_before, bytes_after and bytes_reclaimed of the directory; counts of what was
+            searched for: ids, rows, vectors, vague (vectors too short or too common to identify), alike (vectors equal to one of a live
+            point); proven (bool): nothing was found; residue: files that still contain something.
 
         Raises:
             LockedError: another process maintained the directory during the whole timeout, or didn't release the old file.

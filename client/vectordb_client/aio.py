@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -170,7 +170,7 @@ class AsyncClient(AsyncCollections):
                     return value
                 answer = await self._call(methods, *value, end)
         except (grpc.aio.UsageError, asyncio.CancelledError):
-            if self._closed and not asyncio.current_task().cancelling():  # the client was closed, and the task itself was not cancelled
+            if self._closed and not _is_cancelled():  # the client was closed, and the task itself was not cancelled
                 raise ClosedError("the client was closed") from None
             raise
 
@@ -193,11 +193,11 @@ class AsyncClient(AsyncCollections):
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> AsyncIterator[Any]:
+    async def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> AsyncGenerator[Any, None]:
         """Make a streaming call. ends_quietly: the timeout and ``close`` end the stream without an error."""
         if self._closed:
             raise ClosedError("the client was closed")
-        call = self._connection().methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
+        call: Any = self._connection().methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
         try:
             async for message in call:
                 whole = assembly.add(message)
@@ -208,7 +208,7 @@ class AsyncClient(AsyncCollections):
             if not (ends_quietly and isinstance(raised, (DeadlineError, ClosedError))):
                 raise raised from None
         except asyncio.CancelledError:
-            if not self._closed or asyncio.current_task().cancelling():
+            if not self._closed or _is_cancelled():
                 raise
             if not ends_quietly:  # the client was closed, and the task itself was not cancelled
                 raise ClosedError("the client was closed") from None
@@ -216,12 +216,18 @@ class AsyncClient(AsyncCollections):
             call.cancel()
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the running task itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class _Connection:
     """A channel of one event loop, with a callable for each method."""
 
     def __init__(self, channel: grpc.aio.Channel):
         self.channel = channel
-        self.methods = {
+        self.methods: dict[str, Any] = {
             name: (channel.unary_stream if name in STREAMS else channel.unary_unary)(path, write, read)
             for name, (path, write, read) in METHODS.items()
         }

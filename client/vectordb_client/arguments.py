@@ -42,9 +42,9 @@ _ADVICE = {
     ("create_collection", "metric"): "write Schema(vectors={'v': Dense(384, metric=…)})",
     ("create_collection", "embedding_function"): "write Dense(…, encoder=…, source=…) in the schema",
 }
-_ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
 _ADVICE |= {("search", name): _ADVICE["search", "ef"] for name in ("nprobe", "num_candidates", "ef_search", "search_params", "params")}
 _ADVICE |= {("search", name): _ADVICE["search", "score_threshold"] for name in ("threshold", "min_score", "max_distance", "distance")}
+_ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
 
 
 class UnknownArgumentError(InvalidArgumentError, TypeError):

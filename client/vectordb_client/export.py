@@ -144,6 +144,8 @@ def _series(pandas: Any, values: list[Any]) -> Any:
         for row, value in enumerate(values):
             cells[row] = value
         return pandas.Series(cells, dtype=object)
+    if None in values and {type(value) for value in values} == {int, type(None)}:
+        return pandas.Series(values, dtype="Int64")  # as floats, which are the default, large integers would change
     return pandas.Series(values)
 
 
@@ -223,7 +225,7 @@ def html_table(title: str, columns: Mapping[str, Sequence[Any]], rows: int) -> s
     if rows > HTML_ROWS:
         notes.append(f"{rows - HTML_ROWS:,} more rows")
     if len(columns) > len(names):
-        notes.append(f"{len(columns) - len(names)} more columns: {', '.join(list(columns)[HTML_COLUMNS:][:20])}")
+        notes.append(_cut(f"{len(columns) - len(names)} more columns: {', '.join(list(columns)[HTML_COLUMNS:])}"))
     note = f"<p>and {html.escape('; '.join(notes))}</p>" if notes else ""
     return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 

@@ -23,12 +23,13 @@ def _lines(info: CollectionInfo) -> Iterator[str]:
     yield f"{info.name}: {counts(info)}"
     if info.maintenance.get("state") in ("running", "failed"):
         yield f"maintenance {activity(info.maintenance)}"
+    rows = field_rows(info)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for heading, names in (("vector fields", info.schema.vectors), ("attributes", info.schema.attributes)):
         if names:
             yield f"{heading}:"
-            table = [row for row in field_rows(info) if row[0] in names]
-            widths = [max(len(row[column]) for row in table) for column in range(3)]
-            for row in table:
+        for row in rows:
+            if row[0] in names:
                 cells = [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]
                 yield ("  " + "  ".join(cells)).rstrip()
     yield from (*indexes(info), *vocabularies(info), *notes(info))
@@ -89,9 +90,9 @@ def indexes(info: CollectionInfo) -> list[str]:
         facts = info.statistics.get(name, {})
         tail = facts.get("tail", 0)
         if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
-            rest = f"{many(tail, 'row')} not indexed yet" if tail else "every row is indexed"
+            rest = f"{many(tail, 'row')} not indexed" if tail else "all rows indexed"
             lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
-            unused = "".join(f"; {many(files, f'{why} file')}, to be rebuilt" for files, why in lost if files)
+            unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
             lines.append(f"index of {name}: {_segments(facts.get('segments') or ())}; {rest}{unused}")
             lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
     return lines
@@ -104,7 +105,7 @@ def vocabularies(info: CollectionInfo) -> list[str]:
         facts = info.statistics.get(name, {}).get("dictionary")
         if facts and facts["terms"]:
             heaviest = ", ".join(f"{part.get('word', part['term'])} ({many(part['rows'], 'row')})" for part in facts["heaviest"])
-            lines.append(f"terms of {name}: {facts['terms']:,} distinct; most frequent: {heaviest}")
+            lines.append(f"terms of {name}: {many(facts['terms'], 'distinct term')}; most frequent: {heaviest}")
     return lines
 
 
@@ -124,12 +125,12 @@ def activity(facts: Mapping[str, Any]) -> str:
 def _recall(found: Mapping[str, Any]) -> str:
     predicted = "" if found["predicted"] is None else f", {found['predicted']:.3f} predicted"
     searches = many(found["audited"], "audited search", "audited searches")
-    return f"recall {found['asked']:g} asked for: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
+    return f"recall for target {found['asked']:g}: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     if not segments:
-        return "no segment yet"
+        return "none yet"
     rows, taken, dead = (sum(segment[key] for segment in segments) for key in ("rows", "bytes", "dead"))
     graphs = [segment["graph"] for segment in segments if "graph" in segment]
     linked = f"{sum(graphs)} with a graph, " if graphs else ""

@@ -17,8 +17,7 @@ from .errors import SchemaError, listing, shown
 MAX_DIM = 65_536
 MAX_FIELDS = 4096
 GRAPH_BUILDERS = ("faiss", "hnswlib")
-MIN_DEGREE, MAX_DEGREE = 4, 64
-MAX_EF_CONSTRUCTION = 2000
+MIN_DEGREE, MAX_DEGREE, MAX_EF_CONSTRUCTION = 4, 64, 2000
 MIN_LEVELS, MAX_LEVELS = 2, 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
@@ -470,7 +469,7 @@ def _spec_dict(spec: VectorField | Attribute) -> dict:
 
 
 def changed_options(spec: Any) -> dict:
-    """The options of a definition that don't have their default."""
+    """The options that don't have their default."""
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 

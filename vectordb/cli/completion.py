@@ -21,7 +21,7 @@ _FILES = ("FILE", "DIR", "FROM", "TO", "RESULTS")  # metavars of arguments that 
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = _DETAILS
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="the shell: bash, zsh or fish")
 
 
 def run(arguments: argparse.Namespace) -> int:

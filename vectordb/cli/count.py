@@ -10,8 +10,8 @@ from .options import Command, add_place, opened
 
 def add_arguments(parser: Command) -> None:
     add_place(parser)
-    parser.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--filter", metavar="EXPR", help="count only points that match, such as \"lines > 20 AND module = 'json'\"")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from .options import Command, add_place, console, opened
 
 
 def add_arguments(parser: Command) -> None:
-    parser.epilog = "It doesn't ask for confirmation. Files may still hold the deleted data; vectordb purge removes it from them."
+    parser.epilog = "There is no confirmation prompt. The files may still contain the deleted data; vectordb purge removes it."
     add_place(parser)
 
 

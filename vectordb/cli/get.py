@@ -9,21 +9,22 @@ from typing import Any
 from .options import Command, add_place, console, names, opened
 
 _DETAILS = """\
-An ID of digits is an integer; uuid:6f9619ff-8b86-d011-b42d-00c04fc964ff is a UUID; anything else is a string. In double quotes it is a
-string whatever it holds: '"17"' (the shell needs the single quotes). Exit code 1 when a point is missing.
+How to write an ID: digits are an integer (17); uuid:6f9619ff-8b86-d011-b42d-00c04fc964ff is a UUID; anything else is a string. Put a
+string that looks like one of these in double quotes, and quote those for the shell: '"17"'.
+Exit code 1 when a point is missing.
 """
 
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = _DETAILS
-    add_place(parser, rest=("ids", "ID", "ids of points"))
-    parser.add_argument("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (all)")
-    parser.add_argument("--with-vectors", action="store_true", help="show the vectors too")
-    parser.add_argument("--json", action="store_true", help="as JSON, one object a line, in the form that import reads")
+    add_place(parser, rest=("ids", "ID", "ids of the points"))
+    parser.add_argument("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
+    parser.add_argument("--with-vectors", action="store_true", help="also show the vectors")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, one point per line, in the format that import reads")
 
     def check(arguments: argparse.Namespace) -> None:
         if not arguments.ids:
-            raise argparse.ArgumentTypeError(f"which points? write {parser.prog} DIR COLLECTION ID")
+            raise argparse.ArgumentTypeError(f"no ID: write {parser.prog} DIR COLLECTION ID")
 
     parser.checks.append(check)
 
@@ -57,5 +58,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _missing(collection: str, words: list[str], texts: list[Any]) -> str:
     there = next((point.id for point in texts if point is not None), None)
-    advice = "" if there is None else f"; there is the string {there!r}: write '\"{there}\"'"
+    advice = "" if there is None else f"; the string {there!r} exists: write '\"{there}\"'"
     return f"collection {collection!r} has no point {', '.join(words)}{advice}"

@@ -10,7 +10,7 @@ from .options import Command, add_place, console, opened
 
 def add_arguments(parser: Command) -> None:
     add_place(parser, required=False)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

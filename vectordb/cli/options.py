@@ -1,6 +1,6 @@
-"""What commands share: their parser, the arguments that several of them take, and how these are turned into a database or a client.
+"""Shared by the commands: the parser class, common arguments, and opening the database or service that they name.
 
-``vectordb COMMAND DIR [COLLECTION] …`` holds for every command on a directory. ``--data DIR`` and ``--collection NAME`` say the same.
+Every command on a directory reads ``vectordb COMMAND DIR [COLLECTION] …``; ``--data DIR`` and ``--collection NAME`` mean the same.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from ..database import Database
 
-KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: command lines are seen by all users of a machine
+KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: every user of a machine can see command lines
 DIR_HELP = "the database's directory"
 
 
 class Command(argparse.ArgumentParser):
     """The parser of one command.
 
-    fill: adds the arguments, when they are needed. checks: functions that look at what was parsed and complete it; they raise
-    ArgumentTypeError. Words and flags may be mixed, and a wrong command line is answered on one line.
+    fill: adds the arguments when they are first needed. checks: functions that validate and complete the parsed namespace; they raise
+    ArgumentTypeError. Words and flags may be mixed. A wrong command line gives a one-line error and exit code 2.
     """
 
     def __init__(self, *, about: str = "", fill: Callable[[Command], None] | None = None, **options: Any):
@@ -40,7 +40,7 @@ class Command(argparse.ArgumentParser):
         self.checks: list[Callable[[argparse.Namespace], Any]] = []
 
     def filled(self) -> Command:
-        """This parser with all its arguments: ``fill`` is called now unless it was called before."""
+        """This parser with all its arguments added."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
@@ -68,31 +68,31 @@ class Command(argparse.ArgumentParser):
 
 
 def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
-    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None where it isn't required)."""
+    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None if not required and not given)."""
     parser.add_argument("directory", metavar="DIR", type=Path, nargs="?", help=about)
-    parser.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="same as DIR")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.data = one("DIR", "--data", arguments.directory, arguments.data)
         if required and arguments.data is None:
-            raise argparse.ArgumentTypeError(f"which directory? write {parser.prog} DIR")
+            raise argparse.ArgumentTypeError(f"no directory: write {parser.prog} DIR")
 
     parser.checks.append(check)
 
 
 def add_collection(parser: Command, required: bool = False, about: str | None = None, ask: bool = True) -> None:
-    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None where it isn't required).
+    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None if not required and not given).
 
-    ask: refuse a command line without a required one, with a text for commands that take DIR only.
+    ask: check here that a required collection is given.
     """
-    about = about or ("the collection" if required else "only this collection (all)")
+    about = about or ("the collection" if required else "only this collection (default: all)")
     parser.add_argument("named", metavar="COLLECTION", nargs="?", help=about)
-    parser.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
+    parser.add_argument("--collection", metavar="NAME", help="same as COLLECTION")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
         if required and ask and arguments.collection is None:
-            raise argparse.ArgumentTypeError(f"which collection? write {parser.prog} DIR COLLECTION")
+            raise argparse.ArgumentTypeError(f"no collection: write {parser.prog} DIR COLLECTION")
 
     parser.checks.append(check)
 
@@ -130,18 +130,18 @@ def _reorder(arguments: argparse.Namespace, words: Sequence[tuple[str, str]], re
 
 def one(word: str, flag: str, first: Any, second: Any) -> Any:
     if first is not None and second is not None and first != second:
-        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, and {flag} says {str(second)!r}: leave one of them out")
+        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, but {flag} is {str(second)!r}: give only one of them")
     return second if first is None else first
 
 
 def add_service(parser: Command, required: bool = True) -> None:
-    """``--target HOST:PORT``, and how the service there is reached."""
-    about = f"the service; its API key is taken from ${KEY_VARIABLE}"
+    """``--target HOST:PORT`` and the TLS flags."""
+    about = f"address of a running service; its API key is read from ${KEY_VARIABLE}"
     parser.add_argument("--target", metavar="HOST:PORT", required=required, help=about)
-    parser.add_argument("--tls", action="store_true", help="it speaks TLS, with a certificate of a known authority")
-    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="it speaks TLS; PEM file of the authority to trust")
-    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
-    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
+    parser.add_argument("--tls", action="store_true", help="use TLS, with the system's certificate authorities")
+    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="use TLS; PEM file of the certificate authority to trust")
+    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of the client certificate, for mutual TLS")
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of the client certificate's key")
 
 
 def add_place(parser: Command, required: bool = True, rest: tuple[str, str, str] | None = None) -> None:
@@ -177,19 +177,19 @@ def opened(arguments: argparse.Namespace, read_only: bool = True) -> Iterator[Da
 
 
 def tls(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of a ``Client`` that say how to encrypt."""
+    """The TLS arguments of ``Client``."""
     return {"tls": arguments.tls_ca or arguments.tls, "tls_cert": arguments.tls_cert, "tls_key": arguments.tls_key}
 
 
 def connect(arguments: argparse.Namespace) -> Client:
-    """A connection to the service that a command names."""
+    """A client of the service that ``--target`` names."""
     from vectordb_client import Client
 
     return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
 
 
 def open_directory(path: Path, create: bool = False, read_only: bool = False, **more: Any) -> Database:
-    """A command that only looks (read_only), or is over in a moment, begins no work in the background. more: as for ``vectordb.open``."""
+    """Open a database without background maintenance. more: further arguments of ``vectordb.open``."""
     if not create:
         require_directory(path)
     from ..database import open as open_database
@@ -198,8 +198,8 @@ def open_directory(path: Path, create: bool = False, read_only: bool = False, **
 
 
 def add_file_mode(parser: Command) -> None:
-    """``--file-mode``: of what a command makes in a database's directory."""
-    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="of new files, octal, less the umask (600)")
+    """``--file-mode``: the mode of files that a command creates in a database's directory."""
+    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="mode of new files, octal, minus the umask (default: 600)")
 
 
 def _mode(text: str) -> int:
@@ -212,7 +212,7 @@ def _mode(text: str) -> int:
 
 
 def require_directory(path: Path) -> None:
-    """Raises NotFoundError where there is no directory: a mistyped path must not become a new database."""
+    """Raises NotFoundError if the directory does not exist: a mistyped path must not become a new database."""
     if not path.is_dir():
         found = f": {path} is a file; a database is a directory" if path.exists() else ""
         raise NotFoundError(f"no database at {path}{found}", field="data", value=str(path))
@@ -226,7 +226,7 @@ def console(stderr: bool = False) -> Console:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 

@@ -93,7 +93,7 @@ def _column(name: str, section: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """A text as it may go to a terminal: control characters, which could drive it, as their escapes."""
+    """Escape control characters, which a terminal would execute."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

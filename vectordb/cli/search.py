@@ -11,11 +11,12 @@ from ..types import Schema
 from .options import Command, add_place, console, names, opened, positive
 
 _DETAILS = """\
-TEXT is searched in every field with an encoder, or in those that --field names; words need no quotes unless the shell reads them.
-A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17], "values": [0.5]} for a sparse one, [[0.1, 0.7],
-[0.3, 0.2]] for a multi-vector; @FILE reads it from a file. Several queries are fused by reciprocal rank (RRF).
+TEXT is searched in every field that has an encoder, or in the fields that --field names. It may be several words without quotes.
+A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17], "values": [0.5]} for a sparse field,
+[[0.1, 0.7], [0.3, 0.2]] for a multi-vector field; @FILE reads it from a file. Results of several queries are fused by rank (RRF).
 
-The table shortens long values. --json prints one object a line: id, score, attributes, payload, and with --explain a last line {"plan": …}.
+The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, the last line
+is {"plan": …}.
 """
 
 
@@ -29,16 +30,16 @@ def add_arguments(parser: Command) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="the vector field to search; may be repeated for TEXT (all with an encoder)",
+        help="the vector field to search; may be repeated (default: all with an encoder)",
     )
-    add("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
-    add("--limit", metavar="N", type=positive, default=10, help="how many hits (10)")
-    add("--recall", metavar="SHARE", type=_share, help="mean share of the true best hits to find, above 0 and at most 1 (0.95)")
-    add("--exact", action="store_true", help="bypass the indexes and return the reference answer")
-    add("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (all)")
-    add("--with-vectors", action="store_true", help="show the vectors too")
-    add("--explain", action="store_true", help="show how the search was run")
-    add("--json", action="store_true", help="as JSON, one object a line")
+    add("--filter", metavar="EXPR", help="search only points that match, such as \"lines > 20 AND module = 'json'\"")
+    add("--limit", metavar="N", type=positive, default=10, help="number of hits (default: 10)")
+    add("--recall", metavar="SHARE", type=_share, help="target recall, above 0 and at most 1 (default: 0.95)")
+    add("--exact", action="store_true", help="bypass the indexes and return the exact result")
+    add("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
+    add("--with-vectors", action="store_true", help="also show the vectors")
+    add("--explain", action="store_true", help="show the query plan: stages, plans considered, predicted and actual cost")
+    add("--json", action="store_true", help="print JSON lines, one hit per line")
 
     def check(arguments: argparse.Namespace) -> None:
         if not arguments.words and not arguments.vector:
@@ -111,7 +112,7 @@ def _field(arguments: argparse.Namespace, schema: Schema) -> str:
     fields = arguments.field or list(schema.vectors)
     if len(fields) != 1:
         known = ", ".join(schema.vectors) or "none"
-        raise InvalidArgumentError(f"which field is the vector for? write --vector FIELD=VECTOR; vector fields: {known}", field="vector")
+        raise InvalidArgumentError(f"the vector names no field: write --vector FIELD=VECTOR; vector fields: {known}", field="vector")
     return fields[0]
 
 
