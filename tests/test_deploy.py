@@ -146,7 +146,7 @@ def test_the_certificates_are_what_a_client_trusts(tmp_path):
         verify = ["openssl", "verify", "-CAfile", folder / "ca.pem", "-verify_hostname", name, folder / "server.pem"]
         subprocess.run(verify, check=True, capture_output=True)
     again = subprocess.run(["sh", str(DEPLOY / "certificates.sh"), str(folder)], capture_output=True, text=True)
-    assert again.returncode == 1 and "there already" in again.stderr
+    assert again.returncode == 1 and "already exists" in again.stderr
 
 
 def test_the_page_on_deploying_names_commands_and_files_that_exist():
