@@ -440,10 +440,8 @@ def test_words_of_terms_are_imported_and_exported(capsys, data, tmp_path):
         assert run(capsys, "terms", "--data", tmp_path / f"of {name}", *here[2:], "--import", tmp_path / name)[0] == 0
         assert stored_terms(tmp_path / f"of {name}") == whole
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {str(term): word for term, word in whole.items()}
-    assert (
-        'terms of s: 10 distinct terms; most frequent: 0 (1 row), 1 (1 row), 2 (1 row), drei (1 row), ü" (1 row)'
-        in run(capsys, "info", "--data", data)[1]
-    )
+    terms = 'terms of s: 10 distinct terms; most frequent: 0 (1 row), 1 (1 row), 2 (1 row), drei (1 row), ü" (1 row)'
+    assert terms in run(capsys, "info", "--data", data)[1]
 
 
 @pytest.mark.parametrize(
