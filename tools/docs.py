@@ -30,6 +30,7 @@ OUTSIDE = {
     "CODE_OF_CONDUCT.md": "project/conduct.md",
     "SECURITY.md": "project/security.md",
     "RELEASING.md": "project/releasing.md",
+    "examples/README.md": "tutorials/examples.md",
     "bench/README.md": "benchmarks/foundation.md",
     "bench/HARNESS.md": "benchmarks/harness.md",
     "bench/RESULTS.md": "benchmarks/results.md",
