@@ -182,7 +182,7 @@ def settings_page() -> str:
         "",
         "A setting that is on or off is `--maintenance` or `--no-maintenance` on the command line, and `true` or `false` elsewhere.",
         "",
-        "## Table",
+        "## All settings",
         "",
         settings.table(),
         "",
