@@ -83,15 +83,15 @@ class DenseModel(_Model):
         if dim is not None and dim > self._full:
             what = f"the model {shown(model)} has {self._full} dimensions, not {dim}; write dim={self._full} or less"
             raise EncoderError(what, field="encoder", value=dim)
-        self.dim = dim or self._full
+        self.dim = self._kept = dim or self._full
         self.identity = f"sentence-transformers(dim={self.dim}) {self._fingerprint}"
 
     def _encode(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
         """Vectors float32 ``(n, dim)``, and bool: which texts have one. Blank texts don't."""
-        out, present = np.zeros((len(texts), self.dim), np.float32), np.zeros(len(texts), np.bool_)
+        out, present = np.zeros((len(texts), self._kept), np.float32), np.zeros(len(texts), np.bool_)
         for places, made in self._run(texts, query, convert_to_numpy=True):
-            made = np.asarray(made, dtype=np.float32)[:, : self.dim]
-            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self.dim < self._full else made
+            made = np.asarray(made, dtype=np.float32)[:, : self._kept]
+            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self._kept < self._full else made
             present[places] = True
         return out, present
 

@@ -33,7 +33,7 @@ class WordLlama(Encoder):
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 ``(n, dim)``, and bool: which texts have one. Texts without a known token don't."""
-        out = np.zeros((len(texts), self.dim), np.float32)
+        out = np.zeros((len(texts), self._table.shape[1]), np.float32)
         for low in range(0, len(texts), _BATCH):
             deadline.check()
             # The tokenizer is case-sensitive: it would split a text in capitals into single letters.

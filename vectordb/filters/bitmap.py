@@ -21,6 +21,7 @@ from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, Ha
 from .. import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import fields, format
+from ..storage.fields import Ordinals
 from ..storage.store import Store
 from ..types import Schema
 from . import as_filter
@@ -41,13 +42,19 @@ class Reader(Protocol):
     """The part of a pinned snapshot that evaluating a filter needs."""
 
     store: Store
-    rows: int
-    schema: Schema
-    fields: dict[str, int]
-    known: dict[int, fields.Ordinals]
-    dead: BitMap
-    sequence: int
 
+    @property
+    def rows(self) -> int: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def fields(self) -> dict[str, int]: ...
+    @property
+    def known(self) -> dict[int, Ordinals]: ...
+    @property
+    def dead(self) -> BitMap: ...
+    @property
+    def sequence(self) -> int: ...
     def table(self, field: int, part: int) -> np.ndarray: ...
 
 
@@ -93,15 +100,18 @@ class FilterCache:
     def put(self, key: tuple, mark: int, value: Any, size: int | None = None) -> None:
         """Store a value under a key. mark: what the value is valid for, such as a sequence. size: in bytes; None: the value is a bitmap."""
         if size is None:
-            size = value.get_statistics()["n_bytes_array_containers"] + value.get_statistics()["n_bytes_bitset_containers"] + 512
+            statistics = value.get_statistics()
+            nbytes = int(statistics["n_bytes_array_containers"] + statistics["n_bytes_bitset_containers"]) + 512
+        else:
+            nbytes = size
         if isinstance(key[1], Filter):  # the key takes memory too
-            size += VALUE_BYTES * weight(key[1])
+            nbytes += VALUE_BYTES * weight(key[1])
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old[2]
-            self._entries[key] = (mark, value, size)
-            self._bytes += size
+            self._entries[key] = (mark, value, nbytes)
+            self._bytes += nbytes
             while self._bytes > self._capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]
 
@@ -287,7 +297,7 @@ def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
-    fixed = re.match(r"[^*?\[]*", node.pattern)[0]
+    fixed = re.split(r"[*?\[]", node.pattern, maxsplit=1)[0]
     return _keywords(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
 
 

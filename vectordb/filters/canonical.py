@@ -225,9 +225,9 @@ def _members(field: str, spec: Attribute, values: Sequence, operator: str) -> An
 
 def _bounds(field: str, spec: Attribute, low: Any, high: Any, operator: str) -> Any:
     """The rows with a value from low to high; None is unbounded. The operators > and < exclude the bound itself."""
-    domain = DOMAINS.get(spec.kind)
     if spec.kind not in ("int", "float", "datetime"):
         raise _unsupported(field, spec, operator, low if low is not None else high)
+    domain = DOMAINS[spec.kind]
     if spec.kind == "datetime":
         low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
     low = domain.low if low is None else _bound(field, spec, low, operator == ">", math.floor, domain.after)

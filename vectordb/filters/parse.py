@@ -129,12 +129,12 @@ class _Parser:
     def _scan(self) -> _Token:
         match = _TOKEN.match(self.text, self.position)
         if match is None:
-            at = _BLANK.match(self.text, self.position).end()
+            at = self._after_blanks()
             c = self.text[at : at + 1]
             if c in "'\"`":
                 self.fail(f"the {'name' if c == '`' else 'string'} that starts here has no closing {c}", at)
             self.fail(f"unexpected {c!r}" + (f"; {_INSTEAD[c]}" if c in _INSTEAD else ""), at)
-        kind = match.lastgroup
+        kind = match.lastgroup or "end"
         text = match[kind]
         self.position = match.end()
         if kind == "number" and self.text[self.position : self.position + 1].isidentifier():
@@ -246,8 +246,14 @@ class _Parser:
         return _END.match(self.text, self.position) is not None
 
     def _opens(self) -> bool:
-        at = _BLANK.match(self.text, self.position).end()
+        """Whether the next token is an opening parenthesis."""
+        at = self._after_blanks()
         return self.text[at : at + 1] == "("
+
+    def _after_blanks(self) -> int:
+        """The position of the next character that isn't white space."""
+        blanks = _BLANK.match(self.text, self.position)
+        return self.position if blanks is None else blanks.end()
 
     def _field(self) -> str:
         token = self.token

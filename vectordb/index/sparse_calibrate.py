@@ -165,7 +165,7 @@ def calibrate(layout, idf: bool, seed: int, threads: int, progress: Callable[[fl
 
 
 class _Bench:
-    """The queries, and the machinery to run one cell."""
+    """The calibration queries, and the methods that run one cell."""
 
     def __init__(self, layout, idf: bool, seed: int):
         self.layout = layout

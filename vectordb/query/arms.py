@@ -71,8 +71,8 @@ class Wanted:
         if self.everything:
             return None
         if self._rows is None:
-            live = self.bitmap is None
-            self._rows = self.view.snapshot.live_rows() if live else np.asarray(self.bitmap.to_array(), dtype=np.uint32)
+            bitmap = self.bitmap
+            self._rows = self.view.snapshot.live_rows() if bitmap is None else np.asarray(bitmap.to_array(), dtype=np.uint32)
         return self._rows
 
     def allowed(self, part: OpenSegment) -> Allowed:
@@ -121,7 +121,7 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cac
         _note_exact(search, arm, wanted.matches, found)
         plan = exact_plan(search, arm, wanted)
     if plan is not None and isinstance(arm.spec, Sparse):
-        plan |= terms.told(view, arm, queries[0], found[0], saturation_of(view, arm.name))
+        plan |= terms.explained(view, arm, queries[0], found[0], saturation_of(view, arm.name))
     return found, plan
 
 

@@ -19,7 +19,7 @@ from ..storage.env import Env
 DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
 SHARE_OF_CORE = 0.02  # share of one core's time that audits take, at most, for all databases of the process together
 FEWEST = 3  # true results that a segment must hold for an audit to correct its predictions
-KEPT = 1_000  # newest audits of a field and recall target that the statistics of ``told`` cover
+KEPT = 1_000  # newest audits of a field and recall target that the statistics cover
 MOST_KINDS = 100  # distinct recall targets recorded for a field, at most
 
 Key = tuple[int, str, float]  # collection, field, recall target
@@ -98,7 +98,7 @@ class Audits:
         if self.listener is not None:
             self.listener(key, predicted, found)
 
-    def told(self, collection: int, field: str) -> list[dict[str, Any]]:
+    def statistics(self, collection: int, field: str) -> list[dict[str, Any]]:
         """Statistics of a field's audits since this process opened the directory, one dict for each recall target.
 
         asked: the target. audited: the number of audited searches. Of the newest 1,000: mean and p5 (the 5th percentile) of the measured
@@ -167,9 +167,10 @@ def learn(
         return
     hit = np.isin(truth[0][:k], found[0])
     predicted = None
-    if None not in judged:
-        offsets = [float(part.segment.corrections.table[0, plan]) for part, (plan, _) in zip(parts, judged, strict=True)]
-        predicted = min(1.0, *(recall + offset for (_, recall), offset in zip(judged, offsets, strict=True)))
+    known = [prediction for prediction in judged if prediction is not None]
+    if len(known) == len(judged):
+        offsets = [float(part.segment.corrections.table[0, plan]) for part, (plan, _) in zip(parts, known, strict=True)]
+        predicted = min(1.0, *(recall + offset for (_, recall), offset in zip(known, offsets, strict=True)))
     audits.learned(key, predicted, float(hit.mean()))
     for part, prediction, (first, end) in zip(parts, judged, ranges, strict=True):
         own = (truth[0][:k] >= first) & (truth[0][:k] < end)

@@ -32,7 +32,7 @@ class Answers:
 
     def __init__(self, view: View, search: Search, cache: FilterCache):
         self._view, self._search, self._cache = view, search, cache
-        self._told: dict = {}
+        self._explained: dict = {}
         self._wanted = Wanted(view, search.filter, cache)
         self._clock: Clock | None = None
 
@@ -58,14 +58,18 @@ class Answers:
         if search.explain:
             _ = self._wanted.matches
             clock.lap("filter")
-        for ranked in _stage(view, search, self._wanted, self._cache, clock, self._told):
+        for ranked in _stage(view, search, self._wanted, self._cache, clock, self._explained):
             yield _fetched(view, search, ranked)
             clock.lap("fetch")
 
     @property
     def plan(self) -> dict | None:
         """How the search was run (``Hits.plan``), after it has run; None unless the search is explained."""
-        return _plan(self._view, self._search, self._wanted, self._told, self._clock) if self._search.explain and self._told else None
+        return (
+            _plan(self._view, self._search, self._wanted, self._explained, self._clock)
+            if self._search.explain and self._explained
+            else None
+        )
 
 
 def whole(answers: Answers) -> list[Hits]:
@@ -75,12 +79,12 @@ def whole(answers: Answers) -> list[Hits]:
     return found if plan is None else [Hits(list(hits), plan) for hits in found]
 
 
-def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """Run a stage, after the prefetch stage before it if there is one. Yields the ranking of each query. told: is filled with the stage's
-    plan if the search is explained.
+def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+    """Run a stage, after the prefetch stage before it if there is one. Yields the ranking of each query. explained: is filled with
+    the stage's plan if the search is explained.
     """
     if search.prefetch is None:
-        yield from _fused_arms(view, search, wanted, cache, clock, told)
+        yield from _fused_arms(view, search, wanted, cache, clock, explained)
         return
     inner, before = Clock(), {}
     candidates = [np.array(docids, np.uint32) for docids, _, _ in _stage(view, search.prefetch, wanted, cache, inner, before)]
@@ -91,15 +95,15 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
     for q, docids in enumerate(candidates):
         plan: dict = {}
         yield from _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock, plan)
-        if plan and not told:
+        if plan and not explained:
             before |= {"limit": search.prefetch.limit, "hits": len(docids), "milliseconds": inner.milliseconds}
-            told |= plan | {"prefetch": before}
+            explained |= plan | {"prefetch": before}
 
 
-def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """Search the arms of a stage and fuse them. Yields the ranking of each query. told: as in ``_stage``."""
+def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+    """Search the arms of a stage and fuse them. Yields the ranking of each query. explained: as in ``_stage``."""
     if len(search.arms) > 1 and isinstance(search.fusion, Linear):
-        yield from _summed_arms(view, search, wanted, cache, clock, told)
+        yield from _summed_arms(view, search, wanted, cache, clock, explained)
         return
     fused = len(search.arms) > 1
     found, plans = {}, []
@@ -109,7 +113,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         if plan is not None:
             plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
     if search.explain:
-        told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
+        explained |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
     shown, has = _shown(search), _has_vectors(view, search)
     for q in range(search.queries):
         deadline.check()
@@ -121,7 +125,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         yield ranked
 
 
-def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
     """Search the arms of a stage by linear fusion (the threshold algorithm of ``linear``). Yields the ranking of each query.
 
     With missing="renormalise", points that lack the same fields form a group with its own weights. Each group is searched by itself, so its
@@ -147,9 +151,9 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
                 "scored": facts["scored"] + ranking.scored,
             }
             plans += listed.values()
-        if search.explain and not told:
-            told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
-            told["exact"] |= facts["proven"]  # a proven result is exact even if some arm's list is not
+        if search.explain and not explained:
+            explained |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
+            explained["exact"] |= facts["proven"]  # a proven result is exact even if some arm's list is not
         yield merged(found, search.limit) if found else ([], [], [])
 
 

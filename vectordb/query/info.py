@@ -20,8 +20,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     The statistics of a dense or sparse field have: segments (docids [first, end); rows in the file; dead, of these; bytes; for dense fields
     graph, whether there is one; apart, the number of outliers, if any); damaged and stale, the index files that aren't used because they
     are damaged or of another version; tail, the number of live rows that no segment covers; recall, the results of audits
-    (``Audits.told``). A sparse field also has dictionary, the distribution of its terms, and a BM25 field texts, the number of live texts
-    and of their words. A field made by an earlier version of vectordb has note, which says how it differs and what to do.
+    (``Audits.statistics``). A sparse field also has dictionary, the distribution of its terms, and a BM25 field texts, the number of live
+    texts and of their words. A field made by an earlier version of vectordb has note, which says how it differs and what to do.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -42,7 +42,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["note"] = _kept(field, spec)
         if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
-            facts["recall"] = audits_of(view.env).told(view.store.collection, field)
+            facts["recall"] = audits_of(view.env).statistics(view.store.collection, field)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot

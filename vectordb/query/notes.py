@@ -38,16 +38,16 @@ class Clock:
 
 
 class Ran(NamedTuple):
-    """The execution record of one arm. ``names`` and ``told`` are evaluated lazily, after the search, and must not use its transaction.
+    """The execution record of one arm. ``names`` and ``explain`` are evaluated lazily, after the search, and must not use its transaction.
 
-    names: returns the plan of each segment. matches: the number of rows that the arm could return. found: the results of each query. told:
-    returns the arm's entry of the plan.
+    names: returns the plan of each segment. matches: the number of rows that the arm could return. found: the results of each query.
+    explain: returns the arm's entry of the plan.
     """
 
     names: Callable[[], Sequence[str]]
     matches: int
     found: Sequence[tuple[Any, Any]]
-    told: Callable[[], dict[str, Any]]
+    explain: Callable[[], dict[str, Any]]
 
 
 class Notes:
@@ -95,7 +95,7 @@ class Notes:
     def plan(self) -> dict[str, Any] | None:
         """How the search was run, in the form of ``Hits.plan``; None when nothing was searched."""
         search = self.search
-        if search is None or not self._arms:
+        if search is None or self.clock is None or not self._arms:
             return None
         matches = next(iter(self._arms.values())).matches
         stage = self._stage(search)
@@ -114,7 +114,7 @@ class Notes:
         if search.prefetch is not None:
             before = self._stage(search.prefetch) | {"limit": search.prefetch.limit, "hits": self._hits.get(depth - 1, 0)}
         runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
-        arms = [ran.told() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
+        arms = [ran.explain() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
         fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
         fusion = fusion if len(search.arms) > 1 else None
         return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}

@@ -150,9 +150,11 @@ def scroll(
                     break
     more, page = len(page) > limit, page[:limit]
     ids = [value for value, _ in page]
-    entries = view.store.entries(ids)
-    if None in entries:
-        raise CorruptionError(f"the id map has no entry for id {shown(ids[entries.index(None)])} of a live row", field="ids")
+    entries = []
+    for value, entry in zip(ids, view.store.entries(ids), strict=True):
+        if entry is None:
+            raise CorruptionError(f"the id map has no entry for id {shown(value)} of a live row", field="ids")
+        entries.append(entry)
     return points(view, ids, entries, attributes, vectors), more
 
 

@@ -53,7 +53,9 @@ def _dictionary(table: ChunkTable) -> dict[str, Any]:
     }
 
 
-def told(view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found, saturation: Saturation | None) -> dict[str, Any]:
+def explained(
+    view: View, arm: Arm, query: tuple[np.ndarray, np.ndarray], found: flat.Found, saturation: Saturation | None
+) -> dict[str, Any]:
     """The terms of a sparse arm's query, for ``explain``.
 
     query: (terms, weights), multiplied by IDF if the field asks for it. found: the result. saturation: of a BM25 field. Returns postings
