@@ -30,7 +30,7 @@ FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Onl
 @dataclass(frozen=True)
 class Options:
     """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
-    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for the calibration's measurements of time.
+    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
     """
 
     graph_builder: str = "faiss"

@@ -139,7 +139,7 @@ def _listed(raw: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _of_vector(faiss, vector, dtype: type) -> np.ndarray:
-    """A copy of a C++ vector of faiss. ``vector_to_array`` doesn't accept the type MaybeOwnedVector, so the data is read directly."""
+    """A copy of a C++ vector of faiss. In some versions it is a MaybeOwnedVector, whose memory may belong to a mapped file."""
     return faiss.rev_swig_ptr(vector.data(), vector.size()).astype(dtype)
 
 
