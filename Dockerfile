@@ -4,7 +4,6 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY vectordb ./vectordb
 COPY client ./client
-COPY bench ./bench
 RUN python -m venv /opt/vectordb && /opt/vectordb/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim

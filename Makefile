@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PROJECT := pyproject.toml client/pyproject.toml
+PROJECT := pyproject.toml client/pyproject.toml bench/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
@@ -52,9 +52,9 @@ $(VENV)/.demo: $(PROJECT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -e ./bench
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build dist client/build client/dist bench-quick nightly
+	rm -rf $(VENV) build dist client/build client/dist bench/build bench/dist bench-quick nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -177,7 +177,7 @@ def test_a_command_imports_only_its_own_module():
     code = (
         "import sys; from vectordb.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print(sorted(m for m in sys.modules if m.startswith(('vectordb_bench', 'vectordb.cli.', 'numba', 'grpc', 'rich', 'lmdb'))))"
+        "print(sorted(m for m in sys.modules if m.startswith(('hybrid_vectordb_bench', 'vectordb.cli.', 'numba', 'grpc', 'rich', 'lmdb'))))"
     )
 
     def imported(*words):
@@ -186,7 +186,13 @@ def test_a_command_imports_only_its_own_module():
 
     assert imported("--help") == "['vectordb.cli.main', 'vectordb.cli.options']"
     assert imported("check", "--help") == "['vectordb.cli.check', 'vectordb.cli.main', 'vectordb.cli.options']"
-    assert "vectordb_bench.cli" in imported("bench", "--help")
+    assert "hybrid_vectordb_bench.cli" in imported("bench", "--help")
+
+
+def test_without_the_benchmark_its_command_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setattr("vectordb.cli.bench.entry_points", lambda **_: ())
+    assert main(["bench", "--help"]) == 1
+    assert "pip install ./bench" in capsys.readouterr().err
 
 
 def test_every_command_has_help_that_says_its_form(capsys):

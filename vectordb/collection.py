@@ -646,7 +646,7 @@ def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
             try:
                 importlib.import_module("hnswlib")
             except ImportError as error:
-                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed here ({error}): pip install 'vectordb[hnswlib]'"
+                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed here ({error}): pip install 'hnswlib>=0.8'"
                 raise SchemaError(what, field="graph_builder", value="hnswlib") from error
 
 

@@ -13,7 +13,7 @@ from ..errors import EncoderError, InvalidArgumentError, shown
 from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
 _BATCH = 256  # texts tokenised in one call
-_INSTALL = "pip install 'wordllama==0.4.0.post1'"
+_INSTALL = "pip install wordllama==0.4.0.post1"
 
 
 class WordLlama(Encoder):

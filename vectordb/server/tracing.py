@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span a call, under the caller's own where its metadata names one. Needs ``vectordb[otel]``; nothing else imports it."""
+"""OpenTelemetry: a span a call, under the caller's own where its metadata names one. Needs the extra ``otel``; nothing else imports it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ try:
     from opentelemetry.trace import SpanKind, Status, StatusCode
 except ImportError as missing:
     raise InvalidArgumentError(
-        f"tracing needs OpenTelemetry ({missing}): pip install 'vectordb[otel]'", field="tracing", value=True
+        f"tracing needs OpenTelemetry ({missing}): pip install opentelemetry-sdk opentelemetry-exporter-otlp", field="tracing", value=True
     ) from missing
 
 
