@@ -180,7 +180,7 @@ def test_what_is_there_is_not_written_over(database, filled, tmp_path):
     (tmp_path / "empty too").mkdir()
     for name in ("full", "file"):
         for archive in (False, True):
-            with pytest.raises(AlreadyExistsError, match="is there already"):
+            with pytest.raises(AlreadyExistsError, match="already exists"):
                 database.snapshot(tmp_path / name, archive=archive)
     database.snapshot(tmp_path / "empty")
     database.snapshot(tmp_path / "empty too", archive=True)
@@ -248,7 +248,7 @@ def test_a_snapshot_cut_short_is_none(database, filled, tmp_path, archive):
         (snap / "manifest.json").unlink()
         with pytest.raises(NotFoundError, match="not a complete snapshot"):
             vectordb.restore(snap, tmp_path / "back")
-    with pytest.raises(NotFoundError, match="no snapshot at"):
+    with pytest.raises(NotFoundError, match="there is no snapshot at"):
         vectordb.restore(tmp_path / "nothing", tmp_path / "back")
 
 
@@ -264,7 +264,7 @@ def test_a_snapshot_of_a_newer_version_or_with_strange_names_is_refused(database
         (snap / "manifest.json").write_bytes(
             manifest_file.pack(manifest | {"files": manifest["files"] | {name: {"bytes": 0, "xxh3_128": "0" * 32}}})
         )
-        with pytest.raises(CorruptionError, match="no snapshot has"):
+        with pytest.raises(CorruptionError, match="no snapshot contains"):
             vectordb.restore(snap, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
