@@ -85,7 +85,7 @@ def _counted(txn: lmdb.Transaction, collection: int) -> tuple[int, int]:
     return first, size
 
 
-def _written(record: bytes | None) -> int:
+def _written(record: format.Stored | None) -> int:
     return 0 if record is None else msgspec.msgpack.decode(format.opened(record, "change log"), type=_Written).at
 
 

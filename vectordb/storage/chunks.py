@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -29,6 +30,10 @@ BLOCK_ROWS = 65_536
 _SMALL = 4_096  # bytes: values up to a page may move when their neighbours are written
 
 
+# The value of arrays that a kind of chunk lacks. Typed as Any, because code that reads an array knows the kind.
+_ABSENT: Any = None
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A decoded chunk. Its arrays are views of the value, valid only inside the transaction that read it.
@@ -40,13 +45,13 @@ class Chunk:
 
     kind: int
     docids: np.ndarray
-    data: np.ndarray | None = None
+    data: np.ndarray = _ABSENT
     norms: np.ndarray | None = None
-    offsets: np.ndarray | None = None
+    offsets: np.ndarray = _ABSENT
     extra: np.ndarray | None = None
-    terms: np.ndarray | None = None
-    indptr: np.ndarray | None = None
-    docs: np.ndarray | None = None
+    terms: np.ndarray = _ABSENT
+    indptr: np.ndarray = _ABSENT
+    docs: np.ndarray = _ABSENT
     weights: np.ndarray | None = None
 
     @property

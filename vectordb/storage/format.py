@@ -16,6 +16,7 @@ import xxhash
 from ..errors import CorruptionError
 from ..types import Id
 
+Stored = bytes | memoryview  # a value as LMDB returns it
 VERSION = 4  # written by this code; the first write to a directory of an older format raises it
 FIRST_VERSION = 1  # the oldest format that this code reads
 DIGEST_VERSION = 4  # the first format with a digest of all records
@@ -122,7 +123,7 @@ def id_key(collection: int, value: Id) -> bytes:
     return _ID_PREFIX.pack(collection, IDS, b"\x03") + value.bytes
 
 
-def id_of_key(stored: bytes) -> Id:
+def id_of_key(stored: Stored) -> Id:
     tag, rest = stored[5], bytes(stored[6:])
     if tag == 1 and len(rest) == 8:
         return int.from_bytes(rest, "big")
@@ -138,7 +139,7 @@ def pack_entry(docid: int, version: int) -> bytes:
     return _entry.pack(docid, version)
 
 
-def unpack_entry(value: bytes) -> tuple[int, int]:
+def unpack_entry(value: Stored) -> tuple[int, int]:
     try:
         return _entry.unpack(value)
     except struct.error:
@@ -150,7 +151,7 @@ def pack_log_kept(first: int, size: int, written: int) -> bytes:
     return sealed(_log_kept.pack(first, size, written))
 
 
-def unpack_log_kept(value: bytes) -> tuple[int, int, int]:
+def unpack_log_kept(value: Stored) -> tuple[int, int, int]:
     return _log_kept.unpack(opened(value, "change log"))
 
 
@@ -158,7 +159,7 @@ def pack_state(sequence: int, rows: int, live: int) -> bytes:
     return sealed(_state.pack(sequence, rows, live))
 
 
-def unpack_state(value: bytes) -> tuple[int, int, int]:
+def unpack_state(value: Stored) -> tuple[int, int, int]:
     """(sequence of the last batch, rows ever written = next docid, live rows)."""
     return _state.unpack(opened(value, "state"))
 
@@ -167,7 +168,7 @@ def pack_derived(compactions: int, replacements: int) -> bytes:
     return sealed(_derived.pack(compactions, replacements))
 
 
-def unpack_derived(value: bytes | None) -> tuple[int, int]:
+def unpack_derived(value: Stored | None) -> tuple[int, int]:
     """(transactions that compacted chunks, transactions that replaced index files); zeros if there is no record."""
     if value is None:
         return 0, 0
@@ -182,7 +183,7 @@ def pack_digest(total: int) -> bytes:
     return sealed(_checksum.pack(total))
 
 
-def unpack_digest(value) -> int:
+def unpack_digest(value: Stored) -> int:
     body = opened(value, "digest")
     if len(body) != _checksum.size:
         raise CorruptionError(f"digest record has {len(body)} bytes", field="digest")
@@ -194,7 +195,7 @@ def sealed(body: bytes) -> bytes:
     return _checksum.pack(xxhash.xxh3_64_intdigest(body)) + body
 
 
-def opened(value: bytes, what: str) -> bytes:
+def opened(value: Stored, what: str) -> bytes:
     """The body of a record with a checksum. Raises CorruptionError naming the record if the checksum fails."""
     value = bytes(value)
     if len(value) < 8 or _checksum.unpack_from(value)[0] != xxhash.xxh3_64_intdigest(value[8:]):
@@ -207,7 +208,7 @@ def pack_record(record) -> bytes:
     return sealed(_pack(record))
 
 
-def unpack_record(value: bytes, what: str):
+def unpack_record(value: Stored, what: str):
     try:
         return _unpack(opened(value, what))
     except msgspec.DecodeError as error:
@@ -229,7 +230,7 @@ _row_decode = msgspec.msgpack.Decoder(Row).decode
 pack_row = msgspec.msgpack.Encoder().encode
 
 
-def unpack_rows(records: Iterable[bytes]) -> list[Row]:
+def unpack_rows(records: Iterable[Stored]) -> list[Row]:
     """Decode row records. Raises CorruptionError if one is invalid."""
     try:
         rows = [_row_decode(record) for record in records]
@@ -250,7 +251,7 @@ class _IdOfRow(msgspec.Struct, array_like=True):
 _id_decode = msgspec.msgpack.Decoder(_IdOfRow).decode
 
 
-def unpack_ids(records: Iterable[bytes]) -> list[Id]:
+def unpack_ids(records: Iterable[Stored]) -> list[Id]:
     """The ids of row records. Raises CorruptionError if one is invalid."""
     try:
         ids = [_id_decode(record).id for record in records]

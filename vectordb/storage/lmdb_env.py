@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lmdb
 
@@ -34,6 +34,8 @@ INITIAL_MAP = 1 << 34  # address space, not disk
 OPEN_SECONDS = 60.0  # waiting for another process that is replacing data.mdb
 MAKE_SECONDS = 2.0  # waiting for another process that has opened an empty directory and is about to create LMDB's files
 WATCH_SECONDS = 0.5  # between two checks whether another process asks for data.mdb to be released
+
+_UNSET: Any = None  # the value of attributes before ``_open`` sets them
 
 
 class Env:
@@ -65,7 +67,9 @@ class Env:
         self._ended = threading.Event()
         self._reading = locks.WhileReading(path) if read_only else None
         self.gate = Gate(self._check_usable, self._reading)
-        self._lmdb = self._lock_file = self._open_file = None
+        self._lmdb: lmdb.Environment = _UNSET
+        self._lock_file: IO[Any] = _UNSET  # stays so if the directory is read-only
+        self._open_file: IO[Any] | None = None
         self._rewrite = Rewrite(self)
         try:
             with in_our_words(path):
@@ -581,7 +585,7 @@ class Env:
             self.folder = -1
 
 
-def check_version(path: Path, record: bytes | None) -> int:
+def check_version(path: Path, record: format.Stored | None) -> int:
     if record is None:
         raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
     version = format.unpack_record(record, "format").get("format")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from ctypes import c_uint8, string_at
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,9 @@ class ChunkTable:
 
     __slots__ = ("_offsets", "_unverified", "firsts", "generation", "heads", "place", "rows", "sizes", "small", "verified")
 
-    def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes], verified: np.ndarray, place: tuple, generation: int):
+    def __init__(
+        self, firsts: list[int], rows: np.ndarray, heads: list[bytes], verified: np.ndarray, place: tuple[int, int, int], generation: int
+    ):
         self.firsts = firsts
         self.rows = rows
         self.heads = heads  # the header of each chunk; it contains the checksum, so it shows whether the chunk changed
@@ -77,29 +80,29 @@ class ChunkTable:
     def bytes_of(self, c: int) -> np.ndarray:
         """The stored bytes of chunk c, uint8; a view of the memory map."""
         start = int(self.rows[c, DATA]) - _HEAD  # the first section of every kind follows the header
-        return np.frombuffer((c_uint8 * int(self.sizes[c])).from_address(start), np.uint8)
+        return _mapped(start, int(self.sizes[c]))
 
     def docids_of(self, c: int) -> np.ndarray:
         """The docids of chunk c, uint32 ascending; a view of the memory map if the chunk lists them."""
         first, count, listed = (int(self.rows[c, column]) for column in (FIRST, COUNT, DOCIDS))
         if not listed:
             return np.arange(first, first + count, dtype=np.uint32)
-        return np.frombuffer((c_uint8 * (4 * count)).from_address(listed), np.uint32)
+        return _mapped(listed, count, np.uint32)
 
     def data_of(self, c: int, width: int) -> np.ndarray:
         """The items of a FIXED chunk, uint8 ``(count, width)``; a view of the memory map."""
         count, start = int(self.rows[c, COUNT]), int(self.rows[c, DATA])
-        return np.frombuffer((c_uint8 * (count * width)).from_address(start), np.uint8).reshape(count, width)
+        return _mapped(start, count * width).reshape(count, width)
 
     def items_of(self, c: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(offsets uint32 ``(count + 1,)``, items uint8 ``(items, width)``, second item array uint8 ``(items, 4)`` or None) of a RAGGED
         chunk; views of the memory map.
         """
         count, offsets_at, data_at, extra_at = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX, EXTRA))
-        offsets = np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32)
+        offsets = _mapped(offsets_at, count + 1, np.uint32)
         items = int(offsets[-1])
-        data = np.frombuffer((c_uint8 * (items * width)).from_address(data_at), np.uint8).reshape(items, width)
-        extra = np.frombuffer((c_uint8 * (4 * items)).from_address(extra_at), np.uint8).reshape(items, 4) if extra_at else None
+        data = _mapped(data_at, items * width).reshape(items, width)
+        extra = _mapped(extra_at, 4 * items).reshape(items, 4) if extra_at else None
         return offsets, data, extra
 
     def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
@@ -126,8 +129,8 @@ class ChunkTable:
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
         """(terms uint64 ascending, number of rows per term uint32) of a POSTINGS chunk; terms are a view of the memory map."""
         count, terms_at, offsets_at = (int(self.rows[c, column]) for column in (ITEMS, DATA, AUX))
-        terms = np.frombuffer((c_uint8 * (8 * count)).from_address(terms_at), np.uint64)
-        return terms, np.diff(np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32))
+        terms = _mapped(terms_at, count, np.uint64)
+        return terms, np.diff(_mapped(offsets_at, count + 1, np.uint32))
 
     def between(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(chunk, position of its first row, docids) for the rows in [low, high) that have the field, chunk by chunk."""
@@ -165,6 +168,12 @@ class ChunkTable:
         data = memoryview((c_uint8 * offsets[-1]).from_address(address)).cast("B")
         self._offsets[c] = known = (address, data, offsets, self.docids_of(c).tolist() if self.rows[c, DOCIDS] else None)
         return known
+
+
+def _mapped(address: int, count: int, dtype: Any = np.uint8) -> np.ndarray:
+    """``count`` values at a memory address, as a view."""
+    memory: Any = (c_uint8 * (count * np.dtype(dtype).itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype)
 
 
 def _place(listed: list[int], docid: int) -> int:
