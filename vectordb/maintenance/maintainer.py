@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import background, deadline
@@ -654,5 +654,5 @@ def _check_timeout(timeout: Any) -> None:
         )
 
 
-def _nothing_done() -> Mapping[str, Any]:
+def _nothing_done() -> dict[str, Any]:
     return {"seconds": 0.0, "segments_built": 0, "rows_indexed": 0, "rows_dropped": 0, "bytes_rewritten": 0}

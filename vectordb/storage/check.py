@@ -157,7 +157,7 @@ class _Check:
         except Exception as error:
             self.problem(where, f"can't be read: {type(error).__name__}: {error}")
 
-    def walk(self, prefix: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    def walk(self, prefix: bytes) -> Iterator[tuple[bytes, format.Stored]]:
         cursor = self.txn.cursor()
         more = cursor.set_range(prefix)
         while more and (key := bytes(cursor.key())).startswith(prefix):
@@ -447,15 +447,15 @@ class _Collection:
             falls = np.flatnonzero(np.diff(owners) <= 0) + 1
             self.expect(np.isin(falls, chunk.indptr).all(), what, "has a posting list out of order")
 
-    def _part(self, field: int, part: int, first: int, end: int) -> Chunk | None:
-        """Rows [first, end) of a part as one chunk; None if the part has none of them."""
+    def _part(self, field: int, part: int, first: int, end: int) -> Any:
+        """Rows [first, end) of a part as one Chunk; None if the part has none of them."""
         pieces = []
         for chunk, _, _ in self.store.chunks_with(field, part, np.arange(first, end)):
             low, high = np.searchsorted(chunk.docids, [first, end])
             pieces.append(chunks.sliced(chunk, int(low), int(high)))
         return chunks.joined(pieces) if pieces else None
 
-    def _common(self, there: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+    def _common(self, there: np.ndarray, wanted: np.ndarray) -> Any:
         """The docids that both ascending arrays have; None if a live docid is in only one of them. Dead ones may be, because compaction
         treats the parts one after another.
         """
@@ -464,7 +464,7 @@ class _Collection:
         return np.intersect1d(there, wanted, assume_unique=True)
 
     @staticmethod
-    def _kept(chunk: Chunk, docids: np.ndarray) -> Chunk | None:
+    def _kept(chunk: Chunk, docids: np.ndarray) -> Any:
         """The rows of a chunk that are among ``docids``."""
         keep = np.isin(chunk.docids, docids, assume_unique=True)
         return chunks.kept(chunk, keep) if keep.any() else None

@@ -80,7 +80,7 @@ def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]
     return found, problems
 
 
-def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, memoryview]]:
+def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, format.Stored]]:
     prefix = format.key(collection, format.SEGMENT)
     cursor = txn.cursor()
     more = cursor.set_range(prefix)

@@ -82,7 +82,7 @@ class Store:
 
     # Chunks
 
-    def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, memoryview]]:
+    def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, format.Stored]]:
         """(first docid, bytes) of the chunks of a part whose first docid is above ``after``, ascending."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()
@@ -94,7 +94,7 @@ class Store:
             yield int.from_bytes(key[-4:], "big"), cursor.value()
             more = cursor.next()
 
-    def chunk_value(self, field: int, part: int, first: int) -> memoryview | None:
+    def chunk_value(self, field: int, part: int, first: int) -> format.Stored | None:
         return self.txn.get(format.chunk_key(self.collection, field, part, first))
 
     def chunk_name(self, field: int, part: int, first: int) -> str:
@@ -347,7 +347,7 @@ def rule_of(schema: Schema, name: str) -> int:
 
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
-    """Split a chunk into pieces of about ``limit`` bytes at most; a single larger row is a piece. Postings also end at block borders."""
+    """Split a chunk into pieces of about ``limit`` bytes at most; a single larger row is a piece. Posting chunks span at most ``BLOCK_ROWS`` rows."""
     pieces = -(-chunks.size_of(chunk) // limit)
     if chunk.kind == chunks.POSTINGS:
         pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))

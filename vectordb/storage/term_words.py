@@ -65,7 +65,7 @@ def pack(word: str) -> bytes:
     return format.sealed(word.encode())
 
 
-def unpack(value: bytes, term: int) -> str:
+def unpack(value: format.Stored, term: int) -> str:
     """Decode a stored word. Raises CorruptionError naming the term."""
     what = f"the word of term {term}"
     try:
