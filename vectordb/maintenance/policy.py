@@ -35,7 +35,7 @@ class Piece:
     """Docids [first, end) of a field: the range of an index record, or with ``record`` None a range that no record covers.
 
     rows: live rows with the field. dead: rows of the file that died since it was built. lost: the file can't be used. drift: factor, at
-    least 1, by which the mean text length of a BM25 field has changed since. The more it changed, the worse is the order of its posting lists.
+    least 1, by which the mean text length of a BM25 field has changed since. The larger it is, the worse is the order of its posting lists.
     """
 
     first: int

@@ -347,7 +347,7 @@ def rule_of(schema: Schema, name: str) -> int:
 
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
-    """Split a chunk into pieces of about ``limit`` bytes at most; a single larger row is a piece. Posting chunks span at most ``BLOCK_ROWS`` rows."""
+    """Split a chunk into pieces of at most about ``limit`` bytes, or one row. Pieces of postings span at most ``BLOCK_ROWS`` rows."""
     pieces = -(-chunks.size_of(chunk) // limit)
     if chunk.kind == chunks.POSTINGS:
         pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))
