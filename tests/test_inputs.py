@@ -528,7 +528,7 @@ def test_queries_of_every_kind(database, served):
             for query, message in (
                 (NUMBERS, "search_batch"),
                 (np.ma.array(row, mask=[0, 1]), "masked"),
-                ("hello", "give the vector of the text"),
+                ("hello", "pass the vector of the text"),
                 ([(1, 2), (2, 3)], "write {term: weight}"),
             ):
                 with pytest.raises(InvalidArgumentError, match=message):
@@ -547,7 +547,7 @@ def test_a_text_where_a_vector_is_wanted_says_where_texts_go(tmp_path):
         for value in ("hello", ["hello"]):
             with pytest.raises(InvalidArgumentError, match="write it as the attribute 'body'"):
                 docs.upsert(ids=[1], vectors={"terms": value})
-            with pytest.raises(InvalidArgumentError, match="give the vector of the text"):
+            with pytest.raises(InvalidArgumentError, match="pass the vector of the text"):
                 docs.upsert(ids=[1], vectors={"v": value})
         docs.upsert(ids=[1], attributes={"body": pd.Series(["hello world"])})
         assert [list(hits.ids) for hits in docs.search_batch(text=pd.Series(["hello", "world"]))] == [[1], [1]]
@@ -694,7 +694,7 @@ def test_a_collection_that_exists_says_how_it_differs(database, served):
     other = Schema({"v": Dense(3), "w": Sparse()}, {"k": Int()})
     with Client(served) as client:
         for holder in (database, client):
-            with pytest.raises(vectordb.AlreadyExistsError, match="exist_ok=True takes it as it is"):
+            with pytest.raises(vectordb.AlreadyExistsError, match="exist_ok=True opens it"):
                 holder.create_collection("c", SCHEMA)
             for exist_ok in (False, True):
                 with pytest.raises(vectordb.AlreadyExistsError) as caught:
