@@ -40,24 +40,12 @@ class Reader(Protocol):
     """What compiling needs of a pinned snapshot."""
 
     store: Store
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def schema(self) -> Schema: ...
-
-    @property
-    def fields(self) -> dict[str, int]: ...
-
-    @property
-    def known(self) -> dict[int, fields.Ordinals]: ...
-
-    @property
-    def dead(self) -> BitMap: ...
-
-    @property
-    def sequence(self) -> int: ...
+    rows: int
+    schema: Schema
+    fields: dict[str, int]
+    known: dict[int, fields.Ordinals]
+    dead: BitMap
+    sequence: int
 
     def table(self, field: int, part: int) -> np.ndarray: ...
 
