@@ -248,7 +248,7 @@ def test_a_snapshot_cut_short_is_none(database, filled, tmp_path, archive):
         (snap / "manifest.json").unlink()
         with pytest.raises(NotFoundError, match="not a complete snapshot"):
             vectordb.restore(snap, tmp_path / "back")
-    with pytest.raises(NotFoundError, match="there is no snapshot at"):
+    with pytest.raises(NotFoundError, match="no snapshot at"):
         vectordb.restore(tmp_path / "nothing", tmp_path / "back")
 
 

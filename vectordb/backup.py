@@ -329,10 +329,10 @@ class _Source:
                     self._tar = tarfile.open(path, "r:")
             elif os.path.lexists(path):
                 raise NotFoundError(
-                    f"{path} is not a snapshot: it is neither a regular file nor a directory", field="source", value=str(path)
+                    f"{path} is not a snapshot: it is neither a file nor a directory", field="source", value=str(path)
                 )
             else:
-                raise NotFoundError(f"there is no snapshot at {path}", field="source", value=str(path))
+                raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
             with self._open(manifests.NAME) as file:
                 data = file.read(_MANIFEST_BYTES)
             self.manifest = manifests.unpack(data, str(path))
