@@ -328,9 +328,7 @@ class _Source:
                 with _archive_errors(path):
                     self._tar = tarfile.open(path, "r:")
             elif os.path.lexists(path):
-                raise NotFoundError(
-                    f"{path} is not a snapshot: it is neither a file nor a directory", field="source", value=str(path)
-                )
+                raise NotFoundError(f"{path} is not a snapshot: it is neither a file nor a directory", field="source", value=str(path))
             else:
                 raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
             with self._open(manifests.NAME) as file:

@@ -342,7 +342,7 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
     sizes = {}
     _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
     if len(set(sizes.values())) > 1:
-        raise InvalidArgumentError(f"all fields need the same number of queries, not {sizes}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
     request.queries = next(iter(sizes.values()), 0 if batch else 1)
     request.batch = batch
     for field, message in (

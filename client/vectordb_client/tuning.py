@@ -151,7 +151,7 @@ def _count(vectors: Any, text: Any) -> int:
             )
         sizes[name] = size
     if len(set(sizes.values())) != 1:
-        raise InvalidArgumentError(f"all fields need the same number of queries, not {sizes}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
     return next(iter(sizes.values()))
 
 
