@@ -188,7 +188,7 @@ def test_records_that_are_missing_or_changed_are_refused_unless_salvaged(sound, 
     with vectordb.open(damaged, salvage=True) as database:
         c = database.collection("c")
         assert len(list(c.iterate())) == len(right[0]["scroll"]) - (missing == "record")
-        with pytest.raises(CorruptionError, match="takes no writes"):
+        with pytest.raises(CorruptionError, match="is damaged, so writes are refused"):
             c.delete(["001"])
         with pytest.raises(CorruptionError):
             vectordb.open(damaged)

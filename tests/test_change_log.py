@@ -44,7 +44,7 @@ def test_the_log_is_bounded_by_bytes(directory):
         assert 0 < log_bytes(database, collection) <= 20_000
         assert 1 < oldest(database, collection) <= last - 1
         list(collection.changes(oldest(database, collection) - 1))
-        with pytest.raises(NotFoundError, match="oldest change that is kept"):
+        with pytest.raises(NotFoundError, match="oldest change in the log"):
             list(collection.changes(oldest(database, collection) - 2))
 
 

@@ -170,7 +170,7 @@ def test_wrong_arguments_are_refused_at_once(collection, watched):
     for since in (-1, 1.5, True, "0", None, 2**64):
         with pytest.raises(InvalidArgumentError, match="since"):
             list(watched.changes(since))
-    with pytest.raises(InvalidArgumentError, match="since is 2, but the last sequence is 1"):
+    with pytest.raises(InvalidArgumentError, match="since is 2, but the newest sequence is 1"):
         list(watched.changes(2))
     with pytest.raises(InvalidArgumentError, match="follow"):
         list(watched.changes(follow=1))
@@ -185,7 +185,7 @@ def test_changes_that_are_not_kept_any_more_say_which_are(database, collection, 
     for k in range(12):
         collection.upsert([point(k, k)])
     assert [change.sequence for change in watched.changes(7)] == [8, 9, 10, 11, 12]
-    with pytest.raises(NotFoundError, match="oldest change that is kept is 8") as caught:
+    with pytest.raises(NotFoundError, match="oldest change in the log is 8") as caught:
         list(watched.changes(6))
     assert caught.value.field == "since"
 
@@ -317,7 +317,7 @@ def test_the_asyncio_client_streams_too(collection, served):
         async with AsyncClient(served._client.target) as client:
             theirs = await client.collection("c")
             found = [change async for change in theirs.changes(with_attributes=True)]
-            with pytest.raises(InvalidArgumentError, match="last sequence"):
+            with pytest.raises(InvalidArgumentError, match="newest sequence"):
                 [change async for change in theirs.changes(99)]
             async for change in theirs.changes(follow=True, timeout=60):
                 found.append(change)

@@ -92,7 +92,10 @@ def test_a_failed_write_is_told_and_refuses_others_until_the_directory_is_reopen
         seen = worker.call(suffer, str(directory), fault, durability)
     assert any(words in seen["fault"] for words in FAULTS[fault][2].split("|")), seen
     assert str(directory) in seen["fault"]
-    assert "refuses writes until it is reopened" in seen["after"] and "refuses writes until it is reopened" in seen["healed"]
+    assert (
+        "refuses writes until it is closed and opened again" in seen["after"]
+        and "refuses writes until it is closed and opened again" in seen["healed"]
+    )
     assert (seen["count"], seen["hits"], seen["reopened"], seen["written"]) == (100, 100, 100, 150)
 
 

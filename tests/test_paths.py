@@ -197,7 +197,7 @@ def test_a_directory_that_was_moved_is_opened_where_it_is_once_the_old_handle_is
     filled(tmp_path / "data")
     old = vectordb.open(tmp_path / "data", maintenance=False)
     (tmp_path / "data").rename(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match=f"this process has it open as {tmp_path / 'data'}; close that first"):
+    with pytest.raises(StorageError, match=f"this process already has it open as {tmp_path / 'data'}. Use that path"):
         vectordb.open(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="doesn't hold a database"):
         vectordb.open(tmp_path / "data", create=False)
@@ -212,7 +212,7 @@ def test_a_second_handle_of_files_that_were_tampered_with_says_which_to_close(tm
     filled(path)
     old = vectordb.open(path, maintenance=False)
     (path / "lock.mdb").unlink()
-    with pytest.raises(StorageError, match=r"lock.mdb was removed .* Close it first; nothing that it acknowledged is lost"):
+    with pytest.raises(StorageError, match=r"lock.mdb was removed .* Close it first; no acknowledged write will be lost"):
         vectordb.open(path)
     old.close()
     with vectordb.open(path) as database:
@@ -327,14 +327,14 @@ def test_index_files_without_data_are_not_made_an_empty_database_of(tmp_path, st
     os.truncate(path / "data.mdb", 0) if state == "empty" else (path / "data.mdb").unlink()
     before = looks(path)
     for options in ({}, {"create": False}, {"salvage": True}, {"read_only": True}):
-        with pytest.raises(CorruptionError, match=rf"data.mdb is {state}, and there are index files.*snapshot.*remove"):
+        with pytest.raises(CorruptionError, match=rf"data.mdb is {state}, but index files show that a database was here.*snapshot.*remove"):
             vectordb.open(path, **options)
     with pytest.raises(CorruptionError, match=f"is {state}"):
         vectordb.backup.check(path)
     assert looks(path) == before
     shutil.rmtree(path / "indexes")
     if state == "missing":
-        with pytest.raises(CorruptionError, match=r"a database was here: its lock files are.*write\.lock"):
+        with pytest.raises(CorruptionError, match=r"lock files show that a database was here.*write\.lock"):
             vectordb.open(path)
         (path / "write.lock").unlink()
     with vectordb.open(path) as database:
@@ -421,15 +421,15 @@ def test_pages_that_belong_to_nothing_are_refused_and_read_when_that_is_asked_fo
     path = tmp_path / "data"
     filled(path)
     leak(path)
-    with pytest.raises(CorruptionError, match=r"1 of its pages belong to nothing.*salvage=True"):
+    with pytest.raises(CorruptionError, match=r"1 of its pages are used by no record.*salvage=True"):
         vectordb.open(path)
     with vectordb.open(path, salvage=True) as database:
         c = database.collection("c")
         assert c.count() == 300 and len(c.search({"v": [1, 1, 1, 1]}, limit=400)) == 300
-        with pytest.raises(CorruptionError, match="takes no writes"):
+        with pytest.raises(CorruptionError, match="is damaged, so writes are refused"):
             put(c, 1000)
         database.snapshot(tmp_path / "rescued")
-    assert check(path).problems == ("data.mdb: 1 of its pages belong to nothing",)
+    assert check(path).problems == ("data.mdb: 1 of its pages are used by no record",)
     vectordb.restore(tmp_path / "rescued", tmp_path / "whole")
     assert check(tmp_path / "whole").points == 300 and check(tmp_path / "whole").ok
 
@@ -527,9 +527,9 @@ def test_a_snapshot_is_not_opened_to_be_written_to(tmp_path):
         database.snapshot(tmp_path / "snapshot.tar", archive=True)
     before = looks(tmp_path / "snapshot")
     for options in ({}, {"create": False}, {"salvage": True}):
-        with pytest.raises(StorageError, match=r"is a snapshot.*vectordb\.restore.*read_only=True"):
+        with pytest.raises(StorageError, match=r"is a snapshot.*read_only=True.*vectordb\.restore"):
             vectordb.open(tmp_path / "snapshot", **options)
-    with pytest.raises(StorageError, match=r"is a file; a directory is needed.*restore"):
+    with pytest.raises(StorageError, match=r"is a file, not a directory.*restore"):
         vectordb.open(tmp_path / "snapshot.tar")
     with vectordb.open(tmp_path / "snapshot", read_only=True) as database:
         c = database.collection("c")
@@ -581,7 +581,7 @@ def test_paths_that_lead_nowhere_are_told_of_in_our_words(tmp_path, monkeypatch)
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(StorageError, match="working directory"):
+    with pytest.raises(StorageError, match="current directory"):
         vectordb.open("data")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
-import importlib.util
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -103,8 +103,9 @@ def test_all_distributions_have_the_same_version():
     files = ["client/vectordb_client/_version.py", "bench/_version.py"]
     versions = {re.search(r'^__version__ = "(\d+\.\d+\.\d+)"', (ROOT / file).read_text(), re.MULTILINE)[1] for file in files}
     assert len(versions) == 1
-    import vectordb
     import vectordb_client
+
+    import vectordb
 
     assert versions == {vectordb.__version__} == {vectordb_client.__version__}
 

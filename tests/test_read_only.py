@@ -74,7 +74,7 @@ def test_a_read_only_file_system_serves_everything_that_reads(tmp_path, lacking,
                 c = database.collection("c")
                 assert c.count() == c.count("n >= 0") == 300 and len(c.search(QUERY, limit=400)) == 300
                 assert (c.info().statistics["v"]["tail"] == 0) is (lacking != "an index file")
-                refused(database, "its file system is mounted read-only")
+                refused(database, "the file system is mounted read-only")
         with vectordb.open(path) as first, vectordb.open(path) as second, Worker() as worker:
             assert first.collection("c").count() == second.collection("c").count() == worker.call(count, str(path)) == 300
             first.snapshot(tmp_path / "snapshot")
@@ -110,7 +110,7 @@ def test_a_service_answers_reads_on_a_read_only_file_system(tmp_path):
                 with Client(f"127.0.0.1:{port}") as client:
                     c = client.collection("c")
                     assert c.count() == 300 and len(c.search(QUERY, limit=5)) == 5
-                    with pytest.raises(StorageError, match="is read-only: its file system is mounted read-only"):
+                    with pytest.raises(StorageError, match="is read-only: the file system is mounted read-only"):
                         put(c, 9000)
             finally:
                 server.stop(0).wait()

@@ -1,6 +1,6 @@
-"""One checked change → one place in the change log. Deterministic: the same changes in the same order give the same bytes.
+"""Applies one checked change inside a write transaction. Deterministic: the same changes in the same order give the same bytes.
 
-Everything that can be refused (a missing id, a precondition) is refused before the first write.
+Everything that can fail (a missing id, a precondition) is checked before the first write.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Delete:
     filter: Any = None
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
-    at: int = 0  # when it was asked for, Unix time in milliseconds
+    at: int = 0  # time of the call, Unix time in milliseconds
 
 
 @dataclass(frozen=True)
 class Write:
-    """A batch with what its encoders counted (field name → counters to add) and what terms stand for (field name → term → word).
+    """A batch, the counters of its encoders (field name → counters to add), and the words of its terms (field name → term → word).
 
-    at: when it was asked for, Unix time in milliseconds.
-    encoded: the numbers of the BM25 fields (name → number) that its vectors were made for.
+    at: time of the call, Unix time in milliseconds.
+    encoded: BM25 field name → the field number that the batch was encoded for.
     """
 
     batch: Batch
@@ -56,19 +56,19 @@ class Write:
 
 
 class OvertakenError(Exception):
-    """A field was converted since the batch's vectors were made for it: make them again."""
+    """A field was converted after the batch was encoded for it. The batch must be encoded again."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What a change did: its receipt, and the term numbers it used (they may be remembered once it is committed)."""
+    """The result of a change: its receipt, and the term numbers it used, which may be cached once it is committed."""
 
     result: WriteResult
     used: Mapping[int, Ordinals] = field(default_factory=dict)
 
 
 class Transaction:
-    """A collection inside a write transaction, as far as changes need it. ``newest`` saves reading what it already knows."""
+    """A collection inside a write transaction. newest: a snapshot of this process, which saves reading what did not change."""
 
     def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int, limits: Limits):
         self.txn = txn
@@ -82,7 +82,7 @@ class Transaction:
         self.sequence = self.store.state()[0] + 1
 
     def matching(self, condition: Any) -> BitMap:
-        """Live rows that satisfy a filter, earlier changes of this transaction included."""
+        """Live rows that match a filter, including earlier changes of this transaction."""
         seen = snapshot.load(self.txn, self.collection, self.newest, self.map_moves)
         view = View(None, self.txn, seen, self.collection)
         return matching(canonical(as_filter(condition), self.schema), view, None)
@@ -96,8 +96,9 @@ def apply(
     map_moves: int = 0,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Applied:
-    """Make one change. ``newest``, a snapshot this process knows, only saves work. limits: of the change log. Raises NotFoundError or
-    PreconditionError, having written nothing, and OvertakenError.
+    """Apply one change. newest: a snapshot of this process, which only saves work. limits: of the change log.
+
+    Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
     """
     inside = Transaction(txn, collection, newest, map_moves, limits)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
@@ -116,7 +117,7 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
         allowed = inside.matching(if_filter)
         for value, entry in zip(ids, entries, strict=True):
             if entry is None or entry[0] not in allowed:
-                raise PreconditionError(f"if_filter: point {shown(value)} doesn't match", field="if_filter", value=value)
+                raise PreconditionError(f"if_filter: point {shown(value)} doesn't match the filter", field="if_filter", value=value)
 
 
 def _write(inside: Transaction, change: Write) -> Applied:
@@ -127,7 +128,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
     if batch.kind == "update":
         for value, entry in zip(batch.ids, entries, strict=True):
             if entry is None:
-                raise NotFoundError(f"no point {shown(value)} to update", field="ids", value=value)
+                raise NotFoundError(f"there is no point {shown(value)} to update", field="ids", value=value)
     _check(inside, batch.ids, entries, batch.if_version, batch.if_filter)
     if not batch.ids:
         return Applied(WriteResult(inside.sequence - 1, 0))
@@ -160,7 +161,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
 
 
 def _by_row(batch: Batch) -> list[dict]:
-    """Attributes as one dict a point, without nulls."""
+    """The attributes as one dict per point, without nulls."""
     rows: list[dict] = [{} for _ in batch.ids]
     for name, values in batch.attributes.items():
         for row, value in zip(rows, values, strict=True):
@@ -170,7 +171,7 @@ def _by_row(batch: Batch) -> list[dict]:
 
 
 def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dict[str, Column], list[dict], list]:
-    """Whole rows: what is there, with what the batch names laid over it."""
+    """Complete rows for an update: the stored values, replaced where the batch has new ones."""
     order = np.argsort(docids)
     rows: list = [None] * len(docids)
     for row, record in zip(order.tolist(), inside.store.rows(docids[order]), strict=True):
@@ -192,7 +193,7 @@ def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dic
             vectors[name] = new
             continue
         old = inside.store.vectors(inside.meta.fields[name], spec, docids[order])
-        if old is not None:  # its rows index the sorted docids: bring them to the batch's order
+        if old is not None:  # its row numbers refer to the sorted docids: translate them to the batch's order
             old = fields.reordered(spec, old, order[old.rows])
             named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
             old = fields.without(spec, old, named)

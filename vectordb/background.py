@@ -1,4 +1,4 @@
-"""How many cores a thread's work may take: all of them, or fewer for what nobody waits for and searches shouldn't notice."""
+"""The number of cores that a thread's work may use: all, or fewer for background work that must not slow down searches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CORES = os.cpu_count() or 1
-ALL_BUT_ONE = max(CORES - 1, 1)  # of index builds in the background: one is left to searches
+ALL_BUT_ONE = max(CORES - 1, 1)  # for background builds, which leave one core to searches
 _local = threading.local()
 
 
 def cores() -> int:
-    """What this thread's work may be spread over."""
+    """The number of cores that this thread's work may use."""
     return CORES if _limit() is None else min(_limit(), CORES)
 
 
@@ -23,7 +23,7 @@ def _limit() -> int | None:
 
 @contextmanager
 def using(cores: int) -> Iterator[None]:
-    """Within, this thread's work takes no more cores than that."""
+    """Limit the cores of this thread's work inside the block."""
     before = _limit()
     _local.limit = cores if before is None else min(cores, before)
     try:

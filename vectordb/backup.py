@@ -1,7 +1,7 @@
-"""Snapshots of a directory that is in use, and their way back. FORMAT.md describes the manifest.
+"""Snapshots of a directory in use, and how to restore them. FORMAT.md describes the manifest.
 
-A snapshot is one read transaction of LMDB, copied, and the index files that its registry names. The manifest, which has every file's size
-and checksum, is written last; and only what is whole and on disk gets the name that was asked for.
+A snapshot consists of data.mdb, copied in one read transaction, and the index files that its registry names. The manifest, which has the
+size and checksum of every file, is written last. A snapshot gets its final name only once it is complete and synced.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ STEPS = (
     "restore.checked",
     "restore.named",
 )
-_TRIES = 20  # transactions until none of the index files goes away while it is taken
+_TRIES = 20  # attempts, because index files may be replaced while they are copied
 _BLOCK = 1 << 22
-_SECTOR = 512  # tar's
+_SECTOR = 512  # bytes of a block in a tar file
 _SCRATCH = ".vectordb-tmp-"
 _MANIFEST_BYTES = 1 << 28
 
@@ -68,7 +68,7 @@ def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]
 
 
 def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
-    """Everything into ``sink``, the manifest last; returns it."""
+    """Write all files into ``sink``, the manifest last; returns the manifest."""
     with _taken(env, sink) as (txn, records):
         reach("snapshot.taken")
         manifest = _facts(txn)
@@ -80,7 +80,7 @@ def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
         found = sink.digest(name)
         if (found["bytes"], found["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
             files[name] = found
-        else:  # damaged: no snapshot is to keep it
+        else:  # damaged, so it is left out
             sink.leave_out(name)
     manifest["files"] = {name: {"bytes": file["bytes"], "xxh3_128": file["xxh3_128"]} for name, file in sorted(files.items())}
     sink.finish(manifests.pack(manifest))
@@ -88,12 +88,13 @@ def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
 
 
 def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mode: int = modes.PRIVATE) -> dict[str, Any]:
-    """Bring a snapshot back as a directory that can be opened; returns its manifest.
+    """Restore a snapshot as a directory that can be opened; returns its manifest.
 
-    directory: new, or empty. It appears whole or not at all: every checksum is verified, then every invariant is checked, and only then
-    it gets its name. Raises AlreadyExistsError when something is there, NotFoundError when ``source`` is no snapshot, CorruptionError
-    naming what is damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError, StorageError.
-    file_mode: of the files, such as 0o640, less the umask; folders may be entered by who may read them.
+    source: a snapshot, either a directory or a tar file. directory: must not exist, or be empty. It appears complete or not at all: all
+    checksums and all invariants are checked before it gets its name. file_mode: permissions of the files, such as 0o640, minus the umask;
+    whoever may read the files may enter the folders.
+    Raises AlreadyExistsError if the directory is not empty, NotFoundError if ``source`` is no snapshot, CorruptionError naming what is
+    damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError or StorageError.
     """
     origin, target = place.given(source, "source"), place.given(directory, "directory")
     modes.check_mode(file_mode)
@@ -113,7 +114,7 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
 
 
 def check(path: str | os.PathLike) -> Report:
-    """Check the database of a directory, or a snapshot, in which nothing is changed. Raises what ``storage.check.check`` raises."""
+    """Check a database directory or a snapshot, without changing it. Raises the errors of ``storage.check.check``."""
     path = place.given(path)
     with of_files(path):
         return _check(path)
@@ -124,7 +125,7 @@ def _check(path: Path) -> Report:
         return check_directory(path)
     with _Source(path) as source:
         problems = source.problems()
-        if problems:  # what isn't what was written needn't be looked into
+        if problems:  # files that fail their checksums are not examined further
             return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
             return _checked(source, path)
@@ -135,24 +136,24 @@ def _check(path: Path) -> Report:
 
 
 def _checked(source: _Source, made: Path) -> Report:
-    """What ``check`` finds in the files of a snapshot, which lie in ``made``."""
+    """The report of ``check`` on the files of a snapshot, which were copied to ``made``."""
     report = check_directory(made, untouched=True)
     return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))
 
 
 def is_snapshot(path: Path) -> bool:
-    """Whether that is meant to be a snapshot: anything but a directory, or a directory with a manifest."""
+    """Whether a path must be a snapshot: it is no directory, or a directory with a manifest."""
     return (path.exists() and not path.is_dir()) or os.path.lexists(path / manifests.NAME)
 
 
-# What a snapshot holds
+# Contents of a snapshot
 
 
 @contextmanager
 def _taken(env: Env, sink: _Folder | _Archive) -> Iterator[tuple[Any, list[Record]]]:
-    """A read transaction, and the index files that its registry names, as far as they are there.
+    """A read transaction, and the records of its registry whose index files were copied into ``sink``.
 
-    Another process may replace an index file and delete it meanwhile; then a newer registry doesn't name it any more.
+    If another process deletes an index file meanwhile, a newer registry no longer names it, so this starts again with a new transaction.
     """
     for attempt in range(_TRIES):
         with env.read() as txn:
@@ -183,7 +184,7 @@ def _facts(txn: Any) -> dict[str, Any]:
 
 
 class _Digest:
-    """Length and checksums of what passes by."""
+    """Counts and hashes the bytes that pass through."""
 
     def __init__(self) -> None:
         self.bytes, self._short, self._long = 0, xxhash.xxh3_64(), xxhash.xxh3_128()
@@ -198,7 +199,7 @@ class _Digest:
 
 
 def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | None = None) -> dict[str, Any]:
-    """Copy a file to its end (or ``left`` bytes); what it was."""
+    """Copy a file to its end, or ``left`` bytes of it. write: None only reads. Returns its size and checksums."""
     digest = _Digest()
     while left != 0 and (block := source.read(_BLOCK if left is None else min(left, _BLOCK))):
         digest.update(block)
@@ -210,7 +211,7 @@ def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | No
 
 
 class _Folder:
-    """A snapshot as a directory. Index files are never changed in place, so a hard link will do where there can be one."""
+    """Writes a snapshot as a directory. Index files are never changed in place, so they are hard-linked where possible."""
 
     def __init__(self, path: Path, mode: int):
         self.path = path
@@ -226,7 +227,7 @@ class _Folder:
             os.link(source, target)
         except FileNotFoundError:
             return False
-        except OSError:  # another file system, or one without links
+        except OSError:  # another file system, or one without hard links
             try:
                 _copy(source, target, self._mode)
             except FileNotFoundError:
@@ -254,11 +255,11 @@ class _Folder:
         sync_folder(self.path)
 
     def close(self) -> None:
-        """No file of it is open."""
+        """Nothing to close: no file stays open."""
 
 
 class _Archive:
-    """A snapshot as one tar file, written from front to back. LMDB says how long its copy is by writing it, so that header comes after."""
+    """Writes a snapshot as one tar file. The size of LMDB's copy is known only after it was written, so its header is filled in then."""
 
     def __init__(self, path: Path, mode: int):
         self._file = modes.create(path, "w+b", mode)
@@ -292,7 +293,7 @@ class _Archive:
         return self._taken[name]
 
     def leave_out(self, name: str) -> None:
-        """It is in the archive; what the manifest doesn't name isn't in the snapshot."""
+        """Nothing to do: the file stays in the archive, but only files that the manifest names belong to the snapshot."""
 
     def finish(self, manifest: bytes) -> None:
         self._file.write(_header(manifests.NAME, len(manifest)) + manifest)
@@ -315,7 +316,7 @@ def _header(name: str, size: int) -> bytes:
 
 
 class _Source:
-    """A snapshot to read, of either form. Raises NotFoundError for what is none, and what ``manifest.unpack`` raises."""
+    """An existing snapshot, directory or tar file. Raises NotFoundError if it is none, and the errors of ``manifest.unpack``."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -351,7 +352,7 @@ class _Source:
             self._tar.close()
 
     def _open(self, name: str) -> BinaryIO:
-        """A file of the snapshot; it may be crafted, so nothing but a plain file is opened. Raises _MissingError saying why not."""
+        """Open a file of the snapshot. Only a regular file is opened, because the snapshot may be malicious. Raises _MissingError."""
         if self._tar is None:
             return _plain_file(self.path / name, name)
         with _archive_errors(self.path):
@@ -365,18 +366,22 @@ class _Source:
         return found
 
     def problems(self) -> list[str]:
-        """What is wrong with the files, one line each."""
+        """Missing, changed and damaged files, one line each."""
         found = [wrong for name in self.manifest["files"] if (wrong := self._wrong(name, None)) is not None]
         return [f"{self.path}: {wrong}" for wrong in found]
 
     def strangers(self, made: Path) -> list[str]:
-        """Index files that the manifest names and the registry in ``made``, where data.mdb is, doesn't; one line each."""
+        """Index files that the manifest names and the registry doesn't, one line each. made: the folder with data.mdb."""
         with read_only(made) as (txn, _):
             named = {f"{segments.FOLDER}/{record.file}" for record in _records(txn)}
-        return [f"{self.path}: {name} belongs to no index" for name in self.manifest["files"] if name not in named | {manifests.DATA}]
+        return [
+            f"{self.path}: {name} is not in the registry of index files"
+            for name in self.manifest["files"]
+            if name not in named | {manifests.DATA}
+        ]
 
     def copy_to(self, made: Path, mode: int) -> None:
-        """The files as a new directory, on disk. Raises CorruptionError naming the one that isn't what the manifest says."""
+        """Copy all files into a new directory and sync them. Raises CorruptionError naming a file that differs from the manifest."""
         modes.make_folder(made / segments.FOLDER, mode)
         for name in self.manifest["files"]:
             with modes.create(made / name, "wb", mode) as file:
@@ -401,22 +406,22 @@ class _Source:
 
 
 class _MissingError(Exception):
-    """A file of a snapshot isn't there, or is none that can be read."""
+    """A file of a snapshot is missing or can't be read."""
 
 
 @contextmanager
 def _archive_errors(path: Path) -> Iterator[None]:
-    """tarfile raises whatever it comes upon in an archive that was crafted or cut off: all of it means the same."""
+    """Translate errors of tarfile, which raises many kinds of errors for a truncated or malicious archive, into _MissingError."""
     try:
         yield
     except (_MissingError, VectorDBError, OSError):
         raise
     except Exception as error:
-        raise _MissingError(f"{path.name} is no sound tar archive ({error})") from None
+        raise _MissingError(f"{path.name} is not a valid tar archive: {error}") from None
 
 
 def _plain_file(path: Path, name: str) -> BinaryIO:
-    """Open a file unless it is something that may never end, as a FIFO or a device."""
+    """Open a regular file. Others, such as a FIFO or a device, could block for ever; they raise _MissingError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -429,11 +434,11 @@ def _plain_file(path: Path, name: str) -> BinaryIO:
     return open(descriptor, "rb")
 
 
-# Names and scratch
+# Final names and temporary directories
 
 
 def _check_free(target: Path, field: str) -> None:
-    """Raises AlreadyExistsError unless there is nothing, or an empty directory."""
+    """Raises AlreadyExistsError unless the path does not exist or is an empty directory."""
     if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
         return
     if target.exists() or target.is_symlink():
@@ -441,7 +446,7 @@ def _check_free(target: Path, field: str) -> None:
 
 
 def _name(made: Path, target: Path) -> None:
-    """Give what is whole its name, unless somebody took that meanwhile."""
+    """Give a complete snapshot or directory its final name. Raises AlreadyExistsError if the name was taken meanwhile."""
     try:
         if made.is_dir():
             os.rename(made, target)
@@ -458,9 +463,9 @@ def _name(made: Path, target: Path) -> None:
 
 @contextmanager
 def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
-    """A directory beside ``target`` for what isn't whole yet. Those that dead processes left are removed.
+    """A temporary directory beside ``target``. Those of processes that died are removed.
 
-    Raises AlreadyExistsError when there is something already.
+    Raises AlreadyExistsError if the target already exists.
     """
     _check_free(target, field)
     modes.make_folder(target.parent, mode)
@@ -471,8 +476,10 @@ def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
     path = target.parent / (_SCRATCH + secrets.token_hex(8))
     path.mkdir(0o700)
     with _held(path) as mine:
-        if not mine or not path.exists():  # taken for a dead one's before it was locked
-            raise StorageError(f"another process took {path} for a leftover; try again", field="path", value=str(path))
+        if not mine or not path.exists():  # another process removed it before we locked it
+            raise StorageError(
+                f"another process removed {path}, because it looked like a leftover of a crash; try again", field="path", value=str(path)
+            )
         try:
             yield path
         finally:
@@ -481,7 +488,7 @@ def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
-    """Whether this process has the directory to itself, by a lock that goes with it."""
+    """Lock a directory for the block; yields False if another process has it locked. The lock ends with the process."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

@@ -1,8 +1,8 @@
-"""The change stream: what each batch did, in order, from a sequence on. What replicas and caches are kept up to date by.
+"""The change stream: what each batch did, in order, from a sequence on. It keeps replicas and caches up to date.
 
 The log says which docids a batch wrote and which ids it deleted; the points are read from the rows. A row that a later batch replaced or
-deleted is told of by that batch alone, so a stream costs what there is, however often it was written, and who has applied all of it has
-the collection as it is.
+deleted appears only in that batch. So the cost depends on the number of live points, not on how often they were written, and applying all
+changes gives the present state of the collection.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .snapshot import Snapshots, View
 from .storage.env import Env
 from .types import Change
 
-LOOK_SECONDS = 0.02  # between two looks whether there is more
-_ROWS = 1_000  # read in one transaction, about, and batches
-_BATCHES, _TOLD = 256, 16  # at most; and of these with points, each of as much as is read at once
+LOOK_SECONDS = 0.02  # between two checks for new changes
+_ROWS = 1_000  # rows (approximately) and batches that are read per transaction
+_BATCHES, _TOLD = 256, 16  # most batches per transaction; most of them with points
 
 
 def changes(
@@ -50,9 +50,11 @@ def pieces(
     with_attributes: Any,
     timeout: Any,
 ) -> Iterator[tuple[Change, bool]]:
-    """``changes``, a batch of much in several of them: whether the next one is of the same batch stands beside each."""
+    """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
     if not is_integer(since) or not 0 <= since < 2**64:
-        raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
+        raise InvalidArgumentError(
+            f"since must be a sequence number, an integer of at least 0, not {shown(since)}", field="since", value=since
+        )
     if not isinstance(follow, bool):
         raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
@@ -62,9 +64,9 @@ def pieces(
         attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
         vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
         if since > view.sequence:
-            raise InvalidArgumentError(f"since is {since}, but the last sequence is {view.sequence}", field="since", value=since)
+            raise InvalidArgumentError(f"since is {since}, but the newest sequence is {view.sequence}", field="since", value=since)
         _check_kept(view, since)
-    # Names again and again, because "all" may be more when fields were added.
+    # Names are looked up for each change, because "all" includes fields that are added meanwhile.
     wanted = (with_attributes if with_attributes is True else attributes, True if with_vectors is True else vectors)
     deadline = None if timeout is None else time.monotonic() + timeout
     return _stream(env, snapshots, since, follow, wanted, deadline)
@@ -80,7 +82,7 @@ def _whole(found: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
 
 
 def _joined(parts: list[Change]) -> Change:
-    """A batch of points told of in several parts."""
+    """Join the parts of a batch into one change."""
     ids = tuple(value for part in parts for value in part.ids)
     return Change(parts[0].sequence, "write", ids, tuple(point for part in parts for point in part.points))
 
@@ -88,7 +90,7 @@ def _joined(parts: list[Change]) -> Change:
 def _stream(
     env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
 ) -> Iterator[tuple[Change, bool]]:
-    row = 0  # of the batch after ``at``: where its next part begins
+    row = 0  # where the next part of the batch after ``at`` begins
     while True:
         try:
             seen = env.newest_transaction()
@@ -101,9 +103,9 @@ def _stream(
         for change, row in found:
             yield change, row > 0
             at = at if row else change.sequence
-        late = not row and deadline is not None and time.monotonic() >= deadline  # a batch that was begun is told to its end
+        late = not row and deadline is not None and time.monotonic() >= deadline  # a batch that was begun is completed
         if late and not follow:
-            raise DeadlineError(f"the changes after {at} weren't read in time", field="timeout")
+            raise DeadlineError(f"the timeout passed before the changes after sequence {at} were read", field="timeout")
         if late or not (found or follow):
             return
         if not found and not _waited(env, seen, deadline):
@@ -111,7 +113,7 @@ def _stream(
 
 
 def _waited(env: Env, seen: int, deadline: float | None) -> bool:
-    """Wait for another transaction than ``seen``. False: it is time to end."""
+    """Wait for a transaction newer than ``seen``. False if the deadline passed or the database was closed."""
     try:
         while env.newest_transaction() == seen:
             if deadline is not None and time.monotonic() >= deadline:
@@ -123,19 +125,20 @@ def _waited(env: Env, seen: int, deadline: float | None) -> bool:
 
 
 def _check_kept(view: View, since: int) -> None:
-    """Raises NotFoundError when the batch after ``since`` was, but isn't kept any more."""
+    """Raises NotFoundError if the batch after ``since`` was dropped from the log."""
     if since < view.sequence and view.store.log(since + 1) is None:
         oldest = view.store.oldest_log()
         raise NotFoundError(
-            f"since is {since}, but the oldest change that is kept is {oldest}; read the collection as a whole and go on from there",
+            f"since is {since}, but the oldest change in the log is {oldest}; read the whole collection, then continue from its sequence",
             field="since",
             value=since,
         )
 
 
 def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[tuple[Change, int]]:
-    """The next changes: some, when there are any; of the first one what begins at ``row``. Beside each where its next part begins, 0 at its
-    end: only the last one has one.
+    """The next changes after ``since``; at least one, if there are any. The first starts at row ``row`` of its batch.
+
+    Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
     """
     _check_kept(view, since)
     names = selected(vectors, view.schema.vectors)
@@ -155,14 +158,14 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
 def _change(
     view: View, sequence: int, entry: dict, row: int, attributes: bool | Sequence[str], vectors: Sequence[str]
 ) -> tuple[Change, int]:
-    """A change from a row of its batch on, as much as is read at once, and where the rest begins; 0: nowhere."""
+    """(part of a change from row ``row`` on, the row where its next part begins, or 0 if this is the last part)."""
     if entry["op"] == "schema":
         return Change(sequence, "schema", schema=view.schema), 0
     if entry["op"] == "delete":
         if "ids" not in entry:
             raise NotFoundError(
-                f"since is less than {sequence}, and the ids deleted there aren't kept (a purge forgets them); "
-                "read the collection as a whole and go on from there",
+                f"since is less than {sequence}, but a purge removed the ids that were deleted there; read the whole collection, then "
+                "continue from its sequence",
                 field="since",
                 value=sequence,
             )

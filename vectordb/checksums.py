@@ -1,4 +1,4 @@
-"""xxh3-64 of much data, without keeping the interpreter from other threads: the library holds it as long as a call lasts."""
+"""xxh3-64 of large data, in small steps: the library holds the GIL during each call, which would block other threads."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import xxhash
 
-AT_ONCE = 1 << 18  # bytes: some 30 microseconds
+AT_ONCE = 1 << 18  # bytes per call: about 30 microseconds
 
 
 def xxh3(data: Any) -> int:
-    """xxh3-64 of anything with a contiguous buffer."""
+    """xxh3-64 of an object with a contiguous buffer."""
     view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
     if len(view) <= AT_ONCE:
         return xxhash.xxh3_64_intdigest(view)
     digest = xxhash.xxh3_64()
     for at in range(0, len(view), AT_ONCE):
         digest.update(view[at : at + AT_ONCE])
-        time.sleep(0)  # lets another thread have the interpreter
+        time.sleep(0)  # lets another thread take the GIL
     return digest.intdigest()

@@ -1,9 +1,10 @@
-"""Work that nobody waits for any more stops at the next ``check()``: between kernel calls, stages, arms, segments, queries and hits.
+"""Cooperative cancellation: ``check()`` raises DeadlineError once the caller's deadline has passed or the caller has disconnected.
 
-Who takes a call says ``with under(Patience(seconds)):`` around the work; what reads a database without one is under the patience of that
-database, which ends when it is closed. In a thread without any ``check()`` never raises, and costs some 50 ns.
+Whoever accepts a call runs its work inside ``with under(Patience(seconds)):``. Reads outside such a block are under the patience of their
+database, which ends when the database is closed. ``check()`` is called between kernel calls, stages, arms, segments, queries and hits. In
+a thread without a patience it never raises; it costs about 50 ns.
 
-What a kernel call costs is bounded by ``WORK``: nobody can stop one, so larger work is done in several calls.
+A kernel call can't be stopped. So work larger than ``WORK`` is divided into several calls.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from .memory import Allowance
 
 T = TypeVar("T")
-WORK = 1 << 30  # multiplications, about, in one kernel call: a quarter of a second
-EVERY = 1_024  # rounds of a loop in Python between two looks
-_AHEAD = 2 * (os.cpu_count() or 1)  # pieces of work handed to a pool before the first one's result is awaited
+WORK = 1 << 30  # multiplications per kernel call, approximately: about a quarter of a second
+EVERY = 1_024  # iterations of a Python loop between two checks
+_AHEAD = 2 * (os.cpu_count() or 1)  # tasks that are submitted to a pool before the first result is awaited
 _GONE = "the deadline passed, or the call was cancelled, before the work was done"
 
 
@@ -39,10 +40,11 @@ _thread = _Thread()
 
 
 class Patience:
-    """How long somebody waits for work: until ``end`` seconds of ``time.monotonic``, until ``leave`` is called, by any thread, and no
-    longer than ``within`` lasts.
+    """The deadline of a call, and its cancellation. It ends at ``end`` (``time.monotonic()``), when any thread calls ``leave``, or when
+    ``within`` ends.
 
-    allowance: how much memory the work may hold; that of ``within`` unless given.
+    seconds: time until the end; None means no limit. within: an outer patience. allowance: memory that the work may use; by default that
+    of ``within``.
     """
 
     __slots__ = ("_error", "_within", "allowance", "end")
@@ -54,14 +56,14 @@ class Patience:
         self._error: VectorDBError | None = None
 
     def leave(self, error: VectorDBError | None = None) -> None:
-        """Nobody waits any more. error: what the work is to end with, instead of DeadlineError."""
+        """Cancel: the caller no longer waits. error: what ``check`` then raises; by default DeadlineError."""
         if self._error is None:
             self._error = error or DeadlineError(_GONE, field="timeout")
 
     def check(self) -> None:
-        """Raises DeadlineError, or what ``leave`` was told, when nobody waits any more."""
+        """Raises DeadlineError after the deadline, or the error given to ``leave`` after a cancellation."""
         error = self._error
-        if error is not None:  # another object each time: several threads may raise it
+        if error is not None:  # a new object each time, because several threads may raise it
             raise type(error)(error.message, field=error.field, value=error.value)
         if time.monotonic() >= self.end:
             raise DeadlineError(_GONE, field="timeout")
@@ -71,7 +73,7 @@ class Patience:
 
 @contextmanager
 def under(patience: Patience | None) -> Iterator[None]:
-    """What is done here in this thread is done for somebody with this patience; None waits for ever."""
+    """Put this thread's work inside the block under a patience; None means no deadline."""
     outer, _thread.patience = pending(), patience
     try:
         yield
@@ -80,12 +82,12 @@ def under(patience: Patience | None) -> Iterator[None]:
 
 
 def pending() -> Patience | None:
-    """The patience that this thread's work is done under, if any."""
+    """The patience of this thread's work, or None."""
     return _thread.patience
 
 
 def begin(patience: Patience) -> bool:
-    """Put this thread's work under a patience unless it is under one; returns whether it was done, and ``end()`` is to undo it."""
+    """Put this thread's work under a patience unless it already has one. If this returns True, call ``end()`` afterwards."""
     if _thread.patience is not None:
         return False
     _thread.patience = patience
@@ -93,19 +95,19 @@ def begin(patience: Patience) -> bool:
 
 
 def end() -> None:
-    """This thread's work is under no patience any more."""
+    """Undo ``begin``: this thread's work has no patience."""
     _thread.patience = None
 
 
 def check() -> None:
-    """Raises DeadlineError, or what else work is to end with, when nobody waits for this thread's work any more."""
+    """Raises DeadlineError, or the error of the cancellation, if this thread's work should stop."""
     patience = _thread.patience
     if patience is not None:
         patience.check()
 
 
 def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
-    """The items, with a ``check()`` before one in ``every`` (``EVERY``): for loops whose length users choose."""
+    """Iterate with a ``check()`` before every ``every``-th item (default ``EVERY``). For loops whose length depends on user input."""
     every = every or EVERY
     for i, item in enumerate(items):
         if not i % every:
@@ -114,8 +116,9 @@ def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
 
 
 def stretches(costs: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges [low, high) of work whose costs (int64 ``(n,)``, of each piece) add up to ``WORK`` at most, or of one piece; with
-    a ``check()`` before each.
+    """Divide work into consecutive ranges [low, high) that cost at most ``WORK`` each, or have one element, with a ``check()`` before each.
+
+    costs: int64 ``(n,)``, the multiplications of each element.
     """
     ends = np.cumsum(costs)
     low, done = 0, 0
@@ -127,9 +130,10 @@ def stretches(costs: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def spread(pool: Executor, work: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """``list(pool.map(work, *arguments))`` under this thread's patience. Only a few pieces wait for the pool's threads at a time, so that
-    others get in between. When one fails the others stop at their next ``check()``; none is at work any more when this returns or raises:
-    what they read may then go.
+    """``list(pool.map(work, *arguments))`` under this thread's patience.
+
+    Only a few tasks are queued at a time, so that other callers of the pool get their turn. If one fails, the others stop at their next
+    ``check()``. When this returns or raises, no task is running, so the data that they read may be released.
     """
     patience = Patience(within=pending())
 

@@ -1,4 +1,4 @@
-"""The exception tree. It lives in the client distribution, so that embedded and served raise the same classes."""
+"""The exception classes. They are defined in the client distribution, so that the database and the client raise the same ones."""
 
 from vectordb_client.errors import (
     AlreadyExistsError,

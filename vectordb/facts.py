@@ -1,4 +1,4 @@
-"""What a directory and this process hold, read when it is asked for: bytes on disk by kind, pages, readers, memory, compiled kernels."""
+"""Statistics of a directory and of this process, read on request: bytes on disk by kind, pages, readers, memory, compiled kernels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MEMORY = {"VmRSS": "resident", "RssAnon": "own"}
 
 
 def memory() -> dict[str, int]:
-    """Bytes of this process: resident, and of these its own (the rest are mapped files, which others share and the system may take back).
-    Empty where the system doesn't say.
+    """Memory of this process, bytes: resident, and the part of it that is private. The rest is mapped files, which processes share and the
+    system can reclaim. Empty if the system does not tell.
     """
     try:
         lines = _STATUS.read_text().splitlines()
@@ -30,8 +30,8 @@ def memory() -> dict[str, int]:
 
 
 def disk(database: Database) -> dict[str, int]:
-    """Bytes of the directory's files: data (rows, ids, postings), indexes, unfinished (index files being written) and other; and free, what
-    the file system has left.
+    """Bytes on disk: data (rows, ids, postings), indexes, unfinished (index files being written), other; and free space of the file
+    system.
     """
     root = Path(database.path)
     with of_files(root):
@@ -50,24 +50,24 @@ def _disk(root: Path) -> dict[str, int]:
                 kind = "unfinished" if name.startswith(segments.TEMPORARY) else "indexes"
             try:
                 found[kind] += path.stat().st_blocks * 512
-            except FileNotFoundError:  # replaced meanwhile
+            except FileNotFoundError:  # removed meanwhile
                 pass
     system = os.statvfs(root)
     return found | {"free": system.f_bavail * system.f_frsize}
 
 
 def pages(database: Database) -> dict[str, int]:
-    """Of the data file: readers (slots taken), used and free pages, page_bytes and map_bytes."""
+    """Of data.mdb: readers (reader slots in use), used and free pages, page_bytes and map_bytes."""
     return database._env.facts()
 
 
 def kernels() -> dict[str, int]:
-    """compiled: kernels that were in no cache since this process began; cache_bytes: of this version's compiled kernels on disk."""
+    """compiled: number of kernels that this process had to compile. cache_bytes: size of this version's compiled kernels on disk."""
     return {"compiled": jit.announce.compiled, "cache_bytes": jit.cache_bytes()}
 
 
 def collections(database: Database) -> list[CollectionInfo]:
-    """The facts of every collection."""
+    """``info()`` of every collection."""
     found = []
     for name in database.collections():
         try:
@@ -78,6 +78,6 @@ def collections(database: Database) -> list[CollectionInfo]:
 
 
 def builds(database: Database) -> dict[str, Any]:
-    """What this process built in the background or was asked to, by kind: {kind: {"builds", "rows", "seconds"}}; and failures."""
+    """Index builds of this process by kind, {kind: {"builds", "rows", "seconds"}}, and the number of failures."""
     maintainer = database._maintainer
     return {"built": {kind: dict(done) for kind, done in list(maintainer.built.items())}, "failures": maintainer.failures}

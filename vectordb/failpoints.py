@@ -1,8 +1,8 @@
-"""Named places on the way of every change, where a test can end the process or fail the step.
+"""Named points in the code of every change, where a test can kill the process or make the step fail.
 
-``reach(name)`` is put right before or after what must be survived; unless a test armed that name it does nothing. A process is armed
-by its environment before it imports us: ``VECTORDB_FAILPOINT=name:nth`` kills it (SIGKILL) when it reaches the name for the nth time.
-``arm`` puts any callable there instead.
+``reach(name)`` stands right before or after a step at which a crash must be survived. It does nothing unless a test armed that name. The
+environment variable ``VECTORDB_FAILPOINT=name:nth``, set before vectordb is imported, kills the process (SIGKILL) when it reaches the name
+for the nth time. ``arm`` registers any other callable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 VARIABLE = "VECTORDB_FAILPOINT"
-# Every name, in the order in which a change comes by. (Modules with steps of their own list them in a ``STEPS`` beside the work.)
+# All names, in the order in which a change reaches them. Modules with their own steps list them in a ``STEPS`` beside the code.
 STEPS = (
     "commit.begun",  # every transaction
     "commit.changed",
@@ -25,7 +25,7 @@ STEPS = (
     "write.attributes",
     "write.state",
     "write.logged",
-    "chunk.removed",  # a field's newest chunks, rewritten as one
+    "chunk.removed",  # the newest chunks of a field are joined
     "chunk.written",
     "delete.ids",
     "delete.buried",
@@ -54,23 +54,23 @@ _armed: dict[str, Callable[[], None]] = {}
 
 
 def reach(name: str) -> None:
-    """The process is at ``name``."""
+    """Run the action that is armed for ``name``, if any."""
     if _armed and name in _armed:
         _armed[name]()
 
 
 def arm(name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` each time ``name`` is reached; what it raises is raised there."""
+    """Call ``action`` each time ``name`` is reached. Its exceptions are raised there."""
     _armed[name] = action
 
 
 def disarm() -> None:
-    """Nothing happens anywhere any more."""
+    """Remove all actions."""
     _armed.clear()
 
 
 def kill_at(nth: int) -> Callable[[], None]:
-    """An action that ends the process without warning when it is called for the nth time."""
+    """An action that kills the process when it is called for the nth time."""
     left = nth
 
     def count() -> None:

@@ -1,4 +1,4 @@
-"""The index files that this process has open: each is mapped once, shared by all snapshots, and read through once in the background."""
+"""The index files that this process has open. Each is mapped once, shared by all snapshots, and verified once in the background."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ Indexed = Dense | Sparse
 
 
 class Files:
-    """Open index files of a directory. What a file covered that can't be used is searched exactly: one that is missing or damaged, or
-    another than the registry means, or (stale) one that another version of vectordb made for something that this one doesn't know.
+    """Open index files of a directory. The rows of a file that can't be used are searched exactly until the file is built again.
+
+    A file can't be used if it is missing, damaged, different from the one that the registry names, or stale: another version of vectordb
+    wrote it with something that this version does not know.
     """
 
     def __init__(self, env: Env):
         self.folder = segments.folder(env.path)
-        self.changes = 0  # grows when a file turns out to be of no use: what snapshots remember is then void
+        self.changes = 0  # raised when a file turns out to be unusable, so that snapshots discard their cached segments
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
-        self.stale: dict[str, str] = {}  # file → what isn't known of it
+        self.stale: dict[str, str] = {}  # file → what this version does not know
         self.on_loss: Callable[[str], None] | None = None
         self._lock = threading.Lock()
         self._open: WeakValueDictionary[str, AnySegment] = WeakValueDictionary()
-        self._seen: set[str] = set()  # files whose checksums were checked, or will be
-        self._whole: set[str] = set()  # those that passed: a file may be mapped again
+        self._seen: set[str] = set()  # files whose checksums were verified or are queued
+        self._whole: set[str] = set()  # files whose checksum was right, which need no verification if mapped again
         self._unverified: deque[tuple[str, AnySegment]] = deque()
         self._verifying = False
 
     def open(self, record: Record, spec: Indexed) -> AnySegment | None:
-        """The mapped file of a record, None when it can't be used. Raises FileNotFoundError."""
+        """The mapped file of a record; None if it can't be used. Raises FileNotFoundError."""
         with self._lock:
             if record.file in self.damaged or record.file in self.stale:
                 return None
@@ -52,7 +54,7 @@ class Files:
         return self._opened(record, spec) if found is None else found
 
     def _opened(self, record: Record, spec: Indexed) -> AnySegment | None:
-        """Map a file; nobody waits meanwhile who has his."""
+        """Map a file. The lock is not held, so that searches with other files don't wait."""
         path = self.folder / record.file
         try:
             whole = _check_belongs(path, record)
@@ -81,7 +83,7 @@ class Files:
             return found
 
     def missing(self, record: Record) -> None:
-        """A file that is in the registry isn't there."""
+        """Note that a file of the registry does not exist."""
         with self._lock:
             self._damage(record.file, f"index file {self.folder / record.file} is missing")
 
@@ -114,8 +116,8 @@ class Files:
             self._verifying = True
             try:
                 threading.Thread(target=self._verify, name="vectordb-verify", daemon=True).start()
-            except RuntimeError as error:  # no more threads: no reason to fail a search
-                log.warning("index file %s isn't read through: %s", file, error)
+            except RuntimeError as error:  # no thread can be started: that must not fail a search
+                log.warning("the checksum of index file %s can't be verified: %s", file, error)
                 self._verifying = False
 
     def _verify(self) -> None:
@@ -140,15 +142,15 @@ class Files:
             del segment
 
     def verified(self) -> bool:
-        """Whether every file opened so far has been read through."""
+        """Whether the checksums of all files opened so far were verified."""
         with self._lock:
             return not self._verifying
 
 
 def _check_belongs(path: Path, record: Record) -> bool:
-    """Whether the file is the one of the record by its whole content: it was read for that only where its header didn't tell.
+    """Check that a file is the one of the record. True if its whole content was read for that, which is necessary if its header is unknown.
 
-    Raises FileNotFoundError, Stale, and CorruptionError for another file, which may be a sound one of other rows.
+    Raises FileNotFoundError, Stale, or CorruptionError for a different file, even an intact one of other rows.
     """
     if header_of(path) == record.header:
         return False
@@ -158,7 +160,7 @@ def _check_belongs(path: Path, record: Record) -> bool:
 
 
 def _foreign(path: Path) -> CorruptionError:
-    return damaged(path, "isn't the one that the registry names")
+    return damaged(path, "is not the file that the registry names")
 
 
 def files_of(env: Env) -> Files:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command soon, whatever it is computing."""
+"""Makes Ctrl-C end a command within two seconds, whatever it is computing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SECONDS = 2.0  # for a command to end in its own way once it is interrupted
+SECONDS = 2.0  # that an interrupted command has to end by itself
 STATUS = 130
 
 
 @contextmanager
 def ends_soon(seconds: float = SECONDS) -> Iterator[None]:
-    """KeyboardInterrupt is raised as ever; when the block hasn't ended ``seconds`` after Ctrl-C, since what runs can't be interrupted or
-    others must be waited for, the process ends with status 130. What a database has committed stays, what it was writing is undone.
+    """Inside the block Ctrl-C raises KeyboardInterrupt as usual. If the block has not ended ``seconds`` later, because running code
+    can't be interrupted, the process exits with status 130. Committed writes stay; an unfinished write is undone.
 
     Does nothing outside the main thread.
     """
@@ -25,7 +25,9 @@ def ends_soon(seconds: float = SECONDS) -> Iterator[None]:
         return
     heard, told = os.pipe()
     os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)  # written to at once, also while a thread computes outside Python
+    before = signal.set_wakeup_fd(
+        told, warn_on_full_buffer=False
+    )  # the signal handler in C writes to it at once, even while Python code can't run
     over = threading.Event()
     threading.Thread(target=_end, args=(heard, over, seconds), name="vectordb-interrupt", daemon=True).start()
     try:
@@ -33,11 +35,11 @@ def ends_soon(seconds: float = SECONDS) -> Iterator[None]:
     finally:
         over.set()
         signal.set_wakeup_fd(before)
-        os.close(told)  # the thread reads to the end and closes its own
+        os.close(told)  # the thread then reads the end of the pipe and closes its own side
 
 
 def exits_soon(seconds: float = SECONDS) -> None:
-    """The process, which is about to exit, does so within ``seconds``, with status 130: Python would wait for threads that still work."""
+    """For a process that is about to exit: exit within ``seconds``, with status 130, even if threads are still running."""
     timer = threading.Timer(seconds, os._exit, (STATUS,))
     timer.daemon = True
     timer.start()

@@ -1,8 +1,8 @@
-"""How much memory work may hold: of one request, and of all requests of a process together.
+"""Limits of the memory that requests use: of one request, and of all requests of a process together.
 
-Who takes a call gives it an ``Allowance`` with its ``Patience``. Work says ``hold(bytes)`` before it makes something that lives until the
-call ends, and ``with held(bytes):`` around what is let go sooner; what is small isn't counted. Where there is no allowance, as in an
-embedded database, nothing is.
+Whoever accepts a call gives it an ``Allowance`` with its ``Patience``. The work calls ``hold(bytes)`` before it allocates something that
+lives until the call ends, and uses ``with held(bytes):`` for what is freed sooner. Small amounts are not counted. Without an allowance, as
+in an embedded database, nothing is counted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from . import deadline
 from .errors import LimitError, RateLimitError
 
-SMALL = 1 << 20  # bytes; below this nothing is counted
-_LOOK_SECONDS = 0.05  # between two looks whether anybody still waits for who waits for memory
+SMALL = 1 << 20  # bytes; smaller amounts are not counted
+_LOOK_SECONDS = 0.05  # between two checks whether the caller of a waiting request still waits
 
 
 class Pool:
-    """The bytes that the requests of a process may hold together. most: how many. patience: seconds that a request waits for others to let
-    some go, unless its own deadline comes sooner. names: the settings that hold the limits of all requests, and of one.
+    """The memory that all requests of a process may use together. most: bytes of all requests. each: bytes of one request. patience:
+    seconds that a request waits for others to free memory, unless its own deadline comes sooner. names: the settings of the two limits,
+    for error messages.
     """
 
     def __init__(self, most: int, each: int, patience: float, names: tuple[str, str]):
@@ -32,23 +33,23 @@ class Pool:
 
     @property
     def taken(self) -> int:
-        """Bytes that requests hold now."""
+        """Bytes in use by requests."""
         return self._taken
 
     @property
     def awaited(self) -> bool:
-        """Whether some request waits for others to let memory go."""
+        """Whether a request waits for others to free memory."""
         return self._waiting > 0
 
     def allowance(self) -> Allowance:
-        """For one request; ``close()`` gives back what it holds."""
+        """A new allowance for one request. Its ``close()`` returns all it took."""
         return Allowance(self)
 
     def take(self, nbytes: int) -> None:
-        """Raises RateLimitError when others don't let enough go in time, and what ``deadline.check()`` raises."""
+        """Take bytes from the pool. Raises RateLimitError if others don't free enough in time, and the errors of ``deadline.check()``."""
         end = time.monotonic() + self._patience
         with self._changed:
-            self._waiting += 1  # so long no call rests that may hold what is waited for, nor this one, at the check
+            self._waiting += 1  # while this is above 0 no call is paused at a check, because it may hold the memory that is needed
             try:
                 while self._taken + nbytes > self.most:
                     deadline.check()
@@ -62,8 +63,8 @@ class Pool:
 
     def _refusal(self, nbytes: int) -> RateLimitError:
         return RateLimitError(
-            f"the calls at work hold {_mebibytes(self._taken)}, and this one needs {_mebibytes(nbytes)} more: at most "
-            f"{_mebibytes(self.most)} are held (the service's setting {self.names[0]}); try again in {self._patience:g} s",
+            f"running calls use {_mebibytes(self._taken)} of memory, and this one needs {_mebibytes(nbytes)} more; the limit is "
+            f"{_mebibytes(self.most)} (the service's setting {self.names[0]}); try again in {self._patience:g} s",
             field=self.names[0],
             value=nbytes,
             retry_after=self._patience,
@@ -76,7 +77,7 @@ class Pool:
 
 
 class Allowance:
-    """The bytes that one request may hold. Threads may share it."""
+    """The memory that one request may use. Several threads may share it."""
 
     __slots__ = ("_held", "_lock", "_pool")
 
@@ -86,14 +87,14 @@ class Allowance:
         self._held = 0
 
     def take(self, nbytes: int, what: str) -> None:
-        """Raises LimitError when it is more than a request may hold, RateLimitError when others hold too much."""
+        """Raises LimitError if the request would use more than it may, RateLimitError if other requests use too much."""
         pool = self._pool
         with self._lock:
             wanted = self._held + nbytes
             if wanted > pool.each:
                 raise LimitError(
-                    f"the call needs {_mebibytes(wanted)} of memory, for {what} and what came before; at most {_mebibytes(pool.each)} are "
-                    f"given to one (the service's setting {pool.names[1]}); ask for less at a time",
+                    f"the call needs {_mebibytes(wanted)} of memory in total, most recently for {what}; the limit of a call is "
+                    f"{_mebibytes(pool.each)} (the service's setting {pool.names[1]}); ask for less at a time",
                     field=pool.names[1],
                     value=wanted,
                 )
@@ -111,7 +112,7 @@ class Allowance:
         self._pool.give(nbytes)
 
     def close(self) -> None:
-        """The request is over."""
+        """Return everything to the pool at the end of the request."""
         with self._lock:
             held, self._held = self._held, 0
         if held:
@@ -119,7 +120,7 @@ class Allowance:
 
 
 def hold(nbytes: int, what: str) -> None:
-    """This thread's work is about to hold so many bytes more, until its call ends. Raises LimitError and RateLimitError."""
+    """Count bytes that this thread's work is about to allocate, until its call ends. Raises LimitError or RateLimitError."""
     if nbytes >= SMALL:
         allowance = _allowance()
         if allowance is not None:
@@ -128,7 +129,7 @@ def hold(nbytes: int, what: str) -> None:
 
 @contextmanager
 def held(nbytes: int, what: str) -> Iterator[None]:
-    """``hold``, until the end of the block."""
+    """Like ``hold``, but only until the end of the block."""
     allowance = _allowance() if nbytes >= SMALL else None
     if allowance is None:
         yield

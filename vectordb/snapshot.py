@@ -1,4 +1,4 @@
-"""What one query sees: a sequence, its live rows, the chunk tables of the fields it touches, and the segments that index them."""
+"""The state of a collection that one query sees: a sequence, its live rows, chunk tables of fields, and open index segments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .types import Column, Dense, Id, Schema
 
 @dataclass(frozen=True, eq=False)
 class OpenSegment:
-    """An index file of docids [first, end), mapped."""
+    """A mapped index file of docids [first, end)."""
 
     first: int
     end: int
@@ -35,54 +35,58 @@ class OpenSegment:
 
 
 class Snapshot:
-    """A collection at one sequence. Its tables hold addresses: use it only inside a read transaction that shows that sequence."""
+    """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence."""
 
     def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, fields.Ordinals]):
-        # What ``load`` adds: which transaction it is of, and what is derived from the rows there.
+        # ``load`` fills in the other attributes.
         self.sequence = sequence
         self.rows = rows
         self.live = live
         self.meta = meta
         self.schema = schema
         self.dead = dead
-        self.known = known  # committed term numbers of each field: they never change, so every snapshot shares them
+        self.known = known  # field → committed term numbers, which never change, so all snapshots share them
         self.txn_id = -1
         self.map_moves = -1
-        self.derived = (0, 0)  # compactions so far, replacements of index files so far
+        self.derived = (0, 0)  # numbers of compactions and of replacements of index files
         self.records: Records = {}
         self.record_problems: list[str] = []
-        self.indexable: dict[int, Indexed] = {}  # the fields that can have index files, by number
+        self.indexable: dict[int, Indexed] = {}  # field number → definition, of fields that can have index files
         self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
         self._files: Files | None = None
         self._files_changes = 0
         self._last_txn: Callable[[], int] = lambda: -1
         self._open: dict[int, tuple[OpenSegment, ...]] = {}
-        self._open_before: dict[int, tuple[OpenSegment, ...]] = {}  # of an older registry: kept until the files of the new one are open
+        self._open_before: dict[
+            int, tuple[OpenSegment, ...]
+        ] = {}  # segments of the previous registry, kept until those of the new one are open
         self._tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = {}
         self._tables: dict[tuple[int, int], ChunkTable] = {}
         self._previous: dict[tuple[int, int], ChunkTable] = {}
         self._live_rows: np.ndarray | None = None
         self._dead_words: np.ndarray | None = None
-        self.prepared: dict = {}  # what searches need not work out twice while nothing changes
+        self.prepared: dict = {}  # cache of segment lists and tail ranges per (field, filter)
 
     def table(self, store: Store, field: int, part: int) -> ChunkTable:
-        """The chunks of a field's part, read on first use."""
+        """The chunk table of a part, read on first use."""
         key = (field, part)
         found = self._tables.get(key)
         if found is None:
-            # Two threads may both load it; the tables are equal and the last one stays.
-            lazy = part == format.FORWARD and (field == format.ROWS_FIELD or field in self.vectors)  # the large parts, read here and there
+            # Two threads may load it at the same time: the tables are equal, and the last one is kept.
+            lazy = part == format.FORWARD and (
+                field == format.ROWS_FIELD or field in self.vectors
+            )  # large parts, of which queries read a few chunks
             found = tables.load(store, field, part, self._previous.get(key), lazy=lazy, generation=self.derived[0])
             self._tables[key] = found
             self._previous.pop(key, None)
         return found
 
     def segments(self, field: int) -> tuple[OpenSegment, ...]:
-        """The open segments of a field by its number, ordered by first docid. What no segment covers is in ``tail``."""
+        """The open segments of a field (by number), ordered by first docid. ``tail`` has the docids that no segment covers."""
         files = self._files
         if files is None:
             return ()
-        if files.changes != self._files_changes:  # a file turned out to be of no use
+        if files.changes != self._files_changes:  # a file turned out to be unusable
             self._files_changes, self._open = files.changes, {}
         found = self._open.get(field)
         return self._opened(field, files) if found is None else found
@@ -95,7 +99,7 @@ class Snapshot:
             except FileNotFoundError:
                 if self._last_txn() == self.txn_id:
                     files.missing(record)
-                else:  # replaced since: the next snapshot knows what by
+                else:  # replaced meanwhile: the next snapshot has the new file
                     whole = False
                 continue
             if segment is not None:
@@ -111,7 +115,7 @@ class Snapshot:
         return self.cover(field)[1]
 
     def cover(self, field: int) -> tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]:
-        """``segments`` and ``tail`` of one moment: between two calls a file may turn out to be of no use."""
+        """(segments, tail) that fit together. Between two separate calls a file may turn out to be unusable."""
         opened = self.segments(field)
         known = self._tails.get(field)
         if known is None or known[0] is not opened:
@@ -119,7 +123,7 @@ class Snapshot:
         return known
 
     def stored_rows(self, store: Store) -> int:
-        """Rows whose records are stored: the live ones, and dead ones that are not compacted away yet."""
+        """Number of rows with a stored record: live ones, and dead ones that were not compacted yet."""
         return self.table(store, format.ROWS_FIELD, format.FORWARD).present
 
     def live_between(self, store: Store, field: int, low: int, high: int) -> np.ndarray:
@@ -132,19 +136,19 @@ class Snapshot:
         return docids[~self.dead_among(docids, low, high)]
 
     def dead_among(self, docids: np.ndarray, low: int, high: int) -> np.ndarray:
-        """bool: which of the docids, all in [low, high), are dead."""
+        """Which of the docids are dead, bool. All docids are in [low, high)."""
         gone = np.zeros(high - low, np.bool_)
         gone[np.asarray((self.dead & BitMap(range(low, high))).to_array(), dtype=np.int64) - low] = True
         return gone[docids.astype(np.int64) - low]
 
     def dead_in(self, part: OpenSegment) -> int:
-        """How many rows of a segment died since it was built."""
+        """Number of rows of a segment that died since it was built."""
         if self.dead.range_cardinality(part.first, part.end) == part.record.dead:
             return 0
         return sum(int(self.dead_among(docids, part.first, part.end).sum()) for docids in (part.segment.docids, part.segment.apart))
 
     def live_rows(self) -> np.ndarray | None:
-        """Docids of all live rows, uint32 ascending; None when no row is dead."""
+        """Docids of all live rows, uint32 ascending; None if no row is dead."""
         if not self.dead:
             return None
         if self._live_rows is None:
@@ -152,7 +156,7 @@ class Snapshot:
         return self._live_rows
 
     def dead_words(self) -> np.ndarray:
-        """One bit a row, set where it is dead: uint64 ``(⌈rows/64⌉,)``."""
+        """One bit per row, set if the row is dead: uint64 ``(⌈rows/64⌉,)``."""
         if self._dead_words is None:
             self._dead_words = self._as_words(self.dead)
         return self._dead_words
@@ -164,7 +168,7 @@ class Snapshot:
 
 
 def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
-    """The ranges of docids below ``rows`` that segments leave out."""
+    """The ranges of docids below ``rows`` that no segment covers."""
     found, low = [], 0
     for part in opened:
         if low < part.first:
@@ -178,10 +182,10 @@ def _indexable(meta: Meta, schema: Schema) -> dict[int, Indexed]:
 
 
 def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
-    """The collection as a transaction shows it. ``previous`` (an earlier one) saves reading what didn't change; without ``env`` the
-    snapshot has no segments.
+    """The snapshot of a collection in a transaction. previous: an earlier snapshot, which saves reading what did not change. env: without
+    it the snapshot has no segments.
 
-    Raises NotFoundError when the collection was dropped.
+    Raises NotFoundError if the collection was dropped.
     """
     store = Store(txn, collection)
     state = store.state()
@@ -212,7 +216,7 @@ def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_
 
 
 def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb.Transaction, collection: int) -> None:
-    """Give a snapshot the registry of index files, and what a previous one has open of it."""
+    """Read the registry of index files into a snapshot, and take over open segments of a previous one."""
     snapshot._files, snapshot._last_txn = files_of(env), env.last_transaction
     snapshot._files_changes = snapshot._files.changes
     if previous is None or previous._files is None:
@@ -227,12 +231,12 @@ def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb
 
 
 class View:
-    """A pinned snapshot: the read transaction that keeps its pages, and what reads from it. Use as a context manager."""
+    """A pinned snapshot: a snapshot with the read transaction that protects its pages, and methods to read. Use it as a context manager."""
 
     __slots__ = ("_began", "again", "env", "snapshot", "store", "txn")
 
     def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
-        self.again = again  # a new view of the same collection
+        self.again = again  # makes a new view of the same collection
         self.env = env
         self.txn = txn
         self.snapshot = snapshot
@@ -250,7 +254,7 @@ class View:
         if isinstance(error, lmdb.Error):
             raise self.env.translated(error) from error
 
-    # What filters read (``filters.bitmap.Reader``).
+    # The interface that filters read (``filters.bitmap.Reader``).
 
     @property
     def sequence(self) -> int:
@@ -277,17 +281,17 @@ class View:
         return self.snapshot.dead
 
     def table(self, field: int, part: int = format.FORWARD) -> np.ndarray:
-        """The chunk table of a field's part, every checksum checked."""
+        """The chunk table of a part as an array, after all checksums were verified."""
         table = self.snapshot.table(self.store, field, part)
         table.verify_all()
         return table.rows
 
     def chunks(self, field: int, part: int = format.FORWARD) -> ChunkTable:
-        """The chunks of a field's part, whose checksums whoever reads them has to check."""
+        """The chunk table of a part. The caller has to verify the chunks that it reads."""
         return self.snapshot.table(self.store, field, part)
 
     def ids(self, docids: np.ndarray) -> np.ndarray | list[Id]:
-        """The ids of rows (int64 docids): uint64 where all are integers."""
+        """The ids of rows (docids int64): a uint64 array if all are integers, else a list."""
         table = self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD)
         ids = np.empty(len(docids), np.uint64)
         if columns.integer_ids(table.rows, docids, table.verified, ids):
@@ -299,11 +303,11 @@ class View:
         return format.unpack_rows(self.stored(docids))
 
     def stored(self, docids: Sequence[int]) -> list[memoryview]:
-        """The records of rows as they are stored, to be unpacked inside the transaction."""
+        """The stored bytes of row records. Unpack them inside the transaction."""
         return self.snapshot.table(self.store, format.ROWS_FIELD, format.FORWARD).records(docids)
 
     def vectors(self, name: str, docids: np.ndarray) -> Column | None:
-        """The vectors of rows (int64, ascending), copied; ``rows`` of the column index docids. None when no row has the field."""
+        """Copies of vectors. docids: int64, ascending; ``rows`` of the column are indexes into them. None if no row has the field."""
         spec, found, rows = self.schema.vectors[name], [], []
         for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, fields.item_bytes(spec)):
             found.append(chunks.picked(chunk, positions))
@@ -311,7 +315,7 @@ class View:
         return fields.column_of(spec, chunks.joined(found), np.concatenate(rows).astype(np.int32)) if found else None
 
     def vector_bytes(self, name: str, docids: np.ndarray) -> np.ndarray:
-        """The bytes of each row's vector (rows int64, ascending), int64; 0 where it has none."""
+        """Size of each row's vector in bytes, int64; 0 for rows without one. docids: int64, ascending."""
         spec = self.schema.vectors[name]
         width = fields.item_bytes(spec)
         if isinstance(spec, Dense):
@@ -323,7 +327,7 @@ class View:
 
 
 class Snapshots:
-    """The newest snapshot this process knows of a collection; readers pin it, a commit by anybody replaces it."""
+    """The newest snapshot of a collection in this process. Readers pin it; after a commit of any process it is replaced."""
 
     def __init__(self, env: Env, collection: int):
         self._env = env
@@ -336,7 +340,7 @@ class Snapshots:
         return self._newest
 
     def pin(self) -> View:
-        """The collection as it is now."""
+        """A view of the collection's present state."""
         env = self._env
         while True:
             txn = env.begin_read()
@@ -352,15 +356,15 @@ class Snapshots:
                 if isinstance(error, lmdb.Error):
                     raise env.translated(error) from error
                 raise
-            env.end_read(txn)  # another thread published a newer sequence than this transaction shows
+            env.end_read(txn)  # another thread has already stored a newer snapshot than this transaction sees: try again
 
     def _refreshed(self, txn: lmdb.Transaction, txn_id: int) -> Snapshot | None:
         with self._lock:
             newest = self._newest
             state = Store(txn, self._collection).state()
             if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
-                # Of an older transaction nothing is known: chunks may have been compacted since.
+                # An older transaction can't use it: chunks may have been compacted since.
                 return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
-            # Even when only other collections changed, small chunks lie in pages that they may have rewritten.
+            # Even if only other collections changed: small chunks share pages with them and may have moved.
             self._newest = load(txn, self._collection, newest, self._env.map_moves, self._env)
             return self._newest

@@ -1,19 +1,19 @@
-"""Text → words: what a Text attribute indexes, what MATCH looks for, and what BM25 counts.
+"""Splits text into words, for the index of Text attributes, MATCH, and BM25.
 
-Compatibility forms are unified and case is folded (NFKC, casefold); a word is a run of letters, digits and marks. ``_`` separates,
-so that ``read_file`` is found by ``file``. There is no stemming.
+Text is normalised (NFKC) and case-folded; a word is a run of letters, digits and marks. ``_`` separates words, so that ``file`` finds
+``read_file``. There is no stemming.
 
-Some scripts put no spaces between words, so a run of theirs is cut into pieces that each count as a word, and a phrase finds the sequence.
-A piece never crosses the border between two words, whatever these are:
+Some scripts have no spaces between words. A run of such a script is cut into pieces, each of which counts as a word, and a phrase search
+finds their sequence. A piece never extends beyond a word, wherever the borders of words are:
 
-- Chinese, Japanese, Yi, Tangut: each ideograph, hiragana and syllable, as in Unicode's default word boundaries (UAX #29).
-- Thai, Lao, Khmer, Burmese, Javanese, Balinese, the Tai scripts and others: a letter with what can't stand without it, which makes it about
-  a syllable: vowels written before it, signs and vowels after it, letters stacked under it.
-- Emoji: each by itself; two regional indicators are a flag, a digit with a keycap is one. Variation selectors and joiners are left out, so
-  that a heart is a heart in either form, and what is joined is found by its parts, as are skin tones.
+- Chinese, Japanese, Yi, Tangut: each ideograph, hiragana or syllable is a piece, as in Unicode's default word boundaries (UAX #29).
+- Thai, Lao, Khmer, Burmese, Javanese, Balinese, the Tai scripts and others: a piece is a letter with the signs that belong to it, about a
+  syllable: vowels written before it, signs and vowels after it, letters stacked under it.
+- Emoji: each one is a piece; two regional indicators form a flag, a digit with a keycap is one emoji. Variation selectors and joiners are
+  removed, so that both forms of a heart are equal, and a joined emoji or a skin tone is found by its parts.
 
-These are the rules of version 2. In version 1, by which fields of earlier versions were written, a run of such scripts is one word (Chinese
-and Japanese are as above), and emoji are none.
+These are the rules of version 2. In version 1, which fields of earlier versions were written with, a run of such a script is one word
+(except Chinese and Japanese), and emoji are not words.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import re
 import unicodedata
 from functools import cache
 
-RULE = 2  # the version of the rules that new fields are written by
-MAX_WORD = 120  # characters; at most 480 UTF-8 bytes, so that a word is a key. Longer runs are cut into several words.
+RULE = 2  # version of the rules for new fields
+MAX_WORD = 120  # characters, at most 480 UTF-8 bytes, so that a word fits into a key. Longer runs are split.
 _ASCII_SPACED = {c: chr(c).lower() if chr(c).isalnum() else " " for c in range(128)}
 _PLAIN = re.compile(rf"\w{{1,{MAX_WORD}}}")
 _IDEOGRAPHS = "\u3005-\u3007\u3041-\u3096\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 _SYLLABLES = "\ua000-\ua48c\U00017000-\U00018cff\U00018d00-\U00018d8f\U0001b170-\U0001b2ff"  # Yi, Tangut, Khitan, Nushu
-# Scripts that are written without spaces, with letters and signs: blocks, of which digits and punctuation are no letters.
+# Unicode blocks of scripts without spaces. Their digits and punctuation are not letters.
 _JOINED_BLOCKS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
@@ -40,15 +40,15 @@ _JOINED_BLOCKS = (
     (0x116D0, 0x1174F),  # Myanmar, Ahom
     (0x11EE0, 0x11F5F),  # Makasar, Kawi
 )
-# Letters that are read after the one behind them (Logical_Order_Exception).
+# Vowels that are written before the consonant they follow in speech (Logical_Order_Exception).
 _BEFORE = "\u0e40-\u0e44\u0ec0-\u0ec4\u19b5-\u19b7\u19ba\uaab5\uaab6\uaab9\uaabb\uaabc"
-# Letters that belong to the one before them: vowels and tones of Thai, Lao, Tai Le, New Tai Lue and Tai Viet.
+# Letters that belong to the letter before them: vowels and tones of Thai, Lao, Tai Le, New Tai Lue and Tai Viet.
 _AFTER = (
     "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3\u1963-\u1974\u19b0-\u19b4\u19b8\u19b9\u19bb-\u19c0\u19c8\u19c9"
     "\uaab1\uaaba\uaabd\uaac0\uaac2"
 )
-_STACKING = "\u1039\u17d2\u1a60\U00011f42"  # signs that put the next letter under this one
-# Unicode's Emoji property without digits, "#", "*", "©" and "®"; from U+1F000 on, all of the blocks of pictographs.
+_STACKING = "\u1039\u17d2\u1a60\U00011f42"  # signs that stack the next letter under the previous one
+# Unicode's Emoji property without digits, "#", "*", "©" and "®"; from U+1F000 on, whole blocks of pictographs.
 _EMOJI = (
     "\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u23cf\u23e9-\u23f3\u23f8-\u23fa\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2600-\u2604\u260e\u2611"
     "\u2614\u2615\u2618\u261d\u2620\u2622\u2623\u2626\u262a\u262e\u262f\u2638-\u263a\u2640\u2642\u2648-\u2653\u265f\u2660\u2663\u2665\u2666"
@@ -58,36 +58,36 @@ _EMOJI = (
     "\u2b50\u2b55\u3030\u303d\U0001f000-\U0001faff"
 )
 _FLAG = "[\U0001f1e6-\U0001f1ff]"  # a regional indicator
-_TAGS = "[\U000e0020-\U000e007f]"  # which of a country's flags a black flag is
+_TAGS = "[\U000e0020-\U000e007f]"  # tags after a black flag select the flag of a region
 _KEYCAP = "\u20e3"
-# soft hyphen, joiners, byte order mark and variation selectors only shape a word or hint at its parts
+# removed: soft hyphen, joiners, byte order mark and variation selectors, which only affect how text is displayed
 _INVISIBLE = re.compile("[\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")
 
 
 def words(text: str, rule: int = RULE) -> list[str]:
-    """The words of a text, in order, each of at most 120 characters and 480 UTF-8 bytes, by the rules of a version."""
-    if text.isascii():  # three times as fast as an expression
+    """The words of a text, in order. Each has at most 120 characters and 480 UTF-8 bytes. rule: version of the rules."""
+    if text.isascii():  # three times as fast as a regular expression
         spaced = text.translate(_ASCII_SPACED)
         found = spaced.split()
         return found if max(map(len, found), default=0) <= MAX_WORD else _PLAIN.findall(spaced)
     folded = _fold(text)
     special, pattern = _unicode() if rule >= 2 else _unicode_before()
-    # Classes of thousands of characters are slow to test, and most texts have neither marks nor ideographs.
+    # Character classes with thousands of members are slow, and most texts have neither marks nor ideographs.
     return pattern.findall(folded) if special.search("".join(set(folded))) else _PLAIN.findall(folded)
 
 
 def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
-    # Folding can undo the normal form, and the normal form can bring back an upper case letter: a few characters need a second turn.
+    # Case folding can undo the normal form, and normalising can produce upper case letters again: a few characters need both twice.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("_", " ")
 
 
 @cache
 def _unicode() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """(what a text has for which the second is needed, a word)."""
+    """(pattern of characters that need the second pattern, pattern of a word)."""
     marks, single = _marks(), _IDEOGRAPHS + _SYLLABLES
     letters = _ranges(c for low, high in _JOINED_BLOCKS for c in range(low, high + 1) if unicodedata.category(chr(c))[0] == "L")
-    most = f"{{0,{MAX_WORD // 4}}}"  # of the parts of a piece, of which there are three or four
+    most = f"{{0,{MAX_WORD // 4}}}"  # limit per part of a piece, which has three or four parts
     piece = f"[{_BEFORE}]{most}[{letters}](?:[{_STACKING}][{letters}]|[{marks}{_AFTER}]){most}|[{_BEFORE}]{{1,{MAX_WORD}}}"
     run = f"(?:(?![0-9]{_KEYCAP})[^\\W{single}{letters}]|[{marks}]){{1,{MAX_WORD}}}"
     emoji = f"{_FLAG}{_FLAG}|[0-9#*]{_KEYCAP}|[{_EMOJI}]{_TAGS}{{0,{MAX_WORD - 1}}}"
@@ -97,7 +97,7 @@ def _unicode() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 @cache
 def _unicode_before() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The same in version 1."""
+    """The same for version 1."""
     marks = _marks()
     word = f"[{_IDEOGRAPHS}][{marks}]{{0,{MAX_WORD - 1}}}|(?:[^\\W{_IDEOGRAPHS}]|[{marks}]){{1,{MAX_WORD}}}"
     return re.compile(f"[{marks}{_IDEOGRAPHS}]"), re.compile(word)
@@ -105,12 +105,12 @@ def _unicode_before() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 @cache
 def _marks() -> str:
-    r"""``\w`` doesn't hold the combining marks, which scripts of India are written with; found once, on the first text beyond ASCII."""
+    r"""Combining marks, which Indic scripts need and ``\w`` lacks. Computed once, for the first text that is not ASCII."""
     return _ranges(c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
 
 
 def _ranges(points) -> str:
-    """Ascending code points as the inside of a class."""
+    """Ascending code points as the contents of a character class."""
     runs: list[list[int]] = []
     for c in points:
         if runs and runs[-1][1] == c - 1:

@@ -1,4 +1,4 @@
-"""Upkeep of an open directory in the background: index segments are sealed, merged and repaired, chunks are compacted."""
+"""Background maintenance of an open directory: builds, merges and repairs index segments, and compacts chunks."""
 
 from .maintainer import Maintainer, attach
 

@@ -1,7 +1,8 @@
-"""Fields that earlier versions made become fields of today's: written anew, under a new number, from the texts of live rows.
+"""Converts fields of earlier versions: they are written again, under a new field number, from the texts of live rows.
 
-A field's chunks, dictionary, words of terms and index files hang on its number, so nobody mistakes old ones for new ones, and a transaction
-that gives the name the new number changes everything at once. Texts are encoded before it, but for those written meanwhile.
+Chunks, dictionary, words of terms and index files belong to a field number. So old and new ones can't be confused, and one transaction
+that gives the new number to the field's name replaces everything at once. Texts are encoded before that transaction, except those that
+were written meanwhile.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ STEPS = (
     "convert.committed",
 )
 log = logging.getLogger("vectordb.maintenance")
-_ROWS = 2_000  # encoded at a time
-_TOLERANCE = 1e-3  # by which a finished weight may lie beside the formula's
+_ROWS = 2_000  # rows encoded at a time
+_TOLERANCE = 1e-3  # largest relative difference between a stored weight and the formula's
 
 
 class KeptError(Exception):
-    """Why a field stays as it is."""
+    """Says why a field is not converted."""
 
 
 @dataclass(frozen=True)
 class _Made:
-    """Texts of rows ``docids`` as term frequencies, with the words of their terms."""
+    """The encoded texts of rows ``docids``: term frequencies, and the words of the terms."""
 
     docids: np.ndarray
     column: SparseColumn
@@ -54,7 +55,7 @@ class _Made:
 
 
 def wanted(schema: Schema) -> list[str]:
-    """The fields that can be converted, as far as their definitions tell."""
+    """Names of the fields whose definition allows a conversion."""
     specs = {**schema.vectors, **schema.attributes}
     return [name for name in specs if name in schema.earlier and _convertible(specs[name])]
 
@@ -64,9 +65,9 @@ def _convertible(spec) -> bool:
 
 
 def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
-    """Convert all fields of a collection that can be; returns their names. What can't be is logged and stays as it is.
+    """Convert all fields of a collection for which it is possible; returns their names. The reasons for others are logged.
 
-    Raises CorruptionError, StorageError; fields converted by then are.
+    Raises CorruptionError or StorageError; fields that were converted before stay converted.
     """
     with pinned(number) as view:
         names = wanted(view.schema)
@@ -79,7 +80,7 @@ def convert(committer: Committer, number: int, pinned: Callable[[int], View], fo
                 work = _prepared(view, name)
             files = committer.run(work, "commit")
         except (KeptError, EncoderError) as error:
-            log.info("field %r of collection %d stays as an earlier version made it: %s", name, number, error)
+            log.info("field %r of collection %d keeps the format of an earlier version: %s", name, number, error)
             continue
         reach("convert.committed")
         for file in files:
@@ -89,7 +90,7 @@ def convert(committer: Committer, number: int, pinned: Callable[[int], View], fo
 
 
 def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
-    """The transaction that converts a field. Raises KeptError, EncoderError."""
+    """The work of the transaction that converts a field. Raises KeptError or EncoderError."""
     number = view.store.collection
     if name in view.schema.attributes:
         differs = _differ(view.store, name, view.dead, 0)
@@ -97,13 +98,13 @@ def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     spec, meta = view.schema.vectors[name], view.snapshot.meta
     before = encoders.load_as(spec.encoder, meta.encoders[name])
     if not isinstance(before, FrozenBM25):
-        raise KeptError(f"it was made by {meta.encoders[name]}, which is not installed")
+        raise KeptError(f"it was written by the encoder {meta.encoders[name]}, which is not installed")
     made = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
     return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.env.change_log)
 
 
 def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
-    """Whether a text of a live row from ``first`` on has other words now."""
+    """Whether the current rules give other words for the text of any live row from ``first`` on."""
     for _, values in _values(store, name, dead, first):
         for value in values:
             for text in [value] if isinstance(value, str) else value or ():
@@ -113,13 +114,13 @@ def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
 
 
 def _values(store: Store, name: str, dead: BitMap, first: int = 0) -> Iterator[tuple[np.ndarray, list]]:
-    """(docids, an attribute's stored values) of live rows from ``first`` on, some at a time."""
+    """(docids, stored values of an attribute) of live rows from ``first`` on, in batches."""
     for docids in _live(store, format.ROWS_FIELD, dead, first):
         yield docids, [row.attributes.get(name) for row in store.rows(docids)]
 
 
 def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.ndarray]:
-    """Docids of a field's live rows from ``first`` on, ascending, some at a time."""
+    """Docids of a field's live rows from ``first`` on, ascending, in batches."""
     gone = np.asarray(dead.to_array(), np.int64)
     for docids in store.docids_of(field, format.FORWARD):
         docids = docids[docids >= first]
@@ -129,7 +130,7 @@ def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.nda
 
 
 def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: BitMap, first: int) -> Iterator[_Made]:
-    """The texts of a field's live rows from ``first`` on. Raises KeptError when a vector wasn't made of its text."""
+    """Encode the texts of a field's live rows from ``first`` on. Raises KeptError if a vector was not made from its text."""
     encoder = encoders.load(spec.encoder)
     for docids in _live(store, field, dead, first):
         records = store.rows(docids)
@@ -142,7 +143,7 @@ def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: B
 
 
 def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndarray:
-    """Which rows don't hold what the encoder made of their texts: other terms, or weights that no mean length gives."""
+    """Which rows hold vectors that the encoder did not make from their texts: other terms, or weights that no mean length explains."""
     counted = before.frequencies([text or "" for text in texts])
     sizes = np.diff(old.indptr)
     silent = np.array([not isinstance(text, str) for text in texts])
@@ -153,7 +154,7 @@ def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndar
             wrong[rows[old.terms != counted.terms]] = True
         return np.flatnonzero(wrong)
     frequencies = counted.weights.astype(np.float64)
-    norms = frequencies * ((before.k1 + 1) / old.weights.astype(np.float64) - 1)  # the same for all terms of a row
+    norms = frequencies * ((before.k1 + 1) / old.weights.astype(np.float64) - 1)  # equal for all terms of a row that the encoder wrote
     mean = np.bincount(rows, norms, len(sizes)) / np.maximum(sizes, 1)
     expected = frequencies * (before.k1 + 1) / (frequencies + mean[rows])
     wrong[rows[np.abs(expected - old.weights) > _TOLERANCE * expected]] = True
@@ -161,7 +162,9 @@ def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndar
 
 
 def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_Made], rows: int, limits: Limits) -> list[str]:
-    """made: of rows below ``rows``. Returns files that aren't needed any more. Raises KeptError, having written nothing."""
+    """Convert a BM25 field. made: encoded texts of rows below ``rows``. Returns files that are no longer needed. Raises KeptError before
+    it writes anything.
+    """
     store, meta, schema, dead = _opened(txn, number, name)
     spec, old = schema.vectors[name], meta.fields[name]
     made = [*made, *_encoded(store, old, spec, before, dead, rows)]
@@ -180,7 +183,9 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_M
 
 
 def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits: Limits) -> list[str]:
-    """differs: some text of rows below ``rows`` has other words now; where none has, nothing but the rule is written. Returns no files."""
+    """Convert a Text attribute. differs: some text of rows below ``rows`` has other words now; if none has, only the rule is written.
+    Returns no files.
+    """
     store, meta, schema, dead = _opened(txn, number, name)
     if not differs and not _differ(store, name, dead, rows):
         return _finished(store, meta, name, meta.fields[name], limits)
@@ -198,13 +203,13 @@ def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
     meta = catalog.read_meta(txn, number)
     schema = catalog.schema_of(meta)
     if name not in schema.earlier:
-        raise KeptError("it was converted meanwhile")
+        raise KeptError("it was converted by another process")
     store = Store(txn, number)
     return store, meta, schema, store.dead()
 
 
 def _next_number(meta: Meta) -> int:
-    """Numbers are never used again: the highest one is always in use."""
+    """An unused field number. The highest number is always in use, so numbers are never reused."""
     return max(meta.fields.values()) + 1
 
 
@@ -213,7 +218,7 @@ def _placed(column: SparseColumn) -> SparseColumn:
 
 
 def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> list[str]:
-    """Give a field its new number and rule, and remove what hangs on the old one. Returns index files that no record names any more."""
+    """Give a field its new number and rule, and remove everything of the old number. Returns index files that no record names now."""
     txn, old, files = store.txn, meta.fields[name], []
     rewritten = new != old
     if rewritten:
@@ -225,14 +230,14 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
         reach("convert.removed")
     changed = replace(meta, fields=meta.fields | {name: new}, rules=meta.rules | {name: RULE}, revision=meta.revision + 1)
     catalog.write_meta(txn, store.collection, changed)
-    if rewritten:  # answers change
+    if rewritten:  # results may change
         entry = {"op": "schema", "at": change_log.now(), "revision": changed.revision}
         store.touch(store.state()[0] + 1, entry, limits)
     return files
 
 
 def recount(txn, number: int) -> None:
-    """Make the counters of fields that stay as earlier versions made them those of live texts: nothing of deleted ones is left in them."""
+    """Count the texts of fields that were not converted again, so that their counters contain nothing of deleted texts."""
     store, meta = Store(txn, number), catalog.read_meta(txn, number)
     schema, dead = catalog.schema_of(meta), store.dead()
     for name, spec in schema.vectors.items():

@@ -1,4 +1,4 @@
-"""One thread an open directory, which keeps its indexes and chunks in order; among processes a file lock says whose turn it is."""
+"""The maintenance thread of an open directory: it builds indexes and compacts chunks. A file lock decides which process does the work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import background, deadline
@@ -37,22 +37,22 @@ from .policy import Build
 from .purge import Purge
 
 log = logging.getLogger("vectordb.maintenance")
-WAKE_ROWS = 1_024  # written since opening: fewer can't make work, so no thread is started for them
-LOOK_SECONDS = 0.25  # between two looks at what was written to
-LOCKED_SECONDS = 2.0  # between two tries while another process does the work
-REQUEST_SECONDS = 0.05  # the same, when somebody waits for it
-BREATH_SECONDS = 0.025  # after each transaction of compaction: other writers' turn
-RETRY_SECONDS = 1.0  # after a failure, doubled up to the last
+WAKE_ROWS = 1_024  # rows written since opening before the thread is started: fewer never need maintenance
+LOOK_SECONDS = 0.25  # between two checks of collections that were written to
+LOCKED_SECONDS = 2.0  # between two attempts to take the lock while another process has it
+REQUEST_SECONDS = 0.05  # the same, if a caller waits
+BREATH_SECONDS = 0.025  # pause after each transaction of compaction, so that other writers get their turn
+RETRY_SECONDS = 1.0  # before a failed job is tried again; doubled each time up to RETRY_SECONDS_MOST
 RETRY_SECONDS_MOST = 600.0
-PATIENCE_SECONDS = 10.0  # for other processes to let go of a data.mdb that is to be replaced
-WAIT_SECONDS = 0.1  # that who asked for something waits before they look whether they still want it
-JOIN_SECONDS = 30.0  # for the thread to end when the database is closed
+PATIENCE_SECONDS = 10.0  # for other processes to release data.mdb before it is replaced
+WAIT_SECONDS = 0.1  # between two checks whether the caller still waits
+JOIN_SECONDS = 30.0  # for the thread to end after the database was closed
 _maintainers: dict[Env, Maintainer] = {}
 _lock = threading.Lock()
 
 
 def attach(env: Env, timeout: float, background: bool) -> Maintainer:
-    """The maintainer of an environment, for one more user; ``release`` it once. It works by itself while a user wants that."""
+    """The maintainer of an environment. Call ``release`` once for each call. background: do maintenance without being asked."""
     with _lock:
         found = _maintainers.get(env)
         if found is None:
@@ -63,7 +63,7 @@ def attach(env: Env, timeout: float, background: bool) -> Maintainer:
 
 
 class _Request:
-    """An ``optimize`` (or a ``purge`` of some collections) that somebody may be waiting for."""
+    """A call of ``optimize``, or of ``purge`` for some collections."""
 
     def __init__(self, number: int | None, purged: Sequence[int] = (), patience: float = PATIENCE_SECONDS):
         self.name = "purge" if number is None else "optimize"
@@ -71,7 +71,7 @@ class _Request:
         self.purged = purged
         self.patience = patience
         self.begun = time.monotonic()
-        self.started = False  # the lock was got
+        self.started = False  # the lock was taken and the work has begun
         self.done = threading.Event()
         self.result: dict[str, Any] = {}
         self.error: BaseException | None = None
@@ -82,8 +82,8 @@ class _Request:
 
 
 class _Failure:
-    """What failed last of a kind of work, and when it is tried again. final_at: the sequence of the collection until whose next change it
-    would fail again.
+    """The last failure of a kind of job, and when it is tried again. final_at: the collection's sequence, if the job will fail again until
+    the collection changes.
     """
 
     def __init__(self, message: str, times: int, final_at: int | None = None):
@@ -94,12 +94,12 @@ class _Failure:
 
 
 class Maintainer:
-    """Keeps one environment in order. Its failures are logged, remembered for ``status`` and tried again later: no read or write fails."""
+    """Maintains one environment. Failed jobs are logged, shown by ``status`` and tried again. They never make a read or write fail."""
 
     def __init__(self, env: Env, timeout: float):
         self.users = 0
-        self.background = 0  # users who want it to work by itself
-        self.built: dict[str, dict[str, float]] = {}  # kind of build → how many, rows and seconds, since opening
+        self.background = 0  # number of users that want background maintenance
+        self.built: dict[str, dict[str, float]] = {}  # kind of build → builds, rows and seconds since opening
         self.failures = 0
         self._env = env
         self._committer = Committer(env, timeout)
@@ -108,21 +108,21 @@ class Maintainer:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._requests: deque[_Request] = deque()
-        self._changed: set[int] = set()  # collections to look at
-        self._written: dict[int, int] = {}  # rows written to collections that nobody looked at yet
+        self._changed: set[int] = set()  # collections to check for work
+        self._written: dict[int, int] = {}  # collection → rows written since it was last checked
         self._look_at = 0.0
-        self._untidy = False  # there may be files that nothing names
-        self._tidied = False  # looked for such files since opening
-        self._holding = False  # the directory's lock
-        # Of the thread alone:
+        self._untidy = False  # there may be files that no record names
+        self._tidied = False  # whether such files were removed since opening
+        self._holding = False  # whether this process holds the maintenance lock
+        # Used only by the thread:
         self._snapshots: dict[int, Snapshots] = {}
-        self._quiet_since: dict[int, tuple[int, float]] = {}  # collection → (sequence, when it was first seen)
+        self._quiet_since: dict[int, tuple[int, float]] = {}  # collection → (sequence, monotonic time when it was first seen)
         self._not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
         self._failures: dict[tuple, _Failure] = {}
-        self._now: tuple[int, dict[str, Any]] | None = None  # (collection, what is done)
+        self._now: tuple[int, dict[str, Any]] | None = None  # (collection, the current job)
         files_of(env).on_loss = self.lost
 
-    # What the rest of the database tells it
+    # Events
 
     def wrote(self, number: int, rows: int) -> None:
         """Rows of a collection were written or deleted."""
@@ -135,7 +135,7 @@ class Maintainer:
         self._look(number)
 
     def opened(self, number: int) -> None:
-        """A collection was opened: look at it when more than a little is left to do."""
+        """A collection was opened: check it if many rows have no index or many dead rows are stored."""
         if not self.background:
             return
         try:
@@ -143,7 +143,7 @@ class Maintainer:
                 _, rows, live = Store(txn, number).state() or (0, 0, 0)
                 records, problems = segments.records(txn, number)
                 schema = catalog.schema_of(catalog.read_meta(txn, number))
-        except (CorruptionError, NotFoundError):  # whoever reads it will be told
+        except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
         wanted = sum(map(policy.wants_index, schema.vectors.values()))
@@ -155,13 +155,13 @@ class Maintainer:
             self._look(number)
 
     def dropped(self) -> None:
-        """A collection was dropped: its files may be removed."""
+        """A collection was dropped, so its index files can be removed."""
         if self.background and segments.folder(self._env.path).is_dir():
             self._untidy = True
             self._look(None)
 
     def lost(self, file: str) -> None:
-        """An index file turned out to be damaged, or stale."""
+        """An index file was found to be damaged or stale."""
         number = segments.collection_of(file)
         if self.background and not self._stopping and number is not None:
             self._look(number)
@@ -172,8 +172,8 @@ class Maintainer:
                 self._changed.add(number)
             try:
                 self._started()
-            except RuntimeError as error:  # no more threads: no reason to fail a write
-                log.warning("maintenance of %s can't begin: %s", self._env.path, error)
+            except RuntimeError as error:  # no thread can be started: that must not fail a write
+                log.warning("maintenance of %s can't start: %s", self._env.path, error)
                 self._changed.clear()  # the next write tries again
             self._condition.notify_all()
 
@@ -184,7 +184,7 @@ class Maintainer:
             self._thread = thread
             atexit.register(self._stop)
 
-    # What users ask of it
+    # Calls of users
 
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]:
         """See ``Collection.optimize``."""
@@ -211,7 +211,7 @@ class Maintainer:
             try:
                 self._started()
             except RuntimeError as error:
-                raise StorageError(f"maintenance can't begin: {error}", field="path", value=str(self._env.path)) from error
+                raise StorageError(f"maintenance can't start: {error}", field="path", value=str(self._env.path)) from error
             self._requests.append(request)
             self._condition.notify_all()
         return request
@@ -231,7 +231,7 @@ class Maintainer:
         return {"done": True, **request.result}
 
     def _withdraw(self, request: _Request) -> bool:
-        """Nobody waits for it any more: unless it has begun it isn't done. Returns whether it was taken back."""
+        """Cancel a request whose caller no longer waits, unless it has begun. Returns whether it was cancelled."""
         with self._condition:
             if request.done.is_set() or request.started:
                 return False
@@ -239,20 +239,22 @@ class Maintainer:
             return True
 
     def _give_up(self, request: _Request, timeout: float) -> None:
-        """Raise, unless it is done after all."""
+        """Raise the error of a timeout, unless the request has been finished in the meantime."""
         if not self._withdraw(request):
             if request.done.is_set():
                 return
-            raise DeadlineError(f"{request.name} isn't done after {timeout:g} s; it goes on", field="timeout", value=timeout)
+            raise DeadlineError(
+                f"{request.name} isn't done after {timeout:g} s; it continues in the background", field="timeout", value=timeout
+            )
         where = self._env.path
         if self._holding:
             raise DeadlineError(
-                f"{request.name} hasn't begun after {timeout:g} s: other maintenance is under way", field="timeout", value=timeout
+                f"{request.name} has not started after {timeout:g} s, because other maintenance is running", field="timeout", value=timeout
             )
         raise LockedError(f"another process has been maintaining {where} for {timeout:g} s", field="path", value=str(where))
 
     def status(self, number: int) -> dict[str, Any]:
-        """state (running, idle, failed, or off: not by itself), task, stage, share (0 … 1) and the error of what failed last."""
+        """state (running, idle, failed, or off: no background maintenance), task, stage, share done (0 … 1), and the last error."""
         now = self._now
         failures = [failure.message for key, failure in list(self._failures.items()) if key[0] in (number, None)]
         error = failures[-1] if failures else None
@@ -262,12 +264,12 @@ class Maintainer:
         return {"state": state, "task": None, "stage": None, "share": None, "error": error}
 
     def pending(self, view: View) -> int:
-        """How many pieces of work a collection has left for quiet times."""
+        """Number of background jobs that a collection still needs."""
         return policy.pending(view)
 
     def release(self, background: bool) -> None:
-        """One user less; with the last one the thread ends. A build under way is given up."""
-        if self._env.pid != os.getpid():  # after a fork there is no thread here, and locks may be held for ever
+        """Undo one ``attach``. After the last one the thread ends and a running build is cancelled."""
+        if self._env.pid != os.getpid():  # after a fork the thread does not exist here, and locks may never be released
             return
         with _lock:
             self.users -= 1
@@ -312,7 +314,7 @@ class Maintainer:
                     self._requests.popleft().finish(self._told(error))
 
     def _waited(self) -> bool:
-        """Wait until there is something to look at. False: stop."""
+        """Wait until there is something to do. False: the thread must end."""
         with self._condition:
             while not self._stopping and not self._requests:
                 left = self._look_at - time.monotonic()
@@ -324,11 +326,11 @@ class Maintainer:
 
     def _work(self) -> None:
         env = self._env
-        env.check_in_place()  # nothing is made, and above all removed, in the folder of another database
+        env.check_in_place()  # never create or remove files in the folder of another database
         folder = segments.folder(env.path)
         modes.make_folder(folder, env.file_mode)
         with locks.open_file(folder / ".lock", env.file_mode) as lock:
-            if not locks.attempt(lock, locks.ALONE):  # another process does what there is to do
+            if not locks.attempt(lock, locks.ALONE):  # another process does the work
                 with self._condition:
                     pause = REQUEST_SECONDS if self._requests else LOCKED_SECONDS
                     self._look_at = time.monotonic() + pause
@@ -349,7 +351,7 @@ class Maintainer:
             finally:
                 self._holding = False
                 if not self._changed:
-                    self._snapshots.clear()  # they hold files open that may be gone
+                    self._snapshots.clear()  # they keep files open that may have been removed
         self._failures.pop((None, "maintenance"), None)
 
     def _next_request(self) -> _Request | None:
@@ -365,13 +367,13 @@ class Maintainer:
             self._snapshots[number] = Snapshots(self._env, number)
         return self._snapshots[number].pin()
 
-    # By itself
+    # Background work
 
     def _background_step(self) -> bool:
-        """Do the most useful thing there is to do for collections that changed. False when there is nothing."""
+        """Do the most useful job for the collections that changed. False if there is none."""
         found = []
         for number in list(self._changed) if self.background else ():
-            self._changed.discard(number)  # first, so that a write from here on is looked at again
+            self._changed.discard(number)  # first, so that a later write marks the collection again
             try:
                 step, again = self._next_step(number)
             except NotFoundError:
@@ -388,7 +390,7 @@ class Maintainer:
         return True
 
     def _next_step(self, number: int) -> tuple[tuple[int, tuple, Callable] | None, bool]:
-        """((rank, kind, work), whether to look again soon)."""
+        """(job as (rank, kind, work) or None, whether to check again soon)."""
         waiting, found = False, []
         with self._pinned(number) as view:
             quiet = self._quiet(number, view.sequence)
@@ -414,7 +416,7 @@ class Maintainer:
         return min(ready, key=lambda step: step[0], default=None), waiting or not quiet
 
     def _quiet(self, number: int, sequence: int) -> bool:
-        """Whether nobody, in any process, has written to the collection for a while."""
+        """Whether no process has written to the collection for ``QUIET_SECONDS``."""
         now = time.monotonic()
         known = self._quiet_since.get(number)
         if known is None or known[0] != sequence:
@@ -438,29 +440,29 @@ class Maintainer:
     def _failed(self, key: tuple, error: Exception) -> None:
         before = self._failures.get(key)
         message = f"{' '.join(map(str, key[1:]))}: {error}"
-        final = isinstance(error, Unbuildable)  # of these rows
+        final = isinstance(error, Unbuildable)  # it would fail again with the same rows
         at, _ = self._quiet_since.get(key[0], (None, None))
         self._failures[key] = _Failure(message, 1 if before is None else before.times + 1, at if final else None)
-        known = final and before is not None and before.message == message  # nobody needs to hear it twice
-        if not known and not isinstance(error, (Cancelled, NotFoundError)):  # those come of a collection that was dropped meanwhile
+        known = final and before is not None and before.message == message  # already reported
+        if not known and not isinstance(error, (Cancelled, NotFoundError)):  # these mean that the collection was dropped meanwhile
             self.failures += 1
             if before is not None and before.message == message and self._env.moved():
-                return  # it was said once, and goes on until the database is closed
+                return  # already reported, and it stays so until the database is closed
             log.warning("maintenance of %s failed, collection %s: %s", self._env.path, key[0], message, exc_info=error)
         self._untidy = True
 
     def _forget(self, number: int) -> None:
-        """A collection isn't there any more."""
+        """Forget a collection that was dropped."""
         self._changed.discard(number)
         for known in (self._snapshots, self._quiet_since, self._not_worth, self._written):
             known.pop(number, None)
         for key in [key for key in self._failures if key[0] == number]:
             del self._failures[key]
 
-    # Pieces of work
+    # Jobs
 
     def _build(self, number: int, task: Build, gives_way: bool = False) -> int:
-        """Returns how many rows were indexed. gives_way: to an ``optimize`` which would do the same work again."""
+        """Run a build; returns how many rows were indexed. gives_way: cancel it if a waiting ``optimize`` would replace its result."""
         words = f"{task.kind} {task.name} rows {task.first} … {task.end - 1}"
         progress, begun = self._begin(number, words), time.monotonic()
         try:
@@ -484,8 +486,8 @@ class Maintainer:
         return progress
 
     def _stop_of(self, number: int, gives_way: Build | None) -> tasks.Stop:
-        """Whether to give up: the database is being closed, or (looked up now and then) the collection was dropped, or somebody waits for
-        an ``optimize`` that this build is no part of.
+        """A function that says whether to cancel: the database is closing, the collection was dropped, or a queued ``optimize`` needs a
+        different build. The last two are checked every ``LOOK_SECONDS``.
         """
         looked = [time.monotonic()]
 
@@ -496,18 +498,18 @@ class Maintainer:
                 return False
             looked[0] = time.monotonic()
             try:
-                with self._env.read(nested=True) as txn:  # a build has a view open all the while
+                with self._env.read(nested=True) as txn:  # nested, because a build keeps a view open
                     gone = Store(txn, number).state() is None
                 return gone or (gives_way is not None and self._in_the_way(number, gives_way))
             except (ClosedError, NotFoundError):
                 return True
-            except StorageError:  # not now
+            except StorageError:  # can't tell now: continue
                 return False
 
         return stop
 
     def _in_the_way(self, number: int, task: Build) -> bool:
-        """Whether the next request wants something else than this build."""
+        """Whether the next request needs something other than this build."""
         with self._condition:
             request = self._requests[0] if self._requests else None
         if request is None:
@@ -522,7 +524,7 @@ class Maintainer:
         self._committer.run(lambda txn: segments.remove_damaged(txn, number), "commit")
 
     def _convert(self, number: int) -> None:
-        """Convert fields that earlier versions made."""
+        """Convert fields of earlier versions."""
         self._begin(number, "convert")
         try:
             folder = segments.folder(self._env.path)
@@ -535,7 +537,7 @@ class Maintainer:
             self._not_worth[number] = dead
 
     def _compact(self, number: int, share: float) -> dict[str, int]:
-        """Raises CorruptionError, naming the first damaged chunk, when everything else is done."""
+        """Compact chunks. Raises CorruptionError naming the first damaged chunk, after all others were compacted."""
         done = {"rows_dropped": 0, "bytes_rewritten": 0}
         with self._pinned(number) as view:
             dead = view.dead
@@ -558,7 +560,7 @@ class Maintainer:
             raise damage[0]
         return done
 
-    # On request
+    # Requests
 
     def _serve(self, request: _Request) -> None:
         if request.number is None:
@@ -591,8 +593,8 @@ class Maintainer:
                     done["rows_indexed"] += self._build(request.number, task)
                     done["segments_built"] += 1
                     for key in [key for key in self._failures if (key[0], key[2:]) == (request.number, (task.name,))]:
-                        del self._failures[key]  # whatever was tried before
-                except (StorageError, OSError, MemoryError, RuntimeError) as error:  # the other fields come first
+                        del self._failures[key]  # try again even if it failed before
+                except (StorageError, OSError, MemoryError, RuntimeError) as error:  # go on with the other fields
                     errors.append((task.field, error))
             compacted = self._compact(request.number, 0.0)
             done.update(compacted)
@@ -610,11 +612,11 @@ class Maintainer:
             self._failures.pop((request.number, "optimize"), None)
 
     def _told(self, error: BaseException) -> VectorDBError:
-        """An error as its caller gets it: any other than ours in our words."""
+        """The error to raise in the caller: a VectorDBError, whatever the cause."""
         if isinstance(error, VectorDBError):
             return error
         try:
-            self._env.check_in_place()  # what may be behind a file that isn't there
+            self._env.check_in_place()  # a missing file may mean that the directory was moved
         except VectorDBError as problem:
             return problem
         where = self._env.path
@@ -624,7 +626,7 @@ class Maintainer:
         return told
 
     def _prepared(self, number: int) -> tuple[int, int]:
-        """(rows, sequence) now, with a registry that can be read."""
+        """(rows, sequence) now, after damaged records were removed from the registry."""
         with self._pinned(number) as view:
             found, damaged = (view.rows, view.sequence), bool(view.snapshot.record_problems)
         if damaged:
@@ -647,8 +649,10 @@ class Maintainer:
 
 def _check_timeout(timeout: Any) -> None:
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1e9):
-        raise InvalidArgumentError(f"timeout must be seconds ≥ 0 or None, not {shown(timeout)}", field="timeout", value=timeout)
+        raise InvalidArgumentError(
+            f"timeout must be a number of seconds, at least 0, or None, not {shown(timeout)}", field="timeout", value=timeout
+        )
 
 
-def _nothing_done() -> Mapping[str, Any]:
+def _nothing_done() -> dict[str, Any]:
     return {"seconds": 0.0, "segments_built": 0, "rows_indexed": 0, "rows_dropped": 0, "bytes_rewritten": 0}

@@ -1,4 +1,4 @@
-"""When is what done? Everything here reads, and decides by numbers alone."""
+"""Decides which maintenance is due. The functions only read, and decide from counts and sizes."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from ..snapshot import OpenSegment, View
 from ..storage.segments import Record
 from ..types import Dense, Sparse, VectorField
 
-SEAL_ROWS = 8_192  # below, searching the tail exactly costs no more than a segment would
-SEAL_ALWAYS_ROWS = 131_072  # sealed even while writes go on: a bulk load ends in a few large segments
-QUIET_SECONDS = 0.5  # without a write to the collection
-MERGE_SEGMENTS = 4  # so many neighbours of one size tier become one
+SEAL_ROWS = 8_192  # with fewer rows an exact scan of the tail costs no more than a segment
+SEAL_ALWAYS_ROWS = 131_072  # a tail of this size is indexed even during writes, so a bulk load ends in a few large segments
+QUIET_SECONDS = 0.5  # without writes to the collection, before it counts as quiet
+MERGE_SEGMENTS = 4  # this many neighbours of one size tier are merged
 TIER_FACTOR = 4
 MAX_SEGMENT_ROWS = 4_000_000
 MAX_SPARSE_ROWS = 2_000_000
-MAX_BUILD_BYTES = 6 << 30  # of vectors, copied for a build
-DEAD_SHARE = 0.25  # of a segment's rows: then it is built again without them
-CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: then it is written again without them
-COMPACT_ROWS = 1_024  # dead rows stored that are worth a look
+MAX_BUILD_BYTES = 6 << 30  # bytes of vectors that are copied for a build
+DEAD_SHARE = 0.25  # of a segment's rows: above it the segment is built again without its dead rows
+CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: above it the chunk is written again without its dead rows
+COMPACT_ROWS = 1_024  # stored dead rows before chunks are examined
 COMPACT_SHARE = 0.05
-COMPACT_BUSY_SHARE = 0.25  # dead share from which on chunks are compacted even while writes go on
-COMPACT_BYTES = 32 << 20  # of chunks in one transaction: a writer waits a tenth of a second for it at most
-COMPACT_FRACTION = 32  # of all that is to be written again, when that is less: the file grows by about two transactions
-MEAN_DRIFT = 1.5  # times that texts have become longer or shorter on average since a segment was built: then it is built again
-OPTIMIZED_DRIFT = 1.1  # the same when the user asks to optimize
-OPTIMIZE_ROWS = 256  # a smaller tail stays a tail when the user asks to optimize
+COMPACT_BUSY_SHARE = 0.25  # share of dead rows above which chunks are compacted even during writes
+COMPACT_BYTES = 32 << 20  # bytes of chunks per transaction, so that a writer waits at most about 0.1 s
+COMPACT_FRACTION = 32  # a transaction rewrites at most 1/32 of the total: the file grows by about two transactions
+MEAN_DRIFT = 1.5  # factor by which the mean text length changed since a segment was built: above it, it is built again
+OPTIMIZED_DRIFT = 1.1  # the same for optimize()
+OPTIMIZE_ROWS = 256  # optimize() leaves a smaller tail without an index
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of docids [first, end) of a field: what a record names, or (record None) what none does.
+    """Docids [first, end) of a field: the range of an index record, or with ``record`` None a range that no record covers.
 
-    rows: live rows with the field. dead: rows of the file that died since. lost: the file can't be used. drift: how many times longer or
-    shorter the texts of a BM25 field have become on average since it was built, at least 1: lists that were right then lie less well.
+    rows: live rows with the field. dead: rows of the file that died since it was built. lost: the file can't be used. drift: factor, at
+    least 1, by which the mean text length of a BM25 field has changed since. The larger it is, the worse is the order of its posting lists.
     """
 
     first: int
@@ -49,7 +49,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Build:
-    """Docids [first, end) of a field are to be indexed by one file, in the place of some records. kind: what for."""
+    """A job: index docids [first, end) of a field in one file, which replaces some records. kind: the reason."""
 
     kind: str
     name: str
@@ -60,26 +60,26 @@ class Build:
 
 
 def wants_index(spec: VectorField) -> bool:
-    """Whether a field is to be indexed."""
+    """Whether the field's definition asks for an index."""
     return isinstance(spec, (Dense, Sparse)) and spec.index is not None
 
 
 def indexed(view: View) -> Iterator[tuple[str, int, Dense | Sparse]]:
-    """(name, number, spec) of the fields that want an index."""
+    """(name, number, spec) of the fields with an index."""
     for name, spec in view.schema.vectors.items():
         if wants_index(spec):
             yield name, view.fields[name], spec
 
 
 def most_rows(spec: Dense | Sparse) -> int:
-    """The most rows a segment of a field may have."""
+    """The largest number of rows that a segment of the field may have."""
     if isinstance(spec, Sparse):
         return MAX_SPARSE_ROWS
     return max(1, min(MAX_SEGMENT_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
 
 
 def survey(view: View, field: int) -> list[Piece]:
-    """The collection's docids in order, by what covers them."""
+    """All docids of the collection as consecutive ranges: index records, and gaps between them."""
     snapshot = view.snapshot
     there = {part.file: part for part in snapshot.segments(field)}
     pieces = [_piece(view, record, there.get(record.file)) for record in snapshot.records.get(field, ())]
@@ -108,7 +108,7 @@ def _drift(view: View, field: int, part: OpenSegment) -> float:
 
 
 def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
-    """(rank, build) of the most useful thing to do in the background; a lower rank is more useful."""
+    """(rank, build) of the most useful build for the background; a lower rank is more useful. None if no build is due."""
     limit = most_rows(spec)
     kinds = {
         "rebuild": _lost(pieces),
@@ -124,9 +124,9 @@ def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Pie
 
 
 def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], rows: int, sequence: int) -> Build | None:
-    """The next build on the way to as few segments as the limit allows, without dead rows.
+    """The next build that ``optimize`` needs to reach as few segments as possible, without dead rows. None if there is none.
 
-    rows, sequence: of the collection when it was asked for; what was written or died later can wait, so that this comes to an end.
+    rows, sequence: of the collection when optimize() was called. Later writes and deletions are ignored, so that it ends.
     """
     limit = most_rows(spec)
     group: list[Piece] = []
@@ -168,7 +168,7 @@ def _tails(pieces: Sequence[Piece], quiet: bool) -> Iterator[list[Piece]]:
 
 
 def _tiers(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
-    """Neighbours of which enough are of one size tier and the others, between them, smaller: the lowest tier first."""
+    """Groups of neighbours to merge: ``MERGE_SEGMENTS`` of one size tier, and smaller ones between them. The lowest tier comes first."""
     for tier in sorted({_tier(piece) for piece in pieces if piece.record is not None}):
         group: list[Piece] = []
         for piece in [*pieces, None]:
@@ -186,7 +186,7 @@ def _tier(piece: Piece) -> int:
 
 
 def _dead(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
-    """Neighbouring segments with many dead rows."""
+    """Groups of neighbouring segments with many dead rows."""
     group: list[Piece] = []
     for piece in [*pieces, None]:
         heavy = piece is not None and piece.record is not None and piece.dead > DEAD_SHARE * (piece.rows + piece.dead)
@@ -199,19 +199,19 @@ def _dead(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
 
 
 def pending(view: View) -> int:
-    """How many pieces of work there are to do, when nobody writes."""
+    """Number of jobs that are due if nobody writes."""
     builds = [next_build(name, field, spec, survey(view, field), True) for name, field, spec in indexed(view)]
     compact = worth_compacting(view, None, True) is not None
     return sum(build is not None for build in builds) + compact + bool(view.snapshot.record_problems)
 
 
 def batch_bytes(total: int) -> int:
-    """Bytes of chunks in one transaction, when ``total`` are to be written again."""
+    """Bytes of chunks to write again per transaction, if there are ``total`` bytes."""
     return min(COMPACT_BYTES, max(COMPACT_BYTES // 8, total // COMPACT_FRACTION))
 
 
 def worth_compacting(view: View, before: int | None, quiet: bool) -> int | None:
-    """Dead rows stored, when there are enough of them to look for chunks to compact. before: how many there were when a look found none."""
+    """Number of stored dead rows if it is worth looking for chunks to compact, else None. before: their number when a look found none."""
     stored = view.snapshot.stored_rows(view.store)
     dead = stored - view.snapshot.live
     step = max(COMPACT_ROWS, COMPACT_SHARE * stored)

@@ -1,7 +1,7 @@
-"""Purge: what was deleted or replaced leaves every file, and a search of all files shows it.
+"""Purge: removes deleted and replaced points from every file, then scans all files for leftovers.
 
-Index files that hold dead rows are built again, chunks are compacted to the last dead row, the change log forgets the ids of deleted
-points, and then everything is written into a new data.mdb (``Env.rewrite``), because LMDB's pages keep old bytes.
+Index files with dead rows are built again, all dead rows are compacted away, the ids of deleted points are removed from the change log,
+and then all records are written into a new data.mdb (``Env.rewrite``), because LMDB's pages keep old bytes.
 """
 
 from __future__ import annotations
@@ -34,13 +34,11 @@ STEPS = (
     "purge.swapped",
     "purge.scanned",
 )
-_ROUNDS = 20  # of compaction: writers may join chunks under it
+_ROUNDS = 20  # of compaction, because writers may create new chunks with dead rows meanwhile
 
 
 class Purge:
-    """One purge of some collections. pinned, build, compact: the maintainer's, by collection number; patience: seconds for other processes
-    to let go of the old file.
-    """
+    """One purge of some collections. pinned, build, compact: functions of the maintainer that take a collection number."""
 
     def __init__(
         self,
@@ -57,7 +55,10 @@ class Purge:
         self._compact = compact
 
     def run(self, numbers: Sequence[int], timeout: float, patience: float) -> dict[str, Any]:
-        """Returns what ``Collection.purge`` does. Raises LockedError, StorageError, CorruptionError; what is done by then stays done."""
+        """Run the purge; the result is that of ``Collection.purge``. patience: seconds for other processes to release the old data.mdb.
+
+        Raises LockedError, StorageError or CorruptionError. Steps finished before stay done.
+        """
         before, needles, erased = _bytes(self._env.path), Needles(), {}
         done = {"rows_dropped": 0, "segments_built": 0}
         for number in numbers:
@@ -90,7 +91,7 @@ class Purge:
         return built
 
     def _next_build(self, number: int, erased: BitMap) -> Build | None:
-        """A segment whose file can't be read or holds an erased row, to be built without."""
+        """A build that replaces a segment whose file can't be read or contains an erased row; None if there is none."""
         with self._pinned(number) as view:
             for name, field, _ in policy.indexed(view):
                 opened = {part.file: part for part in view.snapshot.segments(field)}
@@ -107,10 +108,12 @@ class Purge:
             with self._pinned(number) as view:
                 if not _still_stored(view, erased):
                     return dropped
-        raise StorageError("deleted rows are still there: other writers were faster; run it again when there are fewer writes")
+        raise StorageError(
+            "deleted rows are still stored, because other writers kept adding new ones; run purge again when there are fewer writes"
+        )
 
     def _found(self, needles: Needles) -> dict[str, Any]:
-        """What the search of all files says. alike: of what was looked for, so much is the same in points that live."""
+        """The result of the scan of all files. alike: how many of the searched byte strings also occur in live points."""
         found = residue.in_files(Search(needles.all), self._env.path)
         alike: set[bytes] = set()
         if found:
@@ -121,7 +124,7 @@ class Purge:
 
 
 def _bytes(folder: Path) -> int:
-    """Of all files."""
+    """Bytes of all files in a folder."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -141,7 +144,7 @@ def _still_stored(view: View, erased: BitMap) -> bool:
 
 
 def _collect(view: View, number: int, needles: Needles) -> BitMap:
-    """What dead rows, whose bytes are still stored, leave to look for. Returns all dead rows."""
+    """Add the bytes of dead rows that are still stored to the needles. Returns all dead rows."""
     table = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
     stored = BitMap()
     for _, _, docids in table.between(0, view.rows):
@@ -161,8 +164,8 @@ def _collect(view: View, number: int, needles: Needles) -> BitMap:
 
 
 def _pieces(column: DenseColumn | MultiColumn | SparseColumn, bm25: bool):
-    """Each vector's bytes as they are stored; of a sparse one its terms and its weights, which lie apart. Term frequencies of BM25 are like
-    those of many a text, and say nothing by themselves.
+    """The stored bytes of each vector; for a sparse one the bytes of its terms, and of its weights, which are stored separately. BM25 term
+    frequencies are left out: they are equal for many texts, so they identify none.
     """
     if isinstance(column, DenseColumn):
         yield from (row.tobytes() for row in column.values)

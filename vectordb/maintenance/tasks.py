@@ -1,4 +1,4 @@
-"""The work itself: copy rows, build a file, put it into the registry; compact chunks; remove files that nothing names."""
+"""The jobs of maintenance: copy rows, build an index file and register it; compact chunks; remove files that no record names."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Rows:
-    """Live rows of a field, copied out of a view. docids: uint32 ascending; end: the docid behind the last that was looked at; write: makes
-    the index file of them.
+    """Live rows of a field, copied from a view. docids: uint32 ascending. end: one past the last docid that was considered. write: builds
+    the index file from the rows.
     """
 
     docids: np.ndarray
@@ -48,8 +48,8 @@ class Rows:
 def rows_to_index(view: View, task: Build, spec: Dense | Sparse, progress: Progress, stop: Stop) -> Rows:
     """The live rows in [first, end) of a task.
 
-    ``end`` is lower than the task's when there are more rows than a segment may have and nothing is replaced.
-    Raises CorruptionError naming a damaged chunk, and Cancelled.
+    ``end`` is below the task's end if there are more rows than a segment may have and no record is replaced.
+    Raises CorruptionError naming a damaged chunk, or Cancelled.
     """
     docids, end = view.snapshot.live_between(view.store, task.field, task.first, task.end), task.end
     limit = policy.most_rows(spec)
@@ -60,7 +60,7 @@ def rows_to_index(view: View, task: Build, spec: Dense | Sparse, progress: Progr
 
 
 def _chunks(view: View, task: Build, docids: np.ndarray, end: int, progress: Progress, stop: Stop) -> Iterator[tuple]:
-    """(chunk, table, which of its rows are among docids: positions, where in docids they begin), each chunk verified."""
+    """(chunk number, chunk table, positions of its rows that are among docids, index of the first of them in docids), chunks verified."""
     table = view.snapshot.table(view.store, task.field, format.FORWARD)
     for c, begin, present in table.between(task.first, end):
         if stop():
@@ -110,13 +110,13 @@ def _sparse_rows(view: View, task: Build, spec: Sparse, docids: np.ndarray, end:
 
 
 def build(env: Env, committer: Committer, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
-    """Do a build; returns rows indexed. ``view`` is released when the rows are copied. Raises Cancelled when the plan was overtaken.
+    """Run a build; returns the number of rows indexed. Releases ``view`` once rows are copied. Raises Cancelled if the plan is outdated.
 
-    The file is complete and synced under a temporary name, then renamed, then registered: a crash leaves a file without a record.
+    The file is completed and synced under a temporary name, then renamed, then registered. A crash leaves at most a file without a record.
     """
     with view:
         if view.fields.get(task.name) != task.field:
-            raise Cancelled("the field isn't there any more")
+            raise Cancelled("the field was removed")
         spec, sequence = view.schema.vectors[task.name], view.sequence
         rows = rows_to_index(view, task, spec, progress, stop)
         dead = view.dead.range_cardinality(task.first, rows.end)
@@ -149,7 +149,7 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
 
 
 def _register(env: Env, committer: Committer, number: int, task: Build, record: Record | None) -> None:
-    """Put the record in the place of those it replaces, whose files go. Raises Cancelled when the collection isn't as planned any more."""
+    """Register a record in place of those it replaces, and remove their files. Raises Cancelled if the collection changed meanwhile."""
 
     def work(txn) -> bool:
         try:
@@ -164,7 +164,7 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
     if not committer.run(work, "commit"):
         if record is not None:
             (folder / record.file).unlink()
-        raise Cancelled("the collection isn't as planned any more")
+        raise Cancelled("the collection has changed since the build was planned")
     reach("index.registered")
     for old in task.replaced:
         discard(folder / old.file)
@@ -172,9 +172,9 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
 
 
 def tidy(env: Env) -> int:
-    """Remove index files that no record names: of builds that were cut off, and of dropped collections. Returns how many.
+    """Remove index files that no record names, from interrupted builds and dropped collections. Returns how many.
 
-    Only for the holder of the folder's lock: nobody else makes files there.
+    Call it only with the maintenance lock, so that no other process creates files there.
     """
     folder = segments.folder(env.path)
     there = [entry.name for entry in os.scandir(folder) if segments.is_ours(entry.name)]
@@ -190,7 +190,7 @@ def tidy(env: Env) -> int:
 
 
 def discard(path: Path) -> None:
-    """Remove a file that isn't needed any more. What can't be removed takes space and does no harm."""
+    """Remove a file that is no longer needed. If that fails, it only takes up space, so the error is logged."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -198,7 +198,7 @@ def discard(path: Path) -> None:
 
 
 def runs_to_compact(view: View, share: float) -> tuple[list[Run], list[CorruptionError]]:
-    """Chunks more than ``share`` of whose rows are dead, with their small neighbours; and what is too damaged to look at."""
+    """(chunks with a share of dead rows above ``share``, joined with small neighbours; errors of damaged chunks)."""
     dead = np.asarray(view.dead.to_array(), dtype=np.uint32)
     found: list[Run] = []
     damage = []
@@ -212,7 +212,7 @@ def runs_to_compact(view: View, share: float) -> tuple[list[Run], list[Corruptio
 
 
 def in_batches(runs: list[Run]) -> Iterator[list[Run]]:
-    """Groups of runs for one transaction each."""
+    """Group runs into batches of one transaction each."""
     group: list[Run] = []
     limit = policy.batch_bytes(sum(run.nbytes for run in runs))
     for run in runs:
@@ -225,7 +225,7 @@ def in_batches(runs: list[Run]) -> Iterator[list[Run]]:
 
 
 def compact_batch(committer: Committer, number: int, group: list[Run], dead: BitMap) -> tuple[int, list[CorruptionError]]:
-    """One transaction of compaction; returns (row records dropped, damage found). Nothing is lost when it isn't on disk yet."""
+    """Run one transaction of compaction; returns (row records dropped, errors of damaged chunks). It isn't synced."""
     done = committer.run(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
     reach("compact.committed")
     return done

@@ -1,4 +1,4 @@
-"""Which collections there are, and each one's descriptor: schema, field numbers, encoder identities."""
+"""The list of collections, and the descriptor of each: schema, field numbers, encoder identities."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_COLLECTIONS = 10_000
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """A collection's descriptor. fields: name → field number, never reused. revision: grows with every change of the schema.
+    """A collection's descriptor. fields: name → field number, never reused. revision: raised by every change of the schema.
 
-    rules: of Text attributes and fields encoded by BM25, the version of the rules by which they are written and read, 1 where it isn't
-    said. It is that of ``words``; from 2 on BM25 fields hold term frequencies, before that finished weights.
+    rules: for Text attributes and BM25 fields, field name → version of the word rules (``words.RULE``) that they are written and read with;
+    1 if missing. From version 2 on BM25 fields store term frequencies, before that finished weights.
     """
 
     name: str
@@ -49,12 +49,12 @@ def number_of(txn: lmdb.Transaction, name: str) -> int:
     value = txn.get(format.key(format.CATALOG, format.NAME, name.encode()))
     if value is None:
         there = ", ".join(names(txn)) or "none"
-        raise NotFoundError(f"no collection {shown(name)}; there are: {there}", field="collection", value=name)
+        raise NotFoundError(f"no collection {shown(name)}; existing collections: {there}", field="collection", value=name)
     return format.unpack_record(value, "catalog")
 
 
 def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str, str]) -> int:
-    """Make a collection; returns its number. Raises AlreadyExistsError or SchemaError."""
+    """Create a collection and return its number. Raises AlreadyExistsError, LimitError or SchemaError."""
     check_name(name, "collection")
     if not schema.vectors and not schema.attributes:
         raise SchemaError("a schema needs at least one field", field="schema")
@@ -98,7 +98,7 @@ def add_fields(
     encoders: Mapping[str, str],
     exist_ok: bool = False,
 ) -> Meta | None:
-    """Add fields to a living collection: rows written before don't have them. exist_ok: see ``Schema.with_fields``; None: all are there."""
+    """Add fields to a collection; existing rows lack them. exist_ok: see ``Schema.with_fields``. Returns None if all of them exist."""
     meta = read_meta(txn, number)
     schema = schema_of(meta).with_fields(vectors, attributes, exist_ok=exist_ok)
     new = [name for name in (*vectors, *attributes) if name not in meta.fields]
@@ -114,7 +114,7 @@ def add_fields(
 
 
 def ruled(spec: VectorField | Attribute) -> bool:
-    """Whether ``Meta.rules`` has a line for such a field."""
+    """Whether ``Meta.rules`` has an entry for such a field."""
     return isinstance(spec, Text) or (isinstance(spec, Sparse) and spec.counts_words)
 
 
@@ -123,7 +123,7 @@ def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, A
 
 
 def schema_of(meta: Meta) -> Schema:
-    """The schema of a collection, with the fields named in ``earlier`` that keep an earlier version's rules."""
+    """The schema of a collection. Its ``earlier`` names the fields that follow the rules of an earlier version."""
     data = meta.schema
     for name, spec in data.get("vectors", {}).items():
         if name not in meta.rules and spec.get("kind") == "sparse" and "encoder" in spec and "weighting" not in spec:
@@ -136,12 +136,12 @@ def schema_of(meta: Meta) -> Schema:
 
 
 def bm25_fields(meta: Meta, schema: Schema) -> dict[int, str]:
-    """Number → name of the fields that hold term frequencies, lengths, and counters of live texts."""
+    """Number → name of the BM25 fields that store term frequencies, text lengths, and counters of live texts."""
     return {meta.fields[name]: name for name in schema.vectors if schema.is_bm25(name)}
 
 
 def read_meta(txn: lmdb.Transaction, number: int) -> Meta:
-    """Raises NotFoundError when the collection was dropped."""
+    """The descriptor of a collection. Raises NotFoundError if it was dropped."""
     value = txn.get(format.key(number, format.META))
     if value is None:
         raise NotFoundError("the collection was dropped", field="collection")

@@ -1,7 +1,7 @@
-"""The change log of a collection: what its newest batches did, by sequence. It is bounded by number, bytes and age.
+"""The change log of a collection: what its newest batches did, by sequence. Its number of entries, bytes and age are limited.
 
-One record beside the entries (``format.LOG_KEPT``) holds the oldest sequence kept, the bytes of all entries, and when the oldest was
-written, so a write needn't look at more than what it drops.
+One record beside the entries (``format.LOG_KEPT``) holds the oldest sequence, the bytes of all entries, and the time of the oldest entry.
+So a write reads only the entries that it drops.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import msgspec
 from ..errors import InvalidArgumentError, shown
 from . import format
 
-DROPPED_AT_ONCE = 1_024  # entries a write drops at most: after a bound was lowered the next writes share the work
+DROPPED_AT_ONCE = 1_024  # most entries that one write drops: if a limit is lowered, the next writes share the work
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the log is kept; the newest batch always is.
+    """Limits of the log. The newest entry is always kept.
 
-    batches: at least 1. bytes: of all entries, at least 0. seconds: the age of the oldest entry, above 0.
+    batches: most entries, at least 1. bytes: of all entries, at least 0. seconds: age of the oldest entry, above 0.
     """
 
     batches: int = 65_536
@@ -42,7 +42,7 @@ class Limits:
 
 
 class _Written(msgspec.Struct):
-    """What trimming reads of an entry. at: Unix time in milliseconds; entries of before have none."""
+    """The part of an entry that trimming reads. at: Unix time in milliseconds; entries of earlier versions have none."""
 
     at: int = 0
 
@@ -53,14 +53,14 @@ def now() -> int:
 
 
 def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:
-    """Write what a batch did, and drop the oldest entries that are past a limit. ``entry["at"]``: Unix time in milliseconds."""
+    """Append the entry of a batch, and drop the oldest entries beyond the limits. ``entry["at"]``: Unix time in milliseconds."""
     record = format.pack_record(entry)
     stored = txn.get(format.key(collection, format.LOG_KEPT))
-    kept = None if stored is None else format.unpack_log_kept(stored)  # before a put moves the pages
+    kept = None if stored is None else format.unpack_log_kept(stored)  # read before a put may move the pages
     txn.put(format.log_key(collection, sequence), record)
     if kept is not None:
         first, size, written = kept[0], kept[1] + len(record), kept[2]
-    else:  # the first batch, or the first since a version that kept no account
+    else:  # the first entry, or the first one since a version without this record
         first, size = _counted(txn, collection)
         written = entry["at"]
     end = min(sequence, first + DROPPED_AT_ONCE)
@@ -74,7 +74,7 @@ def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[st
 
 
 def _counted(txn: lmdb.Transaction, collection: int) -> tuple[int, int]:
-    """The oldest sequence there is, and the bytes of all entries."""
+    """(the oldest sequence in the log, bytes of all entries), by reading all of them."""
     prefix, first, size = format.key(collection, format.LOG), None, 0
     cursor = txn.cursor()
     more = cursor.set_range(prefix)
@@ -85,18 +85,18 @@ def _counted(txn: lmdb.Transaction, collection: int) -> tuple[int, int]:
     return first, size
 
 
-def _written(record: bytes | None) -> int:
+def _written(record: format.Stored | None) -> int:
     return 0 if record is None else msgspec.msgpack.decode(format.opened(record, "change log"), type=_Written).at
 
 
 def read(txn: lmdb.Transaction, collection: int, sequence: int) -> dict[str, Any] | None:
-    """What a batch did; None when that isn't kept any more."""
+    """The entry of a batch; None if it was dropped."""
     stored = txn.get(format.log_key(collection, sequence))
     return None if stored is None else format.unpack_record(stored, "change log")
 
 
 def oldest(txn: lmdb.Transaction, collection: int) -> int | None:
-    """The first sequence of which ``read`` knows."""
+    """The oldest sequence in the log; None if the log is empty."""
     prefix = format.key(collection, format.LOG)
     cursor = txn.cursor()
     if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
@@ -105,7 +105,7 @@ def oldest(txn: lmdb.Transaction, collection: int) -> int | None:
 
 
 def forget_deleted_ids(txn: lmdb.Transaction, collection: int) -> int:
-    """Take the ids of deleted points out; returns of how many batches. ``read`` can't tell of these any more."""
+    """Remove the ids of deleted points from all entries; returns how many entries were changed."""
     prefix, found = format.key(collection, format.LOG), []
     cursor = txn.cursor()
     more = cursor.set_range(prefix)

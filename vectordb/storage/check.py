@@ -1,4 +1,4 @@
-"""Walk every invariant of a directory. Damage becomes a line that says where; nothing is changed, and writers may go on meanwhile."""
+"""Checks every invariant of a directory. Each problem is a line that says where it is. Nothing is changed, and writers may continue."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .store import Store, Texts, rule_of
 
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
-_LOOK_SECONDS = 0.25  # between two looks whether somebody has opened the directory
+_LOOK_SECONDS = 0.25  # between two checks whether a process has opened the directory
 _BLOCK = 65_536  # rows compared at a time
-_SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of which a collection has one key
+_SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of keys that a collection has only once
 _KINDS = (
     *_SINGLE,
     *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
@@ -39,10 +39,10 @@ _OPERATIONS = ("write", "delete", "schema")
 
 @dataclass(frozen=True)
 class Report:
-    """What ``check`` saw. problems: one line each, naming collection, field and rows; empty when all is well.
+    """The result of ``check``. problems: one line each, naming collection, field and rows; empty if the directory is sound.
 
-    notes: what is amiss with index files, which can all be made again: no answer is wrong, and nothing is lost. points: live rows of all
-    collections. bytes: of the keys, values and index files read.
+    notes: problems of index files. These can be built again, so no answer is wrong and nothing is lost.
+    points: live rows of all collections. bytes: size of all keys, values and index files that were read.
     """
 
     path: str
@@ -60,11 +60,11 @@ class Report:
 
 
 def check(path: str | os.PathLike, untouched: bool = False) -> Report:
-    """Check the database of a directory in one read transaction; nothing is written anywhere. untouched: nobody writes to it.
+    """Check the database of a directory in one read transaction. Writes nothing. untouched: nobody else writes to the directory.
 
-    A directory that somebody has open is read as one more reader. Any other is read without leaving a trace; when somebody opens it
-    meanwhile the check begins again as a reader among others, so that writers hardly wait for it.
-    Raises StorageError, CorruptionError or FormatVersionError when the directory can't be opened at all.
+    If a process has the directory open, the check is one more LMDB reader. Otherwise it creates no files and makes writers wait: so
+    if a process opens the directory meanwhile, the check starts again as an LMDB reader.
+    Raises StorageError, CorruptionError or FormatVersionError if the directory can't be opened at all.
     """
     where = place.resolved(path)
     if untouched:
@@ -74,7 +74,7 @@ def check(path: str | os.PathLike, untouched: bool = False) -> Report:
             return _alone(where, path, _Looker(where))
     env = open_env(where, create=False, salvage=True)
     try:
-        survey = env.survey()  # first: nothing may be read of trees that lead astray
+        survey = env.survey()  # first of all: damaged trees must not be read
         with env.read() as txn:
             return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.problem)
     finally:
@@ -87,11 +87,11 @@ def _alone(where: Path, path: str | os.PathLike, overtaken: _Looker | None) -> R
 
 
 class _Overtaken(Exception):
-    """Somebody has opened the directory, and may want to write."""
+    """Another process has opened the directory and may want to write."""
 
 
 class _Looker:
-    """Looks now and then whether somebody has opened the directory."""
+    """Checks every ``_LOOK_SECONDS`` whether another process has opened the directory."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -107,7 +107,7 @@ class _Looker:
 
 
 class _Full(Exception):
-    """There are more problems than anybody reads."""
+    """``MAX_PROBLEMS`` problems were found."""
 
 
 class _Check:
@@ -145,7 +145,7 @@ class _Check:
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
-        """Whatever damaged bytes make the reading code raise is a problem of ``where``."""
+        """Any error that reading raises inside the block, because of damaged bytes, becomes a problem of ``where``."""
         if self._overtaken is not None:
             self._overtaken.look()
         try:
@@ -157,7 +157,7 @@ class _Check:
         except Exception as error:
             self.problem(where, f"can't be read: {type(error).__name__}: {error}")
 
-    def walk(self, prefix: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    def walk(self, prefix: bytes) -> Iterator[tuple[bytes, format.Stored]]:
         cursor = self.txn.cursor()
         more = cursor.set_range(prefix)
         while more and (key := bytes(cursor.key())).startswith(prefix):
@@ -174,12 +174,14 @@ class _Check:
         with self.guard("catalog"):
             following = format.unpack_record(stored, "catalog") if stored is not None else 1
             for name, number in found.items():
-                self.expect(1 <= number < following, f"collection {name!r}", f"has the number {number}, the next free one is {following}")
+                self.expect(
+                    1 <= number < following, f"collection {name!r}", f"has the number {number}, but the next free number is {following}"
+                )
             self.expect(len(set(found.values())) == len(found), "catalog", "two collections share a number")
         return found
 
     def _keys(self, collections: dict[str, int]) -> None:
-        """Every key belongs to something known."""
+        """Check that every key belongs to a collection, and has a known kind."""
         known = set(collections.values())
         strangers: set[int] = set()
         cursor = self.txn.cursor()
@@ -196,19 +198,19 @@ class _Check:
                 strangers.add(number)
             else:
                 good = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
-            self.expect(good, f"key {shown(key)}", "belongs to nothing known")
+            self.expect(good, f"key {shown(key)}", "belongs to no collection or has an unknown kind")
             more = cursor.next()
 
 
 class _Collection:
-    """One collection: first its records, then its rows block by block against everything derived from them."""
+    """Checks one collection: first its records, then its rows, block by block, against everything that is derived from them."""
 
     def __init__(self, outer: _Check, name: str, number: int):
         self.outer, self.name, self.number = outer, name, number
         self.txn = outer.txn
         self.store = Store(outer.txn, number)
         self.terms: dict[int, dict[bytes, int]] = {}  # field → its dictionary
-        self.damaged: set[tuple[int, int]] = set()  # parts with chunks that can't be compared
+        self.damaged: set[tuple[int, int]] = set()  # (field, part) with damaged chunks, which can't be compared
 
     def where(self, what: str = "") -> str:
         return f"collection {self.name!r}" + (f" {what}" if what else "")
@@ -223,14 +225,14 @@ class _Collection:
         self.meta = catalog.read_meta(self.txn, self.number)
         self.schema = catalog.schema_of(self.meta)
         self.bm25 = catalog.bm25_fields(self.meta, self.schema)
-        self.texts = dict.fromkeys(self.bm25, Texts(0, 0))  # live ones, as the rows say
+        self.texts = dict.fromkeys(self.bm25, Texts(0, 0))  # live texts, counted from the rows
         state = self.store.state()
         if not self.expect(state is not None, "state", "is missing"):
             return
         self.sequence, self.rows, self.live = state
         self.outer.rows += self.rows
         self.outer.points += self.live
-        self.expect(self.live <= self.rows <= format.MAX_ROWS, "state", f"has {self.live} live of {self.rows} rows")
+        self.expect(self.live <= self.rows <= format.MAX_ROWS, "state", f"counts {self.live} live rows of {self.rows} rows")
         self._meta()
         self._log()
         for field, spec in self.schema.attributes.items():
@@ -252,25 +254,33 @@ class _Collection:
         for number, field in self.bm25.items():
             with self.outer.guard(self.where(f"texts of {field!r}")):
                 counted = self.store.texts(number)
-                self.expect(counted == self.texts[number], f"texts of {field!r}", f"are counted as {counted}, not {self.texts[number]}")
+                self.expect(
+                    counted == self.texts[number],
+                    f"texts of {field!r}",
+                    f"are counted as {counted}, but the rows have {self.texts[number]}",
+                )
 
     # Records
 
     def _meta(self) -> None:
         meta, named = self.meta, (*self.schema.vectors, *self.schema.attributes)
-        self.expect(meta.name == self.name, "descriptor", f"is that of {meta.name!r}")
-        self.expect(set(meta.fields) == set(named), "descriptor", f"numbers {sorted(meta.fields)}, the schema has {sorted(named)}")
+        self.expect(meta.name == self.name, "descriptor", f"has the name {meta.name!r}")
+        self.expect(
+            set(meta.fields) == set(named), "descriptor", f"numbers the fields {sorted(meta.fields)}, but the schema has {sorted(named)}"
+        )
         numbers = sorted(meta.fields.values())
         good = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
-        self.expect(good, "descriptor", f"has field numbers {numbers}")
+        self.expect(good, "descriptor", f"has invalid or repeated field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
         ruled = {name for name, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()) if catalog.ruled(spec)}
         good = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
-        self.expect(good, "descriptor", f"has rules {meta.rules} for fields {sorted(ruled)}")
-        self.expect(set(meta.encoders) == encoded, "descriptor", f"names encoders of {sorted(meta.encoders)}, not {sorted(encoded)}")
+        self.expect(good, "descriptor", f"has the rules {meta.rules}, but the fields with rules are {sorted(ruled)}")
+        self.expect(
+            set(meta.encoders) == encoded, "descriptor", f"names encoders of the fields {sorted(meta.encoders)}, not of {sorted(encoded)}"
+        )
 
     def _log(self) -> None:
-        """Dense up to the sequence; where it reaches back to the beginning, it accounts for every row."""
+        """Check that the log has no gaps and ends at the sequence. If it reaches back to the first batch, it must account for every row."""
         kept = self.txn.get(format.key(self.number, format.LOG_KEPT))
         expected = first = change_log.oldest(self.txn, self.number) or 1
         whole, rows, size = expected == 1, 0, 0
@@ -278,47 +288,49 @@ class _Collection:
         for key, value in self.outer.walk(format.key(self.number, format.LOG)):
             sequence = int.from_bytes(key[5:], "big")
             size += len(value)
-            self.expect(sequence == expected, f"change log {sequence}", f"follows {expected - 1}")
+            self.expect(sequence == expected, f"change log {sequence}", f"follows sequence {expected - 1}")
             expected = sequence + 1
             with self.outer.guard(self.where(f"change log {sequence}")):
                 entry = format.unpack_record(value, "change log")
-                self.expect(entry["op"] in _OPERATIONS, f"change log {sequence}", f"has the operation {shown(entry['op'])}")
+                self.expect(entry["op"] in _OPERATIONS, f"change log {sequence}", f"has the unknown operation {shown(entry['op'])}")
                 if whole and entry["op"] == "write":
                     self.expect(entry["first"] == rows, f"change log {sequence}", f"begins at row {entry['first']}, not {rows}")
                     rows = entry["first"] + entry["rows"]
                 dead.update(entry.get("dead", ()))
-        self.expect(expected == self.sequence + 1, "change log", f"ends at {expected - 1}, the sequence is {self.sequence}")
-        if kept is None:  # no write has reached it since there are such records
-            self.expect(first == max(1, self.sequence - change_log.Limits.batches + 1), "change log", f"begins at {first}")
+        self.expect(expected == self.sequence + 1, "change log", f"ends at sequence {expected - 1}, but the newest is {self.sequence}")
+        if kept is None:  # not written yet by a version that has this record
+            self.expect(first == max(1, self.sequence - change_log.Limits.batches + 1), "change log", f"begins at sequence {first}")
         else:
             with self.outer.guard(self.where("change log")):
                 stored = format.unpack_log_kept(kept)[:2]
-                self.expect(stored == (first, size), "change log", f"begins at {first} and has {size} bytes, its record says {stored}")
+                self.expect(stored == (first, size), "change log", f"begins at {first} and has {size} bytes, but its record says {stored}")
         if whole:
-            self.expect(rows == self.rows, "change log", f"accounts for {rows} rows, there are {self.rows}")
-            self.expect(len(dead) == self.rows - self.live, "change log", f"buries {len(dead)} rows, {self.rows - self.live} are dead")
+            self.expect(rows == self.rows, "change log", f"accounts for {rows} rows, but there are {self.rows}")
+            self.expect(
+                len(dead) == self.rows - self.live, "change log", f"marks {len(dead)} rows as dead, but {self.rows - self.live} are dead"
+            )
 
     def _dictionary(self, field: str, kind: str) -> None:
         number, found, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
         prefix = format.field_key(self.number, format.TERMS, number)
         for key, value in self.outer.walk(prefix):
             term = key[len(prefix) :]
-            if self.expect(len(value) == 4, what, f"gives {shown(term)} {len(value)} bytes"):
+            if self.expect(len(value) == 4, what, f"has {len(value)} bytes for the number of {shown(term)}, not 4"):
                 found[term] = int.from_bytes(value, "little")
             if kind == "uuid":
-                self.expect(len(term) == 16, what, f"holds {shown(term)}, which is no UUID")
+                self.expect(len(term) == 16, what, f"contains {shown(term)}, which is no UUID")
             else:
                 with self.outer.guard(self.where(f"{what} term {shown(term)}")):
                     term.decode()
         ordinals = np.sort(np.fromiter(found.values(), np.int64, len(found)))
-        self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "numbers its terms with gaps or twice")
+        self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "has gaps or repetitions in its term numbers")
         stored = self.txn.get(format.field_key(self.number, format.TERM_COUNT, number))
         count = 0 if stored is None else int.from_bytes(stored, "little")
-        self.expect(count == len(found), what, f"has {len(found)} terms, its counter says {count}")
+        self.expect(count == len(found), what, f"has {len(found)} terms, but its counter says {count}")
         self.terms[number] = found
 
     def _small_records(self) -> None:
-        """Keys by field: only of fields that have such records; the encoders' counters can be read."""
+        """Check that records by field belong to fields that have such records, and that counters of encoders can be read."""
         encoded = {self.meta.fields[field] for field, spec in self.schema.vectors.items() if spec.encoder is not None}
         for kind, numbers in ((format.TERMS, self.terms), (format.TERM_COUNT, self.terms), (format.ENCODER, encoded)):
             for key, value in self.outer.walk(format.key(self.number, kind)):
@@ -329,7 +341,7 @@ class _Collection:
                         format.unpack_record(value, "encoder state")
 
     def _term_words(self) -> None:
-        """Words are those of a sparse field's terms, and such as may be set."""
+        """Check that the words of terms belong to sparse fields, and are words that a user could set."""
         names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, Sparse)}
         for key, value in self.outer.walk(format.key(self.number, format.TERM_WORD)):
             field, term = int.from_bytes(key[5:7], "big"), int.from_bytes(key[7:], "big")
@@ -337,24 +349,24 @@ class _Collection:
                 what = f"term table of {names[field]!r}"
                 with self.outer.guard(self.where(what)):
                     word = term_words.unpack(value, term)
-                    self.expect(is_word(word), what, f"calls term {term} {shown(word)}, which is no word")
+                    self.expect(is_word(word), what, f"has {shown(word)} for term {term}, which is no valid word")
 
     def _dead(self) -> BitMap:
-        """All dead rows."""
+        """The docids of all dead rows."""
         dead = BitMap()
         for key, value in self.outer.walk(format.key(self.number, format.DEAD)):
             block = int.from_bytes(key[5:], "big")
             with self.outer.guard(self.where(f"dead rows block {block}")):
                 bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
                 good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
-                self.expect(good, f"dead rows block {block}", "is empty or holds rows of another block")
+                self.expect(good, f"dead rows block {block}", "is empty or contains rows of another block")
                 dead |= bitmap
         return dead
 
     # Index files
 
     def _segments(self) -> None:
-        """The registry is part of the truth about files, so it must be consistent; the files are derived, and only noted."""
+        """Check the registry of index files. Its faults are problems; faults of the files are notes, because files can be built again."""
         with self.outer.guard(self.where("derived record")):
             self.store.derived()
         found, damaged = segments.records(self.txn, self.number)
@@ -362,7 +374,7 @@ class _Collection:
         names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if isinstance(spec, (Dense, Sparse))}
         for field, group in found.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
-            self.expect(field in names, what, "is of no field that has one")
+            self.expect(field in names, what, "belongs to no field that can have one")
             end = 0
             for record in group:
                 self.expect(
@@ -371,7 +383,11 @@ class _Collection:
                     f"covers rows {record.first} … {record.end - 1}, out of order or past the last row",
                 )
                 good = record.rows + record.dead <= record.end - record.first
-                self.expect(good, what, f"has {record.rows} rows, {record.dead} dead ones, in {record.first} … {record.end - 1}")
+                self.expect(
+                    good,
+                    what,
+                    f"says {record.rows} live and {record.dead} dead rows, which do not fit into {record.first} … {record.end - 1}",
+                )
                 end = record.end
                 self._file(what, record)
 
@@ -389,10 +405,10 @@ class _Collection:
     # Chunks
 
     def _chunks(self, layout: dict[tuple[int, int], tuple[int, int]]) -> None:
-        """Every chunk by itself, and their order within a part."""
+        """Check every chunk by itself, and the order of the chunks of a part."""
         last: dict[tuple[int, int], int] = {}
         for key, value in self.outer.walk(format.key(self.number, format.CHUNK)):
-            if not self.expect(len(key) == 12, f"key {shown(key)}", "is no chunk's"):
+            if not self.expect(len(key) == 12, f"key {shown(key)}", "is no valid key of a chunk"):
                 continue
             field, part, first = int.from_bytes(key[5:7], "big"), key[7], int.from_bytes(key[8:], "big")
             what, place = f"field {field} part {part} rows {first}…", (field, part)
@@ -409,47 +425,51 @@ class _Collection:
                 self.damaged.add(place)
 
     def _chunk(self, chunk: Chunk, what: str, first: int, kind: int, width: int) -> None:
-        self.expect(chunk.kind == kind, what, f"is of kind {chunk.kind}, not {kind}")
-        self.expect(chunk.first == first, what, f"begins at row {chunk.first}")
-        self.expect(len(chunk) and _ascending(chunk.docids), what, "doesn't list its rows in order")
-        self.expect(chunk.last < self.rows, what, f"reaches row {chunk.last}, there are {self.rows}")
+        self.expect(chunk.kind == kind, what, f"has kind {chunk.kind}, not {kind}")
+        self.expect(chunk.first == first, what, f"begins at row {chunk.first}, unlike its key")
+        self.expect(len(chunk) and _ascending(chunk.docids), what, "has no rows, or rows out of order")
+        self.expect(chunk.last < self.rows, what, f"ends at row {chunk.last}, but there are only {self.rows} rows")
         if kind == chunks.FIXED:
             self.expect(chunks.width_of(chunk) == width, what, f"has values of {chunks.width_of(chunk)} bytes, not {width}")
         elif kind == chunks.RAGGED:
-            self.expect(_offsets(chunk.offsets, len(chunk.data)), what, "has offsets that don't ascend to its items")
+            self.expect(
+                _offsets(chunk.offsets, len(chunk.data)), what, "has offsets that don't ascend, or don't end at its number of items"
+            )
             good = not len(chunk.data) or chunks.width_of(chunk) == width
             self.expect(good, what, f"has items of {chunks.width_of(chunk)} bytes, not {width}")
         else:
-            self.expect(_ascending(chunk.terms), what, "doesn't have its terms in order")
-            self.expect(_offsets(chunk.indptr, len(chunk.docs)), what, "has postings lists that don't ascend to its postings")
+            self.expect(_ascending(chunk.terms), what, "has terms out of order")
+            self.expect(
+                _offsets(chunk.indptr, len(chunk.docs)), what, "has list offsets that don't ascend, or don't end at its number of postings"
+            )
             owners = chunk.docs.astype(np.int64) + chunk.first
-            self.expect(np.isin(owners, chunk.docids).all(), what, "has postings of rows that it doesn't cover")
+            self.expect(np.isin(owners, chunk.docids).all(), what, "has postings of rows that it does not list")
             falls = np.flatnonzero(np.diff(owners) <= 0) + 1
-            self.expect(np.isin(falls, chunk.indptr).all(), what, "has a postings list that isn't in order")
+            self.expect(np.isin(falls, chunk.indptr).all(), what, "has a posting list out of order")
 
-    def _part(self, field: int, part: int, first: int, end: int) -> Chunk | None:
-        """Rows [first, end) of a part as one chunk, None when it has none of them."""
+    def _part(self, field: int, part: int, first: int, end: int) -> Any:
+        """Rows [first, end) of a part as one Chunk; None if the part has none of them."""
         pieces = []
         for chunk, _, _ in self.store.chunks_with(field, part, np.arange(first, end)):
             low, high = np.searchsorted(chunk.docids, [first, end])
             pieces.append(chunks.sliced(chunk, int(low), int(high)))
         return chunks.joined(pieces) if pieces else None
 
-    def _common(self, there: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-        """The docids (both ascending) on both sides; None when a live one is on one side only. Dead ones may be: compaction takes parts
-        one after another.
+    def _common(self, there: np.ndarray, wanted: np.ndarray) -> Any:
+        """The docids that both ascending arrays have; None if a live docid is in only one of them. Dead ones may be, because compaction
+        treats the parts one after another.
         """
         if not self.dead.issuperset(BitMap(np.setxor1d(there, wanted).astype(np.uint32))):
             return None
         return np.intersect1d(there, wanted, assume_unique=True)
 
     @staticmethod
-    def _kept(chunk: Chunk, docids: np.ndarray) -> Chunk | None:
+    def _kept(chunk: Chunk, docids: np.ndarray) -> Any:
         """The rows of a chunk that are among ``docids``."""
         keep = np.isin(chunk.docids, docids, assume_unique=True)
         return chunks.kept(chunk, keep) if keep.any() else None
 
-    # Rows against what is derived from them
+    # Rows, compared with what is derived from them
 
     def _block(self, first: int, end: int) -> list:
         """Check rows [first, end); returns their ids, None where a record is missing or damaged.
@@ -466,11 +486,11 @@ class _Collection:
                     (row,) = format.unpack_rows([data[chunk.offsets[position] : chunk.offsets[position + 1]]])
                     check_id(row.id)
                     unknown = set(row.attributes) - set(self.schema.attributes)
-                    self.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which the schema lacks")
+                    self.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which are not in the schema")
                     records[docid - first] = row
         gone = set((self.dead & BitMap(range(first, end))).to_array().tolist())
         missing = [first + i for i, row in enumerate(records) if row is None and first + i not in gone]
-        if self.expect(not missing, what, f"have no readable record for {len(missing)} rows, {shown(missing[:3])} first"):
+        if self.expect(not missing, what, f"lack a readable record for {len(missing)} rows, the first of them {shown(missing[:3])}"):
             for field, spec in self.schema.attributes.items():
                 values = [None if row is None else row.attributes.get(field) for row in records]
                 with self.outer.guard(self.where(f"attribute {field!r} {what}")):
@@ -490,7 +510,9 @@ class _Collection:
             chunk = self._part(number, part, first, end)
             there = np.empty(0, np.int64) if chunk is None else chunk.docids.astype(np.int64)
             docids = self._common(there, having)
-            if not self.expect(docids is not None, what, f"part {part} covers {len(there)} rows, {len(having)} records have it"):
+            if not self.expect(
+                docids is not None, what, f"part {part} covers {len(there)} rows, but {len(having)} records have the attribute"
+            ):
                 continue
             if not len(docids):
                 continue
@@ -511,10 +533,10 @@ class _Collection:
                 dtype = fields.NUMERIC[spec.kind]
                 flat = np.array([element for row in lists for element in row], dtype=dtype).reshape(-1)
                 good = np.array_equal(_as(chunk, dtype), flat) and (not spec.array or np.array_equal(np.diff(chunk.offsets), sizes))
-            self.expect(good, what, f"part {part} doesn't say what the records say")
+            self.expect(good, what, f"part {part} differs from the records")
 
     def _numbers(self, field: int, kind: str, row: Sequence, rule: int) -> set[int]:
-        """The terms of a row's value; −1 for one that the dictionary lacks."""
+        """The term numbers of a row's value; −1 for a term that is not in the dictionary."""
         if kind == "bool":
             return {int(value) for value in row}
         terms = self.terms[field]
@@ -523,7 +545,7 @@ class _Collection:
         return {terms.get(fields.term_bytes(kind, value), -1) for value in row}
 
     def _spoken(self, field: int, row: Sequence[str], rule: int) -> list[int]:
-        """The words of texts in order, with a mark between texts."""
+        """The word numbers of texts, in order, with ``ELEMENT_END`` between texts."""
         terms, ordered = self.terms[field], []
         for position, text in enumerate(row):
             ordered.extend([int(ELEMENT_END)] * (position > 0))
@@ -546,11 +568,13 @@ class _Collection:
             postings = self._part(number, format.POSTINGS, first, end)
             there, also = (np.empty(0, np.uint32) if part is None else part.docids for part in (chunk, postings))
             docids = self._common(there, also)
-            if not self.expect(docids is not None, what, "covers other rows by row than by term") or not len(docids):
+            if not self.expect(docids is not None, what, "covers different rows in the forward index and in the posting lists") or not len(
+                docids
+            ):
                 return
             chunk, postings = self._kept(chunk, docids), self._kept(postings, docids)
             bare = chunk.extra is None, postings.weights is None
-            if not self.expect(bare == (spec.binary, spec.binary), what, "has weights where none belong, or none where they do"):
+            if not self.expect(bare == (spec.binary, spec.binary), what, "has weights though it is binary, or lacks them though it is not"):
                 return
             terms = _as(chunk, np.uint64)
             weights = np.ones(len(terms), np.float32) if spec.binary else chunk.extra.reshape(-1).view(np.float32)
@@ -564,35 +588,43 @@ class _Collection:
                 and np.array_equal(postings.docs.astype(np.int64) + postings.first, owners[order])
                 and (spec.binary or np.array_equal(postings.weights, weights[order]))
             )
-            self.expect(good, what, "differs by row and by term")
+            self.expect(good, what, "differs between the forward index and the posting lists")
             if number in self.bm25:
                 self._texts(number, chunk, weights, what, first, end)
             return
         if chunk is None:
             return
         values = _as(chunk, spec.dtype).reshape(-1, spec.dim)
-        self.expect(np.isfinite(values).all(), what, "has numbers that aren't finite")
+        self.expect(np.isfinite(values).all(), what, "has values that are not finite")
         if isinstance(spec, MultiVector):
-            self.expect((np.diff(chunk.offsets) > 0).all(), what, "has points without a row")
-        if self.expect((chunk.norms is not None) == (spec.metric == "cosine"), what, "has norms where none belong, or none where they do"):
+            self.expect((np.diff(chunk.offsets) > 0).all(), what, "has points without a vector row")
+        if self.expect(
+            (chunk.norms is not None) == (spec.metric == "cosine"), what, "has norms though its metric needs none, or lacks them"
+        ):
             if chunk.norms is None:
                 return
             lengths = fields.norms(values)
-            self.expect(np.allclose(chunk.norms, lengths, rtol=_NORM_TOLERANCE, atol=0), what, "has norms that aren't its vectors' lengths")
+            self.expect(
+                np.allclose(chunk.norms, lengths, rtol=_NORM_TOLERANCE, atol=0),
+                what,
+                "has norms that differ from the lengths of its vectors",
+            )
 
     def _texts(self, number: int, chunk: Chunk, frequencies: np.ndarray, what: str, first: int, end: int) -> None:
-        """Lengths are sums of term frequencies; counts live texts."""
+        """Check that lengths are the sums of term frequencies; adds the live texts to ``texts``."""
         whole = (frequencies >= 1) & (frequencies == np.floor(frequencies))
-        self.expect(whole.all(), what, "has term frequencies that aren't whole numbers from 1 on")
+        self.expect(whole.all(), what, "has term frequencies that are not whole numbers from 1 on")
         sums = np.concatenate([[0], np.cumsum(frequencies, dtype=np.int64)])[chunk.offsets]
         mine = dict(zip(chunk.docids.tolist(), np.diff(sums).tolist(), strict=True))
         stored = self._part(number, format.LENGTHS, first, end)
         docids = [] if stored is None else stored.docids.tolist()
         lengths = {} if stored is None else dict(zip(docids, _as(stored, np.uint32).tolist(), strict=True))
         live = [docid for docid in mine if docid not in self.dead]
-        self.expect(all(lengths.get(docid) == mine[docid] for docid in live), what, "has lengths that aren't the sums of its frequencies")
+        self.expect(
+            all(lengths.get(docid) == mine[docid] for docid in live), what, "has text lengths that differ from the sums of term frequencies"
+        )
         strangers = [docid for docid in lengths if docid not in mine and docid not in self.dead]
-        self.expect(not strangers, what, "has lengths of rows without a vector")
+        self.expect(not strangers, what, "has text lengths of rows without a vector")
         before = self.texts[number]
         self.texts[number] = Texts(before.documents + len(live), before.words + sum(mine[docid] for docid in live))
 
@@ -604,7 +636,7 @@ class _Collection:
     # Ids
 
     def _ids(self, ids: list) -> None:
-        """The id map and the records name the same live rows; all others are marked dead."""
+        """Check that the id map and the records name the same live rows, and that all other rows are marked dead."""
         mapped = np.zeros(self.rows, np.bool_)
         count = 0
         for key, value in self.outer.walk(format.id_prefix(self.number)):
@@ -613,17 +645,17 @@ class _Collection:
             with self.outer.guard(self.where(what)):
                 given = check_id(format.id_of_key(key))
                 what = f"id {shown(given)}"
-                if not self.expect(len(value) == 12, what, f"has an entry of {len(value)} bytes"):
+                if not self.expect(len(value) == 12, what, f"has an entry of {len(value)} bytes, not 12"):
                     continue
                 docid, version = format.unpack_entry(value)
-                self.expect(1 <= version <= self.sequence, what, f"has version {version}, the sequence is {self.sequence}")
-                if self.expect(docid < self.rows, what, f"points at row {docid}, there are {self.rows}"):
+                self.expect(1 <= version <= self.sequence, what, f"has version {version}, but the newest sequence is {self.sequence}")
+                if self.expect(docid < self.rows, what, f"points to row {docid}, but there are only {self.rows} rows"):
                     good = type(ids[docid]) is type(given) and ids[docid] == given
-                    self.expect(good, what, f"points at row {docid}, which is that of {shown(ids[docid])}")
+                    self.expect(good, what, f"points to row {docid}, which belongs to {shown(ids[docid])}")
                     mapped[docid] = True
-        self.expect(count == self.live, "id map", f"has {count} ids, {self.live} rows are live")
+        self.expect(count == self.live, "id map", f"has {count} ids, but {self.live} rows are live")
         wrong = self.dead ^ BitMap(np.flatnonzero(~mapped).astype(np.uint32))
-        self.expect(not wrong, "dead rows", f"are not those without an id; {shown(list(wrong[:3]))} first")
+        self.expect(not wrong, "dead rows", f"differ from the rows without an id, first in {shown(list(wrong[:3]))}")
 
 
 def _layout(spec: Any) -> dict[int, tuple[int, int]]:

@@ -1,14 +1,15 @@
-"""Chunks: the rows of one field (or its postings) in one LMDB value, laid out for kernels to read in place.
+"""Chunks: a range of rows of one field (or their postings) in one LMDB value, laid out so that kernels read it in place.
 
-A chunk covers docids first … last, lists them when some rows of that span don't have the field, and never changes once written,
-except that the newest small chunks of a field are rewritten as one (``appended``). Three kinds: FIXED (one item a row), RAGGED
-(offsets and items), POSTINGS (sorted terms → rows, with optional weights).
+A chunk covers the docids first … last. It lists them if some rows of that range lack the field. A chunk never changes, except that the
+newest small chunks of a field are joined by later writes (``Store.append``), and compaction writes chunks again without dead rows.
+There are three kinds: FIXED (one item per row), RAGGED (offsets and items), POSTINGS (sorted terms → rows, with optional weights).
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -20,33 +21,37 @@ FIXED, RAGGED, POSTINGS = 1, 2, 3
 NORMS_FLAG, WEIGHTS_FLAG, EXTRA_FLAG, LISTED_FLAG, SIGNED_FLAG = 1, 2, 4, 8, 16
 MAGIC = 0x4356  # "VC"
 CHUNK_VERSION = 1
-# magic, version, kind, flags, first, last, count, width, items, postings, checksum. LMDB puts large values 16 bytes into a page,
-# so 48 bytes of header leave the data on a cache line.
+# magic, version, kind, flags, first, last, count, width, items, postings, checksum. A large value starts 16 bytes into an LMDB page, so the
+# data after these 48 bytes starts at a cache line.
 _header = struct.Struct("<HBBIIIIIIIQQ")
 HEADER = _header.size
 assert HEADER == 48
 BLOCK_ROWS = 65_536
-_SMALL = 4_096  # values up to a page may move when their neighbours are written
+_SMALL = 4_096  # bytes: values up to a page may move when their neighbours are written
+
+
+# The value of arrays that a kind of chunk lacks. Typed as Any, because code that reads an array knows the kind.
+_ABSENT: Any = None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A decoded chunk. Arrays are views of the value: valid only inside the transaction that read it.
+    """A decoded chunk. Its arrays are views of the value, valid only inside the transaction that read it.
 
     docids: uint32 ``(count,)``. FIXED: data uint8 ``(count, width)``. RAGGED: offsets uint32 ``(count+1,)`` in items, data uint8
     ``(items, width)``, extra uint8 ``(items, 4)`` or None. POSTINGS: terms uint64, indptr uint32, docs uint16 (docid − first),
-    weights float32 or None. norms: float32, one an item, or None.
+    weights float32 or None. norms: float32, one per item, or None.
     """
 
     kind: int
     docids: np.ndarray
-    data: np.ndarray | None = None
+    data: np.ndarray = _ABSENT
     norms: np.ndarray | None = None
-    offsets: np.ndarray | None = None
+    offsets: np.ndarray = _ABSENT
     extra: np.ndarray | None = None
-    terms: np.ndarray | None = None
-    indptr: np.ndarray | None = None
-    docs: np.ndarray | None = None
+    terms: np.ndarray = _ABSENT
+    indptr: np.ndarray = _ABSENT
+    docs: np.ndarray = _ABSENT
     weights: np.ndarray | None = None
 
     @property
@@ -62,12 +67,12 @@ class Chunk:
 
 
 def fixed(docids, data, norms=None) -> Chunk:
-    """data: any dtype, one row a docid."""
+    """A FIXED chunk. data: any dtype, one row per docid."""
     return Chunk(FIXED, np.asarray(docids, np.uint32), data=_bytes(data, len(docids)), norms=norms)
 
 
 def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
-    """offsets: in items, ``(n+1,)``; data, extra and norms: one row an item."""
+    """A RAGGED chunk. offsets: ``(n+1,)``, in items. data, extra, norms: one row per item."""
     items = int(offsets[-1])
     extra = None if extra is None else np.ascontiguousarray(extra).view(np.uint8).reshape(items, 4)
     return Chunk(
@@ -76,7 +81,7 @@ def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
 
 
 def postings(docids, terms, owners, weights=None) -> Chunk:
-    """From one (term, docid) pair a posting; ``docids`` are all rows that have the field, also those without terms."""
+    """A POSTINGS chunk from (term, docid) pairs. docids: all rows that have the field, also rows without terms."""
     docids = np.asarray(docids, np.uint32)
     order = np.argsort(terms, kind="stable")
     sorted_terms = np.asarray(terms, np.uint64)[order]
@@ -102,7 +107,7 @@ def width_of(chunk: Chunk) -> int:
 
 
 def size_of(chunk: Chunk) -> int:
-    """Bytes of the encoded chunk, about."""
+    """Approximate bytes of the encoded chunk."""
     return HEADER + sum(a.nbytes for a in _sections(chunk)) + chunk.docids.nbytes
 
 
@@ -117,7 +122,7 @@ def _sections(chunk: Chunk) -> list[np.ndarray]:
 
 
 def encode(chunk: Chunk) -> memoryview:
-    """The chunk's bytes: header, then its sections, each starting at a multiple of 8."""
+    """The bytes of a chunk: the header, then its sections, each aligned to 8 bytes."""
     listed = chunk.last - chunk.first + 1 != len(chunk)
     flags = (
         (NORMS_FLAG if chunk.norms is not None else 0)
@@ -151,7 +156,7 @@ def _digest(value: np.ndarray) -> int:
 
 
 def check_digest(value: np.ndarray, where: str) -> None:
-    """Raises CorruptionError naming ``where`` when the bytes of a chunk fail their checksum."""
+    """Raises CorruptionError naming ``where`` if the bytes of a chunk fail their checksum."""
     if _header.unpack_from(value)[-1] != _digest(value):
         raise CorruptionError(f"chunk {where} fails its checksum", field=where)
 
@@ -159,7 +164,7 @@ def check_digest(value: np.ndarray, where: str) -> None:
 def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[str, tuple[int, int]]]:
     """The header and, for each section, its (offset, bytes). Raises CorruptionError naming the chunk."""
     if len(value) < HEADER:
-        raise CorruptionError(f"chunk {where} has {len(value)} bytes, less than a header", field=where)
+        raise CorruptionError(f"chunk {where} has {len(value)} bytes, fewer than its header needs", field=where)
     header = _header.unpack_from(value)
     magic, version, kind, flags, first, last, count, width, items, n_postings, size, digest = header
     if magic != MAGIC or version != CHUNK_VERSION or kind not in (FIXED, RAGGED, POSTINGS):
@@ -168,7 +173,7 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         raise CorruptionError(f"chunk {where} fails its checksum", field=where)
     listed = bool(flags & LISTED_FLAG)
     if not listed and last - first + 1 != count:
-        raise CorruptionError(f"chunk {where} says that {count} rows fill {first} … {last}", field=where)
+        raise CorruptionError(f"chunk {where} has a header of {count} rows in {first} … {last}, which is impossible", field=where)
     sections: dict[str, int] = {}
     if kind == FIXED:
         sections["data"] = count * width
@@ -190,7 +195,7 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         places[name] = (at, nbytes)
         at += -(-nbytes // 8) * 8
     if at != size:
-        raise CorruptionError(f"chunk {where} has sections of {at} bytes in a value of {size}", field=where)
+        raise CorruptionError(f"chunk {where} has sections of {at} bytes, but a value of {size} bytes", field=where)
     return header, places
 
 
@@ -206,7 +211,7 @@ _DTYPES = {
 
 
 def decode(value, where: str, verify: bool = True) -> Chunk:
-    """A chunk from its bytes. Raises CorruptionError naming ``where`` when they fail the checksum."""
+    """Decode a chunk. Raises CorruptionError naming ``where`` if the bytes are invalid or, with ``verify``, fail their checksum."""
     value = np.frombuffer(value, np.uint8)
     header, places = _layout(value, where, verify)
     arrays = {name: value[at : at + nbytes] for name, (at, nbytes) in places.items()}
@@ -223,7 +228,7 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
 
 
 def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
-    """The kernels' view of a chunk (a row of a chunk table): where its sections are in memory."""
+    """The row of a chunk table for a chunk: the addresses of its sections, for kernels."""
     base = address(value)
     value = np.frombuffer(value, np.uint8)
     header, places = _layout(value, where, verify)
@@ -244,17 +249,17 @@ def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
 
 
 def name_of(collection: int, field: int, part: int, first: int) -> str:
-    """How errors name a chunk."""
+    """The name of a chunk in error messages."""
     return f"collection {collection} field {field} part {part} rows {first}…"
 
 
 def address(value) -> int:
-    """Where a value lies in memory."""
+    """The memory address of a value."""
     return np.frombuffer(value, np.uint8).__array_interface__["data"][0]
 
 
 def size_in(header: bytes) -> int:
-    """Bytes of the whole value, read off its header."""
+    """Bytes of the whole value, computed from its header."""
     return int.from_bytes(header[32:40], "little")
 
 
@@ -264,12 +269,12 @@ def sizes_in(headers: list[bytes]) -> np.ndarray:
 
 
 def moves(nbytes: int | np.ndarray) -> bool | np.ndarray:
-    """Whether a value of this size shares its page, and so may change its address when a neighbour is written."""
+    """Whether a value of this size shares its page with others, so that its address may change when they are written."""
     return nbytes <= _SMALL
 
 
 def joined(chunks: list[Chunk]) -> Chunk:
-    """Consecutive chunks of one field as one."""
+    """Join consecutive chunks of one part into one."""
     head = chunks[0]
     docids = np.concatenate([c.docids for c in chunks])
     norms = None if head.norms is None else np.concatenate([c.norms for c in chunks])
@@ -288,7 +293,7 @@ def joined(chunks: list[Chunk]) -> Chunk:
 
 
 def _joined_postings(chunks: list[Chunk], docids: np.ndarray) -> Chunk:
-    """Each term's postings of all chunks in a row. Docids ascend from chunk to chunk, so nothing is sorted but the terms."""
+    """Join POSTINGS chunks: the lists of each term are appended. Docids ascend from chunk to chunk, so only terms need sorting."""
     terms = np.unique(np.concatenate([c.terms for c in chunks]))
     places = [np.searchsorted(terms, c.terms) for c in chunks]
     sizes = np.zeros(len(terms), np.int64)
@@ -310,12 +315,12 @@ def _joined_postings(chunks: list[Chunk], docids: np.ndarray) -> Chunk:
 
 
 def _doc_dtype(first: int, last: int) -> type:
-    """What a docid less the first fits. A chunk that needs more than 16 bits is too wide to be stored: ``sliced`` makes it narrow."""
+    """The dtype for docids relative to ``first``. A chunk that needs more than 16 bits can't be stored; ``sliced`` splits it first."""
     return np.uint16 if last - first < BLOCK_ROWS else np.uint32
 
 
 def sliced(chunk: Chunk, low: int, high: int) -> Chunk:
-    """Rows [low, high) of a chunk (positions, not docids)."""
+    """The rows of a chunk at positions [low, high), which are not docids."""
     docids = chunk.docids[low:high]
     if chunk.kind == FIXED:
         return Chunk(FIXED, docids, data=chunk.data[low:high], norms=None if chunk.norms is None else chunk.norms[low:high])
@@ -336,7 +341,7 @@ def sliced(chunk: Chunk, low: int, high: int) -> Chunk:
 
 
 def kept(chunk: Chunk, keep: np.ndarray) -> Chunk:
-    """The rows of a chunk of any kind where ``keep`` (bool, one a row, some True) says so, with their norms and weights."""
+    """The rows of a chunk of any kind where ``keep`` is true, with their norms and weights. keep: bool, one per row, not all false."""
     docids = chunk.docids[keep]
     if chunk.kind == FIXED:
         return Chunk(FIXED, docids, data=chunk.data[keep], norms=None if chunk.norms is None else chunk.norms[keep])
@@ -355,7 +360,7 @@ def kept(chunk: Chunk, keep: np.ndarray) -> Chunk:
     span[docids - np.uint32(chunk.first)] = True
     held = span[chunk.docs]
     ends = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[chunk.indptr]
-    some = np.diff(ends) > 0  # terms that only dropped rows had go too
+    some = np.diff(ends) > 0  # drop terms that no kept row has
     docs = chunk.docs[held].astype(np.int64) + chunk.first - int(docids[0])
     return Chunk(
         POSTINGS,
@@ -368,7 +373,7 @@ def kept(chunk: Chunk, keep: np.ndarray) -> Chunk:
 
 
 def picked(chunk: Chunk, positions: np.ndarray) -> Chunk:
-    """Some rows of a FIXED or RAGGED chunk by position, copied, without norms."""
+    """Copies of some rows of a FIXED or RAGGED chunk, by position, without norms."""
     docids = chunk.docids[positions]
     if chunk.kind == FIXED:
         return Chunk(FIXED, docids, data=chunk.data[positions])

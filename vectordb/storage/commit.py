@@ -1,4 +1,4 @@
-"""Group commit: writers that wait for one another share a transaction and its sync."""
+"""Group commit: writers that would wait for each other share one transaction and its sync."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class _Item:
         self.error: BaseException | None = None
 
     def work(self, txn: lmdb.Transaction) -> Any:
-        """The work, under the patience of who asked for it: another writer's thread may do it."""
+        """Run the work under the deadline of its caller. The thread that runs it may belong to another writer."""
         with deadline.under(self._patience):
             return self._work(txn)
 
     def given_up(self) -> bool:
-        """Whether nobody waits for it any more: then it is over, and keeps no others from sharing a transaction."""
+        """Whether the caller no longer waits. Then the item is finished with an error, and the others of its group continue without it."""
         try:
             with deadline.under(self._patience):
                 deadline.check()
@@ -42,7 +42,10 @@ class _Item:
 
 
 class Committer:
-    """Runs writers' work in write transactions. Whoever gets the turn commits for all that are waiting. read_only: why none may be done."""
+    """Runs the work of writers in write transactions. The thread whose turn it is commits for all that wait.
+
+    read_only: why writes are refused; None if they are allowed.
+    """
 
     def __init__(self, env: Env, timeout: float, read_only: str | None = None):
         self._env = env
@@ -53,15 +56,15 @@ class Committer:
         self._waiting: list[_Item] = []
 
     def check_writable(self) -> None:
-        """Raises StorageError, CorruptionError or ClosedError when nothing may be written."""
+        """Raises StorageError, CorruptionError or ClosedError if writes are not possible."""
         if self._read_only is not None:
             raise StorageError(f"{self._env.path} is read-only: {self._read_only}", field="path", value=str(self._env.path))
         self._env.check_writable()
 
     def run(self, work: Work, durability: str) -> Any:
-        """``work(txn)``'s result, once it is committed. ``work`` may run more than once: it must only read and write ``txn``.
+        """Run ``work(txn)``, commit it, and return its result. ``work`` may run more than once, so it must only read and write ``txn``.
 
-        durability: as in ``Env.write``; in a group the strongest one holds for all.
+        durability: see ``Env.write``. A group is committed with the strongest one of its members.
         """
         check_durability(durability)
         self.check_writable()
@@ -84,11 +87,11 @@ class Committer:
         try:
             results = self._env.write(lambda txn: [item.work(txn) for item in group], durability, self._timeout)
         except BaseException as error:
-            if isinstance(error, (StorageError, ClosedError)):  # nobody's fault in particular
+            if isinstance(error, (StorageError, ClosedError)):  # not caused by one item, so all of them fail
                 for item in group:
                     item.error, item.done = error, True
                 return
-            if len(group) > 1:  # nothing was kept: let each stand alone, so that only the one at fault fails
+            if len(group) > 1:  # the transaction was undone: commit each item alone, so that only the faulty one fails
                 for item in group:
                     self._commit([item])
                 return

@@ -1,4 +1,4 @@
-"""Compaction: chunks are written again without their dead rows. Docids stay, so nothing else has to change."""
+"""Compaction writes chunks again without their dead rows. Docids stay the same, so nothing else has to change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = (format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS)
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring chunks of a part (by first docid) that are to be written again as one. nbytes: what they take now."""
+    """Neighbouring chunks of a part, by first docid, to be written again as one chunk. nbytes: their present size."""
 
     field: int
     part: int
@@ -31,16 +31,16 @@ class Run:
 
 
 def parts(meta: Meta) -> list[tuple[int, int]]:
-    """Every (field, part) that may have chunks, the row records last: while they hold dead rows, other parts may too."""
+    """Every (field, part) that may have chunks. Row records come last: as long as they contain dead rows, other parts may too."""
     fields = [(field, part) for field in sorted(meta.fields.values()) for part in PARTS]
     return [*fields, (format.ROWS_FIELD, format.FORWARD)]
 
 
 def dead_counts(table: ChunkTable, dead: np.ndarray) -> np.ndarray:
-    """How many rows of each chunk are dead, int64. dead: uint32 ascending."""
+    """Number of dead rows per chunk, int64. dead: docids, uint32 ascending."""
     rows = table.rows
     counts = np.searchsorted(dead, rows[:, LAST], side="right") - np.searchsorted(dead, rows[:, FIRST])
-    for c in np.flatnonzero((rows[:, DOCIDS] != 0) & (counts > 0)).tolist():  # there some of them may be gone already
+    for c in np.flatnonzero((rows[:, DOCIDS] != 0) & (counts > 0)).tolist():  # chunks that list their rows may have lost dead ones already
         docids = table.docids_of(c)
         among = dead[np.searchsorted(dead, docids[0]) : np.searchsorted(dead, docids[-1], side="right")]
         counts[c] = np.isin(among, docids, assume_unique=True).sum()
@@ -48,7 +48,7 @@ def dead_counts(table: ChunkTable, dead: np.ndarray) -> np.ndarray:
 
 
 def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
-    """What to write again: chunks more than ``share`` of whose rows are dead, joined with small neighbours up to a chunk's size."""
+    """The chunks to write again: those with a share of dead rows above ``share``, joined with small neighbours up to ``CHUNK_BYTES``."""
     if not len(table) or not len(dead):
         return
     _, field, part = table.place
@@ -56,7 +56,7 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
     limit = CHUNK_BYTES if by_row else POSTINGS_BYTES
     counts = dead_counts(table, dead)
     wanted = counts > share * table.rows[:, COUNT]
-    left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # bytes when the dead are gone, about
+    left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # approximate bytes without dead rows
     taken: list[int] = []
 
     def run() -> Iterator[Run]:
@@ -75,9 +75,9 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
 
 
 def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: BitMap) -> tuple[int, list[CorruptionError]]:
-    """Write the chunks of runs again without rows of ``dead``; returns (row records dropped, what couldn't be read and was left as it is).
+    """Write the chunks of runs again without the rows in ``dead``. Returns (number of row records dropped, errors of damaged chunks).
 
-    A chunk that is gone or has grown since it was planned is taken as it is now.
+    Chunks that were removed or grew since the plan was made are used as they are now. Damaged ones stay unchanged.
     """
     store, dropped, records, damage = Store(txn, collection), 0, 0, []
     if store.state() is None:
@@ -87,7 +87,7 @@ def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: 
             rows = _rewrite_run(store, run, dead)
             dropped += rows
             records += rows * (run.field == format.ROWS_FIELD)
-        except CorruptionError as error:  # never copied, so never hidden; its neighbours in the run wait for it
+        except CorruptionError as error:  # not copied, so that the damage stays visible; the other chunks of the run stay too
             damage.append(error)
     if dropped:
         store.count_derived(compactions=1)
@@ -95,7 +95,7 @@ def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: 
 
 
 def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
-    """Returns how many rows were dropped."""
+    """Write one run again; returns how many rows were dropped."""
     whole, dropped, read = [], 0, []
     for first in run.firsts:
         value = store.chunk_value(run.field, run.part, first)
@@ -123,7 +123,7 @@ def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
 
 
 def _alive(docids: np.ndarray, dead: BitMap) -> np.ndarray:
-    """bool, one a docid (ascending)."""
+    """Which of the ascending docids are alive, bool."""
     first, last = int(docids[0]), int(docids[-1])
     gone = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
     return ~np.isin(docids, gone, assume_unique=True)

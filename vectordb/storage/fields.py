@@ -1,4 +1,4 @@
-"""From a batch's columns to chunks: vectors with their norms, attribute values as postings or numeric columns."""
+"""Turns the columns of a batch into chunks: vectors with their norms, attribute values as postings or numeric columns."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Ordinals = dict[bytes, int]
 
 
 def norms(values: np.ndarray) -> np.ndarray:
-    """Euclidean lengths of rows, float32, computed without overflow in float64."""
+    """Euclidean norms of rows, float32. Computed in float64, so that they do not overflow."""
     wide = values.astype(np.float64)
     return np.sqrt(np.einsum("ij,ij->i", wide, wide)).astype(np.float32)
 
 
 def forward_chunk(spec: VectorField, column: Column, docids: np.ndarray) -> Chunk:
-    """A vector column, whose rows are ``docids``, as a chunk of values by row."""
+    """The FORWARD chunk of a vector column whose rows belong to ``docids``."""
     if isinstance(spec, Dense):
         return chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)
     if isinstance(spec, MultiVector):
@@ -34,7 +34,7 @@ def forward_chunk(spec: VectorField, column: Column, docids: np.ndarray) -> Chun
 
 
 def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray, lengths: np.ndarray | None = None) -> dict[int, Chunk]:
-    """The chunks, by part, of a vector column whose rows are ``docids``. lengths: of its texts, of a BM25 field."""
+    """part → chunk, for a vector column whose rows belong to ``docids``. lengths: words per text, for a BM25 field."""
     parts = {format.FORWARD: forward_chunk(spec, column, docids)}
     if lengths is not None:
         parts[format.LENGTHS] = chunks.fixed(docids, lengths.astype(np.uint32))
@@ -45,18 +45,18 @@ def vector_chunks(spec: VectorField, column: Column, docids: np.ndarray, lengths
 
 
 def item_bytes(spec: VectorField) -> int:
-    """Bytes of an item of a field's FORWARD chunks: of a dense vector, a row of a multi-vector, a term."""
+    """Bytes of an item in a field's FORWARD chunks: a dense vector, a row of a multi-vector, or a term of a sparse vector."""
     return 8 if isinstance(spec, Sparse) else spec.dim * np.dtype(spec.dtype).itemsize
 
 
 def lengths_of(column: SparseColumn) -> np.ndarray:
-    """How many words each text of a BM25 field has, int64: the sum of its term frequencies."""
+    """Words per text of a BM25 field, int64: the sums of term frequencies."""
     ends = np.concatenate([[0], np.cumsum(column.weights, dtype=np.int64)])
     return ends[column.indptr[1:]] - ends[column.indptr[:-1]]
 
 
 def column_of(spec: VectorField, chunk: Chunk, rows: np.ndarray) -> Column:
-    """The vector column held by a FORWARD chunk; its arrays are copies."""
+    """The vector column that a FORWARD chunk contains, copied."""
     if isinstance(spec, Dense):
         return DenseColumn(chunk.data.reshape(-1).view(spec.dtype).reshape(-1, spec.dim).copy(), rows)
     indptr = chunk.offsets.astype(np.int64)
@@ -68,7 +68,7 @@ def column_of(spec: VectorField, chunk: Chunk, rows: np.ndarray) -> Column:
 
 
 def overlaid(spec: VectorField, old: Column | None, new: Column | None) -> Column | None:
-    """Two columns over different rows as one, rows ascending."""
+    """Merge two columns over different rows; rows ascend."""
     if old is None or new is None:
         return old if new is None else new
     both = chunks.joined([forward_chunk(spec, column, column.rows) for column in (old, new)])
@@ -76,14 +76,14 @@ def overlaid(spec: VectorField, old: Column | None, new: Column | None) -> Colum
 
 
 def reordered(spec: VectorField, column: Column, rows: np.ndarray) -> Column:
-    """The column with its rows renamed to ``rows``, ascending again."""
+    """The column with its row numbers replaced by ``rows``, sorted again."""
     order = np.argsort(rows)
     chunk = forward_chunk(spec, column, column.rows)
     return column_of(spec, chunks.picked(chunk, order), rows[order].astype(np.int32))
 
 
 def without(spec: VectorField, column: Column | None, rows: np.ndarray) -> Column | None:
-    """The column less some rows; None when nothing is left."""
+    """The column without some rows; None if none is left."""
     if column is None:
         return None
     keep = np.flatnonzero(~np.isin(column.rows, rows))
@@ -94,12 +94,12 @@ def without(spec: VectorField, column: Column | None, rows: np.ndarray) -> Colum
 
 
 def term_bytes(kind: str, value) -> bytes:
-    """A dictionary key: keywords and words by UTF-8, UUIDs as they are."""
+    """The dictionary key of a term: UTF-8 for keywords and words, the 16 bytes of a UUID."""
     return bytes(value) if kind == "uuid" else value.encode()
 
 
 def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Sequence[bytes], known: Ordinals) -> Ordinals:
-    """Numbers of the terms, giving new ones to terms never seen. ``known`` (committed numbers) is read, not changed."""
+    """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
     found: Ordinals = {}
     prefix = format.field_key(collection, format.TERMS, field)
     count_key = format.field_key(collection, format.TERM_COUNT, field)
@@ -135,9 +135,9 @@ def main_part(spec: Attribute | VectorField) -> int:
 def attribute_chunks(
     txn: lmdb.Transaction, collection: int, field: int, spec: Attribute, values: Sequence, docids: np.ndarray, known: Ordinals, rule: int
 ) -> tuple[dict[int, Chunk], Ordinals]:
-    """The chunks, by part, of one attribute of rows ``docids`` (ascending), and the term numbers used. None values are left out.
+    """(part → chunk, term → number used) for one attribute. docids: ascending, one per value. None values are left out.
 
-    rule: by which a text has words.
+    rule: version of the word rules, for Text.
     """
     present = [row for row, value in enumerate(values) if value is not None]
     if not present:
@@ -166,7 +166,7 @@ def attribute_chunks(
             spoken = [[[word.encode() for word in words(text, rule)] for text in row] for row in lists]
             numbered = ordinals(txn, collection, field, list(dict.fromkeys(w for row in spoken for text in row for w in text)), known)
             said = [[[numbered[word] for word in text] for text in row] for row in spoken]
-            # The words in order, for phrases; a mark between elements keeps a phrase inside one.
+            # Words in order, for phrases. A mark between elements prevents matches across them.
             ordered = [[n for text in row for n in (*text, ELEMENT_END)][:-1] for row in said]
             offsets = np.concatenate([[0], np.cumsum([len(row) for row in ordered])])
             parts[format.FORWARD] = chunks.ragged(docids, offsets, np.array([n for row in ordered for n in row], dtype=np.uint32))

@@ -1,7 +1,7 @@
-"""The byte layout: keys, small records, checksums. FORMAT.md is the prose of this file; both change together.
+"""The byte layout: keys, small records, checksums. FORMAT.md describes it; change both together.
 
-One LMDB tree, named "data". A key is: collection number (u32, big-endian), kind (one byte), rest. Integers in keys are
-big-endian so that they sort; integers in values are little-endian.
+All records are in one LMDB tree, named "data". A key is: collection number (u32, big-endian), kind (one byte), rest. Integers in keys are
+big-endian, so that they sort by value; integers in values are little-endian.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import xxhash
 from ..errors import CorruptionError
 from ..types import Id
 
-VERSION = 4  # what this code writes; a directory of an older format is raised to it by its first write
-FIRST_VERSION = 1  # the oldest that this code reads
-DIGEST_VERSION = 4  # from here on there is a digest of all records
+Stored = bytes | memoryview  # a value as LMDB returns it
+VERSION = 4  # written by this code; the first write to a directory of an older format raises it
+FIRST_VERSION = 1  # the oldest format that this code reads
+DIGEST_VERSION = 4  # the first format with a digest of all records
 CATALOG = 0  # the collection number that holds the catalog
 
 FORMAT_KEY = struct.pack(">I", CATALOG) + b"f"
-REQUEST_KEY = struct.pack(">I", CATALOG) + b"w"  # only while a new file takes the place of data.mdb
+REQUEST_KEY = struct.pack(">I", CATALOG) + b"w"  # exists only while data.mdb is being replaced
 DIGEST_KEY = struct.pack(">I", CATALOG) + b"h"
 
 # Kinds of a collection's keys.
@@ -31,18 +32,18 @@ STATE = b"s"  # sequence, rows, live rows
 IDS = b"i"  # id → docid, version
 DEAD = b"x"  # docids >> 16 → roaring bitmap of dead rows
 LOG = b"l"  # sequence → what the batch did
-LOG_KEPT = b"o"  # the oldest sequence in the log, its bytes, and when the oldest was written
+LOG_KEPT = b"o"  # the oldest sequence in the log, bytes of all entries, time of the oldest
 CHUNK = b"c"  # field, part, first docid → a chunk of rows
 TERMS = b"d"  # field, value → ordinal
 TERM_COUNT = b"n"  # field → next ordinal
-ENCODER = b"e"  # field → counters: of a BM25 field's live texts, or of all that an encoder of an earlier version ever saw
-TERM_WORD = b"w"  # field, sparse term → what it is called
+ENCODER = b"e"  # field → counters of a BM25 field's live texts; of earlier versions, of all texts ever written
+TERM_WORD = b"w"  # field, sparse term → its word
 SEGMENT = b"g"  # field, first docid → an index file
-DERIVED = b"v"  # how often chunks were compacted, and index files replaced
+DERIVED = b"v"  # numbers of compactions and of replacements of index files
 NAME = b"k"  # (catalog) collection name → collection number
 NEXT = b"#"  # (catalog) the next collection number
 
-# Field numbers below FIRST_FIELD are ours.
+# Field numbers below FIRST_FIELD are reserved.
 ROWS_FIELD = 0  # records: (id, attributes, payload)
 FIRST_FIELD = 16
 
@@ -50,7 +51,7 @@ FIRST_FIELD = 16
 FORWARD = 0  # the values, by row
 POSTINGS = 1  # term → rows
 COUNTS = 2  # number of elements of an array → rows
-LENGTHS = 3  # of a BM25 field: how many words a row's text has
+LENGTHS = 3  # words per text of a BM25 field
 
 BLOCK_BITS = 16
 MAX_ROWS = 2**32 - 2**17
@@ -114,7 +115,7 @@ def id_prefix(collection: int) -> bytes:
 
 
 def id_key(collection: int, value: Id) -> bytes:
-    """Sorts as: integers ascending, then strings by UTF-8 bytes, then UUIDs."""
+    """The key of an id. Keys sort as: integers ascending, then strings by UTF-8 bytes, then UUIDs."""
     if type(value) is int:
         return _UINT_KEY.pack(collection, IDS, b"\x01", value)
     if isinstance(value, str):
@@ -122,7 +123,7 @@ def id_key(collection: int, value: Id) -> bytes:
     return _ID_PREFIX.pack(collection, IDS, b"\x03") + value.bytes
 
 
-def id_of_key(stored: bytes) -> Id:
+def id_of_key(stored: Stored) -> Id:
     tag, rest = stored[5], bytes(stored[6:])
     if tag == 1 and len(rest) == 8:
         return int.from_bytes(rest, "big")
@@ -134,23 +135,23 @@ def id_of_key(stored: bytes) -> Id:
 
 
 def pack_entry(docid: int, version: int) -> bytes:
-    """The value of an id: its live row, and the sequence of the batch that wrote it."""
+    """The value of an id: docid of its live row, and sequence of the batch that wrote it."""
     return _entry.pack(docid, version)
 
 
-def unpack_entry(value: bytes) -> tuple[int, int]:
+def unpack_entry(value: Stored) -> tuple[int, int]:
     try:
         return _entry.unpack(value)
     except struct.error:
-        raise CorruptionError(f"an id's entry has {len(value)} bytes", field="ids") from None
+        raise CorruptionError(f"the entry of an id has {len(value)} bytes, not 12", field="ids") from None
 
 
 def pack_log_kept(first: int, size: int, written: int) -> bytes:
-    """first: the oldest sequence in the change log. size: bytes of all entries. written: of the oldest, Unix time in milliseconds."""
+    """first: the oldest sequence in the change log. size: bytes of all entries. written: Unix time of the oldest entry, milliseconds."""
     return sealed(_log_kept.pack(first, size, written))
 
 
-def unpack_log_kept(value: bytes) -> tuple[int, int, int]:
+def unpack_log_kept(value: Stored) -> tuple[int, int, int]:
     return _log_kept.unpack(opened(value, "change log"))
 
 
@@ -158,7 +159,7 @@ def pack_state(sequence: int, rows: int, live: int) -> bytes:
     return sealed(_state.pack(sequence, rows, live))
 
 
-def unpack_state(value: bytes) -> tuple[int, int, int]:
+def unpack_state(value: Stored) -> tuple[int, int, int]:
     """(sequence of the last batch, rows ever written = next docid, live rows)."""
     return _state.unpack(opened(value, "state"))
 
@@ -167,8 +168,8 @@ def pack_derived(compactions: int, replacements: int) -> bytes:
     return sealed(_derived.pack(compactions, replacements))
 
 
-def unpack_derived(value: bytes | None) -> tuple[int, int]:
-    """(transactions that compacted chunks, transactions that changed which index files there are); none yet when there is no record."""
+def unpack_derived(value: Stored | None) -> tuple[int, int]:
+    """(transactions that compacted chunks, transactions that replaced index files); zeros if there is no record."""
     if value is None:
         return 0, 0
     body = opened(value, "derived")
@@ -182,7 +183,7 @@ def pack_digest(total: int) -> bytes:
     return sealed(_checksum.pack(total))
 
 
-def unpack_digest(value) -> int:
+def unpack_digest(value: Stored) -> int:
     body = opened(value, "digest")
     if len(body) != _checksum.size:
         raise CorruptionError(f"digest record has {len(body)} bytes", field="digest")
@@ -190,12 +191,12 @@ def unpack_digest(value) -> int:
 
 
 def sealed(body: bytes) -> bytes:
-    """A small record behind its checksum (xxh3-64)."""
+    """A small record with its checksum (xxh3-64) in front."""
     return _checksum.pack(xxhash.xxh3_64_intdigest(body)) + body
 
 
-def opened(value: bytes, what: str) -> bytes:
-    """The body of a sealed record. Raises CorruptionError naming it."""
+def opened(value: Stored, what: str) -> bytes:
+    """The body of a record with a checksum. Raises CorruptionError naming the record if the checksum fails."""
     value = bytes(value)
     if len(value) < 8 or _checksum.unpack_from(value)[0] != xxhash.xxh3_64_intdigest(value[8:]):
         raise CorruptionError(f"{what} record fails its checksum", field=what)
@@ -203,22 +204,22 @@ def opened(value: bytes, what: str) -> bytes:
 
 
 def pack_record(record) -> bytes:
-    """A msgpack record behind its checksum."""
+    """A msgpack record with its checksum in front."""
     return sealed(_pack(record))
 
 
-def unpack_record(value: bytes, what: str):
+def unpack_record(value: Stored, what: str):
     try:
         return _unpack(opened(value, what))
     except msgspec.DecodeError as error:
-        raise CorruptionError(f"{what} record doesn't decode: {error}", field=what) from None
+        raise CorruptionError(f"{what} record can't be decoded: {error}", field=what) from None
 
 
 CURRENT = pack_record({"format": VERSION})
 
 
 class Row(msgspec.Struct, array_like=True):
-    """A row's record: its id (UUIDs as 16 bytes), attributes in stored form, and the JSON payload."""
+    """The record of a row: id (UUIDs as 16 bytes), attributes in stored form, JSON payload."""
 
     id: object
     attributes: dict
@@ -229,8 +230,8 @@ _row_decode = msgspec.msgpack.Decoder(Row).decode
 pack_row = msgspec.msgpack.Encoder().encode
 
 
-def unpack_rows(records: Iterable[bytes]) -> list[Row]:
-    """Raises CorruptionError for a record that isn't one."""
+def unpack_rows(records: Iterable[Stored]) -> list[Row]:
+    """Decode row records. Raises CorruptionError if one is invalid."""
     try:
         rows = [_row_decode(record) for record in records]
     except msgspec.DecodeError as error:
@@ -242,7 +243,7 @@ def unpack_rows(records: Iterable[bytes]) -> list[Row]:
 
 
 class _IdOfRow(msgspec.Struct, array_like=True):
-    """The beginning of a record: what follows is passed over."""
+    """The first value of a row record; the rest is skipped."""
 
     id: object
 
@@ -250,8 +251,8 @@ class _IdOfRow(msgspec.Struct, array_like=True):
 _id_decode = msgspec.msgpack.Decoder(_IdOfRow).decode
 
 
-def unpack_ids(records: Iterable[bytes]) -> list[Id]:
-    """The ids of records. Raises CorruptionError for a record that isn't one."""
+def unpack_ids(records: Iterable[Stored]) -> list[Id]:
+    """The ids of row records. Raises CorruptionError if one is invalid."""
     try:
         ids = [_id_decode(record).id for record in records]
     except msgspec.DecodeError as error:

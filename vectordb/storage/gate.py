@@ -77,7 +77,8 @@ class Gate:
     def hold_still(self, seconds: float | None = None, unless: int | None = None) -> bool:
         """Block new transactions and wait for the open ones to end. The map may then move until ``go_on``.
 
-        Returns False, blocking nothing, if one did not end within ``seconds``, or if the map has moved since ``moves`` was ``unless``.
+        Returns False, with transactions allowed again, if one did not end within ``seconds``, or if the map has moved since ``moves`` was
+        ``unless``.
         """
         with self._condition:
             while self.moving:

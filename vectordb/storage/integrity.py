@@ -1,8 +1,8 @@
-"""Is data.mdb whole? Every page of its trees is walked before LMDB may follow one, and all records together have a digest.
+"""Checks that data.mdb is complete: all pages of its trees are walked before LMDB reads any, and all records have a common digest.
 
-LMDB's pages carry no checksum: a flipped bit in one could hide points, or lead out of the file and end the process. So a directory is
-surveyed when it is opened (reading pages of keys, not the vectors), and each write transaction brings the digest up to date:
-the number of records, and the sum of their hashes. FORMAT.md says what a hash covers.
+LMDB's pages have no checksum: a flipped bit could hide points, or point outside the file and crash the process. So the file is surveyed
+when a directory is opened (this reads pages of keys, not the vectors), and each write transaction updates the digest: the number of
+records and the sum of their hashes. FORMAT.md says what a hash covers.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _end = struct.Struct("<QQ")  # last page, transaction
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _META_FLAG = 8
 _INTEGER_KEYS = 8
-_NO_SUBDIR = 0x4000  # LMDB writes down how the file was made; one that took the place of another was made without a folder
+_NO_SUBDIR = 0x4000  # a flag in the file: a data.mdb written by a rewrite was created without a folder
 _META_BYTES = _META_AT + _meta.size + 2 * _tree.size + _end.size
-_TRIES = 5  # while others commit
+_TRIES = 5  # attempts, because others may commit meanwhile
 _NAME = b"data"
 _MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the records add up to, and the digest that is written down; None where a directory of an older format has none yet.
+    """The digest of all records as counted, and the stored digest; ``stored`` is None if a directory of an older format has none.
 
-    leaked: pages that belong to nothing. Records can be read all the same. digested: of a format that must have a digest.
+    leaked: pages that no tree uses, which is damage, though all records can be read. digested: whether the format requires a digest.
     """
 
     counted: int
@@ -48,17 +48,17 @@ class Survey:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, though every record that is there can be read; None: nothing."""
+        """What is wrong, although all existing records can be read; None if nothing is."""
         if self.leaked:
-            return f"{self.leaked} of its pages belong to nothing"
+            return f"{self.leaked} of its pages are used by no record"
         if self.digested and self.stored is None:
             return "the digest of its records is missing"
-        return None if self.stored in (None, self.counted) else "its records aren't those that were written"
+        return None if self.stored in (None, self.counted) else "its records differ from those that were written"
 
 
 @dataclass(frozen=True)
 class _Tree:
-    """A tree as LMDB describes it."""
+    """LMDB's description of a tree."""
 
     page_size: int
     flags: int
@@ -72,7 +72,7 @@ class _Tree:
 
 @dataclass(frozen=True)
 class _Meta:
-    """One of the two pages that say where the trees are."""
+    """One of the two meta pages, which say where the trees are."""
 
     map_size: int
     free: _Tree
@@ -82,13 +82,13 @@ class _Meta:
 
 
 def check_header(path: Path) -> None:
-    """Look at the two first pages of a data file before LMDB does, which takes some of their numbers as they are.
+    """Check the first two pages of a data file before LMDB reads them, because LMDB trusts some of their numbers.
 
-    A file that is shorter is left to LMDB. Raises CorruptionError, and OSError.
+    A shorter file is left to LMDB. Raises CorruptionError, FormatVersionError or OSError.
     """
     try:
-        if not path.is_file() and path.exists():  # a pipe would keep us waiting
-            raise CorruptionError(f"{path} is no file", **_where(path))
+        if not path.is_file() and path.exists():  # opening a pipe would block
+            raise CorruptionError(f"{path} is not a regular file", **_where(path))
         with open(path, "rb") as file:
             _metas(path, file.read(2 * 65_536))
     except FileNotFoundError:
@@ -96,12 +96,12 @@ def check_header(path: Path) -> None:
 
 
 def _metas(path: Path, data) -> list[_Meta]:
-    """Both, or none when the file is too short to have them. Raises CorruptionError."""
+    """Both meta pages; an empty list if the file is too short. Raises CorruptionError."""
     if len(data) < _META_BYTES:
         return []
     size = struct.unpack_from("<I", data, _META_AT + _meta.size)[0]
     if not 256 <= size <= 65_536 or size & (size - 1):
-        raise _damaged(path, 0, "isn't the first page of an LMDB file")
+        raise _damaged(path, 0, "is not the first page of an LMDB file")
     if len(data) < size + _META_BYTES:
         return []
     return [_read_meta(path, data, number, size) for number in (0, 1)]
@@ -124,25 +124,25 @@ def _read_meta(path: Path, data, number: int, size: int) -> _Meta:
 
 
 def survey(env: lmdb.Environment, path: Path) -> Survey | None:
-    """Walk every page there is now; None when nothing was ever written.
+    """Walk all pages of the newest transaction. None if nothing was ever written.
 
-    env: open; nothing needs to have been read of its trees. path: of its data file. Raises CorruptionError naming the first damaged page,
-    and FormatVersionError when the trees are others than ours.
+    env: the open environment; none of its trees needs to have been read. path: its data file. Raises CorruptionError naming the first
+    damaged page, and FormatVersionError if the trees are not those of a vectordb directory.
     """
     for attempt in range(_TRIES):
-        with env.begin() as txn:  # its pages stay as they are until it ends; nothing is read through it
+        with env.begin() as txn:  # protects the pages from reuse until it ends; nothing is read through it
             try:
                 return _survey(path, txn.id())
             except CorruptionError:
                 if attempt + 1 == _TRIES or env.info()["last_txnid"] == txn.id():
                     raise
-            # else: others committed meanwhile, and the first pages were read between two of theirs
+            # otherwise others committed while the meta pages were being read: try again
     raise AssertionError
 
 
 def _survey(path: Path, transaction: int) -> Survey | None:
     with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # gone with the last array over it
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with the last array over it
     return _walk(path, np.frombuffer(mapped, np.uint8), _current(path, mapped, transaction))
 
 
@@ -150,11 +150,11 @@ def _current(path: Path, mapped: mmap.mmap, transaction: int) -> _Meta:
     metas = _metas(path, mapped)
     numbers = sorted(meta.transaction for meta in metas)
     if not metas or (numbers[1] - numbers[0] != 1 and numbers[1]):
-        raise _damaged(path, 0, "and page 1 aren't of two transactions in a row")
+        raise _damaged(path, 0, "and page 1 don't belong to consecutive transactions")
     for meta in metas:
         if meta.transaction == transaction:
             return meta
-    raise _damaged(path, 0, f"isn't of transaction {transaction} (was another file put there while a process had the database open?)")
+    raise _damaged(path, 0, f"is not of transaction {transaction} (was the file replaced while a process had the database open?)")
 
 
 def _walk(path: Path, data: np.ndarray, meta: _Meta) -> Survey | None:
@@ -172,14 +172,14 @@ def _walk(path: Path, data: np.ndarray, meta: _Meta) -> Survey | None:
     leaked = meta.last_page + 1 - int(np.unpackbits(owned).sum())
     if counted is None:
         if leaked:
-            raise CorruptionError(f"{path} is damaged: {leaked} of its pages belong to nothing", **_where(path))
+            raise CorruptionError(f"{path} is damaged: {leaked} of its pages are used by no record", **_where(path))
         return None
     at, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
     return Survey(int(counted[pages.DIGEST]), format.unpack_digest(data[at : at + size]) if at else None, leaked)
 
 
 def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:
-    """What ``pages.walk`` counts, which is what the tree says of itself."""
+    """The counts of ``pages.walk``. Raises CorruptionError if they differ from the tree's own description."""
     found = np.zeros(pages.WIDTH, np.uint64)
     if tree.root != pages.NO_PAGE:
         size, end = meta.free.page_size, meta.last_page + 1
@@ -189,7 +189,7 @@ def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: in
             raise _damaged(path, page, pages.PROBLEMS[problem])
     said = (tree.depth, tree.branches, tree.leaves, tree.overflows, tree.entries)
     if said != tuple(found[: len(said)].tolist()):
-        raise CorruptionError(f"{path} is damaged: a tree says that it has {said[-1]} records, there are {int(found[4])}", **_where(path))
+        raise CorruptionError(f"{path} is damaged: a tree should have {said[-1]} records and has {int(found[4])}", **_where(path))
     return found
 
 
@@ -202,7 +202,7 @@ def _where(path: Path) -> dict:
 
 
 class WriteTransaction:
-    """A write transaction that keeps account of what changes. Write through it alone: its cursors are for reading."""
+    """A write transaction that collects changes for the digest. Write only through its methods; its cursors are for reading."""
 
     def __init__(self, txn: lmdb.Transaction):
         self._txn = txn
@@ -215,12 +215,12 @@ class WriteTransaction:
         return bool(self._added.sizes or self._removed.sizes)
 
     def put(self, key: bytes, value) -> bool:
-        """True: it is written."""
+        """Write a record; returns True."""
         self._note(key, value)
         return self._txn.put(key, value)
 
     def putmulti(self, items: Sequence[tuple[bytes, bytes]], overwrite: bool = True) -> None:
-        """overwrite: False leaves records alone whose keys are there."""
+        """Write records. overwrite: False keeps existing records of the same key."""
         if not overwrite:
             items = [item for item in items if self._txn.get(item[0]) is None]
         for key, value in items:
@@ -228,7 +228,7 @@ class WriteTransaction:
         self._txn.cursor().putmulti(items)
 
     def delete(self, key: bytes) -> bool:
-        """Whether there was such a record."""
+        """Delete a record; False if there was none."""
         self._note(key, None)
         return self._txn.delete(key)
 
@@ -240,13 +240,13 @@ class WriteTransaction:
             self._added.add(key, value)
 
     def seal(self, before: int) -> None:
-        """Write the digest down. before: the digest of the records as they were when the transaction began."""
+        """Write the new digest. before: the digest at the start of the transaction."""
         total = (before + self._added.sum() - self._removed.sum()) & _MASK
         self._txn.put(format.DIGEST_KEY, format.pack_digest(total))
 
 
 def digest_of(records: Sequence[tuple[bytes, bytes]]) -> int:
-    """The digest of these records."""
+    """The digest of these (key, value) records."""
     hashed = _Hashed()
     for record in records:
         hashed.add(*record)
@@ -254,7 +254,7 @@ def digest_of(records: Sequence[tuple[bytes, bytes]]) -> int:
 
 
 class _Hashed:
-    """Records to be hashed: keys and heads of values, one after another, and their sizes."""
+    """Records that are to be hashed: their keys and the beginnings of their values, concatenated, and the sizes."""
 
     __slots__ = ("pieces", "sizes")
 

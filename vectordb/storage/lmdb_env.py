@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lmdb
 
@@ -34,6 +34,8 @@ INITIAL_MAP = 1 << 34  # address space, not disk
 OPEN_SECONDS = 60.0  # waiting for another process that is replacing data.mdb
 MAKE_SECONDS = 2.0  # waiting for another process that has opened an empty directory and is about to create LMDB's files
 WATCH_SECONDS = 0.5  # between two checks whether another process asks for data.mdb to be released
+
+_UNSET: Any = None  # the value of attributes before ``_open`` sets them
 
 
 class Env:
@@ -65,7 +67,9 @@ class Env:
         self._ended = threading.Event()
         self._reading = locks.WhileReading(path) if read_only else None
         self.gate = Gate(self._check_usable, self._reading)
-        self._lmdb = self._lock_file = self._open_file = None
+        self._lmdb: lmdb.Environment = _UNSET
+        self._lock_file: IO[Any] = _UNSET  # stays so if the directory is read-only
+        self._open_file: IO[Any] | None = None
         self._rewrite = Rewrite(self)
         try:
             with in_our_words(path):
@@ -117,8 +121,8 @@ class Env:
                 return
             if time.monotonic() >= deadline:
                 raise StorageError(
-                    f"{self.path}: {missing} was removed or emptied while the database was open, and some process, this one or another, still "
-                    "has it open. Close it there first; no acknowledged write will be lost",
+                    f"{self.path}: {missing} was removed or emptied while the database was open, and this or another process still has "
+                    "it open. Close it there first; no acknowledged write will be lost",
                     field="path",
                     value=str(self.path),
                 )
@@ -155,7 +159,7 @@ class Env:
                 self._refuse(f"{data} is damaged: {problem}; run `vectordb check` for details", salvage)
 
     def _refuse(self, what: str, salvage: bool) -> None:
-        """For records that are missing or changed while every page can be read. Raises CorruptionError, or notes the damage with ``salvage``."""
+        """Some records are missing or changed, but every page can be read: raise CorruptionError, or with ``salvage`` note the damage."""
         if not salvage:
             raise CorruptionError(f"{what}; open with salvage=True to read what is left", field="path", value=str(self.path))
         self.damage = what
@@ -208,7 +212,7 @@ class Env:
             rescue = "close the database and open it again; no acknowledged write is lost"
         else:
             rescue = (
-                "if the directory was moved, open it at its new path; if it was removed or replaced, this open database is the only copy of "
+                "if it was moved, open it at its new path; if it was removed or replaced, this open database is the only copy of "
                 "the acknowledged writes, so save it with snapshot() before you close it"
             )
         if not self._told:
@@ -225,7 +229,7 @@ class Env:
         return any(file is not None and file in self._files for file in others)
 
     def _watch_lock_file(self) -> None:
-        """Refuse all further reads once lock.mdb was replaced: processes that use the new one don't see our readers and may reuse their pages."""
+        """Refuse all reads once lock.mdb was replaced: processes that use the new one don't see our readers and may reuse their pages."""
         with self.gate.entered():
             now = place.files(self.path)
             if now.data == self._files.data and now.lock != self._files.lock:
@@ -381,7 +385,7 @@ class Env:
         return locks.writing(self._lock_file, timeout, self.path)
 
     def alone(self) -> bool:
-        """Try to take the exclusive lock on data.mdb; False if another process has it open. Either way this process's shared lock is gone."""
+        """Try to take the exclusive lock on data.mdb; False if another process has it open. The shared lock is lost either way."""
         return locks.attempt(self._open_file, locks.ALONE)
 
     def share(self) -> None:
@@ -547,7 +551,11 @@ class Env:
         if self.damage:
             raise CorruptionError(f"{self.path} is damaged, so writes are refused: {self.damage}", field="path", value=str(self.path))
         if self._broken:
-            raise StorageError(f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}", field="path", value=str(self.path))
+            raise StorageError(
+                f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}",
+                field="path",
+                value=str(self.path),
+            )
 
     def close(self) -> None:
         """Sync and unmap, once the open transactions have ended. Running reads end with ClosedError at their next ``deadline.check()``."""
@@ -577,7 +585,7 @@ class Env:
             self.folder = -1
 
 
-def check_version(path: Path, record: bytes | None) -> int:
+def check_version(path: Path, record: format.Stored | None) -> int:
     if record is None:
         raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
     version = format.unpack_record(record, "format").get("format")

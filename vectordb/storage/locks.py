@@ -49,7 +49,7 @@ def wait(file: IO[Any], kind: int) -> None:
 
 
 def take(file: IO[Any], kind: int, timeout: float, refused: str, path: Path, pause: float = 0.005) -> None:
-    """Take a lock. Raises LockedError with the message "{refused} for {timeout} s" after ``timeout`` seconds. pause: between attempts, s."""
+    """Take a lock. Raises LockedError, "{refused} for {timeout} s", after ``timeout`` seconds. pause: seconds between tries."""
     deadline = time.monotonic() + timeout
     while not attempt(file, kind):
         if time.monotonic() >= deadline:
@@ -96,7 +96,7 @@ def _held(path: Path, kind: int) -> bool:
 
 
 class WhileReading:
-    """Makes writers of other processes wait while this one reads. For a process that has no permission to write to LMDB's table of readers."""
+    """Makes writers of other processes wait while this one reads, because it has no permission to write to LMDB's table of readers."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -109,7 +109,9 @@ class WhileReading:
                 self._file = open_file(self._path / WRITE, read_only=True)
         except OSError as error:
             raise StorageError(
-                f"{self._path} can't be read safely, because {WRITE} in it can't be opened: {error.strerror}", field="path", value=str(self._path)
+                f"{self._path} can't be read safely, because {WRITE} in it can't be opened: {error.strerror}",
+                field="path",
+                value=str(self._path),
             ) from error
         return self._file is None or attempt(self._file, SHARED)
 

@@ -1,8 +1,8 @@
 """The path of a database, and whether it still leads to the opened files.
 
 A path is made absolute once, when it is given. From then on the database is the set of files that were opened. If the path later leads to
-other files, or to none, because they were removed, replaced or moved, writes are refused: they would go into deleted files, or conflict with
-another process whose LMDB does not see this one.
+other files, or to none, because they were removed, replaced or moved, writes are refused: they would go into deleted files, or conflict
+with another process whose LMDB does not see this one.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def check_may_begin(path: Path, create: bool) -> None:
             f"or remove {path / INDEXES} to create an empty database",
             **where,
         )
-    if missing and create and os.path.lexists(path / "write.lock"):  # created after data.mdb, by a process that opens a database for writing
+    if (
+        missing and create and os.path.lexists(path / "write.lock")
+    ):  # created after data.mdb, by a process that opens a database for writing
         raise CorruptionError(
             f"{path / DATA} is missing, but lock files show that a database was here. Restore a snapshot of it, "
             f"or remove {path / 'write.lock'} to create an empty database",

@@ -76,7 +76,7 @@ class Rewrite:
                 (self._path / REWRITTEN).unlink(missing_ok=True)
 
     def look_at_lock(self) -> None:
-        """For a read-only process, which can't read requests while another one writes: release data.mdb once that one holds the swap lock."""
+        """For a read-only process, which can't read requests while another one writes: release data.mdb if the swap lock is held."""
         if locks.being_swapped(self._path):
             self._let_go(lambda: locks.being_swapped(self._path))
 
@@ -104,7 +104,7 @@ class Rewrite:
             yield swap
 
     def _swap(self, patience: float) -> None:
-        """Replace the file. The caller holds the write lock and the swap lock, so processes that released data.mdb wait until this is done."""
+        """Replace the file. The caller holds the write lock and the swap lock, so processes that released data.mdb wait for the end."""
         env = self._env
         deadline = time.monotonic() + patience
         self._ask(os.urandom(16))
@@ -142,7 +142,7 @@ class Rewrite:
         time.sleep(0.005)
 
     def _alone(self, deadline: float, patience: float) -> None:
-        """Wait until no other process has data.mdb open. Ours may be released for a moment meanwhile, because nobody takes the exclusive lock
+        """Wait until no other process has data.mdb open. Our own lock may be lost for a moment meanwhile: nobody takes the exclusive lock
         without the write lock, which we hold.
         """
         while not self._env.alone():

@@ -1,4 +1,4 @@
-"""The registry of index files: which file covers which docids of a dense field. The files are derived and can be made again."""
+"""The registry of index files: which file covers which docids of a field. The files are derived data and can be built again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from . import format
 from .store import Store
 
 FOLDER = "indexes"
-TEMPORARY = "tmp-"  # how the name of a file begins that is still being written
+TEMPORARY = "tmp-"  # prefix of the name of a file that is still being written
 _NAME = re.compile(r"c(\d+)-f\d+-\d+-\d+-[0-9a-f]{16}\.index")
 
 
 class Record(msgspec.Struct, frozen=True):
     """An index file of docids [first, end) of a field.
 
-    rows: those in the file: live when it was built, and with the field. dead: docids of the range that were dead then. checksum: xxh3-64
-    of the whole file. options: how it was built. sequence: of the collection, when it was built. header: xxh3-64 of the file's header, by
-    which it is told from every other file; records of before don't have it.
+    rows: number of rows in the file: those with the field that were live when it was built. dead: docids of the range that were dead then.
+    checksum: xxh3-64 of the whole file. options: build options. sequence: of the collection at that time. header: xxh3-64 of the file's
+    header, which identifies the file; missing in records of earlier versions.
     """
 
     field: int
@@ -46,28 +46,28 @@ Records = dict[int, tuple[Record, ...]]  # field → records by first docid
 
 
 def folder(path: Path) -> Path:
-    """Where the index files of a directory are."""
+    """The folder of a directory's index files."""
     return path / FOLDER
 
 
 def new_name(collection: int, field: int, first: int, end: int) -> str:
-    """A file name never used before."""
+    """A new file name, unique by its random part."""
     return f"c{collection}-f{field}-{first}-{end}-{os.urandom(8).hex()}.index"
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of the folder is an index, or was to become one."""
+    """Whether a file of the folder is an index file, complete or not."""
     return bool(_NAME.fullmatch(name.removeprefix(TEMPORARY)))
 
 
 def collection_of(name: str) -> int | None:
-    """The collection that a file belongs to, by its name."""
+    """The number of the collection that a file belongs to, from its name; None if it is no index file."""
     found = _NAME.fullmatch(name)
     return None if found is None else int(found[1])
 
 
 def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]:
-    """The readable records of a collection, and what is wrong with the others."""
+    """(the readable records of a collection, a line of text for each damaged one)."""
     found: Records = {}
     problems = []
     for key, value in _walk(txn, collection):
@@ -80,7 +80,7 @@ def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]
     return found, problems
 
 
-def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, memoryview]]:
+def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, format.Stored]]:
     prefix = format.key(collection, format.SEGMENT)
     cursor = txn.cursor()
     more = cursor.set_range(prefix)
@@ -102,7 +102,7 @@ def _read(key: bytes, value) -> Record:
 
 
 def replace(txn: lmdb.Transaction, collection: int, old: tuple[Record, ...], new: Record | None) -> bool:
-    """Put ``new`` in the place of ``old`` records. False, with nothing changed, when these aren't the ones there are any more."""
+    """Replace ``old`` records by ``new``. Returns False and changes nothing if the old records no longer exist as given."""
     store = Store(txn, collection)
     if store.state() is None:
         return False
@@ -129,7 +129,7 @@ def _unless_damaged(key: bytes, value) -> Record | None:
 
 
 def remove_field(txn: lmdb.Transaction, collection: int, field: int) -> list[str]:
-    """Delete a field's records; returns the files that they named."""
+    """Delete the records of a field; returns the names of their files."""
     found = [(key, _unless_damaged(key, value)) for key, value in _walk(txn, collection) if int.from_bytes(key[5:7], "big") == field]
     for key, _ in found:
         txn.delete(key)
@@ -139,7 +139,7 @@ def remove_field(txn: lmdb.Transaction, collection: int, field: int) -> list[str
 
 
 def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
-    """Delete records that can't be read; what they covered is then indexed again. Returns how many."""
+    """Delete damaged records, so that their rows are indexed again. Returns how many."""
     bad = [key for key, value in _walk(txn, collection) if _unless_damaged(key, value) is None]
     for key in bad:
         txn.delete(key)
@@ -149,7 +149,7 @@ def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
 
 
 def named_files(txn: lmdb.Transaction, collections: list[int]) -> set[str]:
-    """The files that records of these collections name."""
+    """The names of all files in the records of these collections."""
     return {record.file for number in collections for group in records(txn, number)[0].values() for record in group}
 
 
@@ -157,6 +157,6 @@ def checksum(path: Path) -> int:
     """xxh3-64 of a file."""
     digest = xxhash.xxh3_64()
     with open(path, "rb") as file:
-        while block := file.read(AT_ONCE):  # reading lets other threads have the interpreter
+        while block := file.read(AT_ONCE):  # each read releases the GIL, so other threads can run
             digest.update(block)
     return digest.intdigest()

@@ -1,6 +1,6 @@
-"""One collection inside a transaction: rows appended, ids mapped, dead rows marked, the change log written.
+"""Reads and writes one collection inside a transaction: rows, the id map, dead rows, the change log.
 
-``Store`` is cheap to make and belongs to one transaction. It never validates: what reaches it has been checked.
+``Store`` is cheap to create and belongs to one transaction. It validates nothing: its callers have checked all arguments.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .catalog import Meta
 from .chunks import Chunk
 from .fields import Ordinals
 
-# A field's newest chunks are rewritten as one until they reach this size; small writes stay cheap, scans stay long.
+# The newest chunks of a field are joined until they reach this size. Small writes stay cheap, and scans read long runs.
 CHUNK_BYTES = 2 << 20
-POSTINGS_BYTES = 32 << 20  # long lists: a query pays for finding each term's list in each block
+POSTINGS_BYTES = 32 << 20  # larger, because a query must find each term's list in each chunk
 
 
 class Texts(NamedTuple):
-    """Live texts of a BM25 field, and their words together."""
+    """Number of live texts of a BM25 field, and number of their words."""
 
     documents: int
     words: int
@@ -44,18 +44,18 @@ class Store:
     # State
 
     def state(self) -> tuple[int, int, int] | None:
-        """(sequence, rows, live rows), or None when the collection was dropped."""
+        """(sequence, rows, live rows); None if the collection was dropped."""
         value = self.txn.get(format.key(self.collection, format.STATE))
         return None if value is None else format.unpack_state(value)
 
     def entries(self, ids: Sequence[Id]) -> list[tuple[int, int] | None]:
-        """(docid, version) of each id, None where there is no such point."""
+        """(docid, version) for each id; None for ids without a point."""
         get, unpack, key, collection = self.txn.get, format.unpack_entry, format.id_key, self.collection
         values = [get(key(collection, i)) for i in ids]
         return [None if value is None else unpack(value) for value in values]
 
     def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
-        """(id, docid) in id order, past ``after``."""
+        """(id, docid) in id order, starting after the id ``after``."""
         prefix = format.id_prefix(self.collection)
         cursor = self.txn.cursor()
         start = prefix if after is None else format.id_key(self.collection, after)
@@ -70,7 +70,7 @@ class Store:
             more = cursor.next()
 
     def dead(self) -> BitMap:
-        """All dead rows."""
+        """The docids of all dead rows."""
         found = BitMap()
         prefix = format.key(self.collection, format.DEAD)
         cursor = self.txn.cursor()
@@ -82,8 +82,8 @@ class Store:
 
     # Chunks
 
-    def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, memoryview]]:
-        """(first docid, bytes) of a field's chunks, ascending, from docid ``after`` + 1 on."""
+    def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, format.Stored]]:
+        """(first docid, bytes) of the chunks of a part whose first docid is above ``after``, ascending."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()
         more = cursor.set_range(prefix + (after + 1).to_bytes(4, "big"))
@@ -94,22 +94,22 @@ class Store:
             yield int.from_bytes(key[-4:], "big"), cursor.value()
             more = cursor.next()
 
-    def chunk_value(self, field: int, part: int, first: int) -> memoryview | None:
+    def chunk_value(self, field: int, part: int, first: int) -> format.Stored | None:
         return self.txn.get(format.chunk_key(self.collection, field, part, first))
 
     def chunk_name(self, field: int, part: int, first: int) -> str:
-        """How errors name a chunk."""
+        """The name of a chunk in error messages."""
         return chunks.name_of(self.collection, field, part, first)
 
     def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
-        """For ascending docids: each chunk that holds some, with (indexes into docids, positions in the chunk)."""
+        """For ascending docids: (chunk, indexes into docids, positions in the chunk) for each chunk that has some of them."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()
         at, chunk = 0, None
         while at < len(docids):
             target = prefix + int(docids[at]).to_bytes(4, "big")
             more = cursor.set_range(target)
-            if not more or bytes(cursor.key()) != target:  # then the chunk that starts before the row
+            if not more or bytes(cursor.key()) != target:  # no chunk starts at the row: use the one before
                 more = cursor.prev() if more else cursor.last()
             end = at + 1
             if more and bytes(cursor.key()).startswith(prefix):
@@ -124,19 +124,19 @@ class Store:
             at = end
 
     def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
-        """The docids of each chunk of a field's part, int64 ascending. The transaction may write meanwhile, to other parts."""
+        """The docids of each chunk of a part, int64 ascending. The transaction may write to other parts meanwhile."""
         for first in [first for first, _ in self.chunk_values(field, part)]:
             value = self.chunk_value(field, part, first)
             yield chunks.decode(value, self.chunk_name(field, part, first)).docids.astype(np.int64)
 
     def remove(self, prefix: bytes) -> None:
-        """Delete every record whose key begins so."""
+        """Delete all records whose keys start with a prefix."""
         cursor = self.txn.cursor()
         while cursor.set_range(prefix) and (key := bytes(cursor.key())).startswith(prefix):
             self.txn.delete(key)
 
     def append(self, field: int, part: int, chunk: Chunk) -> None:
-        """Write rows after all others of the field, joined with its newest chunks while those are no larger."""
+        """Append a chunk of rows to a part, joining it with the newest chunks as long as these are not larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
         limit = POSTINGS_BYTES if chunk.kind == chunks.POSTINGS else CHUNK_BYTES
         pieces, size, count = [chunk], chunks.size_of(chunk), len(chunk)
@@ -163,14 +163,14 @@ class Store:
             self.txn.put(prefix + piece.first.to_bytes(4, "big"), chunks.encode(piece))
             reach("chunk.written")
 
-    # What is derived from the rows
+    # Counters of derived data
 
     def derived(self) -> tuple[int, int]:
         """(compactions, replacements): see ``format.unpack_derived``."""
         return format.unpack_derived(self.txn.get(format.key(self.collection, format.DERIVED)))
 
     def count_derived(self, compactions: int = 0, replacements: int = 0) -> None:
-        """Add to the counters by which snapshots see that chunks moved or that index files came and went."""
+        """Add to the counters that tell snapshots that chunks were compacted or index files replaced."""
         before = self.derived()
         value = format.pack_derived(before[0] + compactions, before[1] + replacements)
         self.txn.put(format.key(self.collection, format.DERIVED), value)
@@ -192,16 +192,16 @@ class Store:
         at: int,
         limits: change_log.Limits,
     ) -> tuple[dict[int, Ordinals], int]:
-        """Append one row a point, map the ids to them, mark the replaced rows dead; returns (term numbers used, first docid).
+        """Append one row per point, map the ids to the rows, and mark replaced rows dead. Returns (term numbers used, first docid).
 
-        attributes: stored forms by row (what ``get`` returns). columns: the same by attribute, for the filters. at: when, Unix time in
-        milliseconds.
+        attributes: stored forms by row, which ``get`` returns. columns: the same values by attribute, for filters.
+        at: Unix time in milliseconds.
         """
         _, rows, live = self.state()
         n = len(ids)
         if rows + n > format.MAX_ROWS:
             raise LimitError(
-                f"a collection takes at most {format.MAX_ROWS} rows in its life, updates included; copy it into a new one",
+                f"a collection can have at most {format.MAX_ROWS} rows in its lifetime, updates included; copy it into a new collection",
                 field="ids",
                 value=n,
             )
@@ -237,7 +237,7 @@ class Store:
         return used, first
 
     def write_vectors(self, field: int, spec: VectorField, column: Column, docids: np.ndarray, bm25: bool) -> None:
-        """Append a field's vectors of rows ``docids``; of texts for BM25 their lengths too, which are counted."""
+        """Append the vectors of rows ``docids``. For BM25 fields also store the text lengths and update the counters of live texts."""
         lengths = fields.lengths_of(column) if bm25 else None
         for part, chunk in fields.vector_chunks(spec, column, docids, lengths).items():
             self.append(field, part, chunk)
@@ -247,7 +247,7 @@ class Store:
     def delete_rows(
         self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
     ) -> None:
-        """Take ids out of the map and mark their rows dead. bm25: numbers of the fields that count live texts. at: when."""
+        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. at: Unix time in milliseconds."""
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
@@ -258,7 +258,7 @@ class Store:
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
 
     def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
-        """A change without rows (a new schema) takes a place in the log, so that other processes see it."""
+        """Log a change without rows, such as a new schema, so that other processes notice it."""
         _, rows, live = self.state()
         self._finish(sequence, rows, live, entry, limits)
 
@@ -285,17 +285,17 @@ class Store:
         reach("write.logged")
 
     def log(self, sequence: int) -> dict | None:
-        """What a batch did; None when that isn't kept any more."""
+        """The log entry of a batch; None if it was dropped."""
         return change_log.read(self.txn, self.collection, sequence)
 
     def oldest_log(self) -> int | None:
-        """The first sequence of which ``log`` knows."""
+        """The oldest sequence in the log; None if the log is empty."""
         return change_log.oldest(self.txn, self.collection)
 
     # Reading rows back
 
     def rows(self, docids: np.ndarray) -> list[format.Row]:
-        """The records of ascending docids. Raises CorruptionError when one is missing."""
+        """The records of ascending docids. Raises CorruptionError if one is missing."""
         found: list = [None] * len(docids)
         for chunk, indexes, positions in self.chunks_with(format.ROWS_FIELD, format.FORWARD, docids):
             data = chunk.data.reshape(-1).tobytes()
@@ -308,7 +308,7 @@ class Store:
         return found
 
     def vectors(self, field: int, spec: VectorField, docids: np.ndarray) -> Column | None:
-        """The vectors of ascending docids; ``rows`` of the column index docids. None when no row has the field."""
+        """The vectors of ascending docids. ``rows`` of the column are indexes into docids. None if no row has the field."""
         columns, rows = [], []
         for chunk, indexes, positions in self.chunks_with(field, format.FORWARD, docids):
             columns.append(chunks.picked(chunk, positions))
@@ -318,14 +318,14 @@ class Store:
         return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
 
     def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
-        """Of those of ascending docids that have a BM25 field how many words their texts have, int64."""
+        """Words per text, int64, for those of the ascending docids that have the BM25 field."""
         found = [
             chunk.data[positions].reshape(-1).view(np.uint32) for chunk, _, positions in self.chunks_with(field, format.LENGTHS, docids)
         ]
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def texts(self, field: int) -> Texts:
-        """How many live texts a BM25 field has, and how many words they have together."""
+        """The counters of a BM25 field's live texts."""
         state = self.encoder_state(field) or {}
         return Texts(state.get("documents", 0), state.get("words", 0))
 
@@ -342,12 +342,12 @@ class Store:
 
 
 def rule_of(schema: Schema, name: str) -> int:
-    """The version of the rules of words by which a field is written."""
+    """The version of the word rules that a field is written with."""
     return 1 if name in schema.earlier else RULE
 
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
-    """Pieces of at most about ``limit`` bytes (a single large row is a piece), and of a block's span for postings."""
+    """Split a chunk into pieces of at most about ``limit`` bytes, or one row. Pieces of postings span at most ``BLOCK_ROWS`` rows."""
     pieces = -(-chunks.size_of(chunk) // limit)
     if chunk.kind == chunks.POSTINGS:
         pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))

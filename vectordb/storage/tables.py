@@ -1,10 +1,11 @@
-"""Chunk tables: where the chunks of a field are in memory, kept up to date as the field grows and is compacted."""
+"""Chunk tables: the addresses of a field's chunks, kept up to date as the field grows and is compacted."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from ctypes import c_uint8, string_at
+from typing import Any
 
 import numpy as np
 
@@ -18,26 +19,28 @@ _HEAD = chunks.HEADER
 
 
 class ChunkTable:
-    """The chunks of one field's part, as kernels read them. Valid in any read transaction that shows the same sequence.
+    """The chunks of one part of a field, as kernels read them. Valid in any read transaction at the same sequence.
 
     rows: int64 ``(chunks, TABLE_WIDTH)``; see ``vectordb.kernels``. sizes: bytes of each chunk, int64. verified: uint8 ``(chunks,)``, 1
-    where the chunk's checksum was checked in this process, 2 where a kernel read it before that (see ``confirm``). Large parts are checked
-    when they are first read, not when the table is made.
+    if the chunk's checksum was verified in this process, 2 if a kernel read it before that (see ``confirm``). Large parts are verified when
+    they are first read, not when the table is made.
     """
 
     __slots__ = ("_offsets", "_unverified", "firsts", "generation", "heads", "place", "rows", "sizes", "small", "verified")
 
-    def __init__(self, firsts: list[int], rows: np.ndarray, heads: list[bytes], verified: np.ndarray, place: tuple, generation: int):
+    def __init__(
+        self, firsts: list[int], rows: np.ndarray, heads: list[bytes], verified: np.ndarray, place: tuple[int, int, int], generation: int
+    ):
         self.firsts = firsts
         self.rows = rows
-        self.heads = heads  # each chunk's header: it holds the checksum, so it tells whether the chunk changed
+        self.heads = heads  # the header of each chunk; it contains the checksum, so it shows whether the chunk changed
         self.verified = verified
         self.place = place  # (collection, field, part), for messages
-        self.generation = generation  # compactions of the collection so far
+        self.generation = generation  # number of compactions of the collection
         self.sizes = chunks.sizes_in(heads)
-        self.small = np.flatnonzero(chunks.moves(self.sizes)).tolist()  # what may move when a neighbour is written
+        self.small = np.flatnonzero(chunks.moves(self.sizes)).tolist()  # chunks that may move when a neighbour is written
         self._unverified = bool((verified != 1).any())
-        # chunk → (address, the bytes there, offsets, docids if listed)
+        # chunk → (address, bytes at the address, offsets, docids if the chunk lists them)
         self._offsets: dict[int, tuple[int, memoryview, list[int], list[int] | None]] = {}
 
     def __len__(self) -> int:
@@ -45,66 +48,68 @@ class ChunkTable:
 
     @property
     def present(self) -> int:
-        """Rows that have the field, dead ones included until they are compacted away."""
+        """Number of rows that have the field, including dead ones that were not compacted yet."""
         return int(self.rows[:, COUNT].sum())
 
     def verify(self, indexes: Iterable[int]) -> None:
-        """Check the checksums of some chunks, once each. Only inside a transaction. Raises CorruptionError naming the chunk."""
+        """Verify the checksums of some chunks, each once. Call it inside a transaction. Raises CorruptionError naming the chunk."""
         for c in indexes:
             if self.verified[c] != 1:
                 chunks.check_digest(self.bytes_of(c), chunks.name_of(*self.place, self.firsts[c]))
                 self.verified[c] = 1
 
     def verify_all(self) -> None:
-        """Check every chunk's checksum, once each. Raises CorruptionError naming the chunk."""
+        """Verify the checksum of every chunk, each once. Raises CorruptionError naming the chunk."""
         if self._unverified:
             self.verify(np.flatnonzero(self.verified != 1).tolist())
             self._unverified = False
 
     def confirm(self) -> None:
-        """Check the chunks that a kernel marked with 2 in ``verified`` when it read them. Raises CorruptionError naming the chunk."""
+        """Verify the chunks that a kernel has read and marked with 2 in ``verified``. Raises CorruptionError naming the chunk."""
         self.verify(np.flatnonzero(self.verified == 2).tolist())
 
     def verify_rows(self, docids: np.ndarray) -> None:
-        """Check the checksums of the chunks that hold given docids, once each. Raises CorruptionError naming the chunk."""
+        """Verify the chunks that contain given docids, each once. Raises CorruptionError naming the chunk."""
         if self._unverified and len(docids):
             self.verify(np.unique(np.maximum(np.searchsorted(self.rows[:, FIRST], docids, "right") - 1, 0)).tolist())
 
     def covering(self, low: int, high: int) -> tuple[int, int]:
-        """The range of chunks that hold docids of [low, high)."""
+        """The range of chunks that contain docids of [low, high)."""
         return max(bisect_right(self.firsts, low) - 1, 0), bisect_left(self.firsts, high)
 
     def bytes_of(self, c: int) -> np.ndarray:
-        """The stored bytes of chunk c, uint8, as they lie in the memory map."""
+        """The stored bytes of chunk c, uint8; a view of the memory map."""
         start = int(self.rows[c, DATA]) - _HEAD  # the first section of every kind follows the header
-        return np.frombuffer((c_uint8 * int(self.sizes[c])).from_address(start), np.uint8)
+        return _mapped(start, int(self.sizes[c]))
 
     def docids_of(self, c: int) -> np.ndarray:
-        """The docids of chunk c, uint32 ascending; a view of the memory map where they are listed."""
+        """The docids of chunk c, uint32 ascending; a view of the memory map if the chunk lists them."""
         first, count, listed = (int(self.rows[c, column]) for column in (FIRST, COUNT, DOCIDS))
         if not listed:
             return np.arange(first, first + count, dtype=np.uint32)
-        return np.frombuffer((c_uint8 * (4 * count)).from_address(listed), np.uint32)
+        return _mapped(listed, count, np.uint32)
 
     def data_of(self, c: int, width: int) -> np.ndarray:
-        """The items of a FIXED chunk, uint8 ``(count, width)``, as they lie in the memory map."""
+        """The items of a FIXED chunk, uint8 ``(count, width)``; a view of the memory map."""
         count, start = int(self.rows[c, COUNT]), int(self.rows[c, DATA])
-        return np.frombuffer((c_uint8 * (count * width)).from_address(start), np.uint8).reshape(count, width)
+        return _mapped(start, count * width).reshape(count, width)
 
     def items_of(self, c: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(offsets uint32 ``(count + 1,)``, items uint8 ``(items, width)``, second item array uint8 ``(items, 4)`` or None) of a RAGGED
-        chunk, as they lie in the memory map.
+        chunk; views of the memory map.
         """
         count, offsets_at, data_at, extra_at = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX, EXTRA))
-        offsets = np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32)
+        offsets = _mapped(offsets_at, count + 1, np.uint32)
         items = int(offsets[-1])
-        data = np.frombuffer((c_uint8 * (items * width)).from_address(data_at), np.uint8).reshape(items, width)
-        extra = np.frombuffer((c_uint8 * (4 * items)).from_address(extra_at), np.uint8).reshape(items, 4) if extra_at else None
+        data = _mapped(data_at, items * width).reshape(items, width)
+        extra = _mapped(extra_at, 4 * items).reshape(items, 4) if extra_at else None
         return offsets, data, extra
 
     def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
-        """For docids (int64, ascending) of a FIXED or RAGGED field of ``width`` bytes an item: each chunk that holds some, as it lies in
-        the memory map, with (indexes into docids, positions in the chunk). Checksums are checked once. Raises CorruptionError.
+        """(chunk, indexes into docids, positions in the chunk) for each chunk that contains some of the docids (int64, ascending).
+
+        For FIXED and RAGGED parts with items of ``width`` bytes. Chunks are views of the memory map. Verifies each chunk once; raises
+        CorruptionError.
         """
         places = np.searchsorted(self.rows[:, FIRST], docids, "right") - 1
         for c in np.unique(places[places >= 0]).tolist():
@@ -122,13 +127,13 @@ class ChunkTable:
                 yield chunk, np.arange(low, high)[there], positions[there]
 
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
-        """(terms uint64 ascending, rows that have each uint32) of a POSTINGS chunk; terms as they lie in the memory map."""
+        """(terms uint64 ascending, number of rows per term uint32) of a POSTINGS chunk; terms are a view of the memory map."""
         count, terms_at, offsets_at = (int(self.rows[c, column]) for column in (ITEMS, DATA, AUX))
-        terms = np.frombuffer((c_uint8 * (8 * count)).from_address(terms_at), np.uint64)
-        return terms, np.diff(np.frombuffer((c_uint8 * (4 * (count + 1))).from_address(offsets_at), np.uint32))
+        terms = _mapped(terms_at, count, np.uint64)
+        return terms, np.diff(_mapped(offsets_at, count + 1, np.uint32))
 
     def between(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Rows that have the field among docids [low, high), chunk by chunk: (chunk, position of the first, docids)."""
+        """(chunk, position of its first row, docids) for the rows in [low, high) that have the field, chunk by chunk."""
         for c in range(*self.covering(low, high)):
             docids = self.docids_of(c)
             begin, end = np.searchsorted(docids, [low, high])
@@ -136,9 +141,9 @@ class ChunkTable:
                 yield c, int(begin), docids[begin:end]
 
     def records(self, docids: Sequence[int]) -> list[memoryview]:
-        """The bytes of rows of a RAGGED byte column (the row records), as they lie in the memory map: use them inside the transaction only.
+        """The bytes of rows of a RAGGED part of bytes (row records), as views of the memory map: use them only inside the transaction.
 
-        Raises CorruptionError when a row or its chunk is damaged.
+        Raises CorruptionError if a row is missing or its chunk is damaged.
         """
         firsts, known = self.firsts, self._offsets
         found = []
@@ -154,9 +159,9 @@ class ChunkTable:
         return found
 
     def _known(self, c: int) -> tuple[int, memoryview, list[int], list[int] | None]:
-        """What ``records`` keeps of a chunk."""
+        """The cached values of a chunk that ``records`` uses; see ``_offsets``."""
         if c < 0:
-            raise CorruptionError("a row before the first has no record", field="rows")
+            raise CorruptionError("a row before the first chunk has no record", field="rows")
         self.verify((c,))
         count, where, address = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX))
         offsets = np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist()
@@ -165,32 +170,38 @@ class ChunkTable:
         return known
 
 
+def _mapped(address: int, count: int, dtype: Any = np.uint8) -> np.ndarray:
+    """``count`` values at a memory address, as a view."""
+    memory: Any = (c_uint8 * (count * np.dtype(dtype).itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype)
+
+
 def _place(listed: list[int], docid: int) -> int:
-    """Where a docid is in a list; past its end when it isn't there."""
+    """The position of a docid in a list; the list's length if it is missing."""
     at = bisect_left(listed, docid)
     return at if at < len(listed) and listed[at] == docid else len(listed) + 1
 
 
 class _Builder:
-    """A table in the making: a prefix of an older one, and chunks after it."""
+    """Builds a table from a prefix of an older table and the chunks after it."""
 
     def __init__(self, store: Store, field: int, part: int, lazy: bool):
         self.store, self.place, self.lazy = store, (store.collection, field, part), lazy
         self.firsts: list[int] = []
         self.heads: list[bytes] = []
-        self.kept = np.empty((0, TABLE_WIDTH), np.int64), np.empty(0, np.uint8)  # rows and verified of the prefix
+        self.kept = np.empty((0, TABLE_WIDTH), np.int64), np.empty(0, np.uint8)  # ``rows`` and ``verified`` of the prefix
         self.rows: list[tuple[int, ...]] = []
         self.verified: list[bool] = []
         self.offsets: dict[int, tuple] = {}
 
     def keep_prefix(self, old: ChunkTable) -> None:
-        """Writes only ever change the newest chunks: what survives of an older table is a prefix, found from its end."""
+        """Keep the unchanged prefix of an older table. Writes change only the newest chunks, so its end is searched backwards."""
         value = self.store.chunk_value
         _, field, part = self.place
         n = len(old)
         while n and not _same(value(field, part, old.firsts[n - 1]), old, n - 1):
             n -= 1
-        self.firsts, self.heads = old.firsts[:n], old.heads[:n]  # copies: more is appended
+        self.firsts, self.heads = old.firsts[:n], old.heads[:n]  # copied, because more is appended
         rows = old.rows[:n].copy()
         for i in old.small:
             if i < n:
@@ -199,27 +210,27 @@ class _Builder:
         self.offsets = {c: known for c, known in old._offsets.items() if c < n and rows[c, AUX] == known[0]}
 
     def is_whole(self, old: ChunkTable) -> bool:
-        """Whether the kept prefix is all there is, and lies where it did."""
+        """Whether the kept prefix is the whole table, at unchanged addresses."""
         rows = self.kept[0]
         return len(self.firsts) == len(rows) == len(old) and all(np.array_equal(rows[i], old.rows[i]) for i in old.small)
 
     def keep(self, old: ChunkTable, i: int, value) -> None:
-        """Take over chunk i of an older table."""
+        """Add chunk i of an older table, which is unchanged."""
         row = self._moved(old.firsts[i], value) if chunks.moves(len(value)) else tuple(old.rows[i].tolist())
         if i in old._offsets and old._offsets[i][0] == row[AUX]:
             self.offsets[len(self.firsts)] = old._offsets[i]
         self._add(old.firsts[i], old.heads[i], row, bool(old.verified[i] == 1))
 
     def read(self, first: int, value) -> None:
-        """A chunk not seen before."""
+        """Add a new chunk."""
         name = chunks.name_of(*self.place, first)
         row = chunks.table_row(value, name, verify=not self.lazy)
         if row[FIRST] != first:
-            raise CorruptionError(f"chunk {name} says that it begins at row {row[FIRST]}", field=name)
+            raise CorruptionError(f"chunk {name} has a header that begins at row {row[FIRST]}", field=name)
         self._add(first, bytes(value[:_HEAD]), row, not self.lazy)
 
     def _moved(self, first: int, value) -> tuple[int, ...]:
-        """Where the sections of a chunk are that shares its page with others."""
+        """The table row of a known small chunk, whose address may have changed."""
         return chunks.table_row(value, chunks.name_of(*self.place, first), verify=False)
 
     def _add(self, first: int, head: bytes, row: tuple[int, ...], verified: bool) -> None:
@@ -238,9 +249,9 @@ class _Builder:
 
 
 def load(store: Store, field: int, part: int, previous: ChunkTable | None = None, *, lazy: bool = False, generation: int = 0) -> ChunkTable:
-    """The table of a field's part. ``previous`` (of an earlier sequence, under the same map) saves reading what didn't change.
+    """The table of a part. previous: an earlier table under the same map, which saves reading what did not change.
 
-    lazy: leave the checksums to ``verify``. generation: how often the collection was compacted.
+    lazy: don't verify checksums now. generation: number of compactions of the collection.
     """
     made = _Builder(store, field, part, lazy)
     if previous is not None and previous.generation == generation:
@@ -259,7 +270,7 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
 
 
 def _same(value, table: ChunkTable, i: int) -> bool:
-    """Whether a value is chunk i as the table knows it, and where it was (unless it is small enough to move)."""
+    """Whether a value is the same as chunk i of a table, at the same address unless it is small enough to move."""
     if value is None or bytes(value[:_HEAD]) != table.heads[i]:
         return False
     return chunks.moves(len(value)) or chunks.address(value) + _HEAD == table.rows[i, DATA]

@@ -1,4 +1,4 @@
-"""The stored term table: what the terms of a sparse field are called. One record a term, so that a write touches only what is new."""
+"""The stored words of a sparse field's terms. One record per term, so that a write touches only new terms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import format
 
 
 def read(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[int]) -> dict[int, str]:
-    """The words of these terms, as far as there are any. Raises CorruptionError naming the term."""
+    """term → word, for those of the terms that have one. Raises CorruptionError naming the term."""
     found = {}
     for term in terms:
         value = txn.get(format.term_word_key(collection, field, term))
@@ -21,7 +21,7 @@ def read(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[int
 
 
 def page(txn: lmdb.Transaction, collection: int, field: int, after: int | None, limit: int) -> dict[int, str]:
-    """At most ``limit`` terms past ``after`` with their words, terms ascending. Raises CorruptionError naming the term."""
+    """term → word for at most ``limit`` terms above ``after``, ascending. Raises CorruptionError naming the term."""
     prefix, found = format.field_key(collection, format.TERM_WORD, field), {}
     cursor = txn.cursor()
     more = cursor.set_range(prefix if after is None else format.term_word_key(collection, field, after) + b"\0")
@@ -33,13 +33,13 @@ def page(txn: lmdb.Transaction, collection: int, field: int, after: int | None, 
 
 
 def add(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str]) -> None:
-    """Store the words of terms that have none yet; pages of those that have one stay as they are."""
+    """Store words for terms that have none yet. Others are not rewritten."""
     records = [(format.term_word_key(collection, field, term), pack(word)) for term, word in sorted(words.items())]
     txn.putmulti(records, overwrite=False)
 
 
 def change(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[int, str | None]) -> int:
-    """Give terms other words, or with None none; returns for how many that changed something."""
+    """Set the words of terms; None removes a word. Returns how many terms changed."""
     changed = 0
     for term, word in sorted(words.items()):
         key = format.term_word_key(collection, field, term)
@@ -51,7 +51,7 @@ def change(txn: lmdb.Transaction, collection: int, field: int, words: Mapping[in
 
 
 def copy(txn: lmdb.Transaction, collection: int, old: int, new: int) -> None:
-    """Give another field's number the words of a field's terms; those of the old number stay."""
+    """Copy all words of field number ``old`` to field number ``new``."""
     prefix = format.field_key(collection, format.TERM_WORD, old)
     cursor, records = txn.cursor(), []
     more = cursor.set_range(prefix)
@@ -65,10 +65,10 @@ def pack(word: str) -> bytes:
     return format.sealed(word.encode())
 
 
-def unpack(value: bytes, term: int) -> str:
-    """Raises CorruptionError naming the term."""
+def unpack(value: format.Stored, term: int) -> str:
+    """Decode a stored word. Raises CorruptionError naming the term."""
     what = f"the word of term {term}"
     try:
         return format.opened(value, what).decode()
     except UnicodeDecodeError:
-        raise CorruptionError(f"{what} is no text", field=what) from None
+        raise CorruptionError(f"{what} is not valid UTF-8", field=what) from None
