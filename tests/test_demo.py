@@ -83,7 +83,7 @@ def test_without_the_dense_encoder_words_are_searched(tmp_path, capsys, in_proce
     assert demo.run(tmp_path, limit=300) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "embeddings add search by meaning. encoder 'wordllama' needs the wordllama package" in out
-    assert "builtins.str.split" in out and "fusion=" not in out and 'text={"terms":' in out and "DIFFERENT" not in out
+    assert "builtins.bytes.partition" in out and "fusion=" not in out and 'text={"terms":' in out and "DIFFERENT" not in out
 
 
 def test_few_docstrings_are_not_indexed_and_it_says_so(tmp_path, capsys, in_process, words_only):
