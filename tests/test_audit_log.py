@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import grpc
 import pytest
 from vectordb_client import Client, Dense, Schema, Sparse, VectorDBError
@@ -118,8 +118,8 @@ def _write(path: Path, worker: int, lines: int) -> None:
 
 def test_processes_share_a_log_that_is_put_aside_when_full(tmp_path):
     path = tmp_path / "audit.log"
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_write, args=(path, worker, 300)) for worker in range(3)]
+    context = forked.context()
+    workers = [context.Process(target=_write, args=(path, worker, 300)) for worker in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:

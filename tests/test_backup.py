@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import tarfile
 import threading
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from upkeep import hurry, index_files, vectors
@@ -307,8 +307,7 @@ def run(directory: str, snap: str, back: str, step: str, archive: bool) -> None:
 @pytest.mark.parametrize("archive", [False, True])
 @pytest.mark.parametrize("step", backup.STEPS)
 def test_killed_at_any_step_there_is_the_whole_thing_or_nothing(database, filled, directory, tmp_path, step, archive):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_backup"])
+    context = forked.context()
     snap, back = tmp_path / "out" / "snap", tmp_path / "out" / "back"
     made = back if step.startswith("restore") else snap
     if made is back:

@@ -5,14 +5,13 @@ whoever comes next finds a sound directory.
 from __future__ import annotations
 
 import collections
-import multiprocessing
-import os
 import random
 import re
 import signal
 import time
 from pathlib import Path
 
+import forked
 from crash_load import SCHEMA, Model, small, write_on
 from nightly import cases, record
 from upkeep import index_files
@@ -51,12 +50,7 @@ def test_nothing_is_lost_or_there_by_half_whatever_step_a_process_is_killed_at(d
     small(monkeypatch)
     with vectordb.open(directory) as database:
         database.create_collection("c", SCHEMA)
-    here = os.path.dirname(__file__)
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    )  # where the fork server looks before it forks
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash_warm"])
+    context = forked.context()
     rng, model, done, fired, lost = random.Random(1), Model(), 0, collections.Counter(), 0
     plan = [*failpoints.STEPS, *[None] * (AT_RANDOM // ROUNDS)] * ROUNDS
     rng.shuffle(plan)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import forked
 import numpy as np
 import pytest
 from upkeep import index_files, vectors
@@ -250,8 +250,7 @@ def test_another_process_lets_go_and_goes_on(database, erased, directory, worker
 
 
 def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(database, erased, directory, monkeypatch):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_purge"])
+    context = forked.context()
     ours, other = context.Pipe()
     process = context.Process(target=hold, args=(str(directory), True, other), daemon=True)
     process.start()
@@ -299,8 +298,7 @@ def test_killed_at_any_step_nothing_is_lost(directory, step, shared):
     with vectordb.open(directory, durability="batched", maintenance=False) as database:
         gone = fill(database.create_collection("c", SCHEMA))
         before = contents(database.collection("c"))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_purge"])
+    context = forked.context()
     beside = vectordb.open(directory, maintenance=False) if shared else None
     process = context.Process(target=purge_until_killed, args=(str(directory), step))
     process.start()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import traceback
+
+import forked
 
 
 def _serve(connection) -> None:
@@ -23,7 +24,7 @@ class Worker:
     """``call`` runs a module-level function in the other process and returns its result or raises its error."""
 
     def __init__(self):
-        context = multiprocessing.get_context("spawn")
+        context = forked.context()
         self._connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self.process.start()

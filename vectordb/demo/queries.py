@@ -1,7 +1,8 @@
-"""What the demo stores and asks: the schema, and searches with filters in all three notations and the three ways of fusion."""
+"""What the demo stores and asks: the schema, five searches with filters in all three notations, and questions for the index."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,32 +11,39 @@ from vectordb_client.filter import F
 from ..types import DBSF, Bool, Dense, Int, Keyword, Relative, Schema, Sparse, Text
 
 COLLECTION = "docstrings"
-SCHEMA = Schema(
-    vectors={
-        "text": Dense(256, metric="cosine", encoder="wordllama", source="body"),
-        "terms": Sparse(weighting="idf", encoder="bm25", source="body"),
-    },
-    attributes={
-        "module": Keyword(),
-        "package": Keyword(),
-        "kind": Keyword(),
-        "name": Keyword(),
-        "lines": Int(),
-        "has_signature": Bool(),
-        "parameters": Keyword(array=True),
-        "body": Text(),
-    },
-)
+DENSE, TERMS = "text", "terms"  # the two vector fields
+ENCODER = "wordllama"  # of the dense field; its package is an extra
+_ATTRIBUTES = {
+    "module": Keyword(),
+    "package": Keyword(),
+    "kind": Keyword(),
+    "name": Keyword(),
+    "lines": Int(),
+    "has_signature": Bool(),
+    "parameters": Keyword(array=True),
+    "body": Text(),
+}
+_TERMS = Sparse(weighting="idf", encoder="bm25", source="body")
+SCHEMA = Schema({DENSE: Dense(256, metric="cosine", encoder=ENCODER, source="body"), TERMS: _TERMS}, _ATTRIBUTES)
+TERMS_SCHEMA = Schema({TERMS: _TERMS}, _ATTRIBUTES)  # where the dense encoder isn't installed
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question, its filter in one of the three notations, and how the two arms are fused. ``code``: the call as one writes it."""
+    """A text to search for, a filter in one of the three notations, and how the two fields' rankings are fused.
+
+    code: the arguments as they are written in a call, one line each or several.
+    """
 
     text: str
     filter: Any
     fusion: Any
     code: tuple[str, ...]
+
+    def with_terms_only(self) -> Query:
+        """The same search without fusion, for a collection without the dense field."""
+        code = tuple(line for line in self.code if not line.startswith("fusion="))
+        return dataclasses.replace(self, fusion="rrf", code=code)
 
 
 QUERIES = (
@@ -80,10 +88,37 @@ QUERIES = (
     Query(
         "find the longest matching block of two sequences",
         "lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern')",
-        Relative(weights={"text": 1.0, "terms": 0.5}),
+        Relative(weights={DENSE: 1.0, TERMS: 0.5}),
         (
             "filter=\"lines BETWEEN 20 AND 200 AND parameters CONTAINS ANY ('a', 'alo', 'pattern')\"",
             'fusion=Relative(weights={"text": 1.0, "terms": 0.5})',
         ),
     ),
 )
+
+# Searched exactly and through the index: the recall that is shown is the mean over all of them.
+QUESTIONS = (
+    "read a csv file row by row",
+    "parse the options of a command line",
+    "send an email over an encrypted connection",
+    "run a function in another process",
+    "find all files that match a pattern",
+    "open a zip archive and extract one file",
+    "convert a date to text",
+    "wait until a lock is free",
+    "sort a list by a key",
+    "compute the hash of a file",
+    "download a web page",
+    "generate random numbers",
+    "pretty print a nested dictionary",
+    "replace text with a regular expression",
+    "measure how long some code takes",
+    "store objects on disk and load them again",
+    "the mean and the standard deviation of numbers",
+    "compare two versions of a text",
+    "draw a window with a button",
+    "connect to a server with a timeout",
+)
+
+# The plans of QUESTIONS[0] are shown without a filter, and then under these.
+PLAN_FILTERS = ("kind = 'function'", "lines > 60", "package = 'csv'")
