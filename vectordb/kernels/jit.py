@@ -12,8 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, overload
 
 import numba
 import xxhash
@@ -84,6 +85,11 @@ def _forget_old_versions() -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
+# Type checkers see Any: numba compiles for the types of each call, which the annotations of the plain function don't cover.
+@overload
+def kernel(function: Callable) -> Any: ...
+@overload
+def kernel(function: None = None, *, nogil: bool = True) -> Callable[[Callable], Any]: ...
 def kernel(function=None, *, nogil: bool = True):
     """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe.
 
@@ -94,12 +100,12 @@ def kernel(function=None, *, nogil: bool = True):
     return _compiled(function, nogil, {"reassoc", "contract", "nsz", "arcp"})
 
 
-def ordered_kernel(function):
+def ordered_kernel(function: Callable) -> Any:
     """A kernel whose floats are rounded after each operation, in the order written: two that add the same numbers up get the same sum."""
     return _compiled(function, True, False)
 
 
-def _compiled(function, nogil, fastmath):
+def _compiled(function, nogil, fastmath) -> Any:
     before = config.CACHE_DIR
     config.CACHE_DIR = _CACHE or before  # read while decorating only: other users of numba in this process keep their own folder
     try:
