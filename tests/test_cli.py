@@ -130,8 +130,8 @@ def test_info_shows_how_a_field_is_indexed_when_it_was_said(capsys, data, monkey
     _, out, _ = run(capsys, "info", "--data", data)
     assert "index of v: none yet; 10 rows not indexed" in out.splitlines() and "index of never" not in out and "index of usual" not in out
     shown = {line.split()[0]: " ".join(line.split()[2:]) for line in out.splitlines()[2:] if line.strip()}
-    assert shown["usual"].startswith("dim=2 rows") and shown["never"].startswith("dim=2, index=None rows")
-    assert shown["better"].startswith("dim=2, index=Index(degree=32, ef_construction=200) rows")
+    assert shown["usual"].startswith("dim=2 0 rows") and shown["never"].startswith("dim=2, index=None 0 rows")
+    assert shown["better"].startswith("dim=2, index=Index(degree=32, ef_construction=200) 0 rows")
 
 
 SEGMENTS = [
@@ -160,7 +160,7 @@ def test_info_shows_the_index_and_what_is_done_in_the_background(capsys, data, m
     monkeypatch.setattr(vectordb.Collection, "info", info)
     code, out, _ = run(capsys, "info", "--data", data)
     assert code == 0 and [shown for shown in out.splitlines() if shown.startswith("maintenance")] == ([line] if line else [])
-    index = "2 segments (1 with a graph, 11 rows, 1 dead, 3.0 KiB); 1 row not indexed; 1 damaged file, will be rebuilt"
+    index = "2 segments (1 with a graph, 11 rows, 1 deleted, 3.0 KiB); 1 row not indexed; 1 damaged file, will be rebuilt"
     assert f"index of v: {index}" in out.splitlines()
     (shown,) = json.loads(run(capsys, "info", "--data", data, "--json")[1])["collections"]
     assert shown["maintenance"] == maintenance and shown["statistics"]["v"]["segments"] == SEGMENTS
@@ -204,7 +204,7 @@ def test_optimize_indexes_what_is_there_and_can_be_run_again(capsys, tmp_path):
         first, second = err.splitlines()
         assert (code, out) == (0, "") and first == "docs: 1,500 points, 0 deleted rows left"
         assert second.startswith("  index of v: 1 segment (") and second.endswith("; all rows indexed")
-        assert "1,500 rows, 0 dead" in second
+        assert "1,500 rows, 0 deleted" in second
     _, out, _ = run(capsys, "info", "--data", tmp_path / "data")
     assert second.strip() in out.splitlines()
     assert run(capsys, "check", "--data", tmp_path / "data")[0] == 0

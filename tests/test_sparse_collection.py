@@ -173,7 +173,7 @@ def test_explain_tells_terms_and_what_each_contributed(database):
         for hit, matched in zip(hits, said["matched"], strict=True):
             assert sum(part["contribution"] for part in matched) == pytest.approx(hit.score, rel=1e-5)
             assert {part["term"] for part in matched} == {t for t in holds if hit.id in holds[t]}
-        assert f"of the best row {said['matched'][0][0]['term']} gave" in str(hits.plan)
+        assert f"contributions to the best row: {said['matched'][0][0]['term']}" in str(hits.plan)
 
 
 def test_explain_prints_the_words_of_a_text(database):
@@ -184,7 +184,7 @@ def test_explain_prints_the_words_of_a_text(database):
     assert [hit.id for hit in hits] == [1, 2, 3]
     assert {told["word"]: told["rows"] for told in said["terms"]} == {"harbour": 2, "boats": 2}
     assert [{part["word"] for part in row} for row in said["matched"]] == [{"harbour", "boats"}, {"boats"}, {"harbour"}]
-    assert "harbour gave" in str(hits.plan)
+    assert "best row: harbour " in str(hits.plan)
 
 
 def test_info_tells_how_the_terms_are_spread(database):

@@ -261,7 +261,9 @@ class Collection(Reads):
             store = Store(txn, self._number)
             meta = catalog.add_fields(txn, self._number, vectors, attributes, identities, exist_ok)
             if meta is not None:
-                store.touch(store.state()[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
+                state = store.state()
+                assert state is not None
+                store.touch(state[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
 
         self._committer.run(work, self._durability)
 

@@ -104,8 +104,8 @@ def open(
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
     given = {name: value for name, value in limits.items() if value is not None}
     Limits(**given)  # raises before anything is created
-    in_memory = is_memory(path)
-    if in_memory:
+    in_memory = path is None or is_memory(path)
+    if path is None or in_memory:
         for name, value, usual in (("create", create, True), ("salvage", salvage, False), ("read_only", read_only, False)):
             if value is not usual:
                 raise InvalidArgumentError(

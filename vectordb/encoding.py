@@ -12,7 +12,7 @@ from .apply import Write
 from .errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from .snapshot import Snapshots
 from .storage import change_log, fields
-from .types import Batch, Dense, VectorField, is_word
+from .types import Batch, Dense, SparseColumn, VectorField, is_word
 
 MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 represents every whole number up to it
 MAX_LENGTH = (1 << 32) - 1  # words of a text
@@ -48,7 +48,10 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
             words[name] = {term: word for term, word in new.items() if is_word(word)}
         places = np.array(rows, dtype=np.int32)
         column = _placed(column, places if column.rows is None else places[column.rows])
-        vectors[name] = fields.overlaid(spec, _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None, column)
+        given = _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None
+        whole = fields.overlaid(spec, given, column)
+        assert whole is not None
+        vectors[name] = whole
         if batch.kind == "update":  # a text without terms removes the vector of the old text
             silent = np.setdiff1d(places, column.rows).astype(np.int32)
             removed[name] = np.union1d(removed.get(name, silent), silent).astype(np.int32)
@@ -66,6 +69,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
 def _check_frequencies(name: str, batch: Batch) -> None:
     """Raise InvalidArgumentError if the vectors of a BM25 field are not term frequencies."""
     column = batch.vectors[name]
+    assert isinstance(column, SparseColumn)
     weights = column.weights
     bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
     rule = "the vector of a BM25 field holds the frequency of each term"

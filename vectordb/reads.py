@@ -41,9 +41,8 @@ from .types import (
     tune,
 )
 
-# A search with these arguments differs from others of its kind only in its query vectors and in the arguments of ``_FAMILIAR``.
+# A search with these arguments differs from others of its kind only in what ``Familiar`` compares, and in its query vectors.
 _PLAIN = (("text", None), ("candidates", None), ("prefetch", None), ("exact", False), ("with_vectors", False), ("explain", False))
-_FAMILIAR = ("vectors", "filter", "limit", "recall", "with_attributes")
 T = TypeVar("T")
 
 
@@ -361,8 +360,8 @@ class Reads(PointsOfCollection):
         fusion = asked["fusion"]
         plain = not batch and type(fusion) is str and fusion == "rrf" and all(asked[name] is value for name, value in _PLAIN)
         with self._snapshots.pin() as view:
+            like = asked["vectors"], asked["filter"], asked["limit"], asked["recall"], asked["with_attributes"]
             if plain:
-                like = [asked[name] for name in _FAMILIAR]
                 search = self._familiar.again(view.schema, *like)
                 if search is not None:
                     return take(execute.Answers(view, search, self._filters))

@@ -16,14 +16,14 @@ def add_arguments(parser: Command) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from vectordb_client.values import to_json
 
-    from .render import info_dict, print_info
+    from .render import print_info
 
     where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
     with opened(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:
-        print(json.dumps({**where, "collections": [info_dict(info) for info in found]}, default=to_json, indent=1))
+        print(json.dumps({**where, "collections": [info.to_dict() for info in found]}, default=to_json, indent=1))
         return 0
     out = console()
     if not found:

@@ -187,8 +187,9 @@ def _planned(
     """The schema of a new collection and its term words: from the schema file, or inferred from the data and printed."""
     if arguments.schema:
         return _read_schema(arguments.schema)
+    from vectordb_client.info_text import schema_text
+
     from ..transfer import infer
-    from .render import fields
 
     task = bar.add_task("reading", total=1.0, points="")
     found = infer(
@@ -207,7 +208,7 @@ def _planned(
         if found.more:
             console.print(f"  {found.more:,} values in more columns → payload")
     console.print("Schema:")
-    console.print(fields(found.schema), markup=False)
+    console.print(schema_text(found.schema), markup=False)
     return found.schema, {}
 
 

@@ -6,10 +6,11 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+from vectordb_client.info_text import indexes
+
 from ..errors import DeadlineError
 from . import options
 from .options import Command, add_collection, add_directory, open_directory, seconds
-from .render import indexes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
