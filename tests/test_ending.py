@@ -71,7 +71,7 @@ def test_a_process_goes_though_a_call_never_ends(tmp_path, how):
     """
     if how == "worker":
         script = tmp_path / "worker.py"
-        script.write_text(textwrap.dedent(STUCK) + "sys.exit(workers.work())\n")
+        script.write_text(textwrap.dedent(STUCK) + "from vectordb.server import worker\nsys.exit(worker.work())\n")
         main = f"""
             from vectordb.server.settings import Settings
             workers.COMMAND = (sys.executable, {str(script)!r})

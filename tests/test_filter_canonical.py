@@ -292,36 +292,36 @@ def test_form_does_not_depend_on_hash_seeds():
 @pytest.mark.parametrize(
     ("text", "field", "value", "message"),
     [
-        ("kw = 5", "kw", 5, "'kw' is keyword: kw must be a string, not 5"),
-        ("n = 'a'", "n", "a", "'n' is int: n must be an integer"),
-        ("n > TRUE", "n", True, "'n' is int"),
-        ("n IN (1, 'a')", "n", "a", "'n' is int"),
-        ("ok = 1", "ok", 1, "'ok' is bool"),
-        ("x = 'a'", "x", "a", "'x' is float"),
-        ("at > 5", "at", 5, "'at' is datetime"),
-        ("u = 'zz'", "u", "zz", "'u' is uuid"),
-        ("kw > 'a'", "kw", "a", "a range can't be asked of 'kw', which is keyword; it offers =, IN, STARTSWITH and GLOB"),
-        ("u BETWEEN 'a' AND 'b'", "u", "a", "'u', which is uuid"),
-        ("ok < TRUE", "ok", True, "'ok', which is bool"),
-        ("body = 'x'", "body", "x", "it offers MATCH"),
-        ("body IN ()", "body", None, "it offers MATCH"),
-        ("body < 'x'", "body", "x", "it offers MATCH"),
+        ("kw = 5", "kw", 5, "'kw' is Keyword: kw must be a string, not 5"),
+        ("n = 'a'", "n", "a", "'n' is Int: n must be an integer"),
+        ("n > TRUE", "n", True, "'n' is Int"),
+        ("n IN (1, 'a')", "n", "a", "'n' is Int"),
+        ("ok = 1", "ok", 1, "'ok' is Bool"),
+        ("x = 'a'", "x", "a", "'x' is Float"),
+        ("at > 5", "at", 5, "'at' is Datetime"),
+        ("u = 'zz'", "u", "zz", "'u' is Uuid"),
+        ("kw > 'a'", "kw", "a", "'kw' is Keyword, which supports only =, !=, IN, STARTSWITH and GLOB; use an Int"),
+        ("u BETWEEN 'a' AND 'b'", "u", "a", "'u' is Uuid, which supports only =, != and IN; use an Int"),
+        ("ok < TRUE", "ok", True, "attribute for <"),
+        ("body = 'x'", "body", "x", "supports only MATCH (match_all, match_any, match_phrase); use a Keyword attribute for ="),
+        ("body IN ()", "body", None, "use a Keyword attribute for IN"),
+        ("body < 'x'", "body", "x", "use an Int, Float or Datetime attribute for <"),
         ("place = 1", "place", 1, "GEO_RADIUS"),
         ("place < 1", "place", 1, "GEO_RADIUS"),
-        ("kw MATCH 'a'", "kw", "a", "MATCH can't be asked of 'kw'"),
-        ("body STARTSWITH 'a'", "body", "a", "STARTSWITH can't be asked of 'body'"),
-        ("n GLOB 'a*'", "n", "a*", "GLOB can't be asked of 'n'"),
-        ("n = 1 AND GEO_RADIUS(kw, 1, 1, 1)", "kw", None, "'kw', which is keyword"),
-        ("nope = 1", "nope", None, "no attribute 'nope'; there are: kw, kws, n"),
-        ("nope = 1", "nope", None, "payload isn't indexed"),
-        ("vec = 1", "vec", None, "vector field; ask HAS_VECTOR(vec)"),
+        ("kw MATCH 'a'", "kw", "a", "use a Text attribute for MATCH"),
+        ("body STARTSWITH 'a'", "body", "a", "use a Keyword attribute for STARTSWITH"),
+        ("n GLOB 'a*'", "n", "a*", "use a Keyword attribute for GLOB"),
+        ("n = 1 AND GEO_RADIUS(kw, 1, 1, 1)", "kw", None, "use a Geo attribute for GEO_RADIUS"),
+        ("nope = 1", "nope", None, "no attribute 'nope'; the attributes are: kw, kws, n"),
+        ("nope = 1", "nope", None, "the payload can't be filtered on"),
+        ("vec = 1", "vec", None, "vector field, not an attribute; write HAS_VECTOR(vec)"),
         ("HAS_VECTOR(n)", "n", None, "is an attribute"),
-        ("HAS_VECTOR(nope)", "nope", None, "no vector field 'nope'; there are: vec, vec2"),
+        ("HAS_VECTOR(nope)", "nope", None, "no vector field 'nope'; the vector fields are: vec, vec2"),
         (F("kw") == "a" * 481, "kw", "a" * 481, "at most 480"),
         (F("kw").isin(["a", "\ud800"]), "kw", "\ud800", "lone surrogate"),
     ],
 )
-def test_errors_name_the_field_and_what_it_offers(text, field, value, message):
+def test_errors_name_the_field_and_what_it_supports(text, field, value, message):
     with pytest.raises(FilterError) as error:
         form(text)
     assert (error.value.field, error.value.value) == (field, value)
@@ -335,7 +335,7 @@ def test_wrong_conditions_are_refused_wherever_they_stand():
 
 
 def test_schema_without_fields_says_none():
-    with pytest.raises(FilterError, match="there are: none"):
+    with pytest.raises(FilterError, match="the attributes are: none"):
         canonical(F("x") == 1, Schema())
     assert canonical(All(), Schema({}, {"kw": Keyword()})) == All()
 

@@ -332,6 +332,6 @@ def test_a_file_that_was_calibrated_without_the_full_scan_has_it_all_the_same(go
         query = make.indexed_vectors(2, 1)["l2"][0]
         plan = collection.search({"l2": query}, limit=10, recall=0.9999, explain=True).plan
         (segment,) = plan["arms"][0]["segments"]
-        assert [row["recall"] for row in segment["considered"] if row["plan"] == "full precision"] == [1.0]
-        assert {row["plan"] for row in segment["considered"]} >= {"scan", "full precision", "graph"}
-        assert segment["plan"] == "full precision"  # nothing else is that sure
+        assert [row["recall"] for row in segment["considered"] if row["plan"] == "exact scan"] == [1.0]
+        assert {row["plan"] for row in segment["considered"]} >= {"scan", "exact scan", "graph"}
+        assert segment["plan"] == "exact scan"  # nothing else is that sure

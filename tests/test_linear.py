@@ -234,7 +234,7 @@ def test_hits_are_the_best_sums_of_all_points(collection, names, node):
             check(hits, query, weights, sums, limit)
             assert hits.plan["fusion"]["proven"] and hits.plan["exact"] and "proven to be the true best" in str(hits.plan)
             assert {arm["field"] for arm in hits.plan["arms"]} == set(names)
-            scanned = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "scan of byte codes, within bounds"}
+            scanned = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "scan of byte codes with error bounds"}
             passed_over = {arm["field"] for arm in hits.plan["arms"] if arm["plan"] == "segments"} & {"d", "ip", "far"}
             assert scanned | passed_over == {"d", "ip", "far"} & set(names) and len(passed_over) < 2  # those that have segments
         assert collection.search(query, fusion=Linear(weights), filter=node, limit=limit, exact=True) == collection.search(

@@ -234,7 +234,7 @@ def test_dbsf_is_of_the_sample_deviation_and_not_clipped(database):
         (Linear({"v": True}), "must be a number"),
         (Linear({"v": "2"}), "must be a number"),
         (Linear({"v": 1e10}), "from 0 to 1e+06"),
-        (Linear({"nope": 1}), "'nope', which is not an arm of this search; its arms: v, w"),
+        (Linear({"nope": 1}), "'nope', which is not a field of this search; its fields are: v, w"),
         (Linear([1, 2]), "the weights of a fusion must map fields to numbers"),
         (Linear(missing="skip"), "missing of a fusion must be 'zero' or 'renormalise', not 'skip'"),
         (Linear(missing=None), "'zero' or 'renormalise'"),

@@ -45,7 +45,7 @@ def place(request, data):
         yield [str(data)]
         return
     with vectordb.open(data, maintenance=False) as database:
-        server, port = start(database, port=0)
+        server, port = start(database, port=0, slow_query_ms=0)
         try:
             yield ["--target", f"127.0.0.1:{port}"]
         finally:
@@ -187,7 +187,7 @@ def test_reading_commands_work_while_another_process_writes(data, run):
 def test_drop_on_a_service(tmp_path, capsys):
     with vectordb.open(tmp_path / "data", maintenance=False) as database:
         fill(database)
-        server, port = start(database, port=0)
+        server, port = start(database, port=0, slow_query_ms=0)
         try:
             assert main(["drop", "--target", f"127.0.0.1:{port}", "docs"]) == 0
         finally:

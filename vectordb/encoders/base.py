@@ -1,4 +1,4 @@
-"""What every encoder offers, and how the text of an option becomes its value."""
+"""The interface of encoders, and the parsers of their options."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ State = Mapping[str, int]
 
 
 class Encoded(NamedTuple):
-    """What documents became: a column, the counters to add to the field's state (None: the encoder keeps none), and where its terms stand
-    for something ``words(known)``: the words of the documents' terms, but for those that are known (uint64, ascending).
+    """Encoded documents.
+
+    column: their vectors. counters: to be added to the field's state; None if the encoder keeps no state. words: a function that returns
+    the word of each term of the documents, except the terms in its argument (uint64, ascending); None if terms have no words.
     """
 
     column: DenseColumn | SparseColumn
@@ -26,46 +28,51 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Text → vectors of one kind.
+    """Converts text to vectors. Safe to use from several threads.
 
-    identity: what decides the output (encoder, model, options): vectors of two identities don't belong in one field.
-    kind: "dense" or "sparse". dim: the length of a dense vector, None for sparse ones. Safe to use from several threads.
+    identity: everything that decides the output: encoder, model and options. A field holds vectors of one identity only. kind: "dense" or
+    "sparse". dim: the length of a dense vector; None for sparse vectors. options: name → parser of its value, which raises ValueError with
+    the form expected. earlier: the encoder that fields made by earlier versions of vectordb keep using.
     """
 
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
-    earlier: ClassVar[type[Encoder] | None] = None  # what fields of earlier versions go on being encoded by
+    earlier: ClassVar[type[Encoder] | None] = None
     identity: str
     kind: str
     dim: int | None = None
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """A column over ``texts``, the counters to add to the field's ``state``, and the words of its terms.
+        """Encode documents. state: the field's counters.
 
-        A text with nothing to encode has no row in a dense column (``rows`` tells which are there) and an empty row in a sparse one.
+        A text with nothing to encode has no row in a dense column (``column.rows`` lists the texts that have one) and an empty row in a
+        sparse column.
         """
         raise NotImplementedError
 
     def encode_queries(self, texts: Sequence[str]) -> list:
-        """One query vector a text: ``(dim,)`` float32, or (uint64 terms ascending, float32 weights), which may be empty."""
+        """One query vector for each text: float32 ``(dim,)``, or (uint64 terms ascending, float32 weights), which may be empty."""
         raise NotImplementedError
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
-        """What the term ids of a text's query vector stand for, as far as it is known; explain prints it."""
+        """The words behind the term ids of a text's query vector, as far as they are known. ``explain`` prints them."""
         return {}
 
     def check(self, spec: VectorField) -> None:
-        """Raises EncoderError unless a field of this definition can hold what the encoder makes."""
+        """Check that a field can hold the vectors of this encoder. Raises EncoderError if it can't."""
         if spec.kind != self.kind:
-            raise EncoderError(f"{spec.encoder!r} makes {self.kind} vectors, the field is {spec.kind}", field="encoder", value=spec.encoder)
+            use = "Dense" if self.kind == "dense" else "Sparse"
+            what = f"encoder {spec.encoder!r} makes {self.kind} vectors, but the field is {spec.kind}; use a {use} field"
+            raise EncoderError(what, field="encoder", value=spec.encoder)
         if self.dim is not None and spec.dim != self.dim:
-            raise EncoderError(f"{spec.encoder!r} makes {self.dim} dimensions, the field has {spec.dim}", field="dim", value=spec.dim)
+            what = f"encoder {spec.encoder!r} makes {self.dim} dimensions, but the field has {spec.dim}; write Dense({self.dim}, …)"
+            raise EncoderError(what, field="dim", value=spec.dim)
 
     def __repr__(self) -> str:
         return self.identity
 
 
 def choice(*allowed: Any) -> Callable[[str], Any]:
-    """An option that is one of a few values."""
+    """A parser of an option that has one of a few values."""
     by_text = {str(value): value for value in allowed}
 
     def read(text: str) -> Any:
@@ -77,14 +84,14 @@ def choice(*allowed: Any) -> Callable[[str], Any]:
 
 
 def boolean(text: str) -> bool:
-    """An option that is true or false."""
+    """The value of an option that is true or false. Raises ValueError."""
     if text.lower() not in ("true", "false"):
         raise ValueError("true or false")
     return text.lower() == "true"
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """An option that is a number within limits."""
+    """A parser of an option that is a number within limits, both included."""
 
     def read(text: str) -> float:
         try:
@@ -99,25 +106,25 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """An option that is a whole number within limits."""
+    """A parser of an option that is an integer within limits, both included."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
+            raise ValueError(f"an integer from {low} to {high}")
         return int(text)
 
     return read
 
 
 def word(text: str) -> str:
-    """An option that is a piece of text and not empty."""
+    """The value of an option that is a text. Raises ValueError when it is empty."""
     if not text:
-        raise ValueError("given a value")
+        raise ValueError("a text of at least one character")
     return text
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """16 hexadecimal digits over the content of files: the same model has the same wherever it is installed."""
+    """A checksum of the contents of files, as 16 hexadecimal digits. It doesn't depend on where a model is installed."""
     state = xxhash.xxh3_64()
     for path in files:
         state.update(path.name.encode() + b"\0")
@@ -128,14 +135,14 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def unknown(terms: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """bool: which of the terms (uint64, ascending) aren't among the known ones (uint64, ascending)."""
+    """bool: which terms (uint64, ascending) are not in ``known`` (uint64, ascending)."""
     if not len(known):
         return np.ones(len(terms), np.bool_)
     return known[np.minimum(np.searchsorted(known, terms), len(known) - 1)] != terms
 
 
-def dense_column(values: np.ndarray, there: np.ndarray) -> DenseColumn:
-    """Rows ``values[there]`` with the places they come from; ``there`` is a mask."""
-    if there.all():
+def dense_column(values: np.ndarray, present: np.ndarray) -> DenseColumn:
+    """A column of the rows of ``values`` (float32 ``(n, dim)``) where the mask ``present`` (bool ``(n,)``) is set."""
+    if present.all():
         return DenseColumn(values)
-    return DenseColumn(np.ascontiguousarray(values[there]), np.flatnonzero(there).astype(np.int32))
+    return DenseColumn(np.ascontiguousarray(values[present]), np.flatnonzero(present).astype(np.int32))

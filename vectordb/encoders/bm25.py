@@ -1,7 +1,8 @@
-"""BM25 as a sparse encoder: a text becomes how often it says each term.
+"""BM25 as a sparse encoder: a document vector holds the term frequencies of its text.
 
-What that counts for is decided when it is asked for (``index.saturation``, ``Sparse(weighting="idf")``), by the live texts of that moment.
-Fields of earlier versions hold finished weights, which ``FrozenBM25`` goes on making until they are converted.
+Frequencies are weighted at query time (``index.saturation``, ``Sparse(weighting="idf")``), with the statistics of the texts that are live
+then. Fields made by earlier versions of vectordb hold final weights, fixed at write time; ``FrozenBM25`` encodes them until they are
+converted.
 """
 
 from __future__ import annotations
@@ -21,31 +22,32 @@ from ..types import SparseColumn, VectorField
 from ..words import RULE, words
 from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
-# Lucene's English list: the words that carry grammar and no subject.
+# Lucene's list of English stop words.
 _STOPWORDS = """a an and are as at be but by for if in into is it no not of on or such
 that the their then there these they this to was will with"""
 STOPWORDS = frozenset(_STOPWORDS.split())
-_CACHE_WORDS = 1 << 18
-_INSTALL = "pip install PyStemmer"
+_CACHE_WORDS = 1 << 18  # words whose term ids are cached
+_INSTALL = "pip install 'PyStemmer>=3.0'"
 K1, B = 1.2, 0.75
 
 
 class BM25(Encoder):
-    """Okapi BM25 over Snowball stems. language: a Snowball language, or "none" to keep words as they are.
+    """Okapi BM25 over Snowball stems. A term's id is the 64-bit XXH3 hash of its stem in UTF-8.
 
-    stopwords: leave out English function words (they are also left out of the length). k1: how fast repetition stops
-    counting. b: how much length counts, 0 … 1; both matter to searches only. A term's id is the 64-bit XXH3 of its stem in UTF-8.
+    language: a Snowball language, or "none" for words without stemming. stopwords: drop English stop words, also from the text's length.
+    k1: saturation of term frequencies, 0 … 100. b: normalisation by text length, 0 … 1. k1 and b take effect at query time only.
     """
 
     kind = "sparse"
-    rule = RULE  # of words
+    rule = RULE  # the version of the rule that splits a text into words
     options = {"language": word, "stopwords": boolean, "k1": number(0, 100), "b": number(0, 1)}
 
     def __init__(self, language: str = "english", stopwords: bool = False, k1: float = K1, b: float = B):
         self.k1, self.b = k1, b
         self._stem, version = _stemmer(language)
         if stopwords and language != "english":
-            raise EncoderError(f"bm25 has stop words for english only, not for {language!r}", field="encoder", value=language)
+            what = f"encoder 'bm25' has stop words for english only, not for {language!r}; leave stopwords out"
+            raise EncoderError(what, field="encoder", value=language)
         self._stop = STOPWORDS if stopwords else frozenset()
         self._ids: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -57,77 +59,77 @@ class BM25(Encoder):
     def check(self, spec: VectorField) -> None:
         super().check(spec)
         if spec.weighting != "idf":
-            what = f"{spec.encoder!r} scores by BM25, which is weighting='idf': leave weighting out, {spec.weighting!r} is another score"
+            what = f"encoder {spec.encoder!r} needs weighting='idf', the default, not {spec.weighting!r}; leave weighting out"
             raise EncoderError(what, field="weighting", value=spec.weighting)
         if spec.binary:
-            what = f"{spec.encoder!r} counts how often a text says a term, binary=True keeps no counts: leave binary out"
+            what = f"encoder {spec.encoder!r} stores term frequencies, which a field with binary=True can't hold; leave binary out"
             raise EncoderError(what, field="binary", value=True)
 
     def term(self, text: str) -> int:
-        """The term id of one word, given in any case. Raises EncoderError when the text is not one word."""
-        found = words(text, self.rule)
-        if len(found) != 1:
-            raise EncoderError(f"{text!r} is {len(found)} words, not one", field="term", value=text)
-        return self._lookup(found)[0]
+        """The term id of one word, in upper or lower case. Raises EncoderError when the text is not exactly one word."""
+        tokens = words(text, self.rule)
+        if len(tokens) != 1:
+            raise EncoderError(f"term must be one word, and {text!r} is {len(tokens)} words", field="term", value=text)
+        return self._lookup(tokens)[0]
 
-    def _lookup(self, found: Sequence[str]) -> list[int]:
-        """Term ids of casefolded words. Stemming happens once a distinct word; Snowball's objects are not thread-safe."""
+    def _lookup(self, tokens: Sequence[str]) -> list[int]:
+        """The term ids of casefolded words. Each distinct word is stemmed once, under a lock: Snowball's objects are not thread-safe."""
         ids = self._ids
         try:
-            return [ids[w] for w in found]
+            return [ids[token] for token in tokens]
         except KeyError:
             pass
         with self._lock:
             if len(ids) > _CACHE_WORDS:
                 self._ids = ids = {}
-            new = [w for w in dict.fromkeys(found) if w not in ids]
-            for w, stem in zip(new, self._stem(new), strict=True):
-                ids[w] = xxhash.xxh3_64_intdigest(stem.encode())
-            return [ids[w] for w in found]
+            new = [token for token in dict.fromkeys(tokens) if token not in ids]
+            for token, stem in zip(new, self._stem(new), strict=True):
+                ids[token] = xxhash.xxh3_64_intdigest(stem.encode())
+            return [ids[token] for token in tokens]
 
-    def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Said]:
-        """CSR (indptr, terms, counts) with terms ascending in a row, the number of words a text, and the words themselves."""
+    def _counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Tokens]:
+        """Term frequencies as CSR (indptr, terms, counts), terms ascending within a row; the number of words of each text; the words."""
         stop = self._stop
         per_text = [[w for w in words(t, self.rule) if w not in stop] for t in deadline.each(texts, 16)]
         lengths = np.fromiter(map(len, per_text), np.int64, len(per_text))
-        said = [w for found in per_text for w in found]
-        vocabulary, place = np.unique(np.array(self._lookup(said), dtype=np.uint64), return_inverse=True)
+        tokens = [w for text_words in per_text for w in text_words]
+        vocabulary, place = np.unique(np.array(self._lookup(tokens), dtype=np.uint64), return_inverse=True)
         key = np.repeat(np.arange(len(texts)), lengths) * max(len(vocabulary), 1) + place
         pairs, counts = np.unique(key, return_counts=True)
         owner, code = np.divmod(pairs, max(len(vocabulary), 1))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(texts)))]).astype(np.int64)
-        return indptr, vocabulary[code], counts, lengths, _Said(said, vocabulary, place)
+        return indptr, vocabulary[code], counts, lengths, _Tokens(tokens, vocabulary, place)
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """How often each text says each term; a text's length is the sum of that.
+        """Term frequencies. The sum of a row is the length of its text.
 
-        A term's word is the form in which the texts say it most often, casefolded.
+        The word of a term is its most frequent form in the texts, casefolded.
         """
-        indptr, terms, counts, _, said = self._counted(texts)
-        return Encoded(SparseColumn(indptr, terms, counts.astype(np.float32)), None, said.forms)
+        indptr, terms, counts, _, tokens = self._counted(texts)
+        return Encoded(SparseColumn(indptr, terms, counts.astype(np.float32)), None, tokens.forms)
 
     def frequencies(self, texts: Sequence[str]) -> SparseColumn:
-        """How often each text says each term."""
+        """The term frequencies of each text."""
         indptr, terms, counts, _, _ = self._counted(texts)
         return SparseColumn(indptr, terms, counts.astype(np.float32))
 
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """How often a query says each term. A query without words is an empty vector, which matches nothing."""
+        """The term frequencies of each query. A query without words becomes an empty vector, which matches nothing."""
         indptr, terms, counts, _, _ = self._counted(texts)
         weights = counts.astype(np.float32)
         return [(terms[low:high], weights[low:high]) for low, high in pairwise(indptr)]
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
-        """The first word of the text with each stem, casefolded."""
-        found = [w for w in dict.fromkeys(words(text, self.rule)) if w not in self._stop]
-        known = dict(zip(reversed(self._lookup(found)), reversed(found), strict=True))
-        return {term: known[term] for term in terms if term in known}
+        """For each term, the first word of the text that has this stem, casefolded."""
+        tokens = [w for w in dict.fromkeys(words(text, self.rule)) if w not in self._stop]
+        word_of = dict(zip(reversed(self._lookup(tokens)), reversed(tokens), strict=True))
+        return {term: word_of[term] for term in terms if term in word_of}
 
 
 class FrozenBM25(BM25):
-    """What the encoder was until fields kept term frequencies: saturated, length-normalised weights, fixed at the write.
+    """The BM25 encoder of earlier versions of vectordb: saturated, length-normalised weights that are fixed at write time.
 
-    The mean length is that of all texts encoded for the field up to and including the batch, which its counters tell.
+    The mean text length is that of all texts encoded for the field so far, including the current batch; the field's counters hold it.
     """
 
     rule = 1
@@ -136,38 +138,38 @@ class FrozenBM25(BM25):
         return f"bm25({options})"
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """Finished weights; the state counts ``documents`` that have words, and their ``words``."""
-        indptr, terms, counts, lengths, said = self._counted(texts)
+        """Final weights. The state counts ``documents`` (texts with at least one word) and ``words``."""
+        indptr, terms, counts, lengths, tokens = self._counted(texts)
         delta = self.counters(lengths)
         state = state or {}
         documents, total = state.get("documents", 0) + delta["documents"], state.get("words", 0) + delta["words"]
         mean = total / documents if documents else 1.0
         saturation = np.repeat(self.k1 * (1 - self.b + self.b * lengths / mean), np.diff(indptr))
         weights = counts * (self.k1 + 1) / (counts + saturation)
-        return Encoded(SparseColumn(indptr, terms, weights.astype(np.float32)), delta, said.forms)
+        return Encoded(SparseColumn(indptr, terms, weights.astype(np.float32)), delta, tokens.forms)
 
     @staticmethod
     def counters(lengths: np.ndarray) -> dict[str, int]:
-        """What texts of these lengths (words) add to the state."""
+        """The counters that texts of these lengths (in words) add to the state."""
         return {"documents": int(np.count_nonzero(lengths)), "words": int(lengths.sum())}
 
 
 BM25.earlier = FrozenBM25
 
 
-class _Said(NamedTuple):
-    """Words in order, their different terms ascending, and for each word the place of its term among those."""
+class _Tokens(NamedTuple):
+    """words: all words of the texts in order. terms: their distinct terms, ascending. place: for each word, the index of its term."""
 
     words: list[str]
     terms: np.ndarray
     place: np.ndarray
 
     def forms(self, known: np.ndarray) -> dict[int, str]:
-        """For each term that isn't known its commonest word; of equally common ones the first."""
+        """For each term that is not in ``known``, its most frequent word; of equally frequent words the first."""
         at = np.flatnonzero(unknown(self.terms, known)[self.place])
-        said = [self.words[i] for i in at.tolist()]
-        term_of = dict(zip(said, self.terms[self.place[at]].tolist(), strict=True))
-        counts = Counter(said)
+        tokens = [self.words[i] for i in at.tolist()]
+        term_of = dict(zip(tokens, self.terms[self.place[at]].tolist(), strict=True))
+        counts = Counter(tokens)
         best: dict[int, str] = {}
         for form in sorted(counts, key=counts.__getitem__, reverse=True):
             best.setdefault(term_of[form], form)
@@ -175,16 +177,18 @@ class _Said(NamedTuple):
 
 
 def _stemmer(language: str):
-    """(function from words to stems, what of its version belongs in the identity)."""
+    """(a function from words to stems, the part of the encoder's identity that names the stemmer's version)."""
     if language == "none":
         return list, ""
     try:
         import Stemmer
     except ImportError as error:
-        raise EncoderError(f"encoder 'bm25' needs PyStemmer: {_INSTALL} (or language=none)", field="encoder", value="bm25") from error
+        what = f"encoder 'bm25' needs PyStemmer: {_INSTALL} (or write bm25(language=none), which doesn't stem words)"
+        raise EncoderError(what, field="encoder", value="bm25") from error
     if language not in Stemmer.algorithms():
         known = ", ".join(Stemmer.algorithms())
-        raise EncoderError(f"bm25 knows no language {language!r}; there are: none, {known}", field="encoder", value=language)
-    # Snowball changes its rules in minor releases, so two of those must not write to one field; patch releases may.
+        what = f"encoder 'bm25' has no language {language!r}; the languages are: none, {known}"
+        raise EncoderError(what, field="encoder", value=language)
+    # Snowball changes its rules in minor releases, so stems of two minor releases must not be mixed in one field. Patch releases may be.
     version = ".".join(Stemmer.version().split(".")[:2])
     return Stemmer.Stemmer(language).stemWords, f" snowball {version}"

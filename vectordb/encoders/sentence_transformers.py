@@ -1,8 +1,8 @@
-"""Models of the ``sentence-transformers`` library: dense embeddings, and learned sparse ones.
+"""Models of the ``sentence-transformers`` library: dense embeddings and learned sparse vectors.
 
-A sparse model of the SPLADE family (Formal et al., "SPLADE v2", 2021) weighs every word piece of its vocabulary by
-``max over tokens of log(1 + relu(logit))``; the word piece's number is the term id. Models come from a folder or from an
-installed package that ships one; none is ever downloaded.
+A sparse model of the SPLADE family (Formal et al., "SPLADE v2", 2021) gives each word piece of its vocabulary the weight ``max over tokens
+of log(1 + relu(logit))``. The term id is the number of the word piece. A model is read from a folder, or from an installed package that
+contains one. Models are never downloaded.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from ..types import SparseColumn
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
 
 _INSTALL = "pip install 'sentence-transformers>=5.1'"
-_MARKS = ("modules.json", "config.json")
-_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}
-_OTHER_BACKENDS = {"onnx", "openvino"}
-_BATCH = 32
+_MARKS = ("modules.json", "config.json")  # a folder with one of these holds a model
+_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # the files that make up a model
+_OTHER_BACKENDS = {"onnx", "openvino"}  # subfolders with the same model for backends that aren't used here
+_BATCH = 32  # texts encoded in one call
 
 
 class _Model(Encoder):
-    """What dense and sparse models share. A lock serialises their use: Hugging Face tokenizers change state while they work."""
+    """The common part of dense and sparse models. A lock serialises their use, because Hugging Face tokenizers are not thread-safe."""
 
     def __init__(self, name: str, cls: str, model: str | None, device: str | None, **arguments):
         if model is None:
-            raise EncoderError(f"encoder {name!r} needs a model: {name}(model=/folder or package)", field="encoder", value=name)
+            what = f"encoder {name!r} needs a model; write {name}(model=/folder) or {name}(model=package)"
+            raise EncoderError(what, field="encoder", value=name)
         folder = _folder(name, model)
         _check_kind(name, folder, model)
         library = _library(name, cls)
@@ -50,12 +51,13 @@ class _Model(Encoder):
         self._fingerprint = fingerprint(files)
 
     def _run(self, texts: Sequence[str], query: bool, **arguments) -> Iterator[tuple[np.ndarray, Any]]:
-        """(places, the model's output) of the texts that aren't blank, some at a time, those of like length together. Looks at the deadline
-        between them, and lets others have their turn.
+        """Encode the texts that aren't blank in batches of similar length. Yields (positions of the batch's texts, the model's output).
+
+        Between batches it checks the deadline and releases the lock, so that other threads get their turn.
         """
         kept = np.array([i for i, text in enumerate(texts) if text and not text.isspace()], np.int64)
         kept = kept[np.argsort([-len(texts[i]) for i in kept], kind="stable")] if len(kept) else kept
-        # Models made for retrieval may want another prompt before a query than before a document; the two methods know.
+        # Retrieval models may put different prompts before queries and documents; the library's two methods add them.
         encode = self._model.encode_query if query else self._model.encode_document
         for at in range(0, len(kept), _BATCH):
             places = kept[at : at + _BATCH]
@@ -66,8 +68,11 @@ class _Model(Encoder):
 
 
 class DenseModel(_Model):
-    """A SentenceTransformer. model: a folder or an importable package; device: as torch names it; dim: keep the first
-    dimensions of a Matryoshka model and normalise (without it, vectors are as the model gives them)."""
+    """A SentenceTransformer model.
+
+    model: a folder, or the name of an installed package. device: as in torch, such as "cpu" or "cuda". dim: truncate the vectors of a
+    Matryoshka model to this many dimensions and normalise them; None: leave the vectors as the model returns them.
+    """
 
     kind = "dense"
     options = {"model": word, "device": word, "dim": integer(1, 65_536)}
@@ -76,33 +81,35 @@ class DenseModel(_Model):
         super().__init__("sentence-transformers", "SentenceTransformer", model, device)
         self._full = int(self._model.get_embedding_dimension())
         if dim is not None and dim > self._full:
-            raise EncoderError(f"the model {shown(model)} has {self._full} dimensions, not {dim}", field="encoder", value=dim)
-        self.dim = dim or self._full
+            what = f"the model {shown(model)} has {self._full} dimensions, not {dim}; write dim={self._full} or less"
+            raise EncoderError(what, field="encoder", value=dim)
+        self.dim = self._kept = dim or self._full
         self.identity = f"sentence-transformers(dim={self.dim}) {self._fingerprint}"
 
     def _encode(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
-        out, there = np.zeros((len(texts), self.dim), np.float32), np.zeros(len(texts), np.bool_)
+        """Vectors float32 ``(n, dim)``, and bool: which texts have one. Blank texts don't."""
+        out, present = np.zeros((len(texts), self._kept), np.float32), np.zeros(len(texts), np.bool_)
         for places, made in self._run(texts, query, convert_to_numpy=True):
-            made = np.asarray(made, dtype=np.float32)[:, : self.dim]
-            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self.dim < self._full else made
-            there[places] = True
-        return out, there
+            made = np.asarray(made, dtype=np.float32)[:, : self._kept]
+            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self._kept < self._full else made
+            present[places] = True
+        return out, present
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """The model's document vectors; a blank text has no row. No state is kept."""
+        """The model's document vectors. A blank text has no row. The encoder keeps no state."""
         return Encoded(dense_column(*self._encode(texts, query=False)))
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The model's query vectors. Raises InvalidArgumentError on a blank text."""
-        values, there = self._encode(texts, query=True)
-        if not there.all():
-            text = texts[int(np.flatnonzero(~there)[0])]
-            raise InvalidArgumentError(f"text {shown(text)} holds nothing to encode", field="text", value=text)
+        values, present = self._encode(texts, query=True)
+        if not present.all():
+            text = texts[int(np.flatnonzero(~present)[0])]
+            raise InvalidArgumentError(f"text {shown(text)} has nothing to encode; give at least one word", field="text", value=text)
         return list(values)
 
 
 class SparseModel(_Model):
-    """A SparseEncoder (SPLADE and its kin). model: a folder or an importable package; device: as torch names it."""
+    """A SparseEncoder model (the SPLADE family). model: a folder, or the name of an installed package. device: as in torch."""
 
     kind = "sparse"
     options = {"model": word, "device": word}
@@ -126,19 +133,19 @@ class SparseModel(_Model):
         return SparseColumn(indptr, term[order], np.concatenate(weights)[order])
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """Weights of word pieces; a blank text is an empty row. No state is kept."""
+        """The weights of word pieces. A blank text is an empty row. The encoder keeps no state."""
         column = self._encode(texts, query=False)
         terms = np.unique(column.terms)
         return Encoded(column, None, lambda known: self._pieces(terms[unknown(terms, known)].tolist()))
 
     def encode_queries(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Weights of word pieces. A blank text is an empty vector, which matches nothing."""
+        """The weights of word pieces. A blank text becomes an empty vector, which matches nothing."""
         column = self._encode(texts, query=True)
         ends = zip(column.indptr[:-1], column.indptr[1:], strict=True)
         return [(column.terms[low:high], column.weights[low:high]) for low, high in ends]
 
     def words_of(self, text: str, terms: Sequence[int]) -> dict[int, str]:
-        """The word pieces of the model's vocabulary."""
+        """The word piece of each term, from the model's vocabulary."""
         return self._pieces(terms)
 
     def _pieces(self, terms: Sequence[int]) -> dict[int, str]:
@@ -148,7 +155,10 @@ class SparseModel(_Model):
 
 
 def _folder(name: str, model: str) -> Path:
-    """The folder of a model given as a path, or as the name of a package that has one inside (itself or one level down)."""
+    """The folder of a model that is given as a path, or as the name of a package with the model in its folder or one level below.
+
+    Raises EncoderError when there is none.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         found = _marked([path])
@@ -161,7 +171,7 @@ def _folder(name: str, model: str) -> Path:
             found = _marked([*roots, *(child for root in roots for child in sorted(root.iterdir()) if child.is_dir())])
     if found is None:
         raise EncoderError(
-            f"encoder {name!r} finds no model at {shown(model)}: give a folder that holds one, or an installed package that does "
+            f"encoder {name!r} finds no model at {shown(model)}; give a folder with a model, or an installed package that contains one "
             "(models are not downloaded)",
             field="encoder",
             value=model,
@@ -174,17 +184,18 @@ def _marked(folders: Sequence[Path]) -> Path | None:
 
 
 def _check_kind(name: str, folder: Path, model: str) -> None:
-    """Refuse what the library would load by inventing layers: it puts an untrained autoencoder on a dense model made sparse."""
+    """Refuse models of the wrong kind. The library would load them and add layers that were never trained. Raises EncoderError."""
     modules = _json(folder / "modules.json") or []
     sparse = any("sparse_encoder" in str(module.get("type", "")) for module in modules)
     if name == "sparse-encoder":
         architectures = (_json(folder / "config.json") or {}).get("architectures") or []
         if not sparse and (modules or not any(a.endswith("ForMaskedLM") for a in architectures)):
-            raise EncoderError(f"the model {shown(model)} is not a sparse one", field="encoder", value=model)
+            what = f"the model {shown(model)} is not a sparse model; use sentence-transformers(model={model})"
+            raise EncoderError(what, field="encoder", value=model)
     elif sparse or not modules:
-        why = f"has no modules.json in {folder}, so nothing says how its tokens become one vector"
+        why = f"has no modules.json in {folder}, which says how its token vectors become one vector; save it with sentence-transformers"
         if sparse:
-            why = "is a sparse one: use sparse-encoder"
+            why = f"is a sparse model; use sparse-encoder(model={model})"
         raise EncoderError(f"the model {shown(model)} {why}", field="encoder", value=model)
 
 
@@ -207,7 +218,7 @@ def _library(name: str, cls: str):
 
 @contextmanager
 def _quiet():
-    """No progress bar while weights are read; the application's own setting is put back."""
+    """Show no progress bar while weights are read. The application's own setting is restored afterwards."""
     from transformers.utils import logging
 
     shown_before = logging.is_progress_bar_enabled()

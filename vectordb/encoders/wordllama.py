@@ -1,4 +1,4 @@
-"""Static word embeddings from the ``wordllama`` package (Miller, 2024): a mean of token vectors, thousands of texts a second, no torch."""
+"""Static word embeddings from the ``wordllama`` package (Miller, 2024): the mean of a text's token vectors. It needs no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .. import deadline
 from ..errors import EncoderError, InvalidArgumentError, shown
 from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
-_BATCH = 256
+_BATCH = 256  # texts tokenised in one call
 _INSTALL = "pip install wordllama==0.4.0.post1"
 
 
 class WordLlama(Encoder):
-    """256-dimensional unit vectors; dim=64 or 128 keeps the first dimensions (Matryoshka) and normalises again."""
+    """Unit vectors of 256 dimensions. dim=64 or dim=128 keeps the first dimensions (Matryoshka) and normalises again."""
 
     kind = "dense"
     options = {"dim": choice(256, 128, 64)}
@@ -25,42 +25,42 @@ class WordLlama(Encoder):
     def __init__(self, dim: int = 256):
         self.dim = dim
         model, files = _model()
-        # Its own embed() pads each batch to its longest text; one long text would cost gigabytes. Only its parts are used.
+        # Only the tokenizer and the table are used: the package's embed() pads a batch to its longest text, which can take gigabytes.
         self._tokenizer = model.tokenizer
         self._tokenizer.no_padding()
         self._table = np.ascontiguousarray(model.embedding[:, :dim], dtype=np.float32)
         self.identity = f"wordllama(dim={dim}) {fingerprint(files)}"
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """``(n, dim)`` unit vectors and the mask of texts that have one."""
-        out = np.zeros((len(texts), self.dim), np.float32)
+        """Unit vectors float32 ``(n, dim)``, and bool: which texts have one. Texts without a known token don't."""
+        out = np.zeros((len(texts), self._table.shape[1]), np.float32)
         for low in range(0, len(texts), _BATCH):
             deadline.check()
-            # The tokenizer knows case: a text all in capitals would come out as single letters.
+            # The tokenizer is case-sensitive: it would split a text in capitals into single letters.
             batch = [text.lower() if text.isupper() else text for text in texts[low : low + _BATCH]]
             for row, encoding in enumerate(self._tokenizer.encode_batch(batch, add_special_tokens=False), low):
                 if encoding.ids and not batch[row - low].isspace():
                     np.mean(self._table[encoding.ids], axis=0, out=out[row])
         norms = np.linalg.norm(out, axis=1, keepdims=True)
-        there = norms[:, 0] > 0
+        present = norms[:, 0] > 0
         np.divide(out, norms, out=out, where=norms > 0)
-        return out, there
+        return out, present
 
     def encode_documents(self, texts: Sequence[str], state: State | None = None) -> Encoded:
-        """Unit vectors; a blank text has no row. No state is kept."""
+        """Unit vectors. A blank text has no row. The encoder keeps no state."""
         return Encoded(dense_column(*self._encode(texts)))
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Unit vectors. Raises InvalidArgumentError on a text with nothing to encode."""
-        values, there = self._encode(texts)
-        if not there.all():
-            text = texts[int(np.flatnonzero(~there)[0])]
-            raise InvalidArgumentError(f"text {shown(text)} holds nothing to encode", field="text", value=text)
+        values, present = self._encode(texts)
+        if not present.all():
+            text = texts[int(np.flatnonzero(~present)[0])]
+            raise InvalidArgumentError(f"text {shown(text)} has nothing to encode; give at least one word", field="text", value=text)
         return list(values)
 
 
 def _model():
-    """(the loaded model, the files it came from), from the installed package alone."""
+    """(the loaded model, its files), read from the installed package only. Raises EncoderError."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -68,17 +68,17 @@ def _model():
     except ImportError as error:
         raise EncoderError(f"encoder 'wordllama' needs the wordllama package: {_INSTALL}", field="encoder", value="wordllama") from error
     finally:
-        # Importing it calls logging.basicConfig(INFO): an application's logging is not a library's to set up.
+        # The package calls logging.basicConfig(INFO) when it is imported; restore the application's logging.
         root.handlers[:] = handlers
         root.setLevel(level)
     folder = Path(wordllama.__file__).parent
     try:
-        # cache_dir points into the package because it looks for "tokenizer/" there while the wheel ships "tokenizers/".
+        # Without cache_dir the package would look for the folder "tokenizer/", but its wheel contains "tokenizers/".
         model = wordllama.WordLlama.load(dim=256, cache_dir=folder, disable_download=True)
         files = [folder / "weights" / "l2_supercat_256.safetensors", folder / "tokenizers" / "l2_supercat_tokenizer_config.json"]
         if not all(path.exists() for path in files):
             raise FileNotFoundError(f"no {files[0].name} in {folder}")
     except (OSError, ValueError, AttributeError) as error:
-        what = f"the installed wordllama package doesn't hold its model ({error}): {_INSTALL}"
+        what = f"the installed wordllama package has no model in it ({error}); reinstall it: {_INSTALL}"
         raise EncoderError(what, field="encoder", value="wordllama") from error
     return model, files

@@ -1,4 +1,4 @@
-"""Filters: from any notation to one tree, and from that to one canonical form."""
+"""Filters: parse any notation into one tree of nodes, normalise it to a canonical form, and evaluate that to a bitmap of rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ __all__ = ["as_filter"]
 
 
 def as_filter(value: Any) -> Filter | None:
-    """A filter given as a node, in the string notation, in the JSON form, or not at all. Raises FilterError or LimitError."""
+    """The tree of nodes of a filter given as such a tree, as a string, as a dict (the JSON form) or as None.
+
+    Raises FilterError, and LimitError where it is too large.
+    """
     if value is None or isinstance(value, Filter):
         return value
     if isinstance(value, str):
         return parse(value)
     if isinstance(value, Mapping):
         return from_dict(value)
-    hint = f"; write {value!r} == True, or another comparison" if isinstance(value, F) else ""
-    what = f"a filter is a node (F(…) > 1), a string or a dict, not {shown(value)} ({type(value).__name__}){hint}"
+    hint = ""
+    if isinstance(value, F):
+        hint = f"; write a comparison, such as {value!r} == True"
+    elif isinstance(value, (list, tuple)):
+        hint = "; combine several filters with & or |"
+    forms = """F('n') > 1, "n > 1" or {"op": "gt", "field": "n", "value": 1}"""
+    what = f"filter must be a comparison of F, a string or a dict, such as {forms}, not {shown(value)} ({type(value).__name__}){hint}"
     raise FilterError(what, field="filter", value=value)

@@ -1,7 +1,7 @@
-"""Canonical filters → roaring bitmaps over docids.
+"""Evaluate canonical filters to roaring bitmaps of docids.
 
-Rows never change, so the bitmap of a leaf stays right for the rows it covers: it is kept and only extended by newer rows. Dead rows
-are taken out once, at the end.
+Rows are immutable, so the cached bitmap of a leaf stays valid for the rows that it covers and is only extended by newer rows. Tombstoned
+(dead) rows are subtracted once, from the bitmap of the whole filter.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, Ha
 from .. import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import fields, format
+from ..storage.fields import Ordinals
 from ..storage.store import Store
 from ..types import Schema
 from . import as_filter
@@ -29,32 +30,39 @@ from .nodes import CountRange, MatchWords, Range, weight
 
 CACHE_BYTES = 64 << 20
 CACHE_FILTERS = 1024
-LONG_TEXT, LONG_FILTER = 1 << 14, 1_000  # characters, and values: what is longer is not worth keeping in another form
-VALUE_BYTES = 80  # of a filter, about, as long as it is kept
-MAX_COUNT = 65_535  # elements of an array
-# What filters cost, in multiplications: to look a term up in a block, to tell whether a place lies within; terms of a row, as estimated.
+LONG_TEXT, LONG_FILTER = 1 << 14, 1_000  # characters of a text, values of a filter: above these the canonical form is not cached
+VALUE_BYTES = 80  # estimated memory of each value of a cached filter
+MAX_COUNT = 65_535  # elements of an array, at most
+# Cost estimates, in multiplications: to look up a term in a block; to test whether a place lies in an area. And the assumed number of terms
+# in a row.
 _LOOK_UP, _PLACE, _VALUES_OF_A_ROW = 16, 64, 16
 
 
 class Reader(Protocol):
-    """What compiling needs of a pinned snapshot."""
+    """The part of a pinned snapshot that evaluating a filter needs."""
 
     store: Store
-    rows: int
-    schema: Schema
-    fields: dict[str, int]
-    known: dict[int, fields.Ordinals]
-    dead: BitMap
-    sequence: int
 
+    @property
+    def rows(self) -> int: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def fields(self) -> dict[str, int]: ...
+    @property
+    def known(self) -> dict[int, Ordinals]: ...
+    @property
+    def dead(self) -> BitMap: ...
+    @property
+    def sequence(self) -> int: ...
     def table(self, field: int, part: int) -> np.ndarray: ...
 
 
 class FilterCache:
-    """What compiling a collection's filters need not do twice.
+    """The cache of one collection's filters.
 
-    Canonical forms by the filter given; bitmaps of leaves (with the rows they cover) and of whole filters (with their sequence), least
-    recently used out first.
+    It holds the canonical form of each filter given, the bitmap of each leaf (with the number of rows it covers) and of each whole filter
+    (with the sequence it is valid for). The least recently used bitmap is evicted first. capacity: in bytes.
     """
 
     def __init__(self, capacity: int = CACHE_BYTES):
@@ -65,23 +73,23 @@ class FilterCache:
         self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
 
     def bind(self, given: Any, schema: Schema) -> Filter | None:
-        """The canonical form of a filter as a user gives it. Raises FilterError or LimitError."""
+        """The canonical form of a filter as the user gave it. Raises FilterError or LimitError."""
         if given is None:
             return None
-        known = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
-        if known:
+        cacheable = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
+        if cacheable:
             found = self._bound.get(given)
             if found is not None and found[0] is schema:
                 return found[1]
         node = canonical(as_filter(given), schema)
-        if known and weight(node) <= LONG_FILTER:
+        if cacheable and weight(node) <= LONG_FILTER:
             if len(self._bound) >= CACHE_FILTERS:
                 self._bound.clear()
             self._bound[given] = (schema, node)
         return node
 
     def get(self, key: tuple) -> tuple[int, Any] | None:
-        """(mark, bitmap or what it was turned into) as they were put."""
+        """The (mark, value) stored by ``put``; None if there is none, or it was evicted."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -90,23 +98,26 @@ class FilterCache:
             return entry[0], entry[1]
 
     def put(self, key: tuple, mark: int, value: Any, size: int | None = None) -> None:
-        """Keep a bitmap, or something made of one with its size in bytes."""
+        """Store a value under a key. mark: what the value is valid for, such as a sequence. size: in bytes; None: the value is a bitmap."""
         if size is None:
-            size = value.get_statistics()["n_bytes_array_containers"] + value.get_statistics()["n_bytes_bitset_containers"] + 512
-        if isinstance(key[1], Filter):  # the key is kept too
-            size += VALUE_BYTES * weight(key[1])
+            statistics = value.get_statistics()
+            nbytes = int(statistics["n_bytes_array_containers"] + statistics["n_bytes_bitset_containers"]) + 512
+        else:
+            nbytes = size
+        if isinstance(key[1], Filter):  # the key takes memory too
+            nbytes += VALUE_BYTES * weight(key[1])
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old[2]
-            self._entries[key] = (mark, value, size)
-            self._bytes += size
+            self._entries[key] = (mark, value, nbytes)
+            self._bytes += nbytes
             while self._bytes > self._capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]
 
 
 def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
-    """The live rows that satisfy a canonical filter. The bitmap is shared: don't change it."""
+    """The live rows that match a canonical filter. The bitmap is shared: callers must not modify it."""
     if cache is None:
         return _evaluate(node, reader, None) - reader.dead
     found = cache.get(("filter", node))
@@ -122,7 +133,7 @@ def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
 def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
     kind = type(node)
     if kind is And:
-        # A complement is cheaper to subtract than to build.
+        # Subtracting the child of a Not is cheaper than building its complement.
         negative = [child.child for child in node.children if type(child) is Not]
         positive = [_evaluate(child, reader, cache) for child in node.children if type(child) is not Not]
         positive.sort(key=len)
@@ -140,9 +151,9 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         return _all(reader)
     if kind is Nothing:
         return BitMap()
-    if kind is HasId:  # ids move to new rows when they are written again: never kept
+    if kind is HasId:  # not cached: an update moves an id to a new row
         return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
-    # A field that was converted has another number, and other words in its texts.
+    # The key holds the field's number: converting a field gives it a new number, and its texts other words.
     key = ("leaf", node, reader.fields.get(node.field))
     found = cache.get(key) if cache is not None else None
     covered, bitmap = found if found is not None else (0, BitMap())
@@ -152,7 +163,7 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         bitmap = bitmap | newer if covered else newer
         if cache is not None:
             cache.put(key, reader.rows, bitmap)
-    elif covered > reader.rows:  # left by a newer snapshot
+    elif covered > reader.rows:  # cached by a newer snapshot: cut off the rows that this one doesn't see
         bitmap = bitmap & _all(reader)
     return bitmap
 
@@ -162,25 +173,27 @@ def _all(reader: Reader) -> BitMap:
 
 
 def _kernel_rows(reader: Reader, table: np.ndarray, costs: np.ndarray, run: Callable[[np.ndarray, np.ndarray], int]) -> BitMap:
-    """The docids that a kernel finds in the chunks of a table: ``run(chunks, out)`` writes them into a buffer as long as the collection
-    (kernels may write one past what they keep). costs: int64, of each chunk.
+    """The docids that a kernel finds in the chunks of a table. ``run(chunks, out)`` writes docids to ``out`` and returns their number.
+
+    costs: int64, the cost of each chunk in multiplications. The buffer has one element more than the collection has rows, because a kernel
+    may write one element behind the last docid.
     """
     with memory.held(2 * 4 * reader.rows, "the rows that a filter matches"):
         out, n = np.empty(reader.rows + 1, np.uint32), 0
         for low, high in deadline.stretches(costs):
             n += run(table[low:high], out[n:])
-        docids = array("I")  # an ndarray would be taken one Python integer at a time
+        docids = array("I")  # BitMap reads an array.array directly, an ndarray one Python integer at a time
         docids.frombytes(out[:n].view(np.uint8))
         return BitMap(docids)
 
 
 def _values(table: np.ndarray) -> np.ndarray:
-    """How many values each chunk of a column has, int64."""
+    """The number of values in each chunk of a column, int64."""
     return np.maximum(table[:, COUNT], table[:, ITEMS])
 
 
 def _present(reader: Reader, name: str, start: int) -> BitMap:
-    """Rows ≥ start that have an attribute: its chunks list them."""
+    """Rows ≥ start that have a value of an attribute: its chunks list them."""
     spec = reader.schema.attributes[name]
     table = reader.table(reader.fields[name], fields.main_part(spec))
     return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
@@ -191,7 +204,7 @@ def _is_null(node: IsNull, reader: Reader, start: int) -> BitMap:
 
 
 def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int) -> BitMap:
-    """Rows ≥ start with any of the terms (uint64)."""
+    """Rows ≥ start that have at least one of the terms (uint64)."""
     if not len(terms):
         return BitMap()
     table = reader.table(field, part)
@@ -201,17 +214,17 @@ def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int)
 
 
 def _numbers(reader: Reader, field: int, terms: list[bytes]) -> list[int | None]:
-    """The dictionary's numbers of terms, None where it doesn't hold one."""
-    known = reader.known.get(field, {})
+    """The number of each term in the field's dictionary, None for a term that isn't in it."""
+    cached = reader.known.get(field, {})
     prefix = format.field_key(reader.store.collection, format.TERMS, field)
-    found = []
+    numbers = []
     for term in deadline.each(terms):
-        number = known.get(term)
+        number = cached.get(term)
         if number is None:
             stored = reader.store.txn.get(prefix + term)
             number = None if stored is None else int.from_bytes(stored, "little")
-        found.append(number)
-    return found
+        numbers.append(number)
+    return numbers
 
 
 def _in(node: In, reader: Reader, start: int) -> BitMap:
@@ -269,7 +282,7 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     table = reader.table(field, format.FORWARD)
     tokens = np.array(numbers, dtype=np.uint32)
     candidates = np.asarray(result.to_array(), dtype=np.uint32)
-    ends = np.searchsorted(candidates, table[:, LAST], "right")  # of what each chunk may hold
+    ends = np.searchsorted(candidates, table[:, LAST], "right")  # where each chunk's candidates end
     costs = _values(table) * len(tokens)
 
     def run(some: np.ndarray, out: np.ndarray) -> int:
@@ -280,19 +293,19 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
 
 
 def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
-    return _spelled(reader, node.field, node.value, None, start)
+    return _keywords(reader, node.field, node.value, None, start)
 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
-    fixed = re.match(r"[^*?\[]*", node.pattern)[0]
-    return _spelled(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
+    fixed = re.split(r"[*?\[]", node.pattern, maxsplit=1)[0]
+    return _keywords(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
 
 
-def _spelled(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern | None, start: int) -> BitMap:
-    """Rows whose keyword begins so and fits the pattern: a walk over that stretch of the dictionary, then one union."""
+def _keywords(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern | None, start: int) -> BitMap:
+    """Rows whose keyword starts with a string and matches a pattern: scans that range of the dictionary, then unites the posting lists."""
     field = reader.fields[name]
     root = format.field_key(reader.store.collection, format.TERMS, field)
-    prefix = root + start_of_value.encode(errors="surrogatepass")  # what isn't text is no keyword's beginning
+    prefix = root + start_of_value.encode(errors="surrogatepass")  # no keyword starts with lone surrogates, so nothing will match
     cursor = reader.store.txn.cursor()
     numbers = []
     for key in deadline.each(_keys_from(cursor, prefix)):
@@ -302,7 +315,7 @@ def _spelled(reader: Reader, name: str, start_of_value: str, pattern: re.Pattern
 
 
 def _keys_from(cursor: Any, prefix: bytes) -> Iterator[bytes]:
-    """The keys that begin so, the cursor at each in turn."""
+    """The keys that start with ``prefix``. At each one the cursor stands on it, so its value can be read."""
     more = cursor.set_range(prefix)
     while more and (key := bytes(cursor.key())).startswith(prefix):
         yield key

@@ -1,7 +1,7 @@
-"""And, Or and Not of bound conditions.
+"""And, Or and Not of bound conditions: the simplifications of the canonical form.
 
-Between binding and the result a filter is one of these: True, False, ``Scalar``, ``Elements``, a leaf node, Not of a leaf node, or
-``Joined`` of such. The rules treat And and Or alike, so De Morgan's laws hold for the results too.
+A bound filter, before it becomes nodes again, is one of these: True, False, ``Scalar``, ``Elements``, a leaf node, Not of a leaf node, or
+``Joined`` of several of them. Every rule exists for And and for Or, so De Morgan's laws hold for the results too.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from vectordb_client.filter import And, Not, Or
 from .nodes import make
 from .sets import COUNTS, Elements, Scalar
 
-# Each round may decide conditions that decide others in the next; a chain of thousands would take minutes, and nobody writes one.
+# Rounds of simplification. A condition decided in one round may decide others in the next. Filters written by people need few rounds; a
+# generated chain of thousands would take minutes.
 ROUNDS = 8
-# Of more conditions than this on one array in one And or Or, only equal ones are found in others: each would meet each.
+# Conditions on one array in one And or Or that are compared pairwise. With more of them, only equal conditions are recognised, because the
+# comparisons grow quadratically.
 COMPARED = 16
 _SOME = COUNTS.between(1, COUNTS.high)
 
 
 class Joined:
-    """And or Or (``kind``) of two and more distinct parts, in any order, none of them Joined of the same kind."""
+    """An And or Or (``kind``) of two or more distinct parts, unordered. No part is a Joined of the same kind."""
 
     __slots__ = ("_flipped", "_hash", "kind", "parts")
 
@@ -39,7 +41,7 @@ class Joined:
 
 
 def flip(part: Any) -> Any:
-    """The complement."""
+    """The complement of a bound condition."""
     kind = type(part)
     if kind is Scalar or kind is Elements:
         return part.flip()
@@ -54,7 +56,7 @@ def flip(part: Any) -> Any:
 
 
 def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
-    """And or Or of parts, with all rules applied."""
+    """The And or Or of parts, simplified by all rules."""
     neutral = kind is And
     single: dict = {}
     joined: dict = {}
@@ -82,11 +84,12 @@ def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
             continue
         single[part] = None
         again = again or part.key != key
-    if again:  # full sets of elements became a count, which may meet another
+    if again:  # a full set of elements became a condition on the count; merge it with others on the same count
         return join(kind, [*single, *joined], rounds)
     if arrays:
         for part in [part for part in single if type(part) is Scalar and part.domain is COUNTS]:
-            # "not empty" says every "an element is …" of an Or, "empty" every "no element is …" of an And
+            # In an Or, "the array is not empty" includes every "some element is in …"; in an And, "the array is empty" implies every "no
+            # element is in …". Drop the conditions that are implied.
             if COUNTS.intersection([_SOME, part.values]) == (COUNTS.empty if neutral else _SOME):
                 key = (part.field, "elements")
                 single = {one: None for one in single if type(one) is not Elements or one.key != key or one.negated is not neutral}
@@ -107,10 +110,10 @@ def join(kind: type, given: Iterable, rounds: int = ROUNDS) -> Any:
 
 
 class _Facts:
-    """What may be taken for granted of the rows that a member of an And or Or still decides.
+    """The facts that hold for the rows on which one part of an And or Or still matters.
 
-    In an And: that the other members hold; in an Or: that they don't. Members are used on one another at the same time: each rests on
-    conditions that are parts of it, or on literals, so no two rest on each other.
+    In an And: all other parts are true. In an Or: all other parts are false. Simplifying several parts at the same time is sound: only
+    conditions inside a Joined part are replaced, and the facts are whole parts, so two parts can't each be removed on account of the other.
     """
 
     def __init__(self, kind: type, single: dict, joined: dict):
@@ -125,36 +128,38 @@ class _Facts:
                 self.others.add(part if kind is And else flip(part))
 
     def of(self, field: str) -> list[Scalar | Elements]:
-        if self.kind is Or and field in self.sets and field not in self.flipped:  # long lists take long to flip, and few are asked for
+        # Flipped when first needed: the complement of a long list takes long, and few are needed.
+        if self.kind is Or and field in self.sets and field not in self.flipped:
             self.sets[field] = [part.flip() for part in self.sets[field]]
             self.flipped.add(field)
         return self.sets.get(field, [])
 
     def contradict(self) -> bool:
-        """Whether two conditions on an array exclude each other. Two that ask for an element never do."""
+        """Whether two conditions on one array exclude each other. Two of the form "some element is in A" never do."""
         for field in [field for field, facts in self.sets.items() if len(facts) > 1]:
             facts = self.of(field)
-            for part in facts:  # at most one is negated and one is a count, so this is not quadratic
-                asks = type(part) is Elements and not part.negated
-                if not asks and any(fact is not part and _decided(fact, part) is False for fact in facts):
+            for part in facts:  # at most one part is a negated Elements and one a count, so this is not quadratic
+                some_element = type(part) is Elements and not part.negated
+                if not some_element and any(fact is not part and _decided(fact, part) is False for fact in facts):
                     return True
         return False
 
     def decide(self, part: Any) -> bool | None:
+        """Whether the facts make a condition true or false; None if they don't decide it."""
         if type(part) is Scalar or type(part) is Elements:
             facts = self.of(part.field)
             if len(facts) <= COMPARED:
                 for fact in facts:
-                    known = _decided(fact, part)
-                    if known is not None:
-                        return known
+                    decided = _decided(fact, part)
+                    if decided is not None:
+                        return decided
                 return None
         if part in self.others:
             return True
         return False if self.others and flip(part) in self.others else None
 
     def applied(self, joined: Joined) -> Any:
-        """The Joined without what is decided; itself if nothing is."""
+        """A Joined with its decided conditions replaced by their truth values; the same object if none is decided."""
         parts, changed = [], False
         for part in joined.parts:
             new = self.decide(part)
@@ -166,7 +171,7 @@ class _Facts:
 
 
 def _decided(fact: Scalar | Elements, part: Scalar | Elements) -> bool | None:
-    """Whether a condition holds for the rows of another one on the same field: always, never, or it depends (None)."""
+    """Whether ``part`` is True or False for all rows that match ``fact``, a condition on the same field; None: it depends on the row."""
     domain = part.domain
     if type(fact) is Scalar and type(part) is Scalar:
         if fact.key != part.key:
@@ -180,11 +185,11 @@ def _decided(fact: Scalar | Elements, part: Scalar | Elements) -> bool | None:
         if domain.intersection([small.values, large.values]) != small.values:
             return None
         return fact.negated is part.negated
-    if type(fact) is Elements:  # and a count: an element is there
+    if type(fact) is Elements:  # part is a condition on the count. Some element is in a set, so the count is at least 1
         common = COUNTS.intersection([_SOME, part.values])
         if fact.negated or common not in (_SOME, COUNTS.empty):
             return None
         return common == _SOME
     if COUNTS.intersection([_SOME, fact.values]) != COUNTS.empty:
         return None
-    return part.negated  # of an array that is empty or null
+    return part.negated  # fact: the array is empty or null, so no element is in any set

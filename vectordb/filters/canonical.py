@@ -1,18 +1,21 @@
-"""A filter bound to a schema and brought to one form, so that equivalent filters share a bitmap, a plan and a cache entry.
+"""Canonical form: bind a filter to a schema and normalise it, so that equivalent filters share a bitmap, a plan and a cache entry.
 
-Values are checked and turned into stored forms. Nodes of the result: In, Range, IsNull, CountRange, MatchWords, Prefix, Glob, HasId,
-HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
+Binding checks every value and converts it to its stored form. A canonical filter consists of these nodes: In, Range, IsNull, CountRange,
+MatchWords, Prefix, Glob, HasId, HasVector, GeoRadius, GeoBox, And, Or, Not, All, Nothing.
 
-* NOT is pushed down to the leaves (De Morgan), so Not holds only leaves; And holds no And, Or no Or, and both at least two children,
-  sorted and distinct. All and Nothing stand alone.
-* Everything that one And or Or says of one scalar attribute (or count, or id) is computed as one set of values, with or without null.
-  A set of one integer run is a Range (In if it is one value); in a set of several runs those of LISTED integers and more are Ranges
-  and the others are listed in one In. A set that holds both ends of the domain, or null and one end, is told by what is left out.
-* Of an array, only what is true of every array is used: OR of conditions on an element is one condition, AND is not.
-* In an And, what its other members decide about a condition deeper down is used there; likewise in an Or (``boolean.py``).
-* MATCH ANY, and MATCH ALL of a scalar, are one node a word.
+* NOT is pushed down to the leaves (De Morgan), so the child of a Not is a leaf. An And has no And child, an Or no Or child. Both have at
+  least two children, sorted and distinct. All and Nothing occur only as the whole filter.
+* All conditions on one scalar attribute (or on one count, or on the id) within one And or Or become one set of values, with or without
+  null. A set of one run of integers becomes a Range, or an In if the run is one value. In a set of several runs, each run of LISTED or more
+  integers becomes a Range; the values of the shorter runs become one In. A set that contains both ends of the domain, or null and one end,
+  is written as the negation of its complement.
+* On an array, "some element is in A" or "some element is in B" becomes one condition. The conjunction of the two can't: the elements may
+  differ.
+* Inside an And, a nested condition that the other children decide is replaced by true or false; likewise in an Or (``boolean.py``).
+* MATCH ANY, and MATCH ALL of a scalar, become one node for each word.
 
-Not every equivalence is found (that is as hard as satisfiability), but no inequivalent filters share a form.
+Some equivalent filters keep different forms (finding them all is as hard as satisfiability). Filters that share a form are always
+equivalent.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ __all__ = ["CountRange", "MatchWords", "Range", "canonical"]
 
 
 def canonical(node: Filter, schema: Schema) -> Filter:
-    """The one form of a filter. Raises FilterError that names the field, its kind and the value."""
+    """The canonical form of a filter. Raises FilterError, which names the field, its type and the value."""
     return _emit(_bind(node, schema, False))
 
 
@@ -87,7 +90,7 @@ _RANK = {
 
 
 def _order(node: Filter) -> tuple:
-    """A total order that doesn't depend on hashes. Values of one attribute are of one type; the open end of a range comes first."""
+    """Sort key: a total order of nodes, independent of hashes. The values of one attribute have one type. An open bound sorts first."""
     kind = type(node)
     rank = _RANK[kind]
     if kind is And or kind is Or:
@@ -95,13 +98,13 @@ def _order(node: Filter) -> tuple:
     if kind is Not:
         return (rank, _order(node.child))
     if kind is HasId:
-        return (rank,)  # ids of one And or Or are one node
+        return (rank,)  # an And or Or has at most one HasId: its ids are merged into one set
     if kind is Range or kind is CountRange:
         return (rank, node.field, node.low is not None, node.low or 0, node.high is not None, node.high or 0)
     return (rank, *node._parts())
 
 
-# Binding: one function a node.
+# Binding: one function for each type of node.
 
 
 def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
@@ -113,20 +116,29 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
         return join(joined, [_bind(child, schema, negate) for child in deadline.each(node.children)])
     bind = _BINDERS.get(kind)
     if bind is None:
-        raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
+        raise FilterError(f"{shown(node)} is not a filter; build one with F, such as F('n') > 1", field="filter", value=node)
     part = bind(node, schema)
     return flip(part) if negate else part
 
 
-_OFFERS = {
-    "keyword": "=, IN, STARTSWITH and GLOB",
+# What a type of attribute supports beside IS NULL and, of an array, COUNT and CONTAINS.
+_SUPPORTED = {
+    "keyword": "=, !=, IN, STARTSWITH and GLOB",
     "int": "comparisons, IN and BETWEEN",
     "float": "comparisons, IN and BETWEEN",
     "datetime": "comparisons, IN and BETWEEN",
-    "bool": "= and IN",
-    "uuid": "= and IN",
-    "text": "MATCH (match_any, match_all, match_phrase)",
+    "bool": "=, != and IN",
+    "uuid": "=, != and IN",
+    "text": "MATCH (match_all, match_any, match_phrase)",
     "geo": "GEO_RADIUS and GEO_BOX (geo_radius, geo_box)",
+}
+_OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+# Operator → the type of attribute to declare for it.
+_TYPE_FOR = {
+    **dict.fromkeys(("=", "!=", "IN", "STARTSWITH", "GLOB"), "a Keyword attribute"),
+    **dict.fromkeys(("<", "<=", ">", ">=", "BETWEEN"), "an Int, Float or Datetime attribute"),
+    "MATCH": "a Text attribute",
+    **dict.fromkeys(("GEO_RADIUS", "GEO_BOX"), "a Geo attribute"),
 }
 
 
@@ -135,31 +147,39 @@ def _spec(field: str, schema: Schema) -> Attribute:
     if spec is not None:
         return spec
     if field in schema.vectors:
-        raise FilterError(f"{field!r} is a vector field; ask HAS_VECTOR({field}) (has_vector) whether a point has one", field=field)
-    hint = "; for ids ask HAS_ID('…') (F.has_id)" if field == "id" else " (the payload isn't indexed and can't be filtered on)"
-    raise FilterError(f"no attribute {shown(field)}; there are: {listing(schema.attributes)}{hint}", field=field)
+        what = f"{field!r} is a vector field, not an attribute; write HAS_VECTOR({field}) (F.has_vector) for the points that have a vector"
+        raise FilterError(what, field=field)
+    if field == "id":
+        raise FilterError("no attribute 'id'; write HAS_ID('…') (F.has_id) to filter by id", field=field)
+    what = f"no attribute {shown(field)}; the attributes are: {listing(schema.attributes)} (the payload can't be filtered on)"
+    raise FilterError(what, field=field)
 
 
-def _unsupported(field: str, spec: Attribute, what: str, value: Any) -> FilterError:
-    return FilterError(
-        f"{what} can't be asked of {field!r}, which is {spec.kind}; it offers {_OFFERS[spec.kind]}", field=field, value=value
-    )
+def _type(spec: Attribute) -> str:
+    """An attribute's type as error texts name it, such as "Keyword" or "an array of Keyword"."""
+    return f"an array of {spec.kind.capitalize()}" if spec.array else spec.kind.capitalize()
+
+
+def _unsupported(field: str, spec: Attribute, operator: str, value: Any) -> FilterError:
+    what = f"{field!r} is {_type(spec)}, which supports only {_SUPPORTED[spec.kind]}; use {_TYPE_FOR[operator]} for {operator}"
+    return FilterError(what, field=field, value=value)
 
 
 def _stored(field: str, spec: Attribute, value: Any) -> Any:
+    """The stored form of a value. Raises FilterError where the attribute's type doesn't have the value."""
     try:
         if spec.kind == "datetime" and isinstance(value, str) and first_moment(value) is not value:
-            what = f"{value!r} is a span of time: write >= and <, or BETWEEN"
-            raise FilterError(f"attribute {field!r} is datetime: {what}", field=field, value=value)
+            what = f"{field!r} is Datetime, and {value!r} is a whole period; write {field} >= {value!r} AND {field} < … or BETWEEN"
+            raise FilterError(what, field=field, value=value)
         return coerce_element(field, spec.kind, value)
     except FilterError:
         raise
     except InvalidArgumentError as error:
-        raise FilterError(f"attribute {field!r} is {spec.kind}: {error.message}", field=field, value=value) from None
+        raise FilterError(f"{field!r} is {_type(spec)}: {error.message}", field=field, value=value) from None
 
 
 def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
-    """Stored forms of values; numbers that no value of the attribute's kind equals are left out."""
+    """The stored forms of values. Numbers that no value of the attribute's type can equal are left out."""
     types = set(map(type, values))
     if types == {str} and spec.kind == "keyword" and max(map(len, values)) * 4 <= MAX_KEYWORD_BYTES:
         try:
@@ -183,7 +203,7 @@ def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
 
 
 def _nearest_float(value: int) -> float:
-    """Python compares the two exactly. Infinite where no float is near."""
+    """The float nearest to an integer; infinite where the integer is beyond all floats. (Python compares int and float exactly.)"""
     try:
         return float(value)
     except OverflowError:
@@ -191,86 +211,90 @@ def _nearest_float(value: int) -> float:
 
 
 def _set(field: str, spec: Attribute, values: Any) -> Any:
-    """The rows with a value (an element) in a set."""
+    """The rows whose value is in a set; of an array: one of whose elements is."""
     domain = DOMAINS[spec.kind]
     return elements(field, domain, values) if spec.array else Scalar(field, domain, values, False).reduced()
 
 
-def _members(field: str, spec: Attribute, values: Sequence) -> Any:
+def _members(field: str, spec: Attribute, values: Sequence, operator: str) -> Any:
+    """The rows whose value is one of some values. operator: as the user wrote it."""
     if spec.kind in ("text", "geo"):
-        raise _unsupported(field, spec, "equality", values[0] if values else None)
+        raise _unsupported(field, spec, operator, values[0] if values else None)
     return _set(field, spec, DOMAINS[spec.kind].of(_all_stored(field, spec, values)))
 
 
-def _bounds(field: str, spec: Attribute, low: Any, high: Any, open_low: bool = False, open_high: bool = False) -> Any:
-    """The rows with a value from low to high; None is unbounded, open_low and open_high leave the bound itself out."""
-    domain = DOMAINS.get(spec.kind)
+def _bounds(field: str, spec: Attribute, low: Any, high: Any, operator: str) -> Any:
+    """The rows with a value from low to high; None is unbounded. The operators > and < exclude the bound itself."""
     if spec.kind not in ("int", "float", "datetime"):
-        raise _unsupported(field, spec, "a range", low if low is not None else high)
+        raise _unsupported(field, spec, operator, low if low is not None else high)
+    domain = DOMAINS[spec.kind]
     if spec.kind == "datetime":
         low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
-    low = domain.low if low is None else _bound(field, spec, low, open_low, math.floor, domain.after)
-    high = domain.high if high is None else _bound(field, spec, high, open_high, math.ceil, domain.before)
+    low = domain.low if low is None else _bound(field, spec, low, operator == ">", math.floor, domain.after)
+    high = domain.high if high is None else _bound(field, spec, high, operator == "<", math.ceil, domain.before)
     return _set(field, spec, domain.between(low, high))
 
 
-def _bound(field: str, spec: Attribute, value: Any, left_out: bool, outside: Callable, inside: Callable) -> Any:
-    """The first value of the attribute's kind that a range holds. outside: rounds an integer's bound away from the range; inside: the next
-    value into it.
+def _bound(field: str, spec: Attribute, value: Any, exclusive: bool, round_out: Callable, step_in: Callable) -> Any:
+    """The outermost value of the attribute's type that lies in a range. round_out: rounds a bound to an integer, away from the range.
+    step_in: the neighbour of a value, towards the range. exclusive: the bound itself is not in the range.
     """
     if spec.kind == "int" and type(value) in (int, float):
-        nearest = outside(value)
+        nearest = round_out(value)
     elif spec.kind == "float" and type(value) is int:
         nearest = _nearest_float(value)
     else:
         nearest = value = _stored(field, spec, value)
-    # What was rounded away from the range, or is left out of it, isn't in it; the next value is.
-    beyond = nearest < value if outside is math.floor else nearest > value
-    return inside(nearest) if beyond or (left_out and nearest == value) else nearest
+    # A bound that was rounded away from the range, or is exclusive, is not in the range. Its neighbour is.
+    outside = nearest < value if round_out is math.floor else nearest > value
+    return step_in(nearest) if outside or (exclusive and nearest == value) else nearest
 
 
 def _compare(node: Compare, schema: Schema) -> Any:
-    field, op, value = node.field, node.op, node.value
+    field, operator, value = node.field, _OPERATORS[node.op], node.value
     spec = _spec(field, schema)
-    if op == "eq":
-        return _members(field, spec, (value,))
-    if op == "ne":
-        return flip(_members(field, spec, (value,)))
-    if op == "lt" or op == "le":
-        return _bounds(field, spec, None, value, open_high=op == "lt")
-    return _bounds(field, spec, value, None, open_low=op == "gt")
+    if operator == "=":
+        return _members(field, spec, (value,), operator)
+    if operator == "!=":
+        return flip(_members(field, spec, (value,), operator))
+    if operator == "<" or operator == "<=":
+        return _bounds(field, spec, None, value, operator)
+    return _bounds(field, spec, value, None, operator)
 
 
 def _among(node: In, schema: Schema) -> Any:
-    return _members(node.field, _spec(node.field, schema), node.values)
+    return _members(node.field, _spec(node.field, schema), node.values, "IN")
 
 
 def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:
-    """The attribute, which must be an array: of a string, "contains" would be taken for a search within it."""
+    """The attribute of a CONTAINS, which must be an array: on a single string, users expect CONTAINS to search for a substring."""
     field, spec = node.field, _spec(node.field, schema)
     if spec.array and spec.kind not in ("text", "geo"):
         return spec
     value = node.values[0]
-    instead = f"it offers {_OFFERS[spec.kind]}"
+    instead = "write = or IN"
     if spec.kind == "keyword":
-        instead = f"write = or IN, or for a part of it GLOB '*{value}*' (glob)"
+        instead += f", or GLOB '*{value}*' (glob) for a substring"
     elif spec.kind == "text":
         instead = f"write MATCH {shown(value)} (match_all)"
-    what = f"CONTAINS asks for elements of an array, and {field!r} is {spec.kind}{' array' if spec.array else ''}; {instead}"
+    elif spec.kind == "geo":
+        instead = f"write {_SUPPORTED['geo']}"
+    array = "an array of Keyword, Int, Float, Datetime, Bool or Uuid" if spec.array else "an array"
+    what = f"CONTAINS tests the elements of {array}, and {field!r} is {_type(spec)}{'' if spec.array else ', not an array'}; {instead}"
     raise FilterError(what, field=field, value=value)
 
 
 def _contains_any(node: ContainsAny, schema: Schema) -> Any:
-    return _members(node.field, _array(node, schema), node.values)
+    return _members(node.field, _array(node, schema), node.values, "IN")
 
 
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     spec = _array(node, schema)
-    return join(And, [_members(node.field, spec, (value,)) for value in deadline.each(node.values)])
+    return join(And, [_members(node.field, spec, (value,), "=") for value in deadline.each(node.values)])
 
 
 def _between(node: Between, schema: Schema) -> Any:
-    return _bounds(node.field, _spec(node.field, schema), node.low, node.high)
+    return _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN")
 
 
 def _is_null(node: IsNull, schema: Schema) -> Any:
@@ -279,7 +303,7 @@ def _is_null(node: IsNull, schema: Schema) -> Any:
 
 
 def _null(field: str, spec: Attribute, null: bool) -> Scalar:
-    domain = DOMAINS.get(spec.kind, KEYWORDS)  # of text and geo only null and not null are told apart
+    domain = DOMAINS.get(spec.kind, KEYWORDS)  # Text and Geo have no domain: only null and not null matter here, so any domain will do
     return Scalar(field, domain, domain.empty if null else domain.full, null)
 
 
@@ -304,30 +328,31 @@ def _match(node: Match, schema: Schema) -> Any:
     spec = _spec(field, schema)
     if spec.kind != "text":
         raise _unsupported(field, spec, "MATCH", node.text)
-    found = tuple(words(node.text, 1 if field in schema.earlier else RULE))
-    if not found:
+    tokens = tuple(words(node.text, 1 if field in schema.earlier else RULE))
+    if not tokens:
         return False
     if mode == "any" or (mode == "all" and not spec.array):
-        return join(Or if mode == "any" else And, [make(MatchWords, field=field, mode="all", words=(word,)) for word in found])
-    if mode == "all" or len(found) == 1:
-        return make(MatchWords, field=field, mode="all", words=tuple(sorted(set(found))))
-    return make(MatchWords, field=field, mode="phrase", words=found)
+        return join(Or if mode == "any" else And, [make(MatchWords, field=field, mode="all", words=(token,)) for token in tokens])
+    if mode == "all" or len(tokens) == 1:
+        return make(MatchWords, field=field, mode="all", words=tuple(sorted(set(tokens))))
+    return make(MatchWords, field=field, mode="phrase", words=tokens)
 
 
 def _prefix(node: Prefix, schema: Schema) -> Any:
-    return _patterned(node.field, schema, "STARTSWITH", node.value, "prefix", node.value)
+    return _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value)
 
 
 def _glob(node: Glob, schema: Schema) -> Any:
-    return _patterned(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern))
+    return _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern))
 
 
-def _patterned(field: str, schema: Schema, what: str, value: str, form: str, text: str) -> Any:
+def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
+    """form, text: of the pattern, as ``glob.normal`` returns them."""
     spec = _spec(field, schema)
     if spec.kind != "keyword":
-        raise _unsupported(field, spec, what, value)
+        raise _unsupported(field, spec, operator, value)
     if form == "exact":
-        return _members(field, spec, (text,))
+        return _members(field, spec, (text,), operator)
     if form == "prefix":
         return make(Prefix, field=field, value=_stored(field, spec, text)) if text else _present(field, spec)
     return make(Glob, field=field, pattern=text)
@@ -341,14 +366,14 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
     if node.field in schema.vectors:
         return node
     if node.field in schema.attributes:
-        raise FilterError(f"{node.field!r} is an attribute, not a vector field; ask IS NOT NULL (is_not_null)", field=node.field)
-    raise FilterError(f"no vector field {shown(node.field)}; there are: {listing(schema.vectors)}", field=node.field)
+        raise FilterError(f"{node.field!r} is an attribute, not a vector field; write IS NOT NULL (is_not_null)", field=node.field)
+    raise FilterError(f"no vector field {shown(node.field)}; the vector fields are: {listing(schema.vectors)}", field=node.field)
 
 
 def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
     if spec.kind != "geo":
-        raise _unsupported(node.field, spec, "a place", None)
+        raise _unsupported(node.field, spec, "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX", None)
     return node if node._parts()[1:] != (-90.0, -180.0, 90.0, 180.0) else _present(node.field, spec)
 
 

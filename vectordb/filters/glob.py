@@ -1,4 +1,4 @@
-"""Glob patterns in one spelling each. The language is that of ``fnmatch.fnmatchcase``."""
+"""Normalise glob patterns, so that equivalent spellings become one. The syntax is that of ``fnmatch.fnmatchcase``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ _SPECIAL = frozenset("*?[")
 
 
 def normal(pattern: str) -> tuple[str, str]:
-    """("exact", text), ("prefix", text) or ("glob", pattern): what a pattern comes down to.
+    """The simplest equivalent of a pattern: ("exact", text), ("prefix", text) or ("glob", pattern).
 
-    In a run of wildcards the ``?`` stand first and one ``*`` is enough; a class of one character is that character; characters that
-    stand for themselves are written as they are unless they are special.
+    In a run of wildcards, the ``?`` come first and a single ``*`` last. A class of one character, such as ``[a]``, becomes the character.
+    Only special characters are escaped.
     """
     parts: list[str] = []  # "*", "?", a class "[…]" of two and more characters, or one literal character with a leading space
     i = 0
@@ -20,7 +20,7 @@ def normal(pattern: str) -> tuple[str, str]:
             _wildcard(parts, c)
             continue
         if c == "[":
-            # As fnmatch reads it: a "]" that comes first belongs to the class, and "[" without a closing "]" is a character
+            # As in fnmatch: a "]" right after the "[" belongs to the class, and a "[" without a closing "]" is a literal character.
             start = i + 1 if pattern[i : i + 1] == "!" else i
             end = pattern.find("]", start + 1 if pattern[start : start + 1] == "]" else start)
             if end >= 0:

@@ -1,4 +1,4 @@
-"""The nodes that only canonical filters have. Values in them are stored forms (``vectordb_client.values``)."""
+"""Node types that occur only in canonical filters. Their values are in stored form (``vectordb_client.values``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..words import words
 
 @dataclass(frozen=True, eq=False)
 class Range(Filter):
-    """A value (of an array: one element) lies in ``low … high``, both included; None is open. Never open on both sides."""
+    """The value (of an array: some element) is in [low, high]. A bound of None is open; at most one is."""
 
     field: str
     low: int | float | None
@@ -21,7 +21,7 @@ class Range(Filter):
 
 @dataclass(frozen=True, eq=False)
 class CountRange(Filter):
-    """An array's length lies in ``low … high``, both included; None is open. An absent array has length 0."""
+    """The length of an array is in [low, high]. A bound of None is open. A missing array has length 0."""
 
     field: str
     low: int | None
@@ -30,9 +30,10 @@ class CountRange(Filter):
 
 @dataclass(frozen=True, eq=False)
 class MatchWords(Filter):
-    """A text holds ``words`` (at least one). mode "all": each of them, sorted; of an array, all in one element. "phrase": in sequence.
+    """A text contains ``words`` (at least one). mode "all": every word (of an array: all in the same element); ``words`` is sorted. mode
+    "phrase": the words in this order, one after the other.
 
-    One word always has mode "all". Several words with mode "all" stand for arrays only: elsewhere they become one node each.
+    A node of one word has mode "all". Several words with mode "all" occur for arrays only; for a scalar each word has a node of its own.
     """
 
     field: str
@@ -41,14 +42,14 @@ class MatchWords(Filter):
 
 
 def make(kind: type[Filter], **fields: Any) -> Filter:
-    """A node without the checks and limits of what users give: canonical values are stored forms, and may be more."""
+    """A node, made without the checks of its constructor: canonical values are in stored form, and may outnumber what users may give."""
     node = object.__new__(kind)
     node.__dict__.update(fields)
     return node
 
 
 def weight(node: Filter) -> int:
-    """How much a filter says: its nodes, a list counted by its values and a match by its words."""
+    """The size of a filter: the number of its nodes, where a list counts once for each value and a match once for each word."""
     total, waiting = 0, [node]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""The string notation of filters → the same tree that ``F`` and JSON make.
+"""The string notation of filters: parses a text into the same tree of nodes that ``F`` and JSON produce.
 
     lines > 20 AND module IN ('json', "asyncio") OR NOT (tags CONTAINS ANY ('a', 'b'))
 
@@ -13,11 +13,11 @@
     list      = "(" [value {, value}] ")"
     value     = string | number | TRUE | FALSE | DATETIME string | UUID string
 
-Keywords are case-insensitive. A field is a name of letters, digits, ``_ . -``, or anything in backticks; words that can't stand for a
-field without them: AND, OR, NOT, TRUE, FALSE, NULL, IN, IS, BETWEEN, LIKE. There is no arithmetic, so a ``-`` inside a name belongs to
-it: ``a-1 = 2`` is about the field "a-1". A ``-`` before a digit, with no name on its left, is a sign.
-In a string, single or double quoted, a quote is written twice or after a backslash, a backslash after a backslash; a backslash before
-anything else is itself.
+Keywords are case-insensitive. A field name consists of letters, digits and ``_ . -``; any other name is written in backticks. So are field
+names that are reserved words: AND, OR, NOT, TRUE, FALSE, NULL, IN, IS, BETWEEN, LIKE. There is no arithmetic, so a ``-`` inside a name is
+part of it: ``a-1 = 2`` tests the field "a-1". A ``-`` before a digit, with no name on its left, is a sign.
+Strings are in single or double quotes. Inside, a quote is written twice or after a backslash, and a backslash as two backslashes. A
+backslash before any other character stands for itself.
 """
 
 from __future__ import annotations
@@ -73,8 +73,31 @@ _ESCAPE = {quote: re.compile(rf"\\([\\'\"])|{quote}{quote}") for quote in "'\""}
 _COMPARE = {"=": "eq", "==": "eq", "!=": "ne", "<>": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _RESERVED = frozenset(("AND", "OR", "NOT", "TRUE", "FALSE", "NULL", "IN", "IS", "BETWEEN", "LIKE"))
 _TESTS = "a comparison (= != < <= > >=), IN, BETWEEN, IS, CONTAINS, MATCH, STARTSWITH or GLOB"
-_INSTEAD = {"&": "; write AND", "|": "; write OR", "!": "; write NOT", "[": "; a list stands in (…)", "]": "; a list stands in (…)"}
-_CACHED_LENGTH = 4_096  # longer texts are lists of values, which seldom come twice and would fill memory
+# Unexpected character → what to write instead.
+_INSTEAD = {
+    "&": "write AND",
+    "|": "write OR",
+    "!": "write NOT",
+    **dict.fromkeys("[]", "write a list in (…)"),
+    "~": "write MATCH for words, GLOB for a pattern",
+    **dict.fromkeys("+-*/%", "there is no arithmetic: compare a field with a value"),
+    **dict.fromkeys("$?:@#", "there are no parameters: write the value itself, or build the filter with F"),
+    **dict.fromkeys("{}", "pass a filter in JSON as a dict, not as a string"),
+    ";": "leave it out",
+}
+# Operator of another language → what to write instead.
+_FOREIGN = {
+    "LIKE": "GLOB, with * for % and ? for _ (GLOB is case-sensitive)",
+    "ILIKE": "GLOB, with * for % and ? for _ (GLOB is case-sensitive; MATCH, for the words of a Text attribute, is not)",
+    **dict.fromkeys(("REGEXP", "REGEX", "RLIKE", "SIMILAR"), "GLOB, a pattern of * ? and […]"),
+    **dict.fromkeys(("STARTS", "STARTS_WITH", "BEGINSWITH", "PREFIX"), "STARTSWITH"),
+    **dict.fromkeys(("ENDSWITH", "ENDS", "ENDS_WITH"), "GLOB '*…'"),
+    "MATCHES": "MATCH",
+    **dict.fromkeys(("HAS", "INCLUDES", "CONTAIN"), "CONTAINS"),
+    **dict.fromkeys(("EQ", "EQUALS"), "="),
+    **dict.fromkeys(("NE", "NEQ"), "!="),
+}
+_CACHED_LENGTH = 4_096  # characters; longer texts are long lists of values, which seldom repeat and would fill memory
 _BLANK = re.compile(r"\s*")
 _END = re.compile(r"\s*(?:\Z|\)|(?:AND|OR)\b)", re.IGNORECASE)
 _EXCERPT = 60
@@ -82,9 +105,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def parse(text: str) -> Filter:
-    """The filter of a text. Raises FilterError, whose message shows where and says what was expected, and LimitError."""
+    """Parse a filter. Raises FilterError, whose message shows the place of the error and what was expected there, and LimitError."""
     if not isinstance(text, str):
-        raise FilterError(f"a filter text must be a string, not {shown(text)}", field="filter", value=text)
+        raise FilterError(f"filter must be a string, not {shown(text)}", field="filter", value=text)
     return _cached(text) if len(text) <= _CACHED_LENGTH else _Parser(text).whole()
 
 
@@ -96,7 +119,7 @@ class _Token(NamedTuple):
 
 
 class _Parser:
-    """One token ahead. ``_filter`` is the only method that recurses, once a parenthesis."""
+    """Recursive descent with one token of lookahead. Only ``_filter`` recurses, once for each open parenthesis."""
 
     def __init__(self, text: str):
         self.text = text
@@ -106,15 +129,16 @@ class _Parser:
     def _scan(self) -> _Token:
         match = _TOKEN.match(self.text, self.position)
         if match is None:
-            at = _BLANK.match(self.text, self.position).end()
+            at = self._after_blanks()
             c = self.text[at : at + 1]
-            problem = f"the string that starts here has no closing {c}" if c in "'\"`" else f"{c!r} can't stand here{_INSTEAD.get(c, '')}"
-            self.fail(problem, at)
-        kind = match.lastgroup
+            if c in "'\"`":
+                self.fail(f"the {'name' if c == '`' else 'string'} that starts here has no closing {c}", at)
+            self.fail(f"unexpected {c!r}" + (f"; {_INSTEAD[c]}" if c in _INSTEAD else ""), at)
+        kind = match.lastgroup or "end"
         text = match[kind]
         self.position = match.end()
         if kind == "number" and self.text[self.position : self.position + 1].isidentifier():
-            self.fail("a number ends in letters; strings need quotes, names can't start with a digit", match.start(kind))
+            self.fail("a number is followed by letters; write a string in quotes, or a field name in backticks", match.start(kind))
         return _Token(kind, text, match.start(kind), text.upper() if kind in ("name", "symbol") else "")
 
     def advance(self) -> _Token:
@@ -132,8 +156,8 @@ class _Parser:
             self.expected(what)
 
     def expected(self, what: str) -> NoReturn:
-        found = "the text ends" if self.token.kind == "end" else f"{shown(self.token.text)} stands"
-        self.fail(f"expected {what}, but {found} here", self.token.at)
+        found = "but the filter ends here" if self.token.kind == "end" else f"found {shown(self.token.text)}"
+        self.fail(f"expected {what}, {found}", self.token.at)
 
     def fail(self, problem: str, at: int, error: VectorDBError | None = None) -> NoReturn:
         line = self.text.count("\n", 0, at) + 1
@@ -150,7 +174,7 @@ class _Parser:
         raise type(error)(message, field=error.field, value=error.value) from None
 
     def made(self, at: int, kind: Callable[..., Filter], *parts: Any) -> Filter:
-        """A node, its complaint about a value led back to the place in the text."""
+        """A node. Where its constructor refuses a value, the error shows the place in the text."""
         try:
             return kind(*parts)
         except (FilterError, LimitError) as error:
@@ -161,7 +185,12 @@ class _Parser:
             self.expected("a filter")
         node = self._filter(1)
         if self.token.kind != "end":
-            self.expected("AND, OR or the end")
+            hint = ""
+            if self.token.text == ",":
+                hint = " (write several values as field IN (…))"
+            elif self.text[self.token.at - 1] in "'\"":
+                hint = " (write a quote inside a string twice)"
+            self.expected(f"AND, OR or the end of the filter{hint}")
         return node
 
     def _filter(self, depth: int) -> Filter:
@@ -193,7 +222,7 @@ class _Parser:
     def _predicate(self) -> Filter:
         token = self.token
         if token.kind not in ("name", "quoted"):
-            hint = " (the field stands left of the comparison)" if token.kind in ("number", "string") else ""
+            hint = " (write the field first, then the value: field = value)" if token.kind in ("number", "string") else ""
             self.expected(f"a field or NOT{hint}")
         if token.kind == "name":
             if token.word == "TRUE" or token.word == "FALSE":
@@ -203,7 +232,7 @@ class _Parser:
                 self.advance()
                 return All()
             if token.word in _RESERVED:
-                self.expected("a field or NOT (a field of this name needs backticks)")
+                self.expected("a field or NOT (write a field of this name in backticks)")
             function = _FUNCTIONS.get(token.word)
             if function is not None and self._opens():
                 self.advance()
@@ -213,19 +242,25 @@ class _Parser:
         return self._test(field, token.at)
 
     def _ends(self) -> bool:
-        """Whether the condition is over after this token."""
+        """Whether the condition ends after the current token."""
         return _END.match(self.text, self.position) is not None
 
     def _opens(self) -> bool:
-        at = _BLANK.match(self.text, self.position).end()
+        """Whether the next token is an opening parenthesis."""
+        at = self._after_blanks()
         return self.text[at : at + 1] == "("
+
+    def _after_blanks(self) -> int:
+        """The position of the next character that isn't white space."""
+        blanks = _BLANK.match(self.text, self.position)
+        return self.position if blanks is None else blanks.end()
 
     def _field(self) -> str:
         token = self.token
         if token.kind == "quoted":
             self.advance()
             name = token.text[1:-1].replace("``", "`")
-            return name or self.fail("a field's name is empty", token.at)
+            return name or self.fail("the field name is empty; write it between the backticks", token.at)
         if token.kind != "name":
             self.expected("a field")
         return self.advance().text
@@ -235,7 +270,7 @@ class _Parser:
         if op is not None:
             self.advance()
             if self.token.word == "NULL":
-                self.fail(f"nothing compares with NULL; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.at)
+                self.fail(f"NULL can't be compared; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.at)
             return self.made(at, Compare, field, op, self._value())
         if self.accept("IS"):
             negated = self.accept("NOT")
@@ -243,12 +278,11 @@ class _Parser:
             return Not(IsNull(field)) if negated else IsNull(field)
         negated = self.accept("NOT")
         word = self.token.word
-        if word == "LIKE" or word == "ILIKE":
-            both = "GLOB tells upper from lower case; MATCH, for the words of a text, doesn't" if word == "ILIKE" else "case counts"
-            self.fail(f"{word} isn't known; write GLOB, with * and ? for % and _ ({both})", self.token.at)
+        if word in _FOREIGN:
+            self.fail(f"{shown(self.token.text)} is not an operator; write {_FOREIGN[word]}", self.token.at)
         if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
             alone = self.token.kind == "end" or word in ("AND", "OR", ")")
-            hint = f" (of a Bool write {field} = true)" if alone else ""
+            hint = f" (for a Bool attribute write {field} = true)" if alone else ""
             self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
         self.advance()
         node = self._word_test(word, field, at)
@@ -269,10 +303,10 @@ class _Parser:
             return self.made(at, ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
-            return self.made(at, Match, field, mode.lower(), self._string("the words as a string"))
+            return self.made(at, Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
         if word == "STARTSWITH":
-            return self.made(at, Prefix, field, self._string("a string"))
-        return self.made(at, Glob, field, self._string("a pattern as a string"))
+            return self.made(at, Prefix, field, self._string("a string in quotes"))
+        return self.made(at, Glob, field, self._string("a pattern in quotes, such as 'a*'"))
 
     def _string(self, what: str) -> str:
         if self.token.kind != "string":
@@ -291,16 +325,19 @@ class _Parser:
             self.advance()
             return token.word == "TRUE"
         if token.word == "NULL":
-            self.fail("nothing compares with NULL; write IS NULL or IS NOT NULL", token.at)
+            self.fail("NULL is not a value; write IS NULL or IS NOT NULL", token.at)
         if token.word == "DATETIME" or token.word == "UUID":
             self.advance()
             text = self._string(f"a string after {token.word}")
             try:
                 return read_moment(text) if token.word == "DATETIME" else uuid.UUID(text)
             except ValueError:
-                self.fail(f"{shown(text)} is not {'an ISO-8601 date and time' if token.word == 'DATETIME' else 'a UUID'}", token.at)
+                form = "a date and time such as '2021-05-01T12:00:00Z'" if token.word == "DATETIME" else "a UUID of 32 hexadecimal digits"
+                self.fail(f"{shown(text)} is not {form}", token.at)
         if token.kind == "name":
-            self.fail(f"expected {what}; a string needs quotes: '{token.text}'", token.at)
+            self.fail(f"expected {what}, found a name; write a string in quotes: '{token.text}'", token.at)
+        if token.word == "(" and what == "a value":
+            self.expected("a value (write several values as field IN (…))")
         self.expected(what)
 
     def _number(self) -> int | float:
@@ -309,11 +346,11 @@ class _Parser:
             return int(token.text)
         except ValueError:
             if token.text.lstrip("+-").isdigit():
-                self.fail("the number has too many digits", token.at)
+                self.fail("the number has too many digits; write one of 64 bits", token.at)
             return float(token.text)
 
     def _list(self) -> list:
-        self.expect("(", "'(' and a list of values")
+        self.expect("(", "a list of values in parentheses")
         values: list = []
         if self.accept(")"):
             return values
@@ -353,7 +390,7 @@ class _Parser:
         for part in parts:
             self.expect(",", f"',' and {part}")
             if self.token.kind != "number":
-                self.expected(f"{part}, a number")
+                self.expected(f"a number for {part}")
             given.append(self._number())
         self.expect(")", "')'")
         return self.made(at, kind, *given)

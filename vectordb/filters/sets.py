@@ -1,11 +1,12 @@
-"""Sets of values, and what a filter on one attribute comes down to.
+"""Sets of values: any filter on one attribute is equivalent to one.
 
-Int, float, datetime and bool values are ordered, and a set of them is its maximal runs of neighbouring values: a pair of tuples
-(lows, highs), sorted. Floats have neighbours too (``math.nextafter``), so ``x < 3 OR x >= 3`` is every number. Keywords and UUIDs
-are not ordered: a set of them is (values, inverted). Each set has one representation, so equal sets compare equal.
+Int, float, datetime and bool values are ordered. A set of them is stored as its maximal runs of neighbouring values: a pair of sorted
+tuples (lows, highs). Floats have neighbours too (``math.nextafter``), so ``x < 3 OR x >= 3`` is the full set. Keywords and UUIDs are
+unordered: a set of them is stored as (values, inverted). Every set has exactly one representation, so equal sets compare equal.
 
-A scalar attribute has one value or none. Whatever AND, OR and NOT make of its comparisons is a set of values with or without
-null: ``Scalar``. An array has several; "one element is in A" obeys OR (A ∪ B) but not AND: ``Elements``.
+A scalar attribute has one value or is null. Every combination of comparisons by AND, OR and NOT is a set of values, with or without null:
+``Scalar``. An array has several values. "Some element is in A" OR "some element is in B" is "some element is in A ∪ B", but AND has no such
+rule: ``Elements``.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from vectordb_client.filter import And, Filter, HasId, In, IsNull, Not, Or
 
 from .nodes import CountRange, Range, make
 
-LISTED = 64  # in a set of several runs, runs of fewer integers than this are listed
-_VECTORIZE = 64
+LISTED = 64  # in a set of several runs, a run of fewer integers than this is written as a list of values, a longer one as a Range
+_VECTORIZE = 64  # values from which on numpy is faster than Python's sets
 
 Runs = tuple[tuple, tuple]
 
 
 class Ordered:
-    """Runs over a domain with a least and a greatest value, in which every value but those has neighbours."""
+    """Sets of runs over an ordered domain [low, high], in which each value has a successor and a predecessor, except at the ends."""
 
     never_null = False
 
@@ -42,7 +43,7 @@ class Ordered:
         return value - 1
 
     def of(self, values: Sequence) -> Runs:
-        """The set of values, given in any order and with repetitions."""
+        """The set of some values, given in any order, possibly repeated."""
         if len(values) == 1:
             return (values[0],), (values[0],)
         if len(values) < _VECTORIZE:
@@ -81,7 +82,7 @@ class Ordered:
         if all(lows == highs for lows, highs in sets):
             points = tuple(sorted(set(sets[0][0]).intersection(*[lows for lows, _ in sets[1:]])))
             return points, points
-        if len(sets) > 2:  # De Morgan sorts once; pair by pair, thousands of "x != 1" would take quadratic time
+        if len(sets) > 2:  # by De Morgan: one sort. Intersecting pair by pair takes quadratic time for thousands of "x != 1"
             return self.complement(self.union([self.complement(runs) for runs in sets]))
         (lows, highs), (other_lows, other_highs) = sets
         found_lows, found_highs = [], []
@@ -104,11 +105,11 @@ class Ordered:
         return tuple(lows[first : len(lows) - last]), tuple(highs[first : len(highs) - last])
 
     def ends(self, runs: Runs) -> int:
-        """How many ends of the domain are in the set: 2 says that it is better told by what is not in it."""
+        """How many ends of the domain are in the set. With 2, the complement is the shorter description."""
         return (runs[0][0] == self.low) + (runs[1][-1] == self.high) if runs[0] else 0
 
     def nodes(self, field: str, runs: Runs) -> list[Filter]:
-        """The nodes whose union the set is: one Range for one run; of several, a Range for each long one and one In for the rest."""
+        """The nodes whose union is the set. One run: a Range. Several runs: a Range for each long run and one In for all other values."""
         lows, highs = runs
         if lows == highs:
             return [make(In, field=field, values=lows)]
@@ -158,7 +159,7 @@ class _Counts(Ordered):
 
 
 class Unordered:
-    """(values, inverted): a finite set, or all values but a finite set."""
+    """Sets of an unordered domain as (values, inverted): these values, or (inverted) all values except these."""
 
     never_null = False
 
@@ -210,7 +211,9 @@ DOMAINS = {"int": INTS, "datetime": INTS, "float": FLOATS, "bool": BOOLS, "keywo
 
 
 class Scalar:
-    """The rows whose value is in a set, and those without a value when ``null``. Also a count and the id, which are never null."""
+    """The rows whose value is in a set and, if ``null``, those without a value. Also used for the count of an array and for the id, which
+    are never null.
+    """
 
     __slots__ = ("_hash", "_outside", "domain", "field", "key", "null", "values")
 
@@ -241,7 +244,7 @@ class Scalar:
         return self._outside
 
     def reduced(self) -> Scalar | bool:
-        """True or False where it is all rows or none."""
+        """True if it matches all rows, False if none, else itself."""
         if self.values == (self.domain.full if self.null else self.domain.empty):
             return self.null
         return self
@@ -254,7 +257,7 @@ class Scalar:
         return Scalar(first.field, first.domain, first.domain.union(sets), any(each.null for each in group)).reduced()
 
     def nodes(self) -> tuple[type, list[Filter]]:
-        """And or Or, and the nodes it joins: the values, or the values left out, whichever has fewer ends of the domain."""
+        """(And or Or, the nodes to join by it): the set, or the negation of its complement, whichever contains fewer ends of the domain."""
         domain, values = self.domain, self.values
         if values in (domain.empty, domain.full):
             node = IsNull(self.field)
@@ -267,7 +270,7 @@ class Scalar:
 
 
 class Elements:
-    """The rows of which one element is in a set; negated: the other rows. Neither empty nor full: see ``elements``."""
+    """The rows with some element in a set; negated: all other rows. The set is neither empty nor full: see ``elements``."""
 
     __slots__ = ("_hash", "domain", "field", "key", "negated", "values")
 
@@ -289,7 +292,7 @@ class Elements:
 
     @staticmethod
     def merged(kind: type, group: list[Elements]) -> Elements | Scalar | bool:
-        """Or of plain ones, or And of negated ones: both are one union."""
+        """The Or of conditions, or the And of negated ones: either is one condition on the union of their sets."""
         first = group[0]
         return elements(first.field, first.domain, first.domain.union([each.values for each in group]), first.negated)
 
@@ -299,7 +302,7 @@ class Elements:
 
 
 def elements(field: str, domain: Any, values: Any, negated: bool = False) -> Elements | Scalar | bool:
-    """``Elements``, or what it is when the set is empty (nothing) or full (the array isn't empty)."""
+    """An ``Elements``; of the empty set False, of the full set the condition that the array isn't empty. negated: the opposite of those."""
     if values == domain.empty:
         return negated
     if values == domain.full:

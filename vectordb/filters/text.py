@@ -1,4 +1,4 @@
-"""A canonical filter as one line for a log: its shape, and its values only where that is asked for."""
+"""Format a canonical filter as one line for a log. Its values are included only on request, because they may be private."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, Ha
 
 from .nodes import CountRange, MatchWords, Range
 
-SHOWN_VALUES = 10  # of a list
+SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
 
 
 def told(node: Filter, values: bool = False) -> str:
-    """The filter, much as the string notation writes it. Without ``values`` each is a ``?``, and of a list only the length is told; with
-    them they are the stored forms (a datetime is microseconds since 1970, a UUID its bytes).
+    """The filter as text, close to the string notation; at most ``SHOWN_CHARACTERS`` long.
+
+    values: include the values, in stored form (a datetime in microseconds since 1970, a UUID as bytes). Otherwise a value is shown as ``?``
+    and a list as its length.
     """
-    text = _told(node, values)
+    text = _text(node, values)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def _told(node: Filter, values: bool) -> str:
+def _text(node: Filter, values: bool) -> str:
     if isinstance(node, (And, Or)):
         word = " and " if isinstance(node, And) else " or "
-        return word.join(f"({_told(child, values)})" if isinstance(child, (And, Or)) else _told(child, values) for child in node.children)
+        return word.join(f"({_text(child, values)})" if isinstance(child, (And, Or)) else _text(child, values) for child in node.children)
     if isinstance(node, Not):
-        return f"not ({_told(node.child, values)})"
+        return f"not ({_text(node.child, values)})"
     if isinstance(node, All):
         return "all"
     if isinstance(node, Nothing):

@@ -1,4 +1,6 @@
-"""Search of one dense field: its segments by the planner's choice, other rows exactly, merged by full-precision scores."""
+"""Search one dense field. Segments are searched by the plan that the planner chooses, all other rows (the tail) by an exact scan. The
+results are merged by their full-precision scores.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,20 @@ from .flat import METRICS, Found
 from .segment import Allowed, Segment
 
 NOTHING_MATCHES = "nothing matches"
-MAX_DEPTH = 2_000  # for more results than this every row is scored
-BEYOND = 1 / 3  # of what the target lets be missed: searches for more than twice a model's depth are asked to find that too
-_MEASURED_EVERY = 16
-_QUERIES_AT_ONCE = 64  # in one kernel call, which nobody can stop; fewer where each may be much work
-_CODES_AT_ONCE = 8  # byte codes are multiplied in the time of one float
-_PARALLEL_CODES = 64 << 20  # below, one core reads codes about as fast as the memory gives them
+
+# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
+# recall and cost. [by hand]: a round value, no benchmark of it is recorded.
+MAX_DEPTH = 2_000  # results; for a higher limit the index isn't used [by hand]
+BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [planner]
+_MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [by hand]
+_QUERIES_AT_ONCE = 64  # queries in a kernel call, which can't be cancelled: bounds how late a deadline is noticed [by hand]
+_CODES_AT_ONCE = 8  # byte codes multiplied in the time of one float, for the same bound [by hand]
+_PARALLEL_CODES = 64 << 20  # bytes of codes; a smaller scan uses one core, which reads about as fast as the memory delivers [by hand]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A segment to search, with the rows of it that may be found. free: there is no filter; what may not be found is dead."""
+    """A segment to search and the mask of its rows that may be returned. free: there is no filter; the mask excludes dead rows only."""
 
     segment: Segment
     allowed: Allowed
@@ -40,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Rest:
-    """Rows that no segment covers: chunks [low, high) of the table, and which of their docids (uint32, ascending)."""
+    """A range of the tail: chunks [low, high) of the table, and the docids to scan in them (uint32, ascending)."""
 
     low: int
     high: int
@@ -49,9 +54,10 @@ class Rest:
 
 @dataclass
 class Trace:
-    """What was done for a query of each segment, for explain: a report for each query, and the microseconds of each call.
+    """A record of how each segment was searched, for ``explain``: reports (one for each query) and the microseconds of each kernel call.
 
-    Not measured: reports alone, of some queries of a batch at least of its first, and the search goes as it would without a trace.
+    measured: record times too, and search on one thread. Otherwise the search runs as without a trace and only reports are recorded: of a
+    batch, those of its first queries.
     """
 
     measured: bool = True
@@ -74,11 +80,11 @@ def search(
     forced: int = -1,
     trace: Trace | None = None,
 ) -> list[Found]:
-    """The best k rows of each query, scores at full precision, at the mean recall ``target`` or better.
+    """The best k rows of each query, with full-precision scores, at a predicted mean recall of ``target`` or more.
 
-    table: the field's chunk table; verified: which chunks were checked; ``confirm()`` checks those that the search touched (marked 2) and
-    raises CorruptionError. queries: float32 ``(n, dim)``. forced: a row of the segments' settings to run whatever the planner thinks;
-    ValueError where its plan can't be run.
+    table: the field's chunk table. verified: a flag for each chunk; the search marks the unverified chunks that it reads with 2, and
+    ``confirm()`` checks their checksums. queries: float32 ``(n, dim)``. forced: the index of a setting (a row of the segments' settings) to
+    run instead of the planner's choice; −1: none. Raises CorruptionError, and ValueError where the forced plan can't be run.
     """
     if forced >= 0:
         _check_forced(parts, forced, k)
@@ -105,9 +111,9 @@ def _check_forced(parts: Sequence[Part], forced: int, k: int) -> None:
     for part in parts:
         plan = int(model_for(part.segment.models, k).settings[forced, planner.PLAN])
         if plan in GRAPH_PLANS and not part.segment.has_graph:
-            raise ValueError(f"the segment of {part.segment.rows} rows has no graph for plan {PLAN_NAMES[plan]!r}")
+            raise ValueError(f"plan {PLAN_NAMES[plan]!r} needs a graph, and the segment of {part.segment.rows} rows has none")
         if plan == planner.GRAPH_TWO_HOP and not part.allowed.filtered:
-            raise ValueError(f"plan {PLAN_NAMES[plan]!r} needs a filter")
+            raise ValueError(f"plan {PLAN_NAMES[plan]!r} needs a filter that excludes some row")
 
 
 def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, target, forced, trace) -> list[Found]:
@@ -117,7 +123,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
     touched = 0
     for part in parts:
         if touched:
-            confirm()  # before the next check: a search that is given up leaves nothing unconfirmed
+            confirm()  # before the next deadline check, so that a cancelled search leaves no chunk unverified
             touched = 0
         deadline.check()
         segment, allowed = part.segment, part.allowed
@@ -136,7 +142,7 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
         if measured or corrections.calls % _MEASURED_EVERY == 0:
             elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
             setting = int(report[0, R_SETTING])
-            if n == 1 and forced < 0 and setting >= 0:  # a plan that was given up costs what took over as well
+            if n == 1 and forced < 0 and setting >= 0:  # where a plan fell back to another, its cost includes the other's
                 corrections.learn_cost(int(model.settings[setting, planner.PLAN]), report[0, R_MICROSECONDS], elapsed)
         if trace is not None:
             trace.reports.append(report)
@@ -161,10 +167,11 @@ def _search(parts, rest, table, verified, confirm, queries, dtype, metric, k, ta
 def search_bounded(
     parts: Sequence[Part], rest: Sequence[Rest], table: np.ndarray, query: np.ndarray, dtype: str, metric: str, k: int, floor: float
 ) -> tuple[Found, np.ndarray]:
-    """The k rows whose scores may be the highest, by upper bounds, and how far below (float64 ``(k,)``) each true score may be at most. A
-    row that is left out scores less than ``floor``, or no more than the last bound where k are found.
+    """The k rows with the highest upper bounds of their scores: ((docids, bounds), slack).
 
-    Segments are scanned by their codes; each must know what these are ``lacking``. Arguments as in ``search``, for one query.
+    slack: float64 ``(k,)``; the true score of row i is in [bounds[i] − slack[i], bounds[i]]. A row that isn't returned scores less than
+    ``floor`` or, if k rows are returned, no more than the last bound. Segments are scanned by their byte codes; each must have the section
+    ``lacking`` (the norms of the codes' residuals), which the bounds are made of. Other arguments as in ``search``, for one query.
     """
 
     def scan(part: Part, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
@@ -192,25 +199,28 @@ def search_bounded(
                 table, query[None], dtype == "float16", METRICS[metric], piece.docids, True, piece.low, piece.high, heaps, sizes
             )
     keys = np.concatenate([heaps[0, : sizes[0]], *(keys for keys, _ in found)])
-    below = np.concatenate([np.zeros(sizes[0]), *(below for _, below in found)])
+    slack = np.concatenate([np.zeros(sizes[0]), *(slack for _, slack in found)])  # the tail's scores are exact
     best = np.argsort(keys)[::-1][:k]
     docids, bounds = np.empty(len(best), np.int64), np.empty(len(best), np.float32)
     topk.unpack(keys[best], docids, bounds)
-    return (docids, bounds), below[best]
+    return (docids, bounds), slack[best]
 
 
 def _needed(target: float, k: int, model: Model) -> float:
-    """The recall to choose a setting by: for many more results than the model was made for it is sure of less than it predicts."""
+    """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for target + (1 − target)·BEYOND."""
     return target if k <= 2 * model.depth else target + BEYOND * (1.0 - target)
 
 
 def model_for(models: Sequence[Model], k: int) -> Model:
-    """The model whose depth is meant for k results."""
+    """The model to use for k results: that of 10 for up to 30, else that of 100 (see DEPTHS)."""
     return models[0] if k <= 3 * models[0].depth else models[1]
 
 
 def considered(segment: Segment, allowed: Allowed, k: int, local: float | None) -> list[dict[str, Any]]:
-    """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
+    """Every setting with its predicted cost (microseconds) and recall for a request, cheapest first. local: the selectivity near the query.
+
+    This repeats in Python what the kernel did when it chose the plan, for ``explain``.
+    """
     model = model_for(segment.models, k)
     matches = int(allowed.matches[0])
     if matches == 0:
@@ -236,7 +246,7 @@ def considered(segment: Segment, allowed: Allowed, k: int, local: float | None) 
 
 
 def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
-    """A setting's parameters by the names users know."""
+    """The parameters of a setting, by the names that ``explain`` shows."""
     plan, effort, width = model.settings[setting].tolist()
     grown = max(k / model.depth, 1.0)
     if plan in (planner.SCAN, planner.EXACT):
@@ -251,7 +261,7 @@ def parameters(model: Model, setting: int, k: int) -> dict[str, float]:
 
 
 def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
-    """(plan, predicted recall) of what was done, where that says something about a plan."""
+    """(plan, predicted recall) of a search of a segment; None where an audit can't judge the plan: nothing matched, or it fell back."""
     setting = int(report[R_SETTING])
     if setting < 0 or report[R_FALLBACK]:
         return None
@@ -259,13 +269,13 @@ def judged(part: Part, report: np.ndarray, k: int) -> tuple[int, float] | None:
 
 
 def plan_name(part: Part, report: np.ndarray, k: int) -> str:
-    """The plan that a segment was searched by."""
+    """The name of the plan by which a segment was searched."""
     setting = int(report[R_SETTING])
     return PLAN_NAMES[int(model_for(part.segment.models, k).settings[setting, planner.PLAN])] if setting >= 0 else NOTHING_MATCHES
 
 
 def explained(part: Part, report: np.ndarray, k: int) -> dict[str, Any]:
-    """What a segment was searched with, as plain data."""
+    """How a segment was searched, as plain data: an entry of ``segments`` in a plan (``vectordb_client.plan.Plan``)."""
     segment, allowed = part.segment, part.allowed
     matches = int(allowed.matches[0])
     setting, local = int(report[R_SETTING]), float(report[R_LOCAL])

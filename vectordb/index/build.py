@@ -1,4 +1,6 @@
-"""Build a segment's file from the vectors of its rows: learn, encode, arrange, link, calibrate, write."""
+"""Build the index file of a dense segment: learn the quantisation, cluster and encode the rows, build the graph, calibrate the plans,
+write.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,18 @@ from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .scratch import aligned_copy
 from .segment import Layout
 
-GRAPH_ROWS = 20_000  # below, a scan of codes is as fast as a graph
-ROWS_A_CLUSTER = 200
+GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast
+ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more
 MAX_CLUSTERS = 4_096
-ROWS_LEARNED = 64  # rows a cluster that k-means sees
-TRIES = 16  # rows looked at for each that is to serve as a query
-FARTHEST = 1e6  # steps, to which numbers of rows that are kept apart anyway are cut before they are squared
+ROWS_LEARNED = 64  # rows per cluster in the sample for k-means
+TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed
+FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a segment is built. degree: links of a row in an upper layer, twice as many in the bottom one. threads: 0 means all cores; with
-    1 the same rows and seed give the same file.
+    """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
+    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
     """
 
     graph_builder: str = "faiss"
@@ -38,12 +40,12 @@ class Options:
     threads: int = 0
 
     def kept(self) -> dict[str, str | int]:
-        """What a file says of how it was built."""
+        """The options that are recorded in the file."""
         return {name: value for name, value in asdict(self).items() if name != "threads"}
 
 
 class Cancelled(Exception):
-    """The build was told to stop."""
+    """The build was cancelled."""
 
 
 Progress = Callable[[str, float], None]
@@ -58,10 +60,11 @@ def build(
     progress: Progress = lambda stage, share: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Index vectors (float32 ``(n, dim)``, n ≥ 1) of rows ``docids`` (uint32, ascending) into a new file, synced. Where rows have to be
-    kept apart, ``vectors`` is overwritten.
+    """Index vectors (float32 ``(n, dim)``, n ≥ 1) of rows ``docids`` (uint32, ascending) into a new file and sync it.
 
-    Raises Cancelled soon after ``cancelled()`` turns true, StorageError when a library refuses to build a part of it, and OSError.
+    ``vectors`` is overwritten if some rows have to be kept apart (outliers, which get no code). progress: called with a stage and the share
+    of it that is done, 0 … 1. Raises Cancelled soon after ``cancelled()`` returns true, StorageError when a library fails to build a part
+    of the index, and OSError.
     """
 
     def step(stage: str, share: float) -> None:
@@ -73,8 +76,9 @@ def build(
     rng = np.random.default_rng(options.seed)
     good = usable(vectors, metric == "cosine")
     if not good.any():
-        good[0], vectors[0] = True, 0  # a file holds one row at least: the only one is scored at full precision, whatever its codes say
-    vectors, docids, strange = _parted(vectors, docids, good)
+        # A file must hold at least one row. Its code is meaningless, but the only row is always scored at full precision.
+        good[0], vectors[0] = True, 0
+    vectors, docids, unusable = _parted(vectors, docids, good)
     frame = Frame.learned(vectors, metric == "cosine", max(ROWS_LEARNED * _clusters_of(len(vectors)), 4_096), rng)
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
@@ -83,10 +87,10 @@ def build(
     if not near.all():
         codes, lengths, assigned, lacking = codes[near], lengths[near], assigned[near], lacking[near]
     vectors, docids, far = _parted(vectors, docids, near)
-    apart = {name: np.concatenate([strange[name], far[name]]) for name in far}
+    apart = {name: np.concatenate([unusable[name], far[name]]) for name in far}
     n = len(vectors)
     order = np.argsort(assigned, kind="stable")
-    place = np.empty(n, np.int32)  # where a row goes
+    place = np.empty(n, np.int32)  # the position of each row in cluster order
     place[order] = np.arange(n, dtype=np.int32)
     sections = _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) | {"lacking": lacking[order]}
     meta = {
@@ -103,7 +107,8 @@ def build(
     if len(apart["docids"]):
         sections["apart"] = np.sort(apart["docids"])
         meta["apart_longest"] = float(apart["lengths"].max())
-    # Some rows are left out of the graph until the plans are calibrated with them as queries: queries that the graph doesn't know.
+    # Some rows serve as calibration queries. They are added to the graph after the calibration, so that it measures queries that are not in
+    # the graph.
     linked = n >= GRAPH_ROWS
     held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
     drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
@@ -118,14 +123,16 @@ def build(
 
 
 def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to so many rows, ascending, no two of which are the same vector: queries that ask the same again tell nothing new."""
+    """Up to ``count`` random rows, ascending, without duplicate vectors: repeating a query measures nothing new."""
     some = rng.permutation(len(vectors))[: TRIES * count]
     _, first = np.unique(vectors[some], axis=0, return_index=True)
     return np.sort(some[np.sort(first)[:count]])
 
 
 def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
-    """Of every row: codes (uint8 ``(n, stride)``), length in the frame (float64), nearest centroid, and the length of what codes lack."""
+    """(codes, norms, clusters, residual norms) of all rows: uint8 ``(n, stride)``; float64, of the rotated vector; int64, the nearest
+    centroid; float32, of the difference between the rotated vector and its code.
+    """
     n, dim = vectors.shape
     lacking = np.empty(n, np.float32)
     codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float64), np.empty(n, np.int64)
@@ -141,7 +148,9 @@ def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Pro
 
 
 def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """(vectors, docids) of the rows to keep, moved together in place, since there may be gigabytes; docids and lengths of the others."""
+    """(vectors, docids, {docids and lengths of the others}) of the rows to keep. Vectors are compacted in place: they may take
+    gigabytes.
+    """
     others = vectors[~kept].astype(np.float64)
     parted = {"docids": docids[~kept], "lengths": np.sqrt(np.einsum("ij,ij->i", others, others))}
     if not len(others):
@@ -155,7 +164,7 @@ def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[
 
 
 def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:
-    """The sections of rows and clusters, in cluster order."""
+    """The sections that describe rows and clusters, with rows in cluster order."""
     n, dim = len(docids), len(frame.mean)
     arranged = aligned_copy(codes[order])
     signs = aligned_copy(np.zeros((-(-n // LINE), words_of(dim), LINE), np.uint64))
@@ -183,7 +192,7 @@ def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, 
 
 
 def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iterator[tuple[dict, dict]]:
-    """(sections, what the header says of them) of the graph without the held rows, then of the whole one."""
+    """(sections, header entries) of the graph without the held-out rows, then of the whole graph."""
     step("graph", 0.0)
     n = len(vectors)
     rest = np.setdiff1d(np.arange(n), held, assume_unique=True)
@@ -202,12 +211,12 @@ def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iter
 
 
 def _clusters_of(rows: int) -> int:
-    """How many clusters a segment has."""
+    """The number of clusters of a segment."""
     return int(min(MAX_CLUSTERS, max(1, min(rows // ROWS_A_CLUSTER, 2 * np.sqrt(rows)))))
 
 
 def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
-    """k-means by faiss on the sample: float32 ``(clusters, dim)``, in steps (float32 squares of huge numbers would overflow)."""
+    """The centroids: k-means of faiss on the sample, float32 ``(clusters, dim)``, in units of the step, so that no square overflows."""
     count = _clusters_of(rows)
     training = np.clip(frame.sample, -127, 127).astype(np.float32)
     if count == 1 or len(training) <= count:
@@ -239,8 +248,8 @@ def _nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What the graph is built over, float32, by squared distance: the codes; for dot the vectors with one more number, which makes the
-    nearest those of the highest inner product (Bachrach et al. 2014).
+    """A function from rows to the float32 vectors that the graph is built over, by squared Euclidean distance. These are the byte codes.
+    For dot they are the vectors with one more dimension, which turns maximum inner product into nearest neighbour (Bachrach et al. 2014).
     """
     if metric != "dot":
         width = -(-vectors.shape[1] // 16) * 16
@@ -252,7 +261,7 @@ def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callab
 
 
 def _builder(options: Options, bytes_: bool, source: Callable[[np.ndarray], np.ndarray], rows: int, threads: int):
-    """The library that builds the graph, ready to add rows."""
+    """A trained builder of the graph."""
     width = source(np.zeros(1, np.int64)).shape[1]
     if options.graph_builder == "hnswlib":
         return HnswlibBuilder(width, rows, options.degree, options.ef_construction, options.seed, threads)
@@ -262,8 +271,10 @@ def _builder(options: Options, bytes_: bool, source: Callable[[np.ndarray], np.n
 
 
 def _arranged_graph(graph: Graph, inserted: np.ndarray, place: np.ndarray) -> tuple[dict, dict]:
-    """A graph over rows in insertion order, in the segment's order. Rows that aren't in it have no links."""
-    where = np.append(place[inserted], np.int32(-1)).astype(np.int32)  # the last is for "none"
+    """(sections, header entries): a graph whose rows were numbered by insertion, renumbered to cluster order. Rows that are not in the
+    graph have no links.
+    """
+    where = np.append(place[inserted], np.int32(-1)).astype(np.int32)  # the last element maps −1, "no link", to itself
     links = np.full((len(place), graph.bottom.shape[1]), -1, np.int32)
     links[where[:-1]] = where[graph.bottom]
     sections = {

@@ -1,8 +1,11 @@
-"""Measure every plan on the segment itself: recall and time by selectivity and by how the filter is correlated with the query.
+"""Calibration: measure the recall and cost of every plan on the segment itself, by selectivity and by query–filter correlation.
 
-Some rows serve as queries (they are not in the graph meanwhile). For each cell — a selectivity, and a way in which the matching rows lie
-to the query — each has a filter of its own, with its exact answer; each setting of each plan answers all of them. The planner
-interpolates.
+Some rows of the segment serve as queries; they are left out of the graph meanwhile. A cell is a selectivity and a kind of correlation
+(KINDS). In each cell every query gets a random filter of that kind and its exact answer, and every setting of every plan answers all
+queries. The planner interpolates between the cells.
+
+The correlation is expressed as ρ, the selectivity near the query divided by the overall selectivity. ρ = 1: no correlation. ρ < 1: the
+filter excludes the rows near the query.
 """
 
 from __future__ import annotations
@@ -20,31 +23,47 @@ from ..kernels import segment as kernel
 from ..kernels.layout import R_LOCAL, REPORT_WIDTH
 from .scratch import Scratch
 
-QUERIES, FEW_QUERIES = 80, 48  # the second for segments so small that little depends on it
-FEWER = 3  # one in so many queries takes part in a filtered cell, of which there are many
-PARALLEL_ROWS = 20_000
-SCAN_QUERIES = 6
-TELLING = 0.01  # of what lies between a query's best rows and the others
-SCORED_ROWS = 16_384  # at a time, in float64
-ROUNDING = 3e-7  # of a float32 product, times the root of the number of dimensions
-EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # the second for segments of more than PARALLEL_ROWS
-UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds for a row and each of its numbers, where a full scan wasn't measured
-CALL_MICROSECONDS = 4.0  # from Python and back
-NEARLY_ALL, ALL = 0.995, 0.9985  # recalls
-DEPTHS = (10, 100)  # results asked for; requests for other numbers use the nearest model, its efforts scaled
-SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)
-SCANNED = 400  # with fewer matching rows than this, scoring each is the plan
-NEVER = 1e7  # microseconds: what a plan costs where it can't be used
-# Where the models have points: log2 ρ, ρ the selectivity near the query over the whole one.
-LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)
+# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
+# recall and cost, and the chosen setting with the best one. [build]: bounds the time that calibration adds to a build; recall and regret
+# were checked by the same run. [estimate]: a rounded time; machines differ. [float]: from the rounding of the type. [by hand]: a round
+# value, no benchmark of it is recorded.
+
+# What is measured.
+QUERIES, FEW_QUERIES = 80, 48  # queries; the second for segments without a graph [build]
+FEWER = 3  # one query in FEWER takes part in a filtered cell; with the larger depth one in 3·FEWER [build]
+SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
+EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]
+PARALLEL_ROWS = 20_000  # rows from which on the depths are calibrated in parallel [by hand]
+SCORED_ROWS = 16_384  # rows scored at a time in float64; bounds memory [by hand]
+DEPTHS = (10, 100)  # results asked for; a request for another number uses the nearer model, with its efforts scaled [by hand]
+SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)  # of the filters [planner]
+SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [by hand]
+LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [planner]
+# How a filter is correlated with the query; ``_ball`` has the probabilities [planner].
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
-FAR_BLUR = 0.3  # how much of that there is where a filter's bound is far from the query
-FEWEST = 6.0  # queries (weighed) that a point needs
-DOUBT = 0.5  # standard errors that are taken off a mean recall
-_LEARNING = 1 / 64  # the weight of one measurement
+FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, relative to one near it [planner]
+
+# What the measurements become.
+TELLING = 0.01  # share of the score gap between a query's 10th best and median row, below which rows count as tied [planner]
+ROUNDING = 3e-7  # rounding error of a float32 dot product of unit vectors, times √dimensions [float]
+FEWEST = 6.0  # queries, summed weights, that a point of a model needs; with fewer it takes its neighbour's values [by hand]
+DOUBT = 0.5  # standard errors subtracted from a mean recall [planner]
+NEARLY_ALL = 0.995  # recall of a setting whose cost bounds the search for others [build]
+ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
+COST_BOUND = 1.3  # times the cost of the cheapest setting of recall NEARLY_ALL; a sweep ends above it [build]
+NEVER = 1e7  # microseconds; the cost of a plan that can't be used
+CALL_MICROSECONDS = 4.0  # microseconds of a kernel call from Python and back, subtracted from measured times [estimate]
+UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
+
+# What running teaches (``Corrections``).
+_LEARNING = 1 / 64  # weight of one measurement in the moving average [by hand]
+MOST_SURPRISING = 8.0  # ratio of measured to predicted cost at which one measurement is clipped [by hand]
+COST_FACTORS = (0.25, 4.0)  # range of a plan's cost factor [by hand]
+RECALL_OFFSETS = (-0.2, 0.02)  # range of a plan's recall offset; it may fall far, but hardly rise [by hand]
 
 
 def _settings() -> np.ndarray:
+    """The settings: (plan, effort, width), see ``planner``. Each plan has more steps where its recall changes fast [planner]."""
     rows = [(planner.SCAN, 0, 0)]
     rows += [(planner.FUNNEL, spread, 400) for spread in (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0)]
     rows += [(planner.FUNNEL, spread, 2_000) for spread in (3.0, 4.0, 5.0, 6.0, 7.0)]
@@ -58,7 +77,7 @@ def _settings() -> np.ndarray:
     return np.array(rows, np.float64)
 
 
-SETTINGS = _settings()  # what files are calibrated for from now on; each is searched by its own table
+SETTINGS = _settings()  # of files built by this version; every file is searched by the table of settings that it contains
 EXACT = len(SETTINGS) - 1
 _FAMILIES = [
     np.flatnonzero((SETTINGS[:, planner.PLAN] == plan) & (SETTINGS[:, planner.WIDTH] == width))
@@ -70,8 +89,8 @@ FILTER_PLANS, GRAPH_PLANS = planner.FILTER_PLANS, planner.GRAPH_PLANS
 
 @dataclass(frozen=True)
 class Model:
-    """What was measured for one depth. levels: log2 selectivity, descending, the first is "no filter"; locals: log2 ρ, ascending; recalls,
-    costs (microseconds): float32 ``(levels · locals, settings)``.
+    """The measurements for one depth (number of results). levels: log2 selectivity, descending; the first is "no filter". locals: log2 ρ,
+    ascending. recalls, costs (microseconds): float32 ``(levels · locals, settings)``.
     """
 
     depth: int
@@ -84,8 +103,8 @@ class Model:
 
 @dataclass
 class Corrections:
-    """What running taught about each plan of a segment. table: float64 ``(2, plans)``, measured less predicted recall, and measured over
-    predicted cost. A cost factor that all plans share changes no choice.
+    """Corrections of a segment's predictions, learned while searching. table: float64 ``(2, plans)``: each plan's recall offset (measured −
+    predicted recall) and cost factor (measured ÷ predicted cost). A cost factor shared by all plans doesn't change the choice.
     """
 
     table: np.ndarray = field(default_factory=lambda: _uncorrected(len(PLAN_NAMES)))
@@ -93,19 +112,19 @@ class Corrections:
 
     @classmethod
     def of(cls, plans: int) -> Corrections:
-        """Of so many plans, nothing learned yet."""
+        """Neutral corrections of a number of plans."""
         return cls(_uncorrected(plans))
 
     def learn_cost(self, plan: int, predicted: float, actual: float) -> None:
         """Move a plan's cost factor towards a measurement (microseconds)."""
         if predicted > 0:
-            factor = self.table[1]
-            factor[plan] = min(max(factor[plan] + _LEARNING * (min(actual / predicted, 8.0) - factor[plan]), 0.25), 4.0)
+            factor, (least, most) = self.table[1], COST_FACTORS
+            factor[plan] = min(max(factor[plan] + _LEARNING * (min(actual / predicted, MOST_SURPRISING) - factor[plan]), least), most)
 
     def learn_recall(self, plan: int, predicted: float, actual: float) -> None:
         """Move a plan's recall offset towards a measurement."""
-        offset = self.table[0]
-        offset[plan] = min(max(offset[plan] + _LEARNING * ((actual - predicted) - offset[plan]), -0.2), 0.02)
+        offset, (least, most) = self.table[0], RECALL_OFFSETS
+        offset[plan] = min(max(offset[plan] + _LEARNING * ((actual - predicted) - offset[plan]), least), most)
 
 
 def _uncorrected(plans: int) -> np.ndarray:
@@ -113,7 +132,9 @@ def _uncorrected(plans: int) -> np.ndarray:
 
 
 def models_of(sections: dict[str, np.ndarray], rows: int, dim: int) -> tuple[Model, ...]:
-    """The models as a segment keeps them. To a file that wasn't calibrated for the full scan it is added, at a cost that is rather high."""
+    """The models of a file. A file that wasn't calibrated for the exact scan gets this plan added, at an estimated cost on the high
+    side.
+    """
     settings, levels, locals_ = sections["settings"], sections["levels"], sections["locals"]
     recalls, costs = sections["recalls"], sections["costs"]
     if not (settings[:, planner.PLAN] == planner.EXACT).any():
@@ -138,13 +159,14 @@ def calibrate(
     threads: int,
     progress: Callable[[float], None],
 ) -> dict[str, np.ndarray]:
-    """The sections that hold the models of a segment.
+    """Calibrate a segment. Returns the sections of its file that hold the models.
 
-    layout: its description. vectors, docids: its rows, by docid; order: which of them is the segment's row i; held: which serve as queries.
+    layout: the segment as kernels see it. vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the
+    segment's row i. held: indexes in ``vectors`` of the rows that serve as queries. progress: called with the share that is done, 0 … 1.
     """
     bench = _Bench(layout, vectors, docids, order, held, metric, seed)
     shares = [s for s in SELECTIVITIES if s * layout.rows >= SCANNED] or [SELECTIVITIES[0]]
-    levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first is "no filter": above every selectivity
+    levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
     shape = (len(DEPTHS), len(levels), len(LOCALS), len(SETTINGS))
     recalls, costs = np.zeros(shape, np.float32), np.full(shape, NEVER, np.float32)
     done = [0] * len(DEPTHS)
@@ -177,8 +199,10 @@ def calibrate(
 
 
 def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Measurements of single queries (log2 ρ ``(n,)``; recall and microseconds ``(n, settings)``) as means around the points LOCALS, each
-    weighing on the two it lies between. A point without any takes over its neighbour's.
+    """Average the measurements of single queries at the points LOCALS. Returns (recalls, costs), float32 ``(points, settings)``.
+
+    rhos: log2 ρ ``(n,)``. recalls, costs (microseconds): ``(n, settings)``. Each query counts for the two points that it lies between, by
+    linear weights. A point with too few queries takes the values of the nearest point that has enough.
     """
     right = np.clip(np.searchsorted(LOCALS, rhos), 1, len(LOCALS) - 1)
     points = np.array(LOCALS)
@@ -190,7 +214,7 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
     known = np.flatnonzero(sums >= min(FEWEST, sums.max()))
     nearest = known[np.argmin(np.abs(points[known][None, :] - points[:, None]), axis=1)]
     means = [(weights[known] @ values) / sums[known, None] for values in (recalls, costs)]
-    # Queries differ: where they differ much, or were few, the mean is less sure.
+    # Subtract some standard errors from the mean recall, which is less certain where queries differ much or are few.
     squares = (weights[known] @ np.square(recalls)) / sums[known, None] - np.square(means[0])
     means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[known, None])
     places = np.searchsorted(known, nearest)
@@ -198,7 +222,7 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
 
 
 class _Bench:
-    """The queries, their exact scores of all rows, and the machinery to run one cell."""
+    """The calibration queries with their exact scores of all rows, and the methods that run one cell."""
 
     def __init__(self, layout, vectors, docids, order, held, metric, seed):
         self.layout = layout
@@ -206,7 +230,7 @@ class _Bench:
         rng = np.random.default_rng(seed + 2)
         held = held if len(held) else np.arange(min(8, len(vectors)))
         self.queries = np.ascontiguousarray(vectors[held])
-        if metric != "l2":  # scores are in proportion, and those of very short queries would be none
+        if metric != "l2":  # scaling a query scales all its scores alike; those of a very short query would underflow
             lengths = np.linalg.norm(self.queries.astype(np.float64), axis=1, keepdims=True)
             self.queries = (self.queries / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         place = np.empty(len(order), np.int64)
@@ -222,23 +246,26 @@ class _Bench:
         nothing = np.zeros((1, len(SETTINGS)), np.float32)
         self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections().table)
         self.scores = self._scores(vectors, metric)[:, order]
-        # How far float32 scores of a row may be off, of l2 besides in proportion to themselves.
+        # The rounding error of float32 scores: (absolute, relative). Only l2 has a relative part.
         usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
         self.rounding = ROUNDING * np.sqrt(vectors.shape[1]) * usual, 1e-5 if metric == "l2" else 0.0
         self.ordered = np.sort(self.scores, axis=1)
-        # Where that is all by which rows differ, nothing but a full scan is seen to find the best of them.
+        # Rows whose scores differ by less than this count as tied. Otherwise only an exact scan could
+        # reach the target where rows are nearly alike.
         self.telling = TELLING * (self.ordered[:, -min(10, self.n)] - self.ordered[:, self.n // 2])
         self.words = -(-self.n // 64)
 
     def lane(self, seed: int) -> _Bench:
-        """The same with scratch space and random numbers of its own, for a thread."""
+        """A copy for another thread, with its own scratch space and random numbers."""
         lane = copy(self)
         lane.scratch = Scratch(self.n, self.clusters, self.layout.dim)
         lane.rng = np.random.default_rng(seed + 3)
         return lane
 
     def _scores(self, vectors: np.ndarray, metric: str) -> np.ndarray:
-        """float32, of each query and row; taken in float64, as rows may be alike but for what float32 products can't tell."""
+        """The exact score of each query and row, float32 ``(queries, rows)``. Computed in float64, because rows may differ by less than the
+        rounding error of float32 products.
+        """
         queries = self.queries.astype(np.float64)
         scores = np.empty((len(queries), len(vectors)), np.float32)
         for low in range(0, len(vectors), SCORED_ROWS):
@@ -252,17 +279,18 @@ class _Bench:
         return scores
 
     def full_cost(self, share: float | None, k: int) -> float:
-        """Microseconds to score every row of a random filter at full precision: how a filter lies makes no difference."""
+        """The cost of an exact scan of the matching rows, in microseconds, measured with random filters: correlation doesn't change it."""
         count = EXACT_QUERIES if self.n <= PARALLEL_ROWS else EXACT_QUERIES_OF_LARGE
         cell, _ = self._requests("none", share, self.rng.permutation(len(self.queries))[:count], k)
         every = np.arange(len(cell.matches))
         heaps = np.empty((len(every), k + 1), np.int64)
-        # The first time may read rows into the cache.
+        # Take the lower of two times: the first run may have to load rows into the processor's cache.
         return min(self._timed(EXACT, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
 
     def cell(self, kind: str, share: float | None, k: int, full: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each query log2 ρ, and recall and microseconds of each setting, for one kind of filter; ``share`` None: no filter. full:
-        microseconds in which all can be found.
+        """Run one cell. Returns (log2 ρ of each query, recalls, costs in microseconds), the latter two ``(queries, settings)``.
+
+        kind: of the filters. share: their selectivity; None: no filter. full: the cost of the exact scan, an upper bound on useful costs.
         """
         few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
         asked = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
@@ -277,7 +305,7 @@ class _Bench:
         return rhos, recalls, costs
 
     def _requests(self, kind: str, share: float | None, asked: np.ndarray, k: int) -> tuple[_Cell, np.ndarray]:
-        """A filter of a kind for each of some queries, and its log2 ρ."""
+        """Draw a filter of a kind for each of some queries. Returns the cell and the filters' log2 ρ."""
         count = len(asked)
         bits = np.zeros((count, self.words), np.uint64)
         counts = np.zeros((count, self.clusters), np.int32)
@@ -290,25 +318,25 @@ class _Bench:
         return _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos)), rhos
 
     def _sweep(self, family: np.ndarray, cell: _Cell, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
-        """Measure settings of one plan by rising effort, as far as that is of use. enough: the least microseconds in which some setting so
-        far found nearly all; returned, perhaps lower.
+        """Measure the settings of one plan by rising effort, until more effort is of no use. enough: the lowest cost (microseconds) so far
+        of a setting with a recall of NEARLY_ALL or more. Returns the updated ``enough``.
         """
         telling = [group for group in cell.groups if len(group) >= FEWEST] or [np.arange(len(cell.matches))]
         last = len(family) - 1
         for i, setting in enumerate(family):
             if i % 2 and i < last:
-                continue  # lies between its neighbours
+                continue  # not measured: it gets the mean of its neighbours below
             recalls[:, setting], costs[:, setting] = self._run(int(setting), cell)
             if i % 2 == 0 and i > 0:
                 for table in (recalls, costs):
                     table[:, family[i - 1]] = (table[:, family[i - 2]] + table[:, setting]) / 2
-            # The least of the groups: a setting that most queries are served well by may fail those whose filter lies otherwise.
+            # The lowest recall of all groups: a setting that serves most queries well may fail those of another correlation.
             recall = min(float(recalls[group, setting].mean()) for group in telling)
             cost = float(costs[:, setting].mean())
             if recall >= NEARLY_ALL:
                 enough = min(enough, cost)
-            if recall >= ALL or cost > 1.3 * enough:
-                # More effort would only cost more than what is known to do.
+            if recall >= ALL or cost > COST_BOUND * enough:
+                # More effort would only cost more. Extrapolate the other settings.
                 efforts = SETTINGS[family[i:], planner.EFFORT]
                 recalls[:, family[i + 1 :]] = recalls[:, [setting]]
                 costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
@@ -316,7 +344,7 @@ class _Bench:
         return enough
 
     def _filter(self, kind: str, share: float | None, query: int, bits: np.ndarray) -> None:
-        """Sets the bits of the rows that a filter of the kind matches; never that of the query itself."""
+        """Set the bits of the rows that a random filter matches. The query's own row never matches."""
         start = int(self.rng.integers(0, len(self.noise)))
         if share is None:
             bits[:] = ~np.uint64(0)
@@ -329,43 +357,48 @@ class _Bench:
             around = query if kind != "around another" else int(self.rng.integers(len(self.queries)))
             ordered = self.ordered[around]
             bound = ordered[-min(max(round(near * self.n), 1), self.n)]
-            # Filters go by what rows are about, not by their distance to a query: its own neighbours are on either side.
+            # Real filters correlate with topic, not with distance to the query, so only some of its neighbours match. Blur the cut.
             blur = self.rng.random() * (1.0 if around == query else FAR_BLUR) * float(ordered[-min(10, self.n)] - ordered[self.n // 2])
             bitset.filter_by_score(self.scores[around], bound, blur, above, below, self.noise, start, bits)
         own = int(self.own[query])
         bits[own >> 6] &= ~(np.uint64(1) << np.uint64(own & 63))
 
     def _ball(self, kind: str, share: float) -> tuple[float, float, float]:
-        """(how many of all rows, nearest first, are near; probabilities to match of those, and of the others)."""
-        if kind == "none":
+        """(share of the rows that count as near the centre, probability of a near row to match, probability of another row to match).
+
+        The centre of the kind "around another" is another query; then only rows near that one match.
+        """
+        if kind == "none":  # every row with the same probability
             return 1.0, share, share
-        if kind == "near":
+        if kind == "near":  # nine in ten matches are among the nearest rows
             return share, 0.9, 0.1 * share / max(1 - share, 0.1)
-        if kind == "fewer near":
+        if kind == "fewer near":  # in the nearest fifth of the rows the selectivity is 0.3 · share
             return 0.2, 0.3 * share, 0.94 * share / 0.8
-        if kind == "none near":
+        if kind == "none near":  # none of the nearest 0.03 % to 30 % of the rows matches
             near = min(0.0003 * 1000 ** self.rng.random(), 0.9 * (1 - share))
             return near, 0.0, share / (1 - near)
-        return share, 0.95, 0.0
+        return share, 0.95, 0.0  # "around another": nearly all rows near another query, and no others
 
     def _rho(self, asked: np.ndarray, bits: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
-        """log2 ρ of each query, as searches see it."""
+        """log2 ρ of each query, as a search estimates it."""
         reports, one = np.zeros((len(asked), REPORT_WIDTH)), np.zeros(len(asked), np.int64)
         self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
         near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
         return np.array([planner.log_rho(*pair) for pair in zip(near, shares, strict=True)])
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and microseconds of each query by one setting; those of a group, whose filters lie alike, are timed together."""
+        """(recalls, costs in microseconds) of the queries of a cell by one setting. Queries of one group, of similar ρ, are timed
+        together.
+        """
         count, k = len(cell.matches), cell.k
         recalls, times = np.ones(count), np.empty(count)
-        scan = SETTINGS[setting, planner.PLAN] == planner.SCAN  # finds them always: what is measured is its time
+        scan = SETTINGS[setting, planner.PLAN] == planner.SCAN  # its recall and time hardly vary, so a few queries stand for the group
         for group in cell.groups:
             some = group[:SCAN_QUERIES] if scan else group
             heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
             times[group] = self._timed(setting, cell, some, heaps, sizes)
-            there = np.arange(k + 1) < sizes[:, None]
-            others = there & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
+            filled = np.arange(k + 1) < sizes[:, None]
+            others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
             kth = cell.needed[some]
             rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
             needed = kth - np.minimum(rounding, self.telling[cell.asked[some]])
@@ -376,7 +409,7 @@ class _Bench:
         return recalls, times
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
-        """Microseconds a query of one call for some queries, less what a call costs by itself."""
+        """Microseconds per query of one call for some queries, without the overhead of the call."""
         reports = np.zeros((len(queries), REPORT_WIDTH))
         given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.asked[queries]])
         started = time.thread_time_ns()
@@ -392,8 +425,8 @@ class _Bench:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Requests (which of the queries they are, their filters as ``search_segment`` takes them), the k-th best score of each, and groups of
-    them by ρ.
+    """The requests of a cell. asked: indexes of the queries. bits, counts, matches: their filters, as ``search_segment`` takes them.
+    needed: the k-th best score of each. groups: indexes of requests with similar ρ.
     """
 
     filtered: bool
@@ -407,7 +440,7 @@ class _Cell:
 
 
 def _groups(rhos: np.ndarray) -> list[np.ndarray]:
-    """Indexes of the queries nearest to each of the points LOCALS that has some."""
+    """Group queries by the nearest point of LOCALS: the indexes of the queries of each point that has some."""
     points = np.array(LOCALS)
     nearest = np.argmin(np.abs(rhos[:, None] - points), axis=1)
     return [np.flatnonzero(nearest == point) for point in np.unique(nearest)]

@@ -1,4 +1,6 @@
-"""The file of an index: a header (msgpack, with the sections' places and checksums) and sections that start on cache lines."""
+"""The format of index files: a header (msgpack, with the offset and checksum of each section), then the sections, aligned to cache
+lines.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,19 @@ from ..kernels.codes import LINE
 
 MAGIC = b"VDBINDEX"
 VERSION = 1
-NEWER = range(VERSION + 1, 256)  # versions that later code may write; another number is damage
+NEWER = range(VERSION + 1, 256)  # versions that newer releases may write; any other number is damage
 KINDS = ("dense", "sparse")
-_head = struct.Struct("<8sIIQ")  # magic, version, bytes of the header's body, its checksum
+_head = struct.Struct("<8sIIQ")  # magic, version, length of the header's body in bytes, checksum of the body
 
 
 class Stale(CorruptionError):
-    """The file is sound, but another version of vectordb made it for something that this one doesn't know. To those who only ask whether it
-    can be used that is the same as damage; nobody needs to be told of it, though.
+    """The file is intact, but another version of vectordb wrote it and this version can't read it. Like a damaged file it is not used and
+    is rebuilt; unlike one, it is not reported as damage.
     """
 
 
 def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
-    """A new file, synced."""
+    """Write a new index file and sync it. meta: entries of the header. sections: name → array. Raises OSError."""
     places, at = {}, 0
     for name, array in sections.items():
         array = sections[name] = np.ascontiguousarray(array)
@@ -53,9 +55,9 @@ def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
 
 
 def header_of(path: Path) -> int:
-    """The checksum of a file's header, which holds the checksums of all sections: it tells a file from every other one.
+    """The checksum of a file's header. The header contains the checksums of all sections, so this identifies the file's contents.
 
-    Raises Stale for a newer version's, FileNotFoundError, OSError, and CorruptionError for what is no index file.
+    Raises Stale for a newer version's file, CorruptionError for what is not an index file, FileNotFoundError and OSError.
     """
     with open(path, "rb") as file:
         head = file.read(_head.size)
@@ -70,21 +72,22 @@ def header_of(path: Path) -> int:
 
 
 class Mapped:
-    """An index file in memory.
+    """A memory-mapped index file.
 
-    kind: of the field. names: of the sections that are understood. large: sections checked by ``verify``, all others when the file is
-    opened; a damaged one of these costs recall, and nothing else: kernels don't trust links. plans: the plans that searches know, by id;
-    needed: those of them that every file was calibrated for. verified: whether all of the file has been checked.
+    kind: of the field it indexes. names: the sections that this version understands. large: the sections whose checksums ``verify`` checks;
+    those of all others are checked when the file is opened. Damage to a large section can only cost recall, because kernels check every
+    link that they follow. plans: the ids of the plans that this version can run. needed: the plans that every file must be calibrated for.
+    verified: whether the whole file has been checked.
     """
 
     verified = False
-    apart = np.empty(0, np.uint32)  # docids of rows that the file covers but doesn't hold
+    apart = np.empty(0, np.uint32)  # docids of the outliers: rows that the file covers without a code; searches score them exactly
     kind: ClassVar[str]
     names: ClassVar[frozenset[str]]
     large: ClassVar[frozenset[str]]
     plans: ClassVar[Collection[int]]
     needed: ClassVar[frozenset[int]]
-    depths: ClassVar[int]  # how many models a file has
+    depths: ClassVar[int]  # the number of models (numbers of results calibrated for) in a file
 
     def __init__(self, path: Path, meta: dict, sections: dict[str, np.ndarray], nbytes: int, map_: mmap.mmap):
         super().__init__(meta, sections)
@@ -94,25 +97,23 @@ class Mapped:
 
     @property
     def covered(self) -> int:
-        """How many rows the file covers."""
+        """The number of rows that the file covers, outliers included."""
         return self.rows + len(self.apart)
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Map a file. Raises FileNotFoundError, Stale, and CorruptionError when what is checked now (all but the large sections) is
-        damaged.
-        """
+        """Map a file and check everything but its large sections. Raises FileNotFoundError, Stale, and CorruptionError if it is damaged."""
         header_of(path)
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # A private mapping: nothing writes to it, but kernels are compiled for arrays that could be written to.
+            # A private copy-on-write mapping. Nothing writes to it, but kernels are compiled for writable arrays.
             map_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         try:
             return cls._read(path, size, map_)
         except CorruptionError:
             raise
-        except Exception as error:  # a header with the right checksum that doesn't say what headers say
-            raise damaged(path, f"has a header that can't be used: {type(error).__name__}: {error}") from error
+        except Exception as error:  # the header's checksum is right, but an entry is missing or has a wrong type
+            raise damaged(path, f"has an invalid header: {type(error).__name__}: {error}") from error
 
     @classmethod
     def _read(cls, path: Path, size: int, map_: mmap.mmap) -> Self:
@@ -127,18 +128,18 @@ class Mapped:
         if kind != cls.kind:
             raise damaged(path, f"is not the index of a {cls.kind} field")
         places = meta.pop("sections")
-        if strange := sorted(places.keys() - cls.names):
-            raise _stale(path, f"has a section {strange[0]!r}, which this version of vectordb doesn't know")
+        if unknown := sorted(places.keys() - cls.names):
+            raise _stale(path, f"has a section {unknown[0]!r}, which this version of vectordb doesn't know")
         start = -(-(_head.size + length) // LINE) * LINE
         whole = np.frombuffer(map_, np.uint8)
         sections = {}
         for name, (at, dtype, shape, digest) in places.items():
             if at < 0 or min(shape, default=0) < 0:
-                raise damaged(path, f"section {name!r} has no place in it")
+                raise damaged(path, f"has an invalid offset or shape for section {name!r}")
             nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
             raw = whole[start + at : start + at + nbytes]
             if len(raw) != nbytes or (name not in cls.large and xxh3(raw) != digest):
-                raise damaged(path, f"section {name!r} is cut off or fails its checksum")
+                raise damaged(path, f"has a section {name!r} that is cut off or fails its checksum")
             sections[name] = raw.view(dtype).reshape(shape)
         cls._check_settings(path, sections)
         found = cls(path, meta, sections, size, map_)
@@ -147,25 +148,27 @@ class Mapped:
 
     @classmethod
     def _check_settings(cls, path: Path, sections: dict[str, np.ndarray]) -> None:
-        """A file is searched by its own table of settings, whatever this version would measure today, if it knows every plan of it."""
+        """Check that this version can run every plan in the file's table of settings. A file is searched by its own settings, which may
+        differ from those that this version would calibrate. Raises Stale.
+        """
         settings = sections["settings"]
         if settings.dtype != np.float64 or settings.ndim != 2 or settings.shape[1] != 3 or len(sections["recalls"]) != cls.depths:
-            raise _stale(path, "was calibrated in a way that this version of vectordb doesn't know")
+            raise _stale(path, "has a calibration in a form that this version of vectordb doesn't know")
         plans = set(settings[:, 0].tolist())
-        if strange := sorted(plans - set(cls.plans)):
-            raise _stale(path, f"was calibrated for plan {strange[0]:g}, which this version of vectordb doesn't know")
+        if unknown := sorted(plans - set(cls.plans)):
+            raise _stale(path, f"is calibrated for plan {unknown[0]:g}, which this version of vectordb doesn't know")
         if missing := sorted(cls.needed - plans):
-            raise _stale(path, f"was not calibrated for plan {missing[0]}, which this version of vectordb needs")
+            raise _stale(path, f"is not calibrated for plan {missing[0]}, which this version of vectordb needs")
 
     def verify(self) -> None:
-        """Read everything. Raises CorruptionError naming the section that fails its checksum."""
+        """Check the checksum of every section. Raises CorruptionError, which names the section that fails."""
         for name, array in self.sections.items():
             if xxh3(array.reshape(-1).view(np.uint8)) != self._digests[name]:
-                raise damaged(self.path, f"section {name!r} fails its checksum")
+                raise damaged(self.path, f"has a section {name!r} that fails its checksum")
 
 
 def damaged(path: Path, what: str) -> CorruptionError:
-    """What is wrong with an index file."""
+    """The error for a damaged index file. what: a predicate, such as "has no valid header"."""
     return CorruptionError(f"index file {path} {what}", field="index", value=str(path))
 
 

@@ -1,4 +1,6 @@
-"""Exact search: every wanted row is scored. Tables of chunk addresses in, docids and scores out; the oracle of every other index."""
+"""Exact search: scores every candidate row. It takes tables of chunk addresses and returns docids and scores. Tests of recall compare with
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,17 @@ from .saturation import Saturation, numbers_of
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
-_ROW_WORK, _KEPT_WORK = 16, 256  # multiplications that a row costs beside its products; and one that is kept among the best
-_TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block, of a posting; terms a row is taken to have
-_PARALLEL_BYTES = 4 << 20  # below this a second thread costs more than it saves
-_SORTED = 1 << 19  # keys between two looks at the deadline
-_HEAP_BYTES = 64 << 20  # of all threads together, unless one alone needs more
+# Cost estimates in multiplications, by which scans are cut into pieces between checks of the deadline.
+_ROW_WORK, _KEPT_WORK = 16, 256  # of a row, beside its products; of a row that enters the heap of the best
+_TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block; of a posting; and the assumed number of terms in a row
+_PARALLEL_BYTES = 4 << 20  # smaller scans run on one thread: starting a second one costs more than it saves
+_SORTED = 1 << 19  # keys unpacked between two checks of the deadline
+_HEAP_BYTES = 64 << 20  # limit for the heaps of all threads of a scan; a single thread may exceed it
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def pool() -> ThreadPoolExecutor:
-    """Threads for kernels, one a core; a new pool after a fork."""
+    """The process's thread pool for kernels, one thread per core. A forked process gets a new pool."""
     global _pool
     if _pool is None or _pool[0] != os.getpid():
         _pool = (os.getpid(), ThreadPoolExecutor(background.CORES, thread_name_prefix="vectordb-kernel"))
@@ -32,7 +35,7 @@ def pool() -> ThreadPoolExecutor:
 
 
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, queries: int, k: int) -> list[np.ndarray]:
-    """Run ``work(low, high)`` over all chunks, on several cores when there is enough; merges each query's keys."""
+    """Run ``work(low, high)`` over all chunks, on several cores if the scan is large enough. Returns the k best keys of each query."""
     heaps = 8 * queries * k
     cores = min(background.cores(), len(table), max(_HEAP_BYTES // heaps, 1))
     if cores < 2 or nbytes < _PARALLEL_BYTES:
@@ -57,7 +60,10 @@ def scan_dense(
     heaps: np.ndarray,
     sizes: np.ndarray,
 ) -> None:
-    """``dense.dense_topk``, in as many calls as it takes to look at the deadline in time."""
+    """``dense.dense_topk`` over chunks [low, high), split into calls that are short enough to check the deadline between them.
+
+    heaps: int64 ``(queries, k)``, and sizes: int64 ``(queries,)``, the best keys so far; updated in place.
+    """
     counts = table[low:high, COUNT]
     total = int(counts.sum())
     if filtered:
@@ -74,7 +80,9 @@ def scan_dense(
 
 
 def _shares(n: int, cost: int) -> Iterator[slice]:
-    """Slices of n things that cost so much each, such that each slice costs ``deadline.WORK`` at most, or is of one."""
+    """Slices that divide n items of a cost each, so that a slice costs at most ``deadline.WORK`` or has one item. Checks the deadline
+    before each slice.
+    """
     most = max(deadline.WORK // max(cost, 1), 1)
     for at in range(0, n, most):
         deadline.check()
@@ -82,10 +90,10 @@ def _shares(n: int, cost: int) -> Iterator[slice]:
 
 
 def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
-    """The exact top k of each query.
+    """The exact top k of each query, best first.
 
-    queries: float32 ``(n, dim)``. rows: the wanted docids (uint32, ascending), None for all. Scores: dot
-    product, cosine, or minus the squared distance. Ties go to the lower docid.
+    queries: float32 ``(n, dim)``. rows: the docids to consider (uint32, ascending); None: all. Scores are dot products, cosines or negated
+    squared distances. Ties go to the lower docid.
     """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     total = int(table[:, COUNT].sum()) if rows is None else len(rows)
@@ -106,7 +114,9 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
 
 
 def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
-    """The exact top k by MaxSim or by the best pair. query: float32 ``(rows, dim)``."""
+    """The exact top k by MaxSim (aggregation "maxsim": the sum, over the query's rows, of the best match) or by the best pair. query:
+    float32 ``(rows, dim)``.
+    """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
@@ -115,7 +125,7 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
 
     def work(low: int, high: int) -> list[np.ndarray]:
         heap, size = np.empty(k, np.int64), 0
-        costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # of a row of the query
+        costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # for each row of the query
         for begin, end in deadline.stretches(costs * len(query)):
             most = int(table[low + begin : low + end, COUNT].sum())
             most = min(most, len(wanted)) if filtered else most
@@ -135,8 +145,8 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
 def search_sparse(
     table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None, saturation: Saturation | None = None
 ) -> Found:
-    """The exact top k among rows that share a term with the query, by inner product, or by BM25 where stored weights are term frequencies
-    (``saturation``). terms: uint64 ascending, weights float32.
+    """The exact top k among the rows that share a term with the query, by inner product, or by BM25 if ``saturation`` is given (the stored
+    weights are then term frequencies). terms: uint64, ascending. weights: float32.
     """
     wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
@@ -157,15 +167,15 @@ def search_sparse(
 
 
 def _term_costs(table: np.ndarray, terms: int) -> np.ndarray:
-    """What it costs to look terms up in each inverted block and to go through their postings, int64."""
+    """The cost of looking up terms in each inverted block and reading their postings, int64, one for each chunk."""
     return _TERM_WORK * terms + table[:, COUNT] * (_POSTING_WORK * min(terms, _ROW_TERMS))
 
 
 def score_sparse(
     table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray, saturation: Saturation | None = None
 ) -> Found:
-    """Given rows (docids, uint32) that share a term with the query, best first, out of the forward index: scored as ``search_sparse``
-    scores them.
+    """The given rows (docids, uint32) that share a term with the query, best first, scored from the forward index. The scores are the same
+    as those of ``search_sparse``.
     """
     keys, size = np.empty(len(rows), np.int64), 0
     for some in _shares(len(rows), _POSTING_WORK * (len(terms) + _ROW_TERMS)):
@@ -174,7 +184,7 @@ def score_sparse(
 
 
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
-    """Live rows that hold each term, int64."""
+    """The number of live rows that have each term, int64. dead_words: a bitmap of the dead rows; None: no row is dead."""
     out = np.zeros(len(terms), np.int64)
     empty = np.empty(0, np.uint64)
     for low, high in deadline.stretches(_term_costs(table, len(terms))):
@@ -189,5 +199,5 @@ def _unpacked(keys: np.ndarray) -> Found:
 
 
 def nothing() -> Found:
-    """No rows."""
+    """An empty result."""
     return np.empty(0, np.int64), np.empty(0, np.float32)

@@ -1,4 +1,4 @@
-"""HNSW graphs built by libraries, taken out of them as arrays: faiss (the default) or hnswlib (an extra, it must be compiled)."""
+"""Build HNSW graphs with a library and export them as arrays. The library is faiss (the default) or hnswlib (optional; pip compiles it)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from ..errors import StorageError
 
-ROWS_AT_ONCE = 4_096  # between two looks at whether the build was cancelled
+ROWS_AT_ONCE = 4_096  # rows added between two checks whether the build was cancelled
 
 
 class Unbuildable(StorageError):
-    """A library refused to build a part of an index. With the same rows it will again."""
+    """A library failed to build a part of an index. Another attempt with the same rows would fail too."""
 
 
 @contextmanager
 def of_library(name: str) -> Iterator[None]:
-    """Errors of a library in our words."""
+    """Turn errors of a library into Unbuildable."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError) as error:
@@ -28,9 +28,12 @@ def of_library(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Graph:
-    """Links of rows in insertion order. bottom: int32 ``(n, 2·degree)``, −1 behind the last. Upper layers hold few rows, which have slots:
-    upper_rows int32 ``(u,)``; upper_offsets int32 ``(u,)``, the slot's first row of upper_links; upper_links int32 ``(·, degree)``, slots,
-    one row for each layer from 1 up. entry_slot −1: there are no upper layers.
+    """An HNSW graph whose rows are numbered by insertion.
+
+    bottom: int32 ``(n, 2·degree)``, the links of each row in layer 0, padded with −1. The u rows of the upper layers have a slot each:
+    upper_rows: int32 ``(u,)``, the row of each slot. upper_links: int32 ``(·, degree)``, links as slots, padded with −1; one line for each
+    slot and layer from 1 up. upper_offsets: int32 ``(u,)``, the first line of each slot. entry_row, entry_slot: the entry point; a slot of
+    −1 means that there are no upper layers.
     """
 
     bottom: np.ndarray
@@ -43,8 +46,8 @@ class Graph:
 
 
 class FaissBuilder:
-    """faiss ``IndexHNSWSQ``. Byte codes are compared as they are (squared distance of bytes); real numbers through faiss's own 8-bit
-    codes.
+    """faiss ``IndexHNSWSQ``, by squared distance. bytes_: the vectors are byte codes and compared as they are; other vectors are quantised
+    to 8 bits by faiss.
     """
 
     def __init__(self, dim: int, bytes_: bool, degree: int, ef_construction: int, seed: int, threads: int):
@@ -84,7 +87,7 @@ class FaissBuilder:
 
 
 class HnswlibBuilder:
-    """hnswlib's index, squared distances. Its threads add in any order, so rows are found through their labels."""
+    """hnswlib's index, by squared distance. Its threads add rows in any order, so a row is identified by its label, not by its position."""
 
     def __init__(self, dim: int, rows: int, degree: int, ef_construction: int, seed: int, threads: int):
         import hnswlib
@@ -128,15 +131,15 @@ class HnswlibBuilder:
 
 
 def _listed(raw: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """hnswlib's lists (a count in the low 16 bits, then ids) as labels with −1 behind the last."""
+    """hnswlib's link lists (a count in the low 16 bits, then ids) as labels, padded with −1."""
     counts = raw[:, 0] & 0xFFFF
     ids = raw[:, 1:]
-    there = np.arange(ids.shape[1]) < counts[:, None]
-    return np.where(there, labels[np.where(there, ids, 0)], -1).astype(np.int32)
+    used = np.arange(ids.shape[1]) < counts[:, None]
+    return np.where(used, labels[np.where(used, ids, 0)], -1).astype(np.int32)
 
 
 def _of_vector(faiss, vector, dtype: type) -> np.ndarray:
-    """A copy of a C++ vector of faiss, which may be one that can also be mapped."""
+    """A copy of a C++ vector of faiss. In some versions it is a MaybeOwnedVector, whose memory may belong to a mapped file."""
     return faiss.rev_swig_ptr(vector.data(), vector.size()).astype(dtype)
 
 
@@ -144,7 +147,7 @@ def _graph(
     n: int, bottom: np.ndarray, levels: np.ndarray, degree: int, of_level: Callable[[np.ndarray, int], np.ndarray], entry: int
 ) -> Graph:
     upper_rows = np.flatnonzero(levels > 0)
-    slots = np.full(n + 1, -1, np.int32)  # the last stands for "none"
+    slots = np.full(n + 1, -1, np.int32)  # the last element maps −1, "no link", to itself
     slots[upper_rows] = np.arange(len(upper_rows))
     offsets = np.concatenate([[0], np.cumsum(levels[upper_rows])])
     links = np.full((int(offsets[-1]), degree), -1, np.int32)
@@ -164,6 +167,6 @@ def _graph(
 
 
 def blocks_of(n: int) -> Iterator[tuple[int, int]]:
-    """Bounds of blocks to add."""
+    """(low, high) of the blocks in which n rows are added."""
     for low in range(0, n, ROWS_AT_ONCE):
         yield low, min(low + ROWS_AT_ONCE, n)

@@ -1,7 +1,7 @@
-"""How much a term counts that a text says so often: what BM25 makes of frequencies and lengths (Robertson and Zaragoza, "The
-Probabilistic Relevance Framework: BM25 and Beyond", 2009).
+"""BM25's weight of a term frequency (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009):
 
-``tf·(k1+1) / (tf + k1·(1 − b + b·length/mean))``, where a text's length is the sum of its term frequencies and mean that of all live texts.
+``tf·(k1+1) / (tf + k1·(1 − b + b·length/mean))``, where a text's length is the sum of its term frequencies and mean is the mean length of
+all live texts.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from ..kernels import TABLE_WIDTH
 _NO_LENGTHS = np.empty((0, TABLE_WIDTH), np.int64)
 _NOTHING = np.zeros(3, np.float32)
 _PLAIN = np.array([0, 0, 0, 1], np.float32)
-_ROUNDED = 1 + 1e-6  # what float32 may round a bound down by, and more
+_ROUNDED = 1 + 1e-6  # more than the factor by which float32 arithmetic may round a bound down
 
 
 class Saturation:
-    """The formula at one mean length: float32, rounded after each step, so that everybody who computes it gets the same number.
+    """The formula for one mean length. It is computed in float32 and rounded after each step, so that every implementation gets the same
+    bits.
 
-    documents: live texts. mean: words a text, as all of them have so many ``words``; 1 where there are none. numbers: float32
-    ``(3,)``, as kernels take them. lengths: a chunk table of the rows' lengths; needed where postings are added up.
+    documents: the number of live texts. words: the sum of their lengths. mean: words ÷ documents; 1 if there are none. numbers: float32
+    ``(3,)``, the coefficients as kernels take them. lengths: a chunk table of the rows' lengths, needed by plans that read postings.
     """
 
     __slots__ = ("documents", "lengths", "mean", "numbers")
@@ -32,25 +33,27 @@ class Saturation:
         self.lengths = lengths
 
     def weights(self, frequencies: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """float32, one for each frequency (float32) in a text of the given length."""
+        """The weights of term frequencies (float32) in texts of the given lengths, float32."""
         gain, fixed, slope = self.numbers
         return frequencies * gain / (frequencies + (fixed + slope * lengths.astype(np.float32)))
 
 
 def numbers_of(saturation: Saturation | None) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers, lengths) for the kernels that add postings up; None: stored weights count as they are."""
+    """(numbers, lengths) for the kernels that sum postings. None: the stored weights are used as they are."""
     return (_NOTHING, _NO_LENGTHS) if saturation is None else (saturation.numbers, saturation.lengths)
 
 
 def stretch(saturation: Saturation | None, mean: float) -> float:
-    """How many times its weight at another mean a term may have now, rounding included. With a higher mean every weight is higher, by no
-    more than the mean is, as the mean is in a part of the divisor only; with a lower one none is.
+    """An upper bound, rounding included, of a term's weight now divided by its weight at another mean length.
+
+    If the mean grows, each weight grows by at most the same factor, because the mean is in one summand of the divisor only. If it falls, no
+    weight grows.
     """
     return 1.0 if saturation is None else max(saturation.mean / mean, 1.0) * _ROUNDED
 
 
 def numbers_for(saturation: Saturation | None, mean: float) -> np.ndarray:
-    """float32 ``(4,)`` for the kernels that search a segment built at a mean length: numbers, and the stretch."""
+    """The coefficients and the stretch, float32 ``(4,)``, for kernels that search a segment that was built at the given mean length."""
     if saturation is None:
         return _PLAIN
     return np.append(saturation.numbers, np.float32(stretch(saturation, mean)))

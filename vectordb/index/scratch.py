@@ -1,4 +1,6 @@
-"""What a thread needs to search a segment: visited marks, heaps, distances. Allocated once a thread, grown when a larger segment comes."""
+"""A thread's working memory for searching dense segments: visited marks, heaps, distances. Each thread keeps its own and grows it on
+demand.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ import numpy as np
 from ..kernels import layout
 from ..kernels.codes import stride_of, words_of
 
-KEYS = 65_536  # candidates of a graph search: it is given up long before
+KEYS = 65_536  # capacity of a graph search's heaps; a search falls back to another plan long before it fills them
 
 
 def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-    """An uninitialized array on a cache line."""
+    """An uninitialised array that starts on a cache line."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -21,14 +23,16 @@ def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
 
 
 def aligned_copy(array: np.ndarray) -> np.ndarray:
-    """The same array on a cache line."""
+    """A copy of an array that starts on a cache line."""
     copy = aligned(array.shape, array.dtype)
     copy[...] = array
     return copy
 
 
 class Scratch:
-    """Arrays for segments of up to ``rows`` rows, ``clusters`` clusters and ``dim`` dimensions; ``work`` describes them to kernels."""
+    """Arrays for segments of up to ``rows`` rows, ``clusters`` clusters and ``dim`` dimensions. work: int64, their addresses, for
+    kernels.
+    """
 
     def __init__(self, rows: int, clusters: int, dim: int):
         self.size = (rows, clusters, dim)
@@ -51,14 +55,14 @@ class Scratch:
         for column, array in arrays.items():
             self.work[column] = array.ctypes.data
         self.work[layout.KEYS], self.work[layout.VISITED_ROWS] = KEYS, padded
-        self._arrays = arrays  # the addresses in ``work`` are theirs
+        self._arrays = arrays  # keeps the arrays alive whose addresses are in ``work``
 
 
 _local = threading.local()
 
 
 def of_thread(rows: int, clusters: int, dim: int) -> Scratch:
-    """This thread's scratch space, large enough."""
+    """This thread's scratch space, grown to at least these sizes."""
     found = getattr(_local, "scratch", None)
     if found is None or rows > found.size[0] or clusters > found.size[1] or dim > found.size[2]:
         size = (rows, clusters, dim) if found is None else tuple(map(max, found.size, (rows, clusters, dim)))

@@ -1,7 +1,8 @@
-"""A segment: the index of one field over a range of rows, in one file that is mapped and searched in place (here: of a dense field).
+"""A dense segment: the index of a dense field over a range of rows, in one file that is memory-mapped and searched in place.
 
-The file is derived from the rows' vectors and can be thrown away. Rows lie in cluster order: ``docids`` says whose they are. Rows that lie
-so far from the others that codes would tell nothing of them are kept ``apart``: the file names them, and searches score them exactly.
+The file is derived from the rows' vectors and can be deleted and rebuilt. Rows are in cluster order; ``docids`` maps a position to its
+docid. Outliers, rows so far from all others that codes can't represent them, are kept ``apart``: the file lists their docids, and searches
+score them exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _NO_COUNTS = np.zeros((1, 1), np.int32)
 
 
 class Layout:
-    """Sections as kernels see them. Keeps the arrays alive whose addresses it holds."""
+    """A segment's sections as kernels see them. It keeps the arrays alive whose addresses are in ``description`` (int64)."""
 
     def __init__(self, meta: dict, sections: dict[str, np.ndarray]):
         self.meta = meta
@@ -31,7 +32,7 @@ class Layout:
         self.docids = sections["docids"]
         self.clusters = len(sections["centroids"])
         self.first = meta["first"]
-        # What bounds the error of codes; a file built before that was written down has none.
+        # Norms of the codes' residuals and the largest norm: they bound the error of code scores. Files of earlier versions have neither.
         self.lacking, self.longest = sections.get("lacking"), meta.get("longest")
         at = {name: array.ctypes.data for name, array in sections.items()}
         self._rotated_mean = sections["mean"].copy()
@@ -83,14 +84,15 @@ class Layout:
 
 
 def _bits(number: float) -> int:
-    """A float64's bits as an integer."""
+    """The bits of a float64 as an int64."""
     return int(np.array(number, np.float64).view(np.int64))
 
 
 class Segment(Mapped, Layout):
-    """A segment's mapped file.
+    """The memory-mapped file of a dense segment.
 
-    rows, dim, metric, nbytes, has_graph; docids: uint32 ``(rows,)`` in the segment's own order; apart: uint32, ascending.
+    rows, dim, metric, nbytes, has_graph: its properties. docids: uint32 ``(rows,)``, in cluster order. apart: uint32, ascending, the docids
+    of the outliers. corrections: what searches learned about the predictions of its models.
     """
 
     kind = "dense"
@@ -112,25 +114,28 @@ class Segment(Mapped, Layout):
         self.corrections = calibrate.Corrections()
 
     def fits(self, spec: Any) -> bool:
-        """Whether this is an index of such a dense field."""
+        """Whether the file is an index of a field with this definition."""
         return (self.dim, self.metric) == (spec.dim, spec.metric)
 
     def ceiling(self, query: np.ndarray) -> float:
-        """The highest dot product that a row could have with a query, float32 ``(dim,)``: the longest row may point its way."""
+        """An upper bound of the dot product of a query (float32 ``(dim,)``) with any row: the query's norm times the largest norm of
+        a row.
+        """
         longest = max(self.longest + float(np.linalg.norm(self.sections["mean"])), self.meta.get("apart_longest", 0.0))
         return float(np.linalg.norm(query)) * longest
 
 
 class Allowed:
-    """The rows of a segment that may be found: all of them, or those with a bit set in ``bits`` (uint64 ``(1, words)``).
+    """The mask of the rows of a segment that a search may return.
 
-    counts: int32 ``(1, clusters)``, how many of each cluster; matches: int64 ``(1,)``, of all.
+    filtered: whether it excludes any row. bits: uint64 ``(1, words)``, one bit for each row; unused if not filtered. counts: int32 ``(1,
+    clusters)``, the number of allowed rows in each cluster. matches: int64 ``(1,)``, their total.
     """
 
     __slots__ = ("bits", "counts", "filtered", "matches", "nbytes")
 
     def __init__(self, segment: Segment, docids: np.ndarray | None):
-        """docids: uint32, ascending; those of other segments are passed over. None allows every row."""
+        """docids: the allowed rows, uint32 ascending; docids outside the segment are ignored. None: every row is allowed."""
         self.filtered = docids is not None
         if docids is None:
             self.bits, self.counts = _NO_BITS, _NO_COUNTS

@@ -1,4 +1,6 @@
-"""Search of one sparse field: its segments by the cheapest plan that will do, other rows exactly, merged by exact scores."""
+"""Search one sparse field. Each segment is searched by the cheapest plan that reaches the recall target, all other rows (the tail) exactly.
+The results are merged by their exact scores.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,19 @@ from .sparse_calibrate import (
 from .sparse_segment import SparseSegment
 
 Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32
-MAX_DEPTH = 2_000  # for more results than this every posting is added up exactly
-SCORES = (1e-25, 1e30)  # the bounds on scores between which 16-bit sums can be scaled
-_MEASURED_EVERY = 16
-_CHOSEN_ANEW = 256  # searches, in which corrections may have moved the choice
+
+# Constants: unit and meaning, then the source in brackets. [float32]: from the range of that type. [by hand]: a round value, no
+# benchmark of it is recorded.
+MAX_DEPTH = 2_000  # results; for a higher limit the index isn't used [by hand]
+SCORES = (1e-25, 1e30)  # range of the highest possible score in which 16-bit sums can be scaled [float32]
+_MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [by hand]
+_CHOSEN_ANEW = 256  # searches for which a chosen plan is cached; corrections move little meanwhile. Also the cache's entries [by hand]
 
 
 def searchable(segments: Sequence[SparseSegment], queries: Sequence[Query], k: int, saturation: Saturation | None = None) -> bool:
-    """Whether the index may be used: sums of positive weights can be cut short, others can't."""
+    """Whether the index can answer these queries. It can't where a weight is negative or tiny, because the plans rely on sums that only
+    grow; for more than MAX_DEPTH results; and for too many terms or scores outside SCORES, because sums have 16 bits.
+    """
     if k > MAX_DEPTH or any(segment.signed for segment in segments):
         return False
     most = max((segment.most * stretch(saturation, segment.mean) for segment in segments), default=0.0)
@@ -59,18 +66,18 @@ def search(
     trace: Trace | None = None,
     saturation: Saturation | None = None,
 ) -> list[Found]:
-    """The best k rows of each query by exact inner product, or by BM25 of term frequencies (``saturation``), at the mean recall ``target``
-    or better.
+    """The best k rows of each query by inner product, or by BM25 (``saturation``), with exact scores, at a predicted mean recall of
+    ``target`` or more.
 
-    table: the chunk table of the field's postings. queries: such that ``searchable``. forced: a row of the segments' settings to run
-    whatever was measured.
+    table: the chunk table of the field's postings. queries: must be ``searchable``. forced: the index of a setting (a row of the segments'
+    settings) to run instead of the chosen one; −1: none.
     """
     if len(queries) > 1 and not (trace is not None and trace.measured):
         traces = [trace] + [None] * (len(queries) - 1)
         return deadline.spread(
             flat.pool(), lambda query, trace: _search(parts, rest, table, query, k, target, forced, trace, saturation), queries, traces
         )
-    # Of a batch that is explained, the first query is.
+    # An explained batch explains its first query.
     return [_search(parts, rest, table, query, k, target, forced, trace if q == 0 else None, saturation) for q, query in enumerate(queries)]
 
 
@@ -101,7 +108,7 @@ def _search(
 def _search_part(
     part: Part, table: np.ndarray, terms, weights, k: int, target: float, forced: int, trace: Trace | None, saturation: Saturation | None
 ) -> tuple[np.ndarray, dict | None, float]:
-    """(keys, what was done, microseconds) of one segment."""
+    """(keys, report, microseconds) of one segment. The report is None without a trace; the time is 0 where it wasn't measured."""
     segment, allowed = part.segment, part.allowed
     matches = int(allowed.matches[0])
     wanted = min(k, matches)
@@ -125,17 +132,17 @@ def _search_part(
     microseconds = 0.0
     if (trace is not None and trace.measured) or corrections.calls % _MEASURED_EVERY == 0:
         microseconds = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1)
-        if forced < 0:  # a plan that was given up costs what took over as well
+        if forced < 0:  # where a plan fell back to another, its cost includes the other's
             corrections.learn_cost(int(plan), choice.microseconds, microseconds)
-    done = None
+    summary = None
     if trace is not None:
         postings, scored, fallback = report.tolist()
-        done = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
-    return heap[:size], done, microseconds
+        summary = {"choice": choice, "postings": postings, "scored": scored, "fallback": bool(fallback)}
+    return heap[:size], summary, microseconds
 
 
 def _by_postings(part: Part, table: np.ndarray, terms, weights, k: int, saturation: Saturation | None) -> np.ndarray:
-    """The plan POSTINGS: the keys of the best k rows, out of the chunks that the segment's rows are in."""
+    """The plan POSTINGS: an exact search of the chunks that hold the segment's rows. Returns the keys of the best k rows."""
     segment, docids = part.segment, part.segment.docids
     if part.allowed.filtered:
         docids = docids[np.unpackbits(part.allowed.bits[0].view(np.uint8), bitorder="little")[: segment.rows].view(np.bool_)]
@@ -145,12 +152,12 @@ def _by_postings(part: Part, table: np.ndarray, terms, weights, k: int, saturati
 
 
 def _chosen(part: Part, k: int, target: float) -> Choice:
-    """The choice for a request, kept for some searches."""
+    """The choice for a request, cached for _CHOSEN_ANEW searches."""
     segment, matches = part.segment, int(part.allowed.matches[0])
     key = (matches, part.free, k, target)
-    known = segment.choices.get(key)
-    if known is not None and segment.corrections.calls - known[0] < _CHOSEN_ANEW:
-        return known[1]
+    cached = segment.choices.get(key)
+    if cached is not None and segment.corrections.calls - cached[0] < _CHOSEN_ANEW:
+        return cached[1]
     if len(segment.choices) >= _CHOSEN_ANEW:
         segment.choices.clear()
     choice = choose(model_for(segment.models, k), segment.rows, matches, part.free, k, target, segment.corrections)
@@ -166,7 +173,7 @@ def _keys(found: Found) -> np.ndarray:
 
 
 def judged(part: Part, report: dict, k: int) -> tuple[int, float] | None:
-    """(plan, predicted recall) of what was done, where that says something about a plan."""
+    """(plan, predicted recall) of a search of a segment; None where an audit can't judge the plan: nothing matched, or it fell back."""
     choice = report["choice"]
     if choice is None or report["fallback"]:
         return None
@@ -178,13 +185,13 @@ def _plan_of(part: Part, choice: Choice, k: int) -> int:
 
 
 def parameters(settings: np.ndarray, setting: int) -> dict[str, float]:
-    """A setting's parameters by the names users know."""
+    """The parameters of a setting, by the names that ``explain`` shows."""
     plan, share, misses = settings[setting].tolist()
     return {"postings": share, "misses": misses} if plan == kernel.IMPACTS else {}
 
 
 def considered(part: Part, k: int) -> list[dict[str, Any]]:
-    """Every setting with its predicted microseconds and recall for such a request, cheapest first."""
+    """Every setting with its predicted cost (microseconds) and recall for a request, cheapest first, for ``explain``."""
     segment, matches = part.segment, int(part.allowed.matches[0])
     model = model_for(segment.models, k)
     costs, recalls = predictions(model, segment.rows, matches, part.free, segment.corrections)
@@ -201,13 +208,13 @@ def considered(part: Part, k: int) -> list[dict[str, Any]]:
 
 
 def plan_name(part: Part, report: dict, k: int) -> str:
-    """The plan that a segment was searched by."""
+    """The name of the plan by which a segment was searched."""
     choice = report["choice"]
     return NOTHING_MATCHES if choice is None else PLAN_NAMES[_plan_of(part, choice, k)]
 
 
 def explained(part: Part, report: dict, k: int) -> dict[str, Any]:
-    """What a segment was searched with, as plain data."""
+    """How a segment was searched, as plain data: an entry of ``segments`` in a plan (``vectordb_client.plan.Plan``)."""
     segment, choice = part.segment, report["choice"]
     matches = int(part.allowed.matches[0])
     plan = kernel.SCAN if choice is None else _plan_of(part, choice, k)

@@ -1,4 +1,6 @@
-"""Build a sparse segment's file: number the terms, round the weights to levels, lay out lists by falling weight, calibrate, write."""
+"""Build the index file of a sparse segment: number the terms, round the weights to levels, write impact-ordered posting lists,
+calibrate.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,17 @@ from .file import write
 from .saturation import Saturation
 from .sparse_segment import SparseLayout
 
-MAX_POSTINGS = 2**32 - 1 >> 2  # a list's runs are counted in 32 bits, and may take up to three times its postings
+MAX_POSTINGS = 2**32 - 1 >> 2  # offsets into the lists have 32 bits, and the lists take up to three numbers per posting
 SAMPLE = 200_000  # weights from which the levels are learned
-RARE, RAREST = 0.01, 0.0001  # shares of weights that lie below the lowest level's upper edge, and above the highest one's
-FAR = 4.0  # times the highest level's edge
-PIECE = 4_000_000  # terms sorted at a time
+RARE, RAREST = 0.01, 0.0001  # quantiles of the weights, from below and from above, between which the edges of the levels lie
+FAR = 4.0  # weights above FAR times the highest edge get a level of their own
+PIECE = 4_000_000  # postings processed at a time
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a segment is built. levels: to how many a list's weights are rounded. threads: 0 means all cores; the file is the same with any
-    number of them, but for what the calibration measured.
+    """How a segment is built. levels: the number of levels to which weights are rounded. threads: 0 means all cores; any number gives the
+    same file, except for the calibration's measurements.
     """
 
     levels: int = 16
@@ -36,7 +38,7 @@ class Options:
     threads: int = 0
 
     def kept(self) -> dict[str, int]:
-        """What a file says of how it was built."""
+        """The options that are recorded in the file."""
         return {name: value for name, value in asdict(self).items() if name != "threads"}
 
 
@@ -52,12 +54,11 @@ def build(
     cancelled: Callable[[], bool] = lambda: False,
     saturation: Saturation | None = None,
 ) -> None:
-    """Index sparse vectors of rows ``docids`` (uint32, ascending, at least one) into a new file, synced.
+    """Index the sparse vectors of rows ``docids`` (uint32, ascending, at least one) into a new file and sync it.
 
-    indptr: int64 ``(rows + 1,)``; terms: uint64, ascending within a row; weights: float32, None where all are 1. idf: whether query weights
-    will be multiplied by inverse document frequencies. saturation: the weights are term frequencies, and this is what counts of them, now.
-    Raises Cancelled soon after ``cancelled()`` turns true, ValueError with too many
-    postings for one file, and OSError.
+    indptr: int64 ``(rows + 1,)``. terms: uint64, ascending within a row. weights: float32; None: all are 1. idf: queries will be multiplied
+    by inverse document frequencies. saturation: given if the weights are term frequencies; it weighs them. Raises Cancelled soon after
+    ``cancelled()`` returns true, ValueError for too many postings, and OSError.
     """
 
     def step(stage: str, share: float) -> None:
@@ -66,7 +67,7 @@ def build(
         progress(stage, share)
 
     if len(terms) > MAX_POSTINGS:
-        raise ValueError(f"{len(terms)} postings don't fit one index file, at most {MAX_POSTINGS} do")
+        raise ValueError(f"an index file holds at most {MAX_POSTINGS} postings, not {len(terms)}")
     threads = options.threads or background.cores()
     step("terms", 0.0)
     vocabulary = _vocabulary(terms)
@@ -117,14 +118,14 @@ def build(
 
 
 def _vocabulary(terms: np.ndarray) -> np.ndarray:
-    """The different terms, uint64 ascending."""
+    """The distinct terms, uint64 ascending."""
     found = [np.unique(terms[low : low + PIECE]) for low in range(0, len(terms), PIECE)]
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
 
 
 def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(each weight's level, uint8, 0 for the largest; what the levels stand for). The edges between levels lie evenly on a logarithmic
-    scale, from the rarest large weights to rare small ones.
+    """(the level of each weight, uint8, 0 for the largest weights; the sections that describe the levels). The edges between levels are
+    evenly spaced on a logarithmic scale between two quantiles of the weights.
     """
     level = np.zeros(count, np.uint8)
     if weights is None or not count or weights.min() == weights.max() or (weights < TINY_WEIGHT).any():
@@ -134,7 +135,7 @@ def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[
     sample = np.sort(weights if count <= SAMPLE else rng.choice(weights, SAMPLE, replace=False))
     low, high = sample[int(RARE * (len(sample) - 1))], sample[int((1 - RAREST) * (len(sample) - 1))]
     edges = np.unique(np.exp(np.linspace(np.log(low), np.log(high), options.levels))[1:].astype(np.float32))
-    if weights.max() > FAR * high:  # a level of their own for weights so large that they'd hide what the others of theirs are
+    if weights.max() > FAR * high:  # a few huge weights would raise the bound of all others of their level
         edges = np.append(edges, np.float32(FAR * high))
     for start in range(0, count, PIECE):
         level[start : start + PIECE] = len(edges) - np.searchsorted(edges, weights[start : start + PIECE], side="right")
@@ -151,7 +152,7 @@ def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[
 def _lists(
     indptr: np.ndarray, row_terms: np.ndarray, level: np.ndarray, vocabulary: int, levels: int, threads: int, step: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(where each list begins, the lists), block after block of rows, in each block term after term."""
+    """(offset of each list, the lists): for each block of rows, the lists of all terms in order."""
     rows = len(indptr) - 1
     starts = range(0, rows, kernel.BLOCK_ROWS)
 

@@ -1,7 +1,8 @@
-"""Measure every setting of the sparse plans on the segment itself, recall and time by selectivity and depth; choose by what was measured.
+"""Calibration of a sparse segment: measure the recall and cost of every setting by selectivity and depth; and the choice of a plan.
 
-Rows serve as queries, each in three forms: whole, a third of its terms (what encoders make of queries), and a few (what words make of
-them); the row itself may not be found. The plan that is exact by construction gives the truth.
+Rows of the segment serve as queries, in three forms: all terms of the row, a third of them (as a learned sparse encoder makes of a query),
+and FEW_TERMS of them (as BM25 makes of a query). The row itself is excluded from the answer. The truth comes from the plan SAFE, which is
+exact by construction.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from ..kernels import impact as kernel
 from .calibrate import DEPTHS, DOUBT, Corrections
 from .sparse_scratch import MAX_QUERY_TERMS, Scratch
 
-QUERIES, FEWEST_QUERIES = 32, 16  # rows that ask; fewer of segments so large that it would take minutes
-ASKED_ROWS = 6_400_000  # queries times rows, between these
-BEST, TIMES = 0.001, 100  # the share of rows that a filter keeps away from, the best for a query: at least, and times up to so much
-FEW_TERMS = 6
-SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
-LEAST_MATCHES = 200  # with fewer, scoring each is the plan
-NEARLY_ALL = 0.9985
-NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
-MARGIN = 0.005  # of predicted recall over the target, at most
-ALIKE = 1.2  # costs that differ by less: recall is worth more than that, and the clock is no better
-FULL_SHARE = 0.5  # of a row's terms that a query has: what the three forms of queries come to
-FULL_CALL, FULL_POSTING, FULL_ROW = 20.0, 0.003, 0.002  # microseconds to begin, for a posting, and for a row whether it has one or not
-CALL_MICROSECONDS = 2.0  # from Python and back
+# Constants: unit and meaning, then the source in brackets. [build]: bounds the time that calibration adds to a build. [estimate]: a rounded
+# time; machines differ. [by hand]: a round value, no benchmark of it is recorded.
+QUERIES, FEWEST_QUERIES = 32, 16  # queries; the number falls from the first to the second as segments grow [build]
+ASKED_ROWS = 6_400_000  # queries × rows, between those two bounds [build]
+FEW_TERMS = 6  # terms of the shortest form of a query [by hand]
+SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004)  # of the filters [by hand]
+LEAST_MATCHES = 200  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [by hand]
+BEST, TIMES = 0.001, 100  # a filter may exclude a share of BEST … BEST·TIMES of the rows, the best ones for the query [by hand]
+NEARLY_ALL = 0.9985  # recall of a setting above which settings of more effort aren't measured [build]
+NOT_EXACT = 0.9999  # highest recall that is predicted of a plan that may miss rows [by hand]
+MARGIN = 0.005  # predicted recall that is required above the target, at most [by hand]
+ALIKE = 1.2  # ratio of two costs below which the setting of higher recall is taken; measured times vary as much [by hand]
+FULL_SHARE = 0.5  # share of a row's terms that a query has, averaged over the three forms [by hand]
+FULL_CALL, FULL_POSTING, FULL_ROW = 20.0, 0.003, 0.002  # microseconds of the plan POSTINGS: per call, per posting, per row [estimate]
+CALL_MICROSECONDS = 2.0  # microseconds of a kernel call from Python and back, subtracted from measured times [estimate]
 PLAN_NAMES = tuple(kernel.PLANS[plan] for plan in range(len(kernel.PLANS)))
 PLAN, SHARE, MISSES = range(3)  # columns of a setting
 
@@ -43,14 +46,14 @@ def _settings() -> np.ndarray:
     return np.array(rows, np.float64)
 
 
-SETTINGS = _settings()  # what files are calibrated for from now on; each is searched by its own table
+SETTINGS = _settings()  # of files built by this version; every file is searched by the table of settings that it contains
 SCAN, SAFE = 0, 1  # rows of SETTINGS
 
 
 @dataclass(frozen=True)
 class Model:
-    """What was measured for one depth. levels: log2 selectivity, descending from 0; recalls, costs (microseconds): float32
-    ``(levels, settings)``; scan: microseconds to score one row.
+    """The measurements for one depth (number of results). levels: log2 selectivity, descending from 0. recalls, costs (microseconds):
+    float32 ``(levels, settings)``. scan: microseconds to score one row.
     """
 
     depth: int
@@ -63,7 +66,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting (a row of the model's), and its predicted microseconds and recall before corrections."""
+    """A chosen setting (an index into the model's settings), and its predicted cost (microseconds) and recall before corrections."""
 
     setting: int
     microseconds: float
@@ -71,7 +74,7 @@ class Choice:
 
 
 def models_of(sections: dict[str, np.ndarray], rows: int) -> tuple[Model, ...]:
-    """The models as a segment keeps them. To a file that wasn't calibrated for the plan POSTINGS it is added."""
+    """The models of a file. A file that wasn't calibrated for the plan POSTINGS gets it added, at an estimated cost."""
     settings, recalls, costs = sections["settings"], sections["recalls"], sections["costs"]
     if not (settings[:, PLAN] == kernel.POSTINGS).any():
         settings = np.vstack([settings, [kernel.POSTINGS, 1, 0]])
@@ -82,19 +85,23 @@ def models_of(sections: dict[str, np.ndarray], rows: int) -> tuple[Model, ...]:
 
 
 def full_cost(frequencies: np.ndarray, rows: int) -> float:
-    """Microseconds, about, to add up all postings of a query's terms: it isn't measured here, where there are no chunks, but learned."""
+    """The estimated cost of the plan POSTINGS, in microseconds. It can't be measured while the file is built, because it reads the chunks;
+    ``Corrections`` correct it at run time.
+    """
     asked = np.square(frequencies.astype(np.float64)).sum() / max(rows, 1)  # postings of all terms of a row
     return FULL_CALL + FULL_SHARE * asked * FULL_POSTING + rows * FULL_ROW
 
 
 def model_for(models: tuple[Model, ...], k: int) -> Model:
-    """The model whose depth is meant for k results."""
+    """The model to use for k results: that of 10 for up to 30, else that of 100 (see DEPTHS)."""
     return models[0] if k <= 3 * models[0].depth else models[1]
 
 
 def predictions(model: Model, rows: int, matches: int, free: bool, corrections: Corrections) -> tuple[np.ndarray, np.ndarray]:
-    """(microseconds, recall) of every setting for a request, between the two levels that it lies between. free: the rows that don't match
-    are dead. A filter, however many rows it matches, is none of the first level, which is that of no filter: it may lie badly.
+    """(costs in microseconds, recalls) of every setting for a request, interpolated between levels of selectivity, with corrections.
+
+    matches: rows that may be returned. free: there is no filter; the other rows are dead. A filter is never predicted by the first level,
+    that of "no filter", however many rows it matches: it may exclude just the best rows.
     """
     at = np.log2(max(matches, 1) / rows)
     if matches < rows and not free and len(model.levels) > 1:
@@ -109,8 +116,8 @@ def predictions(model: Model, rows: int, matches: int, free: bool, corrections: 
 
 
 def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: float, corrections: Corrections) -> Choice:
-    """The cheapest setting whose predicted recall reaches the target with a margin, as those that are exact always do; of settings that
-    cost about as much the one that finds most.
+    """The cheapest setting whose predicted recall reaches the target plus a margin; exact settings always do. Among settings whose costs
+    are within a factor of ALIKE of it, the one of the highest recall.
     """
     costs, recalls = predictions(model, rows, matches, free, corrections)
     if matches <= k:
@@ -125,12 +132,12 @@ def choose(model: Model, rows: int, matches: int, free: bool, k: int, target: fl
 
 
 def first_look(k: int) -> int:
-    """How many rows are scored before it is known how many more must be."""
+    """The number of rows that a search for k results scores first; from their scores it sees how many more it has to score [by hand]."""
     return k + k // 4 + 12
 
 
 def calibrate(layout, idf: bool, seed: int, threads: int, progress: Callable[[float], None]) -> dict[str, np.ndarray]:
-    """The sections that hold the models of a segment, whose ``layout`` is given. idf, threads: as for ``build``."""
+    """Calibrate a segment. Returns the sections of its file that hold the models. layout: the segment. idf, threads: as for ``build``."""
     shares = [1.0, *(share for share in SELECTIVITIES if share * layout.rows >= LEAST_MATCHES)]
     shape = (len(DEPTHS), len(shares), len(SETTINGS))
     recalls, costs = np.ones(shape, np.float32), np.zeros(shape, np.float32)
@@ -158,7 +165,7 @@ def calibrate(layout, idf: bool, seed: int, threads: int, progress: Callable[[fl
 
 
 class _Bench:
-    """The queries, and the machinery to run one cell."""
+    """The calibration queries, and the methods that run one cell."""
 
     def __init__(self, layout, idf: bool, seed: int):
         self.layout = layout
@@ -172,14 +179,14 @@ class _Bench:
         self.forms = [[], [], []] if layout.signed or not layout.vocabulary else self._queries()
 
     def lane(self, seed: int) -> _Bench:
-        """The same with scratch space and random numbers of its own, for a thread."""
+        """A copy for another thread, with its own scratch space and random numbers."""
         lane = copy(self)
         lane.scratch = Scratch(self.layout.rows, self.layout.vocabulary)
         lane.rng = np.random.default_rng(seed + 2)
         return lane
 
     def _queries(self) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
-        """For each form (row, terms, weights) of each query."""
+        """For each of the three forms, a list of queries: (row, terms, weights)."""
         sections = self.layout.sections
         count = min(max(ASKED_ROWS // self.layout.rows, FEWEST_QUERIES), QUERIES)
         forms: list[list] = [[], [], []]
@@ -188,7 +195,7 @@ class _Bench:
             if low == high:
                 continue
             places = sections["row_terms"][low:high].astype(np.int64)
-            # Of a text each word is asked for once: its weight is how often it is said.
+            # A query of BM25 has each word once, so its weights are 1; the row's own weights are term frequencies.
             ones = self.layout.binary or "row_lengths" in sections
             weights = np.ones(high - low, np.float32) if ones else sections["row_weights"][low:high]
             for form, size in zip(forms, (high - low, -(-(high - low) // 3), FEW_TERMS), strict=True):
@@ -199,7 +206,7 @@ class _Bench:
         return forms
 
     def _run(self, setting: int, query: tuple[int, np.ndarray, np.ndarray], k: int, bits: np.ndarray, matches: int = 0) -> np.ndarray:
-        """The keys found, unordered. matches: how many rows may be found; an exact plan needn't know."""
+        """The keys of the k best rows, unordered. matches: the number of rows that may be returned; exact plans don't need it."""
         heap, report = np.empty(k, np.int64), np.empty(kernel.REPORT_WIDTH, np.int64)
         plan, share, misses = SETTINGS[setting].tolist()
         given = self.layout.description, self.scratch.work, self.layout.saturation
@@ -207,16 +214,18 @@ class _Bench:
         return heap[:size]
 
     def scan_cost(self) -> float:
-        """Microseconds to score one row."""
+        """The cost of scoring one row, in microseconds."""
         bits = self._filter(0.2)
         some = [query for form in self.forms for query in form[:2]]
         matches = max(int(np.bitwise_count(bits).sum()), 1)
         for query in some[:1]:
-            self._run(SCAN, query, 1, bits)  # compiles, and reads into the cache
+            self._run(SCAN, query, 1, bits)  # a warm-up: compiles the kernel and loads rows into the processor's cache
         return self._timed(SCAN, [(query, bits, matches, 0.0) for query in some], 10)[1] / matches
 
     def _filter(self, share: float, query: tuple | None = None) -> np.ndarray:
-        """A random filter's bitmap. query: one whose best rows it leaves out, how many and how sharply is drawn."""
+        """The bitmap of a random filter of selectivity ``share``. query: the filter also excludes a random share of this query's best
+        rows.
+        """
         rows = self.layout.rows
         if share >= 1:
             return self.layout.every_bit.copy()
@@ -232,8 +241,8 @@ class _Bench:
         return np.packbits(kept, bitorder="little").view(np.uint64)
 
     def _best(self, query: tuple, share: float, noise: np.ndarray) -> np.ndarray:
-        """bool: which rows are a share of all, the best for a query, give or take: filters go by what rows are about, not by scores. They
-        are at most half of those that share a term with it.
+        """Mask (bool) of roughly the top ``share`` of rows for the query. Noise blurs the cut, because real filters correlate with topic,
+        not score. At most half of the rows that share a term with the query.
         """
         self._run(SAFE, query, 1, self.layout.every_bit)
         rows = self.layout.rows
@@ -244,8 +253,8 @@ class _Bench:
         return sums + np.float32(self.rng.random() ** 2 * (top - middle) / 32_768) * (noise.astype(np.float32) - 32_768) >= bound
 
     def cell(self, share: float, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and microseconds of each setting. The recall is that of the form that is served worst, or of filters that leave out the
-        queries' best rows.
+        """(recalls, costs in microseconds) of all settings at one selectivity and depth. A setting's recall is the lowest of those of the
+        three forms of queries and that under filters that exclude the queries' best rows.
         """
         recalls, costs = np.ones(len(SETTINGS)), np.zeros(len(SETTINGS))
         forms = [form if k == DEPTHS[0] else form[::2] for form in self.forms if form]
@@ -258,7 +267,7 @@ class _Bench:
             if setting == SCAN or SETTINGS[setting, PLAN] == kernel.POSTINGS:
                 continue
             same = SETTINGS[setting, SHARE] == SETTINGS[setting - 1, SHARE]
-            if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort would only cost more
+            if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort only costs more, so it isn't measured
                 recalls[setting], costs[setting] = recalls[setting - 1], 1.2 * costs[setting - 1]
                 continue
             found = [self._timed(setting, group, k) for group in groups]
@@ -267,7 +276,9 @@ class _Bench:
         return recalls, costs
 
     def _asked(self, query: tuple[int, np.ndarray, np.ndarray], share: float, away: bool, k: int) -> tuple:
-        """(query, bitmap of rows it may find, its own left out; how many match the filter; the k-th best score, −inf with fewer)."""
+        """(query, bitmap of the rows that it may return, number of rows that match the filter, the k-th best score or −inf). ``away``: the
+        filter excludes the query's best rows. The query's own row is excluded from the bitmap.
+        """
         bits = self._filter(share, query if away else None)
         matches = int(np.bitwise_count(bits).sum())
         bits[query[0] >> 6] &= ~(np.uint64(1) << np.uint64(query[0] & 63))
@@ -275,7 +286,7 @@ class _Bench:
         return query, bits, matches, float(scores.min()) if len(scores) == k else -np.inf
 
     def _timed(self, setting: int, asked: list[tuple], k: int) -> tuple[float, float]:
-        """(mean recall less some standard errors, microseconds) of some requests."""
+        """(mean recall minus DOUBT standard errors, microseconds per request) of one setting on some requests."""
         if not asked:
             return 1.0, 0.0
         started = time.thread_time_ns()

@@ -1,4 +1,6 @@
-"""What a thread needs to search a sparse segment: sums, candidates, the query spread over the vocabulary. Grown when a larger one comes."""
+"""A thread's working memory for searching sparse segments: sums, candidates, a table of the query's weights by term. Each thread keeps its
+own and grows it on demand.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ import numpy as np
 
 from ..kernels import impact as kernel
 
-MAX_QUERY_TERMS = 4_096  # with more, the index isn't used: each may round a 16-bit sum up by one
-MAX_LEVELS = 64
+MAX_QUERY_TERMS = 4_096  # for more terms the index isn't used: each may add a rounding error of 1 to a 16-bit sum
+MAX_LEVELS = 64  # levels to which weights are rounded, at most
 
 
 class Scratch:
-    """Arrays for segments of up to ``rows`` rows and ``vocabulary`` terms; ``work`` describes them to kernels."""
+    """Arrays for segments of up to ``rows`` rows and ``vocabulary`` terms. work: int64, their addresses, for kernels."""
 
     def __init__(self, rows: int, vocabulary: int):
         self.size = (rows, vocabulary)
@@ -29,11 +31,13 @@ class Scratch:
         self.work = np.zeros(kernel.WORK_WIDTH, np.int64)
         for column, array in arrays.items():
             self.work[column] = array.ctypes.data
-        self._arrays = arrays  # the addresses in ``work`` are theirs
+        self._arrays = arrays  # keeps the arrays alive whose addresses are in ``work``
 
     @property
     def sums(self) -> np.ndarray:
-        """What the last search added up for each row, uint16; scores on a scale of the query's own where it added up everything."""
+        """The sum of each row in the last search, uint16. If that search read all postings, sums are upper bounds of scores, scaled to 16
+        bits.
+        """
         return self._arrays[kernel.SUMS]
 
 
@@ -41,7 +45,7 @@ _local = threading.local()
 
 
 def of_thread(rows: int, vocabulary: int) -> Scratch:
-    """This thread's scratch space, large enough."""
+    """This thread's scratch space, grown to at least these sizes."""
     found = getattr(_local, "scratch", None)
     if found is None or rows > found.size[0] or vocabulary > found.size[1]:
         size = (rows, vocabulary) if found is None else (max(rows, found.size[0]), max(vocabulary, found.size[1]))

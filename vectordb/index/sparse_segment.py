@@ -1,6 +1,7 @@
-"""The index of a sparse field over a range of rows: impact-ordered lists, and the rows themselves by position of their terms.
+"""A sparse segment: the index of a sparse field over a range of rows, with impact-ordered posting lists and a forward index.
 
-Rows are in the order of their docids. A file is derived from the field's chunks and can be thrown away; FORMAT.md describes its sections.
+Rows are in the order of their docids. The file is derived from the field's chunks and can be deleted and rebuilt. FORMAT.md describes its
+sections.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from .segment import Allowed
 
 
 class SparseLayout:
-    """Sections as kernels see them. Keeps the arrays alive whose addresses it holds.
+    """A segment's sections as kernels see them. It keeps the arrays alive whose addresses are in ``description`` (int64).
 
-    rows; vocabulary: terms that some row has; binary: whether every weight is 1; signed: whether some weight is negative or tiny, which
-    this index can't search. mean: of the lengths of texts, when it was built of term frequencies; saturation: float32 ``(4,)``, as kernels
-    take it, at that mean.
+    rows: their number. vocabulary: the number of distinct terms. binary: every weight is 1. signed: some weight is negative or tiny, so the
+    index can't be searched. most: an upper bound of all weights. mean: the mean text length when the index was built, if it was built from
+    term frequencies; saturation: float32 ``(4,)``, the coefficients at that mean, as kernels take them.
     """
 
-    clusters = 1  # of rows whose matches are counted together
+    clusters = 1  # a sparse segment has no clusters; ``Allowed`` counts all of its rows as one
 
     def __init__(self, meta: dict, sections: dict[str, np.ndarray]):
         self.meta = meta
@@ -64,7 +65,7 @@ class SparseLayout:
 
 
 class SparseSegment(Mapped, SparseLayout):
-    """The mapped index file of a sparse field. docids: uint32 ``(rows,)``, ascending."""
+    """The memory-mapped file of a sparse segment. docids: uint32 ``(rows,)``, ascending."""
 
     kind = "sparse"
     large = frozenset({"lists", "row_terms", "row_weights"})
@@ -81,21 +82,21 @@ class SparseSegment(Mapped, SparseLayout):
         self.all_allowed = Allowed(self, None)
         self.models = sparse_calibrate.models_of(self.sections, self.rows)
         self.corrections = Corrections.of(len(sparse_calibrate.PLAN_NAMES))
-        self.choices: dict = {}  # what ``sparse_ann`` chose for requests of late
+        self.choices: dict = {}  # the cache of ``sparse_ann``: request → (number of calls when it was chosen, choice)
 
     def postings_of(self, terms: np.ndarray) -> int:
-        """How many postings some terms (uint64, ascending) have."""
-        known = self.sections["terms"]
-        at = np.minimum(np.searchsorted(known, terms), len(known) - 1)
-        return int(self.sections["frequencies"][at[known[at] == terms]].sum(dtype=np.int64))
+        """The total number of postings of some terms (uint64, ascending)."""
+        vocabulary = self.sections["terms"]
+        at = np.minimum(np.searchsorted(vocabulary, terms), len(vocabulary) - 1)
+        return int(self.sections["frequencies"][at[vocabulary[at] == terms]].sum(dtype=np.int64))
 
     def fits(self, spec: Sparse) -> bool:
-        """Whether this is an index of such a field."""
+        """Whether the file is an index of a field with this definition."""
         return self.binary == spec.binary
 
 
 def all_bits(rows: int) -> np.ndarray:
-    """A bitmap, uint64, in which every row's bit is set."""
+    """A bitmap (uint64) in which the bit of every row is set."""
     words = np.full(-(-rows // 64), ~np.uint64(0))
     if rows % 64:
         words[-1] >>= np.uint64(64 - rows % 64)

@@ -34,13 +34,13 @@ PLANS = {
     plan.id: plan
     for plan in (
         Plan(SCAN, "scan", always_ends=True),
-        Plan(FUNNEL, "sign-bit funnel", always_ends=True),
+        Plan(FUNNEL, "binary-code scan", always_ends=True),
         Plan(CLUSTERS_SCAN, "clusters"),
-        Plan(CLUSTERS_FUNNEL, "clusters, sign bits"),
+        Plan(CLUSTERS_FUNNEL, "clusters, binary codes"),
         Plan(GRAPH_BEAM, "graph", needs_graph=True),
         Plan(GRAPH_TWO_HOP, "two-hop graph", needs_graph=True, for_filters=True),
-        Plan(POST_FILTER, "filter after", needs_graph=True, for_filters=True),
-        Plan(EXACT, "full precision", always_ends=True),
+        Plan(POST_FILTER, "post-filter", needs_graph=True, for_filters=True),
+        Plan(EXACT, "exact scan", always_ends=True),
     )
 }
 GRAPH_PLANS = tuple(plan.id for plan in PLANS.values() if plan.needs_graph)

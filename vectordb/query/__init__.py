@@ -1,1 +1,1 @@
-"""Queries: checked requests, the plan that answers them, fusion of arms."""
+"""Queries: check a request, search its arms, fuse them, explain how, and read the final rows."""

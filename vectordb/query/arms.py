@@ -1,4 +1,4 @@
-"""One arm of a search on a pinned snapshot: through its segments and its tail, exactly, or among given rows."""
+"""Search one arm (one vector field of a query) on a pinned snapshot: by its index and its tail, by an exact scan, or among given rows."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ from .audit import Audits, audits_of, budget, learn
 from .notes import Ran, current
 from .request import Arm, Search
 
-MAX_PREPARED = 64
+MAX_PREPARED = 64  # prepared arms and filters cached per snapshot
 
 
 class Wanted:
-    """The rows that a search may return: those a filter matches, or all live ones; of these only the ``given`` ones (uint32, ascending)."""
+    """The rows that a search may return: those that match its filter, or all live rows. With ``given`` (docids, uint32 ascending) only
+    these, which the caller has filtered already: the candidates of a prefetch.
+    """
 
     def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
 
     def among(self, docids: np.ndarray) -> Wanted:
-        """Nothing but these of them."""
+        """The same restricted to these docids, which must be rows that the search may return."""
         return Wanted(self.view, self.node, self._cache, np.sort(docids))
 
     @cached_property
     def bitmap(self) -> BitMap | None:
-        """The rows that the filter matches; None without a filter."""
+        """The live rows that match the filter; None without a filter."""
         if self.node is None:
             return None
         started = time.perf_counter()
@@ -54,14 +56,14 @@ class Wanted:
 
     @cached_property
     def matches(self) -> int:
-        """How many they are."""
+        """The number of rows that the search may return."""
         if self.given is not None:
             return len(self.given)
         return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
 
     @property
     def everything(self) -> bool:
-        """Whether no row is left out."""
+        """Whether the search may return every row: there is no dead row, and the filter, if any, matches all."""
         return self.matches == self.view.rows
 
     def rows(self) -> np.ndarray | None:
@@ -69,16 +71,16 @@ class Wanted:
         if self.everything:
             return None
         if self._rows is None:
-            live = self.bitmap is None
-            self._rows = self.view.snapshot.live_rows() if live else np.asarray(self.bitmap.to_array(), dtype=np.uint32)
+            bitmap = self.bitmap
+            self._rows = self.view.snapshot.live_rows() if bitmap is None else np.asarray(bitmap.to_array(), dtype=np.uint32)
         return self._rows
 
     def allowed(self, part: OpenSegment) -> Allowed:
-        """The same for a segment, kept as long as nothing changes."""
+        """The mask of a segment. It is cached by the filter and valid until a row of the segment dies."""
         if self.everything:
             return part.segment.all_allowed
         key = ("allowed", self.node, part.file, self.view.snapshot.meta.revision)
-        # Of the rows of a segment nothing ever changes but that some die.
+        # Rows are immutable, so the mask changes only when one of them dies.
         dead = self.view.dead.range_cardinality(part.first, part.end)
         found = self._cache.get(key)
         if found is not None and found[0] == dead:
@@ -88,24 +90,24 @@ class Wanted:
         return allowed
 
     def those_of(self, docids: np.ndarray) -> np.ndarray:
-        """Which of some docids (uint32, ascending) are among them."""
+        """Those of some docids (uint32, ascending) that the search may return."""
         rows = self.rows() if len(docids) else None
         if rows is None:
             return docids
         at = np.searchsorted(rows, docids)
-        return docids[np.append(rows, np.uint32(0xFFFFFFFF))[at] == docids]  # the last docid there can be is never given out
+        return docids[np.append(rows, np.uint32(0xFFFFFFFF))[at] == docids]  # the padding matches no row: this docid is never assigned
 
     def between(self, low: int, high: int) -> np.ndarray:
-        """Their docids of [low, high), uint32 ascending."""
+        """The docids in [low, high) that the search may return, uint32 ascending."""
         rows = self.rows()
         if rows is None:
             return np.arange(low, high, dtype=np.uint32)
         start, end = np.searchsorted(rows, [low, high])
-        return rows[start:end].copy()  # may be kept: a view would keep all rows
+        return rows[start:end].copy()  # a copy: it may be cached, and a view would keep the whole array alive
 
 
 def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
-    """What an arm finds for each query and, where the search is explained, how."""
+    """Search an arm. Returns the k best rows of each query, and the arm's entry of the plan if the search is explained, else None."""
     deadline.check()
     queries = queries_of(view, arm, cache)
     opened, tail = _cover(view, search, arm, k, queries) if wanted.given is None else ((), ())
@@ -119,14 +121,14 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cac
         _note_exact(search, arm, wanted.matches, found)
         plan = exact_plan(search, arm, wanted)
     if plan is not None and isinstance(arm.spec, Sparse):
-        plan |= terms.told(view, arm, queries[0], found[0], saturation_of(view, arm.name))
+        plan |= terms.explained(view, arm, queries[0], found[0], saturation_of(view, arm.name))
     return found, plan
 
 
 def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
-    """An arm's queries as kernels take them: a sparse arm's have the weights that scores are made of."""
+    """An arm's queries as kernels take them. The weights of a sparse query are multiplied by IDF where the field asks for it."""
     if isinstance(arm.spec, Dense):
-        return np.array(arm.queries)  # a copy: kernels are compiled for arrays that are contiguous and can be written to
+        return np.array(arm.queries)  # a copy: kernels are compiled for contiguous, writable arrays
     if isinstance(arm.spec, MultiVector):
         return arm.queries
     table = view.table(view.fields[arm.name], format.POSTINGS)
@@ -134,37 +136,39 @@ def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
 
 
 def saturation_of(view: View, name: str) -> Saturation | None:
-    """What BM25 makes of the term frequencies that a field holds, now; None where it holds weights that count as they are."""
+    """The BM25 formula for the field's term frequencies with the statistics of this snapshot; None if the field is not a BM25 field."""
     if not view.schema.is_bm25(name):
         return None
-    known, key = view.snapshot.prepared, ("saturation", name)
-    found = known.get(key)
-    if found is None:
+    cache, key = view.snapshot.prepared, ("saturation", name)
+    saturation = cache.get(key)
+    if saturation is None:
         field = view.fields[name]
         live = view.store.texts(field)
         options = encoders.options_of(view.schema.vectors[name].encoder)
         k1, b = options.get("k1", bm25.K1), options.get("b", bm25.B)
-        found = known[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
-    return found
+        saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
+    return saturation
 
 
 def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Sequence[tuple[int, int]]]:
-    """The segments that may answer the search, and the ranges of docids that they leave out."""
+    """(the segments to search, the ranges of docids that they don't cover). Both are empty if the arm is to be searched without an
+    index.
+    """
     opened, tail = (), ()
     if isinstance(arm.spec, Dense):
         if not search.exact and k <= ann.MAX_DEPTH:
             opened, tail = view.snapshot.cover(view.fields[arm.name])
     elif isinstance(arm.spec, Sparse):
-        there, rest = view.snapshot.cover(view.fields[arm.name])
-        # An exact search takes the plans of the index that lose nothing, once its files are known to be whole.
-        whole = not search.exact or all(part.segment.verified for part in there)
-        if whole and sparse_ann.searchable([part.segment for part in there], queries, k, saturation_of(view, arm.name)):
-            opened, tail = there, rest
+        segments, rest = view.snapshot.cover(view.fields[arm.name])
+        # An exact search uses the lossless plans of the index, once all of its files have been verified.
+        trusted = not search.exact or all(part.segment.verified for part in segments)
+        if trusted and sparse_ann.searchable([part.segment for part in segments], queries, k, saturation_of(view, arm.name)):
+            opened, tail = segments, rest
     return opened, tail
 
 
 def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
-    """What an arm finds without an index."""
+    """Search an arm without an index. rows: the docids to consider (uint32, ascending); None: all."""
     spec, field = arm.spec, view.fields[arm.name]
     if isinstance(spec, Dense):
         return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
@@ -178,7 +182,7 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
-    """What an arm makes of given rows (docids, uint32 ascending), for each query: exactly, those that match, best first."""
+    """The exact scores of given rows (docids, uint32 ascending) for each query, best first. Rows that don't match the arm are left out."""
     deadline.check()
     spec, table = arm.spec, view.chunks(view.fields[arm.name])
     table.verify_rows(rows)
@@ -191,7 +195,10 @@ def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Where an arm is searched under a filter: the same for every query while nothing changes."""
+    """The segments, masks and tail of an arm under a filter. They are the same for every query on one snapshot.
+
+    parts: the segments with their masks. rest: the tail, and the outliers of the segments. audits: of the directory.
+    """
 
     node: Filter | None
     opened: tuple[OpenSegment, ...]
@@ -203,9 +210,9 @@ class Prepared:
 
 
 def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
-    """Where an arm is searched, made once as long as nothing changes. Raises CorruptionError."""
-    known, key = view.snapshot.prepared, (arm.name, id(wanted.node))
-    found = known.get(key)
+    """The ``Prepared`` of an arm, cached in the snapshot. Raises CorruptionError."""
+    cache, key = view.snapshot.prepared, (arm.name, id(wanted.node))
+    found = cache.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
     table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
@@ -217,9 +224,9 @@ def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ..
         if len(docids := wanted.those_of(part.segment.apart)):
             table.verify_rows(docids)
             rest.append(ann.Rest(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
-    if len(known) >= MAX_PREPARED:
-        known.clear()
-    found = known[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))
+    if len(cache) >= MAX_PREPARED:
+        cache.clear()
+    found = cache[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))
     return found
 
 
@@ -233,16 +240,16 @@ def _search_segments(
     opened: tuple[OpenSegment, ...],
     tail: Sequence[tuple[int, int]],
 ) -> tuple[list[flat.Found], dict | None]:
-    """A dense or sparse arm through its segments, and exactly where there are none."""
+    """Search a dense or sparse arm by its segments, and the tail by an exact scan."""
     spec: Dense | Sparse = arm.spec
-    where = prepared(view, arm, wanted, opened, tail)
-    parts, rest, table = where.parts, where.rest, where.table
-    k = min(k, where.matches)
+    ready = prepared(view, arm, wanted, opened, tail)
+    parts, rest, table = ready.parts, ready.rest, ready.table
+    k = min(k, ready.matches)
     if k == 0:
         _note_exact(search, arm, 0, ())
         return [flat.nothing()] * len(queries), exact_plan(search, arm, wanted)
     notes = current()
-    audited = not search.explain and len(queries) == 1 and not search.exact and where.audits.due()
+    audited = not search.explain and len(queries) == 1 and not search.exact and ready.audits.due()
     measured = search.explain or audited
     trace = ann.Trace(measured=measured) if measured or notes is not None else None
     if isinstance(spec, Sparse):
@@ -253,12 +260,12 @@ def _search_segments(
             parts, rest, table.rows, table.verified, table.confirm, queries, spec.dtype, spec.metric, k, search.recall, trace=trace
         )
     if audited:
-        _audit(view, search, arm, k, queries, parts, opened, trace, found[0], where.audits)
+        _audit(view, search, arm, k, queries, parts, opened, trace, found[0], ready.audits)
     if notes is not None:
         of = sparse_ann if isinstance(spec, Sparse) else ann
         ran = Ran(
             lambda: [of.plan_name(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)],
-            where.matches,
+            ready.matches,
             found,
             lambda: _segments_plan(search, arm, k, parts, rest, trace),
         )
@@ -278,7 +285,7 @@ def _audit(
     found: flat.Found,
     audits: Audits,
 ) -> None:
-    """Have a search done again exactly, in the background."""
+    """Start an audit: repeat the search exactly in the background and compare the results."""
     sequence, queries = view.sequence, queries.copy()
     ranges = [(part.first, part.end) for part in opened]
 
@@ -289,15 +296,15 @@ def _audit(
             return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
 
     judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
-    known = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
+    predictions = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
     key = (view.store.collection, arm.name, search.recall)
-    budget.start(lambda: learn(audits, key, parts, known, k, found, exact, ranges))
+    budget.start(lambda: learn(audits, key, parts, predictions, k, found, exact, ranges))
 
 
 def _weights(
     view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache
 ) -> np.ndarray:
-    """Query weights, times the inverse document frequency among live rows where the field asks for it."""
+    """Query weights, multiplied by inverse document frequencies over the live rows if the field has weighting="idf"."""
     if spec.weighting != "idf" or not len(terms):
         return weights
     dead = view.snapshot.dead_words() if view.dead else None
@@ -308,12 +315,12 @@ def _weights(
 
 
 def sign(arm: Arm) -> float:
-    """Inside, higher is better; a user sees a squared distance as what it is."""
+    """1, or −1 for l2: internal scores are negated squared distances (higher is better), and users see squared distances."""
     return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
 
 
 def exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
-    """How an arm was searched that scores every row."""
+    """The plan's entry of an arm that was searched without an index; None if the search isn't explained."""
     return _exact_plan(arm, wanted.matches) if search.explain else None
 
 
@@ -329,7 +336,7 @@ def _note_exact(search: Search, arm: Arm, rows: int, found: Sequence[flat.Found]
 
 
 def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
-    """How an arm was searched through segments. Of several queries the first is shown."""
+    """The plan's entry of an arm that was searched by its segments. It describes the first of several queries."""
     segments, worst = [], 1.0
     explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained
     scored = tail_rows = sum(len(piece.docids) for piece in rest)

@@ -1,4 +1,4 @@
-"""Now and then a search is done again exactly, in the background: what the planner predicts is held against what it finds."""
+"""Audits: repeat a sample of the searches exactly, in the background, and compare the recall with the planner's prediction."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..errors import InvalidArgumentError, VectorDBError, shown
 from ..index import ann, flat
 from ..storage.env import Env
 
-DEFAULT_SHARE = 1 / 64  # of the searches
-SHARE_OF_CORE = 0.02  # of one core's time, at most, of all databases of the process
-FEWEST = 3  # true results in a segment that say something about it
-KEPT = 1_000  # newest audits of a field and a recall that ``told`` looks at
-MOST_KINDS = 100  # recalls asked for that are told apart, of a field
+DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
+SHARE_OF_CORE = 0.02  # share of one core's time that audits take, at most, for all databases of the process together
+FEWEST = 3  # true results that a segment must hold for an audit to correct its predictions
+KEPT = 1_000  # newest audits of a field and recall target that the statistics cover
+MOST_KINDS = 100  # distinct recall targets recorded for a field, at most
 
-Key = tuple[int, str, float]  # collection, field, recall asked for
-# What is told of an audit: its key, the recall that was predicted (None where a plan was given up for another), that which was found.
+Key = tuple[int, str, float]  # collection, field, recall target
+# Called after an audit with its key, the predicted recall (None if a segment's plan fell back to another) and the measured recall.
 Listener = Callable[[Key, float | None, float], None]
 
 
 class Budget:
-    """When there is time for an audit: one at a time, and a long rest after each."""
+    """Limits the time of audits: one runs at a time, and after each there is a pause in proportion to its duration."""
 
     def __init__(self):
         self._next = 0.0
@@ -36,16 +36,16 @@ class Budget:
 
     @property
     def rested(self) -> bool:
-        """Whether it is time for one."""
+        """Whether the pause after the last audit is over."""
         return time.monotonic() >= self._next
 
     @property
     def busy(self) -> bool:
-        """Whether one is under way."""
+        """Whether an audit is running."""
         return self._busy.locked()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in a thread of its own (unless one is at it), and rest long enough after it."""
+        """Run ``work`` in a new thread, then pause. Does nothing while another audit is running."""
         if not self._busy.acquire(blocking=False):
             return
 
@@ -55,7 +55,7 @@ class Budget:
                 with background.using(1):
                     work()
             except VectorDBError:
-                pass  # closed, dropped or damaged meanwhile: whoever reads next is told
+                pass  # the collection was closed, dropped or damaged meanwhile; the next read reports it
             finally:
                 self._next = time.monotonic() + (time.monotonic() - started) / SHARE_OF_CORE
                 self._busy.release()
@@ -67,29 +67,30 @@ budget = Budget()
 
 
 class Audits:
-    """The audits of one directory: which searches are done again, and what they found. ``share`` of the searches, 0 … 1."""
+    """The audits of one directory: which searches are audited, and the results. share: of the searches, 0 … 1."""
 
     def __init__(self, share: float = DEFAULT_SHARE):
         self.share = share
         self.listener: Listener | None = None
         self._owed = 0.0
         self._lock = threading.Lock()
-        self._found: dict[Key, tuple[list[int], deque[tuple[float | None, float]]]] = {}  # key → ([how many], the newest)
+        # Key → ([number of audits], the newest (predicted, measured) recalls).
+        self._found: dict[Key, tuple[list[int], deque[tuple[float | None, float]]]] = {}
 
     def due(self) -> bool:
-        """Whether this search is one to be done again."""
+        """Whether to audit the current search."""
         self._owed += self.share
         if self._owed < 1.0:
             return False
-        self._owed = min(self._owed - 1.0, 1.0)  # what there was no time for is not made up for
+        self._owed = min(self._owed - 1.0, 1.0)  # skipped audits are not caught up
         return budget.rested
 
     def learned(self, key: Key, predicted: float | None, found: float) -> None:
-        """An audit's result."""
-        collection, field, asked = key
-        key = (collection, field, rounded(asked))
+        """Record the result of an audit: the predicted recall (or None) and the measured one."""
+        collection, field, target = key
+        key = (collection, field, rounded(target))
         with self._lock:
-            if key not in self._found and sum(known[:2] == key[:2] for known in self._found) >= MOST_KINDS:
+            if key not in self._found and sum(other[:2] == key[:2] for other in self._found) >= MOST_KINDS:
                 return
             count, newest = self._found.setdefault(key, ([0], deque(maxlen=KEPT)))
             count[0] += 1
@@ -97,30 +98,32 @@ class Audits:
         if self.listener is not None:
             self.listener(key, predicted, found)
 
-    def told(self, collection: int, field: str) -> list[dict[str, Any]]:
-        """What was found of a field since this process opened the directory, for each recall asked for: asked, audited (searches), and of
-        the newest 1,000 of them mean and p5 (one in twenty found less), and the mean that was predicted.
+    def statistics(self, collection: int, field: str) -> list[dict[str, Any]]:
+        """Statistics of a field's audits since this process opened the directory, one dict for each recall target.
+
+        asked: the target. audited: the number of audited searches. Of the newest 1,000: mean and p5 (the 5th percentile) of the measured
+        recall, and predicted: the mean of the predicted recall, None if there is none.
         """
         with self._lock:
             kinds = [(key[2], count[0], list(newest)) for key, (count, newest) in self._found.items() if key[:2] == (collection, field)]
-        facts = []
-        for asked, count, newest in sorted(kinds):
-            found = np.array([actual for _, actual in newest])
-            predicted = [said for said, _ in newest if said is not None]
-            facts.append(
+        statistics = []
+        for target, count, newest in sorted(kinds):
+            measured = np.array([actual for _, actual in newest])
+            predicted = [prediction for prediction, _ in newest if prediction is not None]
+            statistics.append(
                 {
-                    "asked": asked,
+                    "asked": target,
                     "audited": count,
-                    "mean": round(float(found.mean()), 4),
-                    "p5": round(float(np.quantile(found, 0.05)), 4),
+                    "mean": round(float(measured.mean()), 4),
+                    "p5": round(float(np.quantile(measured, 0.05)), 4),
                     "predicted": round(float(np.mean(predicted)), 4) if predicted else None,
                 }
             )
-        return facts
+        return statistics
 
 
 def rounded(recall: float) -> float:
-    """A recall as it is told apart from others: two digits, three above 0.99."""
+    """A recall target, rounded for statistics: to two digits, above 0.99 to three."""
     return round(recall, 3 if recall > 0.99 else 2)
 
 
@@ -129,7 +132,7 @@ _of_env_lock = threading.Lock()
 
 
 def audits_of(env: Env) -> Audits:
-    """The audits of an environment."""
+    """The audits of an open directory."""
     with _of_env_lock:
         found = _of_env.get(env)
         if found is None:
@@ -138,9 +141,9 @@ def audits_of(env: Env) -> Audits:
 
 
 def check_share(share: Any) -> float:
-    """Raises InvalidArgumentError unless it is a number from 0 to 1."""
+    """Check the share of searches to audit. Raises InvalidArgumentError unless it is a number from 0 to 1."""
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise InvalidArgumentError(f"recall_audit must be from 0 to 1, not {shown(share)}", field="recall_audit", value=share)
+        raise InvalidArgumentError(f"recall_audit must be a number from 0 to 1, not {shown(share)}", field="recall_audit", value=share)
     return float(share)
 
 
@@ -154,19 +157,22 @@ def learn(
     exact: Callable[[], flat.Found | None],
     ranges: Sequence[tuple[int, int]],
 ) -> None:
-    """Compare what a search found with the exact answer, as a whole and segment by segment. judged: the plan each was searched by and its
-    predicted recall, None where that can't be judged. ``exact()`` is None when the rows changed meanwhile.
+    """Compare the result of a search with the exact answer. Records the recall and corrects the predictions of each segment.
+
+    found: the result. judged: for each segment its plan and the predicted recall; None where these can't be judged. exact: returns the
+    exact answer, or None if the rows have changed meanwhile. ranges: the docids [first, end) of each segment.
     """
     truth = exact()
     if truth is None or not len(truth[0]):
         return
-    there = np.isin(truth[0][:k], found[0])
+    hit = np.isin(truth[0][:k], found[0])
     predicted = None
-    if None not in judged:
-        moved = [float(part.segment.corrections.table[0, plan]) for part, (plan, _) in zip(parts, judged, strict=True)]
-        predicted = min(1.0, *(recall + offset for (_, recall), offset in zip(judged, moved, strict=True)))
-    audits.learned(key, predicted, float(there.mean()))
-    for part, known, (first, end) in zip(parts, judged, ranges, strict=True):
+    known = [prediction for prediction in judged if prediction is not None]
+    if len(known) == len(judged):
+        offsets = [float(part.segment.corrections.table[0, plan]) for part, (plan, _) in zip(parts, known, strict=True)]
+        predicted = min(1.0, *(recall + offset for (_, recall), offset in zip(known, offsets, strict=True)))
+    audits.learned(key, predicted, float(hit.mean()))
+    for part, prediction, (first, end) in zip(parts, judged, ranges, strict=True):
         own = (truth[0][:k] >= first) & (truth[0][:k] < end)
-        if own.sum() >= FEWEST and known is not None:
-            part.segment.corrections.learn_recall(*known, float(there[own].mean()))
+        if own.sum() >= FEWEST and prediction is not None:
+            part.segment.corrections.learn_recall(*prediction, float(hit[own].mean()))

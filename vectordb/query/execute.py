@@ -1,4 +1,4 @@
-"""Run a search on a pinned snapshot: filter → rows → each stage: its arms → fusion → the final rows' records."""
+"""Run a search on a pinned snapshot: evaluate the filter, search the arms of each stage, fuse them, fetch the records of the final rows."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .notes import Clock, all_exact, current
 from .read import attribute_reader, pieces
 from .request import Arm, Search
 
-CEILING_ROUNDING = 1e-4  # float32 sums stay far below
+CEILING_ROUNDING = 1e-4  # relative margin on the highest possible score, far above the rounding error of float32 sums [by hand]
 
 
 class Answers:
-    """What a search finds: for each query its hits, as ``Hits`` where only ids and scores are wanted, else some at a time, to be read in
-    turn while the view is pinned. min(limit, matches) of them, always.
+    """The answers of a search: iterating yields, for each query, either ``Hits`` (if only ids and scores are wanted) or an iterator over
+    lists of hits, which must be read while the view is pinned. Each query gets min(limit, matches) hits, always.
     """
 
     def __init__(self, view: View, search: Search, cache: FilterCache):
         self._view, self._search, self._cache = view, search, cache
-        self._told: dict = {}
+        self._explained: dict = {}
         self._wanted = Wanted(view, search.filter, cache)
         self._clock: Clock | None = None
 
@@ -42,7 +42,7 @@ class Answers:
             return
         notes = current()
         clock = self._clock = None if notes is None else notes.began(search, view.snapshot.live, view.sequence)
-        if not search.explain and len(search.arms) == 1 and search.prefetch is None:  # the short way of most searches
+        if not search.explain and len(search.arms) == 1 and search.prefetch is None:  # the fast path: most searches are of this form
             (arm,) = search.arms
             found, _ = search_arm(view, search, arm, search.limit, self._wanted, self._cache)
             if clock is not None:
@@ -58,27 +58,33 @@ class Answers:
         if search.explain:
             _ = self._wanted.matches
             clock.lap("filter")
-        for ranked in _stage(view, search, self._wanted, self._cache, clock, self._told):
+        for ranked in _stage(view, search, self._wanted, self._cache, clock, self._explained):
             yield _fetched(view, search, ranked)
             clock.lap("fetch")
 
     @property
     def plan(self) -> dict | None:
-        """How all of it was run, once it was; None unless that was asked for."""
-        return _plan(self._view, self._search, self._wanted, self._told, self._clock) if self._search.explain and self._told else None
+        """How the search was run (``Hits.plan``), after it has run; None unless the search is explained."""
+        return (
+            _plan(self._view, self._search, self._wanted, self._explained, self._clock)
+            if self._search.explain and self._explained
+            else None
+        )
 
 
 def whole(answers: Answers) -> list[Hits]:
-    """The hits of each query of a search."""
+    """Read all answers: the hits of each query."""
     found = [each if isinstance(each, Hits) else Hits(list(chain.from_iterable(each))) for each in answers]
     plan = answers.plan
     return found if plan is None else [Hits(list(hits), plan) for hits in found]
 
 
-def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """What a stage ranks for each query, its candidates found first. told: filled with how, where the search is explained."""
+def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+    """Run a stage, after the prefetch stage before it if there is one. Yields the ranking of each query. explained: is filled with
+    the stage's plan if the search is explained.
+    """
     if search.prefetch is None:
-        yield from _fused_arms(view, search, wanted, cache, clock, told)
+        yield from _fused_arms(view, search, wanted, cache, clock, explained)
         return
     inner, before = Clock(), {}
     candidates = [np.array(docids, np.uint32) for docids, _, _ in _stage(view, search.prefetch, wanted, cache, inner, before)]
@@ -87,17 +93,17 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
     if notes is not None:
         notes.gave(search.prefetch, len(candidates[0]))
     for q, docids in enumerate(candidates):
-        how: dict = {}
-        yield from _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock, how)
-        if how and not told:
+        plan: dict = {}
+        yield from _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock, plan)
+        if plan and not explained:
             before |= {"limit": search.prefetch.limit, "hits": len(docids), "milliseconds": inner.milliseconds}
-            told |= how | {"prefetch": before}
+            explained |= plan | {"prefetch": before}
 
 
-def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """The arms of a stage, searched and fused, for each query."""
+def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+    """Search the arms of a stage and fuse them. Yields the ranking of each query. explained: as in ``_stage``."""
     if len(search.arms) > 1 and isinstance(search.fusion, Linear):
-        yield from _summed_arms(view, search, wanted, cache, clock, told)
+        yield from _summed_arms(view, search, wanted, cache, clock, explained)
         return
     fused = len(search.arms) > 1
     found, plans = {}, []
@@ -107,7 +113,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         if plan is not None:
             plans.append(plan | {"candidates": max((len(docids) for docids, _ in found[arm.name]), default=0)})
     if search.explain:
-        told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
+        explained |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) if fused else None)
     shown, has = _shown(search), _has_vectors(view, search)
     for q in range(search.queries):
         deadline.check()
@@ -119,21 +125,22 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         yield ranked
 
 
-def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, told: dict) -> Iterator[Ranked]:
-    """The arms of a stage in linear fusion, for each query. Arms are listed as deep as it takes, and rows looked up in them.
+def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+    """Search the arms of a stage by linear fusion (the threshold algorithm of ``linear``). Yields the ranking of each query.
 
-    Where weights are rescaled, the points that lack the same fields are a search of their own: of one factor, it is proven like any other.
+    With missing="renormalise", points that lack the same fields form a group with its own weights. Each group is searched by itself, so its
+    result can be proven like any other.
     """
     names, weights = [arm.name for arm in search.arms], _weights(search)
     shown, has = _shown(search), _has_vectors(view, search)
-    whole = [Group((True,) * len(names), wanted)]
-    parts = groups(view, wanted, search.arms, cache) if search.fusion.missing == "renormalise" else whole
+    single = [Group((True,) * len(names), wanted)]
+    parts = groups(view, wanted, search.arms, cache) if search.fusion.missing == "renormalise" else single
     scaled = [rescaled(weights, np.array([part.has]).T)[:, 0] if len(parts) > 1 or not all(part.has) else weights for part in parts]
     for q in range(search.queries):
         one, plans, found, facts = search.of_query(q), [], [], {"proven": True, "depth": 0, "scored": 0}
         for part, counts in zip(parts, scaled, strict=True):
             listed: dict[str, dict] = {}
-            at = [a for a, there in enumerate(part.has) if there]
+            at = [a for a, present in enumerate(part.has) if present]
             sources = [_source(view, one, one.arms[a], float(counts[a]), part.wanted, cache, clock, listed) for a in at]
             ranking = top(sources, search.limit, search.candidates, search.proven or part.wanted.given is not None)
             clock.lap("fusion")
@@ -144,26 +151,26 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
                 "scored": facts["scored"] + ranking.scored,
             }
             plans += listed.values()
-        if search.explain and not told:
-            told |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
-            told["exact"] |= facts["proven"]  # whatever an arm was sure of
+        if search.explain and not explained:
+            explained |= _stage_plan(plans, _fusion_plan(view, search, wanted, cache) | facts)
+            explained["exact"] |= facts["proven"]  # a proven result is exact even if some arm's list is not
         yield merged(found, search.limit) if found else ([], [], [])
 
 
 def _source(
     view: View, search: Search, arm: Arm, weight: float, wanted: Wanted, cache: FilterCache, clock: Clock, plans: dict[str, dict]
 ) -> Source:
-    """An arm of one query as linear fusion reads it. plans: how it was listed last, where the search is explained."""
+    """An arm of one query as linear fusion reads it. plans: receives the plan of the arm's last list if the search is explained."""
 
     certain = replace(search, exact=True, recall=1.0) if search.proven else search
     queries = queries_of(view, arm, cache)
 
-    def listed(k: int, found: flat.Found, plan: dict | None, below: np.ndarray | None, floor: float) -> Listed:
+    def listed(k: int, found: flat.Found, plan: dict | None, slack: np.ndarray | None, floor: float) -> Listed:
         clock.lap(f"arm {arm.name}")
         if plan is not None:
             plans[arm.name] = plan | {"candidates": len(found[0])}
-        rest = floor if len(found[0]) < k else max(floor, float(found[1][-1]))
-        return Listed(found, below, None if rest == -np.inf else rest)
+        unseen = floor if len(found[0]) < k else max(floor, float(found[1][-1]))
+        return Listed(found, slack, None if unseen == -np.inf else unseen)
 
     def best(k: int, floor: float) -> Listed:
         clock.lap("fusion")
@@ -172,10 +179,10 @@ def _source(
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        where = prepared(view, arm, wanted, *cover)
-        found, below = ann.search_bounded(where.parts, where.rest, where.table.rows, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
+        ready = prepared(view, arm, wanted, *cover)
+        found, slack = ann.search_bounded(ready.parts, ready.rest, ready.table.rows, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
         plan = exact_plan(search, arm, wanted)
-        return listed(k, found, plan and plan | {"plan": "scan of byte codes, within bounds"}, below, floor)
+        return listed(k, found, plan and plan | {"plan": "scan of byte codes with error bounds"}, slack, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
@@ -186,7 +193,7 @@ def _source(
 
     unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
     cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
-    # Files that haven't been read through yet prove nothing, and those built before they said how far codes are off have no bounds.
+    # Bounds can be trusted only in verified files, and files of earlier versions don't contain them.
     bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
     if not bounded:
         return Source(weight, sign(arm) < 0, best, scores)
@@ -194,7 +201,7 @@ def _source(
 
 
 def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
-    """What the score of no row exceeds, rounding included."""
+    """An upper bound of all scores of an arm, rounding included."""
     opened, tail = cover
     if spec.metric == "cosine":
         return 1.0 + CEILING_ROUNDING
@@ -208,13 +215,15 @@ def _weights(search: Search) -> np.ndarray:
 
 
 def _has_vectors(view: View, search: Search) -> HasVectors:
-    """Which of given rows have a vector in an arm's field."""
+    """A function that tells which of some rows have a vector in an arm's field."""
     arms = {arm.name: arm for arm in search.arms}
     return lambda name, docids: has_vectors(view, arms[name], docids)
 
 
 def _fusion_plan(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> dict:
-    """What explain tells of a fusion. lacking: how many of the rows that may be found have no vector in an arm's field, if any."""
+    """The fusion's entry of the plan. lacking: field → the number of rows that may be returned and have no vector there, if there are
+    any.
+    """
     without = lacking(view, wanted, search.arms, cache)
     return {
         "method": search.fusion.name,
@@ -225,7 +234,7 @@ def _fusion_plan(view: View, search: Search, wanted: Wanted, cache: FilterCache)
 
 
 def _shown(search: Search) -> ShownScore:
-    """From an arm's name and a score to what a user sees."""
+    """A function from an arm's name and an internal score to the score that users see."""
     signs = {arm.name: sign(arm) for arm in search.arms}
     return lambda name, score: signs[name] * score
 
@@ -237,7 +246,7 @@ def _alone(arm: Arm, found: flat.Found) -> Ranked:
 
 
 def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
-    """The answer of a single arm of which only ids and scores are wanted; None where ids are not all integers."""
+    """The answer of a single arm if only ids and scores are wanted; None if some id is not an integer."""
     docids, scores = found
     ids = view.ids(docids)
     if not isinstance(ids, np.ndarray):
@@ -245,11 +254,11 @@ def _bare(view: View, search: Search, found: flat.Found) -> Hits | None:
     return Hits.bare(ids, -scores if sign(search.arms[0]) < 0 else scores)
 
 
-_hit = tuple.__new__  # a named tuple's own constructor costs twice as much
+_hit = tuple.__new__  # half the cost of the named tuple's constructor
 
 
 def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
-    """Hits with what is wanted of the final rows, some at a time."""
+    """Fetch the records and vectors of the final rows. Yields lists of hits."""
     docids, scores, arms = ranked
     read = attribute_reader(view.schema, search.attributes)
     at = 0
@@ -269,12 +278,12 @@ def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
 
 
 def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
-    """How a stage was run. exact: its arms are sure of what they found."""
+    """A stage's entry of the plan. exact: the results of all arms are exact."""
     return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": None}
 
 
 def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: Clock) -> dict:
-    """How the search was run, as plain data."""
+    """How the search was run, as plain data (``vectordb_client.plan.Plan``)."""
     live = view.snapshot.live
     return {
         "sequence": view.sequence,

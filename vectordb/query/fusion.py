@@ -1,4 +1,4 @@
-"""Fusion: several arms' ranked candidates into one ranking whose scores can be explained."""
+"""Fusion: merge the ranked candidates of several arms into one ranking, and explain each score."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from ..types import DBSF, RRF, ArmScore, Fusion
 from .linear import Ranking
 from .missing import rescaled
 
-Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as shown, what each arm said
+Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as users see them, each hit's scores by arm
 ShownScore = Callable[[str, float], float]
 HasVectors = Callable[[str, np.ndarray], np.ndarray]  # (arm, int64 docids) → bool: which of them have a vector in its field
 
 
 def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: ShownScore, has_vectors: HasVectors) -> Ranked:
-    """The best ``limit`` docids of the union of the arms' candidates: docids, fused scores, what each arm said.
+    """The best ``limit`` rows of the union of the arms' candidates. A hit's contributions add up to its fused score. Ties go to the lower
+    docid.
 
-    arms: name → (docids, scores) best first, higher is better. shown_score: (arm, score) → the raw score a user sees.
-    Contributions add up to the fused score; ties go to the lower docid.
+    arms: name → (docids, scores), best first, higher is better. shown_score: (arm, score) → the score as users see it. has_vectors: (arm,
+    docids) → which of them have a vector in the arm's field.
     """
     names = list(arms)
     normal = [_normalised(scores, fusion) for _, scores in arms.values()]
     weights = np.array([float(fusion.weights.get(name, 1.0)) for name in names])
     docids = np.concatenate([docids for docids, _ in arms.values()], dtype=np.int64)
     ends = np.cumsum([len(each) for each in normal])
-    # The weight that each candidate has in the arm that lists it.
+    # The weight of each candidate in the arm that lists it.
     own = np.repeat(weights, [len(each) for each in normal])
     if fusion.missing == "renormalise":
         has = np.array([has_vectors(name, docids) for name in names])
@@ -38,7 +39,7 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: Sho
     best, sums, places = np.empty(limit, np.int64), np.empty(limit, np.float64), np.empty((limit, len(arms)), np.int64)
     count = merge_lists(docids, parts, ends, best, sums, places)
     best, places = best[:count], places[:count]
-    # A row that an arm lists has a vector there: only the others need to be asked about.
+    # A row that an arm lists has a vector there, so only the others are looked up.
     has = places >= 0
     for a, name in enumerate(names):
         if not has[:, a].all():
@@ -47,9 +48,9 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: Sho
     explained: list[dict[str, ArmScore]] = [{} for _ in range(count)]
     for a, (name, (_, scores)) in enumerate(arms.items()):
         begin = int(ends[a]) - len(scores)
-        for arms_of_hit, at, weight, there in zip(explained, places[:, a].tolist(), counts[a].tolist(), has[:, a].tolist(), strict=True):
+        for arms_of_hit, at, weight, present in zip(explained, places[:, a].tolist(), counts[a].tolist(), has[:, a].tolist(), strict=True):
             if at < 0:
-                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0, not there)
+                arms_of_hit[name] = ArmScore(None, None, None, weight, 0.0, not present)
             else:
                 value = float(normal[a][at])
                 arms_of_hit[name] = ArmScore(at + 1, shown_score(name, float(scores[at])), value, weight, float(parts[begin + at]))
@@ -59,7 +60,7 @@ def fuse(arms: Mapping[str, Found], fusion: Fusion, limit: int, shown_score: Sho
 def explained_sums(
     names: Sequence[str], weights: Sequence[float], ranking: Ranking, shown_score: ShownScore, has_vectors: HasVectors, ranked: bool = True
 ) -> Ranked:
-    """A ranking by linear fusion, which adds the scores as they are. Not ranked: places in the lists aren't those among all rows."""
+    """The result of linear fusion with each hit's scores by arm. ranked: False if ranks in the lists are not ranks among all rows."""
     explained = [{} for _ in ranking.docids]
     for name, weight, scores, ranks in zip(names, weights, ranking.scores, ranking.ranks.tolist(), strict=True):
         absent = np.isnan(scores)
@@ -75,7 +76,7 @@ def explained_sums(
 
 
 def merged(rankings: Sequence[Ranked], limit: int) -> Ranked:
-    """The best ``limit`` of rankings that have no row in common, equal scores by the lower docid."""
+    """The best ``limit`` rows of rankings that have no row in common. Ties go to the lower docid."""
     if len(rankings) == 1:
         return rankings[0]
     rows = [row for ranking in rankings for row in zip(*ranking, strict=True)]
@@ -84,7 +85,7 @@ def merged(rankings: Sequence[Ranked], limit: int) -> Ranked:
 
 
 def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:
-    """What fusion makes of an arm's scores, best first: float64 of the same length, finite."""
+    """An arm's scores (best first) as the fusion method normalises them: float64 of the same length, finite."""
     if isinstance(fusion, RRF):
         return 1.0 / (fusion.k + np.arange(1, len(scores) + 1))
     wide = scores.astype(np.float64)
@@ -92,8 +93,8 @@ def _normalised(scores: np.ndarray, fusion: Fusion) -> np.ndarray:
         return wide
     low, high = wide.min(), wide.max()
     if isinstance(fusion, DBSF):
-        if low == high:  # one candidate, or equal ones: nothing tells them apart
+        if low == high:  # a single candidate, or equal scores
             return np.full(len(wide), 0.5)
-        reach = 3.0 * wide.std(ddof=1)
-        return (wide - (wide.mean() - reach)) / (2.0 * reach)
+        spread = 3.0 * wide.std(ddof=1)
+        return (wide - (wide.mean() - spread)) / (2.0 * spread)
     return np.ones(len(wide)) if high == low else (wide - low) / (high - low)

@@ -1,4 +1,4 @@
-"""Facts about a collection: counts and sizes of its fields."""
+"""Describe a collection: the counts, sizes and index state of its fields (``Collection.info``)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .terms import dictionary
 
 
 def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> CollectionInfo:
-    """Counts are of rows, dead ones included until they are compacted away; ``points`` counts live points only.
+    """The facts of a collection. Counts include dead rows until compaction removes them; only ``points`` counts live points.
 
-    A dense or sparse field's statistics name its segments (docids [first, end), rows in the file, of these dead now, bytes; dense: whether
-    there is a graph; and how many rows are kept apart, if there are any), the files that are out of use because they are damaged or because
-    another version made them (stale), and in ``tail`` the live rows that no segment covers. How a sparse field's terms are spread is its
-    ``dictionary``, and ``recall`` is what audits found of it (see ``Audits.told``). ``texts`` are the live ones of a BM25 field, and
-    ``note`` says what is different about a field that an earlier version made.
+    The statistics of a dense or sparse field have: segments (docids [first, end); rows in the file; dead, of these; bytes; for dense fields
+    graph, whether there is one; apart, the number of outliers, if any); damaged and stale, the index files that aren't used because they
+    are damaged or of another version; tail, the number of live rows that no segment covers; recall, the results of audits
+    (``Audits.statistics``). A sparse field also has dictionary, the distribution of its terms, and a BM25 field texts, the number of live
+    texts and of their words. A field made by an earlier version of vectordb has note, which says how it differs and what to do.
     """
     statistics: dict[str, dict[str, Any]] = {}
     total = _bytes(view, format.ROWS_FIELD, format.FORWARD)
@@ -42,7 +42,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["note"] = _kept(field, spec)
         if isinstance(spec, (Dense, Sparse)):
             facts |= _index(view, number)
-            facts["recall"] = audits_of(view.env).told(view.store.collection, field)
+            facts["recall"] = audits_of(view.env).statistics(view.store.collection, field)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot
@@ -51,21 +51,24 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
 
 
 def _kept(field: str, spec: Sparse | Text) -> str:
-    """What is different about a field that an earlier version made, and what to do about it."""
+    """How a field that an earlier version of vectordb made differs from one of today, and what to do about it."""
     if isinstance(spec, Text):
         return (
-            "In scripts without spaces (Thai, Khmer …) a whole run is one word, and emoji are none: an earlier version made the field. "
-            "optimize() converts it."
+            "This field was made by an earlier version of vectordb: it does not split text in scripts without spaces (Thai, Khmer …) into "
+            "words, and does not index emoji. optimize() converts it."
         )
     if spec.weighting == "none":
         return (
-            "Scores are without inverse document frequencies, and of text lengths as they were at each write: an earlier version made the "
-            "field without weighting. For BM25 write the points into a new collection."
+            "This field was made by an earlier version of vectordb, without weighting: its scores have no inverse document frequency, and "
+            "use the mean text length at the time of each write. For BM25, write the points into a new collection."
         )
-    frozen = "Scores are of text lengths as they were at each write, and texts without spaces and emoji aren't found"
+    frozen = (
+        "This field was made by an earlier version of vectordb: its scores use the mean text length at the time of each write, and it does "
+        "not index emoji or split text in scripts without spaces into words"
+    )
     if spec.source is None or spec.binary:
-        return f"{frozen}: an earlier version made the field. To change that, write the points into a new collection."
-    return f"{frozen}: an earlier version made the field. optimize() converts it, if every vector was made from {spec.source!r}."
+        return f"{frozen}. To change that, write the points into a new collection."
+    return f"{frozen}. optimize() converts it if every vector was made from {spec.source!r}."
 
 
 def _index(view: View, field: int) -> dict[str, Any]:
@@ -87,8 +90,8 @@ def _index(view: View, field: int) -> dict[str, Any]:
     unused = [record for record in snapshot.records.get(field, ()) if record.file not in in_use]
     stale = files_of(view.env).stale
     damaged, older = (
-        [{"first": record.first, "end": record.end, "file": record.file} for record in unused if (record.file in stale) == aside]
-        for aside in (False, True)
+        [{"first": record.first, "end": record.end, "file": record.file} for record in unused if (record.file in stale) == is_stale]
+        for is_stale in (False, True)
     )
     rows = sum(len(snapshot.live_between(view.store, field, low, high)) for low, high in tail)
     return {"segments": segments, "damaged": damaged, "stale": older, "tail": rows}

@@ -1,4 +1,4 @@
-"""Points that lack a field which a search has an arm for: which they are, and what the other arms then count for them."""
+"""Points that have no vector in the field of some arm: find them, and rescale the weights of their other arms."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from ..snapshot import View
 from .arms import Wanted
 from .request import Arm
 
-LISTED = 2_000  # groups of no more rows are scored row by row: less work than to look for their best
+LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less than a search
 
 
 def has_vectors(view: View, arm: Arm, docids: np.ndarray) -> np.ndarray:
     """bool ``(n,)``: which of these rows (int64 docids) have a vector in the arm's field."""
-    found = np.empty(len(docids), np.bool_)
-    hold(view.table(view.fields[arm.name]), docids, found)
-    return found
+    present = np.empty(len(docids), np.bool_)
+    hold(view.table(view.fields[arm.name]), docids, present)
+    return present
 
 
 def rescaled(weights: np.ndarray, has: np.ndarray) -> np.ndarray:
-    """What each arm counts for each point, float64 ``(arms, n)``: its weight, times the sum of all weights, over the sum of those of arms
-    that the point has; 0 in arms that it lacks. A point whose arms all have weight 0 keeps it.
+    """The weights of the arms for each point, float64 ``(arms, n)``: weight · (sum of all weights) ÷ (sum of the weights of the arms that
+    the point has), and 0 for arms that it lacks. If all arms of a point have weight 0, they keep it.
 
-    weights: float64 ``(arms,)``; has: bool ``(arms, n)``.
+    weights: float64 ``(arms,)``. has: bool ``(arms, n)``, whether a point has a vector for an arm.
     """
     weights = weights[:, None]
     own, every = np.zeros(has.shape[1]), np.zeros(has.shape[1])
-    for weight, there in zip(weights, has, strict=True):
-        own += np.where(there, weight, 0.0)
+    for weight, present in zip(weights, has, strict=True):
+        own += np.where(present, weight, 0.0)
         every += weight
-    # Divided first: a quotient of weights, however small both are, is no more than 1. Equal sums leave each weight the very number it is.
+    # Divide first: the quotient is at most 1, so nothing overflows. If the sums are equal, the weights stay bit for bit the same.
     scaled = np.where(own == every, weights, weights / np.where(own > 0, own, 1.0) * every)
     return np.where(has, scaled, 0.0)
 
 
 def lacking(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) -> dict[str, BitMap]:
-    """arm → the rows that a search may return (at least one) and that have no vector there."""
+    """Arm → the rows that a search may return and that have no vector there; only arms for which there are such rows."""
     found, rows = {}, None
     for arm in arms:
         has = matching(HasVector(arm.name), view, cache)
@@ -65,35 +65,42 @@ def _rows(wanted: Wanted) -> BitMap:
 
 
 class Group(NamedTuple):
-    """Rows that have and lack the same fields. has: a flag for each arm; wanted: the rows."""
+    """The rows that have vectors for the same arms. has: a flag for each arm. wanted: the rows."""
 
     has: tuple[bool, ...]
     wanted: Wanted
 
 
 def groups(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) -> list[Group]:
-    """The rows that a search may return by what they lack. Those without a vector for any arm are left out."""
+    """Group the rows that a search may return by the arms for which they have a vector. Rows without any are left out."""
     without = lacking(view, wanted, arms, cache)
     if not without:
         return [Group((True,) * len(arms), wanted)]
     parts = [((), _rows(wanted))]
     for arm in arms:
-        gone = without.get(arm.name, BitMap())
-        parts = [((*has, there), rows) for has, whole in parts for there, rows in ((True, whole - gone), (False, whole & gone)) if rows]
+        absent = without.get(arm.name, BitMap())
+        parts = [
+            ((*has, flag), rows)
+            for has, all_rows in parts
+            for flag, rows in ((True, all_rows - absent), (False, all_rows & absent))
+            if rows
+        ]
     found = []
     for has, rows in parts:
         if wanted.given is not None or len(rows) <= LISTED:
             found.append(Group(has, wanted.among(np.asarray(rows.to_array(), np.uint32))))
         elif any(has):
-            told = tuple([(arm.name, there) for arm, there in zip(arms, has, strict=True) if arm.name in without])
-            found.append(Group(has, Wanted(view, _restricted(wanted.node, told), cache)))
+            conditions = tuple([(arm.name, present) for arm, present in zip(arms, has, strict=True) if arm.name in without])
+            found.append(Group(has, Wanted(view, _restricted(wanted.node, conditions), cache)))
     return [group for group in found if any(group.has)]
 
 
 @lru_cache(maxsize=256)
-def _restricted(node: Filter | None, told: tuple[tuple[str, bool], ...]) -> Filter:
-    """A canonical filter, and what its rows have and lack: the same object for the same question, which what is prepared is known by."""
-    fields = [HasVector(name) if there else make(Not, child=HasVector(name)) for name, there in told]
-    whole = () if node is None else node.children if type(node) is And else (node,)
-    children = (*whole, *fields)
+def _restricted(node: Filter | None, conditions: tuple[tuple[str, bool], ...]) -> Filter:
+    """A canonical filter, restricted to rows that have (True) or lack (False) vectors in some fields. Cached, so that equal arguments give
+    the same object: prepared arms are cached by the identity of the filter.
+    """
+    fields = [HasVector(name) if present else make(Not, child=HasVector(name)) for name, present in conditions]
+    given = () if node is None else node.children if type(node) is And else (node,)
+    children = (*given, *fields)
     return children[0] if len(children) == 1 else make(And, children=children)

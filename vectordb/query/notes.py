@@ -1,7 +1,7 @@
-"""What a search did, noted for whoever watches it: the plan of each arm and the time of each stage.
+"""Execution records of searches, for metrics and slow-query logs: the plan of each arm and the time of each stage.
 
-A watcher calls ``begin()`` and ``end()`` around a search of its thread. Noting is a few microseconds; the plan as data, and as the text
-that ``explain`` prints, is only made when somebody asks for it afterwards.
+The service calls ``begin()`` and ``end()`` around a search of the current thread. Recording takes a few microseconds. The plan, as data or
+as text, is only built when it is asked for afterwards.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from .request import Search
 
 
 class Clock:
-    """Milliseconds of each stage."""
+    """Measures the milliseconds of each stage of a search."""
 
     def __init__(self):
         self.stages: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """What has passed since the last lap belongs to this stage."""
+        """Add the time since the last lap to a stage."""
         now = time.perf_counter()
         self.stages[stage] = self.stages.get(stage, 0.0) + 1000 * (now - self._last)
         self._last = now
 
     def charge(self, stage: str, seconds: float) -> None:
-        """So much of the time since the last lap belongs to this stage, whatever the next lap is of."""
+        """Add a part of the time since the last lap to a stage. The next lap counts only the rest."""
         self.stages[stage] = self.stages.get(stage, 0.0) + 1000 * seconds
         self._last += seconds
 
@@ -38,18 +38,20 @@ class Clock:
 
 
 class Ran(NamedTuple):
-    """How an arm was run, told when it is asked for and no transaction is needed any more. names: the plans of its segments; found: of each
-    query; told: what explain says of it.
+    """The execution record of one arm. ``names`` and ``explain`` are evaluated lazily, after the search, and must not use its transaction.
+
+    names: returns the plan of each segment. matches: the number of rows that the arm could return. found: the results of each query.
+    explain: returns the arm's entry of the plan.
     """
 
     names: Callable[[], Sequence[str]]
     matches: int
     found: Sequence[tuple[Any, Any]]
-    told: Callable[[], dict[str, Any]]
+    explain: Callable[[], dict[str, Any]]
 
 
 class Notes:
-    """Of one search, or one batch. Empty when a call made none."""
+    """The execution record of one search or batch; empty if a call did no search."""
 
     __slots__ = ("_arms", "_hits", "clock", "live", "search", "sequence")
 
@@ -57,25 +59,25 @@ class Notes:
         self.search: Search | None = None
         self.clock: Clock | None = None
         self.live = self.sequence = 0
-        self._arms: dict[tuple[int, str], Ran] = {}  # (stage, arm): one that is run again, as in linear fusion, is told as it ran last
-        self._hits: dict[int, int] = {}
+        self._arms: dict[tuple[int, str], Ran] = {}  # (stage, arm) → its last run; linear fusion may run an arm several times
+        self._hits: dict[int, int] = {}  # stage → hits of a prefetch
 
     def began(self, search: Search, live: int, sequence: int) -> Clock:
-        """A search begins, over so many live rows. Returns its clock."""
+        """Record the start of a search. live: the number of live rows. Returns its clock."""
         self.search, self.live, self.sequence, self.clock = search, live, sequence, Clock()
         return self.clock
 
     def ran(self, search: Search, arm: str, ran: Ran) -> None:
-        """An arm of a stage was run."""
+        """Record a run of an arm. search: the stage it belongs to."""
         self._arms[_depth(search), arm] = ran
 
     def gave(self, search: Search, hits: int) -> None:
-        """A prefetch stage gave so many candidates."""
+        """Record the number of candidates that a prefetch stage returned."""
         self._hits[_depth(search)] = hits
 
     def plan_name(self) -> str | None:
-        """One word for the plan: that of a single arm, ``several`` where its segments differ, ``fusion``, ``prefetch`` or ``batch``; None
-        when nothing was searched.
+        """A short name of the plan for metrics: the plan of a single arm, "several" if its segments used different ones, "fusion",
+        "prefetch" or "batch"; None when nothing was searched.
         """
         search = self.search
         if search is None or not self._arms:
@@ -93,7 +95,7 @@ class Notes:
     def plan(self) -> dict[str, Any] | None:
         """How the search was run, in the form of ``Hits.plan``; None when nothing was searched."""
         search = self.search
-        if search is None or not self._arms:
+        if search is None or self.clock is None or not self._arms:
             return None
         matches = next(iter(self._arms.values())).matches
         stage = self._stage(search)
@@ -112,19 +114,19 @@ class Notes:
         if search.prefetch is not None:
             before = self._stage(search.prefetch) | {"limit": search.prefetch.limit, "hits": self._hits.get(depth - 1, 0)}
         runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
-        arms = [ran.told() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
+        arms = [ran.explain() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
         fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
         fusion = fusion if len(search.arms) > 1 else None
         return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}
 
 
 def all_exact(stage: dict) -> bool:
-    """Whether every stage of a plan is sure of what it found."""
+    """Whether the results of every stage of a plan are exact."""
     return stage["exact"] and (stage["prefetch"] is None or all_exact(stage["prefetch"]))
 
 
 def _depth(search: Search) -> int:
-    """How many stages come before this one."""
+    """The number of prefetch stages before this one."""
     depth = 0
     while search.prefetch is not None:
         search, depth = search.prefetch, depth + 1
@@ -139,16 +141,16 @@ _here = _Here()
 
 
 def current() -> Notes | None:
-    """Where this thread's search is noted, None when nobody watches."""
+    """The record of the current thread's search; None if it isn't being recorded."""
     return _here.notes
 
 
 def begin() -> Notes:
-    """Note from here on what the searches of this thread do, until ``end()``."""
+    """Start recording the searches of the current thread, until ``end()``. Returns the record."""
     _here.notes = notes = Notes()
     return notes
 
 
 def end() -> None:
-    """Note no more in this thread."""
+    """Stop recording in the current thread."""
     _here.notes = None

@@ -1,4 +1,4 @@
-"""Rows as users see them: get, count, scroll."""
+"""Read rows: get, count and scroll."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from ..snapshot import View
 from ..storage import format
 from ..types import Id, Point, Schema, point_vector, restore
 
-PLAIN = ("keyword", "text", "int", "float", "bool")
-# Up to this many matches are sorted by id; beyond, walking the ids in order finds a page sooner.
+PLAIN = ("keyword", "text", "int", "float", "bool")  # types of attributes whose stored form is the user's form
+# Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.
 SORTED_MATCHES = 20_000
-# Of rows, this much is read at once.
-PIECE_ROWS, PIECE_BYTES = 1_024, 1 << 20
+PIECE_ROWS, PIECE_BYTES = 1_024, 1 << 20  # rows, and bytes, read at a time
 
 
 def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[dict], dict] | None:
-    """From a record's attributes to the chosen ones in the user's form; None when none are asked for."""
+    """A function from the stored attributes of a record to the selected ones, in the user's form; None when none are selected."""
     if names is False:
         return None
     special = {name: spec for name, spec in schema.attributes.items() if spec.kind not in PLAIN}
@@ -41,9 +40,9 @@ def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[d
 def pieces(
     view: View, docids: Sequence[int], records: bool, names: Sequence[str]
 ) -> Iterator[tuple[Sequence[int], list[memoryview] | None, list[dict[str, Any]]]]:
-    """Rows, some at a time, so that what is read of them at once takes little memory, with a look at the deadline before each piece.
+    """Read rows in pieces of bounded size. Checks the deadline before each piece.
 
-    Yields (docids, their records as they are stored if ``records``, and for each row the vectors of ``names`` that it has).
+    Yields (docids, their stored records if ``records`` else None, for each row a dict of its vectors in the fields ``names``).
     """
     at = 0
     while at < len(docids):
@@ -56,7 +55,7 @@ def pieces(
 
 
 def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None, names: Sequence[str]) -> int:
-    """How many of these rows are read at once: one at least."""
+    """The number of these rows that fit one piece, at least 1."""
     if not names:
         if stored is None or sum(map(len, stored)) <= PIECE_BYTES:
             return len(docids)
@@ -73,7 +72,7 @@ def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None,
 
 
 def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Field → vector, of each row."""
+    """For each row, a dict from the name of a field to the row's vector there."""
     found: list[dict[str, Any]] = [{} for _ in docids]
     if names:
         order = np.argsort(docids)
@@ -89,8 +88,8 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
 def points(
     view: View, ids: Sequence[Id], entries: Sequence[tuple[int, int]], attributes: bool | Sequence[str], vectors: Sequence[str]
 ) -> Iterator[list[Point]]:
-    """Points by their entries in the id map, in the order given, some at a time. Raises CorruptionError when an entry points at another's
-    row.
+    """Points by their entries in the id map, in the order given. Yields lists of points. Raises CorruptionError when an entry refers
+    to the row of another id.
     """
     read = attribute_reader(view.schema, attributes)
     wanted = iter(zip(ids, entries, strict=True))
@@ -98,7 +97,7 @@ def points(
         made = []
         for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), found, wanted):
             if row.id != value:
-                what = f"id {shown(value)} points at row {docid}, which is that of {shown(row.id)}"
+                what = f"the id map says that id {shown(value)} is in row {docid}, but that row has id {shown(row.id)}"
                 raise CorruptionError(what, field="ids", value=value)
             payload = row.payload if read is not None else None
             made.append(Point(row.id, held, {} if read is None else read(row.attributes), payload, version))
@@ -108,14 +107,15 @@ def points(
 def get(
     view: View, ids: Sequence[Id], attributes: bool | Sequence[str], vectors: Sequence[str]
 ) -> tuple[list[bool], Iterator[list[Point]]]:
-    """Which of the ids are there, and their points, some at a time."""
+    """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.store.entries(deadline.each(ids))
-    there = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
-    found = points(view, [value for value, _ in there], [entry for _, entry in there], attributes, vectors)
+    existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
+    found = points(view, [value for value, _ in existing], [entry for _, entry in existing], attributes, vectors)
     return [entry is not None for entry in entries], found
 
 
 def count(view: View, node: Filter | None, cache: FilterCache) -> int:
+    """The number of live rows that match a canonical filter; of all live rows without one."""
     return view.snapshot.live if node is None else len(matching(node, view, cache))
 
 
@@ -128,9 +128,10 @@ def scroll(
     vectors: Sequence[str],
     cache: FilterCache,
 ) -> tuple[Iterator[list[Point]], bool]:
-    """The next points in id order after the cursor, some at a time, and whether there are more after all of them.
+    """(an iterator over lists of the next points after the cursor, in the order of ids; whether there are more).
 
-    A cursor is the last id seen, so a point that exists all the while is returned exactly once however many writes happen between.
+    A cursor encodes the last id returned. So a point that exists during the whole scroll is returned exactly once, whatever is written
+    meanwhile.
     """
     after = None if cursor is None else decode_cursor(cursor)
     bitmap = None if node is None else matching(node, view, cache)
@@ -149,22 +150,25 @@ def scroll(
                     break
     more, page = len(page) > limit, page[:limit]
     ids = [value for value, _ in page]
-    entries = view.store.entries(ids)
-    if None in entries:
-        raise CorruptionError(f"id {shown(ids[entries.index(None)])} of a live row isn't in the id map", field="ids")
+    entries = []
+    for value, entry in zip(ids, view.store.entries(ids), strict=True):
+        if entry is None:
+            raise CorruptionError(f"the id map has no entry for id {shown(value)} of a live row", field="ids")
+        entries.append(entry)
     return points(view, ids, entries, attributes, vectors), more
 
 
 def encode_cursor(last: Id) -> str:
-    """An opaque cursor: where the id sorts."""
+    """An opaque cursor: the sort key of the last id returned, in base64."""
     return base64.urlsafe_b64encode(format.id_key(0, last)[5:]).decode().rstrip("=")
 
 
 def decode_cursor(cursor: Any) -> Id:
-    """Raises InvalidArgumentError for what isn't a cursor of ours."""
+    """The id in a cursor. Raises InvalidArgumentError for a value that ``encode_cursor`` doesn't return."""
     try:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         value = format.id_of_key(format.key(0, format.IDS) + raw)
-    except Exception:  # whatever is wrong with it, it is not ours
-        raise InvalidArgumentError(f"cursor {shown(cursor)} didn't come from scroll", field="cursor", value=cursor) from None
+    except Exception:  # of any type: the value comes from outside, and each of these steps may fail in its own way
+        what = f"cursor must be the cursor of an earlier page of scroll, or None, not {shown(cursor)}"
+        raise InvalidArgumentError(what, field="cursor", value=cursor) from None
     return value

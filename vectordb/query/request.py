@@ -1,4 +1,4 @@
-"""A search as checked data: arms with their query vectors, a canonical filter, and what the answer should hold."""
+"""Check the arguments of a search. The result, ``Search``, has arms with their query vectors, a canonical filter and the options."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ..types import (
     query_vectors,
 )
 
-MAX_LIMIT = 100_000
-MIN_CANDIDATES = 100
-MAX_FAMILIAR = 512
+MAX_LIMIT = 100_000  # hits of a query; also candidates of an arm
+MIN_CANDIDATES = 100  # candidates of each arm by default, at least
+MAX_FAMILIAR = 512  # checked searches cached by ``Familiar``
 
 
 Words = Callable[[Sequence[int]], dict[int, str]]
@@ -37,8 +37,8 @@ Words = Callable[[Sequence[int]], dict[int, str]]
 
 @dataclass(slots=True)
 class Arm:
-    """One vector field of a search, with one query vector for each query of a batch. words: what the term ids of the first one, a text's,
-    stand for; None where vectors were given.
+    """One vector field of a search, with one query vector for each query of a batch. words: a function from the term ids of the first
+    query to their words; None where the query was given as a vector.
     """
 
     name: str
@@ -49,11 +49,12 @@ class Arm:
 
 @dataclass(slots=True)
 class Search:
-    """queries: how many searches share it. candidates: how many of each arm's best rows are fused. exact: no index is used.
+    """A checked search, or a checked prefetch stage of one.
 
-    recall: the mean share of the true best rows that an arm's plan must be expected to find; 1.0 where ``exact``. proven: linear fusion
-    must be sure of its result, by whatever means. prefetch: the stage whose hits are the only rows that this one ranks; of the same queries
-    and filter.
+    queries: the number of queries in the batch. candidates: the number of each arm's best rows that are fused. exact: results must be
+    exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best rows that it finds; 1.0
+    if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same queries and filter; this
+    stage ranks only its hits.
     """
 
     arms: tuple[Arm, ...]
@@ -71,7 +72,7 @@ class Search:
     prefetch: Search | None = None
 
     def of_query(self, q: int) -> Search:
-        """The same for one query of a batch."""
+        """The search of the q-th query of a batch alone."""
         arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
         return replace(self, arms=arms, queries=1, prefetch=inner)
@@ -99,10 +100,10 @@ def make_search(
     with_vectors: Any,
     explain: bool,
 ) -> Search:
-    """Check the arguments of ``search`` (or with ``batch`` of ``search_batch``). ``encode`` turns texts into a field's query vectors, and
-    tells what the terms of the first stand for.
+    """Check the arguments of ``search``, or with ``batch`` of ``search_batch``.
 
-    Raises InvalidArgumentError, SchemaError, FilterError or EncoderError naming the field and the value.
+    encode: a function (field, spec, texts) → (query vectors, a function from the term ids of the first to their words). Raises
+    InvalidArgumentError, SchemaError, FilterError or EncoderError, which name the field and the value.
     """
     check_limit(limit)
     if recall is not None:
@@ -136,18 +137,18 @@ def make_search(
         )
         if search.prefetch is not None and search.prefetch.queries != search.queries:
             sizes = (search.prefetch.queries, search.queries)
-            raise InvalidArgumentError(
-                f"a prefetch stage has {sizes[0]} queries, the stage after it {sizes[1]}", field="vectors", value=sizes[0]
-            )
+            what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"
+            raise InvalidArgumentError(what, field="vectors", value=sizes[0])
     return search
 
 
 def _stages(prefetch: Any) -> list[Prefetch]:
-    """The stages before a search, the last of them first. Raises InvalidArgumentError naming what is no stage."""
+    """The prefetch stages of a search, the last one first. Raises InvalidArgumentError for a value that is not a Prefetch."""
     found: list[Prefetch] = []
     while prefetch is not None:
         if not isinstance(prefetch, Prefetch):
-            raise InvalidArgumentError(f"prefetch must be Prefetch(…), not {shown(prefetch)}", field="prefetch", value=prefetch)
+            what = f"prefetch must be a Prefetch, such as Prefetch(text='…', limit=100), not {shown(prefetch)}"
+            raise InvalidArgumentError(what, field="prefetch", value=prefetch)
         check_limit(prefetch.limit, "prefetch.limit")
         if prefetch.candidates is not None:
             _check_count("prefetch.candidates", prefetch.candidates)
@@ -159,7 +160,7 @@ def _stages(prefetch: Any) -> list[Prefetch]:
 
 
 def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
-    """The arms of a stage, each with as many query vectors."""
+    """The arms of a stage. Each has the same number of query vectors."""
     given: dict[str, Sequence] = {}
     words: dict[str, Words] = {}
     for name, value in query_fields(schema, stage.vectors).items():
@@ -168,15 +169,16 @@ def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple
     for name, texts in _texts(schema, stage.text, batch, given).items():
         given[name], words[name] = encode(name, schema.vector(name), texts)
     if not given:
-        raise InvalidArgumentError("a search needs a query: vectors={field: …} or text=…", field="vectors")
+        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
+        raise InvalidArgumentError(what, field="vectors")
     sizes = {name: len(queries) for name, queries in given.items()}
     if len(set(sizes.values())) > 1:
-        raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
     return tuple([Arm(name, schema.vectors[name], queries, words.get(name)) for name, queries in given.items()])
 
 
 def _candidates(stage: Prefetch) -> int:
-    """How many rows each arm of a stage gives to its fusion."""
+    """The number of candidates of each arm of a stage."""
     if stage.candidates is None:
         return min(max(MIN_CANDIDATES, 4 * int(stage.limit)), MAX_LIMIT)
     _check_count("candidates", stage.candidates)
@@ -184,44 +186,46 @@ def _candidates(stage: Prefetch) -> int:
 
 
 class Familiar:
-    """Searches that differ in nothing but the query vectors from one that was checked: most are."""
+    """A cache of checked searches. A search that differs from an earlier one only in its query vectors needs only these checked."""
 
     def __init__(self):
         self._schema: Schema | None = None
         self._known: dict[tuple, tuple[Any, Search]] = {}
 
     def again(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> Search | None:
-        """The search, if one like it was kept. Raises InvalidArgumentError for a query that isn't a vector of its field."""
+        """The checked search if a similar one is cached, else None. Raises InvalidArgumentError for a query that isn't a vector of
+        its field.
+        """
         key = self._key(vectors, filter, limit, recall, attributes)
         found = None if key is None or schema is not self._schema else self._known.get(key)
         if found is None:
             return None
-        like = found[1]
+        similar = found[1]
         return Search(
-            tuple([Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])]) for arm in like.arms]),
+            tuple([Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])]) for arm in similar.arms]),
             1,
-            like.filter,
-            like.limit,
-            like.exact,
-            like.recall,
-            like.fusion,
-            like.candidates,
-            like.attributes,
-            like.vectors,
+            similar.filter,
+            similar.limit,
+            similar.exact,
+            similar.recall,
+            similar.fusion,
+            similar.candidates,
+            similar.attributes,
+            similar.vectors,
             False,
         )
 
     def keep(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any, search: Search) -> None:
-        """Remember a search that was checked, and had nothing else in it."""
+        """Cache a checked search. It must have no arguments but these."""
         key = self._key(vectors, filter, limit, recall, attributes)
         if key is not None:
             if schema is not self._schema or len(self._known) >= MAX_FAMILIAR:
                 self._schema, self._known = schema, {}
-            self._known[key] = (filter, search)  # the filter is kept so that its id stays its own
+            self._known[key] = (filter, search)  # keeps the filter alive, so that no other object gets its id
 
     @staticmethod
     def _key(vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> tuple | None:
-        # Types are part of what was checked: 1, True and 1.0 are equal as keys.
+        # Check the types: 1, True and 1.0 are equal as keys, but not all of them are valid.
         if type(vectors) is not dict or not vectors or type(limit) is not int or not (recall is None or type(recall) is float):
             return None
         if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
@@ -235,7 +239,7 @@ def _check_flag(name: str, value: Any) -> None:
 
 
 def check_limit(limit: Any, name: str = "limit") -> None:
-    """Raises InvalidArgumentError unless ``limit`` is an integer from 1 to 100,000."""
+    """Check a limit. Raises InvalidArgumentError unless it is an integer from 1 to 100,000."""
     _check_count(name, limit)
 
 
@@ -246,40 +250,43 @@ def _check_count(name: str, value: Any) -> None:
         raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
 
 
-def check_selection(name: str, value: Any, there: Mapping[str, Any]) -> bool | Sequence[str]:
-    """True, False, or a list of field names. Raises InvalidArgumentError naming an unknown one."""
+def check_selection(name: str, value: Any, fields: Mapping[str, Any]) -> bool | Sequence[str]:
+    """Check a selection of fields: True, False or a list of names. Raises InvalidArgumentError, which names an unknown field."""
     if isinstance(value, bool):
         return value
     if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
-        if not isinstance(field, str) or field not in there:
-            raise InvalidArgumentError(f"{name}: there is no {shown(field)}; there are: {listing(there)}", field=name, value=field)
+        if not isinstance(field, str) or field not in fields:
+            raise InvalidArgumentError(f"{name}: no field {shown(field)}; the fields are: {listing(fields)}", field=name, value=field)
     return tuple(value)
 
 
-def selected(choice: bool | Sequence[str], there: Mapping[str, Any]) -> Sequence[str]:
-    """The names a selection stands for."""
+def selected(choice: bool | Sequence[str], fields: Mapping[str, Any]) -> Sequence[str]:
+    """The names of the selected fields."""
     if choice is True:
-        return tuple(there)
+        return tuple(fields)
     return () if choice is False else choice
 
 
 def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, list[str]]:
-    """Which fields encode which texts. A plain text goes to every field with an encoder that has no vector given."""
+    """Field → its query texts. A plain text is for every field that has an encoder and for which no vector is given."""
     if text is None:
         return {}
     if isinstance(text, Mapping):
         chosen = dict(text)
         for name in chosen:
             if schema.vector(name).encoder is None:
-                raise InvalidArgumentError(f"vector field {name!r} has no encoder for text", field="text", value=name)
+                what = f"vector field {name!r} has no encoder; give a vector: vectors={{{name!r}: …}}"
+                raise InvalidArgumentError(what, field="text", value=name)
             if name in given:
-                raise InvalidArgumentError(f"both a vector and a text are given for {name!r}", field="text", value=name)
+                what = f"field {name!r} is given both in vectors and in text; give one of them"
+                raise InvalidArgumentError(what, field="text", value=name)
     else:
         chosen = {name: text for name, spec in schema.vectors.items() if spec.encoder is not None and name not in given}
         if not chosen:
-            raise InvalidArgumentError("no vector field has an encoder for text", field="text", value=text)
+            what = "text needs a vector field with an encoder for which no vector is given, and there is none; give vectors={field: …}"
+            raise InvalidArgumentError(what, field="text", value=text)
     texts = {}
     for name, value in chosen.items():
         values = read_with("text", value, listed) if batch else [value]
@@ -294,6 +301,6 @@ def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
     method = checked_fusion(fusion)
     for name in method.weights:
         if name not in arms:
-            what = f"fusion has a weight for {shown(name)}, which is not an arm of this search; its arms: {', '.join(arms)}"
+            what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(arms)}"
             raise InvalidArgumentError(what, field="fusion", value=name)
     return method

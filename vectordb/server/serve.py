@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -21,11 +20,12 @@ from ..storage.place import DATA, MEMORY
 from . import ending, logs, probes
 from .guard import Guard
 from .keys import Keys, file_of
+from .listen import address_of, announce, check_free
 from .service import Service
 from .settings import Settings
 from .tls import check_exposure, server_credentials
 from .watch import Watch
-from .workers import SIGNAL_SECONDS
+from .workers import SIGNAL_SECONDS, supervise
 
 log = logging.getLogger("vectordb.server")
 _SWITCH_SECONDS = 0.0005  # the interpreter's switch interval: a small call passes through several threads
@@ -61,8 +61,6 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
                 raise InvalidArgumentError(
                     "a database in memory can be served by one process only: workers must be 1", field="workers", value=settings.workers
                 )
-            from .workers import supervise
-
             return supervise(path, settings, new)
         stop = threading.Event()
         before = {}
@@ -174,14 +172,6 @@ def _share_python() -> None:
     gc.set_threshold(*_GARBAGE)
 
 
-def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:
-    """Print the line that says that calls are accepted. new: the directory had no database before."""
-    facts = ["a new database"] if new else []
-    workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
-    facts += [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
-    print(f"vectordb serving {os.fspath(path)} on {address} ({', '.join(facts + _protection(path, settings))})", flush=True)
-
-
 def _start(
     database: Any, settings: Settings, shared: bool = False, stopping: threading.Event | None = None
 ) -> tuple[grpc.Server, HealthServicer, int]:
@@ -217,23 +207,3 @@ def _made(
     server.start()
     guard.connections.follow(server, bound)
     return server, servicer, bound, guard
-
-
-def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:
-    """How calls are protected, for the announcement."""
-    tls = ("mutual TLS" if settings.tls_client_ca else "TLS") if settings.tls_cert else "no TLS"
-    return ["API keys" if file_of(path, settings.keys_file).exists() else "no API keys", tls]
-
-
-def address_of(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_free(host: str, port: int) -> int:
-    """The port, or for 0 a free port. Raises UnavailableError if the port is in use or the address isn't one of this machine."""
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            return probe.getsockname()[1]
-    except OSError as error:
-        raise UnavailableError(f"can't listen on {address_of(host, port)}: {error.strerror or error}", field="port", value=port) from None

@@ -19,22 +19,22 @@ from ..errors import InvalidArgumentError, shown
 from ..storage import modes
 
 PREFIX = "VECTORDB_SERVE_"
-_METAVARS = {int: "N", float: "X", str: "TEXT"}
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _setting(
-    default: Any, about: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = (), path: str = ""
+    default: Any, about: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = (), metavar: str = ""
 ) -> Any:
-    """A field of the type of its default. Numbers must be from ``least`` to ``most``. path: "FILE" or "DIR" if the value is a path."""
-    return field(default=default, metadata={"about": about, "least": least, "most": most, "choices": choices, "path": path})
+    """A field of the type of its default. Numbers must be from ``least`` to ``most``. metavar: what the flag's help calls the value."""
+    return field(default=default, metadata={"about": about, "least": least, "most": most, "choices": choices, "metavar": metavar})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of a service. Raises InvalidArgumentError naming the setting and its value."""
 
-    host: str = _setting("127.0.0.1", "address to listen on")
+    host: str = _setting("127.0.0.1", "address to listen on", metavar="ADDRESS")
     port: int = _setting(7070, "port to listen on; 0 picks a free port and prints it", least=0, most=65_535)
     threads: int = _setting(
         4, "calls that one caller can run at the same time in a process; one more thread serves other callers", least=1, most=1024
@@ -49,22 +49,26 @@ class Settings:
     workers: int = _setting(1, "processes that share the port; connections are distributed among them", least=1, most=64)
 
     file_mode: str = _setting(
-        "", "mode of new files, octal, minus the umask (640: the group may read them); default: the mode of data.mdb, or 600"
+        "",
+        "mode of new files, octal, minus the umask (640: the group may read them); default: the mode of data.mdb, or 600",
+        metavar="MODE",
     )
 
     # Access and auditing.
     keys_file: str = _setting(
         "",
         "file of API keys (see vectordb keys); default: keys.json in the data directory. Once it exists, every call needs a key",
-        path="FILE",
+        metavar="FILE",
     )
-    tls_cert: str = _setting("", "PEM file of the service's certificate chain; enables TLS. It is read again when it changes", path="FILE")
-    tls_key: str = _setting("", "PEM file of the certificate's private key", path="FILE")
+    tls_cert: str = _setting(
+        "", "PEM file of the service's certificate chain; enables TLS. It is read again when it changes", metavar="FILE"
+    )
+    tls_key: str = _setting("", "PEM file of the certificate's private key", metavar="FILE")
     tls_client_ca: str = _setting(
-        "", "PEM file of the certificate authorities that client certificates must come from (mutual TLS)", path="FILE"
+        "", "PEM file of the certificate authorities that client certificates must come from (mutual TLS)", metavar="FILE"
     )
     insecure: bool = _setting(False, "allow listening on a public address without API keys or TLS")
-    audit_log: str = _setting("", "file of the audit log: admin calls and bulk reads, as JSON lines; default: no audit log", path="FILE")
+    audit_log: str = _setting("", "file of the audit log: admin calls and bulk reads, as JSON lines; default: no audit log", metavar="FILE")
     audit_log_bytes: int = _setting(64 << 20, "size in bytes at which the audit log is rotated; four old files are kept", least=4096)
 
     # Limits. A refused call gets RESOURCE_EXHAUSTED, and its message names the setting.
@@ -105,21 +109,21 @@ class Settings:
 
     # Monitoring
     metrics_port: int = _setting(0, "port of the Prometheus metrics (HTTP); 0: no metrics", least=0, most=65_535)
-    metrics_host: str = _setting("127.0.0.1", "address on which the metrics are served")
+    metrics_host: str = _setting("127.0.0.1", "address on which the metrics are served", metavar="ADDRESS")
     recall_audit: float = _setting(
         1 / 64, "share of searches (without batches) that are repeated exactly in the background to measure recall, 0 to 1", least=0, most=1
     )
     slow_query_ms: float = _setting(
         1000.0, "reads that take at least this many milliseconds are logged as slow; 0: no slow-query log", least=0
     )
-    slow_query_log: str = _setting("", "file of the slow-query log, as JSON lines; default: stderr", path="FILE")
+    slow_query_log: str = _setting("", "file of the slow-query log, as JSON lines; default: stderr", metavar="FILE")
     slow_query_values: bool = _setting(False, "include filter values in the slow-query log")
     log_format: str = _setting("text", "format of the log lines", choices=("text", "json"))
     log_level: str = _setting("info", "minimum level of the log; debug logs every call", choices=("debug", "info", "warning", "error"))
     tracing: bool = _setting(False, "record OpenTelemetry spans, exported as the OTEL_* variables say; needs opentelemetry-sdk")
 
     # Snapshots and the change log.
-    snapshot_dir: str = _setting("", "folder for snapshots requested by clients; default: clients can't take snapshots", path="DIR")
+    snapshot_dir: str = _setting("", "folder for snapshots requested by clients; default: clients can't take snapshots", metavar="DIR")
     change_log_batches: int = _setting(65_536, "maximum number of batches in a collection's change log", least=1)
     change_log_bytes: int = _setting(64 << 20, "maximum size of a collection's change log, in bytes", least=0)
     change_log_seconds: float = _setting(
@@ -157,7 +161,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
         else:
             choices = setting.metadata["choices"] or None
-            kind, metavar = type(setting.default), setting.metadata["path"] or (None if choices else _METAVARS[type(setting.default)])
+            kind, metavar = type(setting.default), setting.metadata["metavar"] or (None if choices else _METAVARS[type(setting.default)])
             parser.add_argument(flag, type=kind, metavar=metavar, choices=choices, default=argparse.SUPPRESS, help=about)
 
 

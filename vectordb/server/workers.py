@@ -1,4 +1,4 @@
-"""Several processes that serve one port: a supervisor that starts, restarts and ends the workers, and the workers themselves.
+"""Several processes that serve one port: the supervisor that starts, restarts and ends the workers (``worker``).
 
 Each worker opens the directory and listens with SO_REUSEPORT: the kernel assigns every new connection to one of them. The supervisor
 reserves the port, accepts no calls and opens nothing. A worker reads its job as one line from standard input, which then stays open; when
@@ -21,18 +21,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
+from ..errors import InvalidArgumentError, UnavailableError
 from . import metrics
+from .listen import address_of, announce, check_free
 from .settings import Settings
 
 SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
 
-COMMAND = (sys.executable, "-m", "vectordb.server.workers")
+COMMAND = (sys.executable, "-m", "vectordb.server.worker")
 QUICK_SECONDS = 10.0  # a worker that ends sooner counts as failed at the start
 MOST_QUICK = 6  # such failures of one worker in a row before giving up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 _LATE_SECONDS = 5.0  # beyond ``grace``, for closing
-_READY = b"ready\n"
+READY = b"ready\n"  # what a worker prints once it accepts calls
 
 
 def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = False) -> int:
@@ -41,8 +42,6 @@ def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = Fals
     The first worker compiles the kernels before the others start. new: the directory had no database before.
     Raises UnavailableError if the port can't be used.
     """
-    from .serve import address_of, announce
-
     if sys.platform != "linux":
         what = "several workers need Linux, whose SO_REUSEPORT distributes connections"
         raise InvalidArgumentError(what, field="workers", value=settings.workers)
@@ -60,8 +59,6 @@ def _port_of(settings: Settings) -> Iterator[int]:
 
     Any process could share it by SO_REUSEPORT, so an abstract socket name, which the kernel gives only once, keeps a second service out.
     """
-    from .serve import address_of, check_free
-
     port = check_free(settings.host, settings.port)
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as held, socket.socket(socket.AF_UNIX) as name:
         try:
@@ -142,7 +139,7 @@ class Supervisor:
         try:
             process.stdin.write(self._job)
             for line in process.stdout:
-                if line == _READY:
+                if line == READY:
                     self.tell("ready", worker)
         except OSError:  # it ended before it read its job
             pass
@@ -211,43 +208,3 @@ def _how(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     except ValueError:
         return f"was ended by signal {-code}"
-
-
-def work() -> int:
-    """The worker: read the job, serve until the supervisor or SIGTERM stops it. Returns the exit status."""
-    from .serve import run
-
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    job = json.loads(_line())
-    threading.Thread(target=_live_with_supervisor, args=(stop,), daemon=True).start()
-    try:
-        run(job["path"], Settings(**job["settings"]), stop, lambda _: os.write(1, _READY), shared=True)
-    except VectorDBError as error:
-        print(f"vectordb: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
-def _line() -> bytes:
-    # Not by sys.stdin: a thread waiting in it would hold its lock when the interpreter exits.
-    data = b""
-    while not data.endswith(b"\n"):
-        part = os.read(0, 1 << 16)
-        if not part:
-            raise SystemExit(1)
-        data += part
-    return data
-
-
-def _live_with_supervisor(stop: threading.Event) -> None:
-    while os.read(0, 1):
-        pass
-    if stop.is_set():  # asked to end a second time
-        os._exit(1)
-    stop.set()
-
-
-if __name__ == "__main__":
-    sys.exit(work())
