@@ -166,7 +166,7 @@ def test_a_failed_sync_after_a_commit_refuses_writes_and_keeps_what_was_acknowle
                 write(c, range(10, 20))
         finally:
             failpoints.disarm()
-        with pytest.raises(StorageError, match="until it is reopened"):
+        with pytest.raises(StorageError, match="until it is closed and opened again"):
             write(c, range(20, 30))
         assert len(c.search({"v": [1, 1, 1, 1]}, limit=50)) == c.count() >= 10
     with vectordb.open(directory, maintenance=False) as database:

@@ -552,7 +552,7 @@ class Env:
             raise CorruptionError(f"{self.path} is damaged, so writes are refused: {self.damage}", field="path", value=str(self.path))
         if self._broken:
             raise StorageError(
-                f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}",
+                f"{self.path} refuses writes until it is closed and opened again, because a write or sync failed: {self._broken}",
                 field="path",
                 value=str(self.path),
             )
