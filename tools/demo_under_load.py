@@ -37,9 +37,7 @@ def main() -> int:
             if code:
                 failed += 1
                 print(output, flush=True)
-    print(
-        f"{arguments.runs - failed} of {arguments.runs} runs succeeded; median {statistics.median(taken):.1f} s, most {max(taken):.1f}"
-    )
+    print(f"{arguments.runs - failed} of {arguments.runs} runs succeeded; median {statistics.median(taken):.1f} s, most {max(taken):.1f}")
     return 1 if failed else 0
 
 
