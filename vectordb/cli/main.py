@@ -34,6 +34,7 @@ COMMANDS = {
     "snapshot": ("snapshot", "DIR TO", "copy a directory that is in use, as it is now"),
     "restore": ("restore", "FROM DIR", "bring a snapshot back as a directory, every checksum and invariant verified"),
     "purge": ("purge", "DIR [COLLECTION]", "take what was deleted or replaced out of every file, and search all files for it"),
+    "warm": ("warm", "", "compile the search kernels now, where they didn't come compiled, instead of at the first search"),
     "version": ("version", "", "show the versions of what is installed"),
     "bench": ("bench", None, "measure recall and speed, beside other systems or on your own collection"),
     "keys": ("keys", None, "make, list and revoke the API keys of a service"),

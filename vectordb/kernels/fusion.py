@@ -42,7 +42,7 @@ def merge_lists(docids, parts, ends, best, sums, places):
     size = 2
     while size < 2 * n:
         size <<= 1
-    # Filled by loops: np.full, np.zeros and an assignment of a row would each compile a family of numba's own functions.
+    # Filled by loops: np.full, np.zeros and the assignment of a row each make numba compile many functions of its own.
     slots = np.empty(size, np.int64)  # a hash table with open addressing: the number of the row, or −1
     for i in range(size):
         slots[i] = -1

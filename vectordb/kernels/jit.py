@@ -63,9 +63,11 @@ def inner(function=None, *, ordered: bool = False):
     return made
 
 
-def name_of(function: Any, args: tuple) -> str:
-    """The name of a kernel's code for arguments of some types. A type's text says layout, alignment and whether it is read-only."""
-    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}({'; '.join(map(str, args))})"
+def name_of(kernel: str, args: tuple) -> str:
+    """The name of the code of a kernel (``module.function``) for arguments of numba's types. Their texts say layout, alignment and whether
+    an array is read-only.
+    """
+    return f"{kernel}({'; '.join(map(str, args))})"
 
 
 @functools.cache
@@ -85,6 +87,7 @@ class Kept:
 
     def __init__(self, dispatcher: Any):
         self._dispatcher = dispatcher
+        self._kernel = f"{dispatcher.__module__.rpartition('.')[2]}.{dispatcher.__qualname__}"
         self._inner = dispatcher.targetoptions.get("no_cpython_wrapper", False)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -92,16 +95,18 @@ class Kept:
         if not isinstance(sig, tuple):  # a declared return type as well: none of ours has one
             return None
         name = self._name(sig)
-        if not watch.depth and not self._inner:
-            watch.asked(name)
+        by_python = not watch.depth and not self._inner
+        if by_python:
+            watch.asked(self._kernel, sig)
         found = self._load(name, target_context)
-        if found is None and not watch.depth and watch.on_miss is not None and watch.on_miss(name):
+        if found is None and by_python and watch.on_miss(name):
             found = self._load(name, target_context)
         return found
 
     def _load(self, name: str, target_context: Any) -> Any:
-        for place in (store.shipped()[0], store.local()):
+        for look in (lambda: store.shipped()[0], store.local):  # the folder only where the archive hasn't it
             try:
+                place = look()
                 piece = None if place is None else place.get(name)
                 if piece is not None:
                     found = internals.from_bytes(target_context, piece)
@@ -123,22 +128,28 @@ class Kept:
             log.info("the compiled code of %s can't be kept: %r", name, error)
 
     def _name(self, sig: tuple) -> str:
-        return name_of(self._dispatcher.py_func, sig) + (" for kernels" if self._inner else "")
+        return name_of(self._kernel, sig) + (" for kernels" if self._inner else "")
+
+
+def _compile_ahead(name: str) -> bool:
+    from .ahead import on_miss
+
+    return on_miss(name)
 
 
 class Watch(event.Listener):
     """What was loaded and compiled since this process began, and who wants to know.
 
-    depth: compilations under way, one within the other. on_miss: called with the name of the code that Python asks for and nobody has;
-    returns whether to look again. asked: called with the name of each code that Python asks for first.
+    depth: compilations under way, one within the other. on_miss: called with the name of the code that Python asks for and that wasn't kept
+    anywhere; returns whether to look again. asked: called with the kernel and the types of each code that Python asks for.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.compiled = 0
         self.loaded = 0
-        self.on_miss: Callable[[str], bool] | None = None
-        self.asked: Callable[[str], None] = lambda name: None
+        self.on_miss: Callable[[str], bool] = _compile_ahead
+        self.asked: Callable[[str, tuple], None] = lambda kernel, args: None
 
     def on_start(self, event: Any) -> None:
         self.depth += 1

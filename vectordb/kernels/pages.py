@@ -172,8 +172,7 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
     bounds = np.empty((_DEPTH, 4), np.int64)  # the keys around a page: where the lower one is, its bytes; the same of the upper one
     for i in range(_DEPTH):
         pages[i] = nodes[i] = 0
-        for j in range(4):
-            bounds[i, j] = -1
+        bounds[i, 0] = bounds[i, 1] = bounds[i, 2] = bounds[i, 3] = -1
     if depth < 1 or depth > _DEPTH:
         return DEEP, root
     level, pages[0], entering = 0, root, True
@@ -209,7 +208,8 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
                 if not before(data, last + 8, np.int64(number(data, last + 6, 2)), key, key_size, is_free):
                     return ORDER, page
         if not leaf:
-            bounds[level + 1] = bounds[level]
+            for j in range(4):  # not by slices: those compile half a second of numba's own functions
+                bounds[level + 1, j] = bounds[level, j]
             if keyed:
                 bounds[level + 1, 0], bounds[level + 1, 1] = key, key_size
             if i + 1 < count:

@@ -547,7 +547,8 @@ def search_segment(
                 if r > min(allowed.matches // FEW, limit):
                     plan, enough = EXACT, True
                     sizes[q] = len(before)
-                    heaps[q, : len(before)] = before
+                    for i in range(len(before)):
+                        heaps[q, i] = before[i]
                 else:
                     size = score_rows(scoring, space.near, n, space.results, 0, r)
         if plan == EXACT:

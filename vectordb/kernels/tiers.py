@@ -19,9 +19,11 @@ import numba
 from llvmlite import binding
 from numba.core import config
 
-_V3 = "sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt cx16 sahf avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave".split()
-_V4_VNNI = [*_V3, *"avx512f avx512bw avx512cd avx512dq avx512vl avx512vnni".split()]
-_V4_VPOPCNT = [*_V4_VNNI, *"avx512vpopcntdq avx512bitalg avx512vbmi avx512vbmi2 avx512ifma".split()]
+_V3 = """
+    sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt cx16 sahf avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave
+"""
+_V4_VNNI = _V3 + "avx512f avx512bw avx512cd avx512dq avx512vl avx512vnni "
+_V4_VPOPCNT = _V4_VNNI + "avx512vpopcntdq avx512bitalg avx512vbmi avx512vbmi2 avx512ifma "
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Tier:
 
 
 TIERS = {  # best first
-    "v4-vpopcnt": Tier("x86-64-v4", tuple(_V4_VPOPCNT), True),  # Intel since Ice Lake, AMD since Zen 4
-    "v4-vnni": Tier("x86-64-v4", tuple(_V4_VNNI), True),  # Intel's Cascade Lake and Cooper Lake
-    "v3": Tier("x86-64-v3", tuple(_V3), False),  # Intel since Haswell, AMD since Zen
+    "v4-vpopcnt": Tier("x86-64-v4", tuple(_V4_VPOPCNT.split()), True),  # Intel since Ice Lake, AMD since Zen 4
+    "v4-vnni": Tier("x86-64-v4", tuple(_V4_VNNI.split()), True),  # Intel's Cascade Lake and Cooper Lake
+    "v3": Tier("x86-64-v3", tuple(_V3.split()), False),  # Intel since Haswell, AMD since Zen
 }
 _aim: str | None = None  # the tier that this process compiles for, None for the processor that it runs on
 
