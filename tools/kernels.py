@@ -8,6 +8,7 @@ python tools/kernels.py build [--tiers …]   compile them into archives in vect
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,36 +18,40 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "client"), str(ROOT / "tools")]
 
 
-def asked() -> dict[tuple[str, tuple], str]:
-    """(kernel, types) of each code that Python asks for → the task that asks first."""
-    from kernel_tasks import TASKS
+def asked() -> list:
+    """The signatures that the tasks ask for, without seconds. All that is in the list is compiled first: what a kernel was compiled for as
+    a part of another one isn't asked for again in the same process.
+    """
+    from kernel_tasks import ALSO, TASKS
 
-    from vectordb.kernels import jit
+    from vectordb.kernels import ahead, jit, signatures
 
+    ahead.compile_missing(signatures.recorded().values())
     found: dict[tuple[str, tuple], str] = {}
     for task, run in TASKS.items():
-        jit.watch.asked = lambda kernel, args, task=task: found.setdefault((kernel, args), task)
+        jit.watch.asked = lambda kernel, args, task=task: found.setdefault((kernel, tuple(map(signatures.text_of, args))), task)
         with tempfile.TemporaryDirectory() as folder:
             run(Path(folder))
-    return found
-
-
-def written(found: dict[tuple[str, tuple], str]) -> list:
-    """The same as signatures, without seconds."""
-    from vectordb.kernels.signatures import Signature, text_of
-
-    return [Signature(task, 0.0, kernel, tuple(map(text_of, args))) for (kernel, args), task in found.items()]
+    for task, kernel, types in ALSO:
+        found.setdefault((kernel, tuple(types.split(", "))), task)
+    return [signatures.Signature(task, 0.0, kernel, types) for (kernel, types), task in found.items()]
 
 
 def record(arguments: argparse.Namespace) -> int:
-    """Run the tasks, then compile what they asked for once more, one process after another, for the seconds."""
+    """Run the tasks, each time in a new process, until nothing new is asked for; then compile all of it in one process, for the seconds."""
     from dataclasses import replace
 
     from vectordb import background
     from vectordb.kernels import ahead, signatures
     from vectordb.kernels.progress import Progress
 
-    wanted = written(asked())
+    seen: set[str] = set()
+    while True:
+        lines = subprocess.run([sys.executable, __file__, "asked"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        if seen >= set(lines):
+            break
+        seen.update(lines)
+    wanted = [signatures.parsed(line) for line in lines]
     with background.using(1), tempfile.TemporaryDirectory() as folder:
         outcome = ahead.run(ahead.Job(wanted, Path(folder)), Progress())
     if outcome.problems:
@@ -57,11 +62,18 @@ def record(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def ask(arguments: argparse.Namespace) -> int:
+    """Print what the tasks ask for."""
+    print(*(each.line() for each in asked()), sep="\n")
+    return 0
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Compare the list with what the tasks ask for."""
     from vectordb.kernels import signatures
 
-    needed, listed = {(each.kernel, each.types) for each in written(asked())}, {(each.kernel, each.types) for each in signatures.read()}
+    listed = {(each.kernel, each.types) for each in signatures.read()}
+    needed = {(each.kernel, each.types) for each in asked()}
     for kernel, types in sorted(needed - listed):
         print(f"missing from the list: {kernel}; {', '.join(types)}")
     for kernel, types in sorted(listed - needed):
@@ -92,6 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("record").set_defaults(run=record)
+    commands.add_parser("asked", help="what the tasks ask for; used by record").set_defaults(run=ask)
     commands.add_parser("check").set_defaults(run=check)
     builds = commands.add_parser("build")
     builds.add_argument("--tiers", default="all", help="a list with commas: names of tiers, host, all, none (default: all)")

@@ -82,9 +82,14 @@ def read(path: Path = PATH) -> list[Signature]:
     found = []
     for line in path.read_text(encoding="ascii").splitlines():
         if line and not line.startswith("#"):
-            task, seconds, kernel, given = line.split("; ")
-            found.append(Signature(task, float(seconds), kernel, tuple(given.split(", "))))
+            found.append(parsed(line))
     return found
+
+
+def parsed(line: str) -> Signature:
+    """A line of the file. Raises ValueError."""
+    task, seconds, kernel, given = line.split("; ")
+    return Signature(task, float(seconds), kernel, tuple(given.split(", ")))
 
 
 def write(found: Iterable[Signature], path: Path = PATH) -> None:

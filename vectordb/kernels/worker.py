@@ -17,7 +17,7 @@ CODE = (
 
 
 def main(told: dict[str, Any]) -> None:
-    """Compile what stdin says, a line of JSON each, until it ends. told: aim (a tier or None), folder, first (of the numbers in symbols)."""
+    """Compile what stdin says, a line of JSON each, until it ends. told: aim (a tier or None), folder, first (of symbols)."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)  # what anybody prints must not be taken for an answer
     from . import tiers
