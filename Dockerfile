@@ -1,14 +1,13 @@
-# The service as a small image: built wheels in, no compiler, no root. See docs/OPERATIONS.md.
+# A small image of the service: only built wheels, no compiler, no root user. See docs/OPERATIONS.md.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY vectordb ./vectordb
 COPY client ./client
-COPY bench ./bench
 RUN python -m venv /opt/vectordb && /opt/vectordb/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim
-# OpenMP, which the library that builds graphs loads.
+# OpenMP, needed by the library that builds graphs.
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --home-dir /data --shell /usr/sbin/nologin vectordb \
     && install -d -o vectordb -g vectordb -m 0750 /data /cache
@@ -18,7 +17,7 @@ USER vectordb
 VOLUME ["/data", "/cache"]
 EXPOSE 7070 9464
 STOPSIGNAL SIGTERM
-# The start takes a while on a machine whose kernels aren't in /cache yet.
+# The first start may compile kernels, until they are in /cache.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
     CMD ["vectordb", "health", "--target", "localhost:7070"]
 ENTRYPOINT ["vectordb"]

@@ -2,17 +2,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PROJECT := pyproject.toml client/pyproject.toml
+PROJECT := pyproject.toml client/pyproject.toml bench/pyproject.toml
 # One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
 PYTEST_ARGS ?= -n auto
 
-.PHONY: demo test nightly lint proto proto-check bench bench-quick clean
+.PHONY: demo test docs nightly lint types proto proto-check bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vectordb demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The documentation as a site, in site/. mkdocs stops at a warning. Pages made from the code are committed: python tools/docs.py.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "wrote site/index.html"
 
 # The attacks at full length, half an hour and more; what they count goes to $(NIGHTLY), and from there to docs/RELIABILITY.md.
 NIGHTLY ?= nightly
@@ -26,6 +31,10 @@ nightly: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The number of type errors of each package; it can only fall. tools/check_types.py says how to lower it.
+types: $(VENV)/.types
+	$(BIN)/python tools/check_types.py
 
 # The generated code is committed; this makes it again, and proto-check fails when it differs.
 proto: $(VENV)/.dev
@@ -52,9 +61,17 @@ $(VENV)/.demo: $(PROJECT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -e ./bench
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: $(PROJECT) | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+$(VENV)/.types: $(VENV)/.dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[types]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist client/build client/dist bench-quick nightly
+	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -197,7 +197,7 @@ def _written(found: dict, out: Path) -> None:
 
         pictures = {suite: [f"plots/{name}" for name in names] for suite, names in plots.draw(found, out / "plots").items()}
     except ImportError as error:
-        _say(f"no plots: {error}; pip install 'vectordb[bench]'")
+        _say(f"no plots: {error}; pip install matplotlib")
     (out / "report.md").write_text(report.markdown(found, pictures), encoding="utf-8")
     print(out / "report.md")
 

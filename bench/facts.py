@@ -32,7 +32,7 @@ def _cpu() -> str:
 
 def software() -> dict:
     """Python, this project's version and commit (with + for uncommitted changes), and the libraries that the harness itself uses."""
-    found = {"python": platform.python_version(), "vectordb": _version("vectordb"), "commit": commit()}
+    found = {"python": platform.python_version(), "vectordb": _version("hybrid-vectordb"), "commit": commit()}
     return found | {name: _version(name) for name in _SHOWN if _version(name) != "not installed"}
 
 
@@ -40,7 +40,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        if name == "vectordb":
+        if name == "hybrid-vectordb":
             from vectordb import __version__
 
             return __version__

@@ -20,13 +20,13 @@ from typing import Any
 
 if not __package__:  # started by path: make the folder this lies in a package
     _HERE = Path(__file__).resolve().parent
-    _SPEC = importlib.util.spec_from_file_location("vectordb_bench", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
+    _SPEC = importlib.util.spec_from_file_location("hybrid_vectordb_bench", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
     _PACKAGE = importlib.util.module_from_spec(_SPEC)
-    sys.modules["vectordb_bench"] = _PACKAGE
+    sys.modules["hybrid_vectordb_bench"] = _PACKAGE
     _SPEC.loader.exec_module(_PACKAGE)
     # The script's folder is first on the path; its modules (filters, run …) would shadow others of that name.
     sys.path[:] = [place for place in sys.path if place and Path(place).resolve() != _HERE]
-    __package__ = "vectordb_bench"
+    __package__ = "hybrid_vectordb_bench"
 
 import numpy as np
 

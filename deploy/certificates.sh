@@ -1,14 +1,14 @@
 #!/bin/sh
-# Makes a certificate authority and a server certificate for trying the service out, valid for a year:
+# Creates a certificate authority and a server certificate for testing, valid for one year:
 #   sh deploy/certificates.sh [FOLDER] [NAME…]
-# FOLDER is deploy/tls unless given; each NAME is a host name by which clients reach the service, beside localhost and vectordb.
-# Give clients FOLDER/ca.pem, and keep ca-key.pem to yourself. In production use your own authority.
+# FOLDER defaults to deploy/tls. Each NAME is a further host name of the service, in addition to localhost and vectordb.
+# Give clients FOLDER/ca.pem, and keep ca-key.pem secret. In production, use your own authority.
 set -eu
 folder=${1:-$(dirname "$0")/tls}
 [ $# -gt 0 ] && shift
 names="DNS:localhost,IP:127.0.0.1,DNS:vectordb"
 for name in "$@"; do names="$names,DNS:$name"; done
-[ -e "$folder/ca.pem" ] && { echo "$folder/ca.pem is there already" >&2; exit 1; }
+[ -e "$folder/ca.pem" ] && { echo "$folder/ca.pem already exists" >&2; exit 1; }
 mkdir -p "$folder"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -22,7 +22,7 @@ openssl x509 -req -in "$work/server.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca
     -days 365 -extfile "$work/extensions" -out "$folder/server.pem" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
 chmod 600 "$folder/ca-key.pem"
 chmod 644 "$folder/ca.pem" "$folder/server.pem"
-# The container's user, who has no name here, must be able to read it: give it to 10001 where that is possible.
+# The container's user (uid 10001) must be able to read the key: make it the owner where possible.
 chmod 640 "$folder/server-key.pem"
 chown 10001 "$folder/server-key.pem" 2>/dev/null || chmod 644 "$folder/server-key.pem"
 echo "$folder: ca.pem, server.pem, server-key.pem"

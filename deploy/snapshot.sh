@@ -1,6 +1,6 @@
 #!/bin/sh
-# One snapshot of a directory, while it is served and written to: sh snapshot.sh DATA BACKUPS KEEP
-# It is taken under another name, read through, and only then counts; of those that count the newest KEEP stay.
+# Takes a snapshot of a directory, also while it is served and written to: sh snapshot.sh DATA BACKUPS KEEP
+# The snapshot is taken under a temporary name, checked, and renamed only then. The newest KEEP snapshots are kept.
 set -eu
 data=$1 backups=$2 keep=$3
 mkdir -p "$backups"

@@ -180,7 +180,7 @@ def test_what_is_there_is_not_written_over(database, filled, tmp_path):
     (tmp_path / "empty too").mkdir()
     for name in ("full", "file"):
         for archive in (False, True):
-            with pytest.raises(AlreadyExistsError, match="is there already"):
+            with pytest.raises(AlreadyExistsError, match="already exists"):
                 database.snapshot(tmp_path / name, archive=archive)
     database.snapshot(tmp_path / "empty")
     database.snapshot(tmp_path / "empty too", archive=True)

@@ -218,7 +218,7 @@ def test_a_list_counts_by_its_values(docs, served, form):
 
 def test_a_list_of_a_million_is_refused_by_default(docs, served):
     many = [f"value {i}" for i in range(200_000)]
-    with pytest.raises(LimitError, match=r"filter has 200000 nodes and values, at most 100000.*max_filter_nodes"):
+    with pytest.raises(LimitError, match=r"filter has 200000 nodes and values, but this service allows at most 100000.*max_filter_nodes"):
         served().count(F("k").isin(many))
     assert docs.count(F("k").isin(many)) == 0
     assert weight(as_filter(F("k").isin(many))) == 200_000
@@ -383,7 +383,7 @@ def test_scores_do_not_depend_on_how_work_is_cut(docs, monkeypatch):
 def test_rows_of_a_query_are_limited_in_a_service(docs, served):
     client = served(max_query_rows=5)
     assert len(client.search({"m": np.ones((5, 4))})) == 10
-    with pytest.raises(LimitError, match=r"the query has 6 rows, at most 5 .*max_query_rows"):
+    with pytest.raises(LimitError, match=r"the query has 6 rows, but this service allows at most 5 .*max_query_rows"):
         client.search({"m": np.ones((6, 4))})
     with pytest.raises(LimitError, match="max_query_rows"):
         client.search_batch({"m": [np.ones((1, 4)), np.ones((6, 4))]})

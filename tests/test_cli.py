@@ -97,7 +97,7 @@ def test_a_wrong_command_line_is_2_and_says_how_it_goes(capsys, arguments):
         (["check", "--data", "missing"], "no database at missing"),
         (["optimize", "missing"], "no database at missing"),
         (["export", "--data", "missing", "--collection", "c", "--out", "x.csv"], "no database at missing"),
-        (["import", "missing.csv", "--data", "d", "--collection", "c"], "no file missing.csv"),
+        (["import", "missing.csv", "--data", "d", "--collection", "c"], "file missing.csv does not exist"),
     ],
 )
 def test_an_error_is_one_line_and_1(capsys, tmp_path, monkeypatch, arguments, message):
@@ -128,7 +128,7 @@ def test_info_shows_how_a_field_is_indexed_when_it_was_said(capsys, data, monkey
         fields = {"usual": Dense(2), "never": Dense(2, index=None), "better": Dense(2, index=Index(degree=32, ef_construction=200))}
         database.collection("docs").add_fields(vectors=fields)
     _, out, _ = run(capsys, "info", "--data", data)
-    assert "index of v: none yet; 10 rows without index" in out.splitlines() and "index of never" not in out and "index of usual" not in out
+    assert "index of v: none yet; 10 rows not indexed" in out.splitlines() and "index of never" not in out and "index of usual" not in out
     shown = {line.split()[0]: " ".join(line.split()[2:]) for line in out.splitlines()[2:] if line.strip()}
     assert shown["usual"].startswith("dim=2 rows") and shown["never"].startswith("dim=2, index=None rows")
     assert shown["better"].startswith("dim=2, index=Index(degree=32, ef_construction=200) rows")
@@ -160,7 +160,7 @@ def test_info_shows_the_index_and_what_is_done_in_the_background(capsys, data, m
     monkeypatch.setattr(vectordb.Collection, "info", info)
     code, out, _ = run(capsys, "info", "--data", data)
     assert code == 0 and [shown for shown in out.splitlines() if shown.startswith("maintenance")] == ([line] if line else [])
-    index = "2 segments (1 with a graph, 11 rows, 1 dead, 3.0 KiB); 1 row without index; 1 damaged file, to be made again"
+    index = "2 segments (1 with a graph, 11 rows, 1 dead, 3.0 KiB); 1 row not indexed; 1 damaged file, will be rebuilt"
     assert f"index of v: {index}" in out.splitlines()
     (shown,) = json.loads(run(capsys, "info", "--data", data, "--json")[1])["collections"]
     assert shown["maintenance"] == maintenance and shown["statistics"]["v"]["segments"] == SEGMENTS
@@ -189,7 +189,7 @@ def test_optimize_passes_what_is_left_of_the_time_and_its_errors_on(capsys, data
     code, _, err = run(capsys, "optimize", data, "--timeout", "1")
     assert (code, err) == (1, "vectordb: another process maintains the directory\n")
     code, _, err = run(capsys, "optimize", data, "--timeout", "0.4")  # this process ends, so nothing goes on
-    assert (code, err) == (1, "vectordb: 'docs' isn't done after 0.4 s; what is finished stays, the same command goes on from there\n")
+    assert (code, err) == (1, "vectordb: 'docs' is not done after 0.4 s; finished work is kept, run the same command to continue\n")
     assert run(capsys, "optimize", data, "nope")[0] == 1
 
 
@@ -203,7 +203,7 @@ def test_optimize_indexes_what_is_there_and_can_be_run_again(capsys, tmp_path):
         code, out, err = run(capsys, "optimize", tmp_path / "data", "docs")
         first, second = err.splitlines()
         assert (code, out) == (0, "") and first == "docs: 1,500 points, 0 deleted rows left"
-        assert second.startswith("  index of v: 1 segment (") and second.endswith("; every row has an index")
+        assert second.startswith("  index of v: 1 segment (") and second.endswith("; all rows indexed")
         assert "1,500 rows, 0 dead" in second
     _, out, _ = run(capsys, "info", "--data", tmp_path / "data")
     assert second.strip() in out.splitlines()
@@ -316,7 +316,7 @@ def test_import_infers_a_schema_and_says_so(capsys, tmp_path):
         assert books.schema.attributes == {"title": Text(), "year": Int()}
         assert books.search(text={"title_bm25": "long titles"})[0].id == "a"
     code, _, err = run(capsys, *arguments, *options)
-    assert code == 1 and "--text and --encoder are for a new one" in err
+    assert code == 1 and "--text and --encoder need --create" in err
 
 
 def test_import_stops_at_a_bad_row_or_sets_it_aside(capsys, data, tmp_path):
@@ -361,7 +361,7 @@ def test_a_killed_import_goes_on(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     written, done = (
-        int(n.replace(",", "")) for n in re.search(r"([\d,]+) points.*after the first ([\d,]+) rows", again.stderr, re.S).groups()
+        int(n.replace(",", "")) for n in re.search(r"([\d,]+) points.*resumed after the ([\d,]+) rows", again.stderr, re.S).groups()
     )
     assert done >= 1000 and written + done == 20_000
     with vectordb.open(data) as database:
@@ -381,7 +381,7 @@ def test_ctrl_c_is_130_and_says_that_it_can_go_on(tmp_path):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from here" in err and "Traceback" not in err
+    assert process.returncode == 130 and "run the same command to resume" in err and "Traceback" not in err
 
 
 def test_a_reader_that_has_seen_enough_ends_an_export_quietly(data):
@@ -432,7 +432,7 @@ def test_words_of_terms_are_imported_and_exported(capsys, data, tmp_path):
     assert stored_terms(data) == whole
     assert run(capsys, "terms", *here, "--export", "-")[1] == f'3\tdrei\n4\tü"\n{top}\tthe last, of all\n'
     for name in ("out.tsv", "out.json"):
-        assert run(capsys, "terms", *here, "--export", tmp_path / name)[::2] == (0, f"3 terms to {tmp_path / name}\n")
+        assert run(capsys, "terms", *here, "--export", tmp_path / name)[::2] == (0, f"exported 3 terms to {tmp_path / name}\n")
         code, _, error = run(capsys, "terms", *here, "--export", tmp_path / name)
         assert code == 1 and "--force" in error
         with vectordb.open(tmp_path / f"of {name}") as database:
@@ -440,25 +440,26 @@ def test_words_of_terms_are_imported_and_exported(capsys, data, tmp_path):
         assert run(capsys, "terms", "--data", tmp_path / f"of {name}", *here[2:], "--import", tmp_path / name)[0] == 0
         assert stored_terms(tmp_path / f"of {name}") == whole
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {str(term): word for term, word in whole.items()}
-    assert 'terms of s: 10 different; in most rows: 0 (1), 1 (1), 2 (1), drei (1), ü" (1)' in run(capsys, "info", "--data", data)[1]
+    terms = 'terms of s: 10 distinct terms; most frequent: 0 (1 row), 1 (1 row), 2 (1 row), drei (1 row), ü" (1 row)'
+    assert terms in run(capsys, "info", "--data", data)[1]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("x.csv", "1,a", "ends in .tsv or .json"),
+        ("x.csv", "1,a", "must be named .tsv or .json"),
         ("x.tsv", "1\ta\n2 b\n", "line 2"),
-        ("x.tsv", "1\ta\n1\tb\n", "line 2: term 1 is there twice"),
-        ("x.tsv", "01\ta\n", "'01' is no term"),
-        ("x.tsv", "-1\ta\n", "'-1' is no term"),
-        ("x.tsv", f"{2**64}\ta\n", f"{2**64} is no term"),
-        ("x.tsv", "1" * 5_000 + "\ta\n", "is no term"),
+        ("x.tsv", "1\ta\n1\tb\n", "line 2: term 1 appears twice"),
+        ("x.tsv", "01\ta\n", "'01' is not a term"),
+        ("x.tsv", "-1\ta\n", "'-1' is not a term"),
+        ("x.tsv", f"{2**64}\ta\n", f"{2**64} is not a term"),
+        ("x.tsv", "1" * 5_000 + "\ta\n", "is not a term"),
         ("x.tsv", "1\ta\tb\n", "the word of term 1 "),
         ("x.tsv", "1\t\n", "the word of term 1 "),
         ("x.tsv", "1\t" + "x" * 481, "481 UTF-8 bytes"),
         ("x.json", "[1]", "must be an object"),
         ("x.json", "{", "is not JSON"),
-        ("x.json", '{"a": "b"}', "'a' is no term"),
+        ("x.json", '{"a": "b"}', "'a' is not a term"),
         ("x.json", '{"1": "a", "1": "b"}', "twice"),
         ("x.json", '{"1": 2}', "the word of term 1 "),
     ],
@@ -506,7 +507,7 @@ def test_a_copy_keeps_the_words_that_it_does_not_make_itself(capsys, tmp_path):
 @pytest.mark.parametrize("archive", [[], ["--archive"]])
 def test_a_snapshot_is_made_checked_and_restored(capsys, data, tmp_path, archive):
     code, _, err = run(capsys, "snapshot", "--data", data, tmp_path / "snap", *archive)
-    assert code == 0 and err.startswith("1 collection, 10 points, ") and str(tmp_path / "snap") in err
+    assert code == 0 and err.startswith(f"snapshot {tmp_path / 'snap'}: 1 collection, 10 points, ")
     assert run(capsys, "check", "--data", tmp_path / "snap")[0] == 0
     code, _, err = run(capsys, "restore", tmp_path / "snap", tmp_path / "back")
     assert code == 0 and str(tmp_path / "back") in err
@@ -515,7 +516,7 @@ def test_a_snapshot_is_made_checked_and_restored(capsys, data, tmp_path, archive
         assert database.collection("docs").count() == 10
     for command in (("snapshot", "--data", data, tmp_path / "snap"), ("restore", tmp_path / "snap", tmp_path / "back")):
         code, _, err = run(capsys, *command)
-        assert code == 1 and "is there already" in err
+        assert code == 1 and "already exists" in err
     path = tmp_path / "snap" if archive else tmp_path / "snap" / "data.mdb"
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -533,11 +534,11 @@ def test_a_purge_says_what_it_did_and_fails_when_something_is_left(capsys, data)
     kept = data / "kept.txt"
     kept.write_bytes((data / "data.mdb").read_bytes())
     code, out, _ = run(capsys, "purge", "--data", data)
-    assert code == 1 and f"still in {kept}" in out and out.startswith("1 rows dropped")
+    assert code == 1 and f"leftovers in {kept}" in out and out.startswith("1 rows dropped")
     kept.unlink()
     with vectordb.open(data) as database:
         database.collection("docs").delete(3)
     code, out, _ = run(capsys, "purge", "--data", data, "--collection", "docs")
-    assert code == 0 and "1 ids" in out and out.endswith("nothing of it is in any file\n")
+    assert code == 0 and "1 ids" in out and out.endswith("no deleted data is left in any file\n")
     assert json.loads(run(capsys, "purge", "--data", data, "--json")[1])["proven"] is True
     assert b"a secret" not in (data / "data.mdb").read_bytes()

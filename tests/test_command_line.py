@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vectordb
-from vectordb.cli import main, parser
+from vectordb.cli import main, parser, parsers
 from vectordb.types import Int, Schema
 
 D, C, F = Path("d"), "c", "f.csv"
@@ -73,7 +73,16 @@ def test_a_collection_said_twice_is_taken_once_and_another_one_is_refused(words,
         ("nope", "nope"),
         ("check", "vectordb check DIR"),
         ("info", "--target HOST:PORT"),
-        ("info d --target localhost:1", "vectordb info DIR, or"),
+        ("search d c", "TEXT or --vector"),
+        ("search d c text --recall 2", "'2'"),
+        ("search d c text --limit 0", "'0'"),
+        ("search d c text --columns a,,b", "NAME,NAME"),
+        ("search text", "COLLECTION TEXT…, or"),
+        ("get d c", "vectordb get DIR COLLECTION ID"),
+        ("get d c 1 --data d --target localhost:1", "vectordb get DIR COLLECTION ID"),
+        ("count d", "vectordb count DIR COLLECTION, or"),
+        ("count --target localhost:1", "--target HOST:PORT COLLECTION"),
+        ("info d c --target localhost:1", "vectordb info DIR [COLLECTION], or"),
         ("optimize", "vectordb optimize DIR"),
         ("import f.csv", "vectordb import DIR"),
         ("import d f.csv", "vectordb import DIR COLLECTION"),
@@ -177,7 +186,7 @@ def test_a_command_imports_only_its_own_module():
     code = (
         "import sys; from vectordb.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print(sorted(m for m in sys.modules if m.startswith(('vectordb_bench', 'vectordb.cli.', 'numba', 'grpc', 'rich', 'lmdb'))))"
+        "print(sorted(m for m in sys.modules if m.startswith(('hybrid_vectordb_bench', 'vectordb.cli.', 'numba', 'grpc', 'rich', 'lmdb'))))"
     )
 
     def imported(*words):
@@ -186,7 +195,26 @@ def test_a_command_imports_only_its_own_module():
 
     assert imported("--help") == "['vectordb.cli.main', 'vectordb.cli.options']"
     assert imported("check", "--help") == "['vectordb.cli.check', 'vectordb.cli.main', 'vectordb.cli.options']"
-    assert "vectordb_bench.cli" in imported("bench", "--help")
+    assert "hybrid_vectordb_bench.cli" in imported("bench", "--help")
+
+
+def test_without_the_benchmark_its_command_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setattr("vectordb.cli.bench.entry_points", lambda **_: ())
+    assert main(["bench", "--help"]) == 1
+    assert "pip install ./bench" in capsys.readouterr().err
+
+
+def test_parsers_lists_every_command_with_its_arguments():
+    from vectordb.cli.main import COMMANDS
+
+    found = parsers()
+    assert set(COMMANDS) <= set(found) and {"keys create", "keys list", "keys revoke"} <= set(found)
+    for name, command in found.items():
+        assert command.prog == f"vectordb {name}" and command.description, name
+        for action in () if name.startswith("bench") else command._actions:
+            assert action.help or action.choices, f"{name}: {action.dest} has no help text"
+    flags = {name: {flag for action in command._actions for flag in action.option_strings} for name, command in found.items()}
+    assert {"--data", "--port", "--max-connections"} <= flags["serve"] and "--role" in flags["keys create"]
 
 
 def test_every_command_has_help_that_says_its_form(capsys):

@@ -97,11 +97,22 @@ def test_every_error_derives_from_one():
         assert issubclass(getattr(vectordb, name), vectordb.VectorDBError)
 
 
-def test_the_wheel_ships_every_package():
+def test_each_distribution_ships_every_package_of_its_folder():
     root = Path(__file__).parents[1]
-    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    places = {"vectordb": root / "vectordb", "vectordb_client": root / "client" / "vectordb_client", "vectordb_bench": root / "bench"}
-    there = {
-        ".".join([name, *init.parent.relative_to(place).parts]) for name, place in places.items() for init in place.rglob("__init__.py")
-    }
-    assert set(listed) == there
+    database, client, bench = root / "vectordb", root / "client" / "vectordb_client", root / "bench"
+    for project, places in {
+        root: {"vectordb": database, "vectordb_client": client},
+        root / "client": {"vectordb_client": client},
+        bench: {"hybrid_vectordb_bench": bench},
+    }.items():
+        listed = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+        expected = {
+            ".".join([name, *init.parent.relative_to(place).parts]) for name, place in places.items() for init in place.rglob("__init__.py")
+        }
+        assert set(listed) == expected
+
+
+def test_all_distributions_have_one_version():
+    from bench._version import __version__ as of_the_benchmark
+
+    assert vectordb.__version__ == vectordb_client.__version__ == of_the_benchmark

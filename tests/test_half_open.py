@@ -117,7 +117,7 @@ def test_a_call_that_is_ended_without_a_message_is_told(served, raw):
         connection = raw(port)
         connection.end(connection.begin("/" + method))
         answer = connection.received()
-        assert b"needs a message" in answer and b"12" in answer  # UNIMPLEMENTED, as gRPC says
+        assert b"without the message" in answer and b"12" in answer  # UNIMPLEMENTED, as gRPC says
     with Client(f"127.0.0.1:{port}") as client:
         assert client.collection("docs").count() == 3
 

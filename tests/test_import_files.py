@@ -98,16 +98,16 @@ def test_standard_input_and_pipes_are_taken_and_an_export_comes_back(tmp_path):
         ("x.json", ARRAY.encode("utf-16-le"), ("row 1: not JSON", "--encoding utf-16")),
         ("x.json", b'[{"id": 1}, {"id": 2,}]', ("row 2: not JSON",)),
         ("x.json", b'[{"id": 1} {"id": 2}]', ("row 1 is followed by '{'",)),
-        ("x.json", b'[{"id": 1, "n": 1}', ("has no end",)),
-        ("x.json", b'[{"id": 1, "n": 1}] x', ("follows the array",)),
+        ("x.json", b'[{"id": 1, "n": 1}', ("is not closed",)),
+        ("x.json", b'[{"id": 1, "n": 1}] x', ("more text after the array",)),
         ("x.json", b'[{"id": NaN}]', ("NaN",)),
         ("x.json", b"[" * 100_000, ("row 1: ",)),
         ("x.json", b"[3]", ("row 1: a row must be an object, not 3",)),
-        ("x.jsonl", b"", ("has no row",)),
-        ("x.csv", b"id,n\n", ("has no row",)),
+        ("x.jsonl", b"", ("has no rows",)),
+        ("x.csv", b"id,n\n", ("has no rows",)),
         ("x.csv", b"id,id\n1,2\n", ("a column twice: 'id'",)),
         ("x.csv", b"key~n\n1~2\n", ("no column 'id'", "key~n", "--separator")),
-        ("x.csv", b"key,n\n1,2\n", ("no column 'id'; there are: key, n", "--id-field")),
+        ("x.csv", b"key,n\n1,2\n", ("no column 'id'; columns: key, n", "--id-field")),
         ("x.csv", b'id,n\n"1,2', ("not CSV at line",)),
         ("x.csv", b"id,n\n1,2,3\n", ("row 1: 3 cells under 2 column names", "--separator")),
         ("x.dat", b"", (".jsonl", "--format")),
@@ -233,7 +233,7 @@ def test_a_line_a_column_says_what_it_holds_and_what_becomes_of_it(tmp_path):
     assert (
         said["tags"].startswith('tags: 299 list of text, 1 text ("a", row 12) → payload') and "--attribute tags=keyword[]" in said["tags"]
     )
-    assert said["unit price"].startswith("unit price: 300 int → payload (its name")
+    assert said["unit price"].startswith("unit price: 300 int → payload (not a valid attribute name")
     assert said["word"] == "word: 300 text → keyword" and said["vec"] == "vec: 300 vector of 16 → dense of 16"
     assert "1 vector of 15" in said["emb"] and "→ payload" in said["emb"] and "--vector-field emb=emb" in said["emb"]
     assert said["ragged"].endswith("→ float[]") and said["deep"] == "deep: 300 object → payload" and said["never"].endswith("→ payload")
@@ -264,7 +264,7 @@ def test_a_type_that_is_told_decides(tmp_path, capsys):
     types = ["--attribute", "price=float", "--attribute", "code=text", "--attribute", "note=payload"]
     assert main([*words, *types]) == 1
     said = capsys.readouterr().err
-    assert 'price: 29 float, 1 text ("n/a", row 6) → float, as said' in said
+    assert 'price: 29 float, 1 text ("n/a", row 6) → float, as requested' in said
     assert "row 6: price must be a number, not 'n/a'" in said and "--rejects" in said
     assert main([*words, *types, "--rejects", str(tmp_path / "r.jsonl")]) == 0
     reject = json.loads((tmp_path / "r.jsonl").read_text())
@@ -279,7 +279,7 @@ def test_a_type_that_is_told_decides(tmp_path, capsys):
         with pytest.raises(InvalidArgumentError, match="keyword, text, int"):
             attribute_type(text)
     assert attribute_type("keyword[]") == Keyword(array=True) and attribute_type("payload") is None
-    with pytest.raises(SchemaError, match="no column 'prize' for attribute 'prize'; there are: price, code, note"):
+    with pytest.raises(SchemaError, match="no column 'prize' for attribute 'prize'; columns: price, code, note"):
         infer_schema(tmp_path / "x.jsonl", attributes={"prize": Float()})
 
 

@@ -137,7 +137,7 @@ def test_what_is_no_key_is_not_made(file):
     with pytest.raises(InvalidArgumentError) as caught:
         keys.create(file, "root")
     assert (caught.value.field, caught.value.value) == ("role", "root")
-    with pytest.raises(InvalidArgumentError, match="lie ahead"):
+    with pytest.raises(InvalidArgumentError, match="in the future"):
         keys.create(file, "read", expires=datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(InvalidArgumentError, match="not a name"):
         keys.create(file, "read", collections=["no name"])
@@ -152,7 +152,7 @@ def test_there_is_an_end_to_the_number_of_keys(file, monkeypatch):
     monkeypatch.setattr(keys, "MAX_KEYS", 2)
     for _ in range(2):
         keys.create(file, "read")
-    with pytest.raises(LimitError, match="at most 2"):
+    with pytest.raises(LimitError, match="the maximum is 2"):
         keys.create(file, "read")
 
 
@@ -215,7 +215,7 @@ def test_a_key_to_a_collection_that_is_not_there_is_made_with_a_warning(tmp_path
             assert main(["keys", "create", "--data", str(tmp_path / "data"), *named]) == 0
             said = capsys.readouterr()
             assert said.out.startswith("vdb_")
-            assert [name for name in names if f"no collection '{name}'" in said.err] == missing
+            assert [name for name in names if f"collection '{name}' does not exist" in said.err] == missing
 
 
 # ---- Who is let in ----
@@ -438,7 +438,7 @@ def test_whether_another_collection_exists_is_not_told(client, method):
             _ask(holder, method, name)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         said.append(caught.value.details().replace(repr(name), "NAME"))
-    assert len(set(said)) == 1 and method in said[0] and "key to that collection" in said[0]
+    assert len(set(said)) == 1 and method in said[0] and "key for that collection" in said[0]
 
 
 def test_a_scoped_key_sees_only_its_collections(client):
@@ -460,7 +460,7 @@ def test_a_scoped_key_sees_only_its_collections(client):
 def test_an_error_names_method_collection_and_right(client):
     reader = client("read", collections=["mine"])
     with pytest.raises(
-        PermissionDeniedError, match=r"^Write of collection 'mine' needs the role write, which API key \w+ is without$"
+        PermissionDeniedError, match=r"^Write of collection 'mine' needs the role write, which API key \w+ does not have$"
     ) as caught:
         reader.collection("mine").upsert([POINT])
     assert (caught.value.field, caught.value.value) == ("role", "write")
@@ -484,7 +484,7 @@ def test_vectors_are_fetched_with_their_own_right_only(client, route):
     for role in keys.ROLES:
         docs = client(role).collection("mine")
         for which in (True, ["d"], ["s"], ["none"]):
-            with pytest.raises(PermissionDeniedError, match="the right to fetch vectors") as caught:
+            with pytest.raises(PermissionDeniedError, match="the right to read vectors") as caught:
                 ROUTES[route](docs, which)
             assert caught.value.field == "with_vectors"
         assert [found.vectors for found in ROUTES[route](docs, False) if found] == [{}]

@@ -21,6 +21,8 @@ LAYERS = [
     {"database"},
     {"maintenance", "backup"},
     {"collection"},
+    {"reads"},
+    {"encoding"},
     {"apply", "changes"},
     {"query"},
     {"snapshot"},

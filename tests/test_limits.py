@@ -104,7 +104,8 @@ def test_too_much_is_refused_by_the_name_of_its_setting(database, served, case):
     docs = served(**settings).collection("docs")
     before = database.collection("docs").info().sequence
     with pytest.raises(
-        LimitError, match=rf"(is|has) {value}( nodes and values| rows)?, at most {settings[setting]} .*its setting {setting}\)$"
+        LimitError,
+        match=rf"(is|has) {value}( nodes and values| rows)?, but this service allows at most {settings[setting]} .*setting {setting}\)$",
     ) as caught:
         ask(docs)
     assert caught.value.value == value and caught.value.field
@@ -116,7 +117,7 @@ def test_too_much_is_refused_by_the_name_of_its_setting(database, served, case):
 def test_a_schema_and_the_number_of_collections_have_limits(served, database):
     client = served(max_vector_fields=2, max_attributes=2, max_collections=2)
     for schema in (Schema({name: Dense(2) for name in "abc"}), Schema({}, {name: Int() for name in "abc"})):
-        with pytest.raises(LimitError, match="is 3, at most 2"):
+        with pytest.raises(LimitError, match="is 3, but this service allows at most 2"):
             client.create_collection("new", schema)
     client.create_collection("new", SCHEMA)
     with pytest.raises(LimitError, match="max_collections"):

@@ -151,7 +151,7 @@ def test_a_point_with_one_field_which_is_the_query_comes_first(database, kind, l
     hits = docs.search(query, fusion=kind(missing="renormalise"), limit=limit, explain=True)
     assert hits[0].id == "only" and len(hits) == limit
     assert hits[0].arms["txt"] == (None, None, None, 0.0, 0.0, True) and hits[0].arms["img"].weight == 2.0
-    assert "2 points without txt: other weights rescaled" in str(hits.plan) and "1 point without img" in str(hits.plan)
+    assert "2 points without txt: their other weights are rescaled" in str(hits.plan) and "1 point without img" in str(hits.plan)
     batch = docs.search_batch({name: [vector, vector] for name, vector in query.items()}, fusion=kind(missing="renormalise"), limit=limit)
     assert [list(each) for each in batch] == [list(hits)] * 2
     plain = docs.search(query, fusion=kind(), limit=1001, explain=True)

@@ -74,8 +74,8 @@ DATA = {
 TEXT = """\
 1 query over 100,000 live rows: 1.54 ms = filter 20.0 µs + arm text 1.50 ms + fetch 20.0 µs
 filter: 10,012 matches, 10 % of the live rows
-dense text: segments, recall 0.973 predicted for 0.950 asked, 1,240 rows scored, 10 candidates
-  segment 1 of 2: 65,536 rows, 6,550 matches (9.99 %), 12.1 % near the query; 620 rows scored in 33.3 µs, after another plan was given up
+dense text: segments, recall 0.973 predicted, 0.950 requested, 1,240 rows scored, 10 candidates
+  segment 1 of 2: 65,536 rows, 6,550 matches (9.99 %), 12.1 % near the query; 620 rows scored in 33.3 µs, after another plan was stopped
        plan      parameters      predicted cost  predicted recall
        clusters  rows=400               12.0 µs             0.800
     >  graph     ef=40                  31.0 µs             0.970
@@ -86,7 +86,7 @@ dense text: segments, recall 0.973 predicted for 0.950 asked, 1,240 rows scored,
   segment 2 of 2: 300 rows, 1 match (0.333 %); 1 row scored in 0.4 µs
        plan        parameters  predicted cost  predicted recall
     >  return all                      0.5 µs             1.000
-  tail: 34,164 rows without an index, all scored in 52.0 µs
+  tail: 34,164 rows without an index, scanned in 52.0 µs
 sparse terms: exact term-at-a-time, 10,012 rows scored, 100 candidates
 fusion: rrf of the best 100 of each arm"""
 

@@ -457,11 +457,11 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--host", "0.0.0.0"], "is reachable from other machines"),
         (["--keys-file", "nowhere.json"], "vectordb keys create"),
         (["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"], "nowhere"),
         (["--port", "7171", "--metrics-port", "7171"], "metrics_port and port are both 7171"),
-        (["--audit-log", "nowhere/audit"], "audit_log is to be in"),
+        (["--audit-log", "nowhere/audit"], "the folder of audit_log"),
         (["--port", "70000"], "port must be from 0 to 65535"),
         (["--host", "203.0.113.1", "--insecure", "--port", "7171"], "can't listen"),
     ],

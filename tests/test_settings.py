@@ -64,9 +64,9 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match="VECTORDB_SERVE_PORT") as caught:
         gather({}, {"VECTORDB_SERVE_PORT": "many"})
     assert (caught.value.field, caught.value.value) == ("port", "many")
-    with pytest.raises(InvalidArgumentError, match="no setting"):
+    with pytest.raises(InvalidArgumentError, match="not a setting"):
         gather({}, {"VECTORDB_SERVE_PROT": "1"})
-    for text, words in ((b"prot = 1", "no setting"), (b"port = ", "not TOML"), (b"\xff", "not TOML"), (b'port = "1"', "an integer")):
+    for text, words in ((b"prot = 1", "not a setting"), (b"port = ", "not TOML"), (b"\xff", "not TOML"), (b'port = "1"', "an integer")):
         (tmp_path / "f").write_bytes(text)
         with pytest.raises(InvalidArgumentError, match=words):
             gather({}, {}, tmp_path / "f")

@@ -60,7 +60,7 @@ def test_a_connection_that_speaks_tls_on_one_side_only_says_so(tmp_path, capsys)
         (secure, port), (plain, other) = start(database, port=0, **tls), start(database, port=0)
         try:
             for address, options, says in (
-                (f"localhost:{port}", {}, "does it speak TLS? pass tls=True"),
+                (f"localhost:{port}", {}, "does it use TLS? pass tls=True"),
                 (f"localhost:{other}", {"tls": True}, "leave tls out"),
                 (f"localhost:{port}", {"tls": True}, "pass tls='ca.pem'"),
             ):

@@ -82,7 +82,7 @@ def test_a_raw_query_of_an_encoded_field_is_explained_in_words(docs):
         17: None,
     }
     assert [[part["word"] for part in row] for row in arm(hits)["matched"]] == [["harbours"] if i == 1 else ["boat"] for i in hits.ids]
-    assert f"of the best row {'harbours' if hits[0].id == 1 else 'boat'} gave" in str(hits.plan)
+    assert f"contributions to the best row: {'harbours' if hits[0].id == 1 else 'boat'} " in str(hits.plan)
 
 
 def test_a_text_is_explained_in_its_own_words(docs):
@@ -169,7 +169,7 @@ def test_words_of_raw_terms_are_set_listed_changed_and_taken_away(place, request
     assert docs.terms("raw", after=2**63) == {TOP: "last"} and docs.terms("raw", after=TOP) == {}
     hits = docs.search({"raw": {1: 1.0, TOP: 1.0, 6: 1.0}}, explain=True)
     assert [part.get("word") for part in arm(hits)["terms"]] == ["one", None, "last"]
-    assert "of the best row last gave 2, one gave 1" in str(hits.plan)
+    assert "contributions to the best row: last 2, one 1" in str(hits.plan)
     heaviest = docs.info().statistics["raw"]["dictionary"]["heaviest"]
     assert heaviest[0] == {"term": 1, "rows": 2, "word": "one"} and heaviest[-1] == {"term": TOP, "rows": 1, "word": "last"}
     docs.set_terms("raw", {1: "uno"})  # though no row changed
@@ -193,9 +193,9 @@ def test_words_of_raw_terms_are_set_listed_changed_and_taken_away(place, request
         (lambda c: c.set_terms("raw", {"1": "a"}), InvalidArgumentError, "'1'"),
         (lambda c: c.set_terms("raw", {2: "fine", 1: ""}), InvalidArgumentError, "term 1 "),
         (lambda c: c.set_terms("raw", {1: 5}), InvalidArgumentError, "term 1 "),
-        (lambda c: c.set_terms("raw", {1: "a\tb"}), InvalidArgumentError, "printed"),
-        (lambda c: c.set_terms("raw", {1: "\x1b[31m"}), InvalidArgumentError, "printed"),
-        (lambda c: c.set_terms("raw", {1: "\ud800"}), InvalidArgumentError, "printed"),
+        (lambda c: c.set_terms("raw", {1: "a\tb"}), InvalidArgumentError, "printable"),
+        (lambda c: c.set_terms("raw", {1: "\x1b[31m"}), InvalidArgumentError, "printable"),
+        (lambda c: c.set_terms("raw", {1: "\ud800"}), InvalidArgumentError, "printable"),
         (lambda c: c.set_terms("raw", {2: "fine", 1: "é" * 241}), LimitError, "term 1 has 482 UTF-8 bytes, at most 480"),
         (lambda c: c.set_terms("raw", {1: "a"}, durability="never"), InvalidArgumentError, "never"),
         (lambda c: c.terms("v"), SchemaError, "'v' is dense"),

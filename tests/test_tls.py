@@ -126,8 +126,8 @@ def test_other_machines_are_served_with_keys_and_tls_only(host):
     bare, tls = {"host": host}, {"host": host, "tls_cert": "a", "tls_key": "b"}
     for settings, with_keys, missing in (
         (bare, False, "API keys.* and TLS"),
-        (bare, True, "which needs TLS"),
-        (tls, False, "needs API keys"),
+        (bare, True, "which requires TLS"),
+        (tls, False, "requires API keys"),
     ):
         with pytest.raises(InvalidArgumentError, match=missing) as caught:
             check_exposure(Settings(**settings), with_keys)
@@ -147,4 +147,4 @@ def test_the_command_refuses_in_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = [line for line in done.stderr.splitlines() if "compiling" not in line]
-    assert line.startswith("vectordb: 0.0.0.0 can be reached from other machines") and "--insecure" in line
+    assert line.startswith("vectordb: 0.0.0.0 is reachable from other machines") and "--insecure" in line

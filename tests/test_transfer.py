@@ -416,9 +416,9 @@ def test_columns_that_are_missing_are_named(tmp_path):
         infer_schema(source, None, ["nope"])
     with pytest.raises(SchemaError, match="no column 'emb' for vector field 'v'"):
         infer_schema(source, Columns(vectors={"v": "emb"}))
-    with pytest.raises(SchemaError, match="doesn't hold vectors"):
+    with pytest.raises(SchemaError, match="does not hold vectors"):
         infer_schema(source, Columns(vectors={"v": "body"}))
-    with pytest.raises(InvalidArgumentError, match="no row"):
+    with pytest.raises(InvalidArgumentError, match="has no rows"):
         infer_schema(write(tmp_path / "empty.csv", "id,body\n"))
 
 

@@ -260,7 +260,7 @@ def test_facts_come_back_as_they_were():
 
 
 def test_arms_of_a_batch_must_have_as_many_queries():
-    with pytest.raises(InvalidArgumentError, match="different numbers"):
+    with pytest.raises(InvalidArgumentError, match="same number of queries"):
         calls.search_request("c", SCHEMA, {"d": np.ones((2, 4)), "m": [np.ones((1, 2))]}, None, WANTED, True)
 
 

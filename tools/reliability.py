@@ -14,71 +14,73 @@ TARGET = Path(__file__).parents[1] / "docs" / "RELIABILITY.md"
 SECTIONS = (
     (
         "kill −9",
-        "A process writes, deletes, changes the schema, makes and drops collections, indexes, merges and compacts, and is killed at a "
-        "named step (`vectordb/failpoints.py`; each of them fired in this run) or at a random moment. Afterwards: every acknowledged batch "
-        "is there, none by half, `check` is clean, searches through the indexes find what exact ones find.",
+        "A process writes, deletes, changes the schema, creates and drops collections, indexes, merges and compacts. It is killed "
+        "at a named step (`vectordb/failpoints.py`; every step was reached in this run) or at a random moment. Afterwards every "
+        "acknowledged batch must be present, no batch may be partly present, `check` must be clean, and indexed searches must "
+        "find what exact ones find.",
         ("kills",),
     ),
     (
         "Power loss",
-        "Images of `data.mdb` are made of what lay on the disk at the last sync and any part of the pages written since: a first part, a "
-        "last part, any pages, torn ones. Each must open with the state before or after the commit. Images of a disk that lies about its "
-        "syncs, and of files cut off or filled with zeros, may be refused by an error that names the file, never answered wrongly. Index "
-        "files: any part of what wasn't synced missing.",
+        "Images of `data.mdb` are made from what was on the disk at the last sync and a subset of the pages written since: a "
+        "first part, a last part, random pages, torn pages. Each image must open with the state before or after the commit. "
+        "Images of a disk that lies about its syncs, and of truncated or zero-filled files, may be refused with an error that "
+        "names the file, but must never give a wrong answer. For index files, any subset of the unsynced data is missing.",
         ("power_loss", "power_loss_index_*"),
     ),
     (
         "Full disk, I/O errors, failed syncs",
-        "LMDB's descriptor is replaced by one whose writes or syncs the kernel refuses (ENOSPC, EIO, EINVAL, EBADF); a limit on the size "
-        "of files; a small tmpfs where one can be mounted; failing steps of an index build. The error is typed and names the directory, "
-        "writes are refused until it is reopened, reads go on, nothing acknowledged is lost. (In CI as a whole; counted here where the "
-        "file system was real.)",
+        "The kernel refuses writes or syncs of LMDB's file (ENOSPC, EIO, EINVAL, EBADF), the size of files is limited, a small "
+        "tmpfs is full (where one can be mounted), steps of an index build fail. The error must be typed and name the directory. "
+        "Writes are refused until the directory is reopened, reads continue, and nothing acknowledged is lost. CI runs all of "
+        "this; the count is of a real full file system.",
         ("full_file_system",),
     ),
     (
         "Flipped bits",
-        "One bit of any file, drawn evenly from six kinds of places; then the directory is opened, asked, written to, and asked again in "
-        "another process. No answer may be wrong, no process may end.",
+        "One bit of a file is flipped, evenly over six kinds of places. Then the directory is opened, queried and written to, and "
+        "queried again in another process. No answer may be wrong and no process may crash.",
         ("bit_flips",),
     ),
     (
         "Fuzzing",
-        "Seeded mutations of sound input. Only errors of ours may come out, within 5 seconds a case. Chunks and index headers get right "
-        "checksums, so that what is behind these is reached.",
+        "Seeded mutations of valid input. Only errors of vectordb may be raised, within 5 seconds a case. Chunks and index "
+        "headers get correct checksums, so that the code behind the checksums is reached.",
         ("fuzz_*",),
     ),
     (
         "Files changed under processes",
-        "lock.mdb, data.mdb, all lock files or the whole directory are removed, moved, replaced by an older copy or restored from a "
-        "snapshot while one process has them open and another opens them; both go on writing. Every write that was acknowledged after that "
-        "is in a directory that is there, `check` is clean, and what nobody removed is still there.",
+        "lock.mdb, data.mdb, all lock files or the whole directory are removed, moved, replaced by an older copy or restored from "
+        "a snapshot, while one process has them open and another opens them. Both continue to write. Every write that was "
+        "acknowledged afterwards must be in an existing directory, `check` must be clean, and data that nobody removed must still "
+        "exist.",
         ("files *",),
     ),
     (
         "Churn",
-        "Points with long ids come and go: the change log stays within its bound of bytes, and so does the data file.",
+        "Points with long ids are written and deleted. The change log must stay within its bound of bytes, and so must the data file.",
         ("churn_*",),
     ),
     (
         "Concurrency",
-        "Eight writers and eight readers on twelve points, embedded and served; the history of each point must be linearizable.",
+        "Eight writers and eight readers work on twelve points, embedded and served. The history of each point must be linearizable.",
         ("concurrency_*",),
     ),
     (
         "Soak",
-        "Mixed load on `vectordb serve` while it is killed; every answer is checked against a model, everything is compared now and then, "
-        "memory is compared within the last part, which has no kills.",
+        "Mixed load on `vectordb serve` while it is killed repeatedly. Every answer is checked against a model; from time to time "
+        "everything is compared. Memory is compared within the last part of the run, which has no kills.",
         ("soak",),
     ),
 )
 LIMITS = """## What is not covered
 
-- Bits that flip in pages which a running process has read already: the tree is walked when a directory is opened, and by
-  `vectordb check`. Vectors, payloads and postings have checksums that are verified when they are first read.
-- A directory of format 1 or 2 has no digest of its records until its first write: until then its tree is walked, but a changed
-  id record isn't seen.
-- The digest is against accidents. Whoever can write the files can forge it.
-- The disk's own cache lying about syncs can lose acknowledged batches; it is told where it leaves pages that don't fit together.
+- Bits that flip in pages that a running process has already read. The tree is checked when a directory is opened and by
+  `vectordb check`. Checksums of vectors, payloads and postings are verified when they are first read.
+- A directory of format 1 or 2 has no digest of its records until its first write. Until then its tree is checked, but a changed id record
+  is not detected.
+- The digest protects against accidents, not against forgery by someone who can write the files.
+- A disk that lies about syncs can lose acknowledged batches. This is detected if the pages on disk don't fit together.
 """
 
 
@@ -108,9 +110,9 @@ def page(folder: Path) -> str:
     lines = [
         "# Reliability",
         "",
-        "What is attacked, how, and what the last nightly runs counted (`make nightly`, then `python tools/reliability.py FOLDER`, which "
-        "writes this page); each names its commit. A run that finds a problem fails and leaves no counts. A small share of all but the "
-        "soak runs in CI.",
+        "This page lists the fault tests of vectordb and the counts of their last full runs, with the commit of each run. A run "
+        "that finds a problem fails and leaves no counts. CI runs a small share of every test but the soak. `make nightly` runs "
+        "them in full, and `python tools/reliability.py FOLDER` writes this page.",
         "",
     ]
     for heading, about, patterns in SECTIONS:

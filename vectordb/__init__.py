@@ -1,65 +1,111 @@
-"""vectordb: dense, sparse and multi-vector search with any filter, in a directory of yours or behind a gRPC service."""
+"""vectordb: dense, sparse and multi-vector search with any filter, embedded in a Python program or as a gRPC service.
 
-from typing import TYPE_CHECKING
+    import vectordb
+    from vectordb import Dense, Schema
 
-from vectordb_client._version import __version__
-from vectordb_client.filter import F
+    with vectordb.open("data") as db:
+        docs = db.create_collection("docs", Schema(vectors={"v": Dense(3)}), exist_ok=True)
+        docs.upsert(ids=[1, 2], vectors={"v": [[1, 0, 0], [0, 1, 0]]})
+        print(docs.search({"v": [1, 0.5, 0]}, limit=1))
 
-from .errors import (
-    AlreadyExistsError,
-    AuthenticationError,
-    ClosedError,
-    CorruptionError,
-    DeadlineError,
-    EncoderError,
-    FilterError,
-    FormatVersionError,
-    InvalidArgumentError,
-    LimitError,
-    LockedError,
-    NotFoundError,
-    PermissionDeniedError,
-    PreconditionError,
-    RateLimitError,
-    SchemaError,
-    StorageError,
-    UnavailableError,
-    VectorDBError,
-)
-from .types import (
-    DBSF,
-    RRF,
-    ArmScore,
-    Bool,
-    BulkResult,
-    Change,
-    CollectionInfo,
-    Datetime,
-    Dense,
-    FailedPoint,
-    Float,
-    FusionTuning,
-    Geo,
-    Hit,
-    Hits,
-    Index,
-    Int,
-    Keyword,
-    Linear,
-    MultiVector,
-    Page,
-    Plan,
-    Point,
-    Prefetch,
-    Relative,
-    Schema,
-    Sparse,
-    SparseIndex,
-    Text,
-    Uuid,
-    WriteResult,
-)
+Names are imported on first use, so ``import vectordb`` loads neither numpy nor the engine. ``from vectordb import *`` leaves out ``open``,
+which would replace the function of Python.
+"""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vectordb_client._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from vectordb_client.aliases import (
+        DenseVector,
+        FilterLike,
+        FusionLike,
+        Ids,
+        MultiVectors,
+        PointsLike,
+        SparseVector,
+        Vector,
+        VectorColumn,
+    )
+    from vectordb_client.bulk import BulkResult, FailedPoint
+    from vectordb_client.errors import (
+        AlreadyExistsError,
+        AuthenticationError,
+        ClosedError,
+        CorruptionError,
+        DeadlineError,
+        EncoderError,
+        FilterError,
+        FormatVersionError,
+        InvalidArgumentError,
+        LimitError,
+        LockedError,
+        NotFoundError,
+        PermissionDeniedError,
+        PreconditionError,
+        RateLimitError,
+        SchemaError,
+        StorageError,
+        UnavailableError,
+        VectorDBError,
+    )
+    from vectordb_client.filter import F, Filter
+    from vectordb_client.plan import Plan
+    from vectordb_client.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
+    from vectordb_client.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+    from vectordb_client.schema import (
+        Bool,
+        Datetime,
+        Dense,
+        Float,
+        Geo,
+        Index,
+        Int,
+        Keyword,
+        MultiVector,
+        Schema,
+        Sparse,
+        SparseIndex,
+        Text,
+        Uuid,
+    )
+    from vectordb_client.tuning import FusionTuning
+    from vectordb_client.values import Id
+
+    from .backup import restore
+    from .collection import Collection
+    from .database import Database
+    from .database import open as open
+
+# Module → the public names in it.
+_EXPORTS = {
+    "vectordb_client.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    ".backup": "restore",
+    "vectordb_client.bulk": "BulkResult FailedPoint",
+    ".collection": "Collection",
+    ".database": "Database open",
+    "vectordb_client.errors": (
+        "AlreadyExistsError AuthenticationError ClosedError CorruptionError DeadlineError EncoderError FilterError "
+        "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
+        "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
+    ),
+    "vectordb_client.filter": "F Filter",
+    "vectordb_client.plan": "Plan",
+    "vectordb_client.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
+    "vectordb_client.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
+    "vectordb_client.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
+    "vectordb_client.tuning": "FusionTuning",
+    "vectordb_client.values": "Id",
+}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+_ELSEWHERE = {
+    **dict.fromkeys(("Client", "AsyncClient"), "the client is a package of its own: from vectordb_client import {name}"),
+    **dict.fromkeys(("connect", "PersistentClient", "EphemeralClient", "load"), "write vectordb.open(path)"),
+}
 __all__ = [
     "DBSF",
     "RRF",
@@ -77,16 +123,23 @@ __all__ = [
     "Datetime",
     "DeadlineError",
     "Dense",
+    "DenseVector",
     "EncoderError",
     "F",
     "FailedPoint",
+    "Filter",
     "FilterError",
+    "FilterLike",
     "Float",
     "FormatVersionError",
+    "Fusion",
+    "FusionLike",
     "FusionTuning",
     "Geo",
     "Hit",
     "Hits",
+    "Id",
+    "Ids",
     "Index",
     "Int",
     "InvalidArgumentError",
@@ -95,11 +148,13 @@ __all__ = [
     "Linear",
     "LockedError",
     "MultiVector",
+    "MultiVectors",
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
     "Plan",
     "Point",
+    "PointsLike",
     "PreconditionError",
     "Prefetch",
     "RateLimitError",
@@ -108,29 +163,28 @@ __all__ = [
     "SchemaError",
     "Sparse",
     "SparseIndex",
+    "SparseVector",
     "StorageError",
     "Text",
     "UnavailableError",
     "Uuid",
+    "Vector",
+    "VectorColumn",
     "VectorDBError",
     "WriteResult",
     "__version__",
     "restore",
 ]
 
-if TYPE_CHECKING:
-    from .backup import restore
-    from .collection import Collection
-    from .database import Database
-    from .database import open as open
 
-# The engine (LMDB, Numba) is imported when it is asked for: `vectordb --help` and a script that only builds schemas don't wait for it.
-_ENGINE = {"Collection": "collection", "Database": "database", "open": "database", "restore": "backup"}
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        hint = f"; {_ELSEWHERE[name].format(name=name)}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    value = getattr(importlib.import_module(_MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
 
 
-def __getattr__(name: str):
-    if name in _ENGINE:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_ENGINE[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "open"})

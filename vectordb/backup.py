@@ -327,7 +327,7 @@ class _Source:
                 with _archive_errors(path):
                     self._tar = tarfile.open(path, "r:")
             elif os.path.lexists(path):
-                raise NotFoundError(f"{path} is no snapshot: it is neither a file nor a directory", field="source", value=str(path))
+                raise NotFoundError(f"{path} is not a snapshot: it is neither a file nor a directory", field="source", value=str(path))
             else:
                 raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
             with self._open(manifests.NAME) as file:
@@ -437,7 +437,7 @@ def _check_free(target: Path, field: str) -> None:
     if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
         return
     if target.exists() or target.is_symlink():
-        raise AlreadyExistsError(f"{target} is there already", field=field, value=str(target))
+        raise AlreadyExistsError(f"{target} already exists", field=field, value=str(target))
 
 
 def _name(made: Path, target: Path) -> None:
@@ -451,7 +451,7 @@ def _name(made: Path, target: Path) -> None:
             os.link(made, target)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise AlreadyExistsError(f"{target} is there already", field="path", value=str(target)) from None
+            raise AlreadyExistsError(f"{target} already exists", field="path", value=str(target)) from None
         raise
     sync_folder(target.parent)
 

@@ -1,4 +1,4 @@
-"""A database: a directory with collections in it."""
+"""A database: a directory that holds collections."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import threading
 import weakref
 from typing import Any
 
+from vectordb_client.access import Collections
+from vectordb_client.aliases import Durability
+from vectordb_client.arguments import named
+
 from . import backup
 from . import maintenance as upkeep
-from .collection import Collection, check_graph_builders, encoder_identities
-from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, SchemaError, StorageError, shown
+from .collection import Collection
+from .encoding import check_graph_builders, encoder_identities
+from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
 from .query import audit
 from .storage import catalog, modes, place
 from .storage.change_log import Limits
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
-from .types import Schema, exists_already
+from .types import Schema, check_schema, exists_already
 
 
 def open(
     path: str | os.PathLike | None,
     *,
-    durability: str = "commit",
+    durability: Durability = "commit",
     write_timeout: float = 60.0,
     create: bool = True,
     maintenance: bool = True,
@@ -37,30 +42,50 @@ def open(
     change_log_bytes: int | None = None,
     change_log_seconds: float | None = None,
 ) -> Database:
-    """Open the database of a directory, making it if there is none (unless ``create=False``).
+    """Open the database in a directory. A missing directory is created, unless ``create=False``.
 
-    path: resolved now, once: a later ``chdir`` changes nothing, and when the directory is moved, removed or replaced meanwhile, writes
-    raise StorageError. None or ":memory:" is a database in memory: in a private temporary directory, which goes when it is closed.
+    Several processes may open one directory. One of them writes at a time; the others see each write at their next read.
 
-    durability: "commit" — a write returns when it is on disk; "batched" — its last page is left to the next sync, so a power loss (not a
-    crash of the process) may undo the newest writes, never tear them. ``close()`` and ``flush()`` sync.
-    write_timeout: seconds to wait while another process writes, then LockedError.
-    maintenance: index new rows, merge segments and compact chunks in the background; False leaves that to ``Collection.optimize`` and to
-    other processes.
-    recall_audit: the share of single searches, 0 to 1, that are done again exactly in the background, at most 2 % of a core's time; None
-    is one in 64, or what an earlier handle of the directory said. ``Collection.info()`` tells what they found.
-    salvage: open a directory in which records are missing or changed, or pages belong to nothing, which is refused otherwise, to read what
-    is left; it takes no writes.
-    read_only: make nothing there but lock files, begin no maintenance; writes raise StorageError. A directory that this process can't write
-    to (a file system that is mounted read-only, no permission) is opened so in any case, and has no file made in it. The only way to open a
-    snapshot as it is.
-    file_mode: the mode of new files, such as 0o640; folders may be entered by who may read them. The umask is taken off, and files that are
-    there keep theirs. None: as an earlier handle of the directory said, else as data.mdb has it, else 0o600.
-    change_log_batches, change_log_bytes, change_log_seconds: how much of what ``Collection.changes`` tells is kept of each collection: the
-    newest batches, their size, and their age. The newest batch always is. None is 65,536, 64 MiB and 30 days, or what an earlier handle of
-    the directory said. They hold for the writes of this process.
-    Several processes may open one directory: one writes at a time, the others see it at their next query.
-    Raises InvalidArgumentError, StorageError, CorruptionError, FormatVersionError.
+    Args:
+        path: the directory. It is resolved once, so a later ``chdir`` changes nothing. If the directory is moved, removed or replaced while
+            it is open, writes raise StorageError. None or ":memory:" opens a database in a private temporary directory, which is removed
+            when it is closed.
+        durability: "commit": a write returns when it is on disk. "batched": a write returns before the sync of its last page, so a power
+            loss (not a crash of the process) may undo the newest writes, but never parts of one. ``close()`` and ``flush()`` sync.
+        write_timeout: seconds to wait while another process writes.
+        create: create the directory if it doesn't exist.
+        maintenance: index new rows, merge segments and compact chunks in the background. False leaves these to ``Collection.optimize`` and
+            to other processes.
+        recall_audit: the share of single searches, 0 to 1, that are repeated exactly in the background, in at most 2 % of the time of one
+            core. ``Collection.info()`` reports the measured recall. None is the value of an earlier handle of the directory in this
+            process, or else 1/64.
+        salvage: open a damaged directory to read what is left of it. It accepts no writes. Without salvage a directory with missing or
+            changed records is refused.
+        read_only: write nothing but lock files, and start no maintenance; writes raise StorageError. A directory for which this process has
+            no write permission is always opened like this, without lock files. A snapshot can only be opened like this.
+        file_mode: the mode of new files, such as ``0o640``; folders may be entered by everyone who may read them. The umask applies. None
+            is the value of an earlier handle of the directory in this process, or else the mode of data.mdb, or else ``0o600``.
+        change_log_batches: how many batches of each collection ``Collection.changes`` keeps. None is the value of an earlier handle, or
+            else 65,536. The newest batch is always kept. The limits apply to the writes of this process.
+        change_log_bytes: how many bytes of them; None is the value of an earlier handle, or else 64 MiB.
+        change_log_seconds: how long they are kept, in seconds; None is the value of an earlier handle, or else 30 days.
+
+    Returns:
+        The database. Use it as a context manager, or call ``close()``.
+
+    Raises:
+        InvalidArgumentError: an argument is not valid, for example the address of a service as the path.
+        StorageError: the directory can't be created, read or locked.
+        CorruptionError: stored data is damaged.
+        FormatVersionError: another version of vectordb wrote the directory.
+
+    Example:
+        ```python
+        with vectordb.open("data") as db:
+            docs = db.create_collection("docs", Schema(vectors={"v": Dense(384)}), exist_ok=True)
+            docs.upsert(ids=[1, 2], vectors={"v": vectors})
+            print(docs.search({"v": query}, limit=5))
+        ```
     """
     check_durability(durability)
     if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
@@ -78,12 +103,14 @@ def open(
         modes.check_mode(file_mode)
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
     given = {name: value for name, value in limits.items() if value is not None}
-    Limits(**given)  # refuses what is wrong before anything is made
+    Limits(**given)  # raises before anything is created
     in_memory = is_memory(path)
     if in_memory:
         for name, value, usual in (("create", create, True), ("salvage", salvage, False), ("read_only", read_only, False)):
             if value is not usual:
-                raise InvalidArgumentError(f"a database in memory is new and empty: it takes no {name}={value}", field=name, value=value)
+                raise InvalidArgumentError(
+                    f"a database in memory is always new and empty; leave out {name}={value}", field=name, value=value
+                )
         path, durability = _new_folder(), "batched"
     opened = Database(path, durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
     opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
@@ -91,25 +118,32 @@ def open(
 
 
 def is_memory(path: Any) -> bool:
-    """Whether a path stands for a database in memory."""
+    """Whether a path means a database in memory: None or ":memory:"."""
     return path is None or (isinstance(path, (str, os.PathLike)) and os.fspath(path) == place.MEMORY)
 
 
 def _new_folder() -> str:
-    """Of a database in memory. Not in /dev/shm, which containers keep small; what is written there stays in the page cache all the same."""
+    """A temporary folder for a database in memory. /dev/shm is not used, because it is small in containers; the page cache is as fast."""
     try:
         return tempfile.mkdtemp(prefix="vectordb-memory-")
     except OSError as error:
-        raise StorageError(f"there is no folder for temporary files: {error.strerror}", field="path") from error
+        raise StorageError(f"a temporary folder can't be created: {error.strerror}", field="path") from error
 
 
 def _remove_folder(path: str, pid: int) -> None:
-    if os.getpid() == pid:  # not by the child of a fork
+    if os.getpid() == pid:  # a forked child must not remove it
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Database:
-    """An open directory. Safe to share among threads; use as a context manager, or call ``close``."""
+class Database(Collections[Collection]):
+    """An open directory. ``vectordb.open`` returns it. Safe to share between threads.
+
+    Use it as a context manager, or call ``close``. A database is also a container of its collections: ``db["docs"]`` is
+    ``db.collection("docs")``, ``"docs" in db`` says whether there is one, ``list(db)`` has their names, ``len(db)`` their number.
+
+    Attributes:
+        path: the absolute path of the directory.
+    """
 
     def __init__(
         self,
@@ -147,14 +181,28 @@ class Database:
     def __exit__(self, *exc: Any) -> None:
         self.close()
 
+    @named
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> Collection:
-        """Make a collection. With ``exist_ok`` one of the same schema is taken as it is.
+        """Create a collection.
 
-        Raises AlreadyExistsError, SchemaError, EncoderError.
+        Args:
+            name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
+            schema: the vector fields and attributes.
+            exist_ok: return a collection that exists with the same schema.
+
+        Raises:
+            AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
+            SchemaError: the name or the schema is not valid.
+            EncoderError: an encoder of the schema is unknown, is not installed or doesn't fit its field.
+
+        Example:
+            ```python
+            schema = Schema(vectors={"v": Dense(384)}, attributes={"year": Int(), "tags": Keyword(array=True)})
+            docs = db.create_collection("docs", schema, exist_ok=True)
+            ```
         """
         self._check_open()
-        if not isinstance(schema, Schema):
-            raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
+        check_schema(schema)
         identities = encoder_identities(schema.vectors)
         check_graph_builders(schema.vectors)
         try:
@@ -169,31 +217,41 @@ class Database:
         return self._collection(name, number)
 
     def collection(self, name: str) -> Collection:
-        """A collection by name. Raises NotFoundError naming those there are."""
+        """Open a collection that exists. ``db[name]`` does the same. Raises NotFoundError, which lists the collections that exist."""
         self._check_open()
         with self._env.read() as txn:
             number = catalog.number_of(txn, name)
         return self._collection(name, number)
 
     def collections(self) -> list[str]:
-        """Names of the collections, sorted."""
+        """The names of all collections, sorted."""
         self._check_open()
         with self._env.read() as txn:
             return list(catalog.names(txn))
 
     def drop_collection(self, name: str) -> None:
-        """Delete a collection and everything in it. Raises NotFoundError."""
+        """Delete a collection with all its points. Raises NotFoundError."""
         self._check_open()
         self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
         self._maintainer.dropped()
 
     def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:
-        """Copy the database as it is now, while everybody goes on reading and writing; ``vectordb.restore`` brings it back.
+        """Copy the current state of the database. Reads and writes continue meanwhile. ``vectordb.restore`` reads the copy back.
 
-        path: what is to be made, a directory or (archive) one tar file. Index files are linked where they can be, so a directory on the
-        same disk takes little more than the rows. It appears under its name when it is whole and on disk.
-        Returns the manifest: created, collections (name → sequence, points), files (name → bytes, xxh3_128), path.
-        Raises AlreadyExistsError when something is there, StorageError, CorruptionError.
+        Index files are hard links where the file system permits, so a directory on the same disk takes little more space than the rows.
+        The snapshot appears under its name only when it is complete and on disk.
+
+        Args:
+            path: the directory or the file to create.
+            archive: write one tar file instead of a directory.
+
+        Returns:
+            The manifest: created, collections (name → sequence, points), files (name → bytes, xxh3_128), path.
+
+        Raises:
+            AlreadyExistsError: the path exists.
+            StorageError: the file system refused a read or a write.
+            CorruptionError: stored data is damaged.
         """
         self._check_open()
         if not isinstance(archive, bool):
@@ -201,7 +259,7 @@ class Database:
         return backup.snapshot(self._env, path, archive)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
-        """``Collection.purge`` of all collections, and of what was dropped."""
+        """``Collection.purge`` for all collections, those that were dropped included."""
         self._check_open()
         self._committer.check_writable()
         with self._env.read() as txn:
@@ -209,14 +267,16 @@ class Database:
         return self._maintainer.purge(numbers, timeout)
 
     def flush(self) -> None:
-        """Make every write so far durable (for durability="batched"). Raises StorageError."""
+        """Sync all writes to disk; needed only for durability="batched". Raises StorageError."""
         self._check_open()
         if self._read_only is None:
             self._env.sync()
 
     def close(self) -> None:
-        """Sync and close; maintenance under way is given up. Reads under way in other threads raise ClosedError, mostly within a second,
-        and writes are finished: both are waited for. Further calls raise ClosedError; closing twice is fine.
+        """Sync all writes and close the database. A second call does nothing.
+
+        Maintenance under way is cancelled. Reads under way in other threads raise ClosedError, usually within a second; writes under way
+        are finished; ``close`` waits for both. Later calls raise ClosedError.
         """
         with self._lock:
             if self._closed:

@@ -1,4 +1,4 @@
-"""The words every layer speaks: schemas, points, batches, hits. They live in the client distribution, which must not import us."""
+"""Types that every layer uses: schemas, points, batches, hits. The client distribution defines them; it must not import ``vectordb``."""
 
 from vectordb_client.batch import UNSET, Batch, check_each_id, check_ids, make_batch, versions_of
 from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
@@ -23,8 +23,9 @@ from vectordb_client.schema import (
     Uuid,
     VectorField,
     check_name,
-    exists_already,
+    check_schema,
 )
+from vectordb_client.schema_diff import exists_already
 from vectordb_client.terms import check_page, check_sparse, check_words, is_word
 from vectordb_client.tuning import FusionTuning, drive, tune
 from vectordb_client.values import DEFAULT_RECALL, Id, check_id, check_recall, is_single_id, restore
@@ -82,6 +83,7 @@ __all__ = [
     "check_name",
     "check_page",
     "check_recall",
+    "check_schema",
     "check_sparse",
     "check_words",
     "drive",

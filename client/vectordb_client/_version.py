@@ -1,3 +1,3 @@
-"""The one place that says which version this is; the server and both distributions read it."""
+"""The version of both distributions and of the service."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What comes out of a service: points, hits with their explanation, and facts, as messages and back. Pure, no I/O."""
+"""Answers of a service as messages and back: points, hits with their plan, facts about a collection. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .wire import (
 
 
 def forms_of(schema: Schema) -> pb.AttributeForms | None:
-    """Which attributes JSON writes as something else; None when there are none."""
+    """The attributes whose JSON form is a string or a list, by kind. None if there are none."""
     names = {kind: [n for n, spec in schema.attributes.items() if spec.kind == kind] for kind in ("datetime", "uuid", "geo")}
     if not any(names.values()):
         return None
@@ -44,6 +44,7 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
     rows = unpack_json_list(data, n, "attributes")
     if not all(type(row) is dict for row in rows):
         raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
+    name = ""
     try:
         for names, convert in ((forms.datetimes, read_moment), (forms.uuids, uuid.UUID)):
             for name in names:
@@ -76,7 +77,7 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
             continue
         if isinstance(column, SparseColumn):
             column = SparseColumn(column.indptr, column.terms.copy(), column.weights.copy(), column.rows)
-        elif isinstance(column, DenseColumn):  # copies, because a message's own bytes can't be written to
+        elif isinstance(column, DenseColumn):  # copies, because the bytes of a message are read-only
             column = DenseColumn(column.values.copy(), column.rows)
         else:
             column = MultiColumn(column.indptr, column.values.copy(), column.rows)
@@ -89,14 +90,14 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
 
 
 def pack_points(points: Sequence[Point], schema: Schema, forms: pb.AttributeForms | None) -> pb.Points:
-    """Points as they are: what a point doesn't have isn't sent."""
+    """Points as a message. Fields that a point doesn't have are not sent."""
     packer = PointsPacker(schema, forms, Room())
     packer.add(points)
     return packer.message()
 
 
 def unpack_points(message: pb.Points) -> list[Point]:
-    """The points. Raises InvalidArgumentError when the columns don't agree."""
+    """The points of a message. Raises InvalidArgumentError if its columns have different lengths."""
     ids = unpack_ids(message.ids)
     n = len(ids)
     rows, payloads, vectors = (
@@ -109,14 +110,14 @@ def unpack_points(message: pb.Points) -> list[Point]:
 
 
 def pack_found(points: Sequence[Point | None], schema: Schema, forms: pb.AttributeForms | None) -> pb.GetResponse:
-    """The points of a get, with gaps."""
+    """The answer to a ``get``: points, and None for ids that don't exist."""
     return pack_get([p is not None for p in points], [[p for p in points if p is not None]], schema, forms, Room())
 
 
 def pack_get(
     there: Sequence[bool], pieces: Iterable[Sequence[Point]], schema: Schema, forms: pb.AttributeForms | None, room: Room
 ) -> pb.GetResponse:
-    """The same of points given some at a time; there: which of the ids have one. Raises LimitError when there is no room."""
+    """``pack_found`` for points that are read in pieces. there: whether each id exists. Raises LimitError if the answer is too large."""
     packer = PointsPacker(schema, forms, room)
     for points in pieces:
         packer.add(points)
@@ -125,7 +126,7 @@ def pack_get(
 
 
 def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
-    """One point or None for each of the n ids asked for."""
+    """One point or None for each of the n requested ids."""
     points = unpack_points(message.points)
     if not message.found and len(points) == n:
         return list(points)
@@ -144,10 +145,13 @@ def pack_page(
     forms: pb.AttributeForms | None,
     room: Room,
 ) -> pb.ScrollResponse:
-    """A page of points, given some at a time: as many as there is room for, one at least. more: others follow the page. cursor_at: the
-    cursor after an id. Raises LimitError when a single point is too large.
+    """The answer to a ``scroll``: as many points as fit, at least one.
+
+    pieces: the points of the page, read in pieces. more: whether further points follow the page. cursor_at: id → the cursor behind it.
+    Raises LimitError if a single point is too large.
     """
-    packer, last = PointsPacker(schema, forms, room), None
+    packer = PointsPacker(schema, forms, room)
+    last: Id | None = None
     for points in pieces:
         fitting = packer.add_fitting(points)
         if fitting:
@@ -155,7 +159,7 @@ def pack_page(
         if fitting < len(points):
             more = True
             break
-    return pb.ScrollResponse(points=packer.message(), cursor=cursor_at(last) if more else None)
+    return pb.ScrollResponse(points=packer.message(), cursor=cursor_at(last) if more and last is not None else None)
 
 
 def unpack_page(message: pb.ScrollResponse) -> Page:
@@ -166,7 +170,7 @@ def unpack_page(message: pb.ScrollResponse) -> Page:
 
 
 def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: Schema, room: Room | None = None) -> None:
-    """Fills a message with the hits of a query, given whole, or some at a time. Raises LimitError when there is no room."""
+    """Fill a message with the hits of a query, whole or read in pieces. Raises LimitError if the answer is too large."""
     room = room or Room()
     bare = found.columns if isinstance(found, Hits) else None
     if bare is not None:
@@ -184,7 +188,7 @@ def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: S
 
 
 def pack_plan(plan: Mapping[str, Any]) -> bytes:
-    """How a search was run."""
+    """The plan of a search as JSON."""
     return pack_json(_finite(plan), "plan")
 
 
@@ -205,7 +209,7 @@ def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, Arm
 
 
 def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
-    """The hits. Raises InvalidArgumentError when the columns don't agree."""
+    """The hits of a message. Raises InvalidArgumentError if its columns have different lengths."""
     if message.single_scores:
         ids, scores = array_of(message.ids.integers, "<u8", "ids"), array_of(message.single_scores, "<f4", "scores")
         if len(ids) != len(scores):
@@ -224,7 +228,7 @@ def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinities: they become None."""
+    """The value with None in place of infinities and NaN, which JSON can't represent."""
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Arguments by names that other databases use: an error that says what they are called here."""
+"""Unknown arguments: an error that gives the name which the argument has here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .errors import InvalidArgumentError
 
@@ -25,46 +25,74 @@ _MEANT = {
     "chunk": "batch_size chunk_size",
     "parallel": "max_workers workers threads num_threads",
     "fusion": "rerank reranker ranker",
+    "schema": "vectors_config vectors attributes fields metadata dimension dim vector_size",
+    "exist_ok": "if_not_exists get_or_create exists_ok overwrite",
+    "exact": "exhaustive brute_force",
+    "explain": "debug profile",
 }
+# (method, argument of another database) → what to do here.
+_ADVICE = {
+    ("search", "offset"): "search with limit = offset + n, and slice: hits[offset:]",
+    ("search", "score_threshold"): "filter the hits: [hit for hit in hits if hit.score >= …]",
+    ("search", "order_by"): "hits are ordered by score; use scroll() to read points in the order of ids",
+    ("search", "group_by"): "search with a higher limit, and group the hits",
+    ("search", "ef"): "write recall=…, and the planner finds the effort",
+    ("scroll", "order_by"): "points come in the order of ids",
+    ("delete", "all"): 'write filter="ALL"',
+    ("create_collection", "metric"): "write Schema(vectors={'v': Dense(384, metric=…)})",
+    ("create_collection", "embedding_function"): "write Dense(…, encoder=…, source=…) in the schema",
+}
+_ADVICE |= {("search", name): _ADVICE["search", "ef"] for name in ("nprobe", "num_candidates", "ef_search", "search_params", "params")}
+_ADVICE |= {("search", name): _ADVICE["search", "score_threshold"] for name in ("threshold", "min_score", "max_distance", "distance")}
+_ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
 
 
 class UnknownArgumentError(InvalidArgumentError, TypeError):
-    """A method has no argument of this name."""
+    """A method has no argument of this name. The message says what to write instead."""
 
 
 def named(method: Method) -> Method:
-    """The method, which answers an unknown argument by UnknownArgumentError."""
-    parameters = [name for name in inspect.signature(method).parameters if name != "self"]
+    """Wrap a method so that unknown and superfluous arguments raise UnknownArgumentError instead of a bare TypeError."""
+    signature = inspect.signature(method)
+    parameters = [name for name in signature.parameters if name != "self"]
+    positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
 
-    def check(given: dict[str, Any]) -> None:
+    def check(args: tuple[Any, ...], given: dict[str, Any]) -> None:
         for name, value in given.items():
             if name not in parameters:
                 raise _unknown(method.__name__, name, value, parameters) from None
+        if len(args) - 1 > len(positional):
+            named_only = [name for name in parameters if name not in positional]
+            takes = f"takes {', '.join(positional)} by position" if positional else "takes no argument by position"
+            what = f"{method.__name__}() {takes}, and the others by name: {', '.join(f'{name}=…' for name in named_only)}"
+            raise UnknownArgumentError(what, field=named_only[0] if named_only else None, value=args[len(positional) + 1])
 
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
-        async def call(*args: Any, **given: Any) -> Any:
+        async def call_async(*args: Any, **given: Any) -> Any:
             try:
                 return await method(*args, **given)
             except TypeError:
-                check(given)
+                check(args, given)
                 raise
 
-    else:
+        return cast(Method, call_async)
 
-        @functools.wraps(method)
-        def call(*args: Any, **given: Any) -> Any:
-            try:
-                return method(*args, **given)
-            except TypeError:
-                check(given)
-                raise
+    @functools.wraps(method)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return method(*args, **given)
+        except TypeError:
+            check(args, given)
+            raise
 
-    return call  # type: ignore[return-value]
+    return cast(Method, call)
 
 
 def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> UnknownArgumentError:
+    if (method, name) in _ADVICE:
+        return UnknownArgumentError(f"{method}() has no argument {name!r}; {_ADVICE[method, name]}", field=name, value=value)
     meant = [ours for ours, theirs in _MEANT.items() if ours in parameters and name.lower() in theirs.split()]
     meant = meant or difflib.get_close_matches(name, parameters, 1)
     advice = f"write {' or '.join(f'{ours}=…' for ours in meant)}" if meant else f"there are: {', '.join(parameters)}"

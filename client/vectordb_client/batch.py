@@ -1,6 +1,6 @@
-"""A write as columns: what users give (columns, points, dicts) brought to one checked form.
+"""Batches: the checked, columnar form of a write. Users give columns, points, dicts or tables.
 
-The embedded database applies it, the client puts it on the wire, the server reads it back: all three speak ``Batch``.
+The embedded database applies a Batch, the client sends it, and the server reads it back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BATCH = 100_000
 
 
 class _Unset:
-    """The value of an attribute that an update doesn't name for this point."""
+    """The value of a field that an update leaves as it is."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -40,10 +40,15 @@ UNSET = _Unset()
 class Batch:
     """``len(ids)`` points to upsert or update, checked against a schema.
 
-    vectors: field → column; a column's ``rows`` says which points it covers. removed: field → rows of an update whose vector is taken
-    away.
-    attributes: name → one stored-form value a point; None is null, UNSET (updates only) leaves what is there.
-    payload: one JSON value a point, None for none, UNSET (updates only) leaves what is there.
+    Attributes:
+        kind: "upsert" or "update".
+        ids: distinct ids.
+        vectors: field → column. The ``rows`` of a column say which points it covers.
+        attributes: name → one value in its stored form for each point; None is null, UNSET (updates only) leaves the value as it is.
+        payload: one JSON value for each point; None is none, UNSET (updates only) leaves the value as it is.
+        removed: field → int32 rows whose vector an update removes.
+        if_version: the expected version of each point, or None.
+        if_filter: a filter that each point must match, or None.
     """
 
     kind: str
@@ -51,7 +56,7 @@ class Batch:
     vectors: Mapping[str, Column] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     payload: Sequence[Any] | None = None
-    removed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    removed: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
 
@@ -68,9 +73,9 @@ def make_batch(
     if_version: Any = None,
     if_filter: Any = None,
 ) -> Batch:
-    """The checked Batch of ``upsert``/``update`` arguments: columns (``ids=…``), a list of points or dicts, or a table, see ``_of_table``.
+    """Check the arguments of ``upsert`` or ``update``: columns (``ids=…``), a list of points or dicts, or a table.
 
-    Raises InvalidArgumentError, SchemaError or LimitError naming the field and the value; nothing has been written then.
+    Raises InvalidArgumentError, SchemaError or LimitError, which name the field and the value.
     """
     table = as_table(points)
     if table is not None:
@@ -80,7 +85,7 @@ def make_batch(
             raise InvalidArgumentError("give either points or columns (ids, vectors, attributes, payload), not both", field="points")
         ids, vectors, attributes, payload = _columns_of(points, schema, kind)
     elif ids is None:
-        raise InvalidArgumentError("ids are missing", field="ids")
+        raise InvalidArgumentError("ids are missing; write upsert(ids=[…], …) or upsert([{'id': …}])", field="ids")
     ids = check_ids(ids)
     n = len(ids)
     columns, removed = {}, {}
@@ -114,8 +119,8 @@ def make_batch(
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
 
 
-def _each(values: list, ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
-    """One value a point, converted. unset: UNSET is left as it is. Raises what ``convert`` raises, with the point and its row."""
+def _each(values: Sequence[Any], ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
+    """Convert one value for each point. unset: keep UNSET. An error of ``convert`` is raised with the point and its row."""
     made: list = []
     try:
         for value in values:
@@ -128,7 +133,7 @@ def _each(values: list, ids: Sequence[Id], convert: Callable[[Any], Any], unset:
 
 
 def check_ids(ids: Any) -> list[Id]:
-    """A list of distinct ids. Raises InvalidArgumentError naming a wrong or repeated one."""
+    """Check a list of distinct ids. Raises InvalidArgumentError, which names the wrong or repeated id."""
     ids = listed_ids(ids)
     if len(ids) > MAX_BATCH:
         raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
@@ -143,12 +148,12 @@ def check_ids(ids: Any) -> list[Id]:
 
 
 def check_each_id(ids: Any) -> list[Id]:
-    """Ids to read: repeated ones are allowed. Raises InvalidArgumentError naming a wrong one."""
+    """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
     return _each_checked(listed_ids(ids))
 
 
 def listed_ids(ids: Any) -> Sequence:
-    """Ids as a list, not looked at yet. Raises InvalidArgumentError."""
+    """Ids as a list, without a check of each. Raises InvalidArgumentError."""
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
     framed = _framed("ids", ids)
@@ -176,7 +181,7 @@ def _framed(name: str, values: Any) -> list | None:
 
 
 def _listed(name: str, values: Any, wanted: str) -> Sequence:
-    """The values of a column. Raises InvalidArgumentError saying what was wanted."""
+    """The values of a column. Raises InvalidArgumentError, which says what is expected."""
     found = read_with(name, values, listed)
     if found is None:
         hint = "; a set has no order, so write list(…)" if isinstance(values, (set, frozenset)) else ""
@@ -185,7 +190,7 @@ def _listed(name: str, values: Any, wanted: str) -> Sequence:
 
 
 def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
-    """``if_version=`` as one expected version a point: an int for all, a list, or a mapping from id; 0 is "must not exist"."""
+    """``if_version=`` as one expected version for each point: from an int for all, a list, or a mapping from id. 0: must not exist."""
     if if_version is None:
         return None
     if isinstance(if_version, Mapping):
@@ -221,7 +226,7 @@ def _check_length(name: str, values: Sequence, n: int) -> None:
 
 
 def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
-    """The column of a field, and the rows given as None."""
+    """The column of a field, and the rows with None."""
     rows, gone = None, np.empty(0, np.int32)
     if isinstance(value, Column):
         rows = value.rows
@@ -248,14 +253,14 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
 
 
 def _plain_json(value: Any) -> Any:
-    """A payload as JSON would give it back (keys are strings, tuples are lists); what JSON can't say is refused here."""
+    """The payload after a round trip through JSON: keys are strings, tuples are lists. Raises InvalidArgumentError."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_to_json)
         text.encode()
         return json.loads(text, parse_int=_integer)
     except (TypeError, ValueError, RecursionError) as error:
         hint = "; a missing value is None" if "float" in str(error) else ""
-        raise InvalidArgumentError(f"payload {shown(value)} is not JSON: {error}{hint}", field="payload", value=value) from None
+        raise InvalidArgumentError(f"payload {shown(value)} has no JSON form: {error}{hint}", field="payload", value=value) from None
 
 
 def _to_json(value: Any) -> Any:
@@ -277,11 +282,11 @@ _POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
 
 
 def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dict, list | None]:
-    """Rows to columns. What a point doesn't name is None in an upsert and UNSET in an update."""
+    """Points as columns. A field that a point doesn't have is None in an upsert and UNSET in an update."""
     if isinstance(points, (str, bytes, Mapping, Point)) or not hasattr(points, "__iter__"):
         hint = ""
         if isinstance(points, Mapping):
-            hint = "; one point is [{'id': …}], columns are upsert(ids=…, vectors={…}, attributes={…})"
+            hint = "; write [{'id': …}] for one point, or upsert(ids=…, vectors={…}, attributes={…}) for columns"
         raise InvalidArgumentError(f"points must be a list of points or dicts, not {shown(points)}{hint}", field="points", value=points)
     points = _listed("points", points, "points must be a list of points or dicts")
     ids, vectors, attributes, payload = [], {}, {}, []
@@ -300,7 +305,7 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
                 there = f"there are: {', '.join(sorted(_POINT_KEYS))}"
                 part = "vectors" if key in schema.vectors else "attributes" if key in schema.attributes else None
                 if part is not None:
-                    there = f"write {{{key!r}: …}} under {part!r}, or give a table"
+                    there = f"write {{{part!r}: {{{key!r}: …}}}}, or pass a table"
                 what = f"point {shown(point['id'])} has an unknown key {shown(key)}; {there}"
                 raise InvalidArgumentError(what, field="points", value=key)
         ids.append(point["id"])
@@ -318,14 +323,14 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
 
 
 def _of_table(table: Table, schema: Schema, ids: Any, vectors: Any, attributes: Any, payload: Any) -> tuple[Any, dict, dict, Any]:
-    """Columns by their names: ``id`` (unless ids are given beside the table), the schema's fields, and ``payload``.
+    """The columns of a table by name: ``id`` (unless ids are given as an argument), the fields of the schema, and ``payload``.
 
-    What is given beside the table joins it. Raises SchemaError naming a column that is none of these, InvalidArgumentError.
+    Columns given as arguments are added. Raises SchemaError for any other column, and InvalidArgumentError.
     """
     columns = dict(table.columns)
     if ids is None:
         if "id" not in columns:
-            what = f"the table has no column 'id'; name one so, or give ids=…. The columns: {listing(columns)}"
+            what = f"the table has no column 'id'; rename a column, or pass ids=…. Its columns: {listing(columns)}"
             raise InvalidArgumentError(what, field="columns")
         ids = columns.pop("id")
     taken = {"vectors": {**_mapping(vectors, "vectors")}, "attributes": {**_mapping(attributes, "attributes")}}
@@ -337,12 +342,12 @@ def _of_table(table: Table, schema: Schema, ids: Any, vectors: Any, attributes: 
         elif part is None and name == "payload" and payload is None:
             payload = column
         elif part is not None or name == "payload":
-            raise InvalidArgumentError(f"{name!r} is given twice, in the table and beside it", field="columns", value=name)
+            raise InvalidArgumentError(f"{name!r} is given twice: in the table and as an argument", field="columns", value=name)
         else:
             unknown.append(name)
     if unknown:
         fields = listing([*schema.vectors, *schema.attributes])
-        what = f"columns that aren't fields of the collection: {listing(map(shown, unknown), 10)}"
-        advice = "leave them out, add_fields(…), or make a column 'payload' of them"
+        what = f"these columns are not fields of the collection: {listing(map(shown, unknown), 10)}"
+        advice = "leave them out, add the fields with add_fields(…), or put them into a column 'payload'"
         raise SchemaError(f"{what}; {advice}. The fields: {fields}", field="columns", value=unknown)
     return ids, taken["vectors"], taken["attributes"], payload

@@ -1,7 +1,6 @@
-"""Many points as chunks, several under way at a time; a point that can't be taken doesn't hold up the others.
+"""Bulk writes: many points in chunks, several of which are written at the same time. A wrong point doesn't stop the others.
 
-The chunks, and what becomes of one, are here once; the blocking client and the embedded database drive them by threads, ``AsyncClient``
-by tasks.
+The blocking client and the embedded database write the chunks with threads, ``AsyncClient`` with tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +21,13 @@ MAX_PARALLEL = 64
 
 
 class FailedPoint(NamedTuple):
-    """A point that wasn't written. position: its place among those given, from 0. error: why, as ``upsert`` raises it."""
+    """A point that was not written.
+
+    Attributes:
+        position: the position of the point in the input, from 0.
+        id: its id.
+        error: the error that ``upsert`` raises for it.
+    """
 
     position: int
     id: Any
@@ -31,7 +36,13 @@ class FailedPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class BulkResult:
-    """count: points written. sequence: the highest of their batches. failed: the points that weren't written, by position."""
+    """The result of a bulk write.
+
+    Attributes:
+        count: the number of points written.
+        sequence: the highest sequence number of their batches.
+        failed: the points that were not written, in the order of their positions.
+    """
 
     count: int
     sequence: int
@@ -39,7 +50,7 @@ class BulkResult:
 
 
 class Chunk(NamedTuple):
-    """Points [first, first + n), as arguments of ``upsert``; either ``points`` or columns."""
+    """Points [first, first + n) as arguments of ``upsert``: either ``points`` or columns."""
 
     first: int
     n: int
@@ -53,12 +64,16 @@ class Chunk(NamedTuple):
         if "ids" in self.arguments:
             return self.arguments["ids"][i]
         if isinstance(points, Table):
-            return listed(points.columns["id"])[i] if "id" in points.columns else None
-        point = points[i]
+            ids = listed(points.columns["id"]) if "id" in points.columns else None
+            return None if ids is None else ids[i]
+        point = self.arguments["points"][i]
         return point.id if isinstance(point, Point) else point.get("id") if isinstance(point, Mapping) else None
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one chunk."""
+
     count: int
     sequence: int
     failed: list[FailedPoint]
@@ -71,7 +86,7 @@ def _sliced(value: Any, low: int, high: int) -> Any:
 
 
 class Bulk:
-    """What ``bulk`` was asked, checked, and how far it is. Raises InvalidArgumentError naming the argument."""
+    """The checked arguments of ``bulk``, and its progress. Raises InvalidArgumentError, which names the argument."""
 
     def __init__(self, points: Any, columns: dict[str, Any], chunk: Any, parallel: Any, progress: Any):
         size = _count("chunk", chunk, 100_000)
@@ -97,7 +112,7 @@ class Bulk:
         self._report: Callable[[int, int], Any] = lambda written, failed: None
 
     def add(self, outcome: Outcome) -> None:
-        """A chunk is done."""
+        """Count a finished chunk, and report the progress."""
         self._count += outcome.count
         self._sequence = max(self._sequence, outcome.sequence)
         self._failed += outcome.failed
@@ -108,7 +123,7 @@ class Bulk:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Progress is told while this lasts."""
+        """Report the progress inside the ``with`` block."""
         if self._progress is not True:
             self._report = self._progress or self._report
             yield
@@ -132,7 +147,7 @@ def _count(name: str, value: Any, most: int) -> int:
 def _of_points(points: Any, size: int) -> Iterator[Chunk]:
     try:
         rest = None if isinstance(points, (str, bytes, bytearray, memoryview, Mapping, Point)) else iter(points)
-    except Exception:  # it isn't iterable, or says so and fails
+    except Exception:  # it isn't iterable, or its iterator fails
         rest = None
     if rest is None:
         raise InvalidArgumentError(f"points must be an iterable of points, not {shown(points)}", field="points", value=points)
@@ -152,13 +167,13 @@ def _of_columns(columns: dict[str, Any], n: int, size: int) -> Iterator[Chunk]:
 
 
 def _rows(columns: dict[str, Any]) -> int:
-    """How many points the columns have; ids and sparse matrices become what can be sliced."""
+    """The number of points in the columns. Ids and sparse matrices are converted to forms that can be sliced."""
     table, ids = columns.get("points"), columns.get("ids")
     if table is None or ids is not None:
         if ids is None:
-            raise InvalidArgumentError("columns need ids: a list or an array", field="ids", value=ids)
+            raise InvalidArgumentError("columns need ids=…, a list or an array", field="ids", value=ids)
         ids = columns["ids"] = listed_ids(ids)
-    rows = len(ids if table is None else table)
+    rows = len(table if table is not None else ids or ())
     for part in ("vectors", "attributes"):
         if not isinstance(columns.get(part, {}), Mapping):
             raise InvalidArgumentError(f"{part} must be a mapping of names to columns, not {shown(columns[part])}", field=part)
@@ -175,7 +190,7 @@ def _rows(columns: dict[str, Any]) -> int:
 
 
 def attempts(chunk: Chunk) -> Generator[Chunk, WriteResult | VectorDBError, Outcome]:
-    """Yields what to write next and is sent what came of it. A chunk that isn't taken is halved until the points at fault stand alone."""
+    """Yields the part to write next and is sent its result or error. A refused part is halved until single wrong points are found."""
     count, sequence, failed = 0, 0, []
     waiting = [chunk]
     while waiting:
@@ -192,13 +207,15 @@ def attempts(chunk: Chunk) -> Generator[Chunk, WriteResult | VectorDBError, Outc
 
 
 def of_a_point(error: InvalidArgumentError) -> bool:
-    """Whether smaller chunks may do better; a rate limit isn't about points, nor are the columns of a table."""
+    """Whether the error may be about single points, so that smaller parts help. Rate limits and table columns are not."""
     return getattr(error, "retry_after", None) is None and error.field != "columns"
 
 
 def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:
-    """Writes the chunks by ``bulk.parallel`` threads. Whatever isn't about single points ends it: what is under way is finished, then that
-    error is raised."""
+    """Write the chunks with ``bulk.parallel`` threads.
+
+    An error that is not about single points ends the write: chunks under way are finished, then the error is raised.
+    """
 
     def write(chunk: Chunk) -> Outcome:
         steps = attempts(chunk)
@@ -218,7 +235,7 @@ def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:
     with bulk.shown(), concurrent.futures.ThreadPoolExecutor(bulk.parallel, "vectordb-bulk") as pool:
         pending: set[concurrent.futures.Future] = set()
         for chunk in bulk.chunks:
-            if len(pending) > bulk.parallel:  # one more than are under way, so that no thread waits for the next
+            if len(pending) > bulk.parallel:  # one more than threads, so that none waits for the next chunk
                 done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     bulk.add(future.result())

@@ -1,7 +1,7 @@
-"""What each method of a client asks and how it reads the answer, once for both clients. Pure, no I/O.
+"""The calls behind each method, shared by both clients. Pure, no I/O.
 
-A function here is a generator: it yields ``(rpc name, request message)``, is sent the response message, and returns the result.
-``Client`` drives it by blocking calls, ``AsyncClient`` by awaiting.
+Each function is a generator. It yields ``(rpc name, request message)``, is sent the response message, and returns the result. ``Client``
+drives it with blocking calls, ``AsyncClient`` by awaiting.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import InvalidArgumentError, SchemaError, shown
 from .foreign import is_integer, listed, repeatable
 from .ranking import MAX_STAGES, Prefetch
 from .results import CollectionInfo, Hits, Page, WriteResult
-from .schema import Schema
+from .schema import Schema, check_schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
@@ -33,9 +33,10 @@ _LONGEST_WAIT = 1e9
 
 
 class Service:
-    """What a client has learned of its service: ``max_message_bytes`` once it has asked, and how far its own writes went.
+    """The state that a client keeps about its service.
 
-    seen: collection → (its number, the highest sequence of this client's writes). Reads carry it, so that none is answered from before.
+    max_message_bytes: the limit of the service, once it was read. seen: collection → (its number, the highest sequence number of this
+    client's writes). Reads send it, so that no process of the service answers from an older state.
     """
 
     __slots__ = ("_lock", "max_message_bytes", "seen")
@@ -46,16 +47,16 @@ class Service:
         self._lock = threading.Lock()
 
     def wrote(self, collection: str, number: int, sequence: int) -> None:
-        """A write was answered."""
+        """Record the sequence number of a write."""
         with self._lock:
             self.seen[collection] = max(self.seen.get(collection, (0, 0)), (number, sequence))
 
 
 class Remote:
-    """What a client knows of a collection: its name and number, and its schema as last read.
+    """The state that a client keeps about a collection: its name, and its schema as last read.
 
-    number: tells it from others that have had the name; each request carries it. revision: of the schema. outdated: an answer told of a
-    newer revision; the schema is read again before it is needed next.
+    number: distinguishes it from other collections that had the same name; each request sends it. revision: of the schema. outdated: an
+    answer had a newer revision, so the schema is read again before its next use.
     """
 
     __slots__ = ("name", "number", "outdated", "revision", "schema", "service")
@@ -66,7 +67,7 @@ class Remote:
         self.adopt(described)
 
     def adopt(self, described: Any) -> None:
-        """Take what a response says of the collection."""
+        """Take schema, number and revision from a response."""
         self.schema = answers.unpack_schema(described.schema)
         self.number = described.collection_number
         self.revision = described.revision
@@ -87,8 +88,7 @@ def status() -> Steps[dict]:
 
 
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
-    if not isinstance(schema, Schema):
-        raise SchemaError(f"schema must be a Schema, not {shown(schema)}", field="schema", value=schema)
+    check_schema(schema)
     request = pb.CreateCollectionRequest(name=_name(name), schema=answers.pack_schema(schema), exist_ok=bool(exist_ok))
     return Remote(service, name, (yield "CreateCollection", request))
 
@@ -121,7 +121,7 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
     added = {"vectors": _mapping(vectors, "vectors"), "attributes": _mapping(attributes, "attributes")}
 
     def build(schema: Schema) -> bytes:
-        # Through the whole schema, because a new vector field may name a source that is there already.
+        # Check the whole schema, because a new vector field may name an existing attribute as its source.
         whole = schema.with_fields(**added, exist_ok=exist_ok).to_dict()
         return wire.pack_json({part: {name: whole[part][name] for name in names} for part, names in added.items()}, "schema")
 
@@ -131,7 +131,7 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
-    """``timeout``: seconds that the service is to wait at most; the call itself gets a little more, see ``patience``."""
+    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``patience``."""
     seconds = None if timeout is None else _number(timeout, "timeout")
     request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
     response = yield from _ask(remote, "Optimize", request)
@@ -144,7 +144,7 @@ def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
 
 
 def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
-    """Of a collection, or of all. ``timeout``: as in ``optimize``."""
+    """Purge one collection, or all. timeout: as in ``optimize``."""
     seconds = None if timeout is None else _number(timeout, "timeout")
     if remote is None:
         response = yield "Purge", pb.PurgeRequest(timeout=seconds)
@@ -154,7 +154,7 @@ def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
 
 
 def patience(timeout: Any) -> float | None:
-    """Seconds for a call in which the service waits for ``timeout``: what it then says must still arrive. None for what it refuses."""
+    """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
     number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
     return timeout + _ANSWER_SECONDS if number else None
 
@@ -182,8 +182,8 @@ class Columns(NamedTuple):
 
 
 def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:
-    """One batch, or several when one would be larger than the service takes; the result then sums counts and has the last sequence."""
-    points, columns = repeatable(points), Columns(*map(repeatable, columns))  # they may be read twice
+    """Write one batch, or several if one exceeds the message limit. The result has the last sequence number and the sum of the counts."""
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))  # a generator can be read once, and these may be read twice
     batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
     limit = yield from _max_message_bytes(remote.service)
     durability = _optional_text(durability, "durability")
@@ -202,14 +202,15 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
 
 
 def _max_message_bytes(service: Service) -> Steps[int]:
-    if service.max_message_bytes is None:
+    limit = service.max_message_bytes
+    if limit is None:
         facts = yield from server_info()
-        service.max_message_bytes = facts["max_message_bytes"]
-    return service.max_message_bytes
+        limit = service.max_message_bytes = int(facts["max_message_bytes"])
+    return limit
 
 
 def set_terms(remote: Remote, field: Any, terms: Any, durability: Any) -> Steps[int]:
-    """One request, or several when one would be larger than the service takes."""
+    """One request, or several if one exceeds the message limit."""
     words = check_words(terms)
     yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
     durability, limit = _optional_text(durability, "durability"), (yield from _max_message_bytes(remote.service))
@@ -250,8 +251,9 @@ def _optional_text(value: Any, field: str) -> str | None:
 
 
 def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
-    """``build(schema)``. What the schema doesn't allow is refused only after a look whether it is still the collection's: someone else may
-    have added a field, or dropped the collection, since it was read.
+    """``build(schema)``. If the schema doesn't permit it, the schema is read again first.
+
+    Another client may have added a field, or dropped the collection, since it was read.
     """
     refused = None
     if not remote.outdated:
@@ -267,7 +269,7 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
 
 
 def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
-    """One call about the collection that ``remote`` means, and no other of its name."""
+    """One call about this collection, and no other with the same name."""
     request.collection_number = remote.number
     response = yield name, request
     if getattr(response, "revision", 0) > remote.revision:
@@ -279,7 +281,7 @@ def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
 
 
 def _seen(remote: Remote, request: Any) -> Any:
-    """The request, to be answered from a state that shows what this client wrote."""
+    """The request, extended so that the answer shows the writes of this client."""
     known = remote.service.seen.get(remote.name)
     if known is not None:
         request.seen.collection, request.seen.sequence = known
@@ -301,7 +303,7 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> St
 
 
 class Wanted(NamedTuple):
-    """The arguments of a search beyond its queries."""
+    """The arguments of a search besides its queries."""
 
     filter: Any
     limit: int
@@ -328,19 +330,19 @@ def _search(remote: Remote, vectors: Any, text: Any, wanted: Wanted, batch: bool
     request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
     response = yield from _ask(remote, "Search", _seen(remote, request))
     if len(response.results) != request.queries:
-        raise InvalidArgumentError(f"the answer holds {len(response.results)} results for {request.queries} queries", field="results")
+        raise InvalidArgumentError(f"the answer has {len(response.results)} results for {request.queries} queries", field="results")
     forms = response.forms
     return [answers.unpack_hits(hits, forms) for hits in response.results]
 
 
 def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: Wanted, batch: bool) -> pb.SearchRequest:
-    """The request of one query, or of many. Raises InvalidArgumentError and SchemaError as the embedded search does."""
-    # Filled in place and only where a value isn't the default: a search is short enough to notice.
+    """The request of one query, or of many. Raises the errors of the embedded search."""
+    # Fields are filled in place, and only where they differ from the default, because this takes a notable part of a short search.
     request = pb.SearchRequest(collection=name)
     sizes = {}
     _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
     if len(set(sizes.values())) > 1:
-        raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
     request.queries = next(iter(sizes.values()), 0 if batch else 1)
     request.batch = batch
     for field, message in (
@@ -360,7 +362,7 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
 def _fill_stage(
     message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: dict[str, int], before: int
 ) -> None:
-    """What a search and its prefetch stages have in common. sizes: the number of queries by field; before: which stage it is."""
+    """Fill in the fields that a search and its prefetch stages share. sizes: field → number of queries. before: the number of the stage."""
     prefix = "prefetch." if before else ""
     message.limit = _integer(stage.limit, f"{prefix}limit")
     for field, value in query_fields(schema, stage.vectors).items():
@@ -439,7 +441,7 @@ def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: A
 
 
 def changes(remote: Remote, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
-    """The request of a change stream, whose answers ``changes.Assembly`` puts together."""
+    """The request of a change stream. ``changes.Assembly`` puts its answers together."""
     request = change_stream.request(remote.name, since, follow, with_vectors, with_attributes)
     request.collection_number = remote.number
     return request

@@ -1,4 +1,4 @@
-"""The change stream on the wire, for both sides. Pure, no I/O."""
+"""Change streams as messages, and back. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("write", "delete", "schema")
 
 
 def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
-    """What a client asks."""
+    """The request of a change stream."""
     if not is_integer(since) or not 0 <= since < 2**64:
         raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
     if not isinstance(follow, bool):
@@ -31,8 +31,9 @@ def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_at
 
 
 def pack(change: Change, schema: Schema, forms: pb.AttributeForms | None, most: int, more: bool = False) -> Iterator[bytes]:
-    """A change as messages of at most ``most`` bytes. more: it is a part of one, and others follow. Raises LimitError when a single point
-    is larger.
+    """A change as messages of at most ``most`` bytes. more: further parts of the same change follow.
+
+    Raises LimitError if a single point is larger.
     """
     data = _message(change, slice(None), schema, forms, more)
     if len(data) <= most:
@@ -49,7 +50,7 @@ def pack(change: Change, schema: Schema, forms: pb.AttributeForms | None, most: 
             pieces += [slice(middle, piece.stop), slice(piece.start, middle)]
         else:
             raise LimitError(
-                f"a point of change {change.sequence} takes {len(data)} bytes, at most {most} are sent", field="limit", value=most
+                f"a point of change {change.sequence} takes {len(data)} bytes, at most {most} can be sent", field="limit", value=most
             )
 
 
@@ -63,16 +64,16 @@ def _message(change: Change, piece: slice, schema: Schema, forms: pb.AttributeFo
 
 
 class Assembly:
-    """Puts the messages of a stream together."""
+    """Joins the messages of a stream into changes."""
 
     def __init__(self) -> None:
         self._ids: list = []
         self._points: list = []
 
     def add(self, message: pb.Change) -> Change | None:
-        """The change that this message completes."""
+        """The change that this message completes, or None if parts are missing."""
         if message.kind not in KINDS:
-            raise InvalidArgumentError(f"a change is of an unknown kind, {shown(message.kind)}", field="kind", value=message.kind)
+            raise InvalidArgumentError(f"a change has an unknown kind {shown(message.kind)}", field="kind", value=message.kind)
         self._ids += wire.unpack_ids(message.ids)
         if message.HasField("points"):
             self._points += answers.unpack_points(message.points)

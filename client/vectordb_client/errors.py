@@ -1,7 +1,7 @@
-"""The exception tree, shared by the embedded database and the client.
+"""The exceptions, shared by the embedded database and the client.
 
-Every error names the ``field`` it is about and the offending ``value`` where there is one, so that a caller
-can react without reading the message. The same class is raised embedded and through the service.
+An error has the ``field`` that it is about and the wrong ``value``, where there is one, so that a program needn't parse the message. The
+embedded database and the service raise the same classes.
 """
 
 from __future__ import annotations
@@ -35,22 +35,28 @@ _SHOWN = 120
 
 
 def shown(value: Any) -> str:
-    """``repr`` of a value, cut to one readable line."""
+    """``repr`` of a value, cut to 120 characters."""
     try:
         text = repr(value)
-    except Exception as error:  # too deep, or not ours: an error message must not fail
+    except Exception as error:  # repr() of another library failed; an error message must not
         text = f"<{type(value).__name__}: {type(error).__name__}>"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def listing(names: Iterable[Any], most: int = 30) -> str:
-    """Names one after another, as many as a message can hold; "none" where there are none."""
+    """The first names of a list, separated by commas; "none" if the list is empty."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "") or "none"
 
 
 class VectorDBError(Exception):
-    """Base of all errors. ``field`` names what was wrong, ``value`` is what was given (both may be None)."""
+    """The base class of all errors.
+
+    Attributes:
+        message: the text.
+        field: the argument or field that the error is about, or None.
+        value: the value that was given, or None.
+    """
 
     def __init__(self, message: str, *, field: str | None = None, value: Any = None):
         super().__init__(message)
@@ -63,35 +69,35 @@ class VectorDBError(Exception):
 
 
 class InvalidArgumentError(VectorDBError, ValueError):
-    """An argument can't be accepted: wrong dimension, type, range, NaN, duplicate id."""
+    """An argument is not valid: a wrong type, dimension or range, NaN, or a duplicate id. It is a ValueError, too."""
 
 
 class SchemaError(InvalidArgumentError):
-    """A schema is not valid, or a field named is not in it."""
+    """A schema is not valid, or a field is not in it."""
 
 
 class FilterError(InvalidArgumentError):
-    """A filter doesn't parse, names an unknown field, or compares it with a value of another type."""
+    """A filter can't be parsed, names an unknown field, or compares a field with a value of another type."""
 
 
 class LimitError(InvalidArgumentError):
-    """Something is larger than allowed: a key, a batch, a message."""
+    """Something exceeds a limit: a key, a batch, a message."""
 
 
 class EncoderError(VectorDBError):
-    """Text can't be encoded: the encoder is unknown, not installed, or not the one the field was built with."""
+    """A text can't be encoded: the encoder is unknown, not installed, or not the one that the field was built with."""
 
 
 class NotFoundError(VectorDBError, LookupError):
-    """A collection or a point that must exist doesn't."""
+    """A collection or a point doesn't exist. It is a LookupError, too."""
 
 
 class AlreadyExistsError(VectorDBError):
-    """A collection or field of that name exists already."""
+    """A collection, field or file with this name exists already."""
 
 
 class PreconditionError(VectorDBError):
-    """``if_version`` or ``if_filter`` didn't hold; nothing of the batch was written."""
+    """A condition doesn't hold, such as ``if_version`` or ``if_filter``. Nothing was written."""
 
 
 class StorageError(VectorDBError):
@@ -99,19 +105,19 @@ class StorageError(VectorDBError):
 
 
 class LockedError(StorageError):
-    """Another process held the write lock for longer than the write timeout."""
+    """Another process held the lock for longer than the timeout."""
 
 
 class CorruptionError(StorageError):
-    """Stored bytes fail their checksum or break an invariant. Nothing is deleted to make an open succeed."""
+    """Stored data is damaged: a checksum or an invariant doesn't hold. Nothing is deleted or repaired silently."""
 
 
 class FormatVersionError(StorageError):
-    """The directory was written by another version of the format; it was left untouched."""
+    """The directory has a format that this version of vectordb can't read. It was not changed."""
 
 
 class ClosedError(VectorDBError):
-    """The database, collection or client was closed (or belongs to the parent of a fork)."""
+    """The database, collection or client was closed, or belongs to the parent process of a fork."""
 
 
 class UnavailableError(VectorDBError):
@@ -119,19 +125,23 @@ class UnavailableError(VectorDBError):
 
 
 class DeadlineError(VectorDBError):
-    """The deadline passed before the answer was ready."""
+    """The timeout passed before the call was finished."""
 
 
 class AuthenticationError(VectorDBError):
-    """The service wants an API key, and none was given, or one that is not valid (any more)."""
+    """The service requires an API key, and none was given, or it is not valid or was revoked."""
 
 
 class PermissionDeniedError(VectorDBError):
-    """The API key is valid and may not do this. The message names the method, the collection and the right that is missing."""
+    """The API key is valid but doesn't permit the call. The message names the method, the collection and the missing right."""
 
 
 class RateLimitError(VectorDBError):
-    """Too many calls, waiting or a second: the service did nothing, and the same call may succeed after ``retry_after`` seconds."""
+    """There are too many calls. The service did nothing.
+
+    Attributes:
+        retry_after: seconds after which the same call may succeed, or None.
+    """
 
     def __init__(self, message: str, *, field: str | None = None, value: Any = None, retry_after: float | None = None):
         super().__init__(message, field=field, value=value)

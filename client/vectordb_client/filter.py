@@ -1,9 +1,9 @@
-"""Filters as data: the tree of nodes, the Python builder ``F``, and the JSON form (``to_dict``, ``from_dict``).
+"""Filters: the Python builder ``F``, and the JSON form (``to_dict``, ``from_dict``). ``filter_nodes`` has the nodes of the tree.
 
     (F("lines") > 20) & F("module").isin(["json", "asyncio"])
     {"op": "and", "filters": [{"op": "gt", "field": "lines", "value": 20}, {"op": "in", "field": "module", "values": ["json", "asyncio"]}]}
 
-The string notation, ``lines > 20 AND module IN ('json', 'asyncio')``, is read by ``vectordb.filters.parse``.
+``vectordb.filters.parse`` reads the string notation, ``lines > 20 AND module IN ('json', 'asyncio')``.
 """
 
 from __future__ import annotations
@@ -83,18 +83,18 @@ __all__ = [
 
 
 class _Comparable:
-    """What can stand left of a comparison. Not a filter by itself."""
+    """The left side of a comparison. It is not a filter by itself."""
 
-    __hash__ = None
-    __array_ufunc__ = None  # numpy leaves comparisons to us
+    __hash__ = None  # type: ignore[assignment]
+    __array_ufunc__ = None  # so that numpy doesn't take over comparisons
 
     def _compare(self, op: str, value: Any) -> Filter:
         raise NotImplementedError
 
-    def __eq__(self, value: Any) -> Filter:
+    def __eq__(self, value: Any) -> Filter:  # type: ignore[override]
         return self._compare("eq", value)
 
-    def __ne__(self, value: Any) -> Filter:
+    def __ne__(self, value: Any) -> Filter:  # type: ignore[override]
         return self._compare("ne", value)
 
     def __lt__(self, value: Any) -> Filter:
@@ -127,7 +127,7 @@ class _CountOf(_Comparable):
 
 
 class NoSuchTestError(FilterError, AttributeError):
-    """``F`` has no method of this name."""
+    """``F`` has no method of this name. The message says what to write instead."""
 
 
 def _no_such_test(field: str, name: str) -> AttributeError:
@@ -135,13 +135,14 @@ def _no_such_test(field: str, name: str) -> AttributeError:
         return AttributeError(name)
     meant = _MEANT.get(name.rstrip("_").lower())
     there = ", ".join(method for method in vars(F) if not method.startswith("_"))
-    return NoSuchTestError(f"{field} has no {name!r}; {f'write {meant}' if meant else f'there are: {there}'}", field="filter", value=name)
+    advice = f"write {meant}" if meant else f"its methods: {there}"
+    return NoSuchTestError(f"{field} has no {name!r}; {advice}", field="filter", value=name)
 
 
 _MEANT = {
     **dict.fromkeys(("in", "any_of", "is_in", "one_of"), ".isin([…])"),
     **dict.fromkeys(("notin", "not_in", "nin", "is_not_in"), ".not_in([…])"),
-    **dict.fromkeys(("like", "ilike", "regex", "matches"), ".glob('*…*') of a keyword, or .match_all('…') of a text"),
+    **dict.fromkeys(("like", "ilike", "regex", "matches"), ".glob('*…*') for a Keyword, or .match_all('…') for a Text"),
     **dict.fromkeys(("match", "search", "match_text"), ".match_all('…'), .match_any('…') or .match_phrase('…')"),
     **dict.fromkeys(("isnull", "isna", "is_na", "is_none", "is_missing", "is_empty"), ".is_null()"),
     **dict.fromkeys(("notnull", "notna", "is_not_none", "exists", "isnotnull"), ".is_not_null()"),
@@ -157,11 +158,27 @@ class _Builder(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchTestError(f"F has no {name!r}; a field is F({name!r})", field="filter", value=name)
+        raise NoSuchTestError(f"F has no {name!r}; write F({name!r}) for a field", field="filter", value=name)
 
 
 class F(_Comparable, metaclass=_Builder):
-    """Builds filters on an attribute: ``(F("lines") > 20) & F("tags").contains_any(["a", "b"])``. Raises FilterError."""
+    """Builds filters on an attribute: ``(F("lines") > 20) & F("tags").contains_any(["a", "b"])``.
+
+    ``== != < <= > >=`` compare with a value; ``== None`` is ``is_null()``. Combine filters with ``&``, ``|`` and ``~``, each comparison in
+    parentheses. On an array attribute a condition holds if one element satisfies it. Null satisfies no comparison but ``!=``.
+
+    Args:
+        field: the name of an attribute.
+
+    Raises:
+        FilterError: (any method) a value can't be compared, or two conditions are combined with ``and`` or ``or``.
+
+    Example:
+        ```python
+        docs.search({"v": query}, filter=(F("year") >= 2020) & F("lang").isin(["en", "de"]))
+        docs.count(F("tags").contains("draft") | F("title").is_null())
+        ```
+    """
 
     def __init__(self, field: str):
         self._name = check_field(field)
@@ -173,22 +190,22 @@ class F(_Comparable, metaclass=_Builder):
         if value is None and op in ("eq", "ne"):
             return IsNull(self._name) if op == "eq" else Not(IsNull(self._name))
         if isinstance(value, _Comparable):
-            raise FilterError(f"{self!r} is compared with a value, not with {value!r}", field=self._name)
+            raise FilterError(f"{self!r} can be compared with a value, not with another field: {value!r}", field=self._name)
         return Compare(self._name, op, value)
 
     def __getattr__(self, name: str) -> Any:
         raise _no_such_test(f"F({self.__dict__.get('_name')!r})", name)
 
     def isin(self, values: Iterable) -> Filter:
-        """The value, or of an array an element, is one of ``values``; of none: nothing."""
+        """The value (or one element of an array) is one of ``values``. An empty list matches no point."""
         return In(self._name, values)
 
     def not_in(self, values: Iterable) -> Filter:
-        """All points but those that ``isin`` finds; null is among them."""
+        """The complement of ``isin``. It includes points whose value is null."""
         return Not(In(self._name, values))
 
     def between(self, low: Any, high: Any) -> Filter:
-        """Closed; of an array, one element lies in the range."""
+        """``low <= value <= high``. For an array, one element lies in the range."""
         return Between(self._name, low, high)
 
     def is_null(self) -> Filter:
@@ -196,56 +213,56 @@ class F(_Comparable, metaclass=_Builder):
         return IsNull(self._name)
 
     def is_not_null(self) -> Filter:
-        """The point has a value; an empty array is one."""
+        """The point has a value. An empty array is a value."""
         return Not(IsNull(self._name))
 
     def contains(self, value: Any) -> Filter:
-        """``value`` is an element of the array. For a part of a keyword there is ``glob``, for words of a text ``match_all``."""
+        """``value`` is an element of the array. For a part of a Keyword use ``glob``, for words of a Text ``match_all``."""
         return ContainsAny(self._name, [value])
 
     def contains_any(self, values: Iterable) -> Filter:
-        """One of ``values``, at least one, is an element of the array."""
+        """At least one of ``values`` is an element of the array. The list must not be empty."""
         return ContainsAny(self._name, values)
 
     def contains_all(self, values: Iterable) -> Filter:
-        """Each of ``values``, at least one, is an element of the array."""
+        """All of ``values`` are elements of the array. The list must not be empty."""
         return ContainsAll(self._name, values)
 
     def count(self) -> _CountOf:
-        """The number of values, to be compared with an integer."""
+        """The number of values, to compare with an integer: ``F("tags").count() >= 2``. 0 for null, 1 for a value that is not an array."""
         return _CountOf(self._name)
 
     def match_any(self, text: str) -> Filter:
-        """The text has one of these words, in any case."""
+        """The text contains at least one of these words, in upper or lower case."""
         return Match(self._name, "any", text)
 
     def match_all(self, text: str) -> Filter:
-        """The text has all of these words, in any case and order."""
+        """The text contains all of these words, in any order, in upper or lower case."""
         return Match(self._name, "all", text)
 
     def match_phrase(self, text: str) -> Filter:
-        """The text has these words one after another, in any case."""
+        """The text contains these words one after another, in upper or lower case."""
         return Match(self._name, "phrase", text)
 
     def startswith(self, prefix: str) -> Filter:
-        """The keyword begins with ``prefix``, in this case."""
+        """The keyword starts with ``prefix``. Upper and lower case differ."""
         return Prefix(self._name, prefix)
 
     def glob(self, pattern: str) -> Filter:
-        """The whole keyword matches, in this case: ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star itself."""
+        """The whole keyword matches a pattern of ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star. Upper and lower case differ."""
         return Glob(self._name, pattern)
 
     def geo_radius(self, lat: float, lon: float, meters: float) -> Filter:
-        """The place lies at most ``meters`` from (lat, lon), in degrees."""
+        """The place is at most ``meters`` away from (lat, lon), which are in degrees."""
         return GeoRadius(self._name, lat, lon, meters)
 
     def geo_box(self, south: float, west: float, north: float, east: float) -> Filter:
-        """The place lies in the box, in degrees, borders included; west > east crosses the antimeridian."""
+        """The place is inside the box, borders included. All are in degrees; west > east crosses the antimeridian."""
         return GeoBox(self._name, south, west, north, east)
 
     @staticmethod
     def all() -> Filter:
-        """All points; in strings ``ALL``."""
+        """Every point. In the string notation: ``ALL``."""
         return All()
 
     @staticmethod
@@ -260,19 +277,18 @@ class F(_Comparable, metaclass=_Builder):
 
 
 def to_dict(node: Filter) -> dict:
-    """The JSON form: plain dicts, lists, strings, numbers and bools. ``from_dict`` reads the equal filter back."""
-    kind = type(node)
-    if kind is And or kind is Or:
-        return {"op": "and" if kind is And else "or", "filters": [to_dict(child) for child in node.children]}
-    if kind is Not:
+    """The JSON form of a filter: dicts, lists, strings, numbers and bools. ``from_dict`` reads it back as an equal filter."""
+    if isinstance(node, (And, Or)):
+        return {"op": "and" if isinstance(node, And) else "or", "filters": [to_dict(child) for child in node.children]}
+    if isinstance(node, Not):
         child = node.child
-        return {"op": "is_not_null", "field": child.field} if type(child) is IsNull else {"op": "not", "filter": to_dict(child)}
-    if kind is Compare:
+        return {"op": "is_not_null", "field": child.field} if isinstance(child, IsNull) else {"op": "not", "filter": to_dict(child)}
+    if isinstance(node, Compare):
         return {"op": node.op, "field": node.field, "value": _to_json(node.value)}
-    if kind is Count:
+    if isinstance(node, Count):
         return {"op": "count", "field": node.field, "compare": node.op, "value": node.n}
     for op, (made, keys) in _LEAVES.items():
-        if kind is made:
+        if type(node) is made:
             return {"op": op, **{key: _to_json(part) for key, part in zip(keys, node._parts(), strict=True)}}
     raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
 
@@ -288,7 +304,7 @@ def _to_json(value: Any) -> Any:
     return {"uuid": str(value)} if kind is uuid.UUID else value
 
 
-# op → the node and, in its order of fields, the keys
+# op → the class of the node, and the keys of its fields in order
 _LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
     "in": (In, ("field", "values")),
     "between": (Between, ("field", "low", "high")),
@@ -322,7 +338,7 @@ _KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values(
 
 
 def from_dict(data: Any) -> Filter:
-    """The filter of a JSON form. Raises FilterError naming the unknown op or key, LimitError when it is too deep or too large."""
+    """Read the JSON form of a filter. Raises FilterError, and LimitError if the filter is too deep or too large."""
     return _from_dict(data, 1)
 
 
@@ -330,11 +346,16 @@ def _from_dict(data: Any, depth: int) -> Filter:
     if depth > MAX_DEPTH:
         raise LimitError(f"a filter is at most {MAX_DEPTH} levels deep", field="filter", value=depth)
     if not isinstance(data, Mapping):
-        raise FilterError(f"a filter is an object with an 'op', not {shown(data)}", field="filter", value=data)
+        raise FilterError(
+            f'a filter is an object with an \'op\', not {shown(data)}; for example {{"op": "all"}}', field="filter", value=data
+        )
     op = data.get("op")
     if not isinstance(op, str) or op not in _FORMS:
-        there = f"; there are: {', '.join(_FORMS)}" if "op" in data else f" in {shown(dict(data))}"
-        raise FilterError(f"unknown filter op {shown(op)}{there}. {_example(data)}", field="op", value=op)
+        if "op" in data:
+            what = f"unknown filter op {shown(op)}; the ops: {', '.join(_FORMS)}"
+        else:
+            what = f"a filter needs an 'op', and {shown(dict(data))} has none"
+        raise FilterError(f"{what}. {_example(data)}", field="op", value=op)
     make, keys = _FORMS[op]
     for key in data:
         if key != "op" and key not in keys:
@@ -361,7 +382,7 @@ def _from_dict(data: Any, depth: int) -> Filter:
 
 
 def _example(data: Mapping) -> str:
-    """How a dict that isn't a filter of ours would be written; it may be one of another database."""
+    """How to write a dict that is not a filter here, for example one in the notation of another database."""
     if not data:
         return 'All points are {"op": "all"}'
     field, value = next(iter(data.items()))
@@ -389,7 +410,7 @@ def _list(op: str, key: str, part: Any, limit: int) -> Any:
 
 
 def _typed(value: Any) -> Any:
-    """A datetime or UUID of its typed JSON form; other values stay."""
+    """The datetime or UUID of a typed JSON form. Any other value is returned unchanged."""
     if not isinstance(value, Mapping):
         return value
     if len(value) == 1:

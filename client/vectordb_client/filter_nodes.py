@@ -1,17 +1,17 @@
-"""The nodes of a filter: frozen, hashable, checked when they are made. ``filter.py`` builds them.
+"""The nodes of a filter: frozen, hashable, and checked when they are created. ``filter.py`` builds them.
 
 A filter is a set of points. A comparison on an array holds when one element satisfies it, nothing compares with null, and
 NOT is the complement: ``F("x") != 3`` holds for points where x is null.
 
-Nodes are equal when they say the same *with the same types*: ``F("x") == 1`` and ``F("x") == True`` differ, so that a
-cache keyed by a filter can't give the one the answer of the other.
+Nodes are equal if their values *and the types of their values* are equal: ``F("x") == 1`` and ``F("x") == True`` differ, so that a
+cache keyed by a filter can't confuse their answers.
 """
 
 from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from operator import attrgetter
@@ -30,19 +30,22 @@ MAX_VALUES = 1_000_000
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 MODES = ("any", "all", "phrase")
 _DEPTH, _SIZE = attrgetter("depth"), attrgetter("size")
-_EXACT = frozenset((str, bool, int, uuid.UUID))  # kept as they are, without a second look
+_EXACT = frozenset((str, bool, int, uuid.UUID))  # need no conversion
 PARENTHESES = "put each comparison in parentheses: & and | bind tighter than comparisons"
 
 
 class Filter:
-    """Base of the nodes. Combine filters with ``&``, ``|`` and ``~``.
+    """A filter: the base class of all nodes. Combine filters with ``&``, ``|`` and ``~``.
 
-    depth, size: levels and nodes of the tree, at most MAX_DEPTH and MAX_NODES, so no walk over a filter recurses deeper.
+    Attributes:
+        depth: the levels of the tree, at most 100, so that a recursive walk can't overflow the stack.
+        size: the nodes of the tree, at most 10,000.
     """
 
-    __array_ufunc__ = None  # numpy leaves & and | to us
+    __array_ufunc__ = None  # so that numpy doesn't take over & and |
     depth: ClassVar[int] = 1
     size: ClassVar[int] = 1
+    __match_args__: ClassVar[tuple[str, ...]] = ()
 
     def __and__(self, other: Any) -> Filter:
         return _pair(And, self, operand(other))
@@ -93,7 +96,7 @@ class Filter:
 
 
 def join(kind: type[And] | type[Or], filters: Iterable[Filter]) -> Filter:
-    """``And`` or ``Or`` of filters, members of the same kind taken in; one filter stays itself. Raises LimitError."""
+    """``And`` or ``Or`` of filters. Members of the same kind are merged; a single filter is returned as it is. Raises LimitError."""
     children: list[Filter] = []
     for child in filters:
         children.extend(child.children if type(child) is kind else (child,))
@@ -101,7 +104,7 @@ def join(kind: type[And] | type[Or], filters: Iterable[Filter]) -> Filter:
 
 
 def _pair(kind: type[And] | type[Or], one: Filter, other: Filter) -> Filter:
-    """``join`` of two, in time that doesn't grow with what they hold, so that filters can be built in a loop."""
+    """``join`` of two filters in constant time, so that filters can be built in a loop."""
     children, depth, size = (), 0, 1
     for side in (one, other):
         same = type(side) is kind
@@ -116,12 +119,14 @@ def _pair(kind: type[And] | type[Or], one: Filter, other: Filter) -> Filter:
 
 
 def operand(other: Any) -> Filter:
+    """Check the operand of ``&``, ``|`` or ``~``. Raises FilterError."""
     if isinstance(other, Filter):
         return other
     raise FilterError(f"a filter can't be combined with {shown(other)} ({type(other).__name__}); {PARENTHESES}", value=other)
 
 
 def check_field(name: Any) -> str:
+    """Check the name of a field. Raises FilterError."""
     if type(name) is str and name:
         return name
     raise FilterError(f"a filter's field must be a non-empty string, not {shown(name)}", field="field", value=name)
@@ -133,8 +138,9 @@ def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
 
 
 def _value(field: str, value: Any) -> Any:
-    """One value as str, bool, int, finite float, UTC datetime (datetime64[us] in years that datetime doesn't have) or UUID. Raises
-    FilterError.
+    """One value as str, bool, int, finite float, datetime in UTC, or UUID. Years that datetime can't represent are datetime64[us].
+
+    Raises FilterError.
     """
     kind = type(value)
     if kind in _EXACT:
@@ -142,11 +148,11 @@ def _value(field: str, value: Any) -> Any:
     if kind is float:
         if math.isfinite(value):
             return value
-        hint = "; for null ask is_null or is_not_null" if value != value else ""
+        hint = "; for null use is_null or is_not_null" if value != value else ""
         raise FilterError(f"{field!r} can't be compared with {value}: numbers must be finite{hint}", field=field, value=value)
     if is_null(value):
-        given = "null" if value is None else f"{shown(value)}, which is null and no moment or number"
-        what = f"{field!r} can't be compared with {given}; ask is_null or is_not_null (IS NULL, IS NOT NULL)"
+        given = "null" if value is None else f"{shown(value)}, which is null"
+        what = f"{field!r} can't be compared with {given}; use is_null or is_not_null (IS NULL, IS NOT NULL)"
         raise FilterError(what, field=field, value=value)
     value = plain(value)
     if isinstance(value, date) and not isinstance(value, datetime):
@@ -158,7 +164,7 @@ def _value(field: str, value: Any) -> Any:
             raise FilterError(f"{field!r} can't be compared with {shown(value)}: not a moment in time", field=field, value=value) from error
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         return _value(field, float(value) if isinstance(value, np.floating) else value.item())
-    for base, convert in ((str, str.__str__), (int, int), (float, float), (uuid.UUID, lambda given: uuid.UUID(int=given.int))):
+    for base, convert in _SUBCLASSES:
         if isinstance(value, base):
             return _value(field, convert(value))
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
@@ -175,9 +181,18 @@ def _value(field: str, value: Any) -> Any:
     )
 
 
+# Subclasses of the plain types, such as an enum of strings, become the plain type.
+_SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int),
+    (float, float),
+    (uuid.UUID, lambda given: uuid.UUID(int=given.int)),
+)
+
+
 def _column(field: str, values: Any) -> Any:
     if hasattr(values, "__next__"):
-        return listed(values)  # what fails in the caller's own iterator is the caller's error
+        return listed(values)  # errors of the caller's own iterator reach the caller unchanged
     try:
         return listed(values)
     except Exception as error:  # of an object of another library
@@ -217,7 +232,7 @@ def _string(field: str, value: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Compare(Filter):
-    """A value compares so with ``value``; op: eq, ne, lt, le, gt, ge. ``ne`` is the complement of ``eq``."""
+    """A comparison with ``value``. op: eq, ne, lt, le, gt, ge. ``ne`` is the complement of ``eq``."""
 
     field: str
     op: str
@@ -234,7 +249,7 @@ class Compare(Filter):
 @dataclass(frozen=True, eq=False)
 class _Listed(Filter):
     field: str
-    values: tuple
+    values: Iterable[Any]  # a tuple after the check
     limit: ClassVar[int] = MAX_VALUES
 
     def __post_init__(self):
@@ -252,22 +267,22 @@ class _Contains(_Listed):
     def __post_init__(self):
         super().__post_init__()
         if not self.values:
-            raise FilterError(f"{self.field!r} contains which values? Give at least one", field=self.field, value=self.values)
+            raise FilterError(f"the list of values that {self.field!r} contains must not be empty", field=self.field, value=self.values)
 
 
 class ContainsAny(_Contains):
-    """One of ``values``, which are one or more, is among the elements of an array."""
+    """At least one of ``values`` is an element of the array."""
 
 
 class ContainsAll(_Contains):
-    """Each of ``values``, which are one or more, is among the elements of an array."""
+    """All of ``values`` are elements of the array."""
 
     limit = MAX_NODES  # each value becomes a node of its own
 
 
 @dataclass(frozen=True, eq=False)
 class Between(Filter):
-    """``low <= value <= high``; of an array, one element lies in the range."""
+    """``low <= value <= high``. For an array, one element lies in the range."""
 
     field: str
     low: Any
@@ -292,7 +307,7 @@ class IsNull(Filter):
 
 @dataclass(frozen=True, eq=False)
 class Count(Filter):
-    """The number of values compares so with ``n``: an array's length, 1 for a scalar that is present, 0 for null."""
+    """A comparison of the number of values with ``n``: the length of an array, 1 for a scalar, 0 for null."""
 
     field: str
     op: str
@@ -309,7 +324,7 @@ class Count(Filter):
 
 @dataclass(frozen=True, eq=False)
 class Match(Filter):
-    """A text holds the words of ``text``: any of them, all of them, or as a phrase. No words match nothing."""
+    """The text contains any of the words of ``text``, all of them, or the phrase. A ``text`` without words matches no point."""
 
     field: str
     mode: str
@@ -322,7 +337,7 @@ class Match(Filter):
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Filter):
-    """A keyword starts with ``value``."""
+    """The keyword starts with ``value``."""
 
     field: str
     value: str
@@ -333,7 +348,7 @@ class Prefix(Filter):
 
 @dataclass(frozen=True, eq=False)
 class Glob(Filter):
-    """A whole keyword matches ``pattern``, case-sensitively: ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star itself."""
+    """The whole keyword matches ``pattern``: ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star. Upper and lower case differ."""
 
     field: str
     pattern: str
@@ -346,7 +361,7 @@ class Glob(Filter):
 class HasId(Filter):
     """The point's id is one of ``ids``."""
 
-    ids: tuple
+    ids: Iterable[Any]  # a tuple after the check
 
     def __post_init__(self):
         ids = _values("id", self.ids)
@@ -373,7 +388,7 @@ class HasVector(Filter):
 
 @dataclass(frozen=True, eq=False)
 class GeoRadius(Filter):
-    """A place lies at most ``meters`` from (lat, lon), degrees."""
+    """The place is at most ``meters`` away from (lat, lon), which are in degrees."""
 
     field: str
     lat: float
@@ -387,7 +402,7 @@ class GeoRadius(Filter):
 
 @dataclass(frozen=True, eq=False)
 class GeoBox(Filter):
-    """A place lies in the box, borders included; degrees. west > east crosses the antimeridian."""
+    """The place is inside the box, borders included. In degrees; west > east crosses the antimeridian."""
 
     field: str
     south: float
@@ -399,7 +414,7 @@ class GeoBox(Filter):
         south, north = (_number(check_field(self.field), side, getattr(self, side), -90, 90) for side in ("south", "north"))
         west, east = (_number(self.field, side, getattr(self, side), -180, 180) for side in ("west", "east"))
         if south > north:
-            raise FilterError(f"south {south:g} of {self.field!r} is north of north {north:g}", field=self.field, value=south)
+            raise FilterError(f"south {south:g} of {self.field!r} must not exceed north {north:g}", field=self.field, value=south)
         self._set(south=south, west=west, north=north, east=east)
 
 
@@ -417,16 +432,16 @@ class _Joined(Filter):
 
 
 class And(_Joined):
-    """Every child holds; of no children: all points."""
+    """Every child matches. Without children: all points."""
 
 
 class Or(_Joined):
-    """A child holds; of no children: nothing."""
+    """At least one child matches. Without children: no point."""
 
 
 @dataclass(frozen=True, eq=False)
 class Not(Filter):
-    """The complement."""
+    """The complement of the child."""
 
     child: Filter
 

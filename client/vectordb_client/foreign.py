@@ -1,6 +1,6 @@
-"""What other libraries hold, as plain Python and numpy: columns, tables and vectors of pandas, polars, Arrow, torch and scipy.
+"""Values of other libraries as plain Python and numpy: columns, tables and vectors of pandas, polars, Arrow, torch and scipy.
 
-None of them is imported; each is known by the methods it has. What may come out of their code is up to the caller to catch.
+None of these libraries is imported; their classes are recognised by their methods. Callers have to catch what their code raises.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .errors import InvalidArgumentError, shown
 
-NO_COLUMN = (str, bytes, bytearray, Mapping, set, frozenset)  # they have a length, but a set has no order to line values up by
+NO_COLUMN = (str, bytes, bytearray, Mapping, set, frozenset)  # not columns, although they have a length; a set has no order
 _NUMBERS = (float, int, np.float64, np.float32)
-_EXACT = 2**53  # a float64 holds every integer up to here
+_EXACT = 2**53  # float64 represents every integer up to this one
 
 
 class MaskedError(ValueError):
@@ -27,7 +27,7 @@ class MaskedError(ValueError):
 
 
 def is_null(value: Any) -> bool:
-    """Whether this is no value: None, NaT, ``pandas.NA``, a masked value, a null of Arrow. NaN is a float, see ``is_nan``."""
+    """Whether this is null: None, NaT, ``pandas.NA``, a masked value, a null of Arrow. NaN is a float, see ``is_nan``."""
     if value is None or value is np.ma.masked:
         return True
     if isinstance(value, (np.datetime64, np.timedelta64)):
@@ -44,17 +44,17 @@ def is_nan(value: Any) -> bool:
 
 
 def is_integer(value: Any) -> bool:
-    """An integer of Python or numpy, whose bools and durations are integers by type only."""
+    """Whether this is an integer of Python or numpy. Bools and durations are not."""
     return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64)))
 
 
 def is_number(value: Any) -> bool:
-    """An integer or a float of Python or numpy."""
+    """Whether this is an integer or a float of Python or numpy."""
     return isinstance(value, (float, np.floating)) or is_integer(value)
 
 
 def plain(value: Any) -> Any:
-    """The Python value of a scalar of Arrow, or of an array or tensor without dimensions; anything else as it is."""
+    """The Python value of an Arrow scalar, or of an array or tensor without dimensions. Anything else is returned unchanged."""
     if hasattr(value, "as_py"):
         return value.as_py()
     if hasattr(value, "detach") or isinstance(value, np.ndarray):
@@ -66,9 +66,9 @@ def plain(value: Any) -> Any:
 
 
 def frame_column(values: Any) -> list | None:
-    """The values of a column of pandas, polars or Arrow, None where they are null or NaN; None for anything else."""
+    """The values of a column of pandas, polars or Arrow, with None for null and NaN. None if this is not such a column."""
     if hasattr(values, "to_pylist") and hasattr(values, "type"):
-        # Nanoseconds of Arrow become Python values only with pandas.
+        # Arrow converts nanoseconds to Python values only if pandas is installed.
         found = list(values.to_numpy(zero_copy_only=False)) if str(values.type).startswith("timestamp") else values.to_pylist()
     elif not hasattr(values, "dtype") or getattr(values, "ndim", 1) != 1:
         return None
@@ -82,14 +82,14 @@ def frame_column(values: Any) -> list | None:
 
 
 def whole(values: list) -> list:
-    """Whole floats as integers: a column of integers with a null is one of floats in pandas."""
+    """Whole floats as integers. In pandas a column of integers with a null is a column of floats."""
     return [int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value for value in values]
 
 
 def listed(values: Any) -> Sequence | None:
-    """The values of a column of any kind, in order; masked ones are None. None for what is no column: text, mapping, set, scalar, table."""
+    """The values of a column of any kind, with None for masked ones. None if this is not a column: text, mapping, set, scalar, table."""
     if isinstance(values, (list, tuple)) or (isinstance(values, range) and len(values) >= 0):
-        return values  # a range too long for a list has no length
+        return values  # len() of a range too long for a list raises
     if isinstance(values, NO_COLUMN):
         return None
     if isinstance(values, np.ndarray):
@@ -97,33 +97,33 @@ def listed(values: Any) -> Sequence | None:
             return None
         if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
             masked = np.ma.getmaskarray(values).tolist()
-            return [None if hidden else value for value, hidden in zip(listed(values.data), masked, strict=True)]
+            return [None if hidden else value for value, hidden in zip(listed(values.data) or (), masked, strict=True)]
         return list(values) if values.ndim > 1 or values.dtype.kind in "Mm" else values.tolist()
     if hasattr(values, "columns") or hasattr(values, "column_names"):
         return None  # a table
     found = frame_column(values)
     if found is None and hasattr(values, "tolist"):  # tensors, array.array, memoryview
-        found = values.tolist()
+        found = cast(Any, values).tolist()
     elif found is None and isinstance(values, Iterable):
         found = list(values)
     return found if isinstance(found, list) else None
 
 
 def size_of(value: Any) -> int | None:
-    """How many there are, where it says."""
+    """The length, or None if there is none."""
     try:
         return len(value)
-    except Exception:  # it has no length, or one that fails
+    except Exception:  # it has no length, or its method fails
         return None
 
 
 def sliced(column: Any, low: int, high: int) -> Any:
-    """Rows ``low`` … ``high−1`` of a column."""
+    """Rows ``low`` to ``high − 1`` of a column."""
     return column.iloc[low:high] if hasattr(column, "iloc") else column[low:high]
 
 
 def repeatable(value: Any) -> Any:
-    """What can be read only once, as a list or a ``Table``, and so the values of a mapping. Anything else as it is."""
+    """An iterator, or one inside a mapping, as a list or a ``Table`` that can be read again. Anything else is returned unchanged."""
     if isinstance(value, Mapping):
         return {name: repeatable(column) for name, column in value.items()}
     if not hasattr(value, "__next__"):
@@ -135,7 +135,7 @@ def repeatable(value: Any) -> Any:
 
 
 class Table:
-    """Columns by name, all of ``len`` rows."""
+    """Columns by name, all with the same number of rows."""
 
     def __init__(self, columns: Mapping[str, Any], rows: int):
         self.columns = columns
@@ -150,9 +150,9 @@ class Table:
 
 
 def as_table(value: Any) -> Table | None:
-    """A DataFrame of pandas or polars, a table or record batch of Arrow, a structured array, or what ``__arrow_c_stream__`` makes one.
+    """A DataFrame of pandas or polars, an Arrow table or record batch, a structured array, or any object with ``__arrow_c_stream__``.
 
-    Raises InvalidArgumentError when columns share a name. None when it is no table.
+    Returns None if this is not a table. Raises InvalidArgumentError if two columns have the same name.
     """
     if isinstance(value, Table):
         return value
@@ -160,7 +160,7 @@ def as_table(value: Any) -> Table | None:
         names = value.dtype.names if value.ndim == 1 else None
         return None if names is None else Table({name: value[name] for name in names}, len(value))
     if hasattr(value, "collect_schema") and not hasattr(value, "get_columns"):
-        raise InvalidArgumentError(f"points are a {type(value).__name__} of polars: collect() it first", field="columns")
+        raise InvalidArgumentError(f"points are a {type(value).__name__} of polars; call collect() on it first", field="columns")
     if hasattr(value, "iloc") and hasattr(value, "columns"):
         columns = {} if value.index.name is None or value.index.name in value.columns else {value.index.name: value.index}
         return _named([*columns, *value.columns], [*columns.values(), *(value.iloc[:, at] for at in range(value.shape[1]))], len(value))
@@ -173,7 +173,7 @@ def as_table(value: Any) -> Table | None:
             import pyarrow
 
             return as_table(pyarrow.table(value))
-        except Exception as error:  # not installed, or no table
+        except Exception as error:  # pyarrow is not installed, or the object is not a table
             what = f"points can't be read as an Arrow table: {error}"
             raise InvalidArgumentError(what, field="columns", value=value) from error
     return None
@@ -192,9 +192,9 @@ def _named(names: Sequence, columns: Sequence, rows: int) -> Table:
 
 
 def unwrapped(value: Any) -> Any:
-    """Numbers of another library as numpy arrays, or lists of such; None where a row is null. Anything else as it is.
+    """Numbers of another library as numpy arrays, or lists of arrays with None for null rows. Anything else is returned unchanged.
 
-    Raises MaskedError, and whatever the library does.
+    Raises MaskedError, and what the code of the library raises.
     """
     kind = type(value)
     if isinstance(value, np.ma.MaskedArray):
@@ -205,7 +205,7 @@ def unwrapped(value: Any) -> Any:
         return unwrapped(value.tolist()) if value.dtype == object and value.ndim == 1 else value
     if kind is list or kind is tuple:
         if value and type(value[0]) in _NUMBERS:
-            return value  # one vector, numpy looks at the rest
+            return value  # one vector; numpy checks its numbers
         rows = [None if is_null(row) else unwrapped(row) for row in value]
         return tuple(rows) if kind is tuple else rows
     if hasattr(value, "detach") and hasattr(value, "cpu"):
@@ -217,7 +217,7 @@ def unwrapped(value: Any) -> Any:
         return unwrapped(value.as_py())
     if hasattr(value, "to_numpy"):
         if hasattr(value, "null_count") and hasattr(value, "to_list") and value.null_count():
-            return unwrapped(value.to_list())  # as numbers nulls would be NaN
+            return unwrapped(value.to_list())  # to_numpy() would turn nulls into NaN
         return unwrapped(value.to_numpy())
     if hasattr(value, "__array__") or isinstance(value, (memoryview, array)):
         return np.asarray(value)
@@ -230,7 +230,7 @@ def is_sparse(value: Any) -> bool:
 
 
 def sparse_rows(value: Any) -> Any:
-    """What ``is_sparse`` as something that can be sliced by rows."""
+    """A sparse matrix or tensor as an object that can be sliced by rows."""
     if hasattr(value, "tocsr"):
         return value.tocsr()
     indptr, terms, weights = compressed(value)
@@ -238,7 +238,7 @@ def sparse_rows(value: Any) -> Any:
 
 
 def compressed(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """indptr, terms and weights of what ``is_sparse``; a vector is a matrix of one row. Entries of one place are summed."""
+    """indptr, terms and weights of a sparse matrix or tensor; a vector is a matrix of one row. Repeated entries are summed."""
     if hasattr(value, "tocsr"):
         matrix = value.tocsr()
         if not matrix.has_canonical_format:

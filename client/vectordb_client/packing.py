@@ -1,4 +1,4 @@
-"""Answers made piece by piece: points and hits become bytes as they are read, and stop at the size of a message. Pure, no I/O."""
+"""Answers built in pieces: points and hits are encoded while they are read, up to the size limit of a message. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json
 
 _NAN = float("nan")
 _ABSENT = ArmScore(None, None, None, 0.0, _NAN)
-_HELD = 3  # bytes of memory that a byte of an answer takes at most until it is sent: in pieces, in its message, and written out
+_HELD = 3  # copies of each byte in memory at most: as a piece, in the message, and serialized
 _STEP = 1 << 20
-_TAGS = 64  # bytes, more than the lengths and numbers of a message's fields take
+_TAGS = 64  # bytes; an upper bound of the lengths and field numbers in a message
 
 
 class Room:
-    """What an answer may still grow by. most: bytes of its message; None: it has no bound. hold: told of the memory that it takes."""
+    """The size of an answer. most: the limit of its message in bytes; None: no limit. hold: called with the memory that it takes."""
 
     def __init__(self, most: int | None = None, hold: Callable[[int, str], None] | None = None):
         self.most, self.taken = most, 0
         self._hold, self._held = hold, 0
 
     def take(self, nbytes: int) -> None:
-        """Raises LimitError when the answer becomes too large."""
+        """Count bytes of the answer. Raises LimitError if it becomes too large."""
         self.taken += nbytes
         if self.most is not None and self.taken > self.most:
             raise self.refusal()
@@ -40,16 +40,17 @@ class Room:
             self._hold(_HELD * grown, "the answer")
 
     def refusal(self) -> LimitError:
+        """The error for an answer that is too large."""
         return LimitError(
-            f"the answer takes more than {self.most} bytes, the most that is sent (the service's setting max_message_bytes); lower limit, "
-            "ask for fewer points, queries, attributes or vectors at a time, or read page by page with scroll",
+            f"the answer exceeds {self.most} bytes, the limit of the service (setting max_message_bytes); lower limit, "
+            "request fewer points, queries, attributes or vectors at a time, or read pages with scroll",
             field="limit",
             value=self.taken,
         )
 
 
 class _Ids:
-    """Ids, integers as numbers of 8 bytes."""
+    """Ids; integers are stored in 8 bytes each."""
 
     def __init__(self) -> None:
         self.parts: list[np.ndarray | list[Id]] = []
@@ -60,13 +61,14 @@ class _Ids:
         return 8 * len(ids) if integers else sum(len(i) + 4 if type(i) is str else 17 for i in ids)
 
     def message(self) -> pb.Ids:
-        if len(self.parts) != 1 and all(type(part) is np.ndarray for part in self.parts):
-            return pb.Ids(integers=b"".join([part.astype("<u8", copy=False).tobytes() for part in self.parts]))
-        return pack_ids([i for part in self.parts for i in (part.tolist() if type(part) is np.ndarray else part)])
+        arrays = [part for part in self.parts if isinstance(part, np.ndarray)]
+        if len(self.parts) != 1 and len(arrays) == len(self.parts):
+            return pb.Ids(integers=b"".join([part.astype("<u8", copy=False).tobytes() for part in arrays]))
+        return pack_ids([i for part in self.parts for i in (part.tolist() if isinstance(part, np.ndarray) else part)])
 
 
 class _Json:
-    """A JSON array of values; nothing as long as all are blank."""
+    """A JSON array of values. It is empty as long as all values are blank."""
 
     def __init__(self, field: str, blank: str):
         self._field, self._blank = field, blank
@@ -88,7 +90,7 @@ class _Json:
         return len(self._parts), self._blanks
 
     def back(self, mark: tuple[int, int]) -> None:
-        """To where it was at ``mark``."""
+        """Return to the state at ``mark``."""
         length, self._blanks = mark
         del self._parts[length:]
 
@@ -97,7 +99,7 @@ class _Json:
 
 
 class _Vectors:
-    """A column a vector field that any of the rows has."""
+    """One column for each vector field that any of the rows has."""
 
     def __init__(self, schema: Schema):
         self._schema = schema
@@ -129,7 +131,8 @@ def _column(spec: Any, values: list, rows: np.ndarray) -> Column:
     return MultiColumn(np.cumsum([0, *map(len, values)]), np.concatenate(values), rows)
 
 
-def _joined(parts: list[Column]) -> Column:
+def _joined(parts: list[Any]) -> Column:
+    """One column of several columns of the same kind."""
     rows = np.concatenate([part.rows for part in parts])
     if isinstance(parts[0], DenseColumn):
         return DenseColumn(np.concatenate([part.values for part in parts]), rows)
@@ -140,7 +143,7 @@ def _joined(parts: list[Column]) -> Column:
 
 
 class _Rows:
-    """What points and hits have in common."""
+    """The columns that points and hits share."""
 
     def __init__(self, schema: Schema, room: Room):
         self.room = room
@@ -161,7 +164,7 @@ class _Rows:
 
 
 class PointsPacker(_Rows):
-    """Points as columns. What a point doesn't have isn't sent."""
+    """Points as columns. Fields that a point doesn't have are not sent."""
 
     def __init__(self, schema: Schema, forms: pb.AttributeForms | None, room: Room):
         super().__init__(schema, room)
@@ -170,13 +173,13 @@ class PointsPacker(_Rows):
         self._versions: list[bytes] = []
 
     def add(self, points: Sequence[Point]) -> None:
-        """Some more of them. Raises LimitError when there is no room."""
+        """Add rows. Raises LimitError if the answer becomes too large."""
         self._add(points)
         self._versions.append(np.array([-1 if p.version is None else p.version for p in points], dtype="<i8").tobytes())
         self.room.take(8 * len(points))
 
     def add_fitting(self, points: Sequence[Point]) -> int:
-        """As many more of them as there is room for; returns how many. Raises LimitError when the first point of all doesn't fit."""
+        """Add as many points as fit, and return how many. Raises LimitError if even the first point of the answer doesn't fit."""
         n = len(points)
         while True:
             mark = self._mark()
@@ -192,13 +195,13 @@ class PointsPacker(_Rows):
                 n //= 2
 
     def _mark(self) -> tuple:
-        """How far everything is."""
+        """The current state, for ``_back``."""
         columns = [len(part) for part in self._vectors.parts.values()]
         lists = len(self._ids.parts), len(self._versions), columns
         return self.room.taken, self.count, self._attributes.mark(), self._payloads.mark(), lists
 
     def _back(self, mark: tuple) -> None:
-        """To where everything was."""
+        """Return to the state at ``mark``."""
         self.room.taken, self.count, attributes, payloads, (ids, versions, columns) = mark
         self._attributes.back(attributes)
         self._payloads.back(payloads)
@@ -221,7 +224,7 @@ class PointsPacker(_Rows):
 
 
 class HitsPacker(_Rows):
-    """The hits of one query as columns; scores as float64, so that they are the very numbers."""
+    """The hits of one query as columns; scores are float64, so that they are exact."""
 
     def __init__(self, schema: Schema, room: Room):
         super().__init__(schema, room)
@@ -229,7 +232,7 @@ class HitsPacker(_Rows):
         self._arms: dict[str, list[tuple[bytes, ...]]] = {}
 
     def add(self, hits: Sequence[Hit]) -> None:
-        """Some more of them. Raises LimitError when there is no room."""
+        """Add rows. Raises LimitError if the answer becomes too large."""
         before = self.count
         self._add(hits)
         self._scores.append(pack_doubles([hit.score for hit in hits]))
@@ -261,5 +264,5 @@ def _arm_columns(scores: list[ArmScore]) -> tuple[bytes, ...]:
         pack_doubles([_NAN if s.normalized is None else s.normalized for s in scores]),
         pack_doubles([s.weight for s in scores]),
         pack_doubles([s.contribution for s in scores]),
-        bytes([s.missing for s in scores]),  # a byte each, until all are there
+        bytes([s.missing for s in scores]),  # one byte each; packed into bits at the end
     )

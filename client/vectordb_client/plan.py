@@ -1,35 +1,41 @@
-"""How a search was run: plain data, and the text that a person reads."""
+"""The plan of a search: plain data that prints as a short text."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SHOWN_TERMS = 4
-Step = tuple[bool, Mapping[str, Any]]  # (was it what ran, a plan with its setting)
+Step = tuple[bool, Mapping[str, Any]]  # (whether this setting ran, the setting)
 
 
 class Plan(dict):
-    """What ``explain=True`` tells: a dict of numbers, strings, lists and dicts. ``print(plan)`` shows it as a short text.
+    """How a search was run, for ``explain=True``: a dict of numbers, strings, lists and dicts. ``print(plan)`` shows it as a short text.
 
-    live_rows, filter (matches, selectivity), milliseconds (step → time), sequence, queries, exact (every arm is sure of what it found): of
-    the whole search. fusion: method, candidates of each arm, missing ("zero" or "renormalise") and lacking: field → how many of the points
-    that match the filter have no vector there, where some have none (each hit says it of itself, in ``arms``); of linear fusion also proven
-    (whether these are certainly the true best), depth (how many rows of each arm it took) and scored (how many scores it looked up
-    beside). prefetch: the stage before, in the same form, with limit and hits (the candidates it gave).
-    arms: for each its field, kind and plan, and how many rows it scored. A dense arm also has recall (target, predicted), segments (rows,
-    matches, selectivity, local_selectivity: the share of matches near the query; plan, parameters, predicted; considered: every setting of
-    every plan with its predicted microseconds and recall; microseconds, rows_scored: what it took; fallback: the plan first taken found
-    too little or went on too long and was given up for this one) and tail (rows without an index, and their time).
-    A sparse arm's segments are told likewise; it also has postings (what an exact search adds up), terms (term, weight, rows that have it)
-    and matched: for each of the ten best rows its terms and what each contributed to the score. Terms also have their word where the text
-    asked or the field's term table has one. Of a batch, all that is of its first query.
+    The text shows one setting of each plan: the cheapest one that is predicted to reach the requested recall. Of a batch, everything
+    describes the first query. Keys:
 
-    The text shows one setting of each plan: the cheapest that is predicted to reach the recall asked for.
+    * live_rows, sequence, queries. exact: whether every arm returned its exact result. milliseconds: step → time. filter: matches,
+      selectivity (the share of live rows that match).
+    * fusion (several arms): method; candidates of each arm; missing ("zero" or "renormalise"); lacking: field → number of points that match
+      the filter and have no vector in it. Linear fusion also has proven (whether the hits are certainly the true best), depth (rows
+      taken from each arm) and scored (scores looked up besides).
+    * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
+    * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
+      (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
+    * segments of an arm: rows, matches, selectivity, local_selectivity (the share of matches near the query); plan, parameters and
+      predicted of the plan that ran; considered: every setting of every plan with predicted microseconds and recall; microseconds and
+      rows_scored as measured; fallback: the plan that ran first and was stopped, because it found too little or took too long.
+    * sparse arms also have postings (postings that an exact search reads), terms (term, weight, rows with the term) and matched: for each
+      of the ten best rows its terms and their contributions. A term has its word if the query text or the term table of the field has one.
     """
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -43,7 +49,7 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
-    """The arms and the fusion of a search or of a stage before it, after the stage whose hits are its candidates."""
+    """The lines of a search or of a prefetch stage: first the stage before it, then its arms, then its fusion."""
     before = plan.get("prefetch")
     if before:
         took = _milliseconds(sum((before.get("milliseconds") or {}).values()))
@@ -57,34 +63,34 @@ def _stage(plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _fusion(fusion: Mapping[str, Any]) -> str:
     lacking = [f"{_many(count, 'point')} without {field}" for field, count in (fusion.get("lacking") or {}).items()]
-    then = "other weights rescaled" if fusion.get("missing") == "renormalise" else "it adds 0 for them"
-    told = f"; {', '.join(lacking)}: {then}" if lacking else ""
+    then = "their other weights are rescaled" if fusion.get("missing") == "renormalise" else "the field contributes 0"
+    note = f"; {', '.join(lacking)}: {then}" if lacking else ""
     if fusion.get("proven") is None:
-        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm{told}"
+        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm{note}"
     proven = "proven to be the true best" if fusion["proven"] else "not proven"
     scored = _many(fusion.get("scored", 0), "score")
-    return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm and {scored} looked up{told}"
+    return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm; {scored} looked up{note}"
 
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:
     segments, tail, recall = arm.get("segments") or (), arm.get("tail"), arm.get("recall")
     parts = [f"{arm.get('kind')} {arm.get('field')}: {arm.get('plan')}"]
     if recall and not arm.get("exact"):
-        parts.append(f"recall {_recall(recall.get('predicted'))} predicted for {_recall(recall.get('target'))} asked")
+        parts.append(f"recall {_recall(recall.get('predicted'))} predicted, {_recall(recall.get('target'))} requested")
     parts += [f"{_many(arm.get('rows', 0), 'row')} scored", _many(arm.get("candidates", 0), "candidate")]
     yield ", ".join(parts)
     if arm.get("matched"):
         terms, postings = _many(len(arm.get("terms") or ()), "term"), _many(arm.get("postings", 0), "posting")
-        yield f"  {terms} with {postings}; of the best row {_terms(arm['matched'][0])}"
+        yield f"  {terms} with {postings}; contributions to the best row: {_terms(arm['matched'][0])}"
     for number, segment in enumerate(segments, 1):
         yield from _segment(segment, f"segment {number} of {len(segments)}", (recall or {}).get("target"))
     if tail:
-        yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, all scored in {_microseconds(tail.get('microseconds'))}"
+        yield f"  tail: {_many(tail.get('rows', 0), 'row')} without an index, scanned in {_microseconds(tail.get('microseconds'))}"
 
 
 def _terms(matched: Sequence[Mapping[str, Any]]) -> str:
-    shown = ", ".join(f"{part.get('word', part.get('term'))} gave {part.get('contribution', 0.0):.3g}" for part in matched[:SHOWN_TERMS])
-    return f"{shown}, {len(matched) - SHOWN_TERMS} others the rest" if len(matched) > SHOWN_TERMS else shown
+    shown = ", ".join(f"{part.get('word', part.get('term'))} {part.get('contribution', 0.0):.3g}" for part in matched[:SHOWN_TERMS])
+    return f"{shown}, and {_many(len(matched) - SHOWN_TERMS, 'more term')}" if len(matched) > SHOWN_TERMS else shown
 
 
 def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Iterator[str]:
@@ -92,7 +98,7 @@ def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Ite
     near = _share(", {} near the query", segment, "local_selectivity")
     seconds = "" if segment.get("microseconds") is None else f" in {_microseconds(segment['microseconds'])}"
     took = f"{_many(segment.get('rows_scored', 0), 'row')} scored{seconds}"
-    fallback = ", after another plan was given up" if segment.get("fallback") else ""
+    fallback = ", after another plan was stopped" if segment.get("fallback") else ""
     yield f"  {name}: {_many(segment.get('rows', 0), 'row')}{matches}{near}; {took}{fallback}"
     table = [("", "plan", "parameters", "predicted cost", "predicted recall")]
     steps = _considered(segment)
@@ -107,7 +113,7 @@ def _segment(segment: Mapping[str, Any], name: str, target: float | None) -> Ite
 
 
 def _best(steps: Sequence[Step], target: float) -> list[Step]:
-    """Of each plan the cheapest setting that reaches the target, or else the one that comes closest; and always the one that ran."""
+    """One setting of each plan, and always the one that ran: the cheapest that reaches the target, else the one with the most recall."""
 
     def rank(step: Step) -> tuple[bool, bool, float]:
         chosen, facts = step
@@ -122,7 +128,7 @@ def _best(steps: Sequence[Step], target: float) -> list[Step]:
 
 
 def _considered(segment: Mapping[str, Any]) -> list[Step]:
-    """Every setting looked at; the one that ran is among them even where nothing was weighed."""
+    """Every setting that was considered, and the one that ran even if none was considered."""
     ran = (segment.get("plan"), segment.get("parameters") or {})
     steps = [((step.get("plan"), step.get("parameters") or {}) == ran, step) for step in segment.get("considered") or ()]
     if any(chosen for chosen, _ in steps):

@@ -1,32 +1,37 @@
-"""How a search with several arms ranks: fusions of the arms, and stages whose hits are the candidates of the next.
+"""The ranking of a search with several arms: fusions, and prefetch stages.
 
-``missing`` says what a fusion makes of a point without a vector in the field of an arm. "zero": the arm adds nothing, so the point can't
-score what one with all vectors can. "renormalise": for this point each weight is multiplied by the sum of all arms' weights, divided by
-the sum of the weights of the arms that it has a vector for; the point ranks as if the arms that it lacks said of it what its own say on
-average. An arm whose list of candidates doesn't hold a point that has a vector there adds nothing in both cases.
+``missing`` of a fusion says how it ranks a point that has no vector in the field of an arm. "zero": the arm contributes 0. "renormalise":
+the weights of the other arms are scaled up, so that their sum is that of all arms; the point then ranks as if the missing arm gave it the
+average of the others. If a point has a vector but isn't among the candidates of an arm, the arm contributes 0 in both cases.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import InvalidArgumentError, shown
 
+if TYPE_CHECKING:
+    from .aliases import FusionLike, Vector, VectorColumn
+
 MISSING = ("zero", "renormalise")
-MAX_NUMBER = 1e6  # a weight, or k: so that the longest vectors still have weighted scores within float32
+MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
 
 
 @dataclass(frozen=True)
 class RRF:
     """Reciprocal rank fusion: ``Σ weight / (k + rank)`` (Cormack, Clarke, Büttcher 2009).
 
-    k: above 0, at most 1e9. weights: arm name → weight from 0 to 1e9, default 1. missing: "zero" or "renormalise" (see the module).
+    Attributes:
+        k: above 0 and at most 1e6. A lower k favours the first ranks.
+        weights: field → weight, from 0 to 1e6. The default is 1.
+        missing: "zero" or "renormalise", for points without a vector in a field: it contributes 0, or the other weights are scaled up.
     """
 
     k: float = 60.0
@@ -37,7 +42,12 @@ class RRF:
 
 @dataclass(frozen=True)
 class Relative:
-    """Weighted sum of min–max normalised scores; an arm that doesn't hold a hit adds 0. weights, missing: as in ``RRF``."""
+    """Weighted sum of scores, each arm normalized to 0 … 1 over its candidates. A hit that isn't a candidate of an arm gets 0 there.
+
+    Attributes:
+        weights: as in ``RRF``.
+        missing: as in ``RRF``.
+    """
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     missing: str = "zero"
@@ -46,9 +56,14 @@ class Relative:
 
 @dataclass(frozen=True)
 class DBSF:
-    """Distribution-based score fusion, by Qdrant's formula: a weighted sum of ``(score − (mean − 3s)) / 6s``, with the mean and the sample
-    standard deviation s of each arm's candidates. Not clipped: an outlier gets more than 1. A single candidate, or equal ones, get 0.5.
-    weights, missing: as in ``RRF``.
+    """Distribution-based score fusion, with the formula of Qdrant.
+
+    It is a weighted sum of ``(score − (mean − 3s)) / 6s``, with the mean and the sample standard deviation s over the candidates of each
+    arm. It isn't clipped, so an outlier can exceed 1. A single candidate, or candidates with equal scores, get 0.5.
+
+    Attributes:
+        weights: as in ``RRF``.
+        missing: as in ``RRF``.
     """
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -58,11 +73,15 @@ class DBSF:
 
 @dataclass(frozen=True)
 class Linear:
-    """The true top of ``Σ weight · score`` over all points, not of what the arms happened to find (Fagin's threshold algorithm).
+    """The points with the highest ``Σ weight · score`` over all points, not only over the candidates (Fagin's threshold algorithm).
 
-    weights: arm name → weight from 0 to 1e9, default 1. An l2 arm adds minus its squared distance. A point without a vector, or without a
-    term of the query, adds 0 in the other arms; without a vector in an l2 arm, where 0 would be the best there is, it is no hit. With
-    missing="renormalise" it is one: it is ranked by the arms that it has. ``tune_fusion`` learns weights.
+    An l2 field contributes its negated squared distance. A field in which a point has no vector, or no term of the query, contributes 0.
+    For an l2 field 0 would be the best score, so points with no vector in it are not returned, unless missing="renormalise".
+    ``Collection.tune_fusion`` learns the weights.
+
+    Attributes:
+        weights: as in ``RRF``.
+        missing: as in ``RRF``.
     """
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -75,7 +94,7 @@ FUSIONS = {c.name: c for c in (RRF, Relative, DBSF, Linear)}
 
 
 def checked_fusion(value: Any) -> Fusion:
-    """A fusion's name, or a fusion with its options. Raises InvalidArgumentError that says what to write."""
+    """Check the name of a fusion, or a fusion with options. Raises InvalidArgumentError, which says what to write."""
     if isinstance(value, str) and value in FUSIONS:
         return FUSIONS[value]()
     if not isinstance(value, Fusion):
@@ -105,7 +124,7 @@ def checked_fusion(value: Any) -> Fusion:
 
 
 def _number(value: Any) -> float:
-    """As float; NaN, which no bound holds for, of what is no number."""
+    """The value as float; NaN, which fails every comparison, if it isn't a number."""
     if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return math.nan
     try:
@@ -119,16 +138,27 @@ MAX_STAGES = 8
 
 @dataclass(frozen=True)
 class Prefetch:
-    """A search whose ``limit`` best points are the only candidates of the search, or of the stage, that it is given to.
+    """A stage before a search: its best ``limit`` points are the only candidates of the search, which scores them exactly.
 
-    vectors, text, fusion, candidates: as in ``search``; the filter, ``recall`` and ``exact`` are those of the search. prefetch: the stage
-    before this one; at most 8 in all. A stage scores its candidates exactly and gives those that its arms match, so a search answers
-    with min(limit, candidates that match) hits.
+    Filter, recall and exact are those of the search. In ``search_batch`` the queries are n as well.
+
+    Attributes:
+        vectors: as in ``search``.
+        text: as in ``search``.
+        limit: the number of candidates.
+        fusion: as in ``search``.
+        candidates: as in ``search``.
+        prefetch: the stage before this one. There can be 8 stages in all.
+
+    Example:
+        ```python
+        docs.search({"colbert": rows}, prefetch=Prefetch({"v": query}, limit=200), limit=10)
+        ```
     """
 
-    vectors: Mapping[str, Any] | None = None
-    text: Any = None
+    vectors: Mapping[str, Vector | VectorColumn] | None = None
+    text: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
     limit: int = 100
-    fusion: str | Fusion = "rrf"
+    fusion: FusionLike = "rrf"
     candidates: int | None = None
     prefetch: Prefetch | None = None

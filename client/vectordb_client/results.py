@@ -1,25 +1,45 @@
-"""What reads and writes return: points, hits with their explanation, pages, and a write's receipt."""
+"""What reads and writes return: points, pages, hits, changes, and facts about a collection."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from .errors import VectorDBError
+from . import export, info_text
+from .errors import shown
 from .plan import Plan
 from .schema import Schema
 from .values import Id
 
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SHOWN_HITS = 5
+
 
 @dataclass(frozen=True)
 class Point:
-    """One point. ``vectors`` holds what is given or was asked for; ``version`` is the sequence of its last write.
+    """One point.
 
-    Dense vectors are ``(dim,)`` arrays, multi-vectors ``(rows, dim)``, sparse vectors ``(u64 term ids, f32 weights)``.
+    Attributes:
+        id: an unsigned 64-bit integer, a string or a UUID.
+        vectors: field → vector. Dense vectors are ``(dim,)`` arrays, multi-vectors ``(rows, dim)`` arrays, both float32 or float16; sparse
+            vectors are ``(terms, weights)``, uint64 and float32 arrays of one length. A read fills in only the fields that were asked for.
+        attributes: name → value. Attributes that are null are left out.
+        payload: any JSON value.
+        version: the sequence of the write that made the point what it is. None for a point that was not read from a database.
+
+    Example:
+        ```python
+        docs.upsert([Point("a", vectors={"v": [0.1, 0.2]}, attributes={"year": 2021})])
+        ```
     """
 
     id: Id
@@ -28,9 +48,28 @@ class Point:
     payload: Any = None
     version: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The point as a dict with the keys id, vectors, attributes, payload and version. ``upsert`` accepts it."""
+        return export.point_dict(self)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The point as a JSON object. ``upsert([json.loads(text)])`` and ``vectordb import`` read it back.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form, such as NaN.
+        """
+        return export.json_text(self.to_dict(), indent)
+
 
 class WriteResult(int):
-    """The sequence number of the batch, as an int; ``count`` is how many points it wrote or deleted."""
+    """What a write returns: the sequence number of its batch, as an int.
+
+    Attributes:
+        count: how many points were written or deleted.
+    """
 
     count: int
 
@@ -41,6 +80,7 @@ class WriteResult(int):
 
     @property
     def sequence(self) -> int:
+        """The sequence number of the batch. Every batch of a collection has a higher one than the batch before."""
         return int(self)
 
     def __repr__(self) -> str:
@@ -52,11 +92,14 @@ class WriteResult(int):
 
 @dataclass(frozen=True)
 class Change:
-    """What one batch did to a collection. sequence: the batch's.
+    """What one batch did to a collection.
 
-    kind: "write" — ids were written, and are as this batch left them (those that a later batch wrote or deleted are told of there);
-    "delete" — ids were deleted; "schema" — fields were added, and ``schema`` is the collection's now.
-    points: of a write, in the order of ids, when vectors or attributes were asked for; else None.
+    Attributes:
+        sequence: the sequence number of the batch.
+        kind: "write": the ids were written. "delete": the ids were deleted. "schema": fields were added.
+        ids: the ids that this batch wrote or deleted and that no later batch wrote or deleted.
+        points: the written points, in the order of ids, if vectors or attributes were asked for; else None.
+        schema: the schema of the collection now, for the kind "schema"; else None.
     """
 
     sequence: int
@@ -66,17 +109,19 @@ class Change:
     schema: Schema | None = None
 
 
-_LARGEST = float(np.finfo(np.float32).max)
-
-
 class ArmScore(NamedTuple):
-    """What one arm said of a hit. ``contribution`` is its part of the fused score; contributions add up to it.
+    """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score.
 
-    rank: 1 is best; None when the arm's candidates don't hold the hit (and with linear fusion, where the place isn't known). score: the
-    arm's raw score (cosine, inner product, squared distance, …). normalized: what fusion made of it; contribution is weight · normalized.
-    weight: for this hit: rescaled where it lacks the field of another arm and the fusion says missing="renormalise". Where score is None
-    the arm says nothing of the hit and contributes 0: it isn't among its candidates, and with linear fusion, which looks further, has no
-    score in it at all. missing: because the point has no vector in the arm's field.
+    Attributes:
+        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is not known
+            (linear fusion).
+        score: the score of the arm itself: cosine, inner product, squared distance and so on. None if the hit is not among the candidates
+            of this arm, or with linear fusion if it has no score in this arm at all. The arm then contributes 0.
+        normalized: the score after the fusion normalized it; ``contribution = weight · normalized``.
+        weight: the weight of the arm for this hit. It is rescaled if the hit has no vector in the field of another arm and the fusion has
+            missing="renormalise".
+        contribution: what the arm adds to the score of the hit.
+        missing: whether score is None because the point has no vector in the field of this arm.
     """
 
     rank: int | None
@@ -88,9 +133,16 @@ class ArmScore(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One result. ``score``: cosine or dot (higher is closer), l2 squared distance (lower is closer), or the fused score.
+    """One result of a search.
 
-    attributes, payload: what was asked for. arms: field → ArmScore, when several arms were fused. vectors: when asked for.
+    Attributes:
+        id: the id of the point.
+        score: of one arm: the cosine or the inner product (higher is closer), or the squared Euclidean distance of an l2 field (lower is
+            closer). Of several arms: the fused score (higher is better).
+        attributes: the attributes that were asked for, without those that are null.
+        payload: the payload of the point, if attributes were asked for.
+        arms: field → ArmScore, if several arms were fused; else empty.
+        vectors: field → vector, if vectors were asked for; in the form of ``Point.vectors``.
     """
 
     id: Id
@@ -100,12 +152,29 @@ class Hit(NamedTuple):
     arms: Mapping[str, ArmScore]
     vectors: Mapping[str, Any]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as a dict with the keys id, score, attributes and payload, and arms and vectors where it has some."""
+        return export.hit_dict(self)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The hit as a JSON object, see ``Hits.to_json``."""
+        return export.json_text(self.to_dict(), indent)
+
 
 class Hits(Sequence[Hit]):
-    """Ranked results, best first: a sequence of Hit, and columns.
+    """The result of one query: a sequence of Hit, best first.
 
-    ids: ``(n,)`` uint64 when all are integers, else object. scores: ``(n,)`` float32.
-    plan: how the search was run, when ``explain=True``: a dict that prints as a text.
+    Attributes:
+        plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
+
+    Example:
+        ```python
+        hits = docs.search({"v": query}, limit=10)
+        for hit in hits:
+            print(hit.id, hit.score, hit.attributes["title"])
+        hits.ids, hits.scores      # numpy arrays
+        hits.to_pandas()           # a DataFrame
+        ```
     """
 
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
@@ -115,27 +184,32 @@ class Hits(Sequence[Hit]):
 
     @classmethod
     def bare(cls, ids: np.ndarray, scores: np.ndarray) -> Hits:
-        """Hits of which only ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) were asked for; a Hit is made when it is read."""
+        """Hits that consist of ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) only. A Hit is made when it is read."""
         hits = cls.__new__(cls)
         hits._made, hits._bare, hits.plan = None, (ids, scores), None
         return hits
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) of ``bare`` hits, not to be written to; None of all others."""
+        """The ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) of ``bare`` hits, as views that must not be written to; else None."""
         return self._bare
 
     @property
     def _hits(self) -> tuple[Hit, ...]:
         if self._made is None:
+            assert self._bare is not None
             ids, scores = self._bare
             self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
         return self._made
 
     def __len__(self) -> int:
-        return len(self._bare[0]) if self._made is None else len(self._made)
+        return len(self._bare[0]) if self._bare is not None else len(self._hits)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Hits: ...
+    def __getitem__(self, index: int | slice) -> Hit | Hits:
         return Hits(self._hits[index], self.plan) if isinstance(index, slice) else self._hits[index]
 
     def __iter__(self) -> Iterator[Hit]:
@@ -143,6 +217,7 @@ class Hits(Sequence[Hit]):
 
     @property
     def ids(self) -> np.ndarray:
+        """The ids: a uint64 array ``(n,)`` if all are integers, else an object array."""
         if self._bare is not None:
             return self._bare[0].copy()
         ids = [hit.id for hit in self._hits]
@@ -154,51 +229,84 @@ class Hits(Sequence[Hit]):
 
     @property
     def scores(self) -> np.ndarray:
+        """The scores: a float32 array ``(n,)``."""
         if self._bare is not None:
             return self._bare[1].copy()
-        scores = np.array([hit.score for hit in self._hits], dtype=np.float64)  # a sum of float32 scores may be larger than any of float32
+        scores = np.array([hit.score for hit in self._hits], dtype=np.float64)  # a sum of float32 scores may exceed the float32 range
         return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Hits) and self._hits == other._hits
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{hit.id!r}: {hit.score:.4g}" for hit in self._hits[:5])
-        return f"Hits({len(self)}: {shown}{', …' if len(self) > 5 else ''})"
+        first = ", ".join(f"{hit.id!r}: {hit.score:.4g}" for hit in self._hits[:_SHOWN_HITS])
+        return f"Hits({len(self)}: {first}{', …' if len(self) > _SHOWN_HITS else ''})"
 
-    def _columns(self) -> dict[str, list]:
-        columns: dict[str, list] = {"id": [hit.id for hit in self._hits], "score": [hit.score for hit in self._hits]}
-        for name in dict.fromkeys(name for hit in self._hits for name in hit.attributes):
-            columns[name if name not in columns else f"attributes.{name}"] = [hit.attributes.get(name) for hit in self._hits]
-        return columns
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict for each hit: id, score, attributes, payload, and arms and vectors where a hit has some."""
+        return [export.hit_dict(hit) for hit in self._hits]
 
-    def to_pandas(self):
-        """A DataFrame: id, score, and one column an attribute. Needs pandas."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise VectorDBError("to_pandas() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self._columns())
+    def to_json(self, indent: int | None = None) -> str:
+        """The hits as a JSON array of the dicts of ``to_dicts``.
 
-    def to_arrow(self):
-        """A pyarrow Table: id (strings where ids are mixed), score, and one column an attribute. Needs pyarrow."""
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise VectorDBError("to_arrow() needs pyarrow: pip install pyarrow") from error
-        columns = self._columns()
-        columns["id"] = self.ids if self.ids.dtype != object else [str(i) for i in self.ids]
-        for name, values in columns.items():
-            if any(type(value).__name__ == "UUID" for value in values if not isinstance(values, np.ndarray)):
-                columns[name] = [None if value is None else str(value) for value in values]
-        return pyarrow.table(columns)
+        Ids are numbers, strings or ``{"uuid": "…"}``. Datetimes are in ISO 8601, UUIDs strings, places ``[lat, lon]``, vectors lists of
+        numbers, sparse vectors ``{"indices": […], "values": […]}``.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form.
+        """
+        return export.json_text(self.to_dicts(), indent)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A DataFrame of pandas: id, score, one column for each attribute and each vector field, and payload where there is one.
+
+        An attribute with the name of another column is called ``attributes.NAME``. Vectors are arrays, one in each cell.
+
+        Raises:
+            VectorDBError: pandas is not installed.
+        """
+        return export.to_pandas(self._columns())
+
+    def to_polars(self) -> polars.DataFrame:
+        """A DataFrame of polars with the columns and types of ``to_arrow``.
+
+        Raises:
+            VectorDBError: polars or pyarrow is not installed.
+        """
+        return export.to_polars(self._columns())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table with the columns of ``to_pandas``.
+
+        Ids are uint64, or strings where any is not an integer. UUIDs are strings, datetimes timestamps in UTC, vectors lists, sparse
+        vectors structs of ``indices`` and ``values``, payloads JSON text.
+
+        Raises:
+            VectorDBError: pyarrow is not installed.
+        """
+        return export.to_arrow(self._columns())
+
+    def _columns(self, most: int | None = None) -> dict[str, list[Any]]:
+        return export.columns_of([export.hit_dict(hit) for hit in self._hits[:most]], ("id", "score"))
+
+    def _repr_html_(self) -> str:
+        title = f"{len(self):,} hit{'s' * (len(self) != 1)}"
+        return export.html_table(title, self._columns(export.HTML_ROWS), len(self))
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a scroll, in id order (integers, then strings, then UUIDs). ``cursor`` is None at the end."""
+    """One page of a scroll: a sequence of points, integer ids first, then strings, then UUIDs, each in ascending order.
+
+    Attributes:
+        points: the points of the page.
+        cursor: pass it to ``scroll(cursor=…)`` to get the next page. None: this is the last page.
+    """
 
     points: tuple[Point, ...]
     cursor: str | None
@@ -209,21 +317,92 @@ class Page:
     def __len__(self) -> int:
         return len(self.points)
 
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Point, ...]: ...
+    def __getitem__(self, index: int | slice) -> Point | tuple[Point, ...]:
+        return self.points[index]
+
+    def __repr__(self) -> str:
+        first = ", ".join(shown(point.id) for point in self.points[:_SHOWN_HITS])
+        more = ", …" if len(self.points) > _SHOWN_HITS else ""
+        return f"Page({len(self.points)} points: {first}{more}; cursor={self.cursor!r})"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict for each point: id, vectors, attributes, payload, version. ``upsert`` accepts the list."""
+        return [export.point_dict(point) for point in self.points]
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The points as a JSON array, each in the form of ``Point.to_json``. ``upsert(json.loads(text))`` reads it back.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form.
+        """
+        return export.json_text(self.to_dicts(), indent)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A DataFrame of pandas: id, one column for each attribute and each vector field, and payload where there is one.
+
+        ``upsert`` accepts the table. An attribute called "id" or "payload" becomes the column ``attributes.NAME``, which it doesn't accept.
+
+        Raises:
+            VectorDBError: pandas is not installed.
+        """
+        return export.to_pandas(self._columns())
+
+    def to_polars(self) -> polars.DataFrame:
+        """A DataFrame of polars with the columns and types of ``to_arrow``.
+
+        Raises:
+            VectorDBError: polars or pyarrow is not installed.
+        """
+        return export.to_polars(self._columns())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table with the columns of ``to_pandas`` and the types of ``Hits.to_arrow``.
+
+        Raises:
+            VectorDBError: pyarrow is not installed.
+        """
+        return export.to_arrow(self._columns())
+
+    def _columns(self, most: int | None = None) -> dict[str, list[Any]]:
+        return export.columns_of([export.point_dict(point) for point in self.points[:most]], ("id",))
+
+    def _repr_html_(self) -> str:
+        more = "" if self.cursor is None else ", more pages follow"
+        title = f"{len(self):,} point{'s' * (len(self) != 1)}{more}"
+        return export.html_table(title, self._columns(export.HTML_ROWS), len(self))
+
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """Facts about a collection.
+    """Facts about a collection. ``print(info)`` shows them as a short text.
 
-    deleted_rows: still stored, until they are compacted away. statistics: field → counts and sizes; of a dense or sparse one also segments
-    (first, end: the stretch of rows an index file covers, rows in it, of these dead, bytes; dense: graph, and apart, where there are any:
-    rows so far from all others that every search scores them exactly), damaged (files out of use), stale (files of another version of
-    vectordb, out of use until they are built again) and tail (rows that have no index yet), of a sparse one its dictionary (terms,
-    imbalance of their frequencies, postings_a_query: what an exact search for a row's own terms adds up, heaviest: term, rows, and word
-    where one is known); and recall: for each recall that was asked for the number of searches that were done again exactly in the
-    background (audited), and of these the mean that was found and predicted and the 5th percentile (p5), since the process that answers
-    opened the directory.
-    maintenance: state (running, idle, failed; off: only when asked), task, stage and share (0 … 1) of what is done
-    now, error: what failed last, and pending: how many pieces of work there are to do.
+    Attributes:
+        name: the name of the collection.
+        schema: its vector fields and attributes.
+        points: the number of live points.
+        sequence: the sequence number of the newest write.
+        deleted_rows: rows of deleted and replaced points that are still stored until a compaction removes them.
+        bytes: the size of the stored values. Index files are not included.
+        statistics: field → facts. All fields: kind, rows, chunks, bytes. Dense and sparse fields also have:
+
+            * segments: one dict for each index file: first and end (its range of rows), rows, dead (deleted rows among them), bytes; for
+              dense fields graph (whether it has a graph) and, if there are any, apart (outliers that every search scores exactly).
+            * damaged: index files that are not used because they are damaged. stale: index files that are not used because another
+              version wrote them; they are rebuilt.
+            * tail: the number of live rows that are not indexed yet.
+            * dictionary (sparse): terms, imbalance of their frequencies, postings_a_query (postings that an exact search for the terms of a
+              stored row reads), heaviest (term, rows, and word where it is known).
+            * recall: one dict for each recall that was asked for: audited (searches that were repeated exactly in the background), mean
+              (the recall they reached), predicted, p5 (the 5th percentile), since the answering process opened the directory.
+        maintenance: state (running, idle, failed, or off: only on request); task, stage and share (0 to 1) of the work under way; error of
+            the last failure; pending: the number of tasks that wait.
     """
 
     name: str
@@ -234,3 +413,18 @@ class CollectionInfo:
     bytes: int
     statistics: Mapping[str, Mapping[str, Any]]
     maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return info_text.info_text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as plain JSON data."""
+        return {
+            **{key: getattr(self, key) for key in ("name", "points", "sequence", "deleted_rows", "bytes")},
+            "schema": self.schema.to_dict(),
+            "statistics": {name: dict(values) for name, values in self.statistics.items()},
+            "maintenance": dict(self.maintenance),
+        }
+
+    def _repr_html_(self) -> str:
+        return export.html_text(str(self))

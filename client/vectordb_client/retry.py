@@ -1,13 +1,13 @@
-"""When a failed call is made again, and after which pause. Pure, no I/O.
+"""Retries: which failed calls are repeated, and after which pause. Pure, no I/O.
 
-Again: calls that failed with UNAVAILABLE, and those turned away by a rate limit, which says when to come back. Never: calls whose
-deadline passed, and anything else a service says.
+Repeated are calls that failed with UNAVAILABLE, and calls refused by a rate limit, which says when to try again. Calls whose deadline
+passed and all other errors are not repeated.
 
-UNAVAILABLE comes in two kinds. Where the service itself says it (in an ErrorDetail), nothing was done; only a LockedError is raised at
-once, because the service has waited for that lock already. Where the connection broke, a write may have happened. So it is only repeated
-when a second time changes nothing: an upsert or update without a condition, and a delete without one (whose count then says what the last
-try found). A write with ``if_version`` or ``if_filter`` could be refused because of its own first try, and a collection could exist
-because this very call made it.
+There are two kinds of UNAVAILABLE. If the service itself sent it (with an ErrorDetail), it did nothing, and the call is repeated; only
+LockedError is raised at once, because the service has already waited for the lock. If the connection broke, a write may have been
+executed. Then only calls that can be executed twice are repeated: an upsert, update or delete without a condition. (The count of a repeated
+delete is that of the last try.) A write with ``if_version`` or ``if_filter`` could fail because its first try succeeded, and
+``create_collection`` without ``exist_ok`` could find the collection that its first try created.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .status import DETAIL_KEY, error_of
 RETRY_AFTER_KEY = "retry-after"  # seconds, in the trailing metadata of a rate limit
 MOST_RETRIES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-# Twice does what once does.
+# These calls can be executed twice.
 _IDEMPOTENT = frozenset(
     {
         "ServerInfo",
@@ -41,7 +41,7 @@ _IDEMPOTENT = frozenset(
 
 
 def check_retries(value: Any) -> int:
-    """How often a call is made again: 0 to 100. Raises InvalidArgumentError."""
+    """Check the number of retries: 0 to 100. Raises InvalidArgumentError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise InvalidArgumentError(f"retries must be an integer from 0 to {MOST_RETRIES}, not {shown(value)}", field="retries", value=value)
     return value
@@ -50,19 +50,19 @@ def check_retries(value: Any) -> int:
 def pause_before_retry(
     code: str, metadata: Iterable[tuple[str, Any]], name: str, request: Any, attempt: int, left: float | None
 ) -> float | None:
-    """Seconds to wait before a call is made again; None when it isn't.
+    """Seconds to wait before a call is repeated; None if it must not be repeated.
 
-    code, metadata: the status that the call ended with, by name, and its trailing metadata. name, request: the call. attempt: how often
-    it was made again already. left: seconds until its deadline, None without one.
+    code: the name of the status of the failed call. metadata: its trailing metadata. name, request: the call. attempt: how often it was
+    repeated already. left: seconds until its deadline, or None.
     """
     found = dict(metadata)
     pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
     if code == "RESOURCE_EXHAUSTED":
         after = _seconds(found.get(RETRY_AFTER_KEY))
-        if after is None:  # a limit that stays as it is
+        if after is None:  # a limit that waiting doesn't lift, such as a size
             return None
         pause += after
-    elif code not in ("UNAVAILABLE", "CANCELLED"):  # CANCELLED: by a service that ended
+    elif code not in ("UNAVAILABLE", "CANCELLED"):  # CANCELLED: the service shut down
         return None
     elif DETAIL_KEY in found:
         if isinstance(error_of(code, "", found[DETAIL_KEY]), LockedError):
@@ -73,7 +73,7 @@ def pause_before_retry(
 
 
 def _repeatable(name: str, request: Any) -> bool:
-    """Whether a call that may have been carried out can be made again without doing more."""
+    """Whether a call that may have been executed can be executed again without another effect."""
     if name == "Write":
         return not request.batch.if_version and not request.batch.HasField("if_filter")
     if name == "Delete":

@@ -1,4 +1,4 @@
-"""Schemas: which vector fields and attributes the points of a collection have. Frozen values, JSON in and out."""
+"""Schemas: the vector fields and attributes of the points of a collection. Frozen values with a JSON form."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .errors import AlreadyExistsError, SchemaError, listing, shown
+from .errors import SchemaError, listing, shown
 
 MAX_DIM = 65_536
 MAX_FIELDS = 4096
 GRAPH_BUILDERS = ("faiss", "hnswlib")
-MIN_DEGREE, MAX_DEGREE = 4, 64
-MAX_EF_CONSTRUCTION = 2000
+MIN_DEGREE, MAX_DEGREE, MAX_EF_CONSTRUCTION = 4, 64, 2000
 MIN_LEVELS, MAX_LEVELS = 2, 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
+def check_schema(schema: Any) -> None:
+    """Raise SchemaError if this is not a Schema."""
+    if isinstance(schema, Schema):
+        return
+    hint = ""
+    if isinstance(schema, Mapping):
+        hint = "; write Schema(vectors={'v': Dense(384)}, attributes={'year': Int()}), or Schema.from_dict(…) for its JSON form"
+    raise SchemaError(f"schema must be a Schema, not {shown(schema)}{hint}", field="schema", value=schema)
+
+
 def check_name(name: Any, what: str) -> str:
-    """A collection or field name: 1-64 characters, letters, digits, ``_ . -``, not starting with a digit."""
+    """Check the name of a collection or field: 1 to 64 letters, digits, ``_ . -``, starting with a letter or ``_``. Raises SchemaError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SchemaError(
             f"{what} {shown(name)} is not a name: 1-64 of letters, digits, '_', '.', '-', starting with a letter or '_'",
@@ -34,7 +43,7 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-# What the same thing is called elsewhere → what it is called here.
+# The name of an option in other libraries → its name here.
 _ALIASES = {
     **dict.fromkeys(("cos", "cosine_similarity", "angular"), "cosine"),
     **dict.fromkeys(("ip", "inner", "inner_product", "dot_product", "dotproduct", "max_inner_product"), "dot"),
@@ -67,7 +76,10 @@ def _check_integer(field: str, value: Any, low: int, high: int) -> None:
 def _check_encoder(encoder: Any, source: Any) -> None:
     for field, value in (("encoder", encoder), ("source", source)):
         if value is not None and (not isinstance(value, str) or not value):
-            raise SchemaError(f"{field} must be a non-empty string, not {shown(value)}", field=field, value=value)
+            what = f"{field} must be a non-empty string, not {shown(value)}"
+            if field == "encoder" and callable(value):
+                what += "; a function can't be stored: call it yourself and pass its vectors to upsert and search"
+            raise SchemaError(what, field=field, value=value)
     if source is not None and encoder is None:
         raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
 
@@ -81,11 +93,14 @@ def _check_index(index: Any, kind: type) -> None:
 
 @dataclass(frozen=True)
 class Index:
-    """How the graph of a dense field's index is built. It is searched with whatever effort the recall asked for needs.
+    """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
 
-    graph_builder: "faiss", or "hnswlib" where that is installed. degree: neighbours of a node, 4 to 64; the lowest layer has twice as
-    many. ef_construction: candidates looked at while a node is linked, from ``degree`` to 2000. More of either is a better graph
-    (fewer rows touched for the same recall) that takes longer to build; a higher degree takes more memory too.
+    A higher degree or ef_construction gives a better graph, which takes longer to build. A higher degree also takes more memory.
+
+    Attributes:
+        graph_builder: "faiss", or "hnswlib" where that is installed.
+        degree: neighbours of a node, 4 to 64. The lowest layer has twice as many.
+        ef_construction: candidates that are considered when a node is linked, from ``degree`` to 2000.
     """
 
     graph_builder: str = "faiss"
@@ -100,12 +115,19 @@ class Index:
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense vector field: ``dim`` numbers a point, float32 or float16.
+    """A dense vector field: ``dim`` numbers for each point.
 
-    metric: "cosine" (score is the cosine, higher is closer), "dot" (inner product, higher is closer) or
-    "l2" (score is the *squared* Euclidean distance, lower is closer).
-    encoder, source: the encoder's name and the attribute it reads; then upsert and ``search(text=…)`` embed by themselves.
-    index: how the field is indexed; None: never, then every search of it is exact.
+    Attributes:
+        dim: the number of dimensions, 1 to 65,536.
+        metric: "cosine": the score is the cosine, higher is closer. "dot": the inner product, higher is closer. "l2": the *squared*
+            Euclidean distance, lower is closer.
+        dtype: "float32" or "float16", in which vectors are stored.
+        encoder: the name of an encoder, such as "wordllama(dim=256)". ``search(text=…)`` then encodes texts.
+        source: the attribute that the encoder reads; ``upsert`` then encodes it.
+        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
+
+    Raises:
+        SchemaError: a value is not valid.
     """
 
     dim: int
@@ -126,9 +148,10 @@ class Dense:
 
 @dataclass(frozen=True)
 class SparseIndex:
-    """How a sparse field is indexed: lists of points by falling weight, which a search reads as far as the recall asked for needs.
+    """How a sparse field is indexed: as lists of points in descending order of weight, of which a search reads a part.
 
-    levels: to how many a list's weights are rounded, 2 to 64. With more, fewer points need an exact score, and lists are longer.
+    Attributes:
+        levels: levels to which weights are rounded, 2 to 64. With more, fewer points need an exact score, and the lists are longer.
     """
 
     levels: int = 16
@@ -139,16 +162,21 @@ class SparseIndex:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A sparse vector field: u64 term ids with float32 weights, scored by inner product.
+    """A sparse vector field: uint64 terms with float32 weights, scored by inner product.
 
-    weighting="idf" multiplies each query weight by the term's inverse document frequency over the live
-    points that have the field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25).
-    A point that shares no term with the query is not a match of this field.
-    encoder="bm25" makes the field score by BM25: weighting may be left out and is "idf". Such a field's vectors are term frequencies, whole
-    numbers from 1 on. weighting="none" is what fields of that encoder have that were made without it by an earlier version; new ones can't.
-    binary=True keeps only which terms a point has (ultra-high-dimensional binary codes): every weight, a query's too, counts as 1.
-    index: how the field is indexed; None: never, then every search of it is exact. Fields or queries with negative weights are searched
-    exactly, too.
+    A point that shares no term with the query is not a match of this field. Fields and queries with negative weights are searched exactly.
+
+    Attributes:
+        weighting: "idf" multiplies each weight of a query by the inverse document frequency of its term among the live points that have the
+            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoder "bm25" always has
+            "idf"; "none" only exists for fields that an earlier version created without it.
+        encoder: the name of an encoder. "bm25" scores by BM25; the vectors of the field are then term frequencies, whole numbers ≥ 1.
+        source: the attribute that the encoder reads; ``upsert`` then encodes it.
+        binary: store only which terms a point has; every weight, also of a query, counts as 1.
+        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
+
+    Raises:
+        SchemaError: a value is not valid.
     """
 
     weighting: str | None = None
@@ -171,16 +199,27 @@ class Sparse:
 
     @property
     def counts_words(self) -> bool:
-        """Whether its encoder is BM25."""
+        """Whether the encoder is BM25."""
         return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
 
 
 @dataclass(frozen=True)
 class MultiVector:
-    """Several vectors a point (token or passage embeddings), ``rows × dim``, searched with a ``rows × dim`` query.
+    """A multi-vector field: several vectors for each point (token or passage embeddings), searched with several query vectors.
 
-    aggregation: "maxsim" (sum over query rows of the best document row; ColBERT's late interaction) or
-    "max" (the best pair; ME-BERT). metric: "cosine" or "dot".
+    Multi-vector fields have no index; every search of them is exact.
+
+    Attributes:
+        dim: the number of dimensions of each vector, 1 to 65,536.
+        metric: "cosine" or "dot".
+        dtype: "float32" or "float16", in which vectors are stored.
+        aggregation: "maxsim": the sum over the query vectors of the score of the best vector of the point (late interaction, ColBERT).
+            "max": the score of the best pair (ME-BERT).
+        encoder: the name of an encoder. ``search(text=…)`` then encodes texts.
+        source: the attribute that the encoder reads; ``upsert`` then encodes it.
+
+    Raises:
+        SchemaError: a value is not valid.
     """
 
     dim: int
@@ -201,7 +240,7 @@ class MultiVector:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """array=True: a list of such values a point; a predicate then holds when any element satisfies it."""
+    """array: each point has a list of values, and a condition holds if any element satisfies it."""
 
     array: bool = False
     kind: ClassVar[str] = ""
@@ -212,52 +251,52 @@ class _Attribute:
 
 
 class Keyword(_Attribute):
-    """Exact strings of at most 480 UTF-8 bytes: equality, IN, prefix, glob."""
+    """Strings of at most 480 UTF-8 bytes that are compared as a whole: =, IN, STARTSWITH, GLOB. ``array=True``: a list for each point."""
 
     kind = "keyword"
 
 
 class Int(_Attribute):
-    """Signed 64-bit integers."""
+    """Signed 64-bit integers. ``array=True``: a list for each point."""
 
     kind = "int"
 
 
 class Float(_Attribute):
-    """64-bit floats, finite."""
+    """Finite 64-bit floats. ``array=True``: a list for each point."""
 
     kind = "float"
 
 
 class Bool(_Attribute):
-    """True or False."""
+    """True or False. ``array=True``: a list for each point."""
 
     kind = "bool"
 
 
 class Datetime(_Attribute):
-    """``datetime``, ``date`` (its midnight) or an ISO-8601 string, kept as UTC microseconds; a value without a zone is taken as UTC.
+    """Moments: a ``datetime``, a ``date`` (its midnight), or a string in ISO 8601, stored as microseconds in UTC.
 
-    Nanoseconds, of numpy, pandas and Arrow, are cut off.
+    A value without a time zone is UTC. Nanoseconds of numpy, pandas and Arrow are cut off. ``array=True``: a list for each point.
     """
 
     kind = "datetime"
 
 
 class Text(_Attribute):
-    """Text of any length, tokenized into casefolded Unicode words for match any / all / phrase."""
+    """Text of any length, split into Unicode words without regard to case, for MATCH."""
 
     kind = "text"
 
 
 class Uuid(_Attribute):
-    """``uuid.UUID`` or its string form."""
+    """``uuid.UUID`` or its string form. ``array=True``: a list for each point."""
 
     kind = "uuid"
 
 
 class Geo(_Attribute):
-    """A point on Earth: ``(lat, lon)`` in degrees, or ``{"lat": …, "lon": …}``."""
+    """Places on Earth: ``(lat, lon)`` in degrees, or ``{"lat": …, "lon": …}``. ``array=True``: a list for each point."""
 
     kind = "geo"
 
@@ -271,10 +310,24 @@ ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text
 
 @dataclass(frozen=True)
 class Schema:
-    """The fields of a collection. ``vectors`` and ``attributes`` map names to field definitions.
+    """The vector fields and attributes of a collection.
 
-    earlier: names of fields that an earlier version made and that keep its rules until they are converted: BM25 fields with weights fixed
-    at the write, Text attributes with its words. The database sets it; it is no part of what is compared, sent or stored.
+    Attributes:
+        vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
+        attributes: name → ``Keyword()``, ``Int()``, ``Float()``, ``Bool()``, ``Datetime()``, ``Text()``, ``Uuid()`` or ``Geo()``.
+        earlier: names of fields that an earlier version of vectordb created and that still follow its rules: BM25 fields with weights fixed
+            at the write, Text attributes with its words. The database sets it; it is not compared, sent or stored.
+
+    Raises:
+        SchemaError: a name or a definition is not valid. The error says what to write instead.
+
+    Example:
+        ```python
+        Schema(
+            vectors={"v": Dense(384), "terms": Sparse(encoder="bm25", source="body")},
+            attributes={"body": Text(), "year": Int(), "tags": Keyword(array=True)},
+        )
+        ```
     """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
@@ -286,8 +339,7 @@ class Schema:
             ("vector field", self.vectors, tuple(VECTOR_KINDS.values())),
             ("attribute", self.attributes, tuple(ATTRIBUTE_KINDS.values())),
         ):
-            if not isinstance(fields, Mapping):
-                raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
+            _check_mapping(what, fields)
             for name, spec in fields.items():
                 check_name(name, what)
                 if not isinstance(spec, kinds):
@@ -314,26 +366,24 @@ class Schema:
         object.__setattr__(self, "attributes", dict(self.attributes))
 
     def vector(self, name: Any) -> VectorField:
-        """The definition of a vector field. Raises SchemaError naming the fields there are."""
+        """The definition of a vector field. Raises SchemaError, which lists the fields that exist."""
         if isinstance(name, str) and name in self.vectors:
             return self.vectors[name]
         raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}", field="vectors", value=name)
 
     def attribute(self, name: Any) -> Attribute:
-        """The definition of an attribute. Raises SchemaError naming the attributes there are."""
+        """The definition of an attribute. Raises SchemaError, which lists the attributes that exist."""
         if isinstance(name, str) and name in self.attributes:
             return self.attributes[name]
         raise SchemaError(f"no attribute {shown(name)}; there are: {listing(self.attributes)}", field="attributes", value=name)
 
     def is_bm25(self, name: str) -> bool:
-        """Whether a vector field holds term frequencies, which BM25 scores when it is asked."""
+        """Whether a vector field holds term frequencies, which BM25 weighs at query time."""
         spec = self.vectors.get(name)
         return isinstance(spec, Sparse) and spec.counts_words and name not in self.earlier
 
     def same_as(self, other: Schema) -> bool:
-        """Whether who asks for the other can take this one: equal, but for BM25 fields that were made without weighting by an earlier
-        version.
-        """
+        """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
         if self.attributes != other.attributes or self.vectors.keys() != other.vectors.keys():
             return False
         return all(_takes(spec, other.vectors[name]) for name, spec in self.vectors.items())
@@ -345,13 +395,18 @@ class Schema:
         *,
         exist_ok: bool = False,
     ) -> Schema:
-        """This schema with more fields. exist_ok: a field that is there with the same definition is left as it is.
+        """This schema with more fields.
 
-        Raises SchemaError when a name is taken.
+        Args:
+            vectors: name → definition.
+            attributes: name → definition.
+            exist_ok: accept a field that exists with the same definition.
+
+        Raises:
+            SchemaError: a name is taken, or a definition is not valid.
         """
         for what, fields in (("vector field", vectors), ("attribute", attributes)):
-            if fields is not None and not isinstance(fields, Mapping):
-                raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
+            _check_mapping(what, {} if fields is None else fields)
         there = {**self.vectors, **self.attributes}
         for name, spec in {**(vectors or {}), **(attributes or {})}.items():
             if name not in there:
@@ -363,7 +418,7 @@ class Schema:
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
 
     def to_dict(self) -> dict:
-        """Plain JSON data; ``from_dict`` reads it back."""
+        """The schema as plain JSON data. ``from_dict`` reads it back."""
         return {
             "vectors": {name: _spec_dict(spec) for name, spec in self.vectors.items()},
             "attributes": {name: _spec_dict(spec) for name, spec in self.attributes.items()},
@@ -371,7 +426,7 @@ class Schema:
 
     @classmethod
     def from_dict(cls, data: Mapping) -> Schema:
-        """Read ``to_dict``'s form. Raises SchemaError on unknown kinds, options or sections."""
+        """The schema in the form of ``to_dict``. Raises SchemaError for unknown kinds, options or sections."""
         if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
             raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
         return cls(
@@ -380,8 +435,13 @@ class Schema:
         )
 
 
+def _check_mapping(what: str, fields: Any) -> None:
+    if not isinstance(fields, Mapping):
+        raise SchemaError(f"{what}s must be a mapping of names to definitions, not {shown(fields)}", field=what, value=fields)
+
+
 def _such(what: str, given: Any) -> str:
-    """An example of a definition, the one that is meant where that can be told."""
+    """An example of a definition: if possible, what the caller meant."""
     if what == "vector field":
         if type(given) is int and 1 <= given <= MAX_DIM:
             return f"Dense({given})"
@@ -395,56 +455,21 @@ def _such(what: str, given: Any) -> str:
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def differences(wanted: Schema, found: Schema) -> str:
-    """In a few words, how a collection's schema is another than the one wanted; empty when they are equal."""
-    parts = []
-    for what, ours, theirs in (
-        ("vector field", wanted.vectors, found.vectors),
-        ("attribute", wanted.attributes, found.attributes),
-    ):
-        for name in dict.fromkeys((*ours, *theirs)):
-            if name not in theirs:
-                parts.append(f"it has no {what} {name!r}")
-            elif name not in ours:
-                parts.append(f"it also has the {what} {name!r}")
-            elif ours[name] != theirs[name]:
-                parts.append(f"{what} {name!r} is {_spelled(theirs[name])}, not {_spelled(ours[name])}")
-    return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
-
-
-def _spelled(spec: VectorField | Attribute) -> str:
-    """The definition as one would write it: options that aren't the default, and the dimensions."""
-    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
-    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items() if name in ('dim', *_changed(spec)))})"
-
-
-def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> AlreadyExistsError:
-    """What is raised where a collection can't be made because there is one of that name."""
-    other = differences(wanted, found)
-    if not other:
-        what = f"collection {name!r} exists already; exist_ok=True takes it as it is"
-    elif exist_ok:
-        what = f"collection {name!r} exists with another schema: {other}"
-    else:
-        what = f"collection {name!r} exists already, with another schema: {other}. collection({name!r}) opens it as it is"
-    return AlreadyExistsError(what, field="collection", value=name)
-
-
 def _takes(there: VectorField | Attribute, asked: VectorField | Attribute) -> bool:
-    """Whether who asks for a field can take this one: see ``Schema.same_as``."""
+    """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = isinstance(there, Sparse) and there.weighting == "none"
     return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
 
 
 def _spec_dict(spec: VectorField | Attribute) -> dict:
-    options = _changed(spec)
+    options = changed_options(spec)
     if isinstance(options.get("index"), (Index, SparseIndex)):
-        options["index"] = _changed(options["index"])
+        options["index"] = changed_options(options["index"])
     return {"kind": spec.kind, **options}
 
 
-def _changed(spec: Any) -> dict:
-    """The options that aren't the default."""
+def changed_options(spec: Any) -> dict:
+    """The options that don't have their default."""
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 
@@ -464,7 +489,7 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
 
 
 def _built(cls: type, options: Mapping, what: str, field: str) -> Any:
-    """``cls(**options)``. Raises SchemaError naming an option that there isn't."""
+    """``cls(**options)``. Raises SchemaError for an unknown option."""
     known = {f.name for f in dataclasses.fields(cls)}
     for option in options:
         if option not in known:

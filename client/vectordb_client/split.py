@@ -1,4 +1,4 @@
-"""One large batch as several that fit a message."""
+"""Splitting a large batch into batches that fit a message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .vectors import Column, DenseColumn, MultiColumn, SparseColumn
 
 
 def slice_batch(batch: Batch, low: int, high: int) -> Batch:
-    """Points ``low`` … ``high−1`` of a batch."""
+    """Points ``low`` to ``high − 1`` of a batch."""
     vectors = {name: column for name, whole in batch.vectors.items() if (column := _slice_column(whole, low, high)) is not None}
     removed = {name: rows[(rows >= low) & (rows < high)] - np.int32(low) for name, rows in batch.removed.items()}
     return Batch(
@@ -45,9 +45,9 @@ def _slice_column(column: Column, low: int, high: int) -> Column | None:
 
 
 def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[Any]:
-    """``pack(part)`` of as few parts as needed so that each message has at most ``limit`` bytes. All parts are made before one is sent.
+    """``pack(part)`` for parts of a batch, so that each message has at most ``limit`` bytes. All parts are made before one is sent.
 
-    Raises LimitError when one point alone is larger, or when the batch has a condition: that holds for a whole batch or not at all.
+    Raises LimitError if a single point is larger, or if a batch with a condition is too large: a condition applies to the whole batch.
     """
     size = sum(column_bytes(column) for column in batch.vectors.values())
     if size <= limit:
@@ -58,17 +58,14 @@ def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[
     n = len(batch.ids)
     if n <= 1:
         where = f"point {shown(batch.ids[0])}" if n else "the batch"
-        raise LimitError(f"{where} takes {size} bytes; the server takes messages of at most {limit}", field="points", value=size)
+        raise LimitError(f"{where} takes {size} bytes; the service accepts messages of at most {limit}", field="points", value=size)
     if batch.if_version is not None or batch.if_filter is not None:
-        raise LimitError(
-            f"the batch takes {size} bytes, the server takes messages of at most {limit}; with if_version or if_filter it isn't split",
-            field="points",
-            value=size,
-        )
+        what = f"the batch takes {size} bytes; the service accepts messages of at most {limit}"
+        raise LimitError(f"{what}, and a batch with if_version or if_filter isn't split", field="points", value=size)
     step = max(1, min(n // 2, int(n * limit * 0.9 / size)))
     return [message for low in range(0, n, step) for message in split_batch(slice_batch(batch, low, min(n, low + step)), limit, pack)]
 
 
 def column_bytes(column: Column) -> int:
-    """About what a column takes on the wire."""
+    """The approximate size of a column in a message."""
     return column.terms.nbytes + column.weights.nbytes if isinstance(column, SparseColumn) else column.values.nbytes

@@ -1,4 +1,4 @@
-"""Errors and gRPC status codes: one table, and the ErrorDetail that carries class, field and value across. Pure, no grpc."""
+"""Errors as gRPC status codes, with an ErrorDetail for class, field and value; and back. Pure, no grpc."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .v1 import vectordb_pb2 as pb
 
 DETAIL_KEY = "vectordb-error-bin"
 
-# The first class of a status is what that status means when it comes without a detail, from gRPC itself or a proxy.
+# If a status has no ErrorDetail (it comes from gRPC itself or a proxy), the first class with this status is raised.
 STATUS: dict[type[VectorDBError], str] = {
     errors.InvalidArgumentError: "INVALID_ARGUMENT",
     errors.SchemaError: "INVALID_ARGUMENT",
@@ -39,7 +39,7 @@ STATUS: dict[type[VectorDBError], str] = {
 _CLASSES = {cls.__name__: cls for cls in STATUS}
 _MEANING = {status: cls for cls, status in reversed(STATUS.items())} | {"CANCELLED": errors.UnavailableError}
 
-# Metadata has a budget of 8 KiB for all its keys, base64 included.
+# Metadata is limited to 8 KiB for all keys, in base64.
 _MESSAGE_BYTES = 3000
 _DETAILS_CHARS = 300
 _FIELD_BYTES = 200
@@ -47,7 +47,7 @@ _VALUE_CHARS = 200
 
 
 def status_of(error: VectorDBError) -> tuple[str, str, bytes]:
-    """(status name, the text for the status line, the ErrorDetail's bytes)."""
+    """(name of the status, text of the status line, bytes of the ErrorDetail)."""
     cls = next(cls for cls in type(error).__mro__ if cls in STATUS)
     detail = pb.ErrorDetail(class_name=cls.__name__, message=_cut(error.message, _MESSAGE_BYTES))
     if error.field is not None:
@@ -61,14 +61,14 @@ def status_of(error: VectorDBError) -> tuple[str, str, bytes]:
 
 
 def error_of(status: str, details: str, detail: bytes | None) -> VectorDBError:
-    """The error a call failed with: the same class, message, field and value that the service raised."""
+    """The error of a failed call, with the class, message, field and value that the service raised."""
     if detail is not None:
         try:
             message = pb.ErrorDetail.FromString(detail)
             cls = _CLASSES[message.class_name]
             value = json.loads(message.value) if message.HasField("value") else None
         except (DecodeError, KeyError, ValueError):
-            pass  # a newer service's: its status still says the kind
+            pass  # sent by a newer service; the status still gives the kind
         else:
             more = {"retry_after": message.retry_after} if message.HasField("retry_after") and cls is errors.RateLimitError else {}
             return cls(message.message, field=message.field if message.HasField("field") else None, value=value, **more)
@@ -82,7 +82,7 @@ def _cut(text: str, size: int) -> str:
 
 
 def _value(value: Any) -> str:
-    """JSON of a short scalar; of anything else what ``shown`` says of it."""
+    """The JSON of a short scalar; of anything else the JSON of its ``shown`` text."""
     scalar = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)) or isinstance(value, str)
     text = json.dumps(value) if scalar and (not isinstance(value, int) or abs(value) < 2**64) else ""
     return text if 0 < len(text) <= _VALUE_CHARS else json.dumps(shown(value))

@@ -1,4 +1,4 @@
-"""The words of a sparse field's terms: which term ids and words there may be, and which answers say them."""
+"""Checks of the terms of sparse fields and their words."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Words = Mapping[int, str | None]
 
 
 def check_sparse(schema: Schema, field: Any) -> str:
-    """The name of a sparse field. Raises SchemaError."""
+    """Check the name of a sparse field. Raises SchemaError."""
     spec = schema.vector(field)
     if not isinstance(spec, Sparse):
-        raise SchemaError(f"vector field {field!r} is {spec.kind}; only the terms of a sparse field have words", field="field", value=field)
+        raise SchemaError(f"vector field {field!r} is {spec.kind}; only a sparse field has terms", field="field", value=field)
     return field
 
 
 def check_term(value: Any, name: str = "terms") -> int:
-    """A term id. Raises InvalidArgumentError."""
+    """Check a term. Raises InvalidArgumentError."""
     if not is_integer(value) or not 0 <= value <= MAX_TERM:
-        raise InvalidArgumentError(f"{name}: {shown(value)} is no term; terms are integers from 0 to 2^64−1", field=name, value=value)
+        raise InvalidArgumentError(f"{name}: {shown(value)} is not a term; terms are integers from 0 to 2^64−1", field=name, value=value)
     return int(value)
 
 
 def is_word(value: Any) -> bool:
-    """Whether this may be a term's word: it takes one line, no terminal obeys it, and a record holds it."""
+    """Whether this can be the word of a term: printable, in one line (no control characters), and at most 480 bytes."""
     return isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) <= MAX_TERM_WORD_BYTES
 
 
 def check_words(words: Any) -> dict[int, str | None]:
-    """Term → word, None where it is to be taken away. Raises InvalidArgumentError or LimitError naming the term."""
+    """Check term → word; None removes the word. Raises InvalidArgumentError or LimitError, which name the term."""
     if not isinstance(words, Mapping):
         raise InvalidArgumentError(f"terms must be a mapping from term to word, not {shown(words)}", field="terms", value=words)
     return {check_term(term): None if word is None else _word(term, word) for term, word in words.items()}
@@ -49,12 +49,12 @@ def _word(term: Any, word: Any) -> str:
         size = len(word.encode())
         what = f"the word of term {term} has {size} UTF-8 bytes, at most {MAX_TERM_WORD_BYTES} are allowed: {shown(word)}"
         raise LimitError(what, field="terms", value=word)
-    what = f"the word of term {term} must be a string of characters that can be printed, and not empty, not {shown(word)}"
+    what = f"the word of term {term} must be a non-empty string of printable characters, not {shown(word)}"
     raise InvalidArgumentError(what, field="terms", value=word)
 
 
 def check_page(after: Any, limit: Any) -> tuple[int | None, int]:
-    """Where a page of words begins, and how many it may hold. Raises InvalidArgumentError."""
+    """Check ``after`` and ``limit`` of a page of words. Raises InvalidArgumentError."""
     if not is_integer(limit) or not 1 <= limit <= MAX_TERMS_PAGE:
-        raise InvalidArgumentError(f"limit must be in 1 … {MAX_TERMS_PAGE}, not {shown(limit)}", field="limit", value=limit)
+        raise InvalidArgumentError(f"limit must be from 1 to {MAX_TERMS_PAGE}, not {shown(limit)}", field="limit", value=limit)
     return None if after is None else check_term(after, "after"), int(limit)

@@ -1,4 +1,4 @@
-"""Learning the weights of linear fusion from judged queries. Pure, no I/O: it says what to search and is sent the hits."""
+"""Learning the weights of linear fusion from judged queries. Pure, no I/O: it yields searches and is sent their hits."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from .ranking import Linear
 from .results import Hits
 from .values import Id
 
-BATCH = 64  # queries a call: an answer must fit a message
+BATCH = 64  # queries in a call, so that an answer fits a message
 MAX_POOL = 10_000
-STEPS = np.linspace(-4.0, 4.0, 33)  # of a weight's logarithm, around what makes the arms' scores spread alike
+STEPS = np.linspace(-4.0, 4.0, 33)  # of the logarithm of a weight; at 0 all arms have the same standard deviation
 ROUNDS = 5
 Searching = Generator[dict[str, Any], list[Hits], Any]
 
 
 @dataclass(frozen=True)
 class FusionTuning:
-    """What ``tune_fusion`` learned. Prints as a table.
+    """The result of ``tune_fusion``. ``print`` shows it as a table.
 
-    fusion: with a weight for each arm, learned on all queries; the largest is 1. ndcg: the mean nDCG@limit over all judged queries, each
-    answered with weights learned without it ("linear"), by "rrf", and by each arm ("terms alone"). folds: the same of each fold. weights:
-    those that were learned without the fold. queries: how many were judged.
+    Attributes:
+        fusion: linear fusion with the weights learned on all queries; the largest is 1.
+        ndcg: the mean nDCG@limit over all judged queries: "linear" with weights learned without the query's own fold, "rrf", and each arm
+            alone, for example "terms alone".
+        folds: the same for each fold.
+        weights: for each fold the weights learned on the other folds.
+        limit: the number of hits that nDCG is measured on.
+        queries: the number of judged queries.
     """
 
     fusion: Linear
@@ -53,9 +58,9 @@ class FusionTuning:
 def tune(
     vectors: Any, qrels: Any, text: Any, filter: Any, limit: Any, candidates: Any, recall: float | None, folds: Any, seed: Any
 ) -> Generator[dict[str, Any], list[Hits], FusionTuning]:
-    """The steps of ``tune_fusion``: yields arguments of ``search_batch``, is sent its hits, returns what was learned.
+    """The steps of ``tune_fusion``: yields arguments of ``search_batch``, is sent its hits, returns the result.
 
-    Raises InvalidArgumentError naming the argument.
+    Raises InvalidArgumentError, which names the argument.
     """
     for name, value, least, most in (("limit", limit, 1, MAX_POOL), ("candidates", candidates, 1, MAX_POOL), ("folds", folds, 2, 1000)):
         if not is_integer(value) or not least <= value <= most:
@@ -64,12 +69,12 @@ def tune(
         raise InvalidArgumentError(f"seed must be an integer ≥ 0, not {shown(seed)}", field="seed", value=seed)
     judged, grades = _judged(qrels, _count(vectors, text))
     if len(judged) < folds:
-        raise InvalidArgumentError(f"{folds} folds need as many queries with a relevant point; there are {len(judged)}", field="qrels")
+        raise InvalidArgumentError(f"{folds} folds need at least {folds} queries with a relevant point, not {len(judged)}", field="qrels")
     asked = _Asked(vectors, text, {"filter": filter, "recall": recall, "with_attributes": False})
     by_rank = yield from asked.search(judged, limit=limit, fusion="rrf")
     arms = next((list(hits[0].arms) for hits in by_rank if len(hits)), [])
     if len(arms) < 2:
-        raise InvalidArgumentError("tune_fusion needs at least two arms, and points that they find", field="vectors")
+        raise InvalidArgumentError("tune_fusion needs at least two arms with hits", field="vectors")
     figures = {"rrf": _ndcg([hits.ids.tolist() for hits in by_rank], grades, limit)}
     pools: list[dict[Id, list[float]]] = [{} for _ in judged]
     for arm in arms:
@@ -98,7 +103,7 @@ def tune(
 
 
 def drive(steps: Generator[dict[str, Any], list[Hits], FusionTuning], search: Callable[..., list[Hits]]) -> FusionTuning:
-    """Carries the steps out by calls of ``search_batch``."""
+    """Run the steps with calls of ``search_batch``."""
     try:
         arguments = next(steps)
         while True:
@@ -109,14 +114,14 @@ def drive(steps: Generator[dict[str, Any], list[Hits], FusionTuning], search: Ca
 
 @dataclass(frozen=True)
 class _Asked:
-    """The queries, and the arguments of every search."""
+    """The queries, and the arguments that all searches share."""
 
     vectors: Any
     text: Any
     options: dict[str, Any]
 
     def search(self, queries: Sequence[int], **options: Any) -> Searching:
-        """One Hits for each of the queries, by their numbers."""
+        """The hits of some queries, given by their numbers."""
         found: list[Hits] = []
         for low in range(0, len(queries), BATCH):
             rows = list(queries[low : low + BATCH])
@@ -133,7 +138,7 @@ def _taken(queries: Any, rows: list[int]) -> Any:
 
 
 def _count(vectors: Any, text: Any) -> int:
-    """How many queries there are."""
+    """The number of queries."""
     if vectors is not None and not isinstance(vectors, Mapping):
         raise InvalidArgumentError(f"vectors must map fields to queries, not {shown(vectors)}", field="vectors", value=vectors)
     given = {**(vectors or {})} | ({} if text is None else dict(text) if isinstance(text, Mapping) else {"text": text})
@@ -141,15 +146,17 @@ def _count(vectors: Any, text: Any) -> int:
     for name, value in given.items():
         size = value.shape[0] if is_sparse(value) else size_of(value)
         if size is None or isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "shape") or isinstance(value, Sequence)):
-            raise InvalidArgumentError(f"{name} must hold a query for each judgement, not {shown(value)}", field=name, value=value)
+            raise InvalidArgumentError(
+                f"{name} must be a list of queries, one for each mapping in qrels, not {shown(value)}", field=name, value=value
+            )
         sizes[name] = size
     if len(set(sizes.values())) != 1:
-        raise InvalidArgumentError(f"the arms have different numbers of queries: {sizes}", field="vectors", value=sizes)
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
     return next(iter(sizes.values()))
 
 
 def _judged(qrels: Any, n: int) -> tuple[list[int], list[dict[Id, float]]]:
-    """The numbers of the queries that have a relevant point, and their positive grades."""
+    """The queries that have a relevant point, by number, and their positive grades."""
     if isinstance(qrels, (str, bytes, Mapping)) or not isinstance(qrels, Sequence) or size_of(qrels) != n:
         what = f"qrels must be a list of {n} mappings from id to grade, one for each query"
         raise InvalidArgumentError(f"{what}, not {shown(qrels)}", field="qrels", value=qrels)
@@ -177,14 +184,14 @@ def _ideal(grades: Mapping[Id, float], discounts: np.ndarray) -> float:
 
 
 def _ndcg(found: Sequence[Sequence[Id]], grades: Sequence[Mapping[Id, float]], limit: int) -> np.ndarray:
-    """Normalised discounted cumulative gain of each ranking (Järvelin, Kekäläinen 2002), a grade being its own gain: float64 ``(n,)``."""
+    """Normalized discounted cumulative gain of each ranking (Järvelin, Kekäläinen 2002) with the grades as gains: float64 ``(n,)``."""
     discounts = _discounts(limit)
     gains = [np.array([judged.get(i, 0.0) for i in ids]) @ discounts[: len(ids)] for ids, judged in zip(found, grades, strict=True)]
     return np.array([gain / _ideal(judged, discounts) for gain, judged in zip(gains, grades, strict=True)])
 
 
 class _Task:
-    """Candidates of all queries with the scores of all arms, of which the best weighted sums are wanted."""
+    """The candidates of all queries with the scores of all arms. Finds the weights with the highest nDCG."""
 
     def __init__(self, pools: Sequence[Mapping[Id, list[float]]], grades: Sequence[Mapping[Id, float]], arms: int, limit: int):
         n, widest = len(pools), max(limit, *map(len, pools))
@@ -199,7 +206,7 @@ class _Task:
         self.ideal = np.array([_ideal(judged, self.discounts) for judged in grades])
 
     def ndcg(self, queries: np.ndarray, weights: np.ndarray) -> float:
-        """The mean over some queries."""
+        """The mean nDCG over some queries."""
         sums = np.where(self.there[queries], self.scores[queries] @ weights, -np.inf)
         limit = len(self.discounts)
         best = np.argpartition(-sums, limit - 1, axis=1)[:, :limit]
@@ -208,14 +215,14 @@ class _Task:
         return float((gains / self.ideal[queries]).mean())
 
     def learned(self, queries: np.ndarray) -> list[float]:
-        """Weights by coordinate ascent: each arm in turn takes the best of a ladder of weights, the others staying as they are."""
+        """Weights by coordinate ascent: each arm in turn gets the best of a ladder of weights, while the others are fixed."""
         spread = np.array([self.scores[queries, :, a][self.there[queries]].std() or 1.0 for a in range(self.scores.shape[2])])
         weights, before = 1.0 / spread, -1.0
         for _ in range(ROUNDS):
             for a in range(len(weights)):
                 ladder = np.append(np.exp(STEPS) / spread[a] * max(weights * spread), 0.0)
                 figures = np.array([self.ndcg(queries, np.where(np.arange(len(weights)) == a, w, weights)) for w in ladder])
-                # A step between good ones is worth more than a lucky one.
+                # Smooth the figures over neighbours, so that a broad maximum wins over a lucky one.
                 padded = np.pad(figures[:-1], 1, mode="edge")
                 figures[:-1] = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
                 if np.delete(weights, a).any():

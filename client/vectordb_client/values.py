@@ -1,4 +1,4 @@
-"""Ids and attribute values: from what a user gives to one stored form each, and back.
+"""Ids and attribute values: checks of user input, the stored form of each value, and the way back.
 
 Stored forms: keyword/text str · int, datetime (UTC microseconds) int · float float · bool bool · uuid 16 bytes · geo (lat, lon)
 floats; an array attribute is a list of them. JSON forms: datetime ISO-8601, uuid its string, geo [lat, lon].
@@ -31,7 +31,10 @@ _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 
 
 def check_id(value: Any) -> Id:
-    """An id: an integer from 0 to 2^64 − 1, a non-empty string of at most 480 UTF-8 bytes, or a UUID."""
+    """Check an id: an integer from 0 to 2^64 − 1, a non-empty string of at most 480 UTF-8 bytes, or a UUID.
+
+    The JSON form of a UUID is accepted as well: ``{"uuid": "…"}``. Raises InvalidArgumentError or LimitError.
+    """
     kind = type(value)
     if kind is int:
         if 0 <= value < 2**64:
@@ -51,16 +54,21 @@ def check_id(value: Any) -> Id:
     if isinstance(value, str):
         return check_id(str.__str__(value))
     if is_null(value) or is_nan(value):
-        raise InvalidArgumentError(f"id is null ({shown(value)}); every point needs one", field="id", value=value)
+        raise InvalidArgumentError(f"id is null ({shown(value)}); every point needs an id", field="id", value=value)
     if (python := plain(value)) is not value:
         return check_id(python)
+    if isinstance(value, Mapping) and set(value) == {"uuid"} and isinstance(value["uuid"], str):
+        try:
+            return uuid.UUID(value["uuid"])
+        except ValueError:
+            pass
     raise InvalidArgumentError(
         f"id {shown(value)} is a {kind.__name__}; an id is an unsigned integer, a string or a UUID", field="id", value=value
     )
 
 
 def is_single_id(value: Any) -> bool:
-    """Whether this is one id rather than a list of them. It need not be a good one."""
+    """Whether this is one id (valid or not) rather than a list of ids."""
     return isinstance(value, (bool, str, uuid.UUID)) or is_integer(value) or (hasattr(value, "as_py") and not hasattr(value, "__len__"))
 
 
@@ -136,12 +144,12 @@ def _datetime(name, value):
         return microseconds(value)
     except OverflowError:
         raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value) from None
-    except Exception as error:  # of a time zone or a kind of datetime that isn't Python's
+    except Exception as error:  # raised by a time zone, or by a datetime class of another library
         raise InvalidArgumentError(f"{name} {shown(value)} is not a moment in time: {error}", field=name, value=value) from error
 
 
 def first_moment(text: str) -> str | datetime:
-    """A year or a month, such as "2021" or "2021-05", as its first moment in UTC; any other text as it is."""
+    """The first moment, in UTC, of a year or a month such as "2021" or "2021-05". Any other text is returned unchanged."""
     found = _PARTIAL_DATE.fullmatch(text)
     return text if found is None else datetime(int(found[1]), int(found[2] or 1), 1, tzinfo=UTC)
 
@@ -188,9 +196,9 @@ _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
 
 
 def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
-    """``read(values)``, values being an object of any library. Raises InvalidArgumentError for whatever that raises."""
+    """``read(values)`` for an object of any library. Whatever the object raises becomes an InvalidArgumentError."""
     if hasattr(values, "__next__"):
-        return read(values)  # what fails in the caller's own iterator is the caller's error
+        return read(values)  # errors of the caller's own iterator reach the caller unchanged
     try:
         return read(values)
     except VectorDBError:
@@ -200,13 +208,14 @@ def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def coerce_element(name: str, kind: str, value: Any) -> Any:
-    """The stored form of one value of an attribute kind. Raises InvalidArgumentError naming the attribute and the value."""
+    """The stored form of one value. Raises InvalidArgumentError or LimitError."""
     return _COERCE[kind](name, value)
 
 
 def coerce(name: str, spec: Attribute, value: Any) -> Any:
-    """The stored form of an attribute's value; None where it is null: None, NaT, ``pandas.NA``, a masked value, and NaN of any attribute
-    but a float. An array has no null elements. Raises InvalidArgumentError or LimitError.
+    """The stored form of the value of an attribute, or None if it is null. Raises InvalidArgumentError or LimitError.
+
+    Null are None, NaT, ``pandas.NA``, a masked value, and NaN of an attribute that is not a float. An array can't have null elements.
     """
     if value is None:
         return None
@@ -232,7 +241,7 @@ def coerce(name: str, spec: Attribute, value: Any) -> Any:
 
 
 def restore(spec: Attribute, stored: Any) -> Any:
-    """The user's form of a stored value: aware UTC datetimes, UUIDs, (lat, lon) tuples."""
+    """The user's form of a stored value: datetimes in UTC, UUIDs, (lat, lon) tuples."""
     if stored is None or spec.kind in _PLAIN or spec.kind == "float":
         return stored
     return [_restore(spec.kind, element) for element in stored] if spec.array else _restore(spec.kind, stored)
@@ -247,14 +256,14 @@ def _restore(kind: str, stored: Any) -> Any:
 
 
 def check_recall(value: Any) -> float:
-    """The recall that a search asks for: a number above 0, at most 1. Raises InvalidArgumentError."""
+    """Check the recall of a search: a number above 0 and at most 1. Raises InvalidArgumentError."""
     if not is_number(value) or not 0 < value <= 1:  # a comparison with NaN is false
         raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
     return float(value)
 
 
 def to_json(value: Any) -> Any:
-    """``json.dumps(default=…)`` for user-form values: datetimes, UUIDs, numpy scalars and arrays."""
+    """``json.dumps(default=…)`` for values in the user's form: datetimes, UUIDs, numpy scalars and arrays."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, uuid.UUID):
@@ -265,4 +274,4 @@ def to_json(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON: {shown(value)}")
+    raise TypeError(f"{shown(value)} ({type(value).__name__}) has no JSON form")

@@ -1,4 +1,4 @@
-"""Vector columns: the checked, columnar form of dense, sparse and multi-vectors, for writes and for queries."""
+"""Vector columns: the checked columnar form of dense, sparse and multi-vectors, for writes and for queries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SPARSE_FORMS = "{term: weight}, (indices, values) or a list of (term, weight)"
 
 @dataclass(frozen=True)
 class DenseColumn:
-    """values: ``(n, dim)`` float32 or float16, finite. rows: int32 ``(n,)``, the points covered, ascending; None = all."""
+    """Dense vectors of n points.
+
+    values: finite float32 or float16 ``(n, dim)``. rows: int32 ``(n,)``, the ascending positions of the points in the batch; None: all.
+    """
 
     values: np.ndarray
     rows: np.ndarray | None = None
@@ -32,7 +35,10 @@ class DenseColumn:
 
 @dataclass(frozen=True)
 class SparseColumn:
-    """CSR: indptr int64 ``(n+1,)``, terms uint64 strictly ascending within a row, weights float32, finite and not 0."""
+    """Sparse vectors of n points, in CSR form.
+
+    indptr: int64 ``(n+1,)``. terms: uint64, strictly ascending within a row. weights: float32, finite and not 0. rows: as in DenseColumn.
+    """
 
     indptr: np.ndarray
     terms: np.ndarray
@@ -45,7 +51,11 @@ class SparseColumn:
 
 @dataclass(frozen=True)
 class MultiColumn:
-    """indptr int64 ``(n+1,)`` into values ``(total, dim)`` float32 or float16; every point has at least one row."""
+    """Multi-vectors of n points.
+
+    indptr: int64 ``(n+1,)`` into values. values: float32 or float16 ``(total, dim)``; every point has at least one row. rows: as in
+    DenseColumn.
+    """
 
     indptr: np.ndarray
     values: np.ndarray
@@ -59,7 +69,7 @@ Column = DenseColumn | SparseColumn | MultiColumn
 
 
 def point_vector(column: Column, position: int) -> Any:
-    """The vector at a position of a column, as ``Point.vectors`` shows it."""
+    """The vector at a position of a column, in the form of ``Point.vectors``."""
     if isinstance(column, DenseColumn):
         return column.values[position]
     low, high = column.indptr[position], column.indptr[position + 1]
@@ -89,7 +99,7 @@ def _floats(name: str, value: Any, dtype: str) -> np.ndarray:
 
 
 def _unreadable(name: str, value: Any, error: Exception) -> InvalidArgumentError:
-    """Of whatever numpy, or an object of another library that is asked for its numbers, raises."""
+    """The error for a value that numpy, or the library it comes from, can't turn into numbers."""
     what = f"must be numbers of one shape, not {shown(value)}"
     if isinstance(error, MaskedError):
         what = "has masked numbers; give all of a vector's numbers, or no vector for that point"
@@ -101,20 +111,19 @@ def _cause(error: Exception) -> Exception | None:
 
 
 def _text_given(name: str, spec: VectorField, text: str, advice: str | None) -> InvalidArgumentError:
-    """A text stands where a vector is wanted."""
-    advice = advice or "give the vector of the text: the field doesn't encode texts"
+    """The error for a text in place of a vector."""
+    advice = advice or "pass the vector of the text: the field has no encoder"
     return InvalidArgumentError(f"vector {name!r} can't be the text {shown(text)}; {advice}", field=name, value=text)
 
 
 def _text_written(name: str, spec: VectorField, text: str) -> InvalidArgumentError:
-    return _text_given(name, spec, text, None if spec.source is None else f"write it as the attribute {spec.source!r}, which is encoded")
+    return _text_given(
+        name, spec, text, None if spec.source is None else f"write it as the attribute {spec.source!r}, which the database encodes"
+    )
 
 
 def opened(name: str, spec: VectorField, value: Any) -> Any:
-    """A column of vectors, as users give it, as an array, a sparse matrix, or a list that holds None where a point has no vector.
-
-    Raises InvalidArgumentError naming the field.
-    """
+    """A column of vectors as an array, a sparse matrix, or a list with None for points without a vector. Raises InvalidArgumentError."""
     if isinstance(value, Column):
         return value
     if isinstance(value, str):
@@ -136,8 +145,8 @@ def _check_rows(
     owner: np.ndarray | None = None,
     rows: np.ndarray | None = None,
 ) -> None:
-    """Finite everywhere (after the cast to the field's dtype), and of an allowed norm. owner: of each row, its point's place in ``ids``."""
-    # A sum is finite only if every number is: one cheap pass before the exact one.
+    """Check that numbers are finite (in the dtype of the field) and norms allowed. owner: row → position of its point in ``ids``."""
+    # A sum is finite only if every number is. This one cheap pass usually replaces the exact one.
     if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
@@ -149,7 +158,7 @@ def _check_rows(
 
 
 def _refusal(name: str, ids: Sequence[Id] | None, rows: np.ndarray | None, owner: np.ndarray | None = None) -> Refuse:
-    """What says of a row that its norm isn't allowed: by its point and its place in the batch (and among the point's own vectors)."""
+    """Makes the error for a row whose norm isn't allowed. It names the point, its row in the batch, and the vector of a multi-vector."""
 
     def refuse(at: int, what: str, norm: float) -> InvalidArgumentError:
         point = at if owner is None else int(owner[at])
@@ -164,7 +173,7 @@ def _refusal(name: str, ids: Sequence[Id] | None, rows: np.ndarray | None, owner
 def dense_column(
     name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
 ) -> DenseColumn:
-    """A column from an ``(n, dim)`` array or n vectors. Raises InvalidArgumentError naming field, point and value."""
+    """Check an ``(n, dim)`` array or n vectors. Raises InvalidArgumentError, which names field, point and value."""
     if isinstance(value, DenseColumn):
         value = value.values
     if isinstance(value, (list, tuple)):
@@ -189,7 +198,7 @@ def dense_column(
 def multi_column(
     name: str, spec: MultiVector, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
 ) -> MultiColumn:
-    """A column from n ``(rows, dim)`` matrices. Raises InvalidArgumentError naming field, point and value."""
+    """Check n ``(rows, dim)`` matrices. Raises InvalidArgumentError, which names field, point and value."""
     if isinstance(value, MultiColumn):
         indptr, values = np.ascontiguousarray(value.indptr, dtype=np.int64), _floats(name, value.values, spec.dtype)
         if len(indptr) != n + 1 or indptr[0] != 0 or (np.diff(indptr) < 1).any() or indptr[-1] != len(values):
@@ -223,10 +232,10 @@ def multi_column(
 def sparse_column(
     name: str, spec: Sparse, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Id] | None = None
 ) -> SparseColumn:
-    """A column from a sparse matrix (scipy) or tensor (torch) of n rows, or from n sparse vectors, see ``_pair``.
+    """Check a sparse matrix (scipy) or sparse tensor (torch) of n rows, or n sparse vectors in the forms of ``_pair``.
 
-    Explicit zeros are dropped; a matrix's repeated entries are summed, as scipy defines them.
-    Raises InvalidArgumentError naming field, point and value.
+    Zeros are dropped. Repeated entries of a matrix are summed, as scipy does. Raises InvalidArgumentError, which names field, point and
+    value.
     """
     if isinstance(value, SparseColumn):
         indptr, terms, weights = value.indptr, value.terms, value.weights
@@ -260,12 +269,14 @@ def _compressed(name: str, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _pair(name: str, vector: Any, ids: Sequence[Id] | None, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """One sparse vector as (uint64 terms, float32 weights), in the order given.
+    """One sparse vector as (uint64 terms, float32 weights), in the given order.
 
-    It may be ``{term: weight}``, ``(indices, values)``, a list of ``(term, weight)``, or a sparse matrix of one row. Two pairs of integers
-    in a list could be either of two vectors, and are refused.
+    It may be ``{term: weight}``, ``(indices, values)``, ``{"indices": …, "values": …}``, a list of ``(term, weight)``, or a sparse matrix
+    of one row. A list of two pairs of integers is ambiguous and is refused.
     """
-    if isinstance(vector, Mapping):
+    if isinstance(vector, Mapping) and set(vector) == {"indices", "values"}:
+        terms, weights = vector["indices"], vector["values"]
+    elif isinstance(vector, Mapping):
         terms, weights = list(vector.keys()), list(vector.values())
     elif is_sparse(vector):
         indptr, terms, weights = _compressed(name, vector)
@@ -302,7 +313,7 @@ def _is_term(value: Any) -> bool:
 
 
 def _are_pairs(vector: Sequence) -> bool:
-    """Whether this reads as (term, weight) one after another."""
+    """Whether this can be read as a list of (term, weight)."""
     return all(isinstance(pair, (tuple, list)) and len(pair) == 2 and _is_term(pair[0]) for pair in vector)
 
 
@@ -347,8 +358,9 @@ def _checked_csr(name, indptr, terms, weights, n, ids) -> tuple[np.ndarray, np.n
 
 
 def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """One query vector: ``(dim,)`` float32, ``(rows, dim)`` float32, or (uint64 terms ascending, float32 weights). Raises
-    InvalidArgumentError, also where a norm isn't allowed (``norms``).
+    """Check one query: ``(dim,)`` float32, ``(rows, dim)`` float32, or (ascending uint64 terms, float32 weights).
+
+    Raises InvalidArgumentError, also for a norm that isn't allowed (``norms``).
     """
     if isinstance(value, str):
         raise _text_given(name, spec, value, None if spec.encoder is None else "write search(text=…)")
@@ -370,12 +382,12 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
         raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         if array.ndim == 1 and surely_allowed(array.dot(array)):
-            return array  # one product tells that it is finite and neither too long nor too short
+            return array  # one product shows that it is finite and of an allowed norm
     if not np.isfinite(array).all():
         value = float(array[~np.isfinite(array)][0])
         raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)
 
-    if spec.metric == "cosine":  # a query is brought to length 1 in float64, whatever its length
+    if spec.metric == "cosine":  # the search normalizes a query in float64, so its length doesn't matter
         if not array.any(axis=-1).all():
             raise InvalidArgumentError(f"query vector {name!r} is all zeros, which has no cosine", field=name, value=0.0)
         return array
@@ -389,7 +401,7 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
 
 
 def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """A query of two arrays that nothing is amiss with, as most are; None where it must be looked at more closely."""
+    """A query of two valid arrays, which is the usual case; None if it needs the full check."""
     if not isinstance(value, tuple) or len(value) != 2:
         return None
     terms, weights = value
@@ -397,7 +409,7 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if len(terms) != len(weights) or not 0 < len(terms) <= MAX_TERMS or terms.dtype.kind not in "iu":
         return None
-    if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # the lowest of ascending ones
+    if not (terms[1:] > terms[:-1]).all() or terms[0] < 0:  # they ascend, so the first is the lowest
         return None
     with np.errstate(over="ignore"):
         if not surely_allowed(weights.dot(weights)) or not weights.all():
@@ -406,7 +418,7 @@ def _plain_pair(value: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def query_vectors(name: str, spec: VectorField, value: Any) -> list:
-    """Many query vectors: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of what ``query_vector`` takes."""
+    """Check n queries: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of what ``query_vector`` accepts."""
     value = opened(name, spec, value)
     if isinstance(spec, Sparse) and is_sparse(value):
         indptr, terms, weights = _compressed(name, value)
@@ -420,7 +432,7 @@ def query_vectors(name: str, spec: VectorField, value: Any) -> list:
 
 
 def query_fields(schema: Schema, vectors: Any) -> Mapping[str, Any]:
-    """The ``vectors`` of a search, field → query. Raises InvalidArgumentError that says how to write it."""
+    """Check that ``vectors`` of a search maps fields to queries. Raises InvalidArgumentError, which says what to write."""
     if vectors is None:
         return {}
     if isinstance(vectors, Mapping):

@@ -1,7 +1,7 @@
-"""What goes into a service: ids, vectors, attributes, filters and batches as messages, and back. Pure, no I/O.
+"""Requests to a service as messages and back: ids, vectors, attributes, filters and batches. Pure, no I/O.
 
-``pack_*`` turns checked values into messages (the client). ``unpack_*`` reads messages that may say anything: lengths,
-shapes and ranges are checked before numpy sees them, and every fault is an InvalidArgumentError naming the field.
+``pack_*`` turns checked values into messages (the client). ``unpack_*`` reads messages that may contain anything: lengths, shapes and
+ranges are checked before numpy reads them, and every fault raises InvalidArgumentError, which names the field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,15 +33,15 @@ _json = json.JSONEncoder(default=to_json, separators=(",", ":"), ensure_ascii=Fa
 
 
 def pack_json(value: Any, field: str) -> bytes:
-    """UTF-8 JSON. Raises InvalidArgumentError naming the field when the value isn't JSON."""
+    """UTF-8 JSON. Raises InvalidArgumentError if the value has no JSON form."""
     try:
         return _json(value).encode()
-    except Exception as error:  # RecursionError too, and what a time zone raises
-        raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field, value=value) from None
+    except Exception as error:  # RecursionError too, and errors of time zones
+        raise InvalidArgumentError(f"{field} has no JSON form: {error}", field=field, value=value) from None
 
 
 def unpack_json(data: bytes, field: str) -> Any:
-    """Any JSON value. Raises InvalidArgumentError naming the field."""
+    """Any JSON value. Raises InvalidArgumentError."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -57,12 +57,12 @@ def unpack_json_list(data: bytes, n: int, field: str) -> list:
 
 
 def pack_doubles(values: Sequence[float]) -> bytes:
-    """float64, little-endian. Python floats go in and come out: struct beats numpy at the size of a result list."""
+    """float64, little-endian. struct is faster than numpy for Python floats in the number of a result list."""
     return struct.pack(f"<{len(values)}d", *values)
 
 
 def unpack_items(data: bytes, code: str, n: int, field: str) -> tuple:
-    """n Python numbers of a struct code. Raises InvalidArgumentError when the length is another."""
+    """n Python numbers of a struct code. Raises InvalidArgumentError if the length differs."""
     size = struct.calcsize("<" + code)
     if len(data) != n * size:
         raise InvalidArgumentError(f"{field} has {len(data)} bytes, not {n} × {size}", field=field, value=len(data))
@@ -70,7 +70,7 @@ def unpack_items(data: bytes, code: str, n: int, field: str) -> tuple:
 
 
 def array_of(data: bytes, dtype: Any, field: str) -> np.ndarray:
-    """A read-only array over the message's own bytes."""
+    """A read-only array over the bytes of the message."""
     dtype = np.dtype(dtype)
     if len(data) % dtype.itemsize:
         raise InvalidArgumentError(f"{field} has {len(data)} bytes, not a multiple of {dtype.itemsize}", field=field, value=len(data))
@@ -78,7 +78,7 @@ def array_of(data: bytes, dtype: Any, field: str) -> np.ndarray:
 
 
 def pack_bits(flags: Sequence[bool] | np.ndarray) -> bytes:
-    """A bitmap, lowest bit first; empty when no bit is set."""
+    """A bitmap, lowest bit first; empty if no bit is set."""
     flags = np.asarray(flags, dtype=bool)
     return np.packbits(flags, bitorder="little").tobytes() if flags.any() else b""
 
@@ -93,7 +93,7 @@ def unpack_bits(data: bytes, n: int, field: str) -> np.ndarray:
 
 
 def text_of(value: Any, field: str) -> str:
-    """A string that UTF-8 can say. Raises InvalidArgumentError naming the field."""
+    """Check a string that UTF-8 can represent. Raises InvalidArgumentError."""
     if not isinstance(value, str):
         raise InvalidArgumentError(f"{field} must be a string, not {shown(value)}", field=field, value=value)
     try:
@@ -110,10 +110,10 @@ def pack_ids(ids: Sequence[Id]) -> pb.Ids:
     """A column of checked ids."""
     kinds = set(map(type, ids))
     if len(kinds) <= 1:
-        kind = next(iter(kinds), int)
+        kind, same = next(iter(kinds), int), cast(Any, ids)  # all of one type
         if kind is int:
-            return pb.Ids(integers=_integers(ids))
-        return pb.Ids(strings=ids) if kind is str else pb.Ids(uuids=b"".join([i.bytes for i in ids]))
+            return pb.Ids(integers=_integers(same))
+        return pb.Ids(strings=same) if kind is str else pb.Ids(uuids=b"".join([i.bytes for i in same]))
     return pb.Ids(
         kinds=bytes([_KINDS[type(i)] for i in ids]),
         integers=_integers([i for i in ids if type(i) is int]),
@@ -126,8 +126,8 @@ def _integers(ids: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(ids)}Q", *ids) if len(ids) <= _CHUNK else np.array(ids, dtype="<u8").tobytes()
 
 
-def unpack_ids(message: pb.Ids) -> list[Id]:
-    """The ids in order; strings are as they came (check_id says whether they may be ids)."""
+def unpack_ids(message: pb.Ids) -> list[Any]:
+    """The ids in order. Strings are not checked here; ``check_id`` does that."""
     data, strings, uuids = message.integers, message.strings, message.uuids
     integers = unpack_items(data, "Q", len(data) // 8, "ids")
     if not message.kinds:
@@ -154,7 +154,7 @@ def _uuids(data: bytes) -> list[uuid.UUID]:
 
 
 def pack_column(message: pb.VectorColumn, field: str, column: Column | None, removed: np.ndarray | None = None) -> None:
-    """Fills a message with a checked column; None with ``removed`` when a field is only taken away."""
+    """Fill a message with a checked column. None with ``removed``: the vectors of these rows are only removed."""
     message.field = field
     if isinstance(column, DenseColumn):
         dense = message.dense
@@ -176,7 +176,7 @@ def pack_column(message: pb.VectorColumn, field: str, column: Column | None, rem
         message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
 
 
-def _numbers(values: np.ndarray) -> tuple[bytes, int]:
+def _numbers(values: np.ndarray) -> tuple[bytes, pb.DType]:
     if values.dtype == np.float16:
         return np.ascontiguousarray(values, "<f2").tobytes(), pb.DTYPE_FLOAT16
     return np.ascontiguousarray(values, "<f4").tobytes(), pb.DTYPE_FLOAT32
@@ -187,7 +187,7 @@ def _counts(indptr: np.ndarray) -> bytes:
 
 
 def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
-    """The column of n points (or of ``rows`` of them); None when the message has no vectors."""
+    """The column of n points, or of their ``rows``. None if the message has no vectors."""
     kind, field = message.WhichOneof("vectors"), message.field
     if kind is None:
         return None
@@ -210,9 +210,9 @@ def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
 
 
 def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
-    """int32 positions, ascending within 0 … n−1."""
+    """int32 positions, ascending, from 0 to n − 1."""
     rows = array_of(data, "<i4", field)
-    # Bounds first: between them a difference can't overflow.
+    # The bounds are checked first, so that differences can't overflow.
     if len(rows) and (rows.min() < 0 or rows.max() >= n or (np.diff(rows) <= 0).any()):
         raise InvalidArgumentError(f"rows of vectors {field!r} are not ascending positions below {n}", field=field)
     return rows
@@ -263,7 +263,7 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
 
 
 def pack_filter(value: Any) -> pb.Filter | None:
-    """A filter's string, dict or tree. Raises FilterError when it is something else."""
+    """A filter as a string, a dict or a tree. Raises FilterError for anything else."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -274,7 +274,7 @@ def pack_filter(value: Any) -> pb.Filter | None:
         if isinstance(value, F):
             value._alone()
         try:
-            value = to_dict(value)
+            value = to_dict(cast(Any, value))
         except (TypeError, AttributeError) as error:
             if isinstance(error, VectorDBError):
                 raise
@@ -286,7 +286,7 @@ def pack_filter(value: Any) -> pb.Filter | None:
 
 
 def unpack_filter(holder: Any, field: str = "filter") -> Any:
-    """The ``filter`` of a request: its string, its JSON value, or None."""
+    """The filter of a request: a string, a JSON value, or None."""
     if not holder.HasField(field):
         return None
     message = getattr(holder, field)
@@ -306,7 +306,7 @@ def pack_selection(value: Any, field: str) -> pb.Selection | None:
 
 
 def unpack_selection(request: Any, field: str) -> bool | list[str]:
-    """No names is not the same as False: a payload comes with attributes even when none is named."""
+    """True, False or a list of names. An empty list differs from False: it still selects the payload."""
     if not request.HasField(field):
         return False
     message = getattr(request, field)
@@ -314,7 +314,7 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
 
 
 def pack_fusion(value: Any) -> pb.Fusion | None:
-    """A fusion's name or value; None for the default."""
+    """A fusion; None for the default."""
     if isinstance(value, str):
         if value == "rrf":
             return None
@@ -333,7 +333,7 @@ def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
         return "rrf"
     message = request.fusion
     if message.method not in FUSIONS or not (message.weights or message.HasField("k") or message.missing):
-        return message.method  # a name alone; the query says which names there are
+        return message.method  # a name without options; the query checks it
     options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
     if message.HasField("k"):
         if message.method != "rrf":
@@ -348,7 +348,7 @@ def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
 
 
 def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
-    """Stored forms as JSON can say them."""
+    """Stored values in the form that JSON can represent."""
     if spec.kind in ("datetime", "uuid"):
         return [None if value is None or value is UNSET else restore(spec, value) for value in values]
     return [None if value is UNSET else value for value in values]
@@ -364,7 +364,7 @@ def unpack_versions(data: bytes, n: int) -> list[int | None] | None:
 
 
 def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
-    """Fills a message with a checked batch."""
+    """Fill a message with a checked batch."""
     update = batch.kind == "update"
     message.kind = pb.WRITE_KIND_UPDATE if update else pb.WRITE_KIND_UPSERT
     message.ids.CopyFrom(pack_ids(batch.ids))
@@ -379,18 +379,18 @@ def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
         message.payload.unset = pack_bits([value is UNSET for value in batch.payload])
     message.if_version = pack_versions(batch.if_version)
     if batch.if_filter is not None:
-        message.if_filter.CopyFrom(pack_filter(batch.if_filter))
+        message.if_filter.CopyFrom(cast(pb.Filter, pack_filter(batch.if_filter)))
 
 
 def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
-    """The batch, checked against the schema as if a user had given it. Raises InvalidArgumentError, SchemaError or LimitError."""
+    """The batch, checked against the schema like the input of a user. Raises InvalidArgumentError, SchemaError or LimitError."""
     kind = {pb.WRITE_KIND_UPSERT: "upsert", pb.WRITE_KIND_UPDATE: "update"}.get(message.kind)
     if kind is None:
-        raise InvalidArgumentError(f"a batch is an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
+        raise InvalidArgumentError(f"a batch must be an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
     ids = unpack_ids(message.ids)
     n = len(ids)
     columns = _unpack_columns(message.vectors, n, schema)
-    attributes = {}
+    attributes: dict[str, list[Any]] = {}
     for column in message.attributes:
         if column.name in attributes:
             raise InvalidArgumentError(f"attribute {column.name!r} appears twice", field=column.name)
@@ -415,7 +415,7 @@ def _unpack_values(column: pb.JsonColumn, n: int, kind: str, field: str) -> list
     values = unpack_json_list(column.json, n, field)
     if column.unset:
         if kind != "update":
-            raise InvalidArgumentError(f"{field}: only an update leaves values unset", field=field)
+            raise InvalidArgumentError(f"{field}: only an update may leave values unset", field=field)
         for row in np.flatnonzero(unpack_bits(column.unset, n, field)):
             values[row] = UNSET
     return values
@@ -424,10 +424,10 @@ def _unpack_values(column: pb.JsonColumn, n: int, kind: str, field: str) -> list
 def _removed(message: pb.VectorColumn, batch: Batch, n: int) -> np.ndarray:
     field, rows = message.field, unpack_rows(message.removed, n, message.field)
     if batch.kind != "update":
-        raise InvalidArgumentError(f"vectors {field!r}: only an update takes vectors away", field=field)
+        raise InvalidArgumentError(f"vectors {field!r}: only an update may remove vectors", field=field)
     column = batch.vectors.get(field)
     if column is not None and (column.rows is None or np.intersect1d(column.rows, rows).size):
-        raise InvalidArgumentError(f"vectors {field!r} are given and taken away for the same point", field=field)
+        raise InvalidArgumentError(f"vectors {field!r} are set and removed for the same point", field=field)
     return rows
 
 
@@ -435,7 +435,7 @@ def _removed(message: pb.VectorColumn, batch: Batch, n: int) -> np.ndarray:
 
 
 def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column]:
-    """The query vectors of a request: one column a field, a vector a query."""
+    """The query vectors of a request: field → column with one vector for each query."""
     columns = _unpack_columns(requests, n, schema)
     for message in requests:
         if columns[message.field] is None or message.HasField("rows") or message.removed:
@@ -444,7 +444,7 @@ def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -
 
 
 def pack_queries(message: pb.VectorColumn, field: str, spec: VectorField, queries: Sequence[Any]) -> None:
-    """Fills a message with checked query vectors, as ``query_vector`` gives them."""
+    """Fill a message with checked query vectors of ``query_vector``."""
     if isinstance(spec, Dense):
         values = queries[0].reshape(1, -1) if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
         pack_column(message, field, DenseColumn(values))

@@ -1,4 +1,4 @@
-"""Words of terms as messages, and back. Pure, no I/O; as in ``wire``, what is unpacked may say anything."""
+"""Words of terms as messages, and back. Pure, no I/O. As in ``wire``, unpacked messages may contain anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .errors import InvalidArgumentError
 from .v1 import vectordb_pb2 as pb
 from .wire import array_of
 
-_ROOM = 4096  # bytes of a message for what isn't terms: names of collection and field
-_EACH = 16  # bytes of a term, and of the framing of its word
+_ROOM = 4096  # bytes for the other parts of a message: the names of collection and field
+_EACH = 16  # bytes of a term and of the framing of its word
 
 
 def pack_words(
     collection: str, field: str, words: Mapping[int, str | None], durability: str | None, limit: int
 ) -> Iterator[pb.SetTermsRequest]:
-    """Checked words as as few messages as needed so that each has at most ``limit`` bytes."""
+    """Checked words as messages of at most ``limit`` bytes each."""
     part: dict[int, str | None] = {}
     size = 0
     for term, word in words.items():
@@ -43,11 +43,11 @@ def _request(collection: str, field: str, words: Mapping[int, str | None], durab
 
 
 def unpack_words(message: pb.SetTermsRequest) -> dict[int, str | None]:
-    """What a request sets. Raises InvalidArgumentError."""
+    """The words that a request sets. Raises InvalidArgumentError."""
     words: dict[int, str | None] = _unpack(message.terms, message.words)
     removed = array_of(message.removed, "<u8", "removed").tolist()
     if len(words | dict.fromkeys(removed)) != len(message.words) + len(removed):
-        raise InvalidArgumentError("terms: one is named twice", field="terms")
+        raise InvalidArgumentError("a term is given twice", field="terms")
     return words | dict.fromkeys(removed)
 
 
@@ -67,5 +67,5 @@ def _pack(terms: Mapping[int, str] | Sequence[int]) -> bytes:
 def _unpack(terms: bytes, words: Sequence[str]) -> dict:
     numbers = array_of(terms, "<u8", "terms").tolist()
     if len(numbers) != len(words):
-        raise InvalidArgumentError(f"there are {len(words)} words for {len(numbers)} terms", field="terms", value=len(words))
+        raise InvalidArgumentError(f"the message has {len(words)} words for {len(numbers)} terms", field="terms", value=len(words))
     return dict(zip(numbers, words, strict=True))

@@ -1,9 +1,9 @@
 """The command line: ``vectordb COMMAND DIR …``; ``vectordb --help`` lists the commands.
 
-One module a command: ``add_arguments`` says what it takes, ``run`` does it and returns the exit code. A module is imported when its
-command is run, and the database when a command needs it, so ``--help`` is instant. ``main`` is the entry point.
+Each command is one module: ``add_arguments`` defines its arguments, ``run`` executes it and returns the exit code. A module is imported
+only when its command runs, and the database engine only when a command needs it, so ``--help`` is fast. ``main`` is the entry point.
 """
 
-from .main import main, parser
+from .main import main, parser, parsers
 
-__all__ = ["main", "parser"]
+__all__ = ["main", "parser", "parsers"]

@@ -1,11 +1,17 @@
-"""``vectordb bench COMMAND …``: a package of its own, imported for this command alone."""
+"""``vectordb bench COMMAND …``: a distribution of its own, found by its entry point and imported for this command alone."""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
+from ..errors import NotFoundError
 from .options import Command
+
+_GROUP = "vectordb.commands"
 
 
 def add_arguments(parser: Command) -> None:
-    from vectordb_bench.cli import add_commands
-
-    add_commands(parser)
+    found = list(entry_points(group=_GROUP, name="bench"))
+    if not found:
+        raise NotFoundError("the benchmark is not installed: in a checkout of vectordb, run pip install ./bench")
+    found[0].load()(parser)

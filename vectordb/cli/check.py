@@ -11,8 +11,8 @@ from .options import Command, add_directory, console
 
 
 def add_arguments(parser: Command) -> None:
-    add_directory(parser, about="the database's directory, or a snapshot: a directory or a file")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_directory(parser, about="the database's directory, or a snapshot (a directory or an archive file)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

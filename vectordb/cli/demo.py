@@ -8,9 +8,9 @@ from .options import Command, add_directory, positive
 
 
 def add_arguments(parser: Command) -> None:
-    add_directory(parser, required=False, about="keep the database here (a temporary directory unless given)")
-    parser.add_argument("--limit-points", metavar="N", type=positive, help="take only the first N docstrings")
-    parser.add_argument("--port", type=int, default=0, help="port of the service; 0 takes a free one (default)")
+    add_directory(parser, required=False, about="keep the database here (default: a temporary directory)")
+    parser.add_argument("--limit-points", metavar="N", type=positive, help="use only the first N docstrings")
+    parser.add_argument("--port", type=int, default=0, help="port of the service (default: 0, a free port)")
 
 
 def run(arguments: argparse.Namespace) -> int:

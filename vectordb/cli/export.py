@@ -19,18 +19,18 @@ def add_arguments(parser: Command) -> None:
     add_directory(parser)
     add_collection(parser, required=True)
     parser.add_argument("file", metavar="FILE", nargs="?", help=_FORMS)
-    parser.add_argument("--out", metavar="FILE", help="the same as FILE")
+    parser.add_argument("--out", metavar="FILE", help="same as FILE")
     parser.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
-    parser.add_argument("--with-vectors", action="store_true", help="vectors too; without them encoded fields are made again by an import")
+    parser.add_argument("--with-vectors", action="store_true", help="export vectors too; without them, an import encodes the texts again")
     parser.add_argument(
-        "--schema", metavar="FILE", type=Path, help="write the collection's schema here, and words of terms, for an import with --schema"
+        "--schema", metavar="FILE", type=Path, help="also write the collection's schema and term words to this file, for import --schema"
     )
-    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.out = one("FILE", "--out", arguments.file, arguments.out)
         if arguments.out is None:
-            raise argparse.ArgumentTypeError(f"where to? write {parser.prog} DIR COLLECTION FILE")
+            raise argparse.ArgumentTypeError(f"no output file: write {parser.prog} DIR COLLECTION FILE")
 
     parser.checks.append(check)
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = Path(arguments.out)
     for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
         if path.exists() and not arguments.force:
-            raise AlreadyExistsError(f"{path} is there already; --force writes over it", field="out", value=str(path))
+            raise AlreadyExistsError(f"{path} already exists; --force overwrites it", field="out", value=str(path))
     with open_directory(arguments.data, read_only=True) as database:
         collection = database.collection(arguments.collection)
         if arguments.schema:
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         with Progress(*layout, console=said, disable=not said.is_terminal, transient=True) as bar:
             task = bar.add_task("", total=None)
             count = export_points(collection, target, progress=lambda done: bar.update(task, completed=done), **options)
-    said.print(f"{count:,} points to {target}", markup=False)
+    said.print(f"exported {count:,} points to {target}", markup=False)
     return 0
 
 

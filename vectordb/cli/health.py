@@ -9,7 +9,7 @@ from .options import Command, add_service, seconds, tls
 
 def add_arguments(parser: Command) -> None:
     add_service(parser)
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=3.0, help="for an answer (3)")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=3.0, help="time to wait for an answer (default: 3)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from .options import Command, add_collection, add_directory, add_service, connect, console, open_directory
+from .options import Command, add_place, console, opened
 
 
 def add_arguments(parser: Command) -> None:
-    add_directory(parser, required=False)
-    add_collection(parser)
-    add_service(parser, required=False)
-    parser.add_argument("--json", action="store_true", help="as JSON")
-
-    def check(arguments: argparse.Namespace) -> None:
-        if (arguments.data is None) == (arguments.target is None):
-            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR, or {parser.prog} --target HOST:PORT")
-
-    parser.checks.append(check)
+    add_place(parser, required=False)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .render import info_dict, print_info
 
     where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
-    with open_directory(arguments.data, read_only=True) if arguments.target is None else connect(arguments) as database:
+    with opened(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
         found = [database.collection(name).info() for name in names]
     if arguments.json:

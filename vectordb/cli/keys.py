@@ -1,4 +1,4 @@
-"""``vectordb keys create | list | revoke``: the API keys of a service, whether it runs or not."""
+"""``vectordb keys create | list | revoke``: the API keys of a service. The service need not run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .options import Command, add_directory, open_directory, require_directory
 
 
 def add_arguments(parser: Command) -> None:
-    parser.epilog = "A service that runs sees changes within a second. Once there is a key file, every call needs a key."
+    parser.epilog = "A running service applies changes within a second. Once the key file exists, every call needs a key."
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     def action(name: str, run: Any, text: str, form: str = "") -> Command:
         usage = f"vectordb keys {name} (DIR | --keys-file FILE){form} [options]"
         sub = actions.add_parser(name, usage=usage, help=text, about=text)
         sub.set_defaults(run=run)
-        add_directory(sub, required=False, about=f"the database's directory, whose {FILE_NAME} is meant")
-        sub.add_argument("--keys-file", metavar="FILE", type=Path, help="another file, as the service's setting keys_file")
+        add_directory(sub, required=False, about=f"the database's directory, which holds {FILE_NAME}")
+        sub.add_argument("--keys-file", metavar="FILE", type=Path, help="use this key file instead (the service's setting keys_file)")
 
         def check(arguments: argparse.Namespace) -> None:
             if (arguments.data is None) == (arguments.keys_file is None):
@@ -35,26 +35,25 @@ def add_arguments(parser: Command) -> None:
         sub.checks.append(check)
         return sub
 
-    make = action("create", _create, "make a key and print it, this once")
-    make.add_argument("--role", choices=ROLES, default="read", help="read; write: points too; admin: schemas too (read)")
-    make.add_argument("--collection", metavar="NAME", action="append", help="only this collection; may be repeated (all)")
-    make.add_argument("--vectors", action="store_true", help="it may fetch vectors too, not only search them")
-    make.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (never)")
-    make.add_argument("--create", action="store_true", help="make the directory if there is none, before its service is first started")
-    make.add_argument("--note", metavar="TEXT", default="", help="a note that keys list shows")
-    action("list", _list, "show all keys, without their secrets").add_argument("--json", action="store_true", help="as JSON")
-    action("revoke", _revoke, "take a key away", " ID").add_argument(
-        "id", metavar="ID", help="as the list shows it, the middle part of the key"
-    )
+    make = action("create", _create, "create a key and print it; it cannot be shown again")
+    roles = "read: search and get; write: also change points; admin: also change schemas and collections (default: read)"
+    make.add_argument("--role", choices=ROLES, default="read", help=roles)
+    make.add_argument("--collection", metavar="NAME", action="append", help="allow only this collection; may be repeated (default: all)")
+    make.add_argument("--vectors", action="store_true", help="allow reading stored vectors")
+    make.add_argument("--expires", metavar="WHEN", help="expiry, such as 90d, 12h or 2030-01-31 (default: never)")
+    make.add_argument("--create", action="store_true", help="create the directory if it does not exist")
+    make.add_argument("--note", metavar="TEXT", default="", help="a note shown by keys list")
+    action("list", _list, "list all keys, without their secrets").add_argument("--json", action="store_true", help="print JSON")
+    action("revoke", _revoke, "revoke a key", " ID").add_argument("id", metavar="ID", help="the key's id, as shown by keys list")
 
 
 def _file(arguments: argparse.Namespace) -> Path:
-    """The key file. Raises NotFoundError where its folder isn't there: a mistyped one must not be made."""
+    """The key file. Raises NotFoundError when its folder does not exist: a mistyped path must not create one."""
     if arguments.keys_file is None:
         require_directory(arguments.data)
         return file_of(arguments.data, "")
     if not arguments.keys_file.parent.is_dir():
-        raise NotFoundError(f"no folder {arguments.keys_file.parent}", field="keys_file", value=str(arguments.keys_file))
+        raise NotFoundError(f"folder {arguments.keys_file.parent} does not exist", field="keys_file", value=str(arguments.keys_file))
     return arguments.keys_file
 
 
@@ -72,34 +71,34 @@ def _create(arguments: argparse.Namespace) -> int:
         note=arguments.note,
     )
     print(token)
-    print(f"key {key.id}: {_said(key)}. It is not shown again.", file=sys.stderr)
+    print(f"key {key.id}: {_said(key)}. This key is not shown again.", file=sys.stderr)
     for name in _not_there(arguments.data, key.collections or ()):
-        print(f"warning: there is no collection {shown(name)} in {arguments.data} yet", file=sys.stderr)
+        print(f"warning: collection {shown(name)} does not exist in {arguments.data} yet", file=sys.stderr)
     return 0
 
 
 def _check_there(directory: Path, create: bool) -> None:
-    """Raises NotFoundError when this is neither a database nor empty: its name is misspelt, most likely."""
+    """Raises NotFoundError unless this is a database or an empty directory: another one is most likely a typo."""
     if is_snapshot(directory):
-        problem = f"{directory} is a snapshot, which must stay as it is; restore it, and make the key in the directory that it becomes"
+        problem = f"{directory} is a snapshot, which must not be changed; restore it and create the key in the restored directory"
         raise InvalidArgumentError(problem, field="data", value=str(directory))
     try:
         names = set(os.listdir(directory))
     except OSError:
         names = None
     if names is None or (not create and DATA not in names and names - {FILE_NAME, "lost+found"}):
-        problem = f"there is no database in {directory}; vectordb serve makes one, or add --create to make the directory"
+        problem = f"no database in {directory}; start vectordb serve to create one, or add --create to create the directory"
         raise NotFoundError(problem, field="data", value=str(directory))
 
 
 def _not_there(directory: Path | None, names: Sequence[str]) -> list[str]:
-    """Which of these are no collections of the database, as far as that can be told."""
+    """Names without a collection in the database. Empty when that cannot be checked."""
     if directory is None or not names or not (directory / DATA).exists():
         return list(names) if directory is not None else []
     try:
         with open_directory(directory, read_only=True) as database:
             return sorted(set(names) - set(database.collections()))
-    except VectorDBError:  # the key is made all the same
+    except VectorDBError:  # the key is created anyway
         return []
 
 
@@ -109,7 +108,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([_facts(key) for key in keys], indent=1))
     for key in () if arguments.json else keys:
-        print(f"{key.id}  made {key.created.date()}  {_said(key)}{f'  # {key.note}' if key.note else ''}")
+        print(f"{key.id}  created {key.created.date()}  {_said(key)}{f'  # {key.note}' if key.note else ''}")
     if not keys and not arguments.json:
         print(f"{path}: no keys", file=sys.stderr)
     return 0

@@ -28,15 +28,16 @@ if TYPE_CHECKING:
     from ..types import Schema
 
 _DETAILS = """\
-A row is a point in full, {"id": …, "vectors": {…}, "attributes": {…}, "payload": …}, or flat: a column an attribute, a column a
-vector field, the rest goes into the payload. Dense vectors are lists, sparse ones {"indices": […], "values": […]}, UUIDs as ids
-{"uuid": "…"}; a CSV cell holds them as JSON. Rows are upserts: a second import of a file changes nothing.
+A row is either a full point, {"id": …, "vectors": {…}, "attributes": {…}, "payload": …}, or flat: one column per attribute and vector
+field; all other columns go into the payload. A dense vector is a list, a sparse vector is {"indices": […], "values": […]}, a UUID id is
+{"uuid": "…"}; in a CSV cell they are written as JSON. Rows are upserted, so importing a file twice changes nothing.
 
---create makes the collection with the first rows that are written. Without --schema the whole file is read first, and a line a column
-says what it holds and what becomes of it; columns of no one type stay in the payload, unless --attribute decides.
+--create creates the collection together with its first rows. Without --schema, the whole file is read first and the schema is inferred:
+one line per column shows its types and the field it becomes. A column with mixed types stays in the payload unless --attribute sets its
+type.
 
-An import that was interrupted, or stopped at a bad row, goes on where it was when the same command is run again, also with --rejects
-added; its place is kept in DIR/imports/. What comes from standard input (FILE is -) starts over.
+An import that was interrupted, or stopped at a bad row, resumes when you run the same command again; you may add --rejects. Its position
+is kept in DIR/imports/. An import from standard input (FILE is -) starts over.
 """
 
 
@@ -47,20 +48,34 @@ def add_arguments(parser: Command) -> None:
     add_directory(parser)
     add_collection(parser, required=True)
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, help=".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow; - is standard input")
-    add("--create", action="store_true", help="make the collection if it isn't there, by --schema or by what the file holds")
-    add("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (see: info --json)")
-    add("--attribute", metavar="COLUMN=TYPE", action="append", default=[], type=pair, help="with --create: the type of a column: " + _TYPES)
-    add("--id-field", metavar="COLUMN", default="id", help="column of the id; # numbers the rows (id)")
-    add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="vector field NAME is in COLUMN")
+    file = ".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow; - is standard input"
+    add("file", metavar="FILE", type=Path, help=file)
+    add("--create", action="store_true", help="create the collection if it does not exist, by --schema or an inferred one")
+    add("--schema", metavar="FILE", type=Path, help="schema of the new collection, as JSON (as export --schema writes it)")
+    add(
+        "--attribute",
+        metavar="COLUMN=TYPE",
+        action="append",
+        default=[],
+        type=pair,
+        help="with --create: set the type of a column: " + _TYPES,
+    )
+    add("--id-field", metavar="COLUMN", default="id", help="column that holds the id; # numbers the rows (default: id)")
+    add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="read vector field NAME from COLUMN")
     add("--text", metavar="COLUMN", action="append", default=[], help="with --create: make this column searchable text")
-    add("--encoder", metavar="SPEC", action="append", help="with --text: what encodes it; may be repeated (bm25)")
-    add("--rejects", metavar="FILE", type=Path, help="set bad rows aside in this file, with the reason, and go on instead of stopping")
-    add("--format", choices=FORMATS, help="of the file, whatever its name; of standard input jsonl unless given")
-    add("--separator", metavar="CHAR", help="between the cells of a CSV file: , ; tab or | (found by the first rows)")
-    add("--encoding", metavar="NAME", help="of a text file, such as latin-1 or cp1252 (UTF-8, or by its byte order mark)")
+    add("--encoder", metavar="SPEC", action="append", help="with --text: the encoder; repeat it for several (default: bm25)")
+    add("--rejects", metavar="FILE", type=Path, help="write bad rows and their errors to this file and continue")
+    add("--format", choices=FORMATS, help="file format (default: from the file name; jsonl for standard input)")
+    add("--separator", metavar="CHAR", help="CSV separator: a character, or comma, semicolon, tab, pipe (default: detected)")
+    add("--encoding", metavar="NAME", help="text encoding, such as latin-1 (default: UTF-8, or by the byte order mark)")
     add_file_mode(parser)
-    add("--max-row-bytes", metavar="N", type=positive, default=MAX_ROW_BYTES, help=f"refuse larger rows of a text file ({MAX_ROW_BYTES})")
+    add(
+        "--max-row-bytes",
+        metavar="N",
+        type=positive,
+        default=MAX_ROW_BYTES,
+        help=f"reject larger rows of a text file (default: {MAX_ROW_BYTES})",
+    )
 
 
 _TYPES = "keyword, text, int, float, bool, datetime, uuid, geo, one of these with [] for an array, or payload"
@@ -96,34 +111,34 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             bar.stop()
             if state is not None:
-                console.print("stopped; the same command goes on from here")
+                console.print("stopped; run the same command to resume")
             raise
-    resumed = f", after the first {result.resumed:,} rows, which an earlier run had done" if result.resumed else ""
+    resumed = f" (resumed after the {result.resumed:,} rows of an earlier run)" if result.resumed else ""
     rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
-    console.print(f"{result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
+    console.print(f"imported {result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """What isn't there or doesn't go together, before anything is read."""
+    """Check paths and the combination of arguments before anything is read."""
     file = arguments.file
     if file.is_dir():
         what = f"{file} is a directory; write vectordb import DIR COLLECTION FILE"
         raise InvalidArgumentError(what, field="file", value=str(file))
     if arguments.data.is_file():
-        what = f"{arguments.data} is a file where a database's directory is named: write vectordb import DIR COLLECTION FILE"
+        what = f"{arguments.data} is a file, but DIR must be a directory: write vectordb import DIR COLLECTION FILE"
         raise InvalidArgumentError(what, field="data", value=str(arguments.data))
     if str(file) != "-" and not file.exists():
-        raise NotFoundError(f"no file {file}", field="file", value=str(file))
+        raise NotFoundError(f"file {file} does not exist", field="file", value=str(file))
     if not arguments.create:
         require_directory(arguments.data)
-        for given, flags in ((arguments.text or arguments.encoder, "--text and --encoder"), (arguments.attributes, "--attribute")):
+        for given, flags in ((arguments.text or arguments.encoder, "--text and --encoder"), (arguments.attributes, "--attribute options")):
             if given:
-                raise InvalidArgumentError(f"{flags} are for a new one: write --create too, or leave them out", field="create")
+                raise InvalidArgumentError(f"{flags} need --create: they describe a new collection", field="create")
     if arguments.encoder and not arguments.text:
-        raise InvalidArgumentError("--encoder needs --text, the column it reads", field="encoder")
+        raise InvalidArgumentError("--encoder needs --text, which names the column to encode", field="encoder")
     if arguments.schema and (arguments.text or arguments.attributes):
-        what = "--text and --attribute are for a schema made from the file; --schema says it all"
+        what = "--text and --attribute are for an inferred schema; with --schema, leave them out"
         raise InvalidArgumentError(what, field="text" if arguments.text else "attribute")
 
 
@@ -138,13 +153,13 @@ def _bar(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def _source(arguments: argparse.Namespace) -> Iterator[Source]:
-    """The file. Standard input and pipes are copied to a temporary file first, as they can be read only once."""
+    """The file. Standard input and pipes are copied to a temporary file first, because the import may read the data twice."""
     from ..transfer import Source
 
     path, how = arguments.file, {name: getattr(arguments, name) for name in ("format", "encoding", "separator", "max_row_bytes")}
     if str(path) == "-":
         if sys.stdin is None or sys.stdin.isatty():
-            raise InvalidArgumentError("nothing is piped to standard input: name a file instead of -", field="file", value="-")
+            raise InvalidArgumentError("standard input is a terminal: pipe data into it, or name a file", field="file", value="-")
         how["format"] = how["format"] or "jsonl"
         with _copied(sys.stdin.buffer) as stream:
             yield Source(Path("standard input"), stream=stream, **how)
@@ -169,7 +184,7 @@ def _copied(pipe: Any) -> Iterator[Any]:
 def _planned(
     arguments: argparse.Namespace, source: Source, columns: Columns, console: Console, bar: Progress
 ) -> tuple[Schema, Mapping[str, Any]]:
-    """The schema of a new collection and words of its terms: as the schema file says, or by what the file holds, which is shown."""
+    """The schema of a new collection and its term words: from the schema file, or inferred from the data and printed."""
     if arguments.schema:
         return _read_schema(arguments.schema)
     from ..transfer import infer
@@ -186,12 +201,12 @@ def _planned(
     )
     bar.remove_task(task)
     if found.columns:
-        console.print("What the columns hold, and what becomes of them:")
+        console.print("Columns of the file, and what they become:")
         for column in found.columns:
             console.print(f"  {column}", markup=False)
         if found.more:
-            console.print(f"  {found.more:,} values in further columns → payload")
-    console.print("The schema:")
+            console.print(f"  {found.more:,} values in more columns → payload")
+    console.print("Schema:")
     console.print(fields(found.schema), markup=False)
     return found.schema, {}
 
@@ -199,7 +214,7 @@ def _planned(
 def _target(
     opened: Callable[[], Database], arguments: argparse.Namespace, planned: Callable[[], tuple[Schema, Mapping[str, Any]]]
 ) -> Collection | NewCollection:
-    """The collection to import into, or the one to make, by the schema and words of ``planned``. Nothing is made here."""
+    """The collection to import into, or a plan for a new one from the schema and words of ``planned``. Creates nothing."""
     from ..transfer import NewCollection
     from ..transfer.terms import set_all
 
@@ -217,7 +232,7 @@ def _target(
         return collection
     if not arguments.create:
         known = ", ".join(there) or "none"
-        raise NotFoundError(f"no collection {name!r} (there are: {known}); --create makes it", field="collection", value=name)
+        raise NotFoundError(f"no collection {name!r} (existing: {known}); add --create to create it", field="collection", value=name)
     check_name(name, "collection")
     schema, words = planned()
     return NewCollection(opened, name, schema, words)
@@ -228,18 +243,18 @@ def _same(collection: Collection, given: Schema, path: Path) -> None:
         return
     ours, theirs = ({**s.vectors, **s.attributes} for s in (collection.schema, given))
     differ = [field for field in {**ours, **theirs} if ours.get(field) != theirs.get(field)]
-    what = f"collection {collection.name!r} is there with another schema than {path}: they differ in {', '.join(differ)}"
+    what = f"collection {collection.name!r} already exists with a schema other than {path}: they differ in {', '.join(differ)}"
     raise AlreadyExistsError(f"{what}; leave --schema out, or drop the collection first", field="schema")
 
 
 def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
-    """A collection that is there, perhaps by an earlier run of this command, must be what --text and --attribute ask for."""
+    """Check that an existing collection, perhaps created by an earlier run of this command, matches --text and --attribute."""
     schema = collection.schema
 
     def differs(flag: str, column: str, is_now: Any) -> AlreadyExistsError:
-        now = "it isn't a field of it" if is_now is None else f"there it is {is_now}"
-        way = f"leave {flag} out, or vectordb drop {arguments.data} {collection.name} first"
-        what = f"collection {collection.name!r} is there already, and {column!r} not as {flag} says"
+        now = "the collection has no such field" if is_now is None else f"there it is {is_now}"
+        way = f"leave {flag} out, or run vectordb drop {arguments.data} {collection.name} first"
+        what = f"collection {collection.name!r} already exists, and its {column!r} does not match {flag}"
         return AlreadyExistsError(f"{what}: {now}; {way}", field=flag)
 
     from ..transfer.infer import said

@@ -1,11 +1,12 @@
-"""The list of commands, and what they have in common: one parser, exit codes, errors of one line.
+"""The list of commands, the parser, exit codes, and one-line errors.
 
-Exit codes: 0 well; 1 an error, or problems that were found; 2 a wrong command line; 130 interrupted. Answers go to stdout, progress and
-messages to stderr. An error is one line on stderr that says what to write instead.
+Exit codes: 0 success; 1 an error, or problems found; 2 a wrong command line; 130 interrupted. Results go to stdout, progress and messages
+to stderr. An error is one line on stderr that says what to write instead.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -18,31 +19,39 @@ from ..errors import VectorDBError
 from ..interrupt import STATUS, ends_soon, exits_soon
 from .options import Command
 
-# command → (its module, its form or None where it has commands of its own, what it does)
+# command → (module, usage or None if it has subcommands, what it does)
 COMMANDS = {
     "serve": ("serve", "DIR", "serve a directory over gRPC until Ctrl-C"),
     "demo": ("demo", "[DIR]", "search the docstrings of Python's standard library, embedded and served"),
-    "import": ("load", "DIR COLLECTION FILE", "import a file of JSON lines, JSON, CSV, Parquet or Arrow into a collection"),
+    "import": ("load", "DIR COLLECTION FILE", "import a JSON-lines, JSON, CSV, Parquet or Arrow file into a collection"),
     "export": ("export", "DIR COLLECTION FILE", "export a collection to a JSON-lines, CSV or Parquet file"),
-    "terms": ("terms", "DIR COLLECTION FIELD (--import FILE | --export FILE)", "say what terms of a sparse field stand for, or export it"),
-    "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory, or of a running service"),
-    "optimize": ("optimize", "DIR [COLLECTION]", "bring the indexes of a directory up to date and take deleted rows out, and wait for it"),
-    "check": ("check", "DIR", "verify checksums and invariants of a directory; exit code 1 when something is wrong"),
-    "drop": ("drop", "DIR COLLECTION", "delete a collection with all its points"),
-    "top": ("watch", "--target HOST:PORT", "show what a running service does, until Ctrl-C"),
-    "health": ("health", "--target HOST:PORT", "ask a running service whether it takes calls; exit code 1 when it doesn't"),
-    "snapshot": ("snapshot", "DIR TO", "copy a directory that is in use, as it is now"),
-    "restore": ("restore", "FROM DIR", "bring a snapshot back as a directory, every checksum and invariant verified"),
-    "purge": ("purge", "DIR [COLLECTION]", "take what was deleted or replaced out of every file, and search all files for it"),
-    "warm": ("warm", "", "compile the search kernels now, where they didn't come compiled, instead of at the first search"),
-    "version": ("version", "", "show the versions of what is installed"),
-    "bench": ("bench", None, "measure recall and speed, beside other systems or on your own collection"),
-    "keys": ("keys", None, "make, list and revoke the API keys of a service"),
+    "terms": (
+        "terms",
+        "DIR COLLECTION FIELD (--import FILE | --export FILE)",
+        "import or export the words that the terms of a sparse field stand for",
+    ),
+    "info": ("info", "(DIR | --target HOST:PORT) [COLLECTION]", "show the collections of a directory or of a running service"),
+    "search": ("search", "(DIR | --target HOST:PORT) COLLECTION [TEXT]", "search a collection by text or vectors"),
+    "get": ("get", "(DIR | --target HOST:PORT) COLLECTION ID…", "show points by id; exit code 1 if one is missing"),
+    "count": ("count", "(DIR | --target HOST:PORT) COLLECTION", "count the points of a collection, or those that match a filter"),
+    "optimize": ("optimize", "DIR [COLLECTION]", "update the indexes of a directory, remove deleted rows, and wait until done"),
+    "check": ("check", "DIR", "verify the checksums and invariants of a directory; exit code 1 if there are problems"),
+    "drop": ("drop", "(DIR | --target HOST:PORT) COLLECTION", "delete a collection and all its points"),
+    "top": ("watch", "--target HOST:PORT", "show the live activity of a running service, until Ctrl-C"),
+    "health": ("health", "--target HOST:PORT", "check that a running service accepts calls; exit code 1 if it does not"),
+    "snapshot": ("snapshot", "DIR TO", "take a consistent copy of a directory, also while it is in use"),
+    "restore": ("restore", "FROM DIR", "restore a snapshot to a new directory, verifying every checksum and invariant"),
+    "purge": ("purge", "DIR [COLLECTION]", "erase deleted and replaced data from every file, and scan the files for leftovers"),
+    "completion": ("completion", "SHELL", "print a completion script for bash, zsh or fish"),
+    "warm": ("warm", "", "compile the search kernels ahead of the first search, where they were not installed compiled"),
+    "version": ("version", "", "show the versions of vectordb and its dependencies"),
+    "bench": ("bench", None, "measure recall and speed, against other systems or on your own collection"),
+    "keys": ("keys", None, "create, list and revoke the API keys of a service"),
 }
-_OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # how these end when they are interrupted is their own affair
+_OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # these handle an interrupt themselves
 _EPILOG = """\
-A command names the database's directory first: vectordb COMMAND DIR …; the flag --data DIR says the same.
-Exit codes: 0 well, 1 an error or problems found, 2 a wrong command line, 130 interrupted.
+The database's directory comes first: vectordb COMMAND DIR …; the flag --data DIR means the same. Each command has its own --help.
+Exit codes: 0 success, 1 an error or problems found, 2 a wrong command line, 130 interrupted.
 """
 
 
@@ -51,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a command
+                stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show must not raise
         arguments = parser().parse_args(argv)
         with contextlib.nullcontext() if arguments.run.__module__ in _OWN_ENDS else ends_soon():
             code = arguments.run(arguments)
@@ -60,17 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except VectorDBError as error:
         return _failed(str(error))
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output closed the pipe
         _drop_stdout()
         return 1
     except OSError as error:
-        if error.filename is None:  # perhaps stdout is on a full disk
+        if error.filename is None:  # stdout may be on a full disk
             _drop_stdout()
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
     except MemoryError:
-        return _failed("this machine hasn't enough memory for it")
+        return _failed("out of memory")
     except KeyboardInterrupt:
-        if argv is None:  # the process is ours
+        if argv is None:  # called as the program
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             exits_soon()
@@ -78,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> Command:
-    """The whole command line. The part of a command is made when that command is parsed."""
+    """The parser of the whole command line. A command's own arguments are added when that command is parsed; see ``parsers``."""
     made = Command(
         prog="vectordb", description="A vector database in a directory: dense, sparse and text search with filters.", epilog=_EPILOG
     )
@@ -90,10 +99,35 @@ def parser() -> Command:
     return made
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command's parser with all its arguments, for tools that describe the command line (reference, shell completion).
+
+    Keys are the commands as written: "info", "keys create". A command with subcommands ("keys") comes before them. A command whose
+    package is not installed (``bench``) has no arguments.
+    """
+    found: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, command: argparse.ArgumentParser) -> None:
+        found[name] = command
+        if isinstance(command, Command):
+            with contextlib.suppress(VectorDBError, ImportError):
+                command.filled()
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, nested in action.choices.items():
+                    add(f"{name} {inner}", nested)
+
+    for action in parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                add(name, command)
+    return found
+
+
 def _filler(module: str) -> Callable[[Command], None]:
     def fill(command: Command) -> None:
         found = importlib.import_module(f"{__package__}.{module}")
-        if hasattr(found, "run"):  # else it has commands of its own
+        if hasattr(found, "run"):  # else it has subcommands
             command.set_defaults(run=found.run)
         found.add_arguments(command)
 
@@ -101,13 +135,13 @@ def _filler(module: str) -> Callable[[Command], None]:
 
 
 def _failed(message: str, code: int = 1, before: str = "") -> int:
-    """Say what is wrong on one line."""
+    """Print the error on one line; returns the exit code."""
     with contextlib.suppress(OSError):
         print(f"{before}vectordb: {' '.join(message.splitlines())}", file=sys.stderr)
     return code
 
 
 def _drop_stdout() -> None:
-    """Python flushes stdout once more when it exits, and would complain again."""
+    """Redirect stdout to /dev/null: Python flushes it at exit and would raise again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

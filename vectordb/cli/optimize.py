@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from ..collection import Collection
 
-_LOOK_SECONDS = 0.25  # how often a progress line is looked after
+_LOOK_SECONDS = 0.25  # between two updates of the progress line
 
 
 def add_arguments(parser: Command) -> None:
-    parser.epilog = "Other processes may search and write meanwhile. It can be interrupted at any time; what is finished stays."
+    parser.epilog = "Other processes may search and write meanwhile. It can be interrupted at any time; finished work is kept."
     add_directory(parser)
     add_collection(parser)
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="give up waiting after this long, in all (never)")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="stop waiting after this time in total (default: never)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = options.console(stderr=True)
     end = None if arguments.timeout is None else time.monotonic() + arguments.timeout
-    # Closing the database ends what the thread waits for, so it is closed first.
+    # The database is closed before the pool: closing ends the work that the thread waits for.
     with ThreadPoolExecutor(1) as pool, open_directory(arguments.data) as database:
         for name in [arguments.collection] if arguments.collection else sorted(database.collections()):
             collection = database.collection(name)
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 _watch(console, collection, pool.submit(collection.optimize, timeout=left))
             except DeadlineError:
-                message = f"{name!r} isn't done after {arguments.timeout:g} s; what is finished stays, the same command goes on from there"
+                message = f"{name!r} is not done after {arguments.timeout:g} s; finished work is kept, run the same command to continue"
                 raise DeadlineError(message, field="timeout", value=arguments.timeout) from None
             info = collection.info()
             console.print(f"{name}: {info.points:,} points, {info.deleted_rows:,} deleted rows left", markup=False)
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _watch(console: Console, collection: Collection, work: Future) -> None:
-    """Wait for an ``optimize``, on a terminal with a line that says how far it is."""
+    """Wait for an ``optimize``; on a terminal, with a progress line."""
     from concurrent.futures import wait
 
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

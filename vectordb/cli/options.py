@@ -1,13 +1,14 @@
-"""What commands share: their parser, the arguments that several of them take, and how these are turned into a database or a client.
+"""Shared by the commands: the parser class, common arguments, and opening the database or service that they name.
 
-``vectordb COMMAND DIR [COLLECTION] …`` holds for every command on a directory. ``--data DIR`` and ``--collection NAME`` say the same.
+Every command on a directory reads ``vectordb COMMAND DIR [COLLECTION] …``; ``--data DIR`` and ``--collection NAME`` mean the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
     from ..database import Database
 
-KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: command lines are seen by all users of a machine
+KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: every user of a machine can see command lines
 DIR_HELP = "the database's directory"
 
 
 class Command(argparse.ArgumentParser):
     """The parser of one command.
 
-    fill: adds the arguments, when they are needed. checks: functions that look at what was parsed and complete it; they raise
-    ArgumentTypeError. Words and flags may be mixed, and a wrong command line is answered on one line.
+    fill: adds the arguments when they are first needed. checks: functions that validate and complete the parsed namespace; they raise
+    ArgumentTypeError. Words and flags may be mixed. A wrong command line gives a one-line error and exit code 2.
     """
 
     def __init__(self, *, about: str = "", fill: Callable[[Command], None] | None = None, **options: Any):
@@ -36,12 +37,17 @@ class Command(argparse.ArgumentParser):
             options.setdefault("description", f"{about[0].upper()}{about[1:]}.")
         super().__init__(**options)
         self._fill, self._mixing = fill, False
-        self.checks: list[Callable[[argparse.Namespace], None]] = []
+        self.checks: list[Callable[[argparse.Namespace], Any]] = []
 
-    def parse_known_args(self, args=None, namespace=None):
+    def filled(self) -> Command:
+        """This parser with all its arguments added."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
+        return self
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.filled()
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._mixing = True
@@ -62,80 +68,128 @@ class Command(argparse.ArgumentParser):
 
 
 def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
-    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None where it isn't required)."""
+    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None if not required and not given)."""
     parser.add_argument("directory", metavar="DIR", type=Path, nargs="?", help=about)
-    parser.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="same as DIR")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.data = one("DIR", "--data", arguments.directory, arguments.data)
         if required and arguments.data is None:
-            raise argparse.ArgumentTypeError(f"which directory? write {parser.prog} DIR")
+            raise argparse.ArgumentTypeError(f"no directory: write {parser.prog} DIR")
 
     parser.checks.append(check)
 
 
-def add_collection(parser: Command, required: bool = False, about: str | None = None) -> None:
-    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None where it isn't required)."""
-    about = about or ("the collection" if required else "only this collection (all)")
+def add_collection(parser: Command, required: bool = False, about: str | None = None, ask: bool = True) -> None:
+    """COLLECTION, or ``--collection NAME``: ``arguments.collection`` is its name (None if not required and not given).
+
+    ask: check here that a required collection is given.
+    """
+    about = about or ("the collection" if required else "only this collection (default: all)")
     parser.add_argument("named", metavar="COLLECTION", nargs="?", help=about)
-    parser.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
+    parser.add_argument("--collection", metavar="NAME", help="same as COLLECTION")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
-        if required and arguments.collection is None:
-            raise argparse.ArgumentTypeError(f"which collection? write {parser.prog} DIR COLLECTION")
+        if required and ask and arguments.collection is None:
+            raise argparse.ArgumentTypeError(f"no collection: write {parser.prog} DIR COLLECTION")
 
     parser.checks.append(check)
 
 
-def add_order(parser: Command, *words: tuple[str, str]) -> None:
-    """Words are taken in their order for what no flag says: with ``--data D`` the first word is what follows DIR. words: (word, flag)."""
+def add_order(parser: Command, *words: tuple[str, str], rest: str | None = None) -> None:
+    """Words fill in order what no flag has set: with ``--data D`` (or ``--target``) the first word is what follows DIR.
 
-    def check(arguments: argparse.Namespace) -> None:
-        given = [str(value) for word, _ in words if (value := getattr(arguments, word)) is not None]
-        free = [word for word, flag in words if getattr(arguments, flag) is None]
-        for _, flag in words:  # what is said twice alike
-            if len(given) > len(free) and str(getattr(arguments, flag)) in given:
-                given.remove(str(getattr(arguments, flag)))
-        if len(free) < len(words) and len(given) <= len(free):
-            taken = dict(zip(free, given, strict=False))
-            for word, _ in words:
-                value = taken.get(word)
-                setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
+    words: (word, flag), by their names in the namespace. rest: a list that takes all further words.
+    """
 
-    parser.checks.append(check)
+    parser.checks.append(lambda arguments: _reorder(arguments, words, rest))
+
+
+def _reorder(arguments: argparse.Namespace, words: Sequence[tuple[str, str]], rest: str | None) -> None:
+    given = [str(value) for word, _ in words if (value := getattr(arguments, word)) is not None]
+    values = {flag: getattr(arguments, flag) for _, flag in words}
+    if getattr(arguments, "target", None) is not None:
+        values["data"] = values["data"] or arguments.target
+    free = [word for word, flag in words if values[flag] is None]
+    if rest is not None:
+        given += getattr(arguments, rest)
+    else:
+        for value in values.values():  # a word that repeats what a flag says
+            if len(given) > len(free) and str(value) in given:
+                given.remove(str(value))
+        if len(free) == len(words) or len(given) > len(free):
+            return
+    taken = dict(zip(free, given, strict=False))
+    for word, _ in words:
+        value = taken.get(word)
+        setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
+    if rest is not None:
+        setattr(arguments, rest, given[len(free) :])
 
 
 def one(word: str, flag: str, first: Any, second: Any) -> Any:
     if first is not None and second is not None and first != second:
-        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, and {flag} says {str(second)!r}: leave one of them out")
+        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, but {flag} is {str(second)!r}: give only one of them")
     return second if first is None else first
 
 
 def add_service(parser: Command, required: bool = True) -> None:
-    """``--target HOST:PORT``, and how the service there is reached."""
-    about = f"the service; its API key is taken from ${KEY_VARIABLE}"
+    """``--target HOST:PORT`` and the TLS flags."""
+    about = f"address of a running service; its API key is read from ${KEY_VARIABLE}"
     parser.add_argument("--target", metavar="HOST:PORT", required=required, help=about)
-    parser.add_argument("--tls", action="store_true", help="it speaks TLS, with a certificate of a known authority")
-    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="it speaks TLS; PEM file of the authority to trust")
-    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of our own certificate, where the service wants one")
-    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of its key")
+    parser.add_argument("--tls", action="store_true", help="use TLS, with the system's certificate authorities")
+    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="use TLS; PEM file of the certificate authority to trust")
+    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM file of the client certificate, for mutual TLS")
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM file of the client certificate's key")
+
+
+def add_place(parser: Command, required: bool = True, rest: tuple[str, str, str] | None = None) -> None:
+    """``DIR COLLECTION``, or ``--target HOST:PORT COLLECTION``: a collection of a directory or of a running service.
+
+    ``opened`` opens what was named. required: whether COLLECTION is. rest: a list of further words: (name in the namespace, form, help).
+    """
+    order = (("directory", "data"), ("named", "collection"))
+    if required:
+        add_order(parser, *order, rest=rest and rest[0])
+    else:  # a single word with --data DIR may be DIR again
+        parser.checks.append(lambda arguments: arguments.target is not None and _reorder(arguments, order, None))
+    add_directory(parser, required=False)
+    add_collection(parser, required=required, ask=False)
+    if rest is not None:
+        parser.add_argument(rest[0], metavar=rest[1], nargs="*", help=rest[2])
+    add_service(parser, required=False)
+    form = "COLLECTION" if required else "[COLLECTION]"
+    form = f"{form} {rest[1]}…" if rest else form
+
+    def check(arguments: argparse.Namespace) -> None:
+        if (arguments.data is None) == (arguments.target is None) or (required and arguments.collection is None):
+            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR {form}, or {parser.prog} --target HOST:PORT {form}")
+
+    parser.checks.append(check)
+
+
+@contextmanager
+def opened(arguments: argparse.Namespace, read_only: bool = True) -> Iterator[Database | Client]:
+    """The database that ``add_place`` named: a directory, opened without maintenance, or a connection to a service."""
+    with open_directory(arguments.data, read_only=read_only) if arguments.target is None else connect(arguments) as database:
+        yield database
 
 
 def tls(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of a ``Client`` that say how to encrypt."""
+    """The TLS arguments of ``Client``."""
     return {"tls": arguments.tls_ca or arguments.tls, "tls_cert": arguments.tls_cert, "tls_key": arguments.tls_key}
 
 
 def connect(arguments: argparse.Namespace) -> Client:
-    """A connection to the service that a command names."""
+    """A client of the service that ``--target`` names."""
     from vectordb_client import Client
 
     return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
 
 
 def open_directory(path: Path, create: bool = False, read_only: bool = False, **more: Any) -> Database:
-    """A command that only looks (read_only), or is over in a moment, begins no work in the background. more: as for ``vectordb.open``."""
+    """Open a database without background maintenance. more: further arguments of ``vectordb.open``."""
     if not create:
         require_directory(path)
     from ..database import open as open_database
@@ -144,8 +198,8 @@ def open_directory(path: Path, create: bool = False, read_only: bool = False, **
 
 
 def add_file_mode(parser: Command) -> None:
-    """``--file-mode``: of what a command makes in a database's directory."""
-    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="of new files, octal, less the umask (600)")
+    """``--file-mode``: the mode of files that a command creates in a database's directory."""
+    parser.add_argument("--file-mode", metavar="MODE", type=_mode, help="mode of new files, octal, minus the umask (default: 600)")
 
 
 def _mode(text: str) -> int:
@@ -158,7 +212,7 @@ def _mode(text: str) -> int:
 
 
 def require_directory(path: Path) -> None:
-    """Raises NotFoundError where there is no directory: a mistyped path must not become a new database."""
+    """Raises NotFoundError if the directory does not exist: a mistyped path must not become a new database."""
     if not path.is_dir():
         found = f": {path} is a file; a database is a directory" if path.exists() else ""
         raise NotFoundError(f"no database at {path}{found}", field="data", value=str(path))
@@ -172,7 +226,7 @@ def console(stderr: bool = False) -> Console:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
@@ -184,6 +238,14 @@ def seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def names(text: str) -> list[str]:
+    """NAME[,NAME…]."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} must read NAME or NAME,NAME")
+    return found
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -10,12 +10,13 @@ from .options import Command, add_collection, add_directory, open_directory, sec
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = (
-        "Exit code 1 when something is left. Needs room for a second data.mdb. Others may read meanwhile, and write but for a while."
+        "Exit code 1 if deleted data is left. It needs disk space for a second data.mdb.\n"
+        "Other processes may read meanwhile; their writes wait for some time."
     )
     add_directory(parser)
     add_collection(parser)
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="give up waiting after this long (never)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="stop after this time (default: never)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=1))
     else:
         searched = f"{result['ids']:,} ids, {result['rows']:,} rows and {result['vectors']:,} vectors"
-        print(f"{result['rows_dropped']:,} rows dropped, {result['bytes_reclaimed']:,} bytes reclaimed; searched for {searched}")
+        print(f"{result['rows_dropped']:,} rows dropped, {result['bytes_reclaimed']:,} bytes reclaimed; scanned the files for {searched}")
         for file in result["residue"]:
-            print(f"still in {arguments.data / file}")
+            print(f"leftovers in {arguments.data / file}")
         if result["proven"]:
-            print("nothing of it is in any file")
+            print("no deleted data is left in any file")
     return 0 if result["proven"] else 1

@@ -1,4 +1,4 @@
-"""Schemas and facts about collections as a person reads them on a terminal, or as JSON."""
+"""Schemas and collection facts as text for a terminal, or as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..types import CollectionInfo, Dense, Schema, Sparse
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TOLD_APART = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall")  # facts that have lines of their own
+_OWN_LINES = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall")  # facts that are printed on lines of their own
 
 
 def fields(schema: Schema) -> str:
-    """A line for each field."""
+    """One line per field."""
     data = schema.to_dict()
     lines = []
     for section in ("vectors", "attributes"):
@@ -25,8 +25,7 @@ def fields(schema: Schema) -> str:
 
 
 def _options(spec: Mapping[str, Any]) -> str:
-    """What a field's definition says beside its kind, as Python would write it."""
-
+    """A field's options in Python notation, without its kind."""
     kind = "SparseIndex" if spec["kind"] == "sparse" else "Index"
 
     def shown(value: Any) -> str:
@@ -43,11 +42,11 @@ def info_dict(info: CollectionInfo) -> dict:
 
 
 def print_info(console: Console, info: CollectionInfo) -> None:
-    """The facts as a line of counts, a table of fields and a line an index."""
+    """Print a line of counts, a table of fields, and a line per index."""
     from rich.markup import escape
     from rich.table import Table
 
-    deleted = f", {info.deleted_rows:,} deleted rows to purge" if info.deleted_rows else ""
+    deleted = f", {info.deleted_rows:,} deleted rows not yet removed" if info.deleted_rows else ""
     console.print(f"[bold]{escape(info.name)}[/]  {info.points:,} points, {_size(info.bytes)}, sequence {info.sequence:,}{deleted}")
     if info.maintenance.get("state") in ("running", "failed"):
         console.print(f"maintenance {_doing(info.maintenance)}", markup=False)
@@ -57,7 +56,7 @@ def print_info(console: Console, info: CollectionInfo) -> None:
     data = info.schema.to_dict()
     for name, spec in {**data["vectors"], **data["attributes"]}.items():
         facts = info.statistics.get(name, {})
-        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in _TOLD_APART)
+        statistics = ", ".join(f"{k} {_number(v)}" for k, v in facts.items() if k not in _OWN_LINES)
         table.add_row(escape(name), spec["kind"], escape(_options(spec)), escape(statistics))
     console.print(table, soft_wrap=False)
     for line in (*indexes(info), *vocabularies(info), *notes(info)):
@@ -66,40 +65,42 @@ def print_info(console: Console, info: CollectionInfo) -> None:
 
 
 def indexes(info: CollectionInfo) -> list[str]:
-    """A line for the index of each field that has one, or rows for one."""
+    """One line per field that has an index or waits for one."""
     lines = []
     for name, spec in info.schema.vectors.items():
         facts = info.statistics.get(name, {})
         tail = facts.get("tail", 0)
         if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
-            rest = f"{tail:,} row{'s' * (tail != 1)} without index" if tail else "every row has an index"
+            rest = f"{tail:,} row{'s' * (tail != 1)} not indexed" if tail else "all rows indexed"
             lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
-            unused = "".join(f"; {files} {why} file{'s' * (files > 1)}, to be made again" for files, why in lost if files)
+            unused = "".join(f"; {files} {why} file{'s' * (files > 1)}, will be rebuilt" for files, why in lost if files)
             lines.append(f"index of {name}: {_segments(facts['segments'])}; {rest}{unused}")
             lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
     return lines
 
 
 def notes(info: CollectionInfo) -> list[str]:
-    """A line for each field that an earlier version made and that keeps its ways."""
+    """One line per field that keeps the behaviour of an earlier version."""
     return [f"{name}: {facts['note']}" for name, facts in info.statistics.items() if "note" in facts]
 
 
 def vocabularies(info: CollectionInfo) -> list[str]:
-    """A line for the terms of each sparse field that has some: how many, and the words or numbers of the most frequent ones."""
+    """One line per sparse field with terms: their number and the most frequent ones."""
     lines = []
     for name in info.schema.vectors:
         said = info.statistics.get(name, {}).get("dictionary")
         if said and said["terms"]:
-            heaviest = ", ".join(f"{part.get('word', part['term'])} ({part['rows']:,})" for part in said["heaviest"])
-            lines.append(f"terms of {name}: {said['terms']:,} different; in most rows: {heaviest}")
+            heaviest = ", ".join(
+                f"{part.get('word', part['term'])} ({part['rows']:,} row{'s' * (part['rows'] != 1)})" for part in said["heaviest"]
+            )
+            lines.append(f"terms of {name}: {said['terms']:,} distinct term{'s' * (said['terms'] != 1)}; most frequent: {heaviest}")
     return lines
 
 
 def _recall(found: Mapping[str, Any]) -> str:
     predicted = "" if found["predicted"] is None else f", {found['predicted']:.3f} predicted"
     searches = f"{found['audited']:,} audited search{'es' * (found['audited'] != 1)}"
-    return f"recall {found['asked']:g} asked: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
+    return f"recall for target {found['asked']:g}: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
@@ -112,7 +113,7 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _doing(facts: Mapping[str, Any]) -> str:
-    """What is done in the background, such as ``running: seal text, graph 25 %``."""
+    """The background work, such as ``running: seal text, graph 25 %``."""
     doing = ", ".join(str(facts[key]) for key in ("task", "stage") if facts.get(key))
     share = f" {100 * facts['share']:.0f} %" if doing and facts.get("share") is not None else ""
     failed = f" (failed: {facts['error']})" if facts.get("error") else ""

@@ -1,4 +1,4 @@
-"""``vectordb restore FROM DIR``: the source first, as cp has it."""
+"""``vectordb restore FROM DIR``: the source comes first, as in cp."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .snapshot import described
 
 
 def add_arguments(parser: Command) -> None:
-    parser.add_argument("source", metavar="FROM", type=Path, help="the snapshot, a directory or a file")
+    parser.add_argument("source", metavar="FROM", type=Path, help="the snapshot: a directory or an archive file")
     add_directory(parser, about="a new or empty directory")
     add_file_mode(parser)
 
@@ -20,5 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     mode = {} if arguments.file_mode is None else {"file_mode": arguments.file_mode}
     manifest = restore(arguments.source, arguments.data, **mode)
-    console(stderr=True).print(f"{described(manifest)}, of {manifest['created']}, restored to {manifest['path']}", markup=False)
+    console(stderr=True).print(f"restored to {manifest['path']}: {described(manifest)}, taken {manifest['created']}", markup=False)
     return 0

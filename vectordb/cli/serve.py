@@ -19,6 +19,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from ..server.serve import serve
     except ImportError as error:
-        raise VectorDBError(f"the service can't be loaded: {error}; install vectordb again, with all it needs") from error
+        raise VectorDBError(f"can't load the service: {error}; install vectordb and its dependencies again") from error
     flags = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
     return serve(arguments.data, settings.gather(flags, os.environ, vars(arguments).get("config")))

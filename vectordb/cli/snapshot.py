@@ -11,22 +11,23 @@ from .options import Command, add_directory, console, open_directory
 
 def add_arguments(parser: Command) -> None:
     parser.epilog = (
-        "Others may read and write meanwhile. What is made appears under its name when it is whole and on disk; check verifies it."
+        "Other processes may read and write meanwhile. The snapshot appears under its name when it is complete and on disk.\n"
+        "vectordb check verifies it."
     )
     add_directory(parser)
-    parser.add_argument("to", metavar="TO", type=Path, help="what to make: a directory, or with --archive a file")
-    parser.add_argument("--archive", action="store_true", help="one tar file")
+    parser.add_argument("to", metavar="TO", type=Path, help="the snapshot to create: a directory, or with --archive a file")
+    parser.add_argument("--archive", action="store_true", help="write a single tar file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     with open_directory(arguments.data, read_only=True) as database:
         manifest = database.snapshot(arguments.to, archive=arguments.archive)
-    console(stderr=True).print(f"{described(manifest)}, in {manifest['path']}", markup=False)
+    console(stderr=True).print(f"snapshot {manifest['path']}: {described(manifest)}", markup=False)
     return 0
 
 
 def described(manifest: dict[str, Any]) -> str:
-    """What a snapshot holds, in a few words."""
+    """A snapshot's size: collections, points, bytes."""
     collections, size = manifest["collections"].values(), sum(file["bytes"] for file in manifest["files"].values())
     points = sum(collection["points"] for collection in collections)
     return f"{len(collections)} collection{'s' * (len(collections) != 1)}, {points:,} points, {size:,} bytes"

@@ -11,21 +11,21 @@ from .options import Command, add_collection, add_directory, add_order, console,
 
 
 def add_arguments(parser: Command) -> None:
-    parser.epilog = 'FILE is .tsv (a term, a tab and its word a line) or .json ({"17": "word", …}; null takes a word away).'
+    parser.epilog = 'FILE is .tsv (one line per term: term, tab, word) or .json ({"17": "word", …}; null removes a word).'
     add_order(parser, ("directory", "data"), ("named", "collection"), ("of", "field"))
     add_directory(parser)
     add_collection(parser, required=True)
     parser.add_argument("of", metavar="FIELD", nargs="?", help="a sparse vector field")
-    parser.add_argument("--field", metavar="NAME", help="the same as FIELD")
+    parser.add_argument("--field", metavar="NAME", help="same as FIELD")
     ways = parser.add_mutually_exclusive_group(required=True)
-    ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms that are in this file")
-    ways.add_argument("--export", metavar="FILE", dest="out", help="write all words to this file; - writes .tsv to stdout")
-    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+    ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms in this file")
+    ways.add_argument("--export", metavar="FILE", dest="out", help="write all terms and words to this file; - writes .tsv to stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
     def check(arguments: argparse.Namespace) -> None:
         arguments.field = one("FIELD", "--field", arguments.of, arguments.field)
         if arguments.field is None:
-            raise argparse.ArgumentTypeError(f"which field? write {parser.prog} DIR COLLECTION FIELD")
+            raise argparse.ArgumentTypeError(f"no field: write {parser.prog} DIR COLLECTION FIELD")
 
     parser.checks.append(check)
 
@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
         said.print(f"{len(words):,} terms read, {changed:,} changed", markup=False)
         return 0
     if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
-        raise AlreadyExistsError(f"{arguments.out} is there already; --force writes over it", field="out", value=arguments.out)
+        raise AlreadyExistsError(f"{arguments.out} already exists; --force overwrites it", field="out", value=arguments.out)
     with open_directory(arguments.data, read_only=True) as database:
         words = all_terms(database.collection(arguments.collection), arguments.field)
         if arguments.out == "-":
             sys.stdout.writelines(tsv(words))
             return 0
         count = write_terms(Path(arguments.out), words)
-    said.print(f"{count:,} terms to {arguments.out}", markup=False)
+    said.print(f"exported {count:,} terms to {arguments.out}", markup=False)
     return 0

@@ -1,4 +1,4 @@
-"""A running service on the terminal: what ``Client.status()`` says, and what changed since it was asked before."""
+"""``vectordb top``: show ``Client.status()`` of a running service and its change since the previous status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_SLOW = 5
 
 
 def run(ask: Callable[[], Status], console: Console, interval: float, once: bool, as_json: bool) -> None:
-    """Show a service until Ctrl-C, or once. interval: seconds between two looks. as_json: its status as it is, an object a line."""
+    """Show a service until Ctrl-C, or once. interval: seconds between updates. as_json: print the raw status, one object per line."""
     if as_json:
         while True:
             print(json.dumps(ask()), flush=True)
@@ -33,7 +33,7 @@ def run(ask: Callable[[], Status], console: Console, interval: float, once: bool
         console.print(first)
         return
     with contextlib.ExitStack() as shown:
-        show = console.print  # in a file or a pipe, one look after another
+        show = console.print  # into a file or a pipe: one frame after another
         if console.is_terminal:
             from rich.live import Live
 
@@ -46,7 +46,7 @@ def run(ask: Callable[[], Status], console: Console, interval: float, once: bool
 
 
 def frame(now: Status, before: Status | None, seconds: float) -> RenderableType:
-    """One look. before: the status ``seconds`` ago; None shows what was since the start, ``seconds`` ago."""
+    """One frame. before: the status of ``seconds`` ago; None shows totals since the start, ``seconds`` ago."""
     from rich.console import Group
     from rich.text import Text
 
@@ -59,10 +59,10 @@ def frame(now: Status, before: Status | None, seconds: float) -> RenderableType:
 
 
 def difference(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of a distribution, what came between two looks: count, p50 and p99 (seconds)."""
+    """The change of a distribution between two statuses: count, p50 and p99 (seconds)."""
     known = {} if before is None else dict(before["buckets"])
     buckets = [[bound, count - known.get(bound, 0)] for bound, count in now["buckets"]]
-    if buckets and buckets[-1][1] < 0:  # it was restarted in between
+    if buckets and buckets[-1][1] < 0:  # the service was restarted in between
         buckets = now["buckets"]
     return {"count": buckets[-1][1] if buckets else 0, "p50": quantile(buckets, 0.5), "p99": quantile(buckets, 0.99)}
 
@@ -74,7 +74,7 @@ def _head(now: Status, before: Status | None, seconds: float) -> list[str]:
     since = "since the start" if before is None else f"last {seconds:.1f} s"
     return [
         f"vectordb {now['version']}, up {_span(now['uptime_seconds'])}, {workers} process{'es' * (workers != 1)}; calls: {since}",
-        f"queue: {now['queue']['under_way']} under way, {now['queue']['waiting']} waiting, p99 wait {_time(queue['p99'])}",
+        f"queue: {now['queue']['under_way']} running, {now['queue']['waiting']} waiting, p99 wait {_time(queue['p99'])}",
         f"memory: {_size(memory.get('resident', 0))} resident, {_size(memory.get('own', 0))} own; "
         f"disk: {_size(used)} used, {_size(disk.get('free', 0))} free; readers {now['lmdb']['readers']}",
     ]
@@ -90,7 +90,7 @@ def _table(*columns: str) -> Any:
 
 
 def _calls(now: Status, before: Status | None, seconds: float) -> Any:
-    table = _table("call", "a second", "p50", "p99", "errors", "slow")
+    table = _table("call", "per second", "p50", "p99", "errors", "slow")
     for group in ("calls", "plans"):
         for name, known in sorted(now[group].items()):
             new = difference(known, None if before is None else before[group].get(name))
@@ -103,7 +103,7 @@ def _calls(now: Status, before: Status | None, seconds: float) -> Any:
 
 
 def _collections(now: Status) -> Any:
-    table = _table("collection", "points", "dead", "segments", "indexed", "tail", "to do")
+    table = _table("collection", "points", "dead", "segments", "indexed", "tail", "pending")
     for name, known in sorted(now["collections"].items()):
         doing = "running" if known["running"] else f"{known['pending'] or ''}"
         table.add_row(name, f"{known['points']:,}", f"{known['dead_rows']:,}", "", "", "", doing)
@@ -116,7 +116,7 @@ def _collections(now: Status) -> Any:
 
 
 def _recall(now: Status) -> Any:
-    table = _table("recall", "asked", "measured", "p5", "predicted", "audited")
+    table = _table("recall", "target", "measured", "p5", "predicted", "audited")
     for known in now["recall"]:
         predicted = "" if known["predicted"] is None else f"{known['predicted']:.3f}"
         shown = (f"{known['asked']:g}", f"{known['mean']:.3f}", f"{known['p5']:.3f}", predicted, f"{known['audited']:,}")
@@ -127,7 +127,7 @@ def _recall(now: Status) -> Any:
 def _problems(now: Status) -> list[str]:
     lines = []
     if now["maintenance_failures"]:
-        lines.append(f"maintenance failed {now['maintenance_failures']} times; the log says why")
+        lines.append(f"maintenance failed {now['maintenance_failures']} times; see the log")
     for slow in list(now["slow_queries"])[-SHOWN_SLOW:]:
         about = f" where {slow['filter']}" if slow.get("filter") else ""
         lines.append(f"slow: {slow['time']} {slow['method']} of {slow.get('collection')}, {_time(slow['seconds'])}{about}")
@@ -154,7 +154,7 @@ def _size(size: float) -> str:
 
 
 def main(interval: float, once: bool, as_json: bool, connect: Callable[[], Any], console: Console) -> None:
-    """``vectordb top``: a service that can't be reached is asked again, unless it never could be."""
+    """Run ``vectordb top``. A service that becomes unreachable is retried; one that cannot be reached at the start is an error."""
     from ..errors import UnavailableError
 
     with connect() as client:

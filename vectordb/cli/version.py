@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def add_arguments(parser: Command) -> None:
-    """It takes none."""
+    """There are none."""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from ..errors import EncoderError, InvalidArgumentError, shown
 from ..types import SparseColumn
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
 
-_INSTALL = "pip install 'vectordb[sentence-transformers]'"
+_INSTALL = "pip install 'sentence-transformers>=5.1'"
 _MARKS = ("modules.json", "config.json")
 _SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _OTHER_BACKENDS = {"onnx", "openvino"}

@@ -13,7 +13,7 @@ from ..errors import EncoderError, InvalidArgumentError, shown
 from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
 _BATCH = 256
-_INSTALL = "pip install 'vectordb[wordllama]'"
+_INSTALL = "pip install wordllama==0.4.0.post1"
 
 
 class WordLlama(Encoder):

@@ -10,7 +10,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numba
 from llvmlite import ir
@@ -27,6 +27,11 @@ if internals.supported():
     internals.number_symbols()
 
 
+# Type checkers see Any: numba compiles for the types of each call, which the annotations of the plain function don't cover.
+@overload
+def kernel(function: Callable) -> Any: ...
+@overload
+def kernel(function: None = None, *, nogil: bool = True, ordered: bool = False) -> Callable[[Callable], Any]: ...
 def kernel(function=None, *, nogil: bool = True, ordered: bool = False):
     """A kernel that Python calls.
 
@@ -42,6 +47,10 @@ def kernel(function=None, *, nogil: bool = True, ordered: bool = False):
     return made
 
 
+@overload
+def inner(function: Callable) -> Any: ...
+@overload
+def inner(function: None = None, *, ordered: bool = False) -> Callable[[Callable], Any]: ...
 def inner(function=None, *, ordered: bool = False):
     """A kernel that only other kernels call: it is compiled without what Python needs to call it. Called from Python, as its test does, it
     is compiled once more. ordered: as for ``kernel``.

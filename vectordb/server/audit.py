@@ -1,4 +1,4 @@
-"""The audit log: who did what with which outcome, a JSON object a line. Never what was in it: no vector, text, payload or key."""
+"""The audit log: who did what with which outcome, as JSON lines. It never contains vectors, texts, payloads or keys."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..errors import StorageError
 from ..storage.modes import PRIVATE
 
 log = logging.getLogger("vectordb.server")
-KEPT = 4  # old files beside the one that is written: NAME.1 is the newest
+KEPT = 4  # number of rotated files: NAME.1 is the newest
 
 
 class AuditLog:
-    """Appends lines to a file; several processes may. Raises StorageError when it can't be opened.
+    """Appends lines to a file, which several processes may share. Raises StorageError if it can't be opened.
 
-    A line is one write to a file opened for appending, so lines of several processes don't mix. Later failures (a full disk) are logged,
-    and don't stop the service.
+    Each line is one write to a file opened for appending, so lines of several processes don't mix. Later failures, such as a full disk, are
+    logged and don't stop the service.
     """
 
     def __init__(self, path: Path, most: int, mode: int = PRIVATE):
@@ -36,7 +36,7 @@ class AuditLog:
             raise StorageError(f"{path} can't be written: {error.strerror}", field="audit_log", value=str(path)) from error
 
     def write(self, **facts: Any) -> None:
-        """One line: the time (UTC), and the facts."""
+        """Append a line with the time (UTC) and the facts."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = json.dumps({"time": moment, **facts}, separators=(",", ":")).encode() + b"\n"
         with self._lock:
@@ -57,12 +57,12 @@ class AuditLog:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
 
     def _follow(self) -> None:
-        """Go to the file of that name now, and put it aside when it is full; whichever process finds it so does."""
+        """Reopen the file if it was rotated, and rotate it if it is full. Any process may do this."""
         if self._outdated():
             self._reopen()
         if os.fstat(self._file).st_size < self._most:
             return
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # of the full file: who comes second finds it gone
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # lock on the full file: a second process then finds it rotated
         if not self._outdated():
             for number in range(KEPT - 1, 0, -1):
                 older = Path(f"{self._path}.{number}")

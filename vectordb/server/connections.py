@@ -1,8 +1,8 @@
-"""How many connections a process takes: in all, and from one machine; and which go when places run short.
+"""Limits the connections of a process, in total and per peer address.
 
-gRPC closes what comes beyond the number in all. It knows of no other limit, so once a second the process looks at its own sockets, and
-shuts the newest of a machine that has too many, and those that never made a call while places are short. Whoever is shut out so by mistake
-connects again.
+gRPC closes connections above the total. It has no limit per peer, so once a second the process examines its own sockets. It shuts the
+newest connections of a peer that has too many and, when connections run short, those that never made a call. A client that is shut out by
+mistake reconnects.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ Peer = tuple[str, int]  # address and port
 
 
 class Connections:
-    """Of one process. No more than half of its file descriptors are for connections; the rest are for its files."""
+    """The connections of one process. At most half of its file descriptors are used for connections, the rest for files."""
 
     def __init__(self, settings: Settings):
         self.most_of_a_peer = settings.max_connections_per_peer
         self.most = min(settings.max_connections, max(_descriptors() // 2, 1))
         if self.most < settings.max_connections:
-            log.info("fewer connections are taken than max_connections", extra={"connections": self.most})
+            log.info("max_connections is lowered to half of the limit of open files", extra={"connections": self.most})
         self._of_callers: set[Peer] = set()
-        self._seen: dict[Peer, float] = {}  # since when
+        self._seen: dict[Peer, float] = {}  # peer → when it was first seen
 
     def options(self) -> list[tuple[str, Any]]:
-        """What gRPC is told."""
+        """The options for gRPC."""
         return [("grpc.max_allowed_incoming_connections", self.most), ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS)]
 
     def called(self, address: str) -> None:
-        """Somebody who may call has called over this connection (gRPC's name of a peer)."""
+        """Record that an authorised call came over this connection. address: gRPC's name of the peer."""
         self._of_callers.add(peer_of(address))
 
     def follow(self, server: grpc.Server, port: int) -> None:
-        """Keep the limits for as long as the server runs."""
+        """Enforce the limits while the server runs."""
         if os.path.isdir(_SOCKETS):
             threading.Thread(target=self._watch, args=(server, port), name="vectordb-connections", daemon=True).start()
 
     def _watch(self, server: grpc.Server, port: int) -> None:
         pause = LOOK_SECONDS
-        while server.wait_for_termination(pause):  # whether it timed out
+        while server.wait_for_termination(pause):  # True if it timed out
             try:
                 pause = HURRIED_SECONDS if self.look(port) > self.most // 2 else LOOK_SECONDS
-            except Exception as error:  # such as too many open files: next time
-                log.warning("connections can't be looked at: %s", type(error).__qualname__)
+            except Exception as error:  # such as too many open files: try again next time
+                log.warning("connections can't be examined: %s", type(error).__qualname__)
 
     def look(self, port: int) -> int:
-        """Shut those that are too many; returns how many connections there are."""
+        """Shut excess connections; returns the number of connections."""
         there = _connected(port)
         now = time.monotonic()
         self._seen = {peer: self._seen.get(peer, now) for peer in there}
@@ -74,7 +74,7 @@ class Connections:
 
 
 def too_many(seen: dict[Peer, float], callers: set[Peer], most: int, most_of_a_peer: int, now: float) -> list[Peer]:
-    """Which connections are to be shut: seen since when; callers: those that were called over."""
+    """The connections to shut. seen: peer → when it was first seen; callers: peers that made an authorised call."""
     by_age = sorted(seen, key=lambda peer: seen[peer])
     of_hosts: dict[str, list[Peer]] = defaultdict(list)
     for peer in by_age:
@@ -90,13 +90,13 @@ def too_many(seen: dict[Peer, float], callers: set[Peer], most: int, most_of_a_p
 
 @lru_cache(maxsize=4_096)
 def peer_of(address: str) -> Peer:
-    """gRPC's ``ipv4:127.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` as address and port; whatever else as it is, and 0."""
+    """gRPC's ``ipv4:127.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` as (address, port); (the text, 0) for any other text."""
     host, _, port = address.partition(":")[2].replace("%5B", "[").replace("%5D", "]").rpartition(":")
     return (_plain(host.strip("[]")), int(port)) if host and port.isdecimal() else (address, 0)
 
 
 def _plain(host: str) -> str:
-    """An IPv4 address in IPv6's clothes as what it is."""
+    """An address as text; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         parsed = ipaddress.ip_address(host)
     except ValueError:
@@ -106,7 +106,7 @@ def _plain(host: str) -> str:
 
 
 def _descriptors() -> int:
-    """How many files this process may have open, now that it may have as many as it can be allowed."""
+    """Raise the limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -126,13 +126,13 @@ def _connected(port: int) -> dict[Peer, int]:
                 peer = _peer_at(int(name), port)
                 if peer is not None:
                     found[peer] = int(name)
-        except OSError:  # it is closed by now, or isn't connected
+        except OSError:  # closed meanwhile, or not connected
             pass
     return found
 
 
 def _peer_at(descriptor: int, port: int, shut: Peer | None = None) -> Peer | None:
-    """Whose connection to the port it is, None if it is none. shut: shut it if it is theirs."""
+    """The peer of a socket that is connected to the port, else None. shut: shut the socket if it has this peer."""
     copy = os.dup(descriptor)
     try:
         with socket.socket(fileno=copy) as each:

@@ -1,4 +1,4 @@
-"""How a service ends: calls get their time, then they are told to end, then the process goes whatever is at work."""
+"""How a service ends: running calls get their grace time, are then told to end, and finally the process exits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..errors import UnavailableError
 from .guard import Guard
 
 log = logging.getLogger("vectordb.server")
-_TOLD_SECONDS = 1.0  # for calls to end with an error of their own once they are told to
-_CANCELLED_SECONDS = 0.5  # for those that gRPC then ends
-_CLOSE_SECONDS = 4.0  # for the database to be closed
+_TOLD_SECONDS = 1.0  # for calls to end with their own error once told to
+_CANCELLED_SECONDS = 0.5  # for calls that gRPC then cancels
+_CLOSE_SECONDS = 4.0  # for closing the database
 _LOOK_SECONDS = 0.01
 
 
 def drain(server: grpc.Server, guard: Guard, grace: float) -> int:
-    """Takes no more calls and gives those under way ``grace`` seconds; the rest ends with UnavailableError at its next look at the
-    deadline. Returns how many calls are at work even then.
+    """Accept no more calls and give running ones ``grace`` seconds; after that they end with UnavailableError at their next deadline
+    check. Returns the number of calls that still run.
     """
     ended = server.stop(grace + _TOLD_SECONDS)
 
@@ -38,8 +38,8 @@ def drain(server: grpc.Server, guard: Guard, grace: float) -> int:
 
 
 def close(database: Any, left: int) -> None:
-    """Closes the database, unless ``left`` calls still read it. Where that can't be done in time the process ends here: what was committed
-    is in the file, and LMDB needs no closing.
+    """Close the database, unless ``left`` calls still read it. If it can't be closed in time, the process exits here: committed data is in
+    the file, and LMDB needs no closing.
     """
     if left:
         log.warning("stopped; %d call%s cut off", left, "s were" if left > 1 else " was")
@@ -50,14 +50,14 @@ def close(database: Any, left: int) -> None:
         if not closing.is_alive():
             log.info("stopped")
             return
-        log.warning("stopped; work in the background was cut off")
+        log.warning("stopped; background work was cut off")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _waited(holds: Callable[[], bool], seconds: float) -> bool:
-    """Whether it held within so many seconds."""
+    """Whether ``holds()`` became true within so many seconds."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() >= end:

@@ -1,8 +1,8 @@
-"""Who may do what, and how much of it: every call passes the guard twice.
+"""Authentication, authorisation and limits. Every call is checked twice.
 
-When it arrives, by its metadata and before its message is read: whose is it, and is there room for it? Then, in a thread and by its
-message: may they do that, and is it within the limits? ``RULES`` has a line for every method of the service; what isn't in it is for
-admins of everything.
+On arrival, from its metadata and before its message is read: who is the caller, and is there room for the call? Then, in a thread and
+with its message: may the caller do this, and is it within the limits? ``RULES`` has one entry per method; other methods are reserved to
+admins of all collections.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .turns import Lane, Place, Turn
 from .watch import Watch
 
 log = logging.getLogger("vectordb.server")
-_BUSY_SECONDS = 0.25  # after which a call that found no room may come again
+_BUSY_SECONDS = 0.25  # suggested retry delay of a call that found no room
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 _LEVEL = {role: level for level, role in enumerate(ROLES)}
 _OTHER_THREADS, _WAITING_THREADS, _REFUSING_THREADS = 2, 16, 2
@@ -48,10 +48,10 @@ _OTHER_THREADS, _WAITING_THREADS, _REFUSING_THREADS = 2, 16, 2
 
 @dataclass(frozen=True)
 class Rule:
-    """What a method needs. role: at least. about: the request's field that names the collection; None: it is about none in particular.
+    """What a method needs. role: the minimum. about: the request's field that names the collection; None if it concerns no single one.
 
-    lane: whose threads and queue it takes. audited: always told by the audit log; whatever fetches vectors is. vectors: it fetches them
-    unasked. whole: only for keys to all collections.
+    lane: the lane whose threads and queue it uses. audited: always in the audit log (calls that read vectors always are). vectors: it
+    always reads vectors. whole: only for keys of all collections.
     """
 
     role: str
@@ -84,21 +84,21 @@ RULES = {
     "Changes": Rule("read", "collection", "stream", audited=True),
 }
 _UNKNOWN = Rule("admin", None, "other", audited=True, vectors=True, whole=True)
-# Whose calls are when no keys are in use.
+# The caller of all calls when no keys are in use.
 _ANYBODY = Key(id="-", hash="", role="admin", vectors=True, created=datetime(1970, 1, 1, tzinfo=UTC))
 
 
 class Guard:
-    """The keys, limits and records of one server over an open database.
+    """The keys, limits and audit log of one server over an open database.
 
-    Raises InvalidArgumentError when others could call without being asked for a key, StorageError when the key file, the audit log or the
+    Raises InvalidArgumentError if a public address would be served without keys or TLS, StorageError if the key file, the audit log or the
     file of rates can't be used.
     """
 
     def __init__(self, database: Any, settings: Settings, watch: Watch):
         self.settings = settings
         self.database = database
-        self.open = deadline.Patience(within=database._env.patience)  # of all calls: until the service has no more time for them
+        self.open = deadline.Patience(within=database._env.patience)  # of all calls: ended when the service shuts down
         self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
@@ -111,8 +111,8 @@ class Guard:
             "read": Lane("read", settings.threads, settings.queue, watch, rests=True, hurried=self._awaited),
             "write": Lane("write", settings.write_threads, settings.queue, watch),
             "other": Lane("other", _OTHER_THREADS, settings.queue, watch),
-            "wait": Lane("wait", _WAITING_THREADS, settings.queue, watch),  # they only wait, but for minutes
-            # Streams stay open as long as their callers like; a few threads more, to say that there are no more.
+            "wait": Lane("wait", _WAITING_THREADS, settings.queue, watch),  # these calls only wait, but for minutes
+            # Streams stay open as long as their callers like; the extra threads refuse streams above the limit.
             "stream": Lane("stream", settings.change_streams + _REFUSING_THREADS, 0, watch),
         }
         self._refusals = ThreadPoolExecutor(_REFUSING_THREADS, "vectordb-refuse")
@@ -123,11 +123,11 @@ class Guard:
         self._at_work: dict[str, int] = {}
 
     def _awaited(self) -> bool:
-        """Whether somebody waits for what calls at work hold."""
+        """Whether another call waits for something that running calls hold."""
         return self.database._env.awaited or self.memory.awaited
 
     def arrive(self, method: str, metadata: Iterable[tuple[str, Any]], behavior: Callable[[Any, grpc.ServicerContext, Call], Any]) -> Call:
-        """A call of a method, with its owner or with the error that it is to be refused with. Runs ``behavior`` when called."""
+        """A new call of a method, with its API key or with the error to refuse it with. Calling it runs ``behavior``."""
         call = Call(self, method, behavior)
         with _refusing(call):
             call.key = self.identify(metadata)
@@ -135,9 +135,7 @@ class Guard:
         return call
 
     def enter(self, arrival: Arrival) -> None:
-        """Gives a call that has arrived a place, reads its message, and has a thread run it when its turn comes; or refuses it, without
-        reading the message.
-        """
+        """Give a new call a place, read its message and run it in a thread when its turn comes; or refuse it with its message unread."""
         call: Call = arrival.behavior
         if call.refusal is None:
             self.connections.called(arrival.peer)
@@ -149,13 +147,13 @@ class Guard:
         place, seconds, came = call.place, self.settings.message_seconds, time.monotonic()
 
         def read() -> None:
-            if arrival.readable:  # what was sent meanwhile is there at once
+            if arrival.readable:  # a message that was sent meanwhile is read at once
                 self.overdue.expect(place, late, max(came + seconds, time.monotonic() + seconds / 4))
             arrival.read(received)
 
         def received() -> None:
             self.overdue.met(place)
-            if arrival.readable and arrival.request is None:  # ended without a message, or its caller has gone
+            if arrival.readable and arrival.request is None:  # it ended without a message, or its caller is gone
                 arrival.abort()
                 call.ended()
             else:
@@ -168,11 +166,11 @@ class Guard:
         place.lane.line_up(place, read)
 
     def identify(self, metadata: Iterable[tuple[str, Any]]) -> Key:
-        """Whose call it is. Raises AuthenticationError, UnavailableError."""
+        """The caller's API key. Raises AuthenticationError, UnavailableError."""
         return self.keys.owner(metadata) or _ANYBODY
 
     def may_load_models(self, key: Key) -> bool:
-        """Whether the owner may name a folder from which the service loads a model, which may be any code."""
+        """Whether the caller may name a model folder for the service to load; a model can contain arbitrary code."""
         if key is _ANYBODY:
             return is_loopback(self.settings.host)
         return key.role == "admin" and key.collections is None
@@ -180,29 +178,29 @@ class Guard:
     def _take_rate(self, call: Call) -> None:
         wait = self._rates.take(call.key.id)
         if wait > 0:
-            problem = f"{_called(call.key)} calls more than {self.settings.requests_per_second:g} times a second"
+            problem = f"{_called(call.key)}: more than {self.settings.requests_per_second:g} calls per second"
             raise _come_again(problem, "requests_per_second", wait)
 
     def _place(self, call: Call, arrival: Arrival) -> None:
-        """Room for one more call of its caller, now and in its lane. Raises RateLimitError."""
+        """Reserve a place for the call: of its caller and in its lane. Raises RateLimitError."""
         settings, lane = self.settings, self._lanes[call.rule.lane]
         caller = call.key.id if call.key is not _ANYBODY else _peer(arrival.peer)
         with self._lock:
             there = self._at_work.get(caller, 0)
             if there >= settings.concurrent_requests:
                 whose = _called(call.key) if call.key is not _ANYBODY else "this caller"
-                problem = f"{whose} has {there} calls waiting or at work, at most {settings.concurrent_requests} are taken"
+                problem = f"{whose} already has {there} running or waiting calls, of at most {settings.concurrent_requests}"
                 raise _come_again(problem, "concurrent_requests", _BUSY_SECONDS)
             self._at_work[caller] = there + 1
         call.caller = caller
-        full = _come_again(f"{settings.queue} {call.rule.lane} calls are waiting, no more are taken", "queue", _BUSY_SECONDS)
+        full = _come_again(f"the queue is full: {settings.queue} {call.rule.lane} calls are waiting", "queue", _BUSY_SECONDS)
         call.place = lane.enter(caller, lambda: self._turn_away(arrival, full))
         if call.place is None:
             self._left(call)
             raise full
 
     def _turn_away(self, arrival: Arrival, error: VectorDBError) -> None:
-        """Refuse a call that had a place, and has it no more."""
+        """Refuse a call that has lost its place."""
         self.overdue.met(arrival.behavior.place)
         self._left(arrival.behavior)
         arrival.behavior.refuse(error)
@@ -221,19 +219,19 @@ class Guard:
 
     @property
     def at_work(self) -> int:
-        """Calls that have a place: at work, or waiting for a thread."""
+        """Calls that have a place: running or waiting for a thread."""
         with self._lock:
             return sum(self._at_work.values())
 
     def leave(self, call: Call) -> None:
-        """Its place is free again. Leaving twice is fine."""
+        """Free the call's place. May be called twice."""
         if call.place is not None:
             call.place.lane.leave(call.place)
             self._left(call)
 
 
 class _Entrance(ThreadPoolExecutor):
-    """What gRPC takes for the threads of our methods: hands each call to the guard. It has no threads."""
+    """Passed to gRPC as the thread pool of our methods. It has no threads: it hands each call to the guard."""
 
     def __init__(self, guard: Guard):
         super().__init__(1)
@@ -247,30 +245,30 @@ def _run(arrival: Arrival, call: Call) -> None:
     try:
         arrival.run()
     finally:
-        call.ended()  # even if gRPC didn't begin its work, because nobody waited any more
+        call.ended()  # also if gRPC never started its work because the caller was gone
 
 
 @contextmanager
 def _refusing(call: Call) -> Iterator[None]:
-    """What goes wrong is what the call is refused with."""
+    """Refuse the call with any error raised in the block."""
     try:
         yield
     except VectorDBError as error:
         call.refuse(error)
-    except Exception as error:  # gRPC would log its text
-        log.error("%s can't be let in: %s", call.method, type(error).__qualname__)
-        call.refuse(VectorDBError("the service failed unexpectedly; its log says where"))
+    except Exception as error:  # not raised: gRPC would log its text
+        log.error("%s can't be admitted: %s", call.method, type(error).__qualname__)
+        call.refuse(VectorDBError("the service failed unexpectedly; see its log"))
 
 
 @lru_cache(maxsize=4_096)
 def _peer(address: str) -> str:
-    """Who calls without a key: a machine; on this machine, a connection, for all programs here have one address."""
+    """The caller of a call without a key: its machine; on this machine, its connection, because all programs share one address."""
     host, port = peer_of(address)
     return f"{host}:{port}" if is_loopback(host) else host
 
 
 class Call:
-    """One call, from its arrival to its end; to gRPC it is the method's behavior, with the threads that are to run it."""
+    """One call, from its arrival to its end. gRPC sees it as the method's behavior, with the thread pool to run it."""
 
     __slots__ = (
         "_allowance", "_behavior", "_bulk", "_context", "_count", "_explained", "_guard",
@@ -281,7 +279,7 @@ class Call:
         self._guard, self.method, self._behavior = guard, method, behavior
         self.rule = RULES.get(method, _UNKNOWN)
         self.key = _ANYBODY
-        self.caller: str | None = None  # while it counts as the caller's
+        self.caller: str | None = None  # set while the call counts towards its caller's limit
         self.place: Place | None = None
         self.refusal: VectorDBError | None = None
         self.experimental_thread_pool = guard.entrance  # the name is gRPC's
@@ -293,16 +291,16 @@ class Call:
         return self._behavior(data, context, self)
 
     def refuse(self, error: VectorDBError) -> None:
-        """Let it be answered with this error, without its message being read."""
+        """Answer the call with this error, without reading its message."""
         self.refusal = error
 
     def ended(self) -> None:
-        """Its work is done, or nobody waits for it any more. Ending twice is fine."""
+        """The work is done, or the caller is gone. May be called twice."""
         self._guard.leave(self)
 
     def admitted(self, context: grpc.ServicerContext) -> Call:
-        """``with call.admitted(context):`` around the work: raises what the call is refused with, stops the work when nobody waits any
-        more, and has it told by the audit log.
+        """``with call.admitted(context):`` around the work raises the error of a refused call, stops the work when the caller is gone, and
+        writes the audit log.
         """
         self._context = context
         return self
@@ -323,27 +321,27 @@ class Call:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._under.__exit__(None, None, None)
         self._allowance.close()
-        self.ended()  # before the answer is sent: who has it may call again at once
+        self.ended()  # before the answer is sent: the caller may call again at once
         audit = self._guard.audit
         if audit is not None and (self.rule.audited or self._bulk):
             audit.write(**self._facts(error))
         if self.key.collections is not None and isinstance(error, NotFoundError) and error.field == "collection":
-            # The database names those there are; not to somebody who may not know of them.
+            # The database's error lists all collections, which this key may not know.
             raise NotFoundError(f"no collection {shown(error.value)}", field="collection", value=error.value) from None
 
     def check(self, request: Any) -> None:
-        """Raises PermissionDeniedError when the key doesn't allow it, LimitError when it is too much. Whether a collection exists plays
-        no part in it.
+        """Raises PermissionDeniedError if the key doesn't allow the request, LimitError if it exceeds a limit. Does not depend on whether
+        the collection exists.
         """
         rule, key = self.rule, self.key
         self.collection = getattr(request, rule.about) if rule.about else None
         if _LEVEL[key.role] < _LEVEL[rule.role]:
             raise self._denied(f"the role {rule.role}", "role", rule.role)
         if key.collections is not None and (rule.whole or (rule.about and self.collection not in key.collections)):
-            raise self._denied("a key to all collections" if rule.whole else "a key to that collection", "collection", self.collection)
+            raise self._denied("a key for all collections" if rule.whole else "a key for that collection", "collection", self.collection)
         self._bulk = rule.vectors or _asks_for_vectors(request)
         if self._bulk and not key.vectors:
-            raise self._denied("the right to fetch vectors", "with_vectors", None)
+            raise self._denied("the right to read vectors (keys create --vectors)", "with_vectors", None)
         kind = type(request)
         if kind is pb.SearchRequest:
             self._explained = request.explain
@@ -355,7 +353,7 @@ class Call:
         limits.check(self._guard.settings, request)
 
     def cleared(self, answer: Any) -> Any:
-        """The answer, without what the key may not know."""
+        """The answer, without what the key may not see."""
         kind = type(answer)
         if kind is pb.ListCollectionsResponse and self.key.collections is not None:
             return pb.ListCollectionsResponse(names=[name for name in answer.names if name in self.key.collections])
@@ -370,11 +368,13 @@ class Call:
         fields = wire.unpack_json(data, "schema")
         limits.check_schema(self._guard.settings, fields, there)
         if not self._guard.may_load_models(self.key) and _names_a_model(fields):
-            raise self._denied("the role admin of all collections to name an encoder's model", "encoder", None)
+            raise self._denied("the role admin for all collections to name a model", "encoder", None)
 
     def _denied(self, what: str, field: str, value: Any) -> PermissionDeniedError:
         about = f" of collection {shown(self.collection)}" if self.collection is not None else ""
-        return PermissionDeniedError(f"{self.method}{about} needs {what}, which API key {self.key.id} is without", field=field, value=value)
+        return PermissionDeniedError(
+            f"{self.method}{about} needs {what}, which API key {self.key.id} does not have", field=field, value=value
+        )
 
     def _facts(self, error: BaseException | None) -> dict[str, Any]:
         outcome = "OK" if error is None else status_of(error)[0] if isinstance(error, VectorDBError) else "INTERNAL"
@@ -386,12 +386,12 @@ class Call:
 
 
 def _called(key: Key) -> str:
-    return "everybody together (no API keys are in use)" if key is _ANYBODY else f"API key {key.id}"
+    return "all callers together (no API keys are in use)" if key is _ANYBODY else f"API key {key.id}"
 
 
 def _come_again(problem: str, setting: str, seconds: float) -> RateLimitError:
     seconds = max(round(seconds, 3), 0.001)
-    return RateLimitError(f"{problem} (the service's setting {setting}); try again in {seconds:g} s", field=setting, retry_after=seconds)
+    return RateLimitError(f"{problem} (setting {setting} of the service); retry in {seconds:g} s", field=setting, retry_after=seconds)
 
 
 def _asks_for_vectors(request: Any) -> bool:
@@ -404,7 +404,7 @@ _SELECTING = (pb.GetRequest, pb.SearchRequest, pb.ScrollRequest, pb.ChangesReque
 
 
 def _names_a_model(fields: Any) -> bool:
-    """Whether some encoder of a schema (as JSON's dict) is told where its model is."""
+    """Whether an encoder in a schema (as a JSON dict) names a model."""
     vectors = fields.get("vectors") if isinstance(fields, dict) else None
     for spec in vectors.values() if isinstance(vectors, dict) else ():
         encoder = spec.get("encoder") if isinstance(spec, dict) else None
@@ -412,12 +412,12 @@ def _names_a_model(fields: Any) -> bool:
             if encoder is not None and "model" in encoders.parse(encoder)[1]:
                 return True
         except EncoderError:
-            pass  # the work says what is wrong with it
+            pass  # the method itself raises the error
     return False
 
 
 def _without_weights(plan: Any) -> Any:
-    """A plan without what each term of the best rows contributed: from that their stored weights could be computed."""
+    """A plan without the contributions of terms, from which stored weights could be computed."""
     if isinstance(plan, dict):
         return {name: [] if name == "matched" else _without_weights(part) for name, part in plan.items()}
     return [_without_weights(part) for part in plan] if isinstance(plan, list) else plan
@@ -431,7 +431,7 @@ def _points_in(answer: Any) -> int:
 
 
 def _name(collection: str | None) -> str | None:
-    """A collection's name; None for what can't be one, which may be anything."""
+    """The name if it is a valid collection name, else None: it may contain anything."""
     try:
         return None if collection is None else check_name(collection, "collection")
     except SchemaError:

@@ -1,4 +1,4 @@
-"""Ask a service whether it takes calls: what a container's or a load balancer's health check runs."""
+"""Check that a service accepts calls, for the health check of a container or load balancer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PAUSE_SECONDS = 0.25
 
 
 def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
-    """Returns when the service at ``host:port`` takes calls. timeout: seconds. tls, tls_cert, tls_key: as for ``Client``.
+    """Return if the service at ``host:port`` accepts calls. timeout: seconds. tls, tls_cert, tls_key: as for ``Client``.
 
-    Raises UnavailableError that says why not, InvalidArgumentError for a file that can't be read.
+    Raises UnavailableError if it does not, InvalidArgumentError for a file that can't be read.
     """
     target, end = check_target(target), time.monotonic() + timeout
     while True:
@@ -25,7 +25,7 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
             answer = _ask(target, max(end - time.monotonic(), 0.001), tls, tls_cert, tls_key)
             break
         except grpc.RpcError as error:
-            # A service that is full takes connections and closes them, until it has closed those that say nothing.
+            # A service with too many connections closes new ones at once, until it has shut idle ones: retry.
             full = error.code() is grpc.StatusCode.UNAVAILABLE and "refused" not in error.details()
             if not full or time.monotonic() + _PAUSE_SECONDS >= end:
                 what = f"{target} doesn't answer: {error.code().name}: {error.details()}{connection_hint(error.details() or '')}"

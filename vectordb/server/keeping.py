@@ -1,4 +1,4 @@
-"""The methods that keep data: snapshots, purges, and the stream of changes."""
+"""The methods of snapshots, purges and change streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from ..errors import InvalidArgumentError, LimitError, PreconditionError, UnavailableError, shown
 from .settings import Settings
 
-_ROUND_SECONDS = 0.25  # of waiting for changes, between two looks whether anybody still does
+_ROUND_SECONDS = 0.25  # of waiting for changes, between two checks that the caller is still there
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -27,7 +27,7 @@ class Keeping:
     _max_message_bytes: int
 
     def _keep(self, settings: Settings, stopping: threading.Event | None) -> None:
-        """stopping: set when the service is to end; streams end then."""
+        """stopping: set when the service shuts down; streams end then."""
         self._snapshot_dir = os.path.abspath(settings.snapshot_dir) if settings.snapshot_dir else ""
         self._most_streams = settings.change_streams
         self._streams = threading.BoundedSemaphore(settings.change_streams)
@@ -36,12 +36,12 @@ class Keeping:
     def _snapshot(self, request: pb.SnapshotRequest, context: grpc.ServicerContext) -> pb.SnapshotResponse:
         if not _NAME.fullmatch(request.name):
             raise InvalidArgumentError(
-                f"a snapshot's name is 1 to 100 of A-Z a-z 0-9 _ . - and begins with no dot, not {shown(request.name)}",
+                f"a snapshot's name must be 1 to 100 characters of A-Z a-z 0-9 _ . - and not start with a dot, not {shown(request.name)}",
                 field="path",
                 value=request.name,
             )
         if not self._snapshot_dir:
-            raise PreconditionError("the service takes no snapshots: it was started without snapshot_dir", field="snapshot_dir")
+            raise PreconditionError("the service can't take snapshots: its setting snapshot_dir is not set", field="snapshot_dir")
         manifest = self._database.snapshot(Path(self._snapshot_dir) / request.name, archive=request.archive)
         return pb.SnapshotResponse(manifest=wire.pack_json(manifest, "manifest"))
 
@@ -54,7 +54,7 @@ class Keeping:
     def _changes(self, request: pb.ChangesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         if not self._streams.acquire(blocking=False):
             raise LimitError(
-                f"the service answers {self._most_streams} change streams at a time (change_streams); try again later",
+                f"all {self._most_streams} change streams are in use (setting change_streams of the service); retry later",
                 field="change_streams",
                 value=self._most_streams,
             )

@@ -1,7 +1,7 @@
-"""API keys: who may do what in which collections. A file of them, of which only hashes are kept.
+"""API keys and the file that stores their hashes, roles and collections.
 
-A key reads ``vdb_<id>_<secret>``: the id names it in lists and logs, the secret is 256 random bits. Because nobody guesses those, one
-SHA-256 of them is as good as a slow hash, and costs a microsecond a call.
+A key reads ``vdb_<id>_<secret>``. The id identifies it in lists and logs; the secret is 256 random bits. Such a secret can't be guessed, so
+a single SHA-256 is as safe as a slow password hash, and costs a microsecond per call.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ..storage import modes
 from ..types import check_name
 
 log = logging.getLogger("vectordb.server")
-ROLES = ("read", "write", "admin")  # each may what those before it may
+ROLES = ("read", "write", "admin")  # each role includes the ones before it
 FILE_NAME = "keys.json"
 MAX_KEYS = 1_000
-_LOOK_SECONDS = 0.25  # between two looks at the file
+_LOOK_SECONDS = 0.25  # between two checks of the file
 _OTHERS_WRITE = 0o022
 _HEADER = "authorization"
 _SCHEME = "bearer "
@@ -40,7 +40,7 @@ _DURATION = re.compile(r"(\d{1,6})([hd])")
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the file keeps of a key. collections: None is all of them. vectors: whether it may fetch vectors. expires: None is never."""
+    """A key as stored. collections: None means all. vectors: whether it may read vectors. expires: None means never."""
 
     id: str
     hash: str
@@ -66,14 +66,17 @@ def create(
     expires: datetime | None = None,
     note: str = "",
 ) -> tuple[str, Key]:
-    """A new key, in the file. The key itself is returned and kept nowhere. Raises InvalidArgumentError, LimitError, StorageError."""
+    """Create a key and add it to the file. Returns (token, key); the token is not stored.
+
+    Raises InvalidArgumentError, LimitError, StorageError.
+    """
     if role not in ROLES:
         raise InvalidArgumentError(f"role must be one of {', '.join(ROLES)}, not {shown(role)}", field="role", value=role)
     for name in collections or ():
         check_name(name, "collection")
     now = datetime.now(UTC).replace(microsecond=0)
     if expires is not None and expires <= now:
-        raise InvalidArgumentError(f"expires must lie ahead, not at {expires.isoformat()}", field="expires", value=expires.isoformat())
+        raise InvalidArgumentError(f"expires must be in the future, not {expires.isoformat()}", field="expires", value=expires.isoformat())
     number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     names = None if collections is None else tuple(sorted(set(collections)))
     made = Key(
@@ -89,32 +92,32 @@ def create(
     with _locked(path):
         known = read(path) if path.exists() else ()
         if len(known) >= MAX_KEYS:
-            raise LimitError(f"{path} holds {len(known)} keys, at most {MAX_KEYS} are kept", field="keys", value=len(known))
+            raise LimitError(f"{path} already holds {len(known)} keys, the maximum is {MAX_KEYS}", field="keys", value=len(known))
         _write(path, (*known, made))
     return f"vdb_{number}_{secret}", made
 
 
 def revoke(path: Path, key_id: str) -> None:
-    """Take a key out of the file. Raises NotFoundError. A file without keys still wants one of every caller: nobody gets in."""
+    """Remove a key from the file. Raises NotFoundError. With an empty key file every call is refused."""
     with _locked(path):
         known = read(path)
         left = [key for key in known if key.id != key_id]
         if len(left) == len(known):
-            raise NotFoundError(f"{path} has no key {shown(key_id)}; vectordb keys list shows those there are", field="key", value=key_id)
+            raise NotFoundError(f"{path} has no key {shown(key_id)}; vectordb keys list shows the keys", field="key", value=key_id)
         _write(path, left)
 
 
 def read(path: Path) -> tuple[Key, ...]:
-    """The keys of a file. Raises StorageError when it can't be read, is no such file, or may be written by others than its owner."""
+    """The keys of a file. Raises StorageError if it can't be read, isn't a key file, or is writable by others than its owner."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_mode & _OTHERS_WRITE:
-                raise StorageError(f"{path} may be written by others than its owner: chmod 600 {path}", field="keys_file", value=str(path))
+                raise StorageError(f"{path} is writable by others than its owner: run chmod 600 {path}", field="keys_file", value=str(path))
             return msgspec.json.decode(file.read(), type=_File).keys
     except OSError as error:
         raise StorageError(f"{path} can't be read: {error.strerror}", field="keys_file", value=str(path)) from error
     except msgspec.MsgspecError as error:
-        raise StorageError(f"{path} is not a file of API keys: {error}", field="keys_file", value=str(path)) from None
+        raise StorageError(f"{path} is not a key file: {error}", field="keys_file", value=str(path)) from None
 
 
 def expiry(text: str) -> datetime:
@@ -129,22 +132,22 @@ def expiry(text: str) -> datetime:
 
 
 def file_of(directory: str | os.PathLike[str], named: str) -> Path:
-    """Where the keys of a database are: in the file that was named, or in its directory."""
+    """The key file of a database: the named one, or ``keys.json`` in its directory."""
     return Path(os.path.abspath(named or Path(directory) / FILE_NAME))
 
 
 class Keys:
-    """The keys of a file as they are now: it is looked at again as calls come, at most four times a second.
+    """The current keys of a file. It is checked for changes when calls come, at most four times a second.
 
-    Once there was a file, every call needs a key, also when the file can't be read any more or is gone. Raises StorageError when it is
-    there and can't be read.
+    Once the file has existed, every call needs a key, even if the file can no longer be read or is gone. Raises StorageError if it exists
+    but can't be read.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._lock = threading.Lock()
         self._looked = -1.0
-        self._mark = _mark(path)  # before it is read: what is written meanwhile is read again
+        self._mark = _mark(path)  # before reading: a write meanwhile causes another read
         self._keys: dict[str, Key] = {}
         self._failed = False
         self.wanted = self._mark is not None
@@ -152,28 +155,28 @@ class Keys:
             self._read()
 
     def require(self) -> None:
-        """Want a key of every call, even before there is one. Raises StorageError when there is no file."""
+        """Raises StorageError if the key file does not exist."""
         if not self.wanted:
-            raise StorageError(f"there is no {self.path}; vectordb keys create makes it", field="keys_file", value=str(self.path))
+            raise StorageError(f"no key file {self.path}; create it with vectordb keys create", field="keys_file", value=str(self.path))
 
     def owner(self, metadata: Iterable[tuple[str, Any]] | None) -> Key | None:
-        """Whose call it is, by its metadata; None while no keys are in use. Raises AuthenticationError, UnavailableError."""
+        """The API key in a call's metadata; None while no keys are in use. Raises AuthenticationError, UnavailableError."""
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._look(now)
         if not self.wanted:
             return None
         if self._failed:
-            raise UnavailableError("the service can't read its API keys; its log says why")
+            raise UnavailableError("the service can't read its API keys; see its log")
         given = [value for name, value in metadata or () if name == _HEADER]
         if not given:
             raise AuthenticationError(
-                "the service wants an API key: metadata 'authorization: Bearer vdb_…', Client(api_key=…)", field="api_key"
+                "the service requires an API key: Client(api_key=…), or metadata 'authorization: Bearer vdb_…'", field="api_key"
             )
         return self._found(given)
 
     def _found(self, given: list[Any]) -> Key:
-        value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""  # two keys are none
+        value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""  # two headers count as none
         prefix, _, rest = value[len(_SCHEME) :].partition("_")
         number, _, secret = rest.partition("_")
         key = self._keys.get(number)
@@ -199,7 +202,7 @@ class Keys:
                 self._failed = False
             except StorageError as error:
                 self._failed = True
-                log.error("no caller is let in: %s", error)
+                log.error("all calls are refused: %s", error)
 
     def _read(self) -> None:
         self._keys = {key.id: key for key in read(self.path)}
@@ -210,7 +213,7 @@ def _hash(number: str, secret: str) -> str:
 
 
 def _mark(path: Path) -> tuple | None:
-    """What changes with the file: it is replaced as a whole, so its inode does."""
+    """A mark that changes with the file: it is always replaced as a whole, so its inode changes."""
     try:
         found = os.stat(path)
     except OSError:
@@ -220,7 +223,7 @@ def _mark(path: Path) -> tuple | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One at a time changes the keys of a folder."""
+    """Lock the folder, so that one process at a time changes its keys."""
     try:
         modes.make_folder(path.parent)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -234,15 +237,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:
-    """Put the file in place of the old one, whole or not at all, for its owner's eyes only."""
+    """Replace the file atomically; only its owner may read it."""
     data = msgspec.json.format(msgspec.json.encode(_File(1, tuple(keys))), indent=1) + b"\n"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                if os.geteuid() == 0:  # the service, which has to read it, seldom is root: the folder is its own
+                if os.geteuid() == 0:  # the service must read it and is seldom root: use the folder's owner
                     owner = os.stat(path.parent)
                     os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 os.fsync(file.fileno())

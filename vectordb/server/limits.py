@@ -1,6 +1,6 @@
-"""What a service bounds: calls a second, and the size of what one call may ask for. (Calls waiting and at work: ``turns``.)
+"""Limits of a service: calls per second, and the size of one request. (``turns`` limits running and waiting calls.)
 
-Every refusal names the limit, its value and the setting that holds it, and those that time heals say after how many seconds.
+Every refusal names the limit, the value and the setting. A refusal that is temporary says after how many seconds to retry.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from .settings import Settings
 RATES_FILE = "rates.bin"
 _SLOTS = 4_096
 _PROBED = 16
-_HELD = {"max_filter_nodes": "nodes and values", "max_query_rows": "rows"}  # what is counted of a thing that isn't a number itself
-_WORDS_OF_A_CHARACTER = 4  # at most: a ligature of several words is a character too
-_FILTER_BYTES = 24  # of memory that a byte of a filter may take once it is read: "{}," is a dict
-_SLOT = struct.Struct("<Qdd")  # whose it is (0: nobody's), calls left, when that was so (seconds, monotonic)
+_HELD = {"max_filter_nodes": "nodes and values", "max_query_rows": "rows"}  # setting → the unit that it counts
+_WORDS_OF_A_CHARACTER = 4  # upper bound: one ligature character can stand for several words
+_FILTER_BYTES = 24  # bytes of memory per byte of a filter once parsed: "{}," becomes a dict
+_SLOT = struct.Struct("<Qdd")  # owner's tag (0: free slot), calls left, time of that count (seconds, monotonic)
 
 
 class Rates:
-    """A token bucket a key, in a file that all workers of a directory map: a second's worth of calls may come at once.
+    """One token bucket per API key, in a file that all workers of a directory map. The burst is one second's worth of calls.
 
-    What a slot holds is guarded by a lock on its bytes, which the system takes from a process that dies. path: None keeps
-    them in memory, each worker its own: where no file can be made.
+    A slot is guarded by a file lock on its bytes, which the system releases if the process dies. path: None keeps the buckets in the memory
+    of each worker, for directories where no file can be created.
     """
 
     def __init__(self, path: Path | None, a_second: float):
         self.a_second = a_second
         self._burst = max(a_second, 1.0)
-        self._lock = threading.Lock()  # the file's locks are between processes
+        self._lock = threading.Lock()  # file locks only exclude other processes
         if path is None:
             self._file, self._map = None, mmap.mmap(-1, _SLOTS * _SLOT.size)
             return
@@ -63,7 +63,7 @@ class Rates:
             raise StorageError(f"{path} can't be used: {error.strerror}", field="path", value=str(path)) from error
 
     def take(self, owner: str) -> float:
-        """Takes a call out of the owner's bucket: 0.0, or the seconds until there is one."""
+        """Take one call from the owner's bucket. Returns 0.0, or the seconds until a call is available."""
         tag = _tag(owner)
         with self._lock:
             at = self._slot(tag) * _SLOT.size
@@ -83,12 +83,12 @@ class Rates:
 
     def _left(self, tag: int, at: int, now: float) -> float:
         whose, left, since = _SLOT.unpack_from(self._map, at)
-        if whose != tag or not since <= now or not left >= 0.0:  # another's, of before a restart of the machine, or damaged
+        if whose != tag or not since <= now or not left >= 0.0:  # another owner's, from before a restart of the machine, or damaged
             return self._burst
         return min(left + (now - since) * self.a_second, self._burst)
 
     def _slot(self, tag: int) -> int:
-        """The owner's slot, else a free one, else the one that has been still for longest."""
+        """The owner's slot, else a free one, else the least recently used one."""
         first = tag % _SLOTS
         oldest, best = float("inf"), first
         for i in range(first, first + _PROBED):
@@ -104,12 +104,12 @@ class Rates:
 
 @lru_cache(maxsize=2_048)
 def _tag(owner: str) -> int:
-    """64 bits of the owner's name, never 0."""
+    """A 64-bit hash of the owner's name, never 0."""
     return int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest(), "little") or 1
 
 
 def check(settings: Settings, request: Any) -> None:
-    """Raises LimitError when a request asks for more than the settings allow. What is wrong otherwise is left to who does the work."""
+    """Raises LimitError when a request exceeds the settings. Other errors are left to the method itself."""
     kind = type(request)
     if kind is pb.SearchRequest:
         _check_search(settings, request)
@@ -123,7 +123,7 @@ def check(settings: Settings, request: Any) -> None:
 
 
 def check_schema(settings: Settings, fields: Any, there: Any = None) -> None:
-    """Raises LimitError when a schema (as JSON's dict), together with the one there is, has too many fields."""
+    """Raises LimitError when a schema (as a JSON dict), combined with the existing schema ``there``, has too many fields."""
     for part, setting in (("vectors", "max_vector_fields"), ("attributes", "max_attributes")):
         given = fields.get(part) if isinstance(fields, dict) else None
         names = set(given) if isinstance(given, dict) else set()
@@ -133,7 +133,7 @@ def check_schema(settings: Settings, fields: Any, there: Any = None) -> None:
 
 
 def check_collections(settings: Settings, names: list[str], name: str) -> None:
-    """Raises LimitError when there is no room for one more collection."""
+    """Raises LimitError when one more collection would exceed the maximum."""
     if name not in names:
         _within("collection", len(names) + 1, "max_collections", settings.max_collections)
 
@@ -151,7 +151,7 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
         for column in stage.vectors:
             if column.WhichOneof("vectors") == "multi":
                 _within("the query", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
-        if len(stage.vectors) + len(stage.texts) > 1:  # several arms, each of which lists its candidates
+        if len(stage.vectors) + len(stage.texts) > 1:  # with several arms, each arm lists its candidates
             usual = min(max(MIN_CANDIDATES, 4 * stage.limit), MAX_LIMIT)
             longest = max(longest, stage.candidates if stage.HasField("candidates") else usual)
     if queries > 1:
@@ -172,7 +172,7 @@ def _count(ids: pb.Ids) -> int:
 
 
 def _most_rows(counts: bytes) -> int:
-    """The rows of the largest of several multi-vectors. Counts that can't be read are refused by who unpacks them."""
+    """The rows of the largest of several multi-vectors; 0 for counts that can't be decoded, which unpacking refuses."""
     return 0 if not counts or len(counts) % 4 else int(np.frombuffer(counts, "<u4").max())
 
 
@@ -182,13 +182,13 @@ def _check_filters(settings: Settings, holder: Any) -> None:
             given = getattr(holder, field)
             size = len(given.text) + len(given.json)
             memory.hold(_FILTER_BYTES * size, "the filter")
-            if size * _WORDS_OF_A_CHARACTER <= settings.max_filter_nodes:  # so most need not be read twice
+            if size * _WORDS_OF_A_CHARACTER <= settings.max_filter_nodes:  # so most filters need not be parsed twice
                 continue
             _within(field, weight(as_filter(wire.unpack_filter(holder, field))), "max_filter_nodes", settings.max_filter_nodes)
 
 
 def _within(field: str, value: int, setting: str, most: int, ours: int | None = None) -> None:
-    """ours: above it, the work itself refuses, as it does without a service."""
+    """Raises LimitError above ``most``. ours: the library's own limit; values above it are left to the library's error."""
     if value > most and (ours is None or value <= ours):
         held = f"has {value} {_HELD[setting]}" if setting in _HELD else f"is {value}"
-        raise LimitError(f"{field} {held}, at most {most} are taken by this service (its setting {setting})", field=field, value=value)
+        raise LimitError(f"{field} {held}, but this service allows at most {most} (setting {setting})", field=field, value=value)

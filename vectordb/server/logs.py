@@ -1,6 +1,6 @@
 """The service's log: lines of text or of JSON on stderr.
 
-Contents never get there: of an exception the place and the class are told, not its words, which may hold what users stored.
+User data is never logged: of an exception, only the class and the traceback are logged, because its message may contain user data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Json(logging.Formatter):
 
 
 def configure(style: str, level: str) -> logging.Handler:
-    """Send what vectordb logs to stderr, one line (text; json: one object) a record. Returns the handler, for ``logging.removeHandler``."""
+    """Send vectordb's log to stderr, one line of text or JSON per record. Returns the handler, for ``restore``."""
     logger = logging.getLogger(ROOT)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if style == "json" else _Text())

@@ -1,4 +1,4 @@
-"""How much memory there is for a process, and how much of it calls may hold."""
+"""The memory available to a process, and the part that calls may use."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from .settings import Settings
 
 _GROUPS = Path("/proc/self/cgroup")
 _ROOT = Path("/sys/fs/cgroup")
-_WAIT_SECONDS = 2.0  # that a call waits for others to let memory go, before it is told to come again
-_LEAST = 64 << 20  # of the calls of a process, however little there is
+_WAIT_SECONDS = 2.0  # that a call waits for others to free memory before it is refused
+_LEAST = 64 << 20  # minimum for the calls of a process
 
 
 def pool(settings: Settings) -> Pool:
-    """What the calls of a process may hold, by its settings."""
+    """The memory pool for the calls of a process, from its settings."""
     most = settings.working_memory or max(there_is() // (2 * settings.workers), _LEAST)
     return Pool(most, settings.request_memory or most // 2, _WAIT_SECONDS, ("working_memory", "request_memory"))
 
 
 def there_is() -> int:
-    """Bytes of memory that this process may use: those of the machine, or of the least of its control groups."""
+    """Bytes of memory that this process may use: the minimum of the machine's memory and the limits of its control groups."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits(_GROUPS, _ROOT)])
 
 
 def _limits(groups: Path, root: Path) -> list[int]:
-    """The limits of the control groups that a file like /proc/self/cgroup names, and of those they are in."""
+    """The limits of the control groups listed in a file like /proc/self/cgroup, and of their parents."""
     found = []
     try:
         lines = groups.read_text().splitlines()
@@ -38,10 +38,10 @@ def _limits(groups: Path, root: Path) -> list[int]:
             continue
         base, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
         folder = base / path.lstrip("/")
-        for place in (folder, *folder.parents):  # inside a container the path is often not there, and the root is the group
+        for place in (folder, *folder.parents):  # inside a container, the path often does not exist and the root is the group
             try:
                 found.append(int((place / name).read_text()))
-            except (OSError, ValueError):  # "max": none
+            except (OSError, ValueError):  # "max": no limit
                 pass
             if place == base:
                 break

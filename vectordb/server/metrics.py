@@ -1,7 +1,7 @@
-"""Prometheus metrics: what this process records call by call, and what the database is asked for when somebody looks.
+"""Prometheus metrics: values recorded per call, and facts about the database gathered at each scrape.
 
-Several worker processes record into files of one folder, which a supervisor makes by ``prepare()`` before it starts them; whichever worker
-is then asked answers for all. A single process records in its memory.
+Several worker processes record into files of one folder, which the supervisor creates by ``prepare()`` before it starts them; any worker
+then answers for all. A single process records in memory.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ..errors import ClosedError, UnavailableError
 from ..types import CollectionInfo
 
 PREFIX = "vectordb_"
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable; it is read when that is imported, so before a worker begins
-SAMPLE_SECONDS = 1.0  # between two looks of a worker at its own memory and queue
-FACTS_SECONDS = 5.0  # for which facts about collections are taken as they were
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable; it is read at import, so it must be set before a worker starts
+SAMPLE_SECONDS = 1.0  # between two samples of a worker's memory and queue
+FACTS_SECONDS = 5.0  # for which facts about collections are cached
 SECONDS = (
     0.0001,
     0.0002,
@@ -62,7 +62,7 @@ RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.
 
 @dataclass(frozen=True)
 class About:
-    """A metric: its labels, and what it says. kind: counter, gauge or histogram; buckets: of a histogram."""
+    """A metric: its labels and its description. kind: counter, gauge or histogram; buckets: of a histogram."""
 
     kind: str
     labels: tuple[str, ...]
@@ -71,56 +71,56 @@ class About:
 
 
 RECORDED = {
-    "call_seconds": About("histogram", ("method",), "seconds a call took from its thread's start to its answer", SECONDS),
-    "search_seconds": About(
-        "histogram", ("plan",), "the same of searches by plan; also exact, several, fusion, prefetch and batch (of queries)", SECONDS
-    ),
-    "queue_seconds": About("histogram", (), "seconds a call waited for a thread", SECONDS),
-    "errors": About("counter", ("method", "status", "error"), "calls that failed, by gRPC status and class of the error"),
+    "call_seconds": About("histogram", ("method",), "duration of a call in seconds, from the start of its thread to the answer", SECONDS),
+    "search_seconds": About("histogram", ("plan",), "duration of a search by plan, or exact, several, fusion, prefetch, batch", SECONDS),
+    "queue_seconds": About("histogram", (), "seconds that a call waited for a thread", SECONDS),
+    "errors": About("counter", ("method", "status", "error"), "failed calls, by gRPC status and error class"),
     "slow_queries": About("counter", ("method",), "reads that took longer than slow_query_ms"),
-    "recall_observed": About("histogram", ("collection", "field", "asked"), "recall of a search that an audit measured", RECALLS),
-    "recall_predicted": About("histogram", ("collection", "field", "asked"), "recall that was predicted for such a search", RECALLS),
+    "recall_observed": About(
+        "histogram", ("collection", "field", "asked"), "measured recall of audited searches; asked: the target", RECALLS
+    ),
+    "recall_predicted": About("histogram", ("collection", "field", "asked"), "predicted recall of audited searches", RECALLS),
     "builds": About("counter", ("kind",), "index files built: seal, merge, purge, rebuild, optimize"),
-    "build_rows": About("counter", ("kind",), "rows in them"),
-    "build_seconds": About("counter", ("kind",), "seconds it took"),
-    "maintenance_failures": About("counter", (), "pieces of maintenance that failed; each is tried again"),
-    "kernels_compiled": About("counter", (), "kernels compiled since the start: 0 when the cache was warm"),
-    "calls_under_way": About("gauge", (), "calls that have a thread"),
-    "calls_waiting": About("gauge", (), "calls that wait for one"),
-    "memory_bytes": About("gauge", ("kind",), "memory of the processes: resident, and of these own (not mapped files)"),
-    "workers": About("gauge", (), "processes that answer"),
+    "build_rows": About("counter", ("kind",), "rows in the index files built"),
+    "build_seconds": About("counter", ("kind",), "seconds spent building index files"),
+    "maintenance_failures": About("counter", (), "failed maintenance tasks; each is retried"),
+    "kernels_compiled": About("counter", (), "kernels compiled since the start; 0 with a warm cache"),
+    "calls_under_way": About("gauge", (), "running calls"),
+    "calls_waiting": About("gauge", (), "calls waiting for a thread"),
+    "memory_bytes": About("gauge", ("kind",), "memory of the processes: resident, and own (resident without mapped files)"),
+    "workers": About("gauge", (), "serving processes"),
 }
 GATHERED = {
-    "info": About("gauge", ("version",), "1, of the version that runs"),
+    "info": About("gauge", ("version",), "always 1; the label is the running version"),
     "points": About("gauge", ("collection",), "live points"),
-    "dead_rows": About("gauge", ("collection",), "rows deleted or replaced, and still stored"),
-    "sequence": About("gauge", ("collection",), "sequence of the newest write"),
+    "dead_rows": About("gauge", ("collection",), "rows deleted or replaced but still stored"),
+    "sequence": About("gauge", ("collection",), "sequence number of the last write"),
     "collection_bytes": About("gauge", ("collection",), "bytes of the collection's records, vectors and postings"),
-    "maintenance_pending": About("gauge", ("collection",), "pieces of maintenance left for quiet times"),
-    "maintenance_running": About("gauge", ("collection",), "1 while the process that answers maintains the collection"),
+    "maintenance_pending": About("gauge", ("collection",), "pending maintenance tasks"),
+    "maintenance_running": About("gauge", ("collection",), "1 while the answering process maintains the collection"),
     "segments": About("gauge", ("collection", "field"), "index files in use"),
-    "segment_rows": About("gauge", ("collection", "field"), "rows in them"),
-    "index_bytes": About("gauge", ("collection", "field"), "bytes of them"),
-    "tail_rows": About("gauge", ("collection", "field"), "live rows in no index file, which are searched exactly"),
-    "damaged_files": About("gauge", ("collection", "field"), "index files out of use"),
-    "stale_files": About("gauge", ("collection", "field"), "index files of another version, not in use until they are built again"),
-    "disk_bytes": About("gauge", ("kind",), "bytes on disk: data, indexes, unfinished, other; free is what the file system has left"),
-    "lmdb_readers": About("gauge", (), "reader slots of the data file that are taken"),
-    "lmdb_pages": About("gauge", ("kind",), "pages of the data file: used, free"),
-    "lmdb_page_bytes": About("gauge", (), "bytes of a page"),
-    "lmdb_map_bytes": About("gauge", (), "address space of the data file"),
-    "kernel_cache_bytes": About("gauge", (), "bytes of compiled kernels on disk"),
+    "segment_rows": About("gauge", ("collection", "field"), "rows in these index files"),
+    "index_bytes": About("gauge", ("collection", "field"), "size of these index files in bytes"),
+    "tail_rows": About("gauge", ("collection", "field"), "live rows without an index, which are scanned exactly"),
+    "damaged_files": About("gauge", ("collection", "field"), "damaged index files, which are not used"),
+    "stale_files": About("gauge", ("collection", "field"), "index files of another version, which are not used until they are rebuilt"),
+    "disk_bytes": About("gauge", ("kind",), "bytes on disk: data, indexes, unfinished, other; and free: free space of the file system"),
+    "lmdb_readers": About("gauge", (), "LMDB reader slots in use"),
+    "lmdb_pages": About("gauge", ("kind",), "LMDB pages: used, free"),
+    "lmdb_page_bytes": About("gauge", (), "size of an LMDB page in bytes"),
+    "lmdb_map_bytes": About("gauge", (), "size of the LMDB memory map in bytes"),
+    "kernel_cache_bytes": About("gauge", (), "size of the compiled kernels on disk in bytes"),
 }
 
 
 def exported() -> dict[str, About]:
-    """Every metric by its full name, as a query writes it without suffixes such as _bucket."""
+    """All metrics by full name, without suffixes such as _bucket."""
     return {PREFIX + name + "_total" * (about.kind == "counter"): about for name, about in (RECORDED | GATHERED).items()}
 
 
 def table() -> str:
-    """The metrics as a Markdown table, which docs/OPERATIONS.md holds."""
-    rows = ["| metric | kind | labels | what |", "| --- | --- | --- | --- |"]
+    """The metrics as a Markdown table, which is part of docs/OPERATIONS.md."""
+    rows = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |"]
     rows += [f"| `{name}` | {about.kind} | {', '.join(about.labels) or '–'} | {about.what} |" for name, about in exported().items()]
     return "\n".join(rows)
 
@@ -130,7 +130,7 @@ def table() -> str:
 
 @contextlib.contextmanager
 def prepare() -> Iterator[None]:
-    """A private folder in which the worker processes started inside this block record; it goes when the block ends."""
+    """A private folder for the metrics of worker processes started in this block; it is deleted when the block ends."""
     folder = tempfile.mkdtemp(prefix="vectordb-metrics-")  # 0700
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = folder
@@ -144,15 +144,15 @@ def prepare() -> Iterator[None]:
 
 
 def forget(pid: int) -> None:
-    """A worker that ``prepare()`` was for has ended: what it counted stays, its memory and queue don't."""
+    """Drop the gauges (memory, queue) of a worker that has ended; its counters stay."""
     mark_process_dead(pid, os.environ[FOLDER])
 
 
-# ---- For a process that answers ----
+# ---- For a serving process ----
 
 
 class Metrics:
-    """What one process records, and reads of all. Safe to share among threads."""
+    """The metrics of one process, and a view of all processes. Safe to share among threads."""
 
     def __init__(self, database: Any):
         self.shared = bool(os.environ.get(FOLDER))
@@ -160,13 +160,13 @@ class Metrics:
         self._own = CollectorRegistry()
         self._recorded = {name: _made(name, about, self._own) for name, about in RECORDED.items()}
         self._children: dict[tuple[str, ...], Any] = {}
-        self._seen: dict[tuple[str, ...], float] = {}  # what was added to counters that are sampled
+        self._seen: dict[tuple[str, ...], float] = {}  # totals already added to sampled counters
         self._sampling = threading.Lock()
         self._facts: tuple[float, list[CollectionInfo]] = (-FACTS_SECONDS, [])
         self._recorded["workers"].set(1)
 
     def child(self, name: str, *labels: str) -> Any:
-        """A recorded metric with these values of its labels."""
+        """A recorded metric for these label values."""
         key = (name, *labels)
         found = self._children.get(key)
         if found is None:
@@ -174,7 +174,7 @@ class Metrics:
         return found
 
     def sample(self, under_way: int, waiting: int) -> None:
-        """Record what isn't told call by call: memory, the queue and what maintenance has built."""
+        """Record what isn't recorded per call: memory, the queue and index builds."""
         with self._sampling:
             self.child("calls_under_way").set(under_way)
             self.child("calls_waiting").set(waiting)
@@ -188,14 +188,14 @@ class Metrics:
             self._count(facts.kernels()["compiled"], "kernels_compiled")
 
     def _count(self, total: float, *key: str) -> None:
-        """Bring a counter to a total that only grows."""
+        """Raise a counter to a total that only grows."""
         more = total - self._seen.get(key, 0.0)
         if more > 0:
             self.child(*key).inc(more)
             self._seen[key] = total
 
     def registry(self) -> CollectorRegistry:
-        """Everything there is to read, of all processes that record together."""
+        """All metrics of all processes that record together."""
         registry = CollectorRegistry()
         if self.shared:
             MultiProcessCollector(registry, os.environ[FOLDER])
@@ -205,7 +205,7 @@ class Metrics:
         return registry
 
     def collect(self) -> Iterator[Metric]:
-        """What the database is asked for. Nothing once it is closed."""
+        """Facts gathered from the database; none once it is closed."""
         families = {name: GaugeMetricFamily(PREFIX + name, about.what, labels=about.labels) for name, about in GATHERED.items()}
         try:
             self._gather(families)
@@ -245,7 +245,7 @@ class Metrics:
         put("kernel_cache_bytes", facts.kernels()["cache_bytes"])
 
     def collections(self) -> list[CollectionInfo]:
-        """Facts about the collections, at most some seconds old: counting a long tail takes a moment."""
+        """Facts about the collections, cached for some seconds, because counting a long tail takes time."""
         at, found = self._facts
         if time.monotonic() - at >= FACTS_SECONDS:
             found = facts.collections(self._database)
@@ -266,33 +266,33 @@ def _made(name: str, about: About, registry: CollectorRegistry) -> Any:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # seconds that a connection may say nothing
+    timeout = 10  # seconds that a connection may be idle
 
     def log_message(self, *_: Any) -> None:
-        """Nobody wants a line a scrape."""
+        """No log line per scrape."""
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which asks the name service for our own name.
+        # Not HTTPServer's method, which looks up our host name.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
         self.setup_environ()
 
 
 class _Shared(_Server):
-    allow_reuse_port = True  # each worker answers for all: whichever the system picks
+    allow_reuse_port = True  # each worker answers for all, so the system may pick any
 
 
 def serve_metrics(watch: Any, host: str, port: int) -> WSGIServer:
-    """Answer ``GET /metrics`` in a thread of its own; ``shutdown()`` and ``server_close()`` end it. watch: a ``Watch``; port 0 takes a free
-    one (``server_port``).
+    """Serve ``GET /metrics`` in its own thread until ``shutdown()`` and ``server_close()``. watch: a ``Watch``; port 0 picks a free port
+    (``server_port``).
 
-    Raises UnavailableError when the address can't be had.
+    Raises UnavailableError if the address can't be used.
     """
-    prometheus_client.disable_created_metrics()  # when each series began: twice the lines, and nobody asks
+    prometheus_client.disable_created_metrics()  # creation times of all series would double the output
     kind = type("Server", (_Shared if watch.metrics.shared else _Server,), {"address_family": _family(host)})
     try:
         server = kind((host, port), _Handler)

@@ -1,6 +1,6 @@
-"""What is asked of a service beside its own methods: its health, without a key, and by reflection what its methods are.
+"""gRPC health checks (without an API key) and reflection.
 
-Both have threads of their own: a busy server is not a dead one. Nobody holds these by asking without end.
+Both have their own threads, so that a busy server still answers health checks. Their use per caller is limited.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .guard import Guard
 from .receive import MessageFirst, Overdue
 from .service import SERVICE, fail
 
-WATCHES = 1_000  # of the service's health, at a time
-SENDING_SECONDS = 5.0  # that a watcher has to take what changed
-REFLECTIONS = 4  # streams of reflection at a time
-REFLECTION_SECONDS = 10.0  # after which a stream of reflection is ended: a tool asks a few times and is done
+WATCHES = 1_000  # concurrent health watches
+SENDING_SECONDS = 5.0  # within which a watcher must accept an update
+REFLECTIONS = 4  # concurrent reflection streams
+REFLECTION_SECONDS = 10.0  # after which a reflection stream is ended; tools need only a few requests
 
 
 class Health(health.HealthServicer):
-    """grpc.health.v1. Who watches and doesn't read holds up neither those who ask nor the service."""
+    """grpc.health.v1. A watcher that doesn't read can't block other health checks or the service."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,32 +37,32 @@ class Health(health.HealthServicer):
     def Watch(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         if not self._watches.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
-            context.set_details(f"{WATCHES} calls watch the health, no more are taken")
+            context.set_details(f"all {WATCHES} health watches are in use")
             send(None)
             return
         if not context.add_callback(self._watches.release):
             self._watches.release()
             return
         if request.service not in self._server_status:
-            request = health_pb2.HealthCheckRequest(service="?")  # names that are asked for are kept for ever
+            request = health_pb2.HealthCheckRequest(service="?")  # gRPC keeps every requested name forever
 
         def sent(response: Any) -> None:
             under_way = object()
             self._unsent.expect(under_way, context.cancel)
             try:
-                send(response)  # waits until it is on its way, which the caller may prevent
+                send(response)  # blocks until sent, which the caller can prevent
             finally:
                 self._unsent.met(under_way)
 
         def hand_over(response: Any) -> None:
-            if response is not None:  # the call hasn't ended
+            if response is not None:  # the call is still open
                 self._senders.submit(sent, response)
 
         super().Watch(request, context, hand_over)
 
 
 class Reflection(reflection.ReflectionServicer):
-    """Reflection, for who may call. A stream holds a thread, so there are few, and none stays."""
+    """Reflection for authorised callers. A stream holds a thread, so streams are few and short."""
 
     def __init__(self, names: tuple[str, ...], guard: Guard):
         super().__init__(names)
@@ -74,7 +74,7 @@ class Reflection(reflection.ReflectionServicer):
         try:
             self._guard.identify(context.invocation_metadata())
             if not self._places.acquire(blocking=False):
-                raise RateLimitError(f"{REFLECTIONS} streams of reflection are open, no more are taken", field="queue", retry_after=1.0)
+                raise RateLimitError(f"all {REFLECTIONS} reflection streams are in use", field="queue", retry_after=1.0)
         except VectorDBError as error:
             fail(context, error)
         self._open.expect(context, context.cancel)
@@ -88,12 +88,12 @@ class Reflection(reflection.ReflectionServicer):
 
 
 def threads(guard: Guard) -> ThreadPoolExecutor:
-    """Those of all methods that don't name others: of health checks. A call has one only once its message is there."""
+    """The server's default threads, used by health checks. A call gets a thread only when its message has arrived."""
     return MessageFirst(1, "vectordb-health", guard.overdue)
 
 
 def add(server: grpc.Server, guard: Guard) -> health.HealthServicer:
-    """Add health and reflection to a server that was made with ``threads``. Returns what says whether it takes calls."""
+    """Add health and reflection to a server created with ``threads``. Returns the health servicer."""
     servicer = Health()
     servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

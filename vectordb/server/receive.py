@@ -1,7 +1,7 @@
-"""A call's message is read before a thread is taken: who begins a call and never sends its message holds no thread.
+"""Reads a call's message before the call takes a thread, so that a caller that never sends its message holds no thread.
 
-gRPC's own way is to wait for the message in the thread that the call is to run in. This is the one place that knows how gRPC hands a call
-to its threads. A gRPC that does so in another way than is known here is let wait in its own (``Arrival.readable`` is false then).
+gRPC itself waits for the message in the thread that runs the call. This module relies on gRPC's internals; with a gRPC version whose
+internals differ, gRPC's own way is used (``Arrival.readable`` is false).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import grpc
 try:
     from grpc import _server
     from grpc._cython import cygrpc
-except ImportError:  # another gRPC than any that was tried
+except ImportError:  # an unknown version of gRPC
     _server = cygrpc = None
 
 log = logging.getLogger("vectordb.server")
 _NAMES = ("_RPCState", "_receive_message", "_is_rpc_state_active", "_abort", "_RECEIVE_MESSAGE_TOKEN", "_CLOSED")
 _KNOWN = _server is not None and all(hasattr(_server, name) for name in _NAMES) and hasattr(cygrpc, "ReceiveMessageOperation")
-_NO_MESSAGE = "the call needs a message, and was ended without one"
+_NO_MESSAGE = "the call ended without the message that it needs"
 
 
 class Arrival:
-    """One call, as gRPC hands it over: its function and arguments, among them the call's event and state, the method's behavior, and what
-    waits for the message.
+    """One call as gRPC submits it to a thread pool: a function and its arguments, among them the call's event and state, the method's
+    behavior, and the function that waits for the message.
     """
 
     __slots__ = ("_arguments", "_at", "_named", "_work", "behavior", "peer", "request")
@@ -49,12 +49,12 @@ class Arrival:
 
     @property
     def readable(self) -> bool:
-        """Whether the message can be read before a thread is taken."""
+        """Whether the message can be read before the call takes a thread."""
         return self._at > 0
 
     def read(self, then: Callable[[], None]) -> None:
-        """Begin to read the message. ``then()`` is called once, by a thread of gRPC's: ``request`` is the message by then, or None when
-        the caller is gone or has ended the call without one.
+        """Start reading the message. ``then()`` is called once, in a gRPC thread; ``request`` then is the message, or None if the caller
+        is gone or ended the call without one.
         """
         if not self.readable:
             then()
@@ -68,8 +68,8 @@ class Arrival:
                 with state.condition:
                     self.request, state.request = state.request, None
                 then()
-            except Exception as error:  # gRPC's thread must go on
-                log.error("a message can't be taken: %s", type(error).__qualname__)
+            except Exception as error:  # gRPC's thread must survive
+                log.error("a message can't be received: %s", type(error).__qualname__)
             return result
 
         with state.condition:
@@ -80,14 +80,14 @@ class Arrival:
             then()
 
     def run(self, request: Any = None) -> None:
-        """The behavior and its answer, in this thread. request: in place of the message that was read."""
+        """Run the behavior and send its answer, in this thread. request: replaces the message that was read."""
         arguments, request = self._arguments, self.request if request is None else request
         if self.readable:
             arguments = (*arguments[: self._at + 2], lambda: request, *arguments[self._at + 3 :])
         self._work(*arguments, **self._named)
 
     def abort(self, status: grpc.StatusCode = grpc.StatusCode.UNIMPLEMENTED, details: str = _NO_MESSAGE) -> None:
-        """End the call without its behavior, if it hasn't ended."""
+        """End the call without running its behavior, if it hasn't ended."""
         if self.readable:
             event, state = self._arguments[self._at - 1], self._arguments[self._at]
             with state.condition:
@@ -96,7 +96,7 @@ class Arrival:
 
 
 class Overdue:
-    """What must be over within ``seconds``, and what is done otherwise."""
+    """Timers: calls a function for everything that isn't ``met`` within ``seconds``."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
@@ -106,7 +106,7 @@ class Overdue:
         self._thread: threading.Thread | None = None
 
     def expect(self, what: Any, give_up: Callable[[], None], end: float | None = None) -> None:
-        """Call ``give_up()`` in ``seconds``, or after ``end`` (of ``time.monotonic``), unless ``met(what)`` is called before."""
+        """Call ``give_up()`` after ``seconds``, or at ``end`` (by ``time.monotonic``), unless ``met(what)`` is called before."""
         with self._lock:
             self._awaited[what] = (time.monotonic() + self.seconds if end is None else end, give_up)
             if self._thread is None:
@@ -116,7 +116,7 @@ class Overdue:
             self._some.set()
 
     def met(self, what: Any) -> None:
-        """It is over."""
+        """Cancel the timer of ``what``."""
         with self._lock:
             self._awaited.pop(what, None)
 
@@ -125,7 +125,7 @@ class Overdue:
 
     def _watch(self) -> None:
         while self._some.wait():
-            time.sleep(min(self.seconds / 4, 1.0))  # not for each call: most messages come at once
+            time.sleep(min(self.seconds / 4, 1.0))  # one sleep for all calls: most messages arrive at once
             now = time.monotonic()
             with self._lock:
                 late = [(what, give_up) for what, (end, give_up) in self._awaited.items() if end <= now]
@@ -141,8 +141,8 @@ class Overdue:
 
 
 class MessageFirst(ThreadPoolExecutor):
-    """Threads for small methods that need no key, none of which a call has before its message is there. A message takes memory, so
-    ``most`` are read at a time: one more, and the call that has waited longest for its own is ended.
+    """A thread pool for small methods without keys. A call gets a thread only when its message has arrived. Messages take memory, so at
+    most ``most`` are read at a time; beyond that, the call that has waited longest is ended.
     """
 
     def __init__(self, threads: int, name: str, overdue: Overdue, most: int = 8):
@@ -184,5 +184,5 @@ class MessageFirst(ThreadPoolExecutor):
 
 
 def late_words(seconds: float) -> str:
-    """What a caller is told whose message didn't come."""
-    return f"the call's message didn't come in time; that is {seconds:g} s at most (the service's setting message_seconds)"
+    """The error text for a call whose message didn't arrive."""
+    return f"the call's message did not arrive within {seconds:g} s (setting message_seconds of the service)"

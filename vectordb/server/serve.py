@@ -1,4 +1,4 @@
-"""A gRPC server over a database: built, announced, and drained when a signal comes. Several processes of them: ``workers``."""
+"""Serve a database over gRPC from one process, and drain on a signal. ``workers`` runs several such processes."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from .watch import Watch
 from .workers import SIGNAL_SECONDS
 
 log = logging.getLogger("vectordb.server")
-_SWITCH_SECONDS = 0.0005  # for which a thread keeps Python from others that wait: a small call passes through several threads
+_SWITCH_SECONDS = 0.0005  # the interpreter's switch interval: a small call passes through several threads
 _GARBAGE = (10_000, 10, 50)  # gc.set_threshold
-_STREAMS = 1_024  # calls under way on one connection
-_CONNECTION_AGE_MS = 300_000  # give or take a tenth, as gRPC does; calls under way end as they would
+_STREAMS = 1_024  # concurrent calls per connection
+_CONNECTION_AGE_MS = 300_000  # gRPC varies it by a tenth; running calls are not interrupted
 
 
 def start(database: Any, settings: Settings | None = None, **given: Any) -> tuple[grpc.Server, int]:
-    """A running server over an open database, and its port (port 0 takes a free one). ``server.stop(grace).wait()`` ends it.
+    """Start a server for an open database. Returns it and its port (port 0 picks a free one). ``server.stop(grace).wait()`` ends it.
 
-    given: settings by name, when there is no ``settings``. The database stays the caller's to close.
-    Raises InvalidArgumentError for a wrong setting, StorageError when the key file, a certificate or the audit log can't be used,
-    UnavailableError when the address can't be had.
+    given: settings by name, if there is no ``settings``. The caller closes the database.
+    Raises InvalidArgumentError for a wrong setting, StorageError if the key file, a certificate or the audit log can't be used,
+    UnavailableError if the address can't be used.
     """
     server, _, bound = _start(database, settings or Settings(**given))
     return server, bound
 
 
 def serve(path: str | os.PathLike[str], settings: Settings) -> int:
-    """Serves a directory until SIGINT or SIGTERM; returns the exit status. To be called in the main thread.
+    """Serve a directory until SIGINT or SIGTERM; returns the exit status. Must be called in the main thread.
 
-    Prints one line once it takes calls. On a signal it reports NOT_SERVING, takes no more calls, gives those under way
-    ``grace`` seconds, tells those that still work to end, closes the database and returns 0; what doesn't end within another second and a
-    half is cut off: a warning, and the process exits with 0. A second signal ends the process at once. When the directory or the address
-    can't be had it says so in one line on stderr and returns 1. With several workers ``workers.supervise`` does all that.
+    Prints one line when calls are accepted. On a signal, the service reports NOT_SERVING and accepts no more calls; running calls get
+    ``grace`` seconds and are then told to end; the database is closed and 0 is returned. Calls that do not end within another 1.5 seconds
+    are cut off: a warning is logged and the process exits with 0. A second signal ends the process at once. If the directory or the address
+    can't be used, one line on stderr says so and 1 is returned. With several workers, ``workers.supervise`` does all this.
     """
     try:
         check(path, settings)
-        new = not (Path(path) / DATA).exists()  # which may be a misspelt name
+        new = not (Path(path) / DATA).exists()  # perhaps a mistyped path: the announcement says so
         if settings.workers > 1:
             if os.fspath(path) == MEMORY:
                 raise InvalidArgumentError(
-                    "a database in memory is one process's: workers must be 1", field="workers", value=settings.workers
+                    "a database in memory can be served by one process only: workers must be 1", field="workers", value=settings.workers
                 )
             from .workers import supervise
 
@@ -83,10 +83,10 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
 
 
 def check(path: str | os.PathLike[str], settings: Settings) -> None:
-    """Raises what is wrong with the settings, before anything is opened, made, compiled or bound.
+    """Check the settings before anything is opened, created, compiled or bound.
 
-    InvalidArgumentError when others could call without being asked for a key, StorageError for a file that can't be used,
-    NotFoundError when the folder that the directory is to be in isn't there, UnavailableError for an address that can't be had.
+    Raises InvalidArgumentError if a public address would be served without keys or TLS, StorageError for a file that can't be used,
+    NotFoundError if the directory's parent folder does not exist, UnavailableError for an address that can't be used.
     """
     keys = Keys(file_of(path, settings.keys_file))
     if settings.keys_file:
@@ -95,15 +95,15 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
     server_credentials(settings)
     folder = Path(path).absolute().parent
     if not folder.is_dir():
-        raise NotFoundError(f"there is no folder {folder} to make the directory of a database in", field="data", value=os.fspath(path))
+        raise NotFoundError(f"no folder {folder} to create the database's directory in", field="data", value=os.fspath(path))
     for field in ("audit_log", "slow_query_log"):
         folder = Path(getattr(settings, field) or ".").absolute().parent
         if not folder.is_dir():
-            raise StorageError(f"{field} is to be in {folder}, which isn't there", field=field, value=getattr(settings, field))
+            raise StorageError(f"the folder of {field}, {folder}, does not exist", field=field, value=getattr(settings, field))
     if settings.tracing:
         from . import tracing  # noqa: F401
     if settings.metrics_port and settings.metrics_port == settings.port:
-        problem = f"metrics_port and port are both {settings.port}; take two that differ"
+        problem = f"metrics_port and port are both {settings.port}; they must differ"
         raise InvalidArgumentError(problem, field="metrics_port", value=settings.port)
     for host, port in ((settings.host, settings.port), (settings.metrics_host, settings.metrics_port)):
         if port:
@@ -118,10 +118,10 @@ def run(
     stopping: Callable[[], None] = lambda: None,
     shared: bool = False,
 ) -> None:
-    """Serves a directory in this process until ``stop``, then drains. ready: called with the address once calls are taken.
+    """Serve a directory in this process until ``stop`` is set, then drain. ready: called with the address when calls are accepted.
 
-    shared: other processes that say so too may listen on the same port. Where calls can't be stopped it ends the process, with status 0.
-    Raises what opening raises, and UnavailableError.
+    shared: other processes with ``shared`` may listen on the same port. If running calls can't be stopped, the process exits with status 0.
+    Raises what ``vectordb.open`` raises, and UnavailableError.
     """
     from ..database import open as open_database
     from ..warm import warm
@@ -145,7 +145,7 @@ def run(
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
             if database._read_only is not None:
-                log.warning("%s can't be written to: writes are refused", database.path)
+                log.warning("%s is read-only: writes are refused", database.path)
             while not stop.wait(SIGNAL_SECONDS):
                 pass
             log.info("stopping", extra={"grace": settings.grace})
@@ -161,8 +161,9 @@ def run(
 
 
 def _share_python() -> None:
-    """Have a call that makes very many objects keep Python from the others for milliseconds, where it would be for a third of a second:
-    what was imported and compiled isn't looked through again for garbage, and the rest less often.
+    """Tune the interpreter so that a call that creates very many objects blocks others for milliseconds instead of 0.3 seconds.
+
+    Objects of imports and compiled kernels are excluded from garbage collection, and collections run less often.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
@@ -171,7 +172,7 @@ def _share_python() -> None:
 
 
 def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:
-    """The line that says that calls are taken. new: there was no database in the directory."""
+    """Print the line that says that calls are accepted. new: the directory had no database before."""
     facts = ["a new database"] if new else []
     workers = f"{settings.workers} workers with " if settings.workers > 1 else ""
     facts += [f"{workers}{settings.threads} threads", f"messages up to {settings.max_message_bytes / (1 << 20):g} MiB"]
@@ -187,18 +188,18 @@ def _start(
 def _made(
     database: Any, settings: Settings, shared: bool, stopping: threading.Event | None
 ) -> tuple[grpc.Server, HealthServicer, int, Guard]:
-    """A running server, what answers for its health, its port, and who lets its calls in."""
+    """A started server, its health servicer, its port and its guard."""
     options = [
-        ("grpc.so_reuseport", int(shared)),  # else a second server on the port is a mistake, not a share of the calls
+        ("grpc.so_reuseport", int(shared)),  # without workers, a second server on the port is an error
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, and says so
-        ("grpc.max_concurrent_streams", _STREAMS),  # clients wait with more, without an error
+        ("grpc.max_send_message_length", -1),  # the service itself refuses answers that are too large, with a clear error
+        ("grpc.max_concurrent_streams", _STREAMS),  # clients queue further calls, without an error
     ]
-    if shared:  # a connection stays with its worker: closed in turn and made again, they spread over those that were replaced too
+    if shared:  # reconnecting spreads clients over workers that were restarted
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     watch = Watch(database, settings)
     guard = Guard(database, settings, watch)
-    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # methods of ours have their lanes' threads
+    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # our methods use the threads of their lanes
     server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
     servicer = probes.add(server, guard)
     address = address_of(settings.host, settings.port)
@@ -216,7 +217,7 @@ def _made(
 
 
 def _protection(path: str | os.PathLike[str], settings: Settings) -> list[str]:
-    """How calls are protected, in words."""
+    """How calls are protected, for the announcement."""
     tls = ("mutual TLS" if settings.tls_client_ca else "TLS") if settings.tls_cert else "no TLS"
     return ["API keys" if file_of(path, settings.keys_file).exists() else "no API keys", tls]
 
@@ -227,7 +228,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def check_free(host: str, port: int) -> int:
-    """The port, or with 0 one that is free now. Raises UnavailableError when somebody listens there, or the address isn't ours."""
+    """The port, or for 0 a free port. Raises UnavailableError if the port is in use or the address isn't one of this machine."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             return probe.getsockname()[1]

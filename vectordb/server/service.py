@@ -1,6 +1,6 @@
-"""One method a call: read the message, ask the embedded database, write the answer.
+"""The gRPC methods: decode the request, call the embedded database, encode the answer.
 
-Bytes come in and go out, so that a message that can't be read, or an answer too large to send, is an error like any other.
+Methods take and return bytes, so that an undecodable request or an oversized answer is reported like any other error.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from .watch import Watch
 log = logging.getLogger("vectordb.server")
 SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 _ANSWER_SECONDS = 0.1
-_FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for what its caller has written
-_READ_BYTES, _VALUE_BYTES = 3, 8  # of memory that a byte of a request takes, and one of JSON besides, once they are read
+_FRESH_SECONDS, _FRESH_POLL_SECONDS = 1.0, 0.002  # how long a read waits for its caller's own write to become visible
+_READ_BYTES, _VALUE_BYTES = 3, 8  # bytes of memory per byte of a request, and additionally per byte of JSON
 _NO_DEADLINE = 1e9  # seconds; gRPC says 9e18 when a call has none
 
 
 class Service(Keeping):
-    """The methods of proto/vectordb/v1/vectordb.proto over an open database. stopping: set when the service is to end."""
+    """The methods of proto/vectordb/v1/vectordb.proto over an open database. stopping: set when the service shuts down."""
 
     def __init__(self, database: Any, guard: Guard, watch: Watch, stopping: threading.Event | None = None):
         self._database = database
@@ -53,7 +53,7 @@ class Service(Keeping):
         self._forms: dict[str, tuple[Schema, pb.AttributeForms | None]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a grpc.Server registers."""
+        """The handler to register with a grpc.Server."""
         behaviors = {
             method.name: (self._stream_behavior if method.server_streaming else self._behavior)(
                 method.name, GetMessageClass(method.input_type), getattr(self, f"_{_snake(method.name)}")
@@ -91,7 +91,7 @@ class Service(Keeping):
                     yield from method(request, context)
                 watched.end()
                 return
-            except GeneratorExit:  # nobody listens any more
+            except GeneratorExit:  # the caller is gone
                 watched.end()
                 raise
             except Exception as raised:
@@ -102,7 +102,7 @@ class Service(Keeping):
         return behavior
 
     def _packed(self, answer: Any) -> bytes:
-        """The bytes of an answer. Raises LimitError."""
+        """The encoded answer. Raises LimitError if it is too large."""
         data = answer.SerializeToString()
         if len(data) > self._max_message_bytes:
             room = self._room()
@@ -111,7 +111,7 @@ class Service(Keeping):
         return data
 
     def _room(self) -> Room:
-        """For an answer, while it is made."""
+        """Counts the size of an answer while it is built."""
         return Room(self._max_message_bytes, memory.hold)
 
     # ---- The service and its collections ----
@@ -140,7 +140,7 @@ class Service(Keeping):
 
     def _describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
         collection, _ = self._find_fresh(request, context)
-        revision = collection.revision  # before the schema, so that a change in between is read again
+        revision = collection.revision  # read before the schema, so that a change in between is noticed
         response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision)
         if not request.info:
             response.schema = answers.pack_schema(collection.schema)
@@ -155,7 +155,7 @@ class Service(Keeping):
         given = wire.unpack_json(request.fields, "fields")
         if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
             raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
-        # Read together with what is there: a new vector field may name a source that is there already.
+        # Parsed together with the existing schema: a new vector field may name an existing source.
         whole = schema.to_dict()
         schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in whole}})
         collection.add_fields(
@@ -282,19 +282,19 @@ class Service(Keeping):
         return response
 
     def _find(self, request: Any) -> tuple[Any, Schema]:
-        """The collection that a request means, and its schema. Raises NotFoundError, also for one that was dropped and made again."""
+        """The collection of a request, and its schema. Raises NotFoundError, also if it was dropped and created again."""
         name = request.name if isinstance(request, pb.DescribeCollectionRequest) else request.collection
         collection, schema = self._find_named(name)
         if request.collection_number not in (0, collection.number):
             raise NotFoundError(
-                f"collection {shown(name)} was dropped, and another was made with its name; get a new handle of it",
+                f"collection {shown(name)} was dropped and created again; get a new handle with client.collection()",
                 field="collection",
                 value=name,
             )
         return collection, schema
 
     def _find_named(self, name: str) -> tuple[Any, Schema]:
-        """One known by name is taken as it is, until reading its schema says that it was dropped."""
+        """The collection by name. Handles are cached until reading the schema shows that the collection was dropped."""
         known = self._collections.get(name)
         if known is not None:
             try:
@@ -307,7 +307,7 @@ class Service(Keeping):
         return found, schema
 
     def _find_fresh(self, request: Any, context: grpc.ServicerContext) -> tuple[Any, Schema]:
-        """``_find`` for a read: as new as what the caller has seen. Raises UnavailableError when that takes too long."""
+        """``_find`` for a read: waits until the caller's own writes are visible. Raises UnavailableError if that takes too long."""
         found = self._find(request)
         if not request.HasField("seen"):
             return found
@@ -315,8 +315,8 @@ class Service(Keeping):
         while not (found[0].number > seen.collection or (found[0].number == seen.collection and found[0].reached(seen.sequence))):
             if time.monotonic() >= end:
                 raise UnavailableError(
-                    f"a write that this client made isn't seen here yet, that of sequence {seen.sequence}; "
-                    "if the service was restored from an older state, make a new client",
+                    f"this client's write of sequence {seen.sequence} isn't visible here yet; "
+                    "if the service was restored from an older snapshot, create a new client",
                     field="seen",
                     value=seen.sequence,
                 )
@@ -333,7 +333,7 @@ class Service(Keeping):
 
 
 class _Door(grpc.GenericRpcHandler):
-    """Hands each call to the guard as it arrives."""
+    """Passes each new call to the guard."""
 
     def __init__(self, guard: Guard, behaviors: dict[str, Callable], streams: frozenset[str]):
         self._guard = guard
@@ -350,42 +350,42 @@ class _Door(grpc.GenericRpcHandler):
 
 
 def _admissible(call: Call, watched: Any, request_class: Any, data: bytes, context: grpc.ServicerContext) -> Any:
-    """The message of a call that somebody waits for, whose key allows it. Raises what the call is refused with."""
+    """Decode the request and check the key and limits. Raises the error to refuse the call with."""
     check_deadline(context)
     memory.hold(_READ_BYTES * len(data), "the request")
     try:
         request = watched.request = request_class.FromString(data)
     except DecodeError:
-        raise InvalidArgumentError("the request can't be read as its message", field="request") from None
+        raise InvalidArgumentError("the request can't be decoded", field="request") from None
     call.check(request)
     return request
 
 
 def _told(request_class: Any, raised: Exception) -> VectorDBError:
-    """What the caller is told of what went wrong."""
+    """The error to send to the caller."""
     if isinstance(raised, ClosedError):
         return UnavailableError("the service is shutting down")
     if isinstance(raised, VectorDBError):
         return raised
-    # Its text may hold what users stored: the log gets the place, not the words.
+    # The message may contain user data, so only the class and the traceback are logged.
     place = "".join(traceback.format_tb(raised.__traceback__))
     log.error("%s failed: %s\n%s", request_class.__name__, type(raised).__qualname__, place)
-    if isinstance(raised, OSError) and raised.errno:  # too many open files, no space: who runs the service must know
+    if isinstance(raised, OSError) and raised.errno:  # such as too many open files or no space
         return errors.StorageError(f"the service's files can't be used: {os.strerror(raised.errno)}")
-    return VectorDBError("the service failed unexpectedly; its log says where")
+    return VectorDBError("the service failed unexpectedly; see its log")
 
 
 def check_deadline(context: grpc.ServicerContext) -> None:
-    """Raises DeadlineError when nobody waits for the answer any more."""
+    """Raises DeadlineError if the deadline has passed or the call was cancelled."""
     left = context.time_remaining()
     if (left is not None and left <= 0) or not context.is_active():
         raise DeadlineError("the deadline passed, or the call was cancelled, before the work was done", field="timeout")
 
 
 def _patience(timeout: float | None, left: float) -> float | None:
-    """Seconds to wait for work: as long as was asked, but so that the answer is sent before the call's deadline (in ``left`` seconds).
+    """Seconds to wait for work: ``timeout``, but short enough to answer before the call's deadline (in ``left`` seconds).
 
-    What is no number of seconds is left to ``optimize`` to refuse.
+    An invalid ``timeout`` is returned unchanged, for ``optimize`` to refuse.
     """
     if left >= _NO_DEADLINE or (timeout is not None and not left <= timeout < _NO_DEADLINE):
         return timeout
@@ -393,7 +393,7 @@ def _patience(timeout: float | None, left: float) -> float | None:
 
 
 def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:
-    """Ends the call with the error's status and detail."""
+    """End the call with the error's status and detail."""
     status, details, detail = status_of(error)
     retry = () if getattr(error, "retry_after", None) is None else ((RETRY_AFTER_KEY, f"{error.retry_after:g}"),)
     context.set_trailing_metadata(((DETAIL_KEY, detail), *retry))
@@ -410,7 +410,7 @@ def _optional(request: Any, field: str) -> Any:
 
 
 def _stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batch: bool, depth: int = 0) -> Prefetch:
-    """What a search and its prefetch stages have in common."""
+    """A search or one of its prefetch stages, decoded."""
     if depth > MAX_STAGES:
         raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=depth)
     columns = wire.query_columns(message.vectors, n, schema)
@@ -426,11 +426,11 @@ def _stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batc
 
 
 def _texts(request: pb.SearchRequest | pb.Prefetch, n: int) -> dict[str, list[str]] | list[str] | None:
-    """One list for every field that has an encoder, or a list a field."""
+    """One list of texts for all fields with an encoder, or field → list of texts."""
     texts: dict[str, list[str]] = {}
     for query in request.texts:
         if query.field in texts or (texts and not (query.field and "" not in texts)):
-            raise InvalidArgumentError(f"texts name field {query.field!r} beside others that mean it too", field="text")
+            raise InvalidArgumentError(f"texts for field {query.field!r} are given twice", field="text")
         if len(query.texts) != n:
             raise InvalidArgumentError(f"there are {len(query.texts)} texts for {n} queries", field="text", value=len(query.texts))
         texts[query.field] = list(query.texts)

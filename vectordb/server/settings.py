@@ -1,7 +1,7 @@
-"""What a service can be told, in one place: flags, environment, file and documentation are all made from ``Settings``.
+"""The settings of a service. Flags, environment variables, the TOML file and the documentation are all generated from ``Settings``.
 
-A setting ``max_message_bytes`` is the flag ``--max-message-bytes``, the environment's ``VECTORDB_SERVE_MAX_MESSAGE_BYTES`` and the key
-``max_message_bytes`` of a TOML file. What is nearest to the command wins: a flag, then the environment, then the file, then the default.
+The setting ``max_message_bytes`` is the flag ``--max-message-bytes``, the environment variable ``VECTORDB_SERVE_MAX_MESSAGE_BYTES`` and
+the key ``max_message_bytes`` of the TOML file. Order of precedence: flag, environment, file, default.
 """
 
 from __future__ import annotations
@@ -19,86 +19,113 @@ from ..errors import InvalidArgumentError, shown
 from ..storage import modes
 
 PREFIX = "VECTORDB_SERVE_"
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-def _setting(default: Any, about: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
-    """A field: its type is that of its default. Numbers are from ``least`` to ``most``."""
-    return field(default=default, metadata={"about": about, "least": least, "most": most, "choices": choices})
+def _setting(
+    default: Any, about: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = (), path: str = ""
+) -> Any:
+    """A field of the type of its default. Numbers must be from ``least`` to ``most``. path: "FILE" or "DIR" if the value is a path."""
+    return field(default=default, metadata={"about": about, "least": least, "most": most, "choices": choices, "path": path})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a service. Raises InvalidArgumentError that names the setting and its value."""
+    """All settings of a service. Raises InvalidArgumentError naming the setting and its value."""
 
     host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(7070, "port; 0 takes a free one and prints it", least=0, most=65_535)
-    threads: int = _setting(4, "calls a caller has at work in a process; one more for others", least=1, most=1024)
-    max_message_bytes: int = _setting(64 << 20, "largest request and answer, bytes", least=64 << 10, most=(1 << 31) - 1)
+    port: int = _setting(7070, "port to listen on; 0 picks a free port and prints it", least=0, most=65_535)
+    threads: int = _setting(
+        4, "calls that one caller can run at the same time in a process; one more thread serves other callers", least=1, most=1024
+    )
+    max_message_bytes: int = _setting(64 << 20, "maximum size of a request or answer, in bytes", least=64 << 10, most=(1 << 31) - 1)
     durability: str = _setting(
-        "commit", "commit: a write is on disk when it is answered; batched: soon after", choices=("commit", "batched")
+        "commit", "commit: a write is on disk before it is answered; batched: shortly afterwards", choices=("commit", "batched")
     )
     maintenance: bool = _setting(True, "index, merge and compact in the background")
-    grace: float = _setting(10.0, "seconds for calls under way when stopping", least=0, most=86_400)
+    grace: float = _setting(10.0, "seconds that running calls may take to finish when the service stops", least=0, most=86_400)
     # Several processes (workers.py)
-    workers: int = _setting(1, "processes that share the port; calls spread over them by connection", least=1, most=64)
+    workers: int = _setting(1, "processes that share the port; connections are distributed among them", least=1, most=64)
 
     file_mode: str = _setting(
-        "", "mode of new files, octal, less the umask (640: a group may read them); as data.mdb has it, or 600, unless given"
+        "", "mode of new files, octal, minus the umask (640: the group may read them); default: the mode of data.mdb, or 600"
     )
 
-    # Who is let in, and what is told of it.
-    keys_file: str = _setting("", "API keys (vectordb keys); keys.json in the data directory unless named. Calls need one once it exists")
-    tls_cert: str = _setting("", "PEM file of the service's certificate chain; connections are encrypted. Read again when it changes")
-    tls_key: str = _setting("", "PEM file of the certificate's private key")
-    tls_client_ca: str = _setting("", "PEM file of the authorities whose certificates clients must show (mutual TLS)")
-    insecure: bool = _setting(False, "listen beyond this machine without API keys and TLS")
-    audit_log: str = _setting("", "file that tells of admin calls and bulk reads, a JSON object a line; none unless named")
-    audit_log_bytes: int = _setting(64 << 20, "size at which the audit log is put aside; four old ones are kept", least=4096)
+    # Access and auditing.
+    keys_file: str = _setting(
+        "",
+        "file of API keys (see vectordb keys); default: keys.json in the data directory. Once it exists, every call needs a key",
+        path="FILE",
+    )
+    tls_cert: str = _setting("", "PEM file of the service's certificate chain; enables TLS. It is read again when it changes", path="FILE")
+    tls_key: str = _setting("", "PEM file of the certificate's private key", path="FILE")
+    tls_client_ca: str = _setting(
+        "", "PEM file of the certificate authorities that client certificates must come from (mutual TLS)", path="FILE"
+    )
+    insecure: bool = _setting(False, "allow listening on a public address without API keys or TLS")
+    audit_log: str = _setting("", "file of the audit log: admin calls and bulk reads, as JSON lines; default: no audit log", path="FILE")
+    audit_log_bytes: int = _setting(64 << 20, "size in bytes at which the audit log is rotated; four old files are kept", least=4096)
 
-    # Limits. What is refused is answered with RESOURCE_EXHAUSTED, and names the setting.
-    write_threads: int = _setting(4, "writes a caller has at work in a process; one more for others", least=1, most=1024)
-    queue: int = _setting(512, "calls that wait for a thread, reads and writes each", least=0, most=1 << 20)
-    concurrent_requests: int = _setting(256, "calls of a caller in a process, waiting ones included", least=1)
-    max_connections: int = _setting(4_096, "connections of a process; at most half of the files it may open", least=1, most=1 << 20)
-    max_connections_per_peer: int = _setting(1_024, "connections of a process from one address, this machine's too", least=1, most=1 << 20)
-    message_seconds: float = _setting(20.0, "seconds a call has to send its message", least=0.1, most=86_400)
-    requests_per_second: float = _setting(100_000.0, "calls of an API key, in all processes of the directory", least=0.001, most=1e9)
-    max_limit: int = _setting(100_000, "largest limit and candidates of a search, and limit of a page", least=1, most=100_000)
-    max_queries: int = _setting(10_000, "queries of one search", least=1)
-    max_batch_hits: int = _setting(4_000_000, "queries of one search times the hits (or candidates) of each", least=1)
-    max_points: int = _setting(100_000, "points of one write", least=1, most=100_000)
-    max_ids: int = _setting(1_000_000, "ids of one get or delete", least=1)
-    max_query_rows: int = _setting(2_048, "rows of a multi-vector that is searched for", least=1)
-    max_filter_nodes: int = _setting(100_000, "nodes of a filter, a list counted by its values and a match by its words", least=1)
-    max_vector_fields: int = _setting(64, "vector fields of a collection", least=1)
-    max_attributes: int = _setting(1_000, "attributes of a collection", least=1)
-    max_collections: int = _setting(10_000, "collections", least=1, most=10_000)
+    # Limits. A refused call gets RESOURCE_EXHAUSTED, and its message names the setting.
+    write_threads: int = _setting(
+        4, "writes that one caller can run at the same time in a process; one more thread serves other callers", least=1, most=1024
+    )
+    queue: int = _setting(512, "maximum number of calls waiting for a thread, for reads and writes each", least=0, most=1 << 20)
+    concurrent_requests: int = _setting(256, "maximum number of running and waiting calls of one caller in a process", least=1)
+    max_connections: int = _setting(
+        4_096, "maximum number of connections of a process; at most half of its limit of open files", least=1, most=1 << 20
+    )
+    max_connections_per_peer: int = _setting(
+        1_024, "maximum number of connections of a process from one address, including this machine's", least=1, most=1 << 20
+    )
+    message_seconds: float = _setting(20.0, "seconds within which a call must send its message", least=0.1, most=86_400)
+    requests_per_second: float = _setting(
+        100_000.0, "maximum calls per second of an API key, over all processes of the directory", least=0.001, most=1e9
+    )
+    max_limit: int = _setting(100_000, "maximum limit and candidates of a search, and limit of a page", least=1, most=100_000)
+    max_queries: int = _setting(10_000, "maximum number of queries in one search", least=1)
+    max_batch_hits: int = _setting(4_000_000, "maximum number of queries in one search times the hits (or candidates) of each", least=1)
+    max_points: int = _setting(100_000, "maximum number of points in one write", least=1, most=100_000)
+    max_ids: int = _setting(1_000_000, "maximum number of ids in one get or delete", least=1)
+    max_query_rows: int = _setting(2_048, "maximum number of rows of a multi-vector query", least=1)
+    max_filter_nodes: int = _setting(
+        100_000, "maximum number of nodes in a filter; each value of a list and each word of a match counts as one", least=1
+    )
+    max_vector_fields: int = _setting(64, "maximum number of vector fields of a collection", least=1)
+    max_attributes: int = _setting(1_000, "maximum number of attributes of a collection", least=1)
+    max_collections: int = _setting(10_000, "maximum number of collections", least=1, most=10_000)
 
     working_memory: int = _setting(
         0,
-        "bytes that the calls of a process hold together while they are answered; 0: half of the memory there is, shared by the workers",
+        "bytes of memory that the calls of a process may use together; 0: half of the available memory, divided among the workers",
         least=0,
     )
-    request_memory: int = _setting(0, "bytes of it that one call may hold; 0: half of working_memory", least=0)
+    request_memory: int = _setting(0, "bytes of memory that one call may use; 0: half of working_memory", least=0)
 
-    # What is told of the service while it runs
-    metrics_port: int = _setting(0, "port of Prometheus metrics over HTTP; 0: none", least=0, most=65_535)
-    metrics_host: str = _setting("127.0.0.1", "address of the metrics")
-    recall_audit: float = _setting(1 / 64, "share of single searches done again exactly in the background, 0 to 1", least=0, most=1)
-    slow_query_ms: float = _setting(1000.0, "milliseconds from which a read is logged as slow; 0: none is", least=0)
-    slow_query_log: str = _setting("", "file of slow queries, JSON lines; empty: stderr")
-    slow_query_values: bool = _setting(False, "the values of filters too in the log of slow queries")
-    log_format: str = _setting("text", "lines of the log", choices=("text", "json"))
-    log_level: str = _setting("info", "least level logged; debug has a line a call", choices=("debug", "info", "warning", "error"))
-    tracing: bool = _setting(False, "OpenTelemetry spans, sent as OTEL_* variables say; needs vectordb[otel]")
+    # Monitoring
+    metrics_port: int = _setting(0, "port of the Prometheus metrics (HTTP); 0: no metrics", least=0, most=65_535)
+    metrics_host: str = _setting("127.0.0.1", "address on which the metrics are served")
+    recall_audit: float = _setting(
+        1 / 64, "share of searches (without batches) that are repeated exactly in the background to measure recall, 0 to 1", least=0, most=1
+    )
+    slow_query_ms: float = _setting(
+        1000.0, "reads that take at least this many milliseconds are logged as slow; 0: no slow-query log", least=0
+    )
+    slow_query_log: str = _setting("", "file of the slow-query log, as JSON lines; default: stderr", path="FILE")
+    slow_query_values: bool = _setting(False, "include filter values in the slow-query log")
+    log_format: str = _setting("text", "format of the log lines", choices=("text", "json"))
+    log_level: str = _setting("info", "minimum level of the log; debug logs every call", choices=("debug", "info", "warning", "error"))
+    tracing: bool = _setting(False, "record OpenTelemetry spans, exported as the OTEL_* variables say; needs opentelemetry-sdk")
 
-    # Keeping data.
-    snapshot_dir: str = _setting("", "folder for the snapshots that clients ask for; without it they can't")
-    change_log_batches: int = _setting(65_536, "batches of a collection that the change stream can tell of", least=1)
-    change_log_bytes: int = _setting(64 << 20, "bytes of a collection's change log", least=0)
-    change_log_seconds: float = _setting(30 * 86_400.0, "age of the oldest batch in a collection's change log", least=1, most=1e9)
-    change_streams: int = _setting(16, "change streams answered at a time, each by a thread of its own", least=1, most=1024)
+    # Snapshots and the change log.
+    snapshot_dir: str = _setting("", "folder for snapshots requested by clients; default: clients can't take snapshots", path="DIR")
+    change_log_batches: int = _setting(65_536, "maximum number of batches in a collection's change log", least=1)
+    change_log_bytes: int = _setting(64 << 20, "maximum size of a collection's change log, in bytes", least=0)
+    change_log_seconds: float = _setting(
+        30 * 86_400.0, "maximum age of a batch in a collection's change log, in seconds", least=1, most=1e9
+    )
+    change_streams: int = _setting(16, "maximum number of open change streams; each has its own thread", least=1, most=1024)
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
@@ -113,7 +140,7 @@ class Settings:
 
     @property
     def mode(self) -> int | None:
-        """``file_mode`` as a number; None where it isn't given."""
+        """``file_mode`` as a number; None if not set."""
         return modes.parse_mode(self.file_mode) if self.file_mode else None
 
 
@@ -121,20 +148,21 @@ NAMES = tuple(setting.name for setting in dataclasses.fields(Settings))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A flag a setting, and ``--config FILE``. What isn't given isn't in the namespace."""
-    parser.add_argument("--config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="settings as TOML: name = value")
+    """Add one flag per setting, and ``--config FILE``. The namespace has only the settings that were given."""
+    parser.add_argument("--config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="TOML file of settings (name = value)")
     for setting in dataclasses.fields(Settings):
-        about = setting.metadata["about"] + (f" ({_said(setting.default)})" if setting.default != "" else "")
+        about = setting.metadata["about"] + (f" (default: {_said(setting.default)})" if setting.default != "" else "")
         flag = "--" + setting.name.replace("_", "-")
         if isinstance(setting.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
         else:
             choices = setting.metadata["choices"] or None
-            parser.add_argument(flag, type=type(setting.default), choices=choices, default=argparse.SUPPRESS, help=about)
+            kind, metavar = type(setting.default), setting.metadata["path"] or (None if choices else _METAVARS[type(setting.default)])
+            parser.add_argument(flag, type=kind, metavar=metavar, choices=choices, default=argparse.SUPPRESS, help=about)
 
 
 def gather(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Settings:
-    """The settings of a command line, an environment and a file. Names that no setting has are refused, in the environment too."""
+    """Settings from a command line, an environment and a file. Raises InvalidArgumentError for unknown names, also in the environment."""
     known = {setting.name: setting for setting in dataclasses.fields(Settings)}
     chosen: dict[str, Any] = {}
     for name, value in (_read(file) if file is not None else {}).items():
@@ -147,8 +175,8 @@ def gather(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | No
 
 
 def table() -> str:
-    """The settings as a Markdown table, which docs/OPERATIONS.md holds."""
-    rows = ["| setting | default | what |", "| --- | --- | --- |"]
+    """The settings as a Markdown table, which is part of docs/OPERATIONS.md."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     rows += [f"| `{s.name}` | {_said(s.default) or '–'} | {s.metadata['about']} |" for s in dataclasses.fields(Settings)]
     return "\n".join(rows)
 
@@ -187,7 +215,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _known(name: str, known: Mapping[str, Any], where: str) -> str:
     if name not in known:
-        raise InvalidArgumentError(f"{where} sets {name!r}, which is no setting; there are: {', '.join(known)}", field=name)
+        raise InvalidArgumentError(f"{where} sets {name!r}, which is not a setting; the settings are: {', '.join(known)}", field=name)
     return name
 
 

@@ -1,4 +1,4 @@
-"""The log of slow queries: a JSON object a line, in a file or on stderr."""
+"""The slow-query log: JSON lines in a file or on stderr."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..storage.modes import PRIVATE
 
 
 class SlowLog:
-    """path: appended to, one write a line, so that several processes may share it; empty: stderr. seconds: from which a query is slow.
+    """path: a file to append to, one write per line, so that several processes may share it; empty: stderr. seconds: threshold of slow.
 
-    Raises StorageError when the file can't be opened.
+    Raises StorageError if the file can't be opened.
     """
 
     def __init__(self, path: str, seconds: float, mode: int = PRIVATE):
@@ -35,7 +35,7 @@ class SlowLog:
             raise StorageError(what, field="slow_query_log", value=self._path) from None
 
     def write(self, facts: Mapping[str, Any]) -> None:
-        """Append a line. What can't be written is dropped: a full disk must not fail the query as well."""
+        """Append a line. Errors are ignored: a full disk must not fail the query as well."""
         line = json.dumps(facts, ensure_ascii=False) + "\n"
         with self._lock:
             try:
@@ -43,7 +43,7 @@ class SlowLog:
                     sys.stderr.write(line)
                     sys.stderr.flush()
                     return
-                file = self._open()  # anew: it may have been rotated
+                file = self._open()  # opened each time, because it may have been rotated
                 try:
                     os.write(file, line.encode())
                 finally:

@@ -1,4 +1,4 @@
-"""The metrics as one piece of plain data: what the ``Status`` call answers and ``vectordb top`` shows."""
+"""The metrics as plain data: the answer of the ``Status`` call, shown by ``vectordb top``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Labels = dict[str, str]
 
 
 def of(registry: CollectorRegistry, begun: float) -> dict[str, Any]:
-    """What a registry holds. begun: when the answering process started, seconds since 1970.
+    """The status from a registry. begun: start of the answering process, in seconds since 1970.
 
     version, uptime_seconds, workers; calls (method →) and plans (plan →): count, seconds, p50 and p99 (seconds, since the start) and
-    buckets ([upper bound, how many up to it], so that who asks twice knows what came in between; the last is null for any time); queue:
-    waiting, under_way and such a distribution of what calls waited; errors: method, status, error, count; slow: method → count; recall:
+    buckets ([upper bound, count up to it], from which a difference between two answers can be computed; the last bound is null); queue:
+    waiting, under_way and the distribution of waiting times; errors: method, status, error, count; slow: method → count; recall:
     collection, field, asked, audited, mean, p5 and predicted; collections (name →): points, dead_rows, sequence, bytes, pending, running,
     fields (name →): segments, segment_rows, index_bytes, tail_rows, damaged_files, stale_files; builds (kind →): builds, rows, seconds;
     memory, disk: bytes by kind; lmdb; kernels.
@@ -84,7 +84,7 @@ class _Samples:
         return {labels[label]: value for labels, value in self.all(name)}
 
     def buckets(self, name: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
-        """Labels without ``le`` → [(upper bound, how many up to it)], ascending."""
+        """Labels without ``le`` → [(upper bound, count up to it)], ascending."""
         found = defaultdict(list)
         for labels, value in self.all(f"{name}_bucket"):
             found[tuple((k, v) for k, v in sorted(labels.items()) if k != "le")].append((float(labels["le"]), value))
@@ -106,7 +106,7 @@ def _distribution(pairs: list[tuple[float, float]], total: float) -> dict[str, A
 
 
 def quantile(buckets: Iterable[list[Any]], share: float) -> float | None:
-    """The value below which ``share`` of what the buckets ([upper bound, how many up to it]) hold lies, on a straight line within one."""
+    """The quantile ``share`` of buckets ([upper bound, count up to it]), interpolated linearly within a bucket."""
     buckets = list(buckets)
     if not buckets or not buckets[-1][1]:
         return None

@@ -1,4 +1,4 @@
-"""TLS: the certificates of the service, and where it may listen without any."""
+"""TLS certificates of the service, and the addresses on which it may listen without TLS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .settings import Settings
 
 
 def check_exposure(settings: Settings, keys: bool) -> None:
-    """Raises InvalidArgumentError when others than this machine could call, and read along, without it being said that they may."""
+    """Raises InvalidArgumentError for a public address without API keys or TLS, unless ``insecure`` is set."""
     if settings.insecure or is_loopback(settings.host):
         return
     there = {"API keys (vectordb keys create)": keys, "TLS (tls_cert, tls_key)": bool(settings.tls_cert)}
     missing = [what for what, given in there.items() if not given]
     if missing:
-        message = f"{settings.host} can be reached from other machines, which needs {' and '.join(missing)}; --insecure goes without"
+        message = f"{settings.host} is reachable from other machines, which requires {' and '.join(missing)}, or --insecure"
         raise InvalidArgumentError(message, field="host", value=settings.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -32,7 +32,7 @@ def is_loopback(host: str) -> bool:
 
 
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What the settings name, None without TLS. Files that change are read again at the next handshake: certificates are renewed in place.
+    """The TLS credentials; None without TLS. Changed files are read again at the next handshake, so certificates can be renewed.
 
     Raises InvalidArgumentError or StorageError naming the file.
     """
@@ -49,7 +49,7 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
             if marks == known:
                 return None
             found = _configuration(files)
-        except StorageError:  # being written: the old one serves until the next handshake
+        except StorageError:  # being written: keep the old ones until the next handshake
             return None
         known = marks
         return found

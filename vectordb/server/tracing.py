@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span a call, under the caller's own where its metadata names one. Needs ``vectordb[otel]``; nothing else imports it."""
+"""OpenTelemetry: one span per call, a child of the caller's span if its metadata names one. Imported only if tracing is on."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ try:
     from opentelemetry.trace import SpanKind, Status, StatusCode
 except ImportError as missing:
     raise InvalidArgumentError(
-        f"tracing needs OpenTelemetry ({missing}): pip install 'vectordb[otel]'", field="tracing", value=True
+        f"tracing needs OpenTelemetry ({missing}): pip install opentelemetry-sdk opentelemetry-exporter-otlp", field="tracing", value=True
     ) from missing
 
 
 class Tracing:
-    """Makes spans. provider: where they go; None is a new one, with the exporter that the environment names."""
+    """Creates spans. provider: where they go; None creates one, with the exporter that the environment names."""
 
     def __init__(self, provider: TracerProvider | None = None):
         self._provider = provider or _provider()
         self._tracer = self._provider.get_tracer("vectordb", __version__)
 
     def begin(self, method: str, metadata: Any) -> Any:
-        """A span of a call, a child of the ``traceparent`` in its metadata (or whatever OTEL_PROPAGATORS says)."""
+        """Start the span of a call, as a child of the ``traceparent`` in its metadata (or as OTEL_PROPAGATORS says)."""
         carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
         attributes = {"rpc.system": "grpc", "rpc.service": "vectordb.v1.VectorDB", "rpc.method": method, "vectordb.method": method}
         name = f"vectordb.v1.VectorDB/{method}"
         return self._tracer.start_span(name, propagate.extract(carrier), kind=SpanKind.SERVER, attributes=attributes)
 
     def end(self, span: Any, attributes: dict[str, Any], error: str | None) -> None:
-        """A call is over. attributes: collection, plan and k where they are known; error: the class of what it failed with."""
+        """End a span. attributes: collection, plan and k if known; error: the class of the call's error."""
         span.set_attributes({f"vectordb.{name}": value for name, value in attributes.items() if value is not None})
         if error is not None:
             span.set_attribute("error.type", error)
@@ -44,7 +44,7 @@ class Tracing:
         span.end()
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 
@@ -58,7 +58,7 @@ def _provider() -> TracerProvider:
 
 
 def _exporter() -> SpanExporter | None:
-    """What OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_PROTOCOL name; the exporters read their address and headers themselves."""
+    """The exporter of OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_PROTOCOL. It reads its address and headers from the environment."""
     kind = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     if kind == "none":
         return None

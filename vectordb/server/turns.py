@@ -1,14 +1,15 @@
-"""Whose turn it is: waiting calls are served by caller, the one first that has used least of the threads lately.
+"""Fair scheduling of calls: the waiting caller that has used the least thread time recently goes first.
 
-A caller is an API key or, without keys, a peer. What a caller has used is the time that its calls were at work, each counted by itself
-(start-time fair queueing). Three rules, for each lane of each process by itself:
+A caller is an API key or, without keys, a peer. Its usage is the total running time of its calls (start-time fair queueing). Three rules
+apply to each lane of each process separately:
 
-- A caller has at most ``threads`` calls at work. One thread more is kept for callers that have none: nobody can hold them all.
-- A long read rests at its next ``deadline.check()`` while others are there: as long as somebody who used less can't begin, and while its
-  caller has more calls at work than its share of the cores. A caller that is alone never rests.
-- When all places in the queue are taken, a caller that has fewer than another takes the place of the other's newest call.
+- A caller has at most ``threads`` running calls. One more thread is reserved for callers without a running call, so that no caller can
+  hold all threads.
+- A long read is paused ("rests") at its next ``deadline.check()`` while other callers are present: as long as a caller with less usage
+  can't start, and while its own caller has more running calls than its share of the cores. A caller that is alone never rests.
+- When the queue is full, a caller with fewer places than another takes the place of that caller's newest call.
 
-Messages take memory, so those of a few calls only are read before their turn comes (``READ_AHEAD``).
+Messages take memory, so only a few calls have their message read before their turn (``READ_AHEAD``).
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from .. import deadline
 from ..memory import Allowance
 from .watch import Watch
 
-SLICE = 0.01  # seconds that a call works between two looks whether it should rest
-LINGER = 0.05  # seconds after its last call for which a caller still counts as there
-CREDIT = 0.1  # seconds of use by which a caller that comes back is ahead of the others
-MOST_AHEAD = 10.0  # and who has used less for long, at most: "lately"
-LONGEST_REST = 1.0  # seconds; then a call goes on, whoever waits: somebody may wait for what it holds
-READ_AHEAD = 16  # calls of a lane whose messages are read, or being read, before they have a thread; of callers that have none as many more
-_REMEMBERED = 1_024  # callers that aren't there
+SLICE = 0.01  # seconds that a call runs between two checks whether it should rest
+LINGER = 0.05  # seconds after its last call for which a caller still counts as present
+CREDIT = 0.1  # seconds of usage by which a returning caller is ahead of the others
+MOST_AHEAD = 10.0  # maximum lead in seconds of a caller with little usage: bounds "recently"
+LONGEST_REST = 1.0  # seconds after which a resting call resumes in any case: others may wait for what it holds
+READ_AHEAD = 16  # calls of a lane whose messages are read before they have a thread; callers without such a call get as many more
+_REMEMBERED = 1_024  # absent callers whose usage is remembered
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 QUEUED, READING, WAITING, WORKING, RESTING, ENDED = "queued", "reading", "waiting", "working", "resting", "ended"
 
 
 class Caller:
-    """What is known of a caller in one lane."""
+    """The state of a caller in one lane."""
 
     __slots__ = ("ahead", "begun", "last", "name", "queued", "resting", "since", "unbegun", "used", "waiting", "working")
 
     def __init__(self, name: str):
         self.name = name
-        self.used = -math.inf  # seconds at work, of calls that aren't any more
-        self.since = 0.0  # sum of the times at which its calls at work began
-        self.begun = self.working = 0  # calls that have a thread, of these at work
-        self.unbegun: dict[Place, None] = {}  # calls that have a place and no thread: queued ones, whose message is to be read,
+        self.used = -math.inf  # running time of finished calls, in seconds
+        self.since = 0.0  # sum of the start times of its running calls
+        self.begun = self.working = 0  # calls that have a thread; of these, running
+        self.unbegun: dict[Place, None] = {}  # calls with a place but no thread; of these queued: the message is not read yet,
         self.queued: deque[Place] = deque()
-        self.ahead = 0  # and those whose message is being read or there; of these could work:
+        self.ahead = 0  # and ahead: the message is being read or has been read; of these ready to run:
         self.waiting: deque[Place] = deque()
         self.resting: deque[Place] = deque()
         self.last = -math.inf  # when its last call ended
@@ -64,17 +65,17 @@ class Caller:
         return self.used + self.working * now - self.since
 
     def there(self, now: float) -> bool:
-        """Whether it has calls that work or could, or had lately."""
+        """Whether it has calls that run or could run, or had some recently."""
         return bool(self.begun or self.waiting) or now - self.last < LINGER
 
     def wanted(self) -> int:
-        """Calls that would work if all could; one more may come at any moment."""
+        """Calls that would run if all could; at least 1, as a call may come at any moment."""
         return max(1, self.begun + len(self.waiting))
 
 
 class Place:
-    """A call's place in a lane. read: begins to read its message; run: its work, in a thread of the lane; refuse: another takes the place.
-    Each is called once at most.
+    """A call's place in a lane. read: starts reading its message; run: does its work, in a thread of the lane; refuse: another call took
+    the place. Each is called at most once.
     """
 
     __slots__ = ("arrived", "caller", "lane", "read", "refuse", "run", "since", "state", "thread", "wake")
@@ -90,7 +91,7 @@ class Place:
 
 
 class Turn(deadline.Patience):
-    """The patience of a call that may be made to rest at a check, in the thread that works for it. place: None rests never."""
+    """The deadline of a call that may rest at a check in its own thread. place: None never rests."""
 
     __slots__ = ("_place",)
 
@@ -108,10 +109,10 @@ class Turn(deadline.Patience):
 
 
 class Lane:
-    """Threads for calls of one kind, and a queue before them that has an end.
+    """The threads for calls of one kind, with a bounded queue.
 
-    watch: told when a call begins to wait, and when its thread begins with it. rests: whether long calls make way for others. hurried:
-    whether somebody waits for what calls at work hold; then none rests.
+    watch: told when a call starts to wait and when its thread starts it. rests: whether long calls rest for others. hurried: whether
+    another call waits for something that running calls hold; then no call rests.
     """
 
     def __init__(
@@ -127,13 +128,13 @@ class Lane:
     ):
         self.name, self.queue = name, queue
         self._limit, self._cores, self._rests, self._hurried, self._clock, self._watch = threads, cores, rests, hurried, clock, watch
-        self._most_begun = 4 * threads + 1 if rests else threads + 1  # those that rest have a thread too
+        self._most_begun = 4 * threads + 1 if rests else threads + 1  # resting calls keep their thread
         self._threads = ThreadPoolExecutor(self._most_begun, f"vectordb-{name}")
         self._lock = threading.Lock()
-        self._there: dict[str, Caller] = {}  # callers that have places, or had lately
-        self._others: dict[str, Caller] = {}  # what others had used, the one who left last at the end
+        self._there: dict[str, Caller] = {}  # present callers: with places, or with some recently
+        self._others: dict[str, Caller] = {}  # the usage of absent callers, the most recent last
         self._inside = self._ahead = self._begun = self._working = 0
-        self._base = 0.0  # what the caller that used least had spent
+        self._base = 0.0  # usage of the caller with the least usage
 
     @property
     def inside(self) -> int:
@@ -141,7 +142,7 @@ class Lane:
         return self._inside
 
     def enter(self, who: str, refuse: Callable[[], None]) -> Place | None:
-        """A place for a call, None when all are taken. refuse: called if another caller takes it before the call has a thread."""
+        """A place for a call, or None if all are taken. refuse: called if another caller takes the place before the call has a thread."""
         pushed = None
         with self._lock:
             caller = self._known(who)
@@ -159,7 +160,7 @@ class Lane:
         return place
 
     def line_up(self, place: Place, read: Callable[[], None]) -> None:
-        """``read`` its message when its turn comes; then it is ``ready``, or leaves."""
+        """Call ``read`` when it is the call's turn to have its message read; then ``ready`` or ``leave`` must follow."""
         with self._lock:
             if place.state is not QUEUED:
                 return
@@ -170,7 +171,7 @@ class Lane:
         self._do(acts)
 
     def ready(self, place: Place, run: Callable[[], None]) -> None:
-        """Its message is there: ``run`` it in a thread when its turn comes, unless its place was taken."""
+        """The message has been read: run the call in a thread when its turn comes, unless its place was taken."""
         with self._lock:
             if place.state is not READING:
                 return
@@ -180,7 +181,7 @@ class Lane:
         self._do(acts)
 
     def withdraw(self, place: Place) -> bool:
-        """Give up a place whose message didn't come; False when it did."""
+        """Give up the place of a call whose message didn't arrive. False if it did."""
         with self._lock:
             if place.state is not READING:
                 return False
@@ -190,14 +191,14 @@ class Lane:
         return True
 
     def leave(self, place: Place) -> None:
-        """The call is done, or nobody waits for it any more. Leaving twice is fine."""
+        """The call is done, or its caller is gone. May be called twice."""
         with self._lock:
             self._end(place)
             acts = self._settle() if self._inside else []
         self._do(acts)
 
     def rest(self, place: Place, check: Callable[[], None]) -> None:
-        """Let others go first if they should. In the thread of the call. Raises what ``check`` raises."""
+        """Pause the call while others should go first. Called in the call's thread. Raises what ``check`` raises."""
         if not self._rests or self._clock() - place.since < SLICE or self._hurried():
             return
         with self._lock:
@@ -223,10 +224,10 @@ class Lane:
                     place.wake.set()
             self._do(acts)
 
-    # ---- All below with the lock held, but for _do and _work ----
+    # ---- All methods below need the lock, except _do and _work ----
 
     def _known(self, who: str) -> Caller:
-        """The caller of that name, who is there from now on."""
+        """The caller of this name, who is present from now on."""
         self._part()
         now = self._clock()
         spent = [caller.spent(now) for caller in self._there.values() if caller.inside]
@@ -235,12 +236,12 @@ class Lane:
         caller = self._there.get(who)
         if caller is None:
             caller = self._there[who] = self._others.pop(who, None) or Caller(who)
-        # Who was away, or used little for long, hasn't saved it up.
+        # A caller that was absent, or used little for long, gets no unlimited credit for it.
         caller.used = max(caller.used, most - MOST_AHEAD, -math.inf if caller.inside else self._base - CREDIT)
         return caller
 
     def _part(self) -> None:
-        """Put those aside who were there, and aren't any more."""
+        """Move callers that are no longer present to ``_others``."""
         if len(self._there) < 2:
             return
         now = self._clock()
@@ -251,12 +252,12 @@ class Lane:
                 del self._others[next(iter(self._others))]
 
     def _newest_of_most(self, caller: Caller) -> Place | None:
-        """The newest call that hasn't begun, of whom has most places; None when that isn't more than the caller would have."""
+        """The newest call without a thread of the caller with the most places; None unless it has more than ``caller`` would then have."""
         more = [other for other in self._there.values() if other.unbegun and other.inside > caller.inside + 1]
         return next(reversed(max(more, key=lambda other: other.inside).unbegun)) if more else None
 
     def _settle(self) -> list[Callable[[], Any]]:
-        """Who goes on now: those that rested are woken; what is to be done for the others, with the lock let go, is returned."""
+        """Let calls proceed: wake resting ones, and return the actions for others, to be done after the lock is released."""
         self._part()
         now = self._clock()
         acts: list[Callable[[], Any]] = []
@@ -282,7 +283,7 @@ class Lane:
         return acts
 
     def _least(self, able: Callable[[Caller], Any], now: float) -> Caller | None:
-        """Who has used least of those that are able to; of equals, who has fewest calls."""
+        """The caller with the least usage of those for which ``able`` holds; among equals, the one with the fewest calls."""
         found = [caller for caller in self._there.values() if able(caller)]
         return min(found, key=lambda each: (each.spent(now), each.ahead)) if found else None
 
@@ -290,19 +291,19 @@ class Lane:
         return self._ahead < READ_AHEAD or (caller.ahead == 0 and self._ahead < 2 * READ_AHEAD)
 
     def _may_begin(self, caller: Caller) -> bool:
-        """Whether a call that waits may: not before those of its caller that rest."""
+        """Whether a waiting call may start. Resting calls of the same caller go first."""
         there = caller.waiting and not caller.resting and caller.begun < self._limit and self._begun < self._most_begun
         return bool(there and self._has_room(caller))
 
     def _may_go_on(self, caller: Caller, now: float) -> bool:
-        """Whether a call that rests may."""
+        """Whether a resting call may resume."""
         return bool(caller.resting and self._has_room(caller) and caller.working < self._share(caller, now))
 
     def _has_room(self, caller: Caller) -> bool:
         return self._working < self._limit or (caller.working == 0 and self._working == self._limit)
 
     def _share(self, caller: Caller, now: float) -> int:
-        """How many of its long calls may work at a time: all when nobody else is there, else as many as leave others their cores."""
+        """How many of the caller's long calls may run at a time: all if it is alone, else as many as leave the others their cores."""
         others = [other for other in self._there.values() if other is not caller and other.there(now)]
         if not others:
             return self._limit
@@ -310,7 +311,7 @@ class Lane:
         return max(1, -(-self._cores // (len(others) + 1)), self._cores - wanted)
 
     def _should_rest(self, caller: Caller, now: float) -> bool:
-        """Of a caller one of whose calls has just stopped: whether that one should wait."""
+        """Whether the call that its caller has just paused should rest."""
         if caller.working >= self._share(caller, now):
             return True
         mine = caller.spent(now)
@@ -318,7 +319,7 @@ class Lane:
             if other is caller or other.spent(now) >= mine:
                 continue
             if self._working + 1 < self._limit or (other.working == 0 and self._working + 1 == self._limit):
-                continue  # there is room for it beside this one
+                continue  # it can run in addition to this one
             if self._may_go_on(other, now) or self._may_begin(other):
                 return True
         return False

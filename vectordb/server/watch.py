@@ -1,6 +1,6 @@
-"""What watches the calls of a service: metrics, spans, the log of slow queries, and a line a call at the debug level.
+"""Observes the calls of a service: metrics, spans, the slow-query log, and at the debug level a log line per call.
 
-``Service`` says when a call begins and ends; all else is here. It costs a few microseconds a call.
+``Service`` reports the start and end of each call. The cost is a few microseconds per call.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .settings import Settings
 from .slow import SlowLog
 
 log = logging.getLogger("vectordb.server.calls")
-READS = frozenset({"Search", "Get", "Count", "Scroll"})  # whose slow ones are logged
+READS = frozenset({"Search", "Get", "Count", "Scroll"})  # methods whose slow calls are logged
 KEPT_SLOW = 20
 _here = threading.local()
 
 
 class Call:
-    """One call, from its thread's start to its answer."""
+    """One call, from the start of its thread to its answer."""
 
     __slots__ = ("_begun", "_method", "_notes", "_span", "_waited", "_watch", "request")
 
     def __init__(self, watch: Watch, method: str, context: grpc.ServicerContext):
-        self.request: Any = None  # the message, once it is read
+        self.request: Any = None  # the decoded request, once known
         self._watch, self._method = watch, method
         self._waited = getattr(_here, "waited", 0.0)
         self._span = None if watch.tracing is None else watch.tracing.begin(method, context.invocation_metadata())
@@ -49,7 +49,7 @@ class Call:
         self._begun = time.perf_counter()
 
     def end(self, error: VectorDBError | None = None) -> None:
-        """The answer is made, or the error known that the call fails with."""
+        """The call has its answer, or fails with ``error``."""
         seconds = time.perf_counter() - self._begun
         watch, method = self._watch, self._method
         watch.under_way.pop(id(self), None)
@@ -72,12 +72,12 @@ class Call:
         if watch.slow is not None and seconds >= watch.slow.seconds and method in READS:
             try:
                 watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
-            except Exception:  # the answer is there: it must not fail because nobody can tell how it came about
-                log.exception("a slow query can't be told")
+            except Exception:  # the call succeeded: an error in logging must not fail it
+                log.exception("a slow query can't be logged")
 
 
 class Watch:
-    """Of one service in one process."""
+    """The metrics, slow-query log and spans of one service in one process."""
 
     def __init__(self, database: Any, settings: Settings):
         self.database = database
@@ -89,7 +89,7 @@ class Watch:
         self.slowest: deque[dict[str, Any]] = deque(maxlen=KEPT_SLOW)
         self.tracing: Any = None
         self.under_way: dict[int, str] = {}
-        self.waiting = 0  # calls that have no thread yet
+        self.waiting = 0  # calls waiting for a thread
         self._counting = threading.Lock()
         self._waited = self.metrics.child("queue_seconds").observe
         self.begun = time.time()
@@ -105,43 +105,43 @@ class Watch:
         self._names: dict[int, str] = {}
 
     def begin(self, method: str, context: grpc.ServicerContext) -> Call:
-        """A call begins in this thread; tell it its request and when it ends."""
+        """A call starts in this thread. The caller sets its ``request`` and calls ``end``."""
         return Call(self, method, context)
 
     def arrived(self) -> float:
-        """A call waits for a thread from now on. To be given to ``began``."""
+        """A call starts to wait for a thread. Returns a time to pass to ``began``."""
         with self._counting:
             self.waiting += 1
         return time.perf_counter()
 
     def began(self, arrived: float) -> None:
-        """In the thread that it waited for."""
+        """The call stops waiting. Called in its thread."""
         with self._counting:
             self.waiting -= 1
         _here.waited = time.perf_counter() - arrived
         self._waited(_here.waited)
 
     def registry(self) -> CollectorRegistry:
-        """The metrics as they are now, of all processes that record together."""
+        """The current metrics of all processes that record together."""
         self.metrics.sample(len(self.under_way), self.waiting)
         return self.metrics.registry()
 
     def status(self) -> dict[str, Any]:
-        """The same as plain data, with the newest slow queries of this process."""
+        """The metrics as plain data, with the newest slow queries of this process."""
         return status.of(self.registry(), self.begun) | {"slow_queries": list(self.slowest)}
 
     def follow(self, server: grpc.Server) -> None:
-        """Serve metrics and sample them as long as a server runs. Raises UnavailableError when their address can't be had."""
+        """Serve and sample the metrics while a server runs. Raises UnavailableError if their address can't be used."""
         if self.settings.metrics_port:
             self._http = metrics.serve_metrics(self, self.settings.metrics_host, self.settings.metrics_port)
         if self._http is not None or self.tracing is not None or self.metrics.shared:
             threading.Thread(target=self._end_with, args=(server,), name="vectordb-watch-end", daemon=True).start()
-        if self.metrics.shared:  # others read what this process recorded last
+        if self.metrics.shared:  # other processes read the last sample of this one
             self.metrics.sample(0, 0)
             threading.Thread(target=self._sample, name="vectordb-watch", daemon=True).start()
 
     def close(self) -> None:
-        """Stop what ``follow`` began, and send the last spans. Closing twice is fine."""
+        """Stop what ``follow`` started, and send the last spans. May be called twice."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -152,7 +152,7 @@ class Watch:
             self.tracing.close()
 
     def was_slow(self, method: str, request: Any, state: str, seconds: float, waited: float, noted: notes.Notes | None) -> None:
-        """Log a read that took long."""
+        """Log a slow read."""
         self.metrics.child("slow_queries", method).inc()
         facts = {"method": method, "collection": _collection(request), "status": state, "seconds": round(seconds, 6)}
         facts["milliseconds"] = {"queue": round(1000 * waited, 3)}
@@ -169,7 +169,7 @@ class Watch:
         self.slow.write(facts)
 
     def _filter(self, request: Any) -> str | None:
-        """A request's filter by its canonical form, which is what was looked up."""
+        """A request's filter in canonical form, which is the form that was evaluated."""
         try:
             given = wire.unpack_filter(request) if hasattr(request, "filter") else None
             if given is None:
@@ -189,7 +189,7 @@ class Watch:
             self.metrics.child("recall_predicted", name, field, f"{asked:g}").observe(predicted)
 
     def _name(self, number: int) -> str | None:
-        """The name of a collection by its number; None of one that nobody has open."""
+        """The name of the collection with this number; None if no handle is open."""
         if number not in self._names:
             opened = self.database._collections.get(number)
             if opened is None:
@@ -201,7 +201,7 @@ class Watch:
         while not self._closed.wait(metrics.SAMPLE_SECONDS):
             try:
                 self.metrics.sample(len(self.under_way), self.waiting)
-            except OSError as error:  # the folder of metrics: the calls themselves will say more
+            except OSError as error:  # the metrics folder is gone or full; recording calls raises the details
                 log.warning("metrics can't be recorded: %s", os.strerror(error.errno or 0))
 
     def _end_with(self, server: grpc.Server) -> None:
@@ -210,5 +210,5 @@ class Watch:
 
 
 def _collection(request: Any) -> str | None:
-    """The collection that a request is about."""
+    """The collection that a request names."""
     return getattr(request, "collection", None) or getattr(request, "name", None)

@@ -1,8 +1,8 @@
-"""Several processes behind one port: a supervisor that starts, replaces and ends them, and what each of them does.
+"""Several processes that serve one port: a supervisor that starts, restarts and ends the workers, and the workers themselves.
 
-Each worker opens the directory and listens with SO_REUSEPORT: the kernel gives every new connection to one of them. The supervisor holds
-the port, takes no calls and opens nothing. A worker gets its job as a line on its standard input, which then stays open: when it ends,
-the supervisor is gone, and the worker drains and ends too.
+Each worker opens the directory and listens with SO_REUSEPORT: the kernel assigns every new connection to one of them. The supervisor
+reserves the port, accepts no calls and opens nothing. A worker reads its job as one line from standard input, which then stays open; when
+it closes, the supervisor is gone, and the worker drains and ends too.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from ..errors import InvalidArgumentError, UnavailableError, VectorDBError
 from . import metrics
 from .settings import Settings
 
-SIGNAL_SECONDS = 0.25  # between two looks for a signal: the system may hand it to any thread, and the main one must wake up for it
+SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
 
 COMMAND = (sys.executable, "-m", "vectordb.server.workers")
-QUICK_SECONDS = 10.0  # a worker that ended sooner was of no use
-MOST_QUICK = 6  # such ends in a row, of one worker
+QUICK_SECONDS = 10.0  # a worker that ends sooner counts as failed at the start
+MOST_QUICK = 6  # such failures of one worker in a row before giving up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 _LATE_SECONDS = 5.0  # beyond ``grace``, for closing
 _READY = b"ready\n"
 
 
 def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = False) -> int:
-    """Serves a directory by ``settings.workers`` processes until SIGINT or SIGTERM; returns the exit status. In the main thread only.
+    """Serve a directory with ``settings.workers`` processes until SIGINT or SIGTERM; returns the exit status. In the main thread only.
 
-    The first worker compiles what there is to compile before the others start. new: there was no database in the directory.
-    Raises UnavailableError when the port can't be had.
+    The first worker compiles the kernels before the others start. new: the directory had no database before.
+    Raises UnavailableError if the port can't be used.
     """
     from .serve import address_of, announce
 
     if sys.platform != "linux":
-        what = "several workers need Linux, whose SO_REUSEPORT spreads connections"
+        what = "several workers need Linux, whose SO_REUSEPORT distributes connections"
         raise InvalidArgumentError(what, field="workers", value=settings.workers)
     with _port_of(settings) as port, metrics.prepare():
         settings = dataclasses.replace(settings, port=port)
@@ -56,9 +56,9 @@ def supervise(path: str | os.PathLike[str], settings: Settings, new: bool = Fals
 
 @contextmanager
 def _port_of(settings: Settings) -> Iterator[int]:
-    """A port that is ours for as long as this lasts. Raises UnavailableError.
+    """Reserve a port for the duration of the block. Raises UnavailableError.
 
-    Workers share it with whoever else says SO_REUSEPORT, so a second service is kept out by a name that the kernel gives only once.
+    Any process could share it by SO_REUSEPORT, so an abstract socket name, which the kernel gives only once, keeps a second service out.
     """
     from .serve import address_of, check_free
 
@@ -66,7 +66,7 @@ def _port_of(settings: Settings) -> Iterator[int]:
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as held, socket.socket(socket.AF_UNIX) as name:
         try:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind((settings.host, port))  # never listens: it keeps the port from others while no worker does
+            held.bind((settings.host, port))  # never listens: it reserves the port while no worker does
             name.bind(f"\0vectordb-serve-{port}")
         except OSError as error:
             what = f"can't listen on {address_of(settings.host, port)}: {error.strerror or error}"
@@ -86,19 +86,19 @@ def _signals_to(supervisor: Supervisor) -> Iterator[None]:
 
 
 class _Worker:
-    """One place among the workers: the process that has it now, and how its last ones ended."""
+    """A worker slot: its current process, and how often its processes failed at the start."""
 
     def __init__(self, number: int):
         self.number = number
         self.process: subprocess.Popen | None = None
         self.began = 0.0
         self.ready = False
-        self.quick = 0  # ends in a row that came too soon
+        self.quick = 0  # failures at the start in a row
 
 
 class Supervisor:
-    """Starts ``count`` processes of a command, gives each the job, and keeps them running. All it does is done by ``run``'s thread,
-    which is told what happens through a queue. forget: called with the id of each process that ended."""
+    """Starts ``count`` processes of a command, gives each the job, and keeps them running. All work is done by ``run``'s thread, which
+    receives events through a queue. forget: called with the id of each process that ended."""
 
     def __init__(self, command: Sequence[str], job: bytes, count: int, grace: float, forget: Callable[[int], None] = lambda pid: None):
         self._command = command
@@ -107,15 +107,15 @@ class Supervisor:
         self._forget = forget
         self._workers = [_Worker(i) for i in range(count)]
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._opened = False  # one of them once took calls
-        self._status: int | None = None  # of the exit, once it is stopping
+        self._opened = False  # whether a worker has ever accepted calls
+        self._status: int | None = None  # the exit status, once stopping
 
     def tell(self, what: str, about: Any) -> None:
-        """Something happened. Safe in a signal handler and in any thread."""
+        """Report an event. Safe in a signal handler and in any thread."""
         self._told.put((what, about))
 
     def run(self, announce: Any) -> int:
-        """Until a signal was told and all workers have ended; returns the exit status. announce: called once when all take calls."""
+        """Run until a signal and the end of all workers; returns the exit status. announce: called once, when all accept calls."""
         answers = {"signal": self._signalled, "ready": self._is_ready, "ended": self._ended, "start": self._start, "late": self._kill}
         self._start(self._workers[0])
         announced = False
@@ -138,7 +138,7 @@ class Supervisor:
         threading.Thread(target=self._watch, args=(worker, worker.process), name=f"worker-{worker.number}", daemon=True).start()
 
     def _watch(self, worker: _Worker, process: subprocess.Popen) -> None:
-        """In a thread of its own: give a process its job, and tell when it takes calls and when it ends."""
+        """In its own thread: give a process its job, and report when it accepts calls and when it ends."""
         try:
             process.stdin.write(self._job)
             for line in process.stdout:
@@ -151,7 +151,7 @@ class Supervisor:
 
     def _is_ready(self, worker: _Worker) -> None:
         worker.ready = self._opened = True
-        for other in self._workers:  # the first one found that the directory opens, and compiled for all
+        for other in self._workers:  # the first worker has opened the directory and compiled the kernels
             self._start(other)
 
     def _ended(self, worker: _Worker) -> None:
@@ -162,17 +162,17 @@ class Supervisor:
         if self._status is not None:
             return
         if not self._opened:
-            self._stop(1)  # it has said why
+            self._stop(1)  # the worker printed the error
             return
         worker.ready = False
         worker.quick = worker.quick + 1 if time.monotonic() - worker.began < QUICK_SECONDS else 0
         how = _how(process.returncode)
         if worker.quick >= MOST_QUICK:
-            self._say(f"worker {worker.number} {how}, {worker.quick} times in a row soon after it was started; giving up")
+            self._say(f"worker {worker.number} {how}, {worker.quick} times in a row shortly after its start; giving up")
             self._stop(1)
             return
         pause = min(FIRST_PAUSE * 2**worker.quick, LONGEST_PAUSE) if worker.quick else 0.0
-        self._say(f"worker {worker.number} (process {process.pid}) {how}; another one is started")
+        self._say(f"worker {worker.number} (process {process.pid}) {how}; restarting it")
         self._later(pause, "start", worker)
 
     def _signalled(self, number: int) -> None:
@@ -214,11 +214,11 @@ def _how(code: int) -> str:
 
 
 def work() -> int:
-    """What a worker does: read the job, serve until the supervisor or a SIGTERM says stop. Returns the exit status."""
+    """The worker: read the job, serve until the supervisor or SIGTERM stops it. Returns the exit status."""
     from .serve import run
 
     stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the supervisor says what becomes of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     job = json.loads(_line())
     threading.Thread(target=_live_with_supervisor, args=(stop,), daemon=True).start()
@@ -231,7 +231,7 @@ def work() -> int:
 
 
 def _line() -> bytes:
-    # Not by sys.stdin: a thread that waits in it would hold its lock when the interpreter ends.
+    # Not by sys.stdin: a thread waiting in it would hold its lock when the interpreter exits.
     data = b""
     while not data.endswith(b"\n"):
         part = os.read(0, 1 << 16)
@@ -244,7 +244,7 @@ def _line() -> bytes:
 def _live_with_supervisor(stop: threading.Event) -> None:
     while os.read(0, 1):
         pass
-    if stop.is_set():  # it was asked to end twice
+    if stop.is_set():  # asked to end a second time
         os._exit(1)
     stop.set()
 

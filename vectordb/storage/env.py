@@ -1,4 +1,4 @@
-"""The open directories of this process: one environment each, shared by all who open it."""
+"""The open directories of this process: one LMDB environment per directory, shared by all of its handles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .rewrite import REWRITTEN
 __all__ = ["REWRITTEN", "Env", "check_durability", "close_env", "is_open", "open_env", "read_only", "sync_folder"]
 
 _open: dict[Path, Env] = {}
-_all: WeakSet[Env] = WeakSet()  # those whose directory was replaced, too
+_all: WeakSet[Env] = WeakSet()  # also environments whose directory was replaced since they were opened
 _open_lock = threading.Lock()
 
 
@@ -33,12 +33,14 @@ def open_env(
     read_only: bool = False,
     temporary: bool = False,
 ) -> Env:
-    """The process's environment of a directory; call ``close_env`` once for each.
+    """The environment of a directory, opened if this process has not opened it yet. Call ``close_env`` once for each call.
 
-    salvage: open it although records are missing or changed; ``damage`` then says so, and nothing can be written. file_mode: of files that
-    are made there; None: as an earlier user said, else that of data.mdb, else 0o600. read_only: nothing is made there.
-    temporary: nothing of it needs to outlive a crash of the machine.
-    Raises InvalidArgumentError, StorageError and its kin.
+    create: make the directory and an empty database if there is none.
+    salvage: open a directory even if records are missing or changed. ``Env.damage`` then describes the damage, and writes are refused.
+    file_mode: permissions of new files. None means the mode that an earlier user chose, else that of data.mdb, else 0o600.
+    read_only: create and change nothing in the directory.
+    temporary: the data need not survive a crash of the machine, so nothing is synced.
+    Raises InvalidArgumentError, or StorageError or one of its subclasses.
     """
     where = place.resolved(path)
     with in_our_words(where):
@@ -48,7 +50,7 @@ def open_env(
         if env is None:
             env = _open[where] = Env(where, create and not read_only, salvage, file_mode, reason, temporary)
             _all.add(env)
-            with suppress(RuntimeError):  # no more threads: then it lets go when it is used
+            with suppress(RuntimeError):  # no thread can be started: then requests to release data.mdb are only seen when the environment is used
                 threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()
         elif env.damage and not salvage:
             raise CorruptionError(env.damage, field="path", value=str(where))
@@ -59,7 +61,11 @@ def open_env(
 
 
 def _usable(where: Path) -> Env | None:
-    """The environment that this process has of a directory. Raises StorageError when LMDB has files of it open that are another one's."""
+    """This process's open environment of a directory, or None.
+
+    Raises StorageError if this process has the same files open under another path, or files that no longer belong to this directory: LMDB
+    must not open a file twice in one process.
+    """
     here = os.getpid()
     env = _open.get(where)
     if env is not None and not env.closed and env.pid == here and not env.moved():
@@ -69,23 +75,23 @@ def _usable(where: Path) -> Env | None:
         if other.closed or other.pid != here or not other.shares_files(now):
             continue
         if other.path != where:
-            what = f"this process has it open as {other.path}; close that first, if it was moved, or open it by that name"
+            what = f"this process already has it open as {other.path}. Use that path, or, if the directory was moved, close the database first"
         else:
             problem = place.problem(where, other._files)
             lost = now.data != other._files.data
-            rescue = "it holds the only copy: save that with snapshot() first" if lost else "nothing that it acknowledged is lost then"
-            what = f"{problem}, and it is open still. Close it first; {rescue}"
+            rescue = "it holds the only copy of the data, so save it with snapshot() first" if lost else "no acknowledged write will be lost"
+            what = f"{problem}, and that database is still open. Close it first; {rescue}"
         raise StorageError(f"{where}: {what}", field="path", value=str(where))
     return None
 
 
 def _read_only_reason(where: Path, read_only: bool) -> str | None:
-    """Why nothing can be written to a directory, whoever has it open. Raises StorageError for a snapshot that isn't only to be read."""
+    """Why nobody can write to a directory, or None. Raises StorageError for a snapshot unless ``read_only`` is set."""
     if place.is_snapshot(where):
         if not read_only:
             raise StorageError(
-                f"{where} is a snapshot, which must stay as it is: vectordb.restore({str(where)!r}, …) makes a database of it, "
-                "open(…, read_only=True) reads it",
+                f"{where} is a snapshot, which must not change. To read it, use open(…, read_only=True); to write, make a database "
+                f"of it with vectordb.restore({str(where)!r}, …)",
                 field="path",
                 value=str(where),
             )
@@ -112,9 +118,10 @@ def is_open(path: Path) -> bool:
 
 @contextmanager
 def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction, integrity.Survey]]:
-    """A read transaction over a directory, and whether its records are those that were written: makes no file there and changes none.
+    """A read transaction over a directory, and the survey of its data file. Creates and changes no file.
 
-    alone: nobody writes to it, as to a snapshot; else those who want to are kept waiting. Raises StorageError and its kin.
+    alone: nobody else writes to the directory, for example a snapshot. Otherwise writers of other processes wait until the end.
+    Raises StorageError or one of its subclasses.
     """
     opened, data, reading = None, path / place.DATA, None if alone else locks.WhileReading(path)
     with in_our_words(path):
@@ -139,7 +146,7 @@ def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new, renamed and removed files of a folder durable."""
+    """Sync a folder, so that created, renamed and removed files survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

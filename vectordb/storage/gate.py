@@ -1,4 +1,4 @@
-"""The transactions of one process, and the memory map under them, which may only move while none is open."""
+"""Counts the open transactions of a process, because the memory map may only move while there are none."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from . import locks
 
 
 class Gate:
-    """Counts the transactions that are open, and keeps new ones waiting while the map moves.
+    """Counts open transactions, and makes new ones wait while the map moves.
 
-    check: raises what is wrong with the environment; asked when ``closed`` or ``void`` say that something is. reading: of a process that
-    has no slot in LMDB's table of readers: other processes' writers wait as long as a transaction is open.
+    check: raises the error that says why the environment can't be used; called if ``closed`` or ``void`` is set.
+    reading: the lock of a process that can't enter LMDB's table of readers; held while any transaction is open. None for all others.
     """
 
     def __init__(self, check: Callable[[], None], reading: locks.WhileReading | None):
-        self.moves = 0  # of the map: addresses taken before one are void
+        self.moves = 0  # how often the map has moved: addresses from before a move are invalid
         self.moving = False
         self.closed = False
-        self.void: str | None = None  # why nothing may be read any more
+        self.void: str | None = None  # why nothing can be read any more
         self._check = check
         self._reading = reading
         self._pid = os.getpid()
@@ -30,14 +30,14 @@ class Gate:
         self._inside = 0
 
     def enter(self, nested: bool = False) -> int:
-        """Begin a transaction: from here on the map stays where it is, until ``leave``. Returns ``moves``.
+        """Begin a transaction: the map does not move until ``leave``. Returns ``moves``.
 
-        nested: whoever waits for this has another one open, so that a map which waits to move mustn't be waited for.
+        nested: the caller already has a transaction open. The map can't move before that one ends, so a pending move is not waited for.
         """
         if self._pid != os.getpid():
             self._check()
         with self._condition:
-            while self.moving and not (nested and self._inside):  # it doesn't move before they have ended
+            while self.moving and not (nested and self._inside):  # nested ones pass: the map moves only after they have ended
                 self._condition.wait()
             if self.closed or self.void is not None:
                 self._check()
@@ -47,7 +47,7 @@ class Gate:
             return self.moves
 
     def _wait_for_writer(self, reading: locks.WhileReading) -> None:
-        """For the first transaction. The gate is open meanwhile: the map may move."""
+        """Take the reading lock for the first transaction. The condition is released between attempts, so the map may move."""
         deadline = time.monotonic() + locks.READ_SECONDS
         while self.moving or not (self._inside or reading.attempt()):
             reading.check_patience(deadline)
@@ -67,7 +67,7 @@ class Gate:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Within a transaction, or as good as."""
+        """Count the block as a transaction: the map does not move in it."""
         self.enter()
         try:
             yield
@@ -75,9 +75,9 @@ class Gate:
             self.leave()
 
     def hold_still(self, seconds: float | None = None, unless: int | None = None) -> bool:
-        """Let no transaction begin, and wait for those there are to end: then the map may move, until ``go_on``.
+        """Block new transactions and wait for the open ones to end. The map may then move until ``go_on``.
 
-        False: one didn't end within ``seconds``, or the map has moved since ``moves`` was ``unless``.
+        Returns False, blocking nothing, if one did not end within ``seconds``, or if the map has moved since ``moves`` was ``unless``.
         """
         with self._condition:
             while self.moving:
@@ -92,14 +92,14 @@ class Gate:
             return False
 
     def go_on(self) -> None:
-        """The map may have moved, and transactions may begin again."""
+        """Undo ``hold_still``: count a move of the map, and let transactions begin again."""
         with self._condition:
             self.moves += 1
             self.moving = False
             self._condition.notify_all()
 
     def close(self) -> bool:
-        """Let no transaction begin any more, and wait for those there are to end. False: it was closed before."""
+        """Refuse new transactions for good, and wait for the open ones to end. False if it was closed before."""
         with self._condition:
             before, self.closed = self.closed, True
             while self._inside or self.moving:

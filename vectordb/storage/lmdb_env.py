@@ -1,8 +1,8 @@
-"""The LMDB environment of a directory: one a process, one writer at a time, a map that grows.
+"""The LMDB environment of a directory: one per process, one writer at a time, a memory map that grows.
 
-Readers run inside ``read()``: their transaction keeps every page they see from being reused. The map may only move while no
-transaction of this process is open, so growing waits for them. ``place`` knows whether the files are still there, ``locks`` the locks
-between processes, ``rewrite`` how a new data.mdb takes the place of the old one.
+Readers run inside ``read()``: LMDB does not reuse a page while a transaction may read it. The map may only move while no transaction of
+this process is open, so growing it waits for them to end. ``place`` checks that the path still leads to the opened files, ``locks`` has the
+locks between processes, and ``rewrite`` replaces data.mdb by a new file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .rewrite import Rewrite, write_anew
 
 log = logging.getLogger("vectordb.storage")
 INITIAL_MAP = 1 << 34  # address space, not disk
-OPEN_SECONDS = 60.0  # to wait for another process that is changing data.mdb for a new file
-MAKE_SECONDS = 2.0  # to wait for another process that has a directory open without LMDB's files in it: it is about to make them
-WATCH_SECONDS = 0.5  # between two looks whether another process waits for data.mdb to be let go
+OPEN_SECONDS = 60.0  # waiting for another process that is replacing data.mdb
+MAKE_SECONDS = 2.0  # waiting for another process that has opened an empty directory and is about to create LMDB's files
+WATCH_SECONDS = 0.5  # between two checks whether another process asks for data.mdb to be released
 
 
 class Env:
-    """One open directory. Handles of the same directory in one process share it (LMDB allows one environment a process)."""
+    """One open directory. All handles of it in one process share it, because LMDB allows one environment per file and process."""
 
     def __init__(
         self,
@@ -49,19 +49,19 @@ class Env:
         temporary: bool = False,
     ):
         self.path = path  # absolute, links resolved
-        self.read_only = read_only  # why nothing can be written there; None: it can
-        self.file_mode = file_mode or modes.PRIVATE  # of what is made in the directory
-        self.damage: str | None = None  # what is wrong with the records; only ever set with ``salvage``
-        self._temporary = temporary  # nothing of it needs to be on disk
-        self.change_log = Limits()  # of this process's writes
+        self.read_only = read_only  # why nothing can be written; None: writes are possible
+        self.file_mode = file_mode or modes.PRIVATE  # permissions of new files
+        self.damage: str | None = None  # what is wrong with the records; only set if opened with ``salvage``
+        self._temporary = temporary  # never synced
+        self.change_log = Limits()  # the limits that this process's writes apply
         self.users = 0
-        self._told = False  # that the files aren't those that were opened
+        self._told = False  # whether the log already says that the files were moved or replaced
         self.pid = os.getpid()
-        self.patience = Patience()  # of who reads without one of their own: until the directory is closed
+        self.patience = Patience()  # the deadline of reads that have none of their own: it ends when the directory is closed
         self.folder = -1  # the directory's descriptor
         self._broken: str | None = None
         self._write_lock = threading.Lock()
-        self._seen = -1  # the newest transaction that was looked at for a request to let go
+        self._seen = -1  # the newest transaction that was checked for a request to release data.mdb
         self._ended = threading.Event()
         self._reading = locks.WhileReading(path) if read_only else None
         self.gate = Gate(self._check_usable, self._reading)
@@ -76,7 +76,7 @@ class Env:
 
     def _open(self, create: bool, salvage: bool, file_mode: int | None) -> None:
         path = self.path
-        if place.is_empty(path):  # before anything is made there
+        if place.is_empty(path):  # checked before anything is created
             place.check_may_begin(path, create)
         if create:
             modes.make_folder(path, self.file_mode)
@@ -89,10 +89,10 @@ class Env:
             place.check_may_begin(path, create)
         with self._kept_from_writers():
             self._map()
-            survey = integrity.survey(self._lmdb, path / place.DATA)  # nothing of the trees is read before
+            survey = integrity.survey(self._lmdb, path / place.DATA)  # before LMDB follows any page number
             self._db = self._lmdb.open_db(b"data", create=False) if survey is not None else None
         if self.read_only is None:
-            self._lock_file = locks.open_file(path / locks.WRITE, self.file_mode)  # lives as long as the environment
+            self._lock_file = locks.open_file(path / locks.WRITE, self.file_mode)  # open as long as the environment is
         if self._db is None:
             place.check_may_begin(path, create)
             with self.file_lock(60.0):
@@ -103,22 +103,22 @@ class Env:
             self._rewrite.remove_leftover()
 
     def _share_open_lock(self) -> None:
-        """Held as long as data.mdb is open; alone at first, where LMDB's files are still to be made."""
+        """Take the shared lock that is held while data.mdb is open, or the exclusive one while LMDB's files are still to be created."""
         file, deadline = self._open_file, time.monotonic() + MAKE_SECONDS
-        if file is None:  # nothing can be written there, and nobody ever opened it
+        if file is None:  # the directory is read-only and has no lock file, so no process can have opened it for writing
             return
         while True:
             locks.take(file, locks.SHARED, OPEN_SECONDS, f"another process has been rewriting {self.path}", self.path)
             missing = place.DATA if place.is_empty(self.path) else None if (self.path / place.LOCK).exists() else place.LOCK
             if missing is None or self.read_only is not None:
                 return
-            locks.release(file)  # two who come at once must not wait for one another
+            locks.release(file)  # or two processes that open at the same time would wait for each other
             if locks.attempt(file, locks.ALONE):
                 return
             if time.monotonic() >= deadline:
                 raise StorageError(
-                    f"{self.path}: {missing} was removed or emptied while the database was open, and it still is, in another process or in "
-                    "this one. End that first: nothing that it acknowledged is lost then",
+                    f"{self.path}: {missing} was removed or emptied while the database was open, and some process, this one or another, still "
+                    "has it open. Close it there first; no acknowledged write will be lost",
                     field="path",
                     value=str(self.path),
                 )
@@ -149,15 +149,15 @@ class Env:
         data = self.path / place.DATA
         with self.read() as txn:
             version = check_version(self.path, txn.get(format.FORMAT_KEY))
-        if survey is not None:  # after the version: a newer one may make another digest
+        if survey is not None:  # checked after the version, because a newer version may compute another digest
             problem = replace(survey, digested=version >= format.DIGEST_VERSION).problem
             if problem is not None:
-                self._refuse(f"{data} is damaged: {problem}; `vectordb check` says more", salvage)
+                self._refuse(f"{data} is damaged: {problem}; run `vectordb check` for details", salvage)
 
     def _refuse(self, what: str, salvage: bool) -> None:
-        """Records are missing or changed, though every page can be read."""
+        """For records that are missing or changed while every page can be read. Raises CorruptionError, or notes the damage with ``salvage``."""
         if not salvage:
-            raise CorruptionError(f"{what}; salvage=True opens it to read what is left", field="path", value=str(self.path))
+            raise CorruptionError(f"{what}; open with salvage=True to read what is left", field="path", value=str(self.path))
         self.damage = what
 
     @property
@@ -166,12 +166,12 @@ class Env:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits until no transaction of this process is open; whoever has one should not dawdle."""
+        """Whether a thread waits for all transactions of this process to end. Long reads should end theirs soon."""
         return self.gate.moving or self.gate.closed
 
     @property
     def map_moves(self) -> int:
-        """How often the map has moved: addresses taken before a move are void."""
+        """How often the map has moved. Addresses from before a move are invalid."""
         return self.gate.moves
 
     def _has_data(self) -> bool:
@@ -179,7 +179,7 @@ class Env:
             return txn.get(b"data") is not None
 
     def _initialise(self) -> None:
-        if self._has_data():  # another process was first
+        if self._has_data():  # another process created it in the meantime
             self._db = self._lmdb.open_db(b"data", create=False)
             return
         with self._lmdb.begin(write=True) as txn:
@@ -192,12 +192,12 @@ class Env:
     # Are the files still there?
 
     def check_in_place(self) -> None:
-        """Raises StorageError unless the path still leads to the files that were opened. For who is about to change something there."""
+        """Raises StorageError unless the path still leads to the opened files. Call it before changing anything in the directory."""
         with self.gate.entered():
             self._check_in_place()
 
     def _check_in_place(self) -> None:
-        """Within ``gate.entered``, so that no new data.mdb is being put there: two stats."""
+        """Costs two calls of stat. Call it within ``gate.entered``, so that data.mdb is not being replaced at the same time."""
         problem = place.problem(self.path, self._files)
         if problem is not None:
             raise self._out_of_place(problem)
@@ -205,27 +205,27 @@ class Env:
     def _out_of_place(self, problem: str) -> StorageError:
         there = place.identity(self.path / place.DATA) == self._files.data
         if there:
-            rescue = "close the database and open it again: nothing that was acknowledged is lost"
+            rescue = "close the database and open it again; no acknowledged write is lost"
         else:
             rescue = (
-                "if it was moved, open it where it is now; if it was removed or replaced, this open database is the only copy of what was "
-                "acknowledged: save it with snapshot() before it is closed"
+                "if the directory was moved, open it at its new path; if it was removed or replaced, this open database is the only copy of "
+                "the acknowledged writes, so save it with snapshot() before you close it"
             )
         if not self._told:
             self._told = True
-            log.error("%s: %s. Nothing is written any more; %s", self.path, problem, rescue)
-        return StorageError(f"{self.path}: {problem}. Nothing is written any more: {rescue}", field="path", value=str(self.path))
+            log.error("%s: %s. Writes are refused; %s", self.path, problem, rescue)
+        return StorageError(f"{self.path}: {problem}. Writes are refused: {rescue}", field="path", value=str(self.path))
 
     def moved(self) -> bool:
-        """Whether the path leads elsewhere now, or nowhere."""
+        """Whether the path no longer leads to the opened files."""
         return place.problem(self.path, self._files) is not None
 
     def shares_files(self, others: place.Files) -> bool:
-        """Whether LMDB has one of these files open here; it must not be opened twice in a process."""
+        """Whether this environment has one of these files open. LMDB must not open a file twice in one process."""
         return any(file is not None and file in self._files for file in others)
 
     def _watch_lock_file(self) -> None:
-        """A process that makes a new lock file doesn't know what is read here, and may write over it: then nothing may be read any more."""
+        """Refuse all further reads once lock.mdb was replaced: processes that use the new one don't see our readers and may reuse their pages."""
         with self.gate.entered():
             now = place.files(self.path)
             if now.data == self._files.data and now.lock != self._files.lock:
@@ -235,10 +235,10 @@ class Env:
 
     @contextmanager
     def read(self, nested: bool = False) -> Iterator[lmdb.Transaction]:
-        """A read transaction over buffers; nothing that it shows changes or moves until it ends.
+        """A read transaction whose values are buffers over the map. They neither change nor move until it ends.
 
-        nested: whoever waits for this has another one open, so that a map which waits to move mustn't be waited for; StorageError where
-        nothing can be read before it has.
+        nested: the caller already has a transaction open. The map can't move before that one ends, so this one does not wait for a pending
+        move; it raises StorageError if nothing can be read without the move.
         """
         txn = self.begin_read(nested)
         try:
@@ -249,7 +249,7 @@ class Env:
             self.end_read(txn)
 
     def begin_read(self, nested: bool = False) -> lmdb.Transaction:
-        """``read()`` without the context manager, for the query path. Pair it with ``end_read``."""
+        """``read()`` without the context manager, for the query path. Call ``end_read`` afterwards."""
         while True:
             moves = self.gate.enter(nested)
             try:
@@ -258,7 +258,7 @@ class Env:
                     self._seen = txn.id()
                     self._rewrite.look(txn)
                 return txn
-            except lmdb.MapResizedError as error:  # another process grew the file past our map
+            except lmdb.MapResizedError as error:  # another process made the file larger than our map
                 self.gate.leave()
                 if nested:
                     raise translated(error, self.path) from error
@@ -272,13 +272,13 @@ class Env:
         self.gate.leave()
 
     def translated(self, error: lmdb.Error) -> VectorDBError:
-        """An error of LMDB in our words."""
+        """The VectorDBError that stands for an error of LMDB."""
         return translated(error, self.path)
 
     def _resize(self, size: int, moves: int) -> None:
-        """Grow the map to ``size`` (0: to what another process made it) once this process's transactions have ended.
+        """Grow the map to ``size`` bytes, once all transactions of this process have ended. 0: to the size that another process chose.
 
-        Does nothing when somebody else did it since ``map_moves`` was ``moves``.
+        Does nothing if another thread has moved the map since ``map_moves`` was ``moves``.
         """
         if not self.gate.hold_still(unless=moves):
             return
@@ -290,11 +290,11 @@ class Env:
             self.gate.go_on()
 
     def write(self, work, durability: str, timeout: float):
-        """Run ``work(txn)`` in a write transaction and commit it; on any error nothing of it is kept. Returns its result.
+        """Run ``work(txn)`` in a write transaction, commit it and return the result. Any error undoes all of it.
 
-        durability: "commit" returns after everything is on disk; "batched" leaves the final page to the next sync, so a power loss
-        (not a crash of the process) may undo the last writes, never tear them.
-        Raises LockedError when another writer holds the directory for ``timeout`` seconds.
+        durability: "commit" returns once everything is on disk. "batched" leaves the last page to the next sync: a power loss, but not a
+        crash of the process, may undo the last writes. Each write is undone as a whole or kept as a whole.
+        Raises LockedError if other writers hold the directory for ``timeout`` seconds.
         """
         check_durability(durability)
         with self.writing(timeout):
@@ -302,7 +302,7 @@ class Env:
 
     @contextmanager
     def writing(self, timeout: float) -> Iterator[None]:
-        """This thread alone writes, of all processes. Raises LockedError, and what keeps the directory from being written to."""
+        """Hold the write lock against all threads and processes. Raises LockedError, and whatever ``check_writable`` raises."""
         self.check_writable()
         if not self._write_lock.acquire(timeout=timeout):
             raise LockedError(f"another thread has been writing to {self.path} for {timeout:g} s", field="path", value=str(self.path))
@@ -351,17 +351,17 @@ class Env:
         except lmdb.MapFullError:
             raise
         except lmdb.Error as error:
-            # After a failed sync nobody knows what is on disk: refuse to build on it.
+            # After a failed sync it is unknown what is on disk, so all further writes are refused.
             self._broken = str(error)
             raise
         return result
 
     def _seal(self, txn: integrity.WriteTransaction) -> None:
-        """Bring the digest of all records up to date. The first write to a directory of an older format begins it, and makes the format the
-        newest.
+        """Update the digest of all records. The first write to a directory of an older format also creates the digest and raises the format
+        to the newest version.
         """
         stored = txn.get(format.DIGEST_KEY)
-        # Without one all that was committed is counted: nobody else writes now.
+        # No digest yet: compute it from all committed records. We hold the write lock, so they do not change.
         counted = integrity.survey(self._lmdb, self.path / place.DATA).counted if stored is None else format.unpack_digest(stored)
         written = bytes(txn.get(format.FORMAT_KEY))
         if written != format.CURRENT and format.unpack_record(written, "format")["format"] < format.VERSION:
@@ -371,26 +371,26 @@ class Env:
     def survey(self) -> integrity.Survey:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
         with self.gate.entered(), in_our_words(self.path):
-            self._check_in_place()  # the file is read by its name
+            self._check_in_place()  # the survey opens the file by its path
             return integrity.survey(self._lmdb, self.path / place.DATA)
 
     # Locks between processes
 
     def file_lock(self, timeout: float):
-        """The write lock between processes, for ``timeout`` seconds at most waited for."""
+        """Context manager that holds the write lock between processes. Raises LockedError after ``timeout`` seconds."""
         return locks.writing(self._lock_file, timeout, self.path)
 
     def alone(self) -> bool:
-        """Take data.mdb for this process alone, if no other one has it open. When one has, it isn't shared any more either."""
+        """Try to take the exclusive lock on data.mdb; False if another process has it open. Either way this process's shared lock is gone."""
         return locks.attempt(self._open_file, locks.ALONE)
 
     def share(self) -> None:
-        """Say that this process has data.mdb open."""
+        """Take the shared lock that shows that this process has data.mdb open."""
         if self._open_file is not None:
             locks.wait(self._open_file, locks.SHARED)
 
     def release(self) -> None:
-        """Say that this process hasn't got data.mdb open."""
+        """Give up this process's lock on data.mdb."""
         if self._open_file is not None:
             locks.release(self._open_file)
 
@@ -404,29 +404,32 @@ class Env:
             if self._reading is not None:
                 self._reading.release()
 
-    # A new file in the place of data.mdb
+    # Replacing data.mdb
 
     def rewrite(self, timeout: float, patience: float) -> None:
-        """Write all that there is into a new file and put it in the place of data.mdb: nothing that was deleted is in it.
+        """Copy all records into a new file and replace data.mdb by it. The new file holds nothing that was deleted.
 
-        Writers wait all the while (LockedError after ``timeout`` seconds), readers only while the files change places.
-        Every other process must let the old file go: it is asked to, and does so at its next transaction or within ``WATCH_SECONDS``.
-        LockedError when not all have after ``patience`` seconds, with everything as it was. Killed at any point it leaves the old file
-        or the new one, whole.
+        Writers wait all the time (LockedError after ``timeout`` seconds), readers only during the replacement.
+        Every other process is asked to close the old file, which it does at its next transaction or within ``WATCH_SECONDS``. If some have
+        not done so after ``patience`` seconds, nothing is changed and LockedError is raised. A crash at any point leaves either the old
+        or the new file, complete.
         """
         self._rewrite.run(timeout, patience)
 
     def room(self) -> int:
-        """Address space for a copy of everything, bytes."""
+        """Size of the map for a copy of all records, bytes."""
         return _rounded(INITIAL_MAP + 2 * self.size())
 
     def commit(self, work: Callable[[integrity.WriteTransaction], Any], durability: str) -> Any:
-        """``write``, for who has the write lock."""
+        """``write`` for a caller that already holds the write lock."""
         return self._write_growing(work, durability)
 
     @contextmanager
     def let_go(self) -> Iterator[None]:
-        """data.mdb is closed inside, and opened once more behind. When that fails nothing can be done here any more. Hold still first."""
+        """Close data.mdb for the duration of the block, and open it again afterwards. Call ``gate.hold_still`` first.
+
+        If it can't be opened again, the environment is closed for good.
+        """
         self._lmdb.close()
         try:
             yield
@@ -450,7 +453,7 @@ class Env:
             raise
 
     def watch(self) -> None:
-        """Look now and then whether another process waits for data.mdb to be let go, also while this one does nothing else."""
+        """Body of a thread: check every ``WATCH_SECONDS`` whether another process asks for data.mdb, even if this one is idle."""
         while not self._ended.wait(WATCH_SECONDS):
             try:
                 if self.read_only is not None:
@@ -458,21 +461,21 @@ class Env:
                     continue
                 self._watch_lock_file()
                 if self.newest_transaction() != self._seen:
-                    with self.read():  # looks
+                    with self.read():  # begin_read checks for a request
                         pass
             except VectorDBError:
                 if self.closed:
                     return
 
     def newest_transaction(self) -> int:
-        """``last_transaction``, for who has no transaction open."""
+        """``last_transaction`` for a caller without an open transaction."""
         with self.gate.entered():
             return self.last_transaction()
 
     def copy(self, txn: lmdb.Transaction, descriptor: int, scratch: Path) -> None:
-        """Write data.mdb as ``txn`` shows it, without free pages, to a file from where it is. Raises StorageError.
+        """Write data.mdb as ``txn`` shows it, without free pages, to an open file at its current position. Raises StorageError.
 
-        scratch: a file that may be made and is removed again, where there are pages that LMDB's own copy can't do without.
+        scratch: path of a temporary file, used if the data file is damaged so that LMDB's own copy fails. It is removed again.
         """
         try:
             if self.damage is None:
@@ -488,11 +491,11 @@ class Env:
             raise StorageError(f"{self.path}/data.mdb can't be copied: {error}", field="path", value=str(self.path)) from error
 
     def last_transaction(self) -> int:
-        """The newest committed transaction, by any process."""
+        """The number of the newest transaction that any process committed."""
         return self._lmdb.info()["last_txnid"]
 
     def sync(self) -> None:
-        """Make every committed write durable. Raises StorageError, also when the files aren't where they were opened."""
+        """Make all committed writes durable. Raises StorageError, also if the files were moved or replaced."""
         if self.read_only is not None:
             return
         with self.gate.entered():
@@ -507,12 +510,12 @@ class Env:
         """Bytes of the data file."""
         try:
             return (self.path / place.DATA).stat().st_size
-        except OSError:  # it was moved: what LMDB has of it
+        except OSError:  # the file was moved: ask LMDB, which has it open
             with self.gate.entered():
                 return (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
 
     def facts(self) -> dict[str, int]:
-        """readers: slots taken, by any process; used and free pages of page_bytes each; map_bytes: address space."""
+        """readers: reader slots in use, by all processes. used, free: pages of page_bytes bytes. map_bytes: size of the map."""
         with self.read() as txn:
             shape, info = txn.stat(self._db), self._lmdb.info()
         used = shape["branch_pages"] + shape["leaf_pages"] + shape["overflow_pages"]
@@ -537,20 +540,20 @@ class Env:
         return ClosedError(f"{self.path} was closed", field="path", value=str(self.path))
 
     def check_writable(self) -> None:
-        """Raises ClosedError, CorruptionError or StorageError when nothing may be written."""
+        """Raises ClosedError, CorruptionError or StorageError if writes are not possible."""
         self._check_usable()
         if self.read_only is not None:
             raise StorageError(f"{self.path} is read-only: {self.read_only}", field="path", value=str(self.path))
         if self.damage:
-            raise CorruptionError(f"{self.path} takes no writes: {self.damage}", field="path", value=str(self.path))
+            raise CorruptionError(f"{self.path} is damaged, so writes are refused: {self.damage}", field="path", value=str(self.path))
         if self._broken:
-            raise StorageError(f"{self.path} refuses writes until it is reopened: {self._broken}", field="path", value=str(self.path))
+            raise StorageError(f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}", field="path", value=str(self.path))
 
     def close(self) -> None:
-        """Sync and unmap once the open transactions have ended; reads are told to, and do at their next ``deadline.check()``."""
+        """Sync and unmap, once the open transactions have ended. Running reads end with ClosedError at their next ``deadline.check()``."""
         again = self._ended.is_set()
         self._ended.set()
-        if self.pid != os.getpid():  # the parent's: its locks may be held by threads that don't exist here
+        if self.pid != os.getpid():  # opened by the parent process: its locks may be held by threads that don't exist after a fork
             self.gate.closed = True
             return
         if again:
@@ -562,7 +565,7 @@ class Env:
                 if alive and self.read_only is None:
                     self._lmdb.sync(True)
             finally:
-                self.release()  # a child of a fork may hold the same file
+                self.release()  # explicitly: a forked child may keep the same file open, and with it the lock
                 self._close_files()
 
     def _close_files(self) -> None:

@@ -1,4 +1,4 @@
-"""LMDB's and the system's errors in our words."""
+"""Translates errors of LMDB and of the operating system into VectorDBErrors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import lmdb
 from ..errors import ClosedError, CorruptionError, FormatVersionError, StorageError, VectorDBError
 
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
-FORKED = "opened before a fork, and LMDB can't follow; start child processes with 'spawn', or open it in the child only"
+FORKED = "opened before a fork, which LMDB does not support; start child processes with 'spawn', or open it only in the child"
 
 
 def translated(error: Exception, path: Path) -> VectorDBError:
-    """An error of LMDB or of the system about the database of a directory."""
+    """The VectorDBError for an error of LMDB or of the system that concerns a database directory."""
     where = {"field": "path", "value": str(path)}
     code = getattr(error, "errno", None)
     if isinstance(error, lmdb.DiskError) or code in (errno.ENOSPC, errno.EDQUOT):
@@ -27,7 +27,7 @@ def translated(error: Exception, path: Path) -> VectorDBError:
     if isinstance(error, lmdb.VersionMismatchError):
         return FormatVersionError(f"{path}/data.mdb was written by another version of LMDB: {error}", **where)
     if isinstance(error, lmdb.ReadersFullError):
-        return StorageError(f"{path} has more than {MAX_READERS} readers", **where)
+        return StorageError(f"{path} has more than {MAX_READERS} readers at a time", **where)
     if isinstance(error, FileNotFoundError) or (isinstance(error, lmdb.Error) and "No such file" in str(error)):
         return StorageError(f"{path} doesn't hold a database", **where)
     text = str(error)
@@ -40,7 +40,7 @@ def translated(error: Exception, path: Path) -> VectorDBError:
 
 @contextmanager
 def in_our_words(path: Path) -> Iterator[None]:
-    """Errors of LMDB and of the system become VectorDBErrors about the database of a directory."""
+    """Translate errors of LMDB and of the system inside the block into VectorDBErrors about a database directory."""
     try:
         yield
     except (lmdb.Error, OSError) as error:
@@ -49,7 +49,7 @@ def in_our_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def of_files(where: Path, field: str = "path") -> Iterator[None]:
-    """Errors of the system become StorageErrors about a file or a folder that isn't a database."""
+    """Translate errors of the system inside the block into StorageErrors about a file or folder that is no database."""
     try:
         yield
     except OSError as error:
@@ -59,7 +59,7 @@ def of_files(where: Path, field: str = "path") -> Iterator[None]:
 
 
 def _full(path: Path) -> bool:
-    """LMDB reports a short write, which is what a full disk gives, as an I/O error."""
+    """Whether the disk is full. LMDB reports the short write that a full disk causes as an I/O error."""
     try:
         return os.statvfs(path).f_bavail * os.statvfs(path).f_frsize < 1 << 20
     except OSError:

@@ -1,7 +1,9 @@
-"""The locks between processes: ``flock`` on empty files, which goes with its process.
+"""Locks between processes: ``flock`` on empty files. The system releases them when a process ends.
 
-``write.lock``: alone by who writes. A process that can't be in LMDB's table of readers (it may not write there) shares it while it reads.
-``open.lock``: shared by all who have data.mdb open; alone by who makes it, or puts a new one in its place. ``swap.lock``: see ``rewrite``.
+``write.lock``: exclusive while a process writes. A process without write permission can't enter LMDB's table of readers; it holds this lock
+shared while it reads.
+``open.lock``: shared by every process that has data.mdb open; exclusive while a process creates or replaces it.
+``swap.lock``: see ``rewrite``.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from . import modes
 
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
 WRITE, OPEN, SWAP = "write.lock", "open.lock", "swap.lock"
-PAUSE_SECONDS = 0.001  # between two of its tries
-READ_SECONDS = 60.0  # that a reader without a slot in LMDB's table waits for a writer
+PAUSE_SECONDS = 0.001  # between two attempts of WhileReading
+READ_SECONDS = 60.0  # that a reader outside LMDB's table of readers waits for a writer
 
 
 def open_file(path: Path, mode: int = modes.PRIVATE, read_only: bool = False) -> IO[Any] | None:
-    """A file to lock, made if it isn't there. read_only: nothing is made; None when it isn't there."""
+    """Open a lock file, creating it if necessary. read_only: create nothing, and return None if it does not exist."""
     if not read_only:
         return modes.create(path, "ab", mode)
     try:
@@ -33,7 +35,7 @@ def open_file(path: Path, mode: int = modes.PRIVATE, read_only: bool = False) ->
 
 
 def attempt(file: IO[Any], kind: int) -> bool:
-    """Take a lock if that can be done now. One that was held of the other kind is lost when it can't."""
+    """Try to take a lock without waiting. If that fails, a lock of the other kind that was held on the file is lost."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True
@@ -42,12 +44,12 @@ def attempt(file: IO[Any], kind: int) -> bool:
 
 
 def wait(file: IO[Any], kind: int) -> None:
-    """Take a lock, however long that takes."""
+    """Take a lock, waiting without a limit."""
     fcntl.flock(file, kind)
 
 
 def take(file: IO[Any], kind: int, timeout: float, refused: str, path: Path, pause: float = 0.005) -> None:
-    """Take a lock, or raise LockedError after ``timeout`` seconds. refused: what then has been the case, without the seconds."""
+    """Take a lock. Raises LockedError with the message "{refused} for {timeout} s" after ``timeout`` seconds. pause: between attempts, s."""
     deadline = time.monotonic() + timeout
     while not attempt(file, kind):
         if time.monotonic() >= deadline:
@@ -57,13 +59,13 @@ def take(file: IO[Any], kind: int, timeout: float, refused: str, path: Path, pau
 
 
 def release(file: IO[Any]) -> None:
-    """Give a lock back; a child of a fork may hold the same file, so closing it may not do."""
+    """Release a lock. Closing the file is not enough if a forked child has the same file open."""
     fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager
 def writing(file: IO[Any], timeout: float, path: Path) -> Iterator[None]:
-    """The lock of who writes; unlike LMDB's own it can time out, and it goes with its process."""
+    """Hold the write lock. Unlike LMDB's own it has a timeout, and it is released when the process dies. Raises LockedError."""
     take(file, ALONE, timeout, f"another process has been writing to {path}", path, pause=0.0005)
     try:
         yield
@@ -72,17 +74,17 @@ def writing(file: IO[Any], timeout: float, path: Path) -> Iterator[None]:
 
 
 def in_use(path: Path) -> bool:
-    """Whether somebody, in any process, has the database of a directory open. Changes nothing there."""
+    """Whether any process has the database of a directory open. Changes nothing in it."""
     return _held(path / OPEN, ALONE)
 
 
 def being_swapped(path: Path) -> bool:
-    """Whether somebody puts a new data.mdb into a directory now. Changes nothing there."""
+    """Whether a process is replacing data.mdb of a directory. Changes nothing in it."""
     return _held(path / SWAP, SHARED)
 
 
 def _held(path: Path, kind: int) -> bool:
-    """Whether somebody has a lock that keeps one of that kind from being taken."""
+    """Whether another process holds a lock that conflicts with this kind."""
     try:
         file = open_file(path, read_only=True)
         if file is None:
@@ -94,32 +96,32 @@ def _held(path: Path, kind: int) -> bool:
 
 
 class WhileReading:
-    """Keeps writers of other processes waiting while this one reads, which may not write to LMDB's table of readers."""
+    """Makes writers of other processes wait while this one reads. For a process that has no permission to write to LMDB's table of readers."""
 
     def __init__(self, path: Path):
         self._path = path
         self._file: IO[Any] | None = None
 
     def attempt(self) -> bool:
-        """False: somebody writes now. Raises StorageError when the lock file can't be read."""
+        """Try to take the lock; False if a process is writing. Raises StorageError if the lock file can't be opened."""
         try:
-            if self._file is None:  # one that opens it to write makes the file first
+            if self._file is None:  # a process that opens the database for writing creates the file first
                 self._file = open_file(self._path / WRITE, read_only=True)
         except OSError as error:
             raise StorageError(
-                f"{self._path} can't be read safely: {WRITE} in it can't be opened ({error.strerror})", field="path", value=str(self._path)
+                f"{self._path} can't be read safely, because {WRITE} in it can't be opened: {error.strerror}", field="path", value=str(self._path)
             ) from error
         return self._file is None or attempt(self._file, SHARED)
 
     def take(self) -> None:
-        """Raises LockedError when somebody writes for too long, StorageError when the lock file can't be read."""
+        """Take the lock. Raises LockedError after ``READ_SECONDS``, StorageError if the lock file can't be opened."""
         deadline = time.monotonic() + READ_SECONDS
         while not self.attempt():
             self.check_patience(deadline)
             time.sleep(PAUSE_SECONDS)
 
     def check_patience(self, deadline: float) -> None:
-        """Raises LockedError once the monotonic clock has come so far."""
+        """Raises LockedError once ``time.monotonic()`` has passed ``deadline``."""
         if time.monotonic() >= deadline:
             what = f"another process has been writing to {self._path} for {READ_SECONDS:g} s"
             raise LockedError(what, field="path", value=str(self._path))

@@ -1,6 +1,6 @@
-"""The manifest of a snapshot: which files it has, and what they hold. FORMAT.md describes it.
+"""The manifest of a snapshot: its files with sizes and checksums, and what they contain. FORMAT.md describes it.
 
-It is read from places that anybody may have written to, so every value is checked before it is used.
+A snapshot may come from an untrusted place, so every value is checked before it is used.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def pack(manifest: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes, where: str) -> dict[str, Any]:
-    """A manifest, whole and of a version that can be read. where: the snapshot, for errors.
+    """Decode and check the bytes of a manifest. where: name of the snapshot, for errors.
 
     Raises CorruptionError or FormatVersionError.
     """
@@ -61,8 +61,8 @@ def unpack(data: bytes, where: str) -> dict[str, Any]:
         manifest = msgspec.convert(sealed.manifest, _Manifest)
         strange = [name for name in manifest.files if not _is_known(name)]
         if strange or DATA not in manifest.files:
-            raise ValueError(f"it names {shown(strange[0])}, which no snapshot has" if strange else f"it doesn't name {DATA}")
-    except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors and json's too
+            raise ValueError(f"it names {shown(strange[0])}, which no snapshot contains" if strange else f"it doesn't name {DATA}")
+    except (ValueError, RecursionError) as error:  # errors of msgspec and json are ValueErrors
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise CorruptionError(f"the manifest of snapshot {where} is damaged: {why}", field="source", value=where) from None
     return sealed.manifest
@@ -73,7 +73,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 
 def _check_versions(manifest: dict[str, Any], where: str) -> None:
-    """First of all: a newer version may have other values."""
+    """Check the versions before everything else, because a newer version may have other values."""
     for name, newest in (("snapshot", VERSION), ("format", format.VERSION)):
         version = manifest.get(name)
         if type(version) is not int or version < 1:

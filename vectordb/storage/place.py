@@ -1,8 +1,8 @@
-"""Where a database is, and whether its files are still there.
+"""The path of a database, and whether it still leads to the opened files.
 
-A path is made absolute once, when it is given. From then on the database is the files that were opened: when the path says something else
-(they were removed, replaced or moved), nothing is written any more. Writing on would be into deleted files, or beside another process
-whose LMDB knows nothing of this one.
+A path is made absolute once, when it is given. From then on the database is the set of files that were opened. If the path later leads to
+other files, or to none, because they were removed, replaced or moved, writes are refused: they would go into deleted files, or conflict with
+another process whose LMDB does not see this one.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from ..errors import CorruptionError, InvalidArgumentError, StorageError, shown
 
 DATA, LOCK = "data.mdb", "lock.mdb"
 INDEXES = "indexes"
-MANIFEST = "manifest.json"  # what makes a folder a snapshot
+MANIFEST = "manifest.json"  # a folder with this file is a snapshot
 MEMORY = ":memory:"
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}|[a-z][a-z0-9+.-]*://.*")
 
 
 class Identity(NamedTuple):
-    """A file, whatever it is called."""
+    """Identifies a file independently of its name."""
 
     device: int
     inode: int
 
 
 class Files(NamedTuple):
-    """The two files that LMDB has open."""
+    """The identities of the two files that LMDB has open."""
 
     data: Identity | None
     lock: Identity | None
 
 
 def given(path: Any, field: str = "path") -> Path:
-    """A path as it was given, absolute. Raises InvalidArgumentError for what can't be one."""
+    """A user's path made absolute, without following links. Raises InvalidArgumentError if it is no path."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -44,19 +44,19 @@ def given(path: Any, field: str = "path") -> Path:
     if not isinstance(text, str):
         raise InvalidArgumentError(f"{field} must be a str or a pathlib.Path, not {shown(path)}", field=field, value=path)
     if not text:
-        raise InvalidArgumentError(f"{field} is empty; write '.' for the working directory", field=field, value=path)
+        raise InvalidArgumentError(f"{field} is empty; write '.' for the current directory", field=field, value=path)
     try:
         if b"\0" in os.fsencode(text):
             raise InvalidArgumentError(f"{field} must not hold a NUL character: {shown(text)}", field=field, value=path)
         return Path(os.path.abspath(text))
     except UnicodeError:
-        raise InvalidArgumentError(f"{field} can't be the name of a file: {shown(text)}", field=field, value=path) from None
-    except OSError as error:  # the working directory is gone
-        raise StorageError(f"{text}: the working directory can't be found: {error.strerror}", field=field, value=text) from error
+        raise InvalidArgumentError(f"{field} is no valid file name: {shown(text)}", field=field, value=path) from None
+    except OSError as error:  # the current directory was removed
+        raise StorageError(f"{text}: the current directory can't be found: {error.strerror}", field=field, value=text) from error
 
 
 def resolved(path: Any) -> Path:
-    """The directory of a database: absolute, every link on the way followed. Raises InvalidArgumentError, StorageError."""
+    """The absolute path of a database directory, with all links followed. Raises InvalidArgumentError or StorageError."""
     absolute = given(path)
     try:
         where = Path(os.path.realpath(absolute))
@@ -69,7 +69,7 @@ def resolved(path: Any) -> Path:
             )
         if where.exists() and not where.is_dir():
             raise StorageError(
-                f"{absolute} is a file; a directory is needed (vectordb.restore makes one of a snapshot)", field="path", value=str(absolute)
+                f"{absolute} is a file, not a directory; if it is a snapshot, use vectordb.restore", field="path", value=str(absolute)
             )
     except OSError as error:
         raise StorageError(f"{absolute}: {error.strerror or error}", field="path", value=str(absolute)) from error
@@ -77,7 +77,7 @@ def resolved(path: Any) -> Path:
 
 
 def identity(path: Path) -> Identity | None:
-    """Which file has that name now; None: none has."""
+    """The identity of the file that has this name now; None if there is none."""
     try:
         found = os.stat(path)
     except OSError:
@@ -86,12 +86,12 @@ def identity(path: Path) -> Identity | None:
 
 
 def files(path: Path) -> Files:
-    """The files of LMDB in a directory, as they are now: two stats."""
+    """The files of LMDB that are in a directory now. Costs two calls of stat."""
     return Files(identity(path / DATA), identity(path / LOCK))
 
 
 def problem(path: Path, opened: Files) -> str | None:
-    """Why the files that were opened aren't those of the path any more; None: they are. opened.lock is None where LMDB needs none."""
+    """What happened to the opened files, or None if the path still leads to them. ``opened.lock`` is None if LMDB uses no lock file."""
     now = files(path)
     if now.data == opened.data and (opened.lock is None or now.lock == opened.lock):
         return None
@@ -110,7 +110,7 @@ def is_snapshot(path: Path) -> bool:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether there is no data file, or one that nothing was ever written to."""
+    """Whether there is no data file, or an empty one."""
     try:
         return os.stat(path / DATA).st_size == 0
     except FileNotFoundError:
@@ -118,20 +118,23 @@ def is_empty(path: Path) -> bool:
 
 
 def check_may_begin(path: Path, create: bool) -> None:
-    """A directory without data is to become a database. Raises StorageError unless it may, CorruptionError when one has been there."""
+    """Check that a new database may be created in a directory without data.
+
+    Raises StorageError if ``create`` is false, CorruptionError if other files show that a database was there.
+    """
     where = {"field": "path", "value": str(path)}
     missing = identity(path / DATA) is None
     if any(name.endswith(".index") for name in _names(path / INDEXES)):
         state = "is missing" if missing else "is empty"
         raise CorruptionError(
-            f"{path / DATA} {state}, and there are index files: a database was here. Restore a snapshot of it; "
-            f"or remove {path / INDEXES} to begin an empty database",
+            f"{path / DATA} {state}, but index files show that a database was here. Restore a snapshot of it, "
+            f"or remove {path / INDEXES} to create an empty database",
             **where,
         )
-    if missing and create and os.path.lexists(path / "write.lock"):  # made after data.mdb, by whoever opens a database to write
+    if missing and create and os.path.lexists(path / "write.lock"):  # created after data.mdb, by a process that opens a database for writing
         raise CorruptionError(
-            f"{path / DATA} is missing, and a database was here: its lock files are. Restore a snapshot of it; "
-            f"or remove {path / 'write.lock'} to begin an empty database",
+            f"{path / DATA} is missing, but lock files show that a database was here. Restore a snapshot of it, "
+            f"or remove {path / 'write.lock'} to create an empty database",
             **where,
         )
     if not create:
@@ -146,7 +149,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_only_reason(path: Path) -> str | None:
-    """Why this process can't write to the database of a directory; None: it can, as far as anybody can tell."""
+    """Why this process can't write to the database of a directory; None if permissions and mount options allow it."""
     for name in (path, *(path / name for name in (DATA, LOCK, "write.lock", "open.lock"))):
         if _may_write(name):
             continue
@@ -155,13 +158,13 @@ def read_only_reason(path: Path) -> str | None:
         except OSError:
             mounted = 0
         if mounted:
-            return "its file system is mounted read-only"
+            return "the file system is mounted read-only"
         return "this process has no permission to write to " + ("it" if name == path else name.name)
     return None
 
 
 def _may_write(path: Path) -> bool:
-    """True for what isn't there."""
+    """Whether this process has write permission; true also for a path that does not exist."""
     effective = os.access in os.supports_effective_ids
     if not os.access(path, os.F_OK, effective_ids=effective):
         return True

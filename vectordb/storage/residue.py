@@ -1,4 +1,4 @@
-"""Are these bytes in any file? Erased ids, records and vectors are looked for wherever they could have stayed."""
+"""Searches all files for bytes of erased ids, records and vectors."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-NEEDLE_BYTES = 64  # as much of a vector or record is looked for
-_ANCHOR = 8  # the last bytes of a needle: places that have them are looked at closely
+NEEDLE_BYTES = 64  # length of the part of a vector or record that is searched for
+_ANCHOR = 8  # the last bytes of a needle; only where they match is the whole needle compared
 _BLOCK = 8 << 20
 _TABLE_BITS = 24
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-_SEPARATOR = bytes.fromhex("f4c1d2e78b3a5f90")  # between records that lie apart
+_SEPARATOR = bytes.fromhex("f4c1d2e78b3a5f90")  # between records that do not lie side by side on disk
 _length = struct.Struct("<H")
 
 
 class Needles:
-    """Byte strings to look for, each of 8 bytes at least and not one byte all over: anything else would be found by chance."""
+    """Byte strings to search for. Each has at least 8 bytes that are not all equal; others would be found by chance."""
 
     def __init__(self) -> None:
-        self.ids = 0  # how many there are of each sort
+        self.ids = 0  # number of needles by kind
         self.rows = 0
         self.vectors = 0
-        self.vague = 0  # too short or too plain to be looked for
+        self.vague = 0  # too short or too uniform to be searched for
         self.all: set[bytes] = set()
 
     def add(self, needle: bytes) -> bool:
-        """Whether it can be looked for."""
+        """Add a byte string; False if it can't be searched for."""
         needle = bytes(needle[:NEEDLE_BYTES])
         if len(needle) < _ANCHOR or len(set(needle)) < 3:
             self.vague += 1
@@ -39,12 +39,12 @@ class Needles:
 
 
 def id_needle(key: bytes) -> bytes:
-    """An id as LMDB's pages hold it, keys as well as separators of branches: the key's length before it keeps longer ids apart."""
+    """An id as LMDB's pages store it, in keys and in separators of branch pages. The key's length in front excludes longer ids."""
     return _length.pack(len(key)) + key
 
 
 class Search:
-    """Looks for needles in blocks of bytes, all at once."""
+    """Searches blocks of bytes for all needles at the same time."""
 
     def __init__(self, needles: Iterable[bytes]):
         self.needles = sorted(needles, key=lambda needle: needle[-_ANCHOR:])
@@ -58,7 +58,7 @@ class Search:
         self._anchors = np.unique(self._anchors)
 
     def within(self, block: bytes | bytearray) -> set[bytes]:
-        """The needles that the block holds."""
+        """The needles that occur in the block."""
         found: set[bytes] = set()
         if len(block) < _ANCHOR or not self.needles:
             return found
@@ -84,7 +84,7 @@ def _slots(words: np.ndarray) -> np.ndarray:
 
 
 def _ends_at(whole: np.ndarray, needle: bytes, ends: np.ndarray) -> bool:
-    """Whether the needle ends at one of these places."""
+    """Whether the needle ends at one of these offsets."""
     begins = ends - len(needle)
     begins = begins[begins >= 0]
     for offset, byte in enumerate(needle):
@@ -95,7 +95,7 @@ def _ends_at(whole: np.ndarray, needle: bytes, ends: np.ndarray) -> bool:
 
 
 def in_files(search: Search, folder: Path) -> dict[bytes, set[str]]:
-    """needle → the files under a directory that hold it, by their paths in it."""
+    """needle → the files under a directory that contain it, as relative paths."""
     found: dict[bytes, set[str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -105,7 +105,7 @@ def in_files(search: Search, folder: Path) -> dict[bytes, set[str]]:
                 for block in _overlapping(file, search.longest):
                     for needle in search.within(block):
                         found.setdefault(needle, set()).add(str(path.relative_to(folder)))
-        except FileNotFoundError:  # an index file that was replaced
+        except FileNotFoundError:  # an index file that was replaced in the meantime
             continue
     return found
 
@@ -118,7 +118,7 @@ def _overlapping(file, overlap: int) -> Iterator[bytes]:
 
 
 def in_records(search: Search, txn: lmdb.Transaction) -> set[bytes]:
-    """The needles that records hold which are there: those of the living."""
+    """The needles that occur in existing records, that is, in those of live rows."""
     found: set[bytes] = set()
     pending = bytearray()
     cursor = txn.cursor()

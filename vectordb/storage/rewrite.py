@@ -1,7 +1,7 @@
-"""A new file in the place of data.mdb, while processes have it open: who asks for it, who lets go, and how each comes back.
+"""Replaces data.mdb by a new file while processes have it open: the process that asks, those that release it, and how each reopens it.
 
-LMDB leaves the bytes of deleted records in free pages, in the gaps of used ones and as separators of its branches, so only a file that
-was written anew is free of them.
+LMDB leaves bytes of deleted records in free pages, in gaps of used pages and as separator keys of branch pages. Only a newly written file
+is free of them.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from .lmdb_errors import in_our_words
 if TYPE_CHECKING:
     from .env import Env
 
-REWRITTEN = "tmp-data.mdb"  # what is to take the place of data.mdb, while it is written
-REWRITE_BYTES = 64 << 20  # of a transaction that copies
-STILL_SECONDS = 0.5  # that new transactions are kept waiting for old ones to end, before data.mdb is let go
+REWRITTEN = "tmp-data.mdb"  # the new file while it is being written
+REWRITE_BYTES = 64 << 20  # copied per transaction
+STILL_SECONDS = 0.5  # that new transactions wait for old ones to end, before data.mdb is released
 
 
 class _BusyError(Exception):
-    """A transaction of this process hasn't ended in time."""
+    """A transaction of this process did not end in time."""
 
 
 class Rewrite:
-    """Part of one ``Env``: its share in changing data.mdb for a new file, as the one who asks and as one who is asked."""
+    """The part of an ``Env`` that replaces data.mdb, or releases it when another process asks for that."""
 
     def __init__(self, env: Env):
         self._env = env
         self._path = env.path
         self._lock = threading.Lock()
-        self._request: bytes | None = None  # the last one that was seen, or made
+        self._request: bytes | None = None  # the last request that was seen or made
 
     def _check_no_link(self) -> None:
-        """Raises StorageError where data.mdb is a link: a new file would take the link's place, and the old one would keep all it holds."""
+        """Raises StorageError if data.mdb is a link: the new file would replace the link only, and the old file would keep deleted data."""
         data = self._path / place.DATA
         if data.is_symlink():
-            what = f"{data} is a link to {os.readlink(data)}, where what was deleted would stay: move that file here, in the link's place"
+            what = f"{data} is a link to {os.readlink(data)}, and deleted data would stay there: replace the link by that file first"
             raise StorageError(what, field="path", value=str(self._path))
 
     def run(self, timeout: float, patience: float) -> None:
@@ -61,27 +61,27 @@ class Rewrite:
                 mode = modes.mode_of(self._path / place.DATA) or modes.PRIVATE
                 with env.read() as txn:
                     write_anew(txn, new, env.room())
-                os.chmod(new, mode)  # that of the file whose place it takes
+                os.chmod(new, mode)  # the permissions of the old file
                 reach("purge.rewritten")
                 locks.take(swap, locks.ALONE, timeout, f"another process has been rewriting {self._path}", self._path)
                 self._swap(patience)
             finally:
-                with suppress(FileNotFoundError):  # in the folder that was opened, wherever that is now
+                with suppress(FileNotFoundError):  # relative to the opened folder, which may have been moved
                     os.unlink(REWRITTEN, dir_fd=env.folder)
 
     def remove_leftover(self) -> None:
-        """Of a process that died while it wrote everything anew."""
+        """Delete the temporary file of a rewrite that crashed."""
         if (self._path / REWRITTEN).exists():
-            with suppress(LockedError), self._env.file_lock(0.0):  # else it is alive
+            with suppress(LockedError), self._env.file_lock(0.0):  # if the lock is held, that process is still running
                 (self._path / REWRITTEN).unlink(missing_ok=True)
 
     def look_at_lock(self) -> None:
-        """For who can't read a request while another process writes: it lets data.mdb go as soon as that one holds the swap lock."""
+        """For a read-only process, which can't read requests while another one writes: release data.mdb once that one holds the swap lock."""
         if locks.being_swapped(self._path):
             self._let_go(lambda: locks.being_swapped(self._path))
 
     def look(self, txn: lmdb.Transaction) -> None:
-        """Something was committed. It may be the request of another process to let data.mdb go."""
+        """Check a newly committed transaction for another process's request to release data.mdb."""
         request = txn.get(format.REQUEST_KEY)
         if request is None:
             return
@@ -89,14 +89,14 @@ class Rewrite:
         with self._lock:
             if request == self._request:
                 return
-            self._request = request  # done once, even if the one who asked is dead
-        try:  # not here: this thread may have another transaction open
+            self._request = request  # obey each request once, even if the process that made it has died
+        try:  # in another thread, because this one may have a transaction open
             asked = partial(self._asked_by, request)
             threading.Thread(target=self._let_go, args=(asked,), name="vectordb-swap", daemon=True).start()
-        except RuntimeError:  # no more threads: it is looked at again
+        except RuntimeError:  # no thread can be started: try again at the next transaction
             self._request = None
 
-    # As the one who asks
+    # In the process that asks
 
     @contextmanager
     def _swap_lock(self) -> Iterator:
@@ -104,7 +104,7 @@ class Rewrite:
             yield swap
 
     def _swap(self, patience: float) -> None:
-        """With the write lock and the swap lock: who lets go can't come back before this is over."""
+        """Replace the file. The caller holds the write lock and the swap lock, so processes that released data.mdb wait until this is done."""
         env = self._env
         deadline = time.monotonic() + patience
         self._ask(os.urandom(16))
@@ -127,7 +127,7 @@ class Rewrite:
                 self._ask(None)
 
     def _ask(self, request: bytes | None) -> None:
-        """Tell the other processes to let data.mdb go, or take that back."""
+        """Commit a request to release data.mdb; None withdraws it."""
         self._request = request
 
         def work(txn: integrity.WriteTransaction) -> None:
@@ -136,43 +136,43 @@ class Rewrite:
         self._env.commit(work, "batched")
 
     def _check_patience(self, deadline: float, patience: float, who: str) -> None:
-        """Wait a little; LockedError when that has been enough."""
+        """Wait a moment. Raises LockedError once ``deadline`` has passed. who: what still has data.mdb open."""
         if time.monotonic() >= deadline:
             raise LockedError(f"{who} has had {self._path} open for {patience:g} s", field="path", value=str(self._path))
         time.sleep(0.005)
 
     def _alone(self, deadline: float, patience: float) -> None:
-        """Wait until no other process has data.mdb open. Nobody else asks for this lock without the write lock, so that ours may be given
-        up for a moment.
+        """Wait until no other process has data.mdb open. Ours may be released for a moment meanwhile, because nobody takes the exclusive lock
+        without the write lock, which we hold.
         """
         while not self._env.alone():
             self._env.share()
             self._check_patience(deadline, patience, "another process")
 
-    # As one who is asked
+    # In a process that is asked
 
     def _let_go(self, asked: Callable[[], bool]) -> None:
-        """Close data.mdb and open what is there then. A long read of this process is waited for, but others aren't kept waiting for it.
+        """Close data.mdb, wait for its replacement, and open the new file. Waits for long reads of this process without blocking new ones.
 
-        asked: whether the request still stands.
+        asked: says whether the request is still open.
         """
         env = self._env
         while asked():
             try:
                 with self._still():
-                    if env.closed or env.moved():  # files that were moved aren't found again
+                    if env.closed or env.moved():  # files that were moved can't be reopened by their path
                         return
                     with env.let_go():
                         env.release()
                         swap = locks.open_file(self._path / locks.SWAP, env.file_mode, read_only=env.read_only is not None)
                         if swap is not None:
                             with swap:
-                                locks.wait(swap, locks.SHARED)  # until the other one is done, or dead
+                                locks.wait(swap, locks.SHARED)  # until the other process has finished or died
                         env.share()
                     return
             except _BusyError:
                 time.sleep(STILL_SECONDS)
-            except VectorDBError:  # the environment says so to whoever uses it
+            except VectorDBError:  # every later use of the environment raises it
                 return
 
     def _asked_by(self, request: bytes) -> bool:
@@ -184,7 +184,7 @@ class Rewrite:
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        """No transaction of this process is open inside; the map may move. Raises _BusyError when one doesn't end soon."""
+        """Inside the block no transaction of this process is open, and the map may move. Raises _BusyError if one does not end soon."""
         if not self._env.gate.hold_still(STILL_SECONDS):
             raise _BusyError
         try:
@@ -194,7 +194,7 @@ class Rewrite:
 
 
 def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
-    """Write all records that a transaction shows into a new file, in order, and sync it. room: address space for it, bytes."""
+    """Copy all records that a transaction sees into a new file, in key order, and sync it. room: size of its map, bytes."""
     path.unlink(missing_ok=True)
     with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=room, max_dbs=2, mode=modes.PRIVATE) as made:
         db = made.open_db(b"data")

@@ -1,6 +1,7 @@
-"""Import and export: files of JSON lines, JSON, CSV, Parquet and Arrow into a collection and out of it.
+"""Import and export of JSON-lines, JSON, CSV, Parquet and Arrow files.
 
-``sources``, ``rows`` and ``arrow`` read rows, ``forms`` makes points of them, ``infer`` a schema, ``load`` writes them; ``files`` exports.
+``sources``, ``rows`` and ``arrow`` read rows, ``forms`` converts them to points, ``infer`` infers a schema, ``load`` writes the points;
+``files`` exports.
 """
 
 from .files import export_points, export_stream

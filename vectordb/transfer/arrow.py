@@ -1,4 +1,4 @@
-"""Rows out of Parquet and Arrow files, and points into Parquet files: what needs pyarrow."""
+"""Read rows from Parquet and Arrow files and write points to Parquet files. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parquet_rows(raw: BinaryIO, path: Path, start: int) -> Iterator[Row]:
 
 
 def arrow_rows(raw: BinaryIO, path: Path, start: int) -> Iterator[Row]:
-    """The rows of an Arrow IPC file (Feather is one), or of an IPC stream."""
+    """The rows of an Arrow IPC file (such as Feather) or of an IPC stream."""
     pa, _ = _arrow()
     try:
         try:
@@ -65,7 +65,7 @@ def _rows(pa: Any, schema: Any, batches: Iterable[Any], total: int, path: Path, 
 
 
 def _python_values(pa: Any, column: Any) -> list:
-    """A column as Python values. Vectors stay arrays, and timestamps become numpy's, which know years beyond 9999."""
+    """A column as Python values. Vectors stay arrays; timestamps become numpy's, which support years after 9999."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         return list(column.cast(pa.timestamp("us", kind.tz), safe=False).to_numpy(zero_copy_only=False))
@@ -77,12 +77,12 @@ def _python_values(pa: Any, column: Any) -> list:
     if listed and pa.types.is_floating(kind.value_type):
         return [None if not v.is_valid else v.values.to_numpy(zero_copy_only=False) for v in column]
     if pa.types.is_floating(kind):
-        return [None if value != value else value for value in column.to_pylist()]  # many write NaN for what is missing
+        return [None if value != value else value for value in column.to_pylist()]  # many programs write NaN for a missing value
     return column.to_pylist()
 
 
 def kept_schema(source: Source) -> Schema | None:
-    """The collection's schema that an exported Parquet file carries, if it does."""
+    """The collection schema stored in a Parquet file by an export, or None."""
     pa, pq = _arrow()
     try:
         with source.opened() as raw:
@@ -106,7 +106,7 @@ def _arrow():
 
 
 def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vectors: bool, integers: bool) -> int:
-    """Write points to a Parquet file; returns how many. integers: every id is one (a column has one type)."""
+    """Write points to a Parquet file; returns their number. integers: all ids are integers (a column has one type)."""
     pa, pq = _arrow()
     layout = Layout(schema)
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
@@ -129,7 +129,7 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
             try:
                 arrays = [pa.array(values, type=f.type) for values, f in zip(columns, table_schema, strict=True)]
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError) as error:
-                raise VectorDBError(f"the export doesn't fit Parquet: {error}") from error
+                raise VectorDBError(f"a value can't be written to Parquet: {error}") from error
             writer.write_batch(pa.record_batch(arrays, schema=table_schema))
             count += len(page)
     return count
@@ -142,7 +142,7 @@ def _arrow_type(pa: Any, spec: Any) -> Any:
 
 
 def _vector_type(pa: Any, spec: Any) -> Any:
-    """float16 is widened: nothing is lost, and more programs can read it."""
+    """The Arrow type of a vector field. float16 is widened to float32: lossless, and readable by more programs."""
     if isinstance(spec, Sparse):
         return pa.struct([("indices", pa.list_(pa.uint64())), ("values", pa.list_(pa.float32()))])
     if spec.kind == "multi":

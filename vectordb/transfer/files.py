@@ -1,4 +1,4 @@
-"""Points of a collection into files: JSON lines and CSV, as streams; memory holds a page, not the collection."""
+"""Export points to JSON-lines, CSV and Parquet files. Points are streamed: memory holds a page, not the collection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRITTEN = (".jsonl", ".ndjson", ".csv", ".jsonl.gz", ".ndjson.gz", ".csv.gz", "
 
 
 def written_format(path: Path) -> str:
-    """ "jsonl", "csv" or "parquet", by the ending of the name. Raises InvalidArgumentError for another one."""
+    """The format of a file name's ending: "jsonl", "csv" or "parquet". Raises InvalidArgumentError for another ending."""
     ending = next((ending for ending in _WRITTEN if path.name.lower().endswith(ending)), None)
     if ending is None:
         what = f"{path.name}: the name must end in .jsonl, .csv (or these with .gz) or .parquet"
@@ -35,11 +35,12 @@ def written_format(path: Path) -> str:
 def export_points(
     collection: Collection, target: Path, *, filter: Any = None, with_vectors: bool = False, progress: Callable[[int], None] | None = None
 ) -> int:
-    """Write the points (that match a filter) to a file by the format its name asks for; returns how many.
+    """Write the points (that match a filter) to a file in the format of its name. Returns the number of points.
 
-    The file appears under its name when it is whole. Raises VectorDBError when ids change between integers and others meanwhile.
+    The file appears under its name only when it is complete. Raises VectorDBError if a non-integer id is written during a Parquet export
+    of integer ids.
     """
-    # A Parquet column has one type; integers come first in id order, so only the whole list tells.
+    # A Parquet column has one type. Integers come first in id order, so all ids must be looked at.
     integers = written_format(target) == "parquet" and all(
         type(p.id) is int for p in collection.iterate(filter=filter, with_attributes=False)
     )
@@ -48,21 +49,21 @@ def export_points(
 
 
 def export_stream(collection: Collection, stream: BinaryIO, *, filter: Any = None, with_vectors: bool = False) -> int:
-    """Write the points as JSON lines to a binary stream; returns how many."""
+    """Write the points as JSON lines to a binary stream. Returns the number of points."""
     return write_text(stream, "jsonl", collection.schema, collection.iterate(filter=filter, with_vectors=with_vectors), with_vectors)
 
 
 def _counted(points: Iterator, progress: Callable[[int], None] | None, integers: bool) -> Iterator:
     for count, point in enumerate(points, 1):
         if integers and type(point.id) is not int:
-            raise VectorDBError(f"id {shown(point.id)} was written during the export, whose ids were integers: run it again")
+            raise VectorDBError(f"id {shown(point.id)} was written during an export of integer ids: run it again")
         yield point
         if progress and count % 1000 == 0:
             progress(count)
 
 
 def write_points(path: Path, schema: Schema, points: Iterable[Point], with_vectors: bool, integers: bool) -> int:
-    """Write points in the format the name asks for; returns how many. integers: every id is an integer (a Parquet column has one type)."""
+    """Write points in the format of the file name. Returns their number. integers: all ids are integers (for Parquet's column type)."""
     kind = written_format(path)
     with _replacing(path) as part:
         if kind == "parquet":
@@ -95,12 +96,12 @@ def write_text(raw: Any, kind: str, schema: Schema, points: Iterable[Point], wit
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its name when all went well: a reader never meets half an export."""
+    """A temporary file that is renamed to ``path`` on success, so that a reader never sees a partial export."""
     path = Path(os.path.abspath(path))
     part = path.with_name(path.name + ".part")
     try:
         part.unlink(missing_ok=True)
-        modes.create(part, "xb", modes.mode_of(path) or modes.PRIVATE).close()  # for its owner's eyes, or as the one that it replaces
+        modes.create(part, "xb", modes.mode_of(path) or modes.PRIVATE).close()  # owner-only, or the mode of the replaced file
         yield part
         part.replace(path)
     except OSError as error:

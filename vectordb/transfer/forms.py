@@ -1,10 +1,10 @@
-"""One point as a record of a file, and back, without losing anything.
+"""Convert points to records of a file and back, without loss.
 
-A *full* record is ``{"id", "vectors", "attributes", "payload"}``. A *flat* one, as other programs write them and as CSV and Parquet need,
-has a column for the id, for each attribute and each vector field; a column ``payload`` is the payload, and columns that nothing else
-claims are gathered in it. An attribute or field called like one of those two has the column ``attributes.NAME`` or ``vectors.NAME``.
+A *full* record is ``{"id", "vectors", "attributes", "payload"}``. A *flat* record, as in CSV, Parquet and files of other programs, has a
+column for the id, each attribute and each vector field. Its column ``payload`` is the payload; all other columns are added to it. An
+attribute or vector field named ``id`` or ``payload`` has the column ``attributes.NAME`` or ``vectors.NAME``.
 
-A *cell* is the text a CSV file holds. An empty cell is null; ``\\e`` is the empty string (and ``\\\\e`` the text ``\\e``, and so on).
+A *cell* is the text of a CSV cell. An empty cell is null; ``\\e`` is the empty string (and ``\\\\e`` is the text ``\\e``, and so on).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _TRUE, _FALSE = {"true", "t", "yes", "1"}, {"false", "f", "no", "0"}
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of flat records mean. id: the id's column, or ``#`` to number the rows from 0. vectors: field → its column."""
+    """The meaning of the columns of flat records. id: the id's column, or ``#`` to number the rows from 0. vectors: field → column."""
 
     id: str = "id"
     vectors: Mapping[str, str] = field(default_factory=dict)
 
 
 class Layout:
-    """Columns of flat records ↔ fields of a schema."""
+    """Maps the columns of flat records to the fields of a schema."""
 
     def __init__(self, schema: Schema, columns: Columns | None = None):
         columns = columns or Columns()
@@ -59,9 +59,9 @@ class Layout:
         return ["id", *self.attributes, *(self.vectors if with_vectors else ()), "payload"]
 
     def point(self, record: Any, row: int, cells: bool = False) -> dict:
-        """The point (a dict as ``upsert`` takes it) in a record. ``cells``: values are text and are read as the schema says.
+        """The point in a record, as a dict for ``upsert``. cells: values are text cells, parsed by the schema's types.
 
-        Raises InvalidArgumentError saying what is wrong with the record.
+        Raises InvalidArgumentError naming what is wrong with the record.
         """
         if not isinstance(record, Mapping):
             raise InvalidArgumentError(f"a record must be an object, not {shown(record)}", field="record", value=record)
@@ -103,7 +103,7 @@ class Layout:
         if rest:
             payload = point.get("payload")
             if not isinstance(payload, (dict, type(None))):
-                what = f"columns {', '.join(rest)} belong in the payload, which is not an object"
+                what = f"columns {', '.join(rest)} can't be added to the payload, which is not an object"
                 raise InvalidArgumentError(what, field="payload", value=payload)
             point["payload"] = {**(payload or {}), **rest}
         return point
@@ -111,7 +111,7 @@ class Layout:
 
 def _present(value: Any, column: str) -> Any:
     if value is None or (isinstance(value, str) and not value):
-        raise InvalidArgumentError(f"no id: {column!r} is missing or empty (--id-field names another column)", field="id", value=value)
+        raise InvalidArgumentError(f"no id: {column!r} is missing or empty (--id-field COLUMN names another)", field="id", value=value)
     return value
 
 
@@ -120,12 +120,12 @@ def _column(name: str, section: str) -> str:
 
 
 def is_full(record: Mapping) -> bool:
-    """Whether a record has the sections of a point rather than columns."""
+    """Whether a record is full (has the sections of a point) rather than flat."""
     return set(record) <= POINT_KEYS and all(isinstance(record.get(key), (Mapping, type(None))) for key in ("vectors", "attributes"))
 
 
 def read_id(value: Any) -> Any:
-    """An id as JSON has it: a number, a string, or ``{"uuid": "…"}``."""
+    """An id from its JSON form: a number, a string, or ``{"uuid": "…"}``."""
     if isinstance(value, Mapping):
         if set(value) == {"uuid"}:
             try:
@@ -141,7 +141,7 @@ def write_id(value: Any) -> Any:
 
 
 def cell_id(text: Any) -> Any:
-    """An id from a cell: digits are a number, ``{"uuid": "…"}`` a UUID, ``"…"`` a JSON string, anything else a string as it stands."""
+    """An id from a cell: digits are an integer, ``{"uuid": "…"}`` is a UUID, ``"…"`` is a JSON string, anything else is a string."""
     if not isinstance(text, str):
         return text
     if _INTEGER.fullmatch(text) and int(text) < 2**64:
@@ -155,7 +155,7 @@ def cell_id(text: Any) -> Any:
 
 
 def id_cell(value: Any) -> str:
-    """The cell that ``cell_id`` reads back as this id."""
+    """The cell from which ``cell_id`` reads this id."""
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
@@ -164,19 +164,19 @@ def id_cell(value: Any) -> str:
 
 
 def read_vector(spec: VectorField, value: Any) -> Any:
-    """A vector as JSON has it: numbers, rows of numbers, or ``{"indices": [...], "values": [...]}``."""
+    """A vector from its JSON form: numbers, rows of numbers, ``{"indices": [...], "values": [...]}`` or ``{"TERM": weight}``."""
     if isinstance(spec, Sparse) and isinstance(value, Mapping) and set(value) == {"indices", "values"}:
         return (value["indices"], value["values"])
     if isinstance(spec, Sparse) and isinstance(value, Mapping):
         try:
             return {int(term): weight for term, weight in value.items()}
         except (TypeError, ValueError):
-            raise InvalidArgumentError(f"{shown(value)} is no sparse vector", field="vectors", value=value) from None
+            raise InvalidArgumentError(f"{shown(value)} is not a sparse vector", field="vectors", value=value) from None
     return value
 
 
 def write_vector(spec: VectorField, value: Any) -> Any:
-    """Plain lists of Python numbers; a float32 written as a double in full is the same float32 when read."""
+    """A vector as JSON data. A float32 is written with all digits of a double, so reading it gives the same float32."""
     if isinstance(spec, Sparse):
         terms, weights = value
         return {"indices": np.asarray(terms).tolist(), "values": np.asarray(weights).tolist()}
@@ -184,7 +184,7 @@ def write_vector(spec: VectorField, value: Any) -> Any:
 
 
 def read_attribute(spec: Any, value: Any) -> Any:
-    """An attribute as JSON has it. ISO dates beyond the year 9999 become numpy's, as Python's datetime lacks them."""
+    """An attribute from its JSON form. ISO dates after the year 9999 become numpy datetimes, as Python's end there."""
     if spec.kind == "datetime" and value is not None:
         return [_date(v) for v in value] if spec.array and isinstance(value, list) else _date(value)
     if spec.kind in ("int", "float"):
@@ -210,7 +210,7 @@ def _date(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can say, for the payload: what it can't is written as its text."""
+    """A value as JSON data, for the payload; a value without a JSON form becomes its text."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, Mapping):
@@ -255,7 +255,7 @@ def read_cell(column: str, spec: Any, value: Any) -> Any:
 
 
 def attribute_cell(spec: Any, value: Any) -> str:
-    """The cell that ``read_cell`` reads back as this value."""
+    """The cell from which ``read_cell`` reads this value."""
     if value is None:
         return ""
     if spec.array or spec.kind == "geo":
@@ -279,7 +279,7 @@ def _json_cell(column: str, text: Any) -> Any:
 
 
 def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
-    """The full JSON record of a point; what it doesn't have is left out."""
+    """The full JSON record of a point. Null attributes and an empty payload are left out."""
     record: dict[str, Any] = {"id": write_id(point.id)}
     if with_vectors:
         record["vectors"] = {name: write_vector(schema.vectors[name], vector) for name, vector in point.vectors.items()}
@@ -290,7 +290,7 @@ def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
 
 
 def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
-    """A CSV row of a point, in the order of ``layout.names``."""
+    """A point as the cells of a CSV row, in the order of ``layout.names``."""
     cells = [id_cell(point.id)]
     cells += [attribute_cell(layout.schema.attributes[name], point.attributes.get(name)) for name in layout.attributes.values()]
     if with_vectors:
@@ -325,7 +325,7 @@ def _no_constant(name: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """One line of JSON that can be encoded as UTF-8."""
+    """One line of JSON that is valid UTF-8."""
     text = json.dumps(value, default=to_json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
         text.encode()

@@ -1,7 +1,7 @@
-"""A schema out of the rows of a file, for those who don't want to write one; and for each column what was seen and what becomes of it.
+"""Infer a schema from the rows of a file, with a report of each column's types and the field it becomes.
 
-The whole file is read, so a value far behind counts as much as the first one. A column becomes an attribute when one type holds all its
-values; else it stays in the payload, where nothing is lost, and its line says so.
+The whole file is read, so every value counts. A column becomes an attribute if one type fits all its values; otherwise it stays in the
+payload, without loss, and the report says so.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ from .sources import Row, Source, source_of
 
 TYPES = {"keyword": Keyword, "text": Text, "int": Int, "float": Float, "bool": Bool, "datetime": Datetime, "uuid": Uuid, "geo": Geo}
 PAYLOAD = "payload"
-_KEYWORD_BYTES = 120  # on average; longer strings are prose, whose words are worth more than its equality
+_KEYWORD_BYTES = 120  # on average; longer strings are prose and become Text, which is matched by words rather than by equality
 _MOST_KEYWORD_BYTES = 480
-_LEAST_DIM = 8  # a shorter list of numbers is an array attribute
-_MOSTLY = 0.9  # of the lists have one length: they are vectors, and the others mistakes
+_LEAST_DIM = 8  # shorter lists of numbers become array attributes
+_MOSTLY = 0.9  # share of lists with the same length from which a column is taken for vectors with some wrong values
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
-_MOST_COLUMNS = 2_000  # that are looked at; a file whose keys are data has any number of them
-_SHOWN = 40  # characters of a value in a line
+_MOST_COLUMNS = 2_000  # columns examined; a file that uses data as keys may have any number
+_SHOWN = 40  # characters shown of a value
 _STRINGS = {"text", "datetime", "uuid"}
 _NUMBERS = {"int", "float", "big int"}
 
 
 @dataclass
 class Found:
-    """A column: which kinds of values it holds, and what became of it. kinds: kind → [how many, first row (from 0), first value]."""
+    """A column: the kinds of its values and the field it becomes. kinds: kind → [count, first row (from 0), first value]."""
 
     name: str
     kinds: dict[str, list] = field(default_factory=dict)
-    elements: set[str] = field(default_factory=set)  # kinds in lists
+    elements: set[str] = field(default_factory=set)  # kinds of list elements
     lengths: Counter = field(default_factory=Counter)  # of lists of numbers, and of their rows
     bytes: int = 0  # of strings
     strings: int = 0
     longest: int = 0
-    zero: bool = False  # some vector is all zeros
+    zero: bool = False  # at least one vector is all zeros
     becomes: str = PAYLOAD
     note: str = ""
 
@@ -137,9 +137,9 @@ class Found:
 
 @dataclass
 class Inference:
-    """schema: of a new collection. columns: each column of the file, in its order; none where the file carries its schema itself.
+    """schema: for a new collection. columns: the columns of the file in order; empty if the file contains its schema.
 
-    more: how many values are in columns beyond the first 2,000, which stay in the payload.
+    more: the number of values in columns after the first 2,000; they stay in the payload.
     """
 
     schema: Schema
@@ -166,11 +166,11 @@ def infer(
     attributes: Mapping[str, Attribute | None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Inference:
-    """The schema that fits all rows of a file, or the one an exported Parquet file carries.
+    """The schema that fits all rows of a file, or the one stored in an exported Parquet file.
 
-    text: columns of prose; each becomes a Text attribute with a vector field for each encoder, called ``COLUMN_ENCODER``.
-    attributes: column → what it is to be, whatever it holds; None leaves it in the payload. progress: is told the share read, 0 … 1.
-    Raises InvalidArgumentError when no row can be read or no row has an id, and SchemaError when a column can't be a field.
+    text: columns of prose; each becomes a Text attribute with one vector field per encoder, named ``COLUMN_ENCODER``.
+    attributes: column → its type, whatever it holds; None leaves it in the payload. progress: called with the share read, 0 … 1.
+    Raises InvalidArgumentError if no row can be read or none has an id, SchemaError if a column can't be a field.
     """
     source, columns, wanted = source_of(file), columns or Columns(), dict(attributes or {})
     if source.format == "parquet" and not text and not wanted and not columns.vectors and (kept := kept_schema(source)):
@@ -187,22 +187,22 @@ def infer(
     for column in text:
         plan.encode(column, encoders)
     if not plan.vectors and not plan.attributes:
-        held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there is none beside the id"
-        what = f"no column of {source.path} becomes a field, and a collection needs one: {held}"
-        raise SchemaError(f"{what}; --attribute COLUMN=TYPE or --schema says what to make", field="schema")
+        held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there are no columns besides the id"
+        what = f"no column of {source.path} can become a field, and a collection needs at least one: {held}"
+        raise SchemaError(f"{what}; set a type with --attribute COLUMN=TYPE, or give a --schema", field="schema")
     return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()], seen.more)
 
 
 class _Seen:
-    """What the rows of a file hold. vectors, sections: of records in full; columns: of flat ones, and attributes of full ones."""
+    """The columns seen in a file. vectors: of full records. columns: of flat records, and the attributes of full records."""
 
     def __init__(self, source: Source, columns: Columns):
         self._source, self._columns = source, columns
         self._canonical = columns.id == "id" and not columns.vectors and not source.cells
         self.vectors: dict[str, Found] = {}
         self.columns: dict[str, Found] = {}
-        self.more = 0  # values in columns beyond those that are looked at
-        self.full: set[str] = set()  # columns that some full record calls an attribute
+        self.more = 0  # values in columns that are not examined
+        self.full: set[str] = set()  # columns that are attributes of a full record
         self._rows = self._ids = 0
         self._first_error: tuple[int, str] | None = None
         self._keys: dict[str, None] = {}
@@ -237,15 +237,17 @@ class _Seen:
             found.add(value, row)
 
     def check(self) -> None:
-        """Raises InvalidArgumentError where no row can become a point."""
+        """Raises InvalidArgumentError if no row can become a point."""
         path = self._source.path
         if not self._rows:
-            why = f": row {self._first_error[0] + 1}: {self._first_error[1]}" if self._first_error else ""
-            raise InvalidArgumentError(f"{path} has no row to infer a schema from{why}", field="file", value=str(path))
+            what = f"{path} has no rows to infer a schema from"
+            if self._first_error:
+                what = f"no row of {path} can be read: row {self._first_error[0] + 1}: {self._first_error[1]}"
+            raise InvalidArgumentError(what, field="file", value=str(path))
         if not self._ids:
             names = [*self._keys, *self.columns]
-            there = f"there {'is' if len(names) == 1 else 'are'}: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
-            other = ", --separator says how columns are parted" if self._source.cells and len(names) == 1 else ""
+            there = f"columns: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+            other = "; --separator sets the column separator" if self._source.cells and len(names) == 1 else ""
             what = (
                 f"no id: {path} has no column {self._columns.id!r}; {there} (--id-field names it, --id-field '#' numbers the rows{other})"
             )
@@ -253,7 +255,7 @@ class _Seen:
 
 
 class _Plan:
-    """Fields for what was seen."""
+    """Chooses the fields for the columns."""
 
     def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None], room: int):
         self._columns, self._seen, self._wanted, self._room = columns, seen, wanted, room - len(wanted) - len(columns.vectors)
@@ -266,16 +268,16 @@ class _Plan:
             if column not in self._seen.columns:
                 there = ", ".join(self._seen.columns) or "none"
                 name = named.get(column, column)
-                raise SchemaError(f"no column {column!r} for {what} {name!r}; there are: {there}", field=name, value=column)
+                raise SchemaError(f"no column {column!r} for {what} {name!r}; columns: {there}", field=name, value=column)
         for name, found in self._seen.vectors.items():
             self._vector(name, found)
         for column, found in self._seen.columns.items():
             if column in named:
                 self._vector(named[column], found)
             elif column in self._wanted:
-                self._attribute(column, found, self._wanted[column], ", as said")
+                self._attribute(column, found, self._wanted[column], ", as requested")
             elif not _is_name(column):
-                found.note = "its name can't be an attribute's: letters, digits, _ . and -, no digit first"
+                found.note = "not a valid attribute name: letters, digits, _ . and -, not starting with a digit"
             elif len(self.vectors) + len(self.attributes) >= self._room:
                 found.note = f"a collection has at most {MAX_FIELDS} fields"
             elif (vector := _as_vector(found)) is not None:
@@ -285,26 +287,26 @@ class _Plan:
                 self._attribute(column, found, _as_attribute(found))
                 found.note = _advice(column, found)
                 if found.becomes == PAYLOAD and found.kinds and column in self._seen.full:
-                    what = f"attribute {column!r} of records in full has no one type that an attribute can have: it holds {found.held()}"
-                    raise SchemaError(f"{what}; --attribute {column}=TYPE says which", field=column)
+                    what = f"attribute {column!r} of the full records has mixed types: {found.held()}"
+                    raise SchemaError(f"{what}; set its type with --attribute {column}=TYPE", field=column)
 
     def _vector(self, name: str, found: Found) -> None:
         self.vectors[name] = _vector(name, found)
         found.becomes = f"{name}: {said(self.vectors[name])}" if name != found.name else said(self.vectors[name])
 
-    def _attribute(self, column: str, found: Found, spec: Attribute | None, as_said: str = "") -> None:
+    def _attribute(self, column: str, found: Found, spec: Attribute | None, as_requested: str = "") -> None:
         if spec is not None:
             self.attributes[column] = spec
-        found.becomes = (said(spec) if spec is not None else PAYLOAD) + as_said
+        found.becomes = (said(spec) if spec is not None else PAYLOAD) + as_requested
 
     def encode(self, column: str, encoders: list[str]) -> None:
-        """Make a column of prose searchable."""
+        """Make a column a Text attribute with a vector field per encoder."""
         from ..encoders import load, parse
 
         found = self._seen.columns.get(column)
         if found is None:
             there = ", ".join(self._seen.columns)
-            raise SchemaError(f"no column {column!r} to take text from; there are: {there}", field="text", value=column)
+            raise SchemaError(f"no column {column!r} for --text; columns: {there}", field="text", value=column)
         self.attributes[column], made = Text(), []
         self.vectors.pop(column, None)
         for spec in encoders:
@@ -317,7 +319,7 @@ class _Plan:
 
 
 def said(spec: Attribute | VectorField) -> str:
-    """A field as a line says it: ``float``, ``keyword[]``, ``dense of 256``."""
+    """A field's type in the report: ``float``, ``keyword[]``, ``dense of 256``."""
     if isinstance(spec, (Dense, MultiVector)):
         return f"{spec.kind} of {spec.dim}"
     return spec.kind + ("[]" if getattr(spec, "array", False) else "")
@@ -329,13 +331,13 @@ def attribute_type(text: str) -> Attribute | None:
         return None
     kind = TYPES.get(text.removesuffix("[]"))
     if kind is None:
-        what = f"a type is one of {', '.join(TYPES)}, one of these with [] for an array, or payload, not {shown(text)}"
+        what = f"a type must be one of {', '.join(TYPES)} (with [] for an array) or payload, not {shown(text)}"
         raise InvalidArgumentError(what, field="attribute", value=text)
     return kind(array=text.endswith("[]"))
 
 
 def _as_vector(found: Found) -> VectorField | None:
-    """The vector field that all values look like, if they do."""
+    """The vector field that fits all values, or None."""
     kinds = set(found.kinds)
     if kinds == {"sparse vector"}:
         return Sparse()
@@ -349,7 +351,7 @@ def _as_vector(found: Found) -> VectorField | None:
 
 
 def _vector(name: str, found: Found) -> VectorField:
-    """The vector field for a column that is one by what was said: of the length that most values have."""
+    """The vector field for a column that the user named as one; its dimension is the most frequent length."""
     most = max(found.kinds, key=lambda kind: found.kinds[kind][0], default="")
     if most.startswith("rows of"):
         return MultiVector(found.lengths.most_common(1)[0][0])
@@ -358,11 +360,11 @@ def _vector(name: str, found: Found) -> VectorField:
     if most in ("sparse vector", "object"):
         return Sparse()
     value = found.kinds[most][2] if most else None
-    raise SchemaError(f"column {found.name!r} doesn't hold vectors, but {found.held()}", field=name, value=value)
+    raise SchemaError(f"column {found.name!r} does not hold vectors: {found.held()}", field=name, value=value)
 
 
 def _as_attribute(found: Found) -> Attribute | None:
-    """The attribute that holds all values; None when none does."""
+    """The attribute type that fits all values, or None."""
     kinds = set(found.kinds) - {"empty list"}
     if not kinds:
         return None
@@ -388,18 +390,18 @@ def _mostly_vectors(found: Found) -> bool:
 
 
 def _advice(column: str, found: Found) -> str:
-    """What else could be done with a column of several types."""
+    """Advice for a column with several types: the flag that sets its type."""
     kinds = set(found.kinds) - {"empty list"}
     if len(kinds) < 2 or kinds <= _NUMBERS:
         return ""
     if _mostly_vectors(found):
-        return f"--vector-field {column}={column} makes vectors of {found.lengths.most_common(1)[0][0]} of it, and refuses the others"
+        return f"--vector-field {column}={column} makes it vectors of {found.lengths.most_common(1)[0][0]} and rejects the other rows"
     most = max((kind for kind in found.kinds if kind in kinds), key=lambda kind: found.kinds[kind][0])
     array, kind = most.startswith("list of "), most.removeprefix("list of ")
     if kind not in TYPES:
         return ""
     other = f"{'keyword' if kind == 'text' else kind}{'[]' * array}"
-    return f"--attribute {column}={other} decides otherwise" if other != found.becomes else ""
+    return f"--attribute {column}={other} sets the type" if other != found.becomes else ""
 
 
 def _is_name(name: str) -> bool:
@@ -411,7 +413,7 @@ def _is_name(name: str) -> bool:
 
 
 def _guess(cell: Any) -> Any:
-    """A CSV cell as the value it looks like."""
+    """The value that a CSV cell most likely means."""
     if not isinstance(cell, str):
         return cell
     if cell == "":
@@ -476,7 +478,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _example(value: Any) -> str:
-    """A value as JSON, cut."""
+    """A value as JSON, truncated."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     try:

@@ -1,7 +1,7 @@
-"""Rows into a collection, batch by batch, with a place on disk from which an interrupted import goes on.
+"""Write the rows of a file to a collection in batches, and record the position on disk so that an interrupted import can resume.
 
-A new collection is made together with its first batch: an import that can't take a single row leaves nothing behind. Rows after the last
-recorded batch are written again when an import goes on, which changes nothing, as an id is written over.
+A new collection is created together with its first batch, so an import without a single valid row leaves nothing behind. A resumed import
+writes the rows after the last recorded batch again; as they are upserts, that changes nothing.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from ..database import Database
 
 BATCH = 1000
-_BATCH_NUMBERS = 2_000_000  # vector numbers in a batch, so that a batch of large vectors stays some megabytes
-_BATCH_BYTES = 32 << 20  # of text that its rows took
+_BATCH_NUMBERS = 2_000_000  # vector elements per batch: bounds a batch of large vectors to some megabytes
+_BATCH_BYTES = 32 << 20  # bytes of source text per batch
 
 
 @dataclass(frozen=True)
 class ImportResult:
     """written: points upserted by this run. rejected: rows set aside, by this run and the ones it continues.
 
-    resumed: how many rows an interrupted run had done before.
+    resumed: rows that an interrupted earlier run had finished.
     """
 
     written: int
@@ -46,7 +46,7 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class NewCollection:
-    """A collection that the first batch of an import makes. opened: gives the database, which need not be there before.
+    """A collection to be created by the first batch of an import. opened: returns the database, creating it if needed.
 
     words: field → term → word.
     """
@@ -67,7 +67,7 @@ Progress = Callable[[float, int, int], None]  # share of the file read, points w
 
 
 def state_file(data: Path, collection: str, source: Path) -> Path:
-    """Where the import of one file into one collection keeps its place: in the data directory, by the file's full path."""
+    """The file in the data directory that records the position of importing one source file into one collection."""
     key = hashlib.sha256(f"{collection}\0{source.resolve()}".encode()).hexdigest()[:16]
     return data / "imports" / f"{key}.json"
 
@@ -83,9 +83,9 @@ def import_points(
 ) -> ImportResult:
     """Upsert every row of a file.
 
-    columns: what the columns of flat rows mean. rejects: a JSON-lines file for rows that can't be taken (row from 1, error, record);
-    without it the first such row raises InvalidArgumentError. state: the file that keeps the place; None keeps none.
-    A NewCollection is made by the first batch; where every row was rejected it isn't, and InvalidArgumentError says so.
+    columns: the meaning of the columns of flat rows. rejects: a JSON-lines file for invalid rows (row, counted from 1; error; record);
+    without it, the first invalid row raises InvalidArgumentError. state: the file that records the position; None records nothing.
+    A NewCollection is created by the first batch. If every row is rejected it is not created, and InvalidArgumentError is raised.
     """
     source = source_of(source)
     layout = Layout(collection.schema, columns)
@@ -113,7 +113,7 @@ def import_points(
 
 
 class _Pending:
-    """Rows on their way into one upsert."""
+    """Rows collected for the next upsert."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Pending:
         return point_id in self._rows
 
     def read(self, row: Row) -> dict | None:
-        """The point in a row, or None when the row was set aside."""
+        """The point in a row, or None if the row was rejected."""
         try:
             if row.error is not None:
                 raise InvalidArgumentError(row.error)
@@ -159,15 +159,15 @@ class _Pending:
         self.rejected += 1
 
     def write(self, upto: int) -> int:
-        """Upsert what is pending, and record that all rows before number ``upto`` are done; returns how many points.
+        """Upsert the collected rows and record that all rows before number ``upto`` are done. Returns the number of points written.
 
-        When the batch is refused, the points that are wrong by themselves are set aside first.
+        If the batch is refused, its invalid points are rejected one by one and the others are written.
         """
         pending = list(self._rows.values())
         self._rows.clear()
         self._bytes = 0
         if self._new is not None:
-            # Nothing is made for rows that can't be taken.
+            # The collection is created only for a batch with valid rows.
             pending = self._good(pending)
         if not pending:
             return 0
@@ -184,17 +184,17 @@ class _Pending:
         return result.count
 
     def finish(self) -> int:
-        """Write the last rows; a new collection is made at the latest now."""
+        """Write the last rows. A new collection without rows is created here."""
         count = self.write(-1) if self._rows else 0
         if self._new is not None:
             if self.rejected:
-                what = f"no row could be taken, all {self.rejected:,} were rejected; collection {self._new.name!r} was not made"
+                what = f"all {self.rejected:,} rows were rejected; collection {self._new.name!r} was not created"
                 raise InvalidArgumentError(what, field="file")
             self._collection, self._new = self._new.make(), None
         return count
 
     def _good(self, pending: list[tuple[Row, dict]]) -> list[tuple[Row, dict]]:
-        """The points that are right by themselves; the others are set aside."""
+        """The valid points; the others are rejected."""
         try:
             make_batch(self._schema, "upsert", [point for _, point in pending])
             return pending
@@ -222,10 +222,10 @@ class _Pending:
 
 
 class _Place:
-    """How far an import came, on disk.
+    """The recorded position of an import.
 
-    It counts only for the same file (size and time of change), read in the same way into the same collection: one that was dropped and made
-    again, or brought back from an older snapshot, doesn't have those rows.
+    It is valid only for the same file (size and modification time), the same reading options and the same collection: one that was dropped
+    and created again, or restored from an older snapshot, does not have those rows.
     """
 
     def __init__(self, path: Path | None, source: Source, target: Collection | NewCollection, columns: Columns | None):
@@ -247,10 +247,10 @@ class _Place:
             if same and kept["number"] == target.number and target.reached(kept["sequence"]):
                 self.row, self.rejected, self.rejects_bytes = kept["row"], kept["rejected"], kept["rejects_bytes"]
         except (OSError, ValueError, KeyError):
-            pass  # half written by a crash of the machine, or of an older version: start over, which is only slower
+            pass  # incomplete after a crash, or of an older version: start over
 
     def keep(self, row: int, rejected: int, collection: Collection, sequence: int) -> None:
-        """Rows before ``row`` are committed, by a write of this sequence. ``rejected``: by this run."""
+        """Record that all rows before ``row`` are committed, by a write of this sequence. rejected: rows rejected by this run."""
         if self._path is None or row < 0:
             return
         kept = {"about": self._about, "row": row, "rejected": self.rejected + rejected, "rejects_bytes": self.position()}
@@ -261,10 +261,12 @@ class _Place:
             with modes.create(part, "w", encoding="utf-8") as file:
                 file.write(json.dumps(kept))
                 file.flush()
-                os.fsync(file.fileno())  # or a power loss could leave the name with nothing in it
+                os.fsync(file.fileno())  # without it, a power loss could leave an empty file under the name
             os.replace(part, self._path)
         except OSError as error:
-            raise StorageError(f"can't keep the import's place in {self._path}: {error}", field="state", value=str(self._path)) from error
+            raise StorageError(
+                f"can't record the import's position in {self._path}: {error}", field="state", value=str(self._path)
+            ) from error
 
     def forget(self) -> None:
         if self._path is not None:
@@ -274,17 +276,17 @@ class _Place:
 
 @contextmanager
 def _rejects(path: Path | None, source: Source, place: _Place) -> Iterator[Callable[[Row, str], None]]:
-    """The function that sets a row aside. The file is cut back to where the recorded place left it, so that no row is in it twice."""
+    """A function that rejects a row. The file is truncated to its recorded size, so that no row is in it twice."""
     if path is None:
 
         def refuse(row: Row, reason: str) -> None:
-            what = f"row {row.number + 1}: {reason} (--rejects FILE sets such rows aside and goes on)"
+            what = f"row {row.number + 1}: {reason} (to skip such rows, add --rejects FILE)"
             raise InvalidArgumentError(what, field="file", value=row.number + 1)
 
         yield refuse
         return
     if path.exists() and source.stream is None and path.samefile(source.path):
-        raise InvalidArgumentError(f"{path} is the file to import; name another one for what is rejected", field="rejects", value=str(path))
+        raise InvalidArgumentError(f"{path} is the file to import; --rejects must be another file", field="rejects", value=str(path))
     try:
         file = modes.create(path, "r+b" if place.row and path.exists() else "wb")
     except OSError as error:

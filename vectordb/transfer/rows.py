@@ -1,4 +1,4 @@
-"""Rows out of text: JSON lines, JSON values and CSV. No more of a row than ``max_row_bytes`` is ever held."""
+"""Read rows from JSON lines, JSON values and CSV. At most ``max_row_bytes`` of a row are held in memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .forms import loads
 from .sources import Row, Source
 
 _CHUNK = 1 << 16
-_ZEROS = "full of zero bytes: --encoding utf-16-le or utf-16-be, if that is what the file is"
-_KEPT = 200  # characters of a row too large that are shown in its stead
-_NEAR = 16  # characters: a mistake this close to the end of what was read may be no mistake
-_LOOKED_AT = 20  # rows by which a separator is chosen
+_ZEROS = "contains zero bytes; if the file is UTF-16, add --encoding utf-16-le or utf-16-be"
+_KEPT = 200  # characters shown of a row that is too large
+_NEAR = 16  # characters: an error this close to the end of the buffer may be caused by the cut
+_LOOKED_AT = 20  # rows used to detect the separator
 
 
 def _json_lines(stream: io.BufferedReader, source: Source, start: int) -> Iterator[Row]:
-    if stream.peek(1).lstrip()[:1] == b"[":  # an array by a wrong name
+    if stream.peek(1).lstrip()[:1] == b"[":  # a JSON array in a file named .jsonl
         yield from _json_values(stream, source, start)
         return
     limit, number = source.max_row_bytes, -1
@@ -46,22 +46,22 @@ def _json_lines(stream: io.BufferedReader, source: Source, start: int) -> Iterat
 
 def _not_json(error: ValueError, line: bytes) -> str:
     if b"\x00" in line:
-        return f"not JSON, {_ZEROS}"
+        return f"not JSON: the text {_ZEROS}"
     if isinstance(error, UnicodeDecodeError):
         return _not_utf8(error.object[error.start], f" at byte {error.start + 1} of the row")
     return f"not JSON: {error}"
 
 
 def _not_utf8(byte: int, where: str = "") -> str:
-    return f"not UTF-8 (byte 0x{byte:02x}{where}); --encoding says what the file is, such as latin-1, cp1252 or utf-16"
+    return f"not UTF-8 (byte 0x{byte:02x}{where}); name the encoding with --encoding, such as latin-1, cp1252 or utf-16"
 
 
 def _too_large(limit: int, what: str = "") -> str:
-    return f"larger than {limit:,} bytes{what}; --max-row-bytes takes larger rows, and memory of many times their size"
+    return f"larger than {limit:,} bytes{what}; raise --max-row-bytes for larger rows; parsing one takes many times its size in memory"
 
 
 def _json_values(stream: io.BufferedReader, source: Source, start: int) -> Iterator[Row]:
-    """The elements of an array, or values one after another. What follows a mistake can't be told apart, so a mistake raises."""
+    """The elements of a JSON array, or concatenated JSON values. An error raises, because the next value can't be located after it."""
     text = _Values(stream, source.max_row_bytes)
     number = -1
     for value, size in text:
@@ -71,7 +71,7 @@ def _json_values(stream: io.BufferedReader, source: Source, start: int) -> Itera
 
 
 class _Values:
-    """JSON values out of a stream: (value, characters it took)."""
+    """Iterate the JSON values of a stream: (value, its length in characters)."""
 
     def __init__(self, stream: io.BufferedReader, limit: int):
         self._stream, self._limit = stream, limit
@@ -92,13 +92,13 @@ class _Values:
             yield self._value()
         if array:
             if not found:
-                raise self._wrong("the array has no end; the file was cut?")
+                raise self._wrong("the array is not closed; the file may be truncated")
             self._at += 1
             if self._next():
-                raise self._wrong("something follows the array")
+                raise self._wrong("there is more text after the array")
 
     def _next(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """The next character that is not whitespace; "" at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in " \t\r\n":
@@ -112,7 +112,7 @@ class _Values:
         while True:
             try:
                 value, end = self._json.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number might go on
+                if end < len(self._text) or self._ended:  # else a number might continue
                     size, self._at, self._count = end - self._at, end, self._count + 1
                     self._bounded(size)
                     return value, size
@@ -130,29 +130,29 @@ class _Values:
             raise LimitError(f"row {self._count + 1}: {_too_large(self._limit)}", field="max_row_bytes", value=self._limit)
 
     def _more(self) -> None:
-        """Twice as much each time, so that a long value isn't parsed from its beginning too often."""
+        """Read on. The buffer doubles each time, so that a long value is parsed from its start only a few times."""
         chunk = self._stream.read(max(_CHUNK, min(len(self._text) - self._at, self._limit)))
         self._ended = not chunk
         try:
             self._text = self._text[self._at :] + self._utf8.decode(chunk, self._ended)
         except UnicodeDecodeError as error:
-            wrong = f"not JSON, {_ZEROS}" if b"\x00" in chunk else _not_utf8(error.object[error.start])
+            wrong = f"not JSON: the text {_ZEROS}" if b"\x00" in chunk else _not_utf8(error.object[error.start])
             what = f"row {self._count + 1}: {wrong}"
             raise InvalidArgumentError(what, field="encoding", value="utf-8") from None
         self._at = 0
 
     def _no_constant(self, name: str) -> Any:
-        raise self._wrong(f"{name} is no JSON number")
+        raise self._wrong(f"{name} is not a JSON number")
 
     def _wrong(self, what: str, at: int | None = None) -> InvalidArgumentError:
         at = self._at if at is None else at
         near = self._text[max(at - 20, 0) : at + 20]
-        zeros = f"; it is {_ZEROS}" if "\x00" in near else ""
+        zeros = f"; the text {_ZEROS}" if "\x00" in near else ""
         return InvalidArgumentError(f"row {self._count + 1}: not JSON: {what}, near {near!r}{zeros}", field="file", value=self._count + 1)
 
 
 def _csv_rows(stream: io.BufferedReader, source: Source, start: int) -> Iterator[Row]:
-    # A cell holds a vector or a document; the module's own limit is 128 KiB.
+    # A cell may hold a vector or a document; the csv module's default limit is 128 KiB.
     csv.field_size_limit(min(source.max_row_bytes, sys.maxsize, 2**31 - 1))
     separator = source.separator or _sniffed(stream.peek(1))
     lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8", newline="", errors="surrogateescape"), source.max_row_bytes)
@@ -182,7 +182,7 @@ def _csv_rows(stream: io.BufferedReader, source: Source, start: int) -> Iterator
             continue
         if len(cells) != len(names):
             what = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(names)} column name{'s' * (len(names) != 1)}"
-            yield Row(number, None, 0.0, size, f"{what} (separated by {separator!r}; --separator says another)", cells)
+            yield Row(number, None, 0.0, size, f"{what} (separator: {separator!r}; --separator sets another)", cells)
         elif (byte := _stray_byte(cells)) is not None:
             yield Row(number, None, 0.0, size, _not_utf8(byte), [cell.encode("utf-8", "replace").decode() for cell in cells])
         else:
@@ -193,7 +193,7 @@ def _header(cells: list[str]) -> list[str]:
     if (byte := _stray_byte(cells)) is not None:
         raise InvalidArgumentError(f"the header is {_not_utf8(byte)}", field="encoding", value="utf-8")
     if any("\x00" in cell for cell in cells):
-        raise InvalidArgumentError(f"the header is {_ZEROS}", field="encoding")
+        raise InvalidArgumentError(f"the header {_ZEROS}", field="encoding")
     twice = next((name for i, name in enumerate(cells) if name in cells[:i]), None)
     if twice is not None:
         raise InvalidArgumentError(f"the header names a column twice: {twice!r}", field="file", value=cells)
@@ -201,7 +201,7 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _stray_byte(cells: list[str]) -> int | None:
-    """A byte that was no UTF-8."""
+    """The first byte that is not valid UTF-8, or None."""
     for cell in cells:
         if not cell.isascii():
             for letter in cell:
@@ -211,7 +211,7 @@ def _stray_byte(cells: list[str]) -> int | None:
 
 
 class _Lines:
-    """The lines of a text, for a csv.reader. taken: characters since it was last set to 0; more than ``limit`` raise LimitError."""
+    """The lines of a text, for a csv.reader. taken: characters read since the caller set it to 0; above ``limit``, LimitError is raised."""
 
     def __init__(self, text: io.TextIOBase, limit: int):
         self._text, self._limit, self.taken = text, limit, 0
@@ -230,7 +230,7 @@ class _Lines:
 
 
 def _sniffed(head: bytes) -> str:
-    """The separator that makes columns of the first rows: of equal number in all of them, else of the most in the header."""
+    """The separator that gives all first rows the same number of columns (above 1), else the one with most columns in the header."""
     text = head.decode("utf-8", "replace")
     best, chosen = (False, 1), ","
     for separator in (",", ";", "\t", "|"):
@@ -238,7 +238,7 @@ def _sniffed(head: bytes) -> str:
             found = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), _LOOKED_AT + 1) if row]
         except csv.Error:
             continue
-        whole = found[:-1] if len(found) > 2 else found  # the last one may be cut
+        whole = found[:-1] if len(found) > 2 else found  # the last row may be cut
         if not whole:
             continue
         columns = len(whole[0])

@@ -1,4 +1,4 @@
-"""A file that is imported: which format it has, how its text is encoded, and its rows one by one. Memory holds a row, not the file."""
+"""A file to import: its format, its text encoding, and its rows as a stream. Memory holds a row, not the file."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 _GZIP = b"\x1f\x8b"
 _BUFFER = 1 << 16
-# Longer marks first: the one of UTF-16 begins the one of UTF-32.
+# Longer marks first: the mark of UTF-32-LE begins with that of UTF-16-LE.
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 class Row(NamedTuple):
-    """number: from 0. record: its mapping, None when it can't be read. done: how far the file is read, 0 … 1. size: bytes of text it took.
+    """number: from 0. record: a mapping, or None if the row can't be read. done: share of the file read, 0 … 1. size: bytes of text.
 
-    error, text: of a row that can't be read.
+    error, text: why a row can't be read, and its source text.
     """
 
     number: int
@@ -50,11 +50,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and how to read it; what is None is found out.
+    """A file and how to read it. Options that are None are detected.
 
-    format: one of FORMATS, else by the ending of the name. encoding: of text, as Python names it; else the file's byte order mark decides,
-    else it is UTF-8. separator: of a CSV file, one character; else by its first rows. max_row_bytes: a larger row of a text file is
-    refused before it is parsed. stream: a binary file to read in place of ``path``, from its beginning each time.
+    format: one of FORMATS; default: from the ending of the name. encoding: a Python codec name; default: from the byte order mark, else
+    UTF-8. separator: of a CSV file, one character; default: detected in the first rows. max_row_bytes: a larger row of a text file is
+    rejected before it is parsed. stream: a binary file to read instead of ``path``, each time from its beginning.
     Raises InvalidArgumentError.
     """
 
@@ -85,11 +85,11 @@ class Source:
 
     @property
     def cells(self) -> bool:
-        """Whether values are the text of cells."""
+        """Whether values are text cells (CSV)."""
         return self.format == "csv"
 
     def about(self) -> dict[str, Any]:
-        """What decides which row has which number."""
+        """The options on which the numbering of rows depends."""
         return {"format": self.format, "encoding": self.encoding, "separator": self.separator}
 
     @contextmanager
@@ -100,9 +100,9 @@ class Source:
             yield raw
 
     def rows(self, start: int = 0) -> Iterator[Row]:
-        """The rows from number ``start`` on. A row that can't be read comes with its error.
+        """The rows from number ``start`` on. A row that can't be read is yielded with its error.
 
-        Raises InvalidArgumentError, LimitError and StorageError where the rest of the file can't be read either.
+        Raises InvalidArgumentError, LimitError or StorageError if the rest of the file can't be read.
         """
         from . import arrow, rows
 
@@ -125,14 +125,14 @@ def source_of(file: Path | Source) -> Source:
 
 
 def format_of(path: Path) -> str:
-    """The format that the ending of a name says (``.gz`` may follow those of text)."""
+    """The format of a file name's ending; text formats may be followed by ``.gz``."""
     suffixes = [s.lower() for s in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if zipped else suffixes)[-1:]
     found = ENDINGS.get(suffix[0]) if suffix else None
     if found is None or (zipped and found in ("parquet", "arrow")):
         endings = ".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow"
-        what = f"{path.name}: the name must end in {endings}; --format says what the file is whatever its name"
+        what = f"{path.name}: the name must end in {endings}; for another name, add --format"
         raise InvalidArgumentError(what, field="file", value=str(path))
     return found
 
@@ -142,12 +142,12 @@ def _check_encoding(name: Any) -> None:
         if not codecs.lookup(name)._is_text_encoding:
             raise LookupError
     except (LookupError, TypeError, ValueError):
-        what = f"encoding must be one that Python knows, such as utf-8, latin-1, cp1252 or utf-16, not {shown(name)}"
+        what = f"encoding must be a Python codec such as utf-8, latin-1, cp1252 or utf-16, not {shown(name)}"
         raise InvalidArgumentError(what, field="encoding", value=name) from None
 
 
 def _utf8(raw: BinaryIO, source: Source) -> io.BufferedReader:
-    """The text as UTF-8 without byte order mark. What the file only claims to be UTF-8 is found when it is read."""
+    """The text as UTF-8 without byte order mark. Invalid UTF-8 is detected later, when rows are parsed."""
     stream: Any = raw
     if stream.peek(2)[:2] == _GZIP:
         stream = io.BufferedReader(gzip.open(stream), _BUFFER)
@@ -163,7 +163,7 @@ def _utf8(raw: BinaryIO, source: Source) -> io.BufferedReader:
 
 
 class _Recoded(io.RawIOBase):
-    """Text of another encoding, read as UTF-8."""
+    """A stream that converts text of another encoding to UTF-8."""
 
     def __init__(self, stream: BinaryIO, encoding: str, source: Source):
         self._stream, self._decoder = stream, codecs.getincrementaldecoder(encoding)()
@@ -180,7 +180,7 @@ class _Recoded(io.RawIOBase):
             try:
                 text = self._decoder.decode(chunk, self._ended)
             except UnicodeError as error:
-                what = f"{self._name} is not {self._encoding}: {error}; --encoding says what it is"
+                what = f"{self._name} is not {self._encoding}: {error}; name its encoding with --encoding"
                 raise InvalidArgumentError(what, field="encoding", value=self._encoding) from None
             if self._first and text:
                 text, self._first = text.removeprefix("\ufeff"), False

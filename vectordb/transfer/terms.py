@@ -1,4 +1,4 @@
-"""Words of terms in a file: tab-separated lines (term, word) or a JSON object; and beside a schema, for a copy of a collection."""
+"""Read and write the words of terms: tab-separated lines (term, word), a JSON object, or the section ``terms`` of a schema file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..types import Schema, Sparse, check_sparse, check_words
 if TYPE_CHECKING:
     from ..collection import Collection
 
-_AT_ONCE = 100_000  # terms of a transaction
+_AT_ONCE = 100_000  # terms per transaction
 
 
 def read_terms(path: Path) -> dict[int, str | None]:
-    """Term → word of a .tsv or .json file; null in JSON takes a word away.
+    """Term → word, from a .tsv or .json file; null in JSON removes a word.
 
     Raises InvalidArgumentError naming the line or term, LimitError, StorageError.
     """
@@ -34,7 +34,7 @@ def read_terms(path: Path) -> dict[int, str | None]:
 
 
 def write_terms(path: Path, words: Iterable[tuple[int, str]]) -> int:
-    """Writes a .tsv or .json file; returns how many terms. Raises InvalidArgumentError for another ending, StorageError."""
+    """Write a .tsv or .json file; returns the number of terms. Raises InvalidArgumentError for another ending, StorageError."""
     lines = tsv if _format(path) == "tsv" else _json_lines
     counted = 0
 
@@ -58,7 +58,7 @@ def tsv(words: Iterable[tuple[int, str]]) -> Iterator[str]:
 
 
 def all_terms(collection: Collection, field: str) -> Iterator[tuple[int, str]]:
-    """(term, word), ascending, page by page. A wrong field is refused at once: SchemaError."""
+    """All (term, word) pairs, ascending by term, read in pages. Raises SchemaError at once for a wrong field."""
 
     def pages(page: dict[int, str]) -> Iterator[tuple[int, str]]:
         while page:
@@ -69,7 +69,7 @@ def all_terms(collection: Collection, field: str) -> Iterator[tuple[int, str]]:
 
 
 def set_all(collection: Collection, field: str, words: Mapping[int, str | None]) -> int:
-    """``set_terms``, in transactions of a bounded size; returns how many changed."""
+    """``set_terms`` in transactions of bounded size; returns how many words changed."""
     pairs = iter(words.items())
     changed = collection.set_terms(field, dict(islice(pairs, _AT_ONCE)))
     while part := dict(islice(pairs, _AT_ONCE)):
@@ -78,7 +78,7 @@ def set_all(collection: Collection, field: str, words: Mapping[int, str | None])
 
 
 def schema_file(collection: Collection, with_vectors: bool) -> dict[str, Any]:
-    """A schema as JSON data, and under ``terms`` the words that an import of the points doesn't make again by encoding them."""
+    """The schema as JSON data, with a section ``terms``: the words that an import of the points would not restore by encoding texts."""
     schema = collection.schema
     kept = [name for name, spec in schema.vectors.items() if isinstance(spec, Sparse) and (with_vectors or spec.encoder is None)]
     words = {name: {str(term): word for term, word in all_terms(collection, name)} for name in kept}
@@ -99,7 +99,7 @@ def read_schema_file(data: Any) -> tuple[Schema, dict[str, dict[int, str | None]
 def _format(path: Path) -> str:
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ("tsv", "json"):
-        raise InvalidArgumentError(f"a file of terms ends in .tsv or .json, not {path.name!r}", field="file", value=str(path))
+        raise InvalidArgumentError(f"a file of terms must be named .tsv or .json, not {path.name!r}", field="file", value=str(path))
     return ending
 
 
@@ -110,10 +110,10 @@ def _of_lines(path: Path, text: str) -> dict[int, str]:
         if not line.strip():
             continue
         if not tab:
-            raise InvalidArgumentError(f"{path}, line {number}: {shown(line)} is no term, tab and word", field="file", value=number)
+            raise InvalidArgumentError(f"{path}, line {number}: {shown(line)} is not a term, a tab and a word", field="file", value=number)
         term = _term(term, f"{path}, line {number}")
         if term in words:
-            raise InvalidArgumentError(f"{path}, line {number}: term {term} is there twice", field="file", value=number)
+            raise InvalidArgumentError(f"{path}, line {number}: term {term} appears twice", field="file", value=number)
         words[term] = word
     return words
 
@@ -125,9 +125,9 @@ def _of_json(words: Any, where: str = "terms") -> dict[int, Any]:
 
 
 def _term(text: str, where: str) -> int:
-    """A term as decimal digits without zeros before them, so that there is one way to write it."""
+    """A term: decimal digits without leading zeros, so that each term has one spelling."""
     if not text.isascii() or not text.isdecimal() or text != str(int(text[:20])):
-        raise InvalidArgumentError(f"{where}: {shown(text)} is no term; terms are integers from 0 to 2^64−1", field="terms", value=text)
+        raise InvalidArgumentError(f"{where}: {shown(text)} is not a term; terms are integers from 0 to 2^64−1", field="terms", value=text)
     return int(text)
 
 
@@ -135,7 +135,7 @@ def _json_object(path: Path, text: str) -> Any:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise InvalidArgumentError(f"{path} has a term twice", field="file", value=str(path))
+            raise InvalidArgumentError(f"{path} names a term twice", field="file", value=str(path))
         return found
 
     try:
@@ -147,7 +147,7 @@ def _json_object(path: Path, text: str) -> Any:
 
 
 def _json_lines(words: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """A JSON object, a term a line."""
+    """A JSON object, one term per line."""
     before = "{\n"
     for term, word in words:
         yield f'{before}"{term}": {json.dumps(word, ensure_ascii=False)}'

@@ -1,0 +1,157 @@
+"""Facts about a collection as a short text: the text of ``print(collection.info())`` and of ``vectordb info``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .schema import Dense, Schema, Sparse
+
+if TYPE_CHECKING:
+    from .results import CollectionInfo
+
+# Facts of a field that have a line of their own, or that the header of the field already says.
+_SEPARATE = ("kind", "segments", "damaged", "stale", "tail", "dictionary", "recall", "note")
+
+
+def info_text(info: CollectionInfo) -> str:
+    """A line of counts, an aligned table of fields, and a line for each index and dictionary."""
+    return "\n".join(_lines(info))
+
+
+def _lines(info: CollectionInfo) -> Iterator[str]:
+    yield f"{info.name}: {counts(info)}"
+    if info.maintenance.get("state") in ("running", "failed"):
+        yield f"maintenance {activity(info.maintenance)}"
+    rows = field_rows(info)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for heading, names in (("vector fields", info.schema.vectors), ("attributes", info.schema.attributes)):
+        if names:
+            yield f"{heading}:"
+        for row in rows:
+            if row[0] in names:
+                cells = [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]
+                yield ("  " + "  ".join(cells)).rstrip()
+    yield from (*indexes(info), *vocabularies(info), *notes(info))
+
+
+def counts(info: CollectionInfo) -> str:
+    """Points, size, sequence and deleted rows in one line."""
+    deleted = f", {info.deleted_rows:,} deleted rows not yet removed" if info.deleted_rows else ""
+    return f"{many(info.points, 'point')}, {size(info.bytes)}, sequence {info.sequence:,}{deleted}"
+
+
+def field_rows(info: CollectionInfo) -> list[tuple[str, str, str, str]]:
+    """Name, kind, options and statistics of each field."""
+    data = info.schema.to_dict()
+    rows = []
+    for name, spec in {**data["vectors"], **data["attributes"]}.items():
+        facts = info.statistics.get(name, {})
+        statistics = ", ".join(_fact(key, value) for key, value in facts.items() if key not in _SEPARATE)
+        rows.append((name, spec["kind"], options(spec), statistics))
+    return rows
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "bytes":
+        return size(value)
+    if key in ("rows", "chunks", "nonzeros") and isinstance(value, int):
+        return many(value, key.removesuffix("s"))
+    if isinstance(value, Mapping):
+        return f"{key}: {', '.join(f'{name} {_number(part)}' for name, part in value.items())}"
+    return f"{key} {_number(value)}"
+
+
+def schema_text(schema: Schema) -> str:
+    """A line for each field with its kind and its options."""
+    data = schema.to_dict()
+    lines = []
+    for section in ("vectors", "attributes"):
+        for name, spec in data[section].items():
+            said = options(spec)
+            lines.append(f"  {name}: {spec['kind']}{f' ({said})' if said else ''}")
+    return "\n".join(lines) or "  no fields"
+
+
+def options(spec: Mapping[str, Any]) -> str:
+    """The options of a field (in the form of ``Schema.to_dict``) that are not the default, as Python would write them."""
+    kind = "SparseIndex" if spec["kind"] == "sparse" else "Index"
+
+    def written(value: Any) -> str:
+        return f"{kind}({', '.join(f'{k}={v}' for k, v in value.items())})" if isinstance(value, Mapping) else str(value)
+
+    return ", ".join(f"{key}={written(value)}" for key, value in spec.items() if key != "kind")
+
+
+def indexes(info: CollectionInfo) -> list[str]:
+    """A line for each field that has an index, or rows that wait for one; below it a line for each audited recall."""
+    lines = []
+    for name, spec in info.schema.vectors.items():
+        facts = info.statistics.get(name, {})
+        tail = facts.get("tail", 0)
+        if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
+            rest = f"{many(tail, 'row')} not indexed" if tail else "all rows indexed"
+            lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
+            unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
+            lines.append(f"index of {name}: {_segments(facts.get('segments') or ())}; {rest}{unused}")
+            lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
+    return lines
+
+
+def vocabularies(info: CollectionInfo) -> list[str]:
+    """A line for the terms of each sparse field that has some: how many, and the most frequent ones."""
+    lines = []
+    for name in info.schema.vectors:
+        facts = info.statistics.get(name, {}).get("dictionary")
+        if facts and facts["terms"]:
+            heaviest = ", ".join(f"{part.get('word', part['term'])} ({many(part['rows'], 'row')})" for part in facts["heaviest"])
+            lines.append(f"terms of {name}: {many(facts['terms'], 'distinct term')}; most frequent: {heaviest}")
+    return lines
+
+
+def notes(info: CollectionInfo) -> list[str]:
+    """A line for each field that an earlier version of vectordb wrote and that still follows its rules."""
+    return [f"{name}: {facts['note']}" for name, facts in info.statistics.items() if "note" in facts]
+
+
+def activity(facts: Mapping[str, Any]) -> str:
+    """The state of the background maintenance, such as ``running: seal text, graph 25 %``."""
+    doing = ", ".join(str(facts[key]) for key in ("task", "stage") if facts.get(key))
+    share = f" {100 * facts['share']:.0f} %" if doing and facts.get("share") is not None else ""
+    failed = f" (failed: {facts['error']})" if facts.get("error") else ""
+    return f"{facts.get('state', 'unknown')}{': ' * bool(doing)}{doing}{share}{failed}"
+
+
+def _recall(found: Mapping[str, Any]) -> str:
+    predicted = "" if found["predicted"] is None else f", {found['predicted']:.3f} predicted"
+    searches = many(found["audited"], "audited search", "audited searches")
+    return f"recall for target {found['asked']:g}: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
+
+
+def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
+    if not segments:
+        return "none yet"
+    rows, taken, dead = (sum(segment[key] for segment in segments) for key in ("rows", "bytes", "dead"))
+    graphs = [segment["graph"] for segment in segments if "graph" in segment]
+    linked = f"{sum(graphs)} with a graph, " if graphs else ""
+    return f"{many(len(segments), 'segment')} ({linked}{many(rows, 'row')}, {dead:,} deleted, {size(taken)})"
+
+
+def many(count: int, one: str, more: str | None = None) -> str:
+    """A count with its noun, such as ``1 row`` or ``2,000 rows``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def size(nbytes: float) -> str:
+    """A number of bytes in the unit that a person reads, such as ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:,.1f} TiB"

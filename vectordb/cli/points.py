@@ -1,0 +1,101 @@
+"""Points and hits on a terminal, and ids as words of a command line."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidArgumentError, shown
+from ..transfer.forms import attribute_cell, cell_id, dumps, full_record, write_vector
+from ..types import Hit, Hits, Point, Schema
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UUID = "uuid:"
+CELL_WIDTH = 80  # characters of a value that a table shows
+
+
+def read_id_word(word: str) -> Any:
+    """An id as it is written on a command line: see ``vectordb get --help``."""
+    if not word.startswith(_UUID):
+        return cell_id(word)
+    try:
+        return uuid.UUID(word.removeprefix(_UUID))
+    except ValueError:
+        what = f"id {shown(word)} is not a UUID; as a string it is written {json.dumps(word)!r}"
+        raise InvalidArgumentError(what, field="ids", value=word) from None
+
+
+def id_word(point_id: Any) -> str:
+    """The word that ``read_id_word`` reads back as this id."""
+    if isinstance(point_id, uuid.UUID):
+        return f"{_UUID}{point_id}"
+    if isinstance(point_id, int):
+        return str(point_id)
+    plain = not point_id.startswith(_UUID) and type(cell_id(point_id)) is str and cell_id(point_id) == point_id
+    return point_id if plain and point_id.strip() == point_id and point_id.isprintable() and point_id else dumps(point_id)
+
+
+def hit_record(schema: Schema, hit: Hit, with_vectors: bool) -> dict[str, Any]:
+    """A hit as JSON data: the record of its point, and its score."""
+    record = full_record(schema, hit, with_vectors)
+    return {"id": record.pop("id"), "score": hit.score, **record}
+
+
+def hits_table(out: Console, schema: Schema, hits: Hits, columns: Sequence[str] | None, with_vectors: bool) -> None:
+    """Hits as a table: id, score, attributes that a hit has, payload, vectors. On a terminal it fits the width."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [dict(_values(schema, hit, columns, with_vectors)) for hit in hits]
+    shown_columns = dict.fromkeys(name for name in _names(schema, columns, with_vectors) if any(name in row for row in rows))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("id", "score", *shown_columns):
+        table.add_column(Text(name), justify="right" if name == "score" else "left", no_wrap=True, overflow="ellipsis")
+    for hit, row in zip(hits, rows, strict=True):
+        cells = [id_word(hit.id), f"{hit.score:.4g}", *(_cut(row.get(name, "")) for name in shown_columns)]
+        table.add_row(*map(Text, cells))
+    if not out.is_terminal:  # a file or a pipe has no width
+        out.width = 1_000_000
+    out.print(table, soft_wrap=False)
+
+
+def point_lines(schema: Schema, point: Point, columns: Sequence[str] | None, with_vectors: bool) -> Iterator[str]:
+    """A point as lines: a name and its value, in full."""
+    values = {"id": id_word(point.id), "version": str(point.version), **dict(_values(schema, point, columns, with_vectors))}
+    width = max(map(len, values))
+    for name, value in values.items():
+        yield f"{name:<{width}}  {value}"
+
+
+def _names(schema: Schema, columns: Sequence[str] | None, with_vectors: bool) -> list[str]:
+    """The columns that may be shown, in order. What is called like a column of ours is ``attributes.NAME`` or ``vectors.NAME``."""
+    attributes = [_column(name, "attributes") for name in columns or schema.attributes]
+    return [*attributes, "payload", *((_column(name, "vectors") for name in schema.vectors) if with_vectors else ())]
+
+
+def _values(schema: Schema, point: Point | Hit, columns: Sequence[str] | None, with_vectors: bool) -> Iterator[tuple[str, str]]:
+    for name in columns or schema.attributes:
+        if point.attributes.get(name) is not None:
+            yield _column(name, "attributes"), _printable(attribute_cell(schema.attributes[name], point.attributes[name]))
+    if point.payload is not None:
+        yield "payload", _printable(dumps(point.payload))
+    if with_vectors:
+        for name, vector in point.vectors.items():
+            yield _column(name, "vectors"), dumps(write_vector(schema.vectors[name], vector))
+
+
+def _column(name: str, section: str) -> str:
+    return f"{section}.{name}" if name in ("id", "score", "version", "payload") else name
+
+
+def _printable(text: str) -> str:
+    """Escape control characters, which a terminal would execute."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 1]}…"

@@ -1,0 +1,136 @@
+"""``vectordb search DIR COLLECTION TEXT``, or ``--target HOST:PORT COLLECTION TEXT``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidArgumentError, StorageError, shown
+from ..types import Schema
+from .options import Command, add_place, console, names, opened, positive
+
+_DETAILS = """\
+TEXT is searched in every field that has an encoder, or in the fields that --field names. It may be several words without quotes.
+A VECTOR is JSON: [0.1, 0.7] for a dense field, {"17": 0.5} or {"indices": [17], "values": [0.5]} for a sparse field,
+[[0.1, 0.7], [0.3, 0.2]] for a multi-vector field; @FILE reads it from a file. Results of several queries are fused by rank (RRF).
+
+The table shortens long values. --json prints one object per line with id, score, attributes and payload; with --explain, the last line
+is {"plan": …}.
+"""
+
+
+def add_arguments(parser: Command) -> None:
+    parser.epilog = _DETAILS
+    add_place(parser, rest=("words", "TEXT", "the text to search for"))
+    add = parser.add_argument
+    add("--vector", metavar="[FIELD=]VECTOR", action="append", default=[], help="a query vector, as JSON or @FILE; may be repeated")
+    add(
+        "--field",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="the vector field to search; may be repeated (default: all with an encoder)",
+    )
+    add("--filter", metavar="EXPR", help="search only points that match, such as \"lines > 20 AND module = 'json'\"")
+    add("--limit", metavar="N", type=positive, default=10, help="number of hits (default: 10)")
+    add("--recall", metavar="SHARE", type=_share, help="target recall, above 0 and at most 1 (default: 0.95)")
+    add("--exact", action="store_true", help="bypass the indexes and return the exact result")
+    add("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
+    add("--with-vectors", action="store_true", help="also show the vectors")
+    add("--explain", action="store_true", help="show the query plan: stages, plans considered, predicted and actual cost")
+    add("--json", action="store_true", help="print JSON lines, one hit per line")
+
+    def check(arguments: argparse.Namespace) -> None:
+        if not arguments.words and not arguments.vector:
+            raise argparse.ArgumentTypeError("a search needs TEXT or --vector")
+
+    parser.checks.append(check)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..transfer.forms import dumps
+    from .points import hit_record, hits_table
+
+    text, columns = " ".join(arguments.words) or None, arguments.columns or True
+    with opened(arguments) as database:
+        collection = database.collection(arguments.collection)
+        schema = collection.schema
+        hits = collection.search(
+            _vectors(arguments, schema) or None,
+            text=dict.fromkeys(arguments.field, text) if text and arguments.field else text,
+            filter=arguments.filter,
+            limit=arguments.limit,
+            recall=arguments.recall,
+            exact=arguments.exact,
+            with_attributes=columns,
+            with_vectors=arguments.with_vectors,
+            explain=arguments.explain,
+        )
+    if arguments.json:
+        for hit in hits:
+            print(dumps(hit_record(schema, hit, arguments.with_vectors)))
+        if hits.plan is not None:
+            print(dumps({"plan": hits.plan}))
+        return 0
+    out = console()
+    if len(hits):
+        hits_table(out, schema, hits, arguments.columns, arguments.with_vectors)
+    else:
+        console(stderr=True).print("no hits", markup=False)
+    if hits.plan is not None:
+        out.print(f"\n{hits.plan}", markup=False)
+    return 0
+
+
+def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
+    """field → query vector, as ``Collection.search`` takes them."""
+    from ..transfer.forms import loads, read_vector
+
+    found: dict[str, Any] = {}
+    for given in arguments.vector:
+        name, text = None, given
+        if not given.startswith(("[", "{", "@")):
+            name, equals, text = given.partition("=")
+            if not equals:
+                what = f"--vector {shown(given)} is not a vector: write JSON such as [0.1, 0.7], @FILE, or FIELD=VECTOR"
+                raise InvalidArgumentError(what, field="vector", value=given)
+        name = _field(arguments, schema) if name is None else name
+        if name in found:
+            raise InvalidArgumentError(f"--vector gives field {shown(name)} twice", field="vector", value=name)
+        try:
+            found[name] = read_vector(schema.vector(name), loads(_content(text)))
+        except ValueError as error:
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise InvalidArgumentError(f"--vector {shown(text)} is not JSON: {error}", field="vector", value=text) from None
+    return found
+
+
+def _field(arguments: argparse.Namespace, schema: Schema) -> str:
+    """The field of a vector that names none."""
+    fields = arguments.field or list(schema.vectors)
+    if len(fields) != 1:
+        known = ", ".join(schema.vectors) or "none"
+        raise InvalidArgumentError(f"the vector names no field: write --vector FIELD=VECTOR; vector fields: {known}", field="vector")
+    return fields[0]
+
+
+def _content(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise StorageError(f"can't read {text[1:]}: {why}", field="vector", value=text) from None
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
+    return share
