@@ -32,7 +32,9 @@ print(warm.warm().compiled, store._found.cache_info().currsize)
 @pytest.mark.skipif(not tiers.tiers_of_host(), reason="archives are for x86-64-v3 and later, and numba as it is by default")
 def test_a_wheel_has_every_kernel_compiled(tmp_path):
     """Half a minute of two cores: the kernels of the list are compiled for this machine's tier, as by any `pip install .`."""
-    files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
     for name in filter(None, files.stdout.decode().split("\0")):
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "deploy/")):
             (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
