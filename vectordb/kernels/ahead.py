@@ -59,9 +59,10 @@ class Outcome:
 
 def missing(signatures: Iterable[Signature]) -> list[Signature]:
     """Those that are neither in the archive of the package nor in the folder of this machine."""
-    archive, folder = store.shipped()[0], store.local()
-    places = [place for place in (archive, folder) if place is not None]
-    return [each for each in signatures if not any(each.name() in place for place in places)]
+    archive = store.shipped()[0]
+    lacking = [each for each in signatures if archive is None or each.name() not in archive]
+    folder = store.local() if lacking else None  # not looked for where the archive has all
+    return [each for each in lacking if folder is None or each.name() not in folder]
 
 
 def on_miss(name: str) -> bool:
@@ -78,9 +79,10 @@ def compile_missing(signatures: Iterable[Signature]) -> int:
     """Compile those that are missing, in other processes, and keep them; returns how many. 0 as well where no process can do so: then
     numba compiles each in this process when it is called.
     """
-    folder, wanted = store.local(), missing(signatures)
+    wanted = missing(signatures)
     if not wanted or not internals.supported():
         return 0
+    folder = store.local()
     if folder is None or not _can_start():
         _say_once(f"vectordb: compiling {len(wanted)} search kernels for this processor, for this process alone", "alone")
         return 0

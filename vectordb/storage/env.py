@@ -50,9 +50,7 @@ def open_env(
         if env is None:
             env = _open[where] = Env(where, create and not read_only, salvage, file_mode, reason, temporary)
             _all.add(env)
-            with suppress(
-                RuntimeError
-            ):  # no thread can be started: then requests to release data.mdb are only seen when the environment is used
+            with suppress(RuntimeError):  # no thread can be started: then requests to release data.mdb are only seen when the environment is used
                 threading.Thread(target=env.watch, name="vectordb-watch", daemon=True).start()
         elif env.damage and not salvage:
             raise CorruptionError(env.damage, field="path", value=str(where))
@@ -77,15 +75,11 @@ def _usable(where: Path) -> Env | None:
         if other.closed or other.pid != here or not other.shares_files(now):
             continue
         if other.path != where:
-            what = (
-                f"this process already has it open as {other.path}. Use that path, or, if the directory was moved, close the database first"
-            )
+            what = f"this process already has it open as {other.path}. Use that path, or, if the directory was moved, close the database first"
         else:
             problem = place.problem(where, other._files)
             lost = now.data != other._files.data
-            rescue = (
-                "it holds the only copy of the data, so save it with snapshot() first" if lost else "no acknowledged write will be lost"
-            )
+            rescue = "it holds the only copy of the data, so save it with snapshot() first" if lost else "no acknowledged write will be lost"
             what = f"{problem}, and that database is still open. Close it first; {rescue}"
         raise StorageError(f"{where}: {what}", field="path", value=str(where))
     return None

@@ -547,11 +547,7 @@ class Env:
         if self.damage:
             raise CorruptionError(f"{self.path} is damaged, so writes are refused: {self.damage}", field="path", value=str(self.path))
         if self._broken:
-            raise StorageError(
-                f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}",
-                field="path",
-                value=str(self.path),
-            )
+            raise StorageError(f"{self.path} refuses writes until it is closed and opened again, because a sync failed: {self._broken}", field="path", value=str(self.path))
 
     def close(self) -> None:
         """Sync and unmap, once the open transactions have ended. Running reads end with ClosedError at their next ``deadline.check()``."""

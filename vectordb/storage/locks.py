@@ -109,9 +109,7 @@ class WhileReading:
                 self._file = open_file(self._path / WRITE, read_only=True)
         except OSError as error:
             raise StorageError(
-                f"{self._path} can't be read safely, because {WRITE} in it can't be opened: {error.strerror}",
-                field="path",
-                value=str(self._path),
+                f"{self._path} can't be read safely, because {WRITE} in it can't be opened: {error.strerror}", field="path", value=str(self._path)
             ) from error
         return self._file is None or attempt(self._file, SHARED)
 

@@ -131,9 +131,7 @@ def check_may_begin(path: Path, create: bool) -> None:
             f"or remove {path / INDEXES} to create an empty database",
             **where,
         )
-    if (
-        missing and create and os.path.lexists(path / "write.lock")
-    ):  # created after data.mdb, by a process that opens a database for writing
+    if missing and create and os.path.lexists(path / "write.lock"):  # created after data.mdb, by a process that opens a database for writing
         raise CorruptionError(
             f"{path / DATA} is missing, but lock files show that a database was here. Restore a snapshot of it, "
             f"or remove {path / 'write.lock'} to create an empty database",
