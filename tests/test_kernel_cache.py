@@ -334,7 +334,9 @@ def test_progress_is_told_in_lines_where_nobody_sees_a_bar(tmp_path, monkeypatch
 
 def test_warm_says_what_was_done(capsys):
     from vectordb.cli import main
+    from vectordb.warm import warm
 
+    warm()
     assert main(["warm"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"nothing to compile: {len(signatures.recorded())} search kernels loaded in ")
