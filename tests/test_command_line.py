@@ -69,7 +69,6 @@ def test_a_collection_said_twice_is_taken_once_and_another_one_is_refused(words,
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("", "required: COMMAND"),
         ("nope", "nope"),
         ("check", "vectordb check DIR"),
         ("info", "--target HOST:PORT"),

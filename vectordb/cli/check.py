@@ -6,8 +6,7 @@ import argparse
 import json
 import sys
 
-from ..errors import NotFoundError
-from .options import Command, add_directory, console
+from .options import Command, add_directory, console, no_database
 
 
 def add_arguments(parser: Command) -> None:
@@ -17,7 +16,7 @@ def add_arguments(parser: Command) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.data.exists():
-        raise NotFoundError(f"no database at {arguments.data}", field="data", value=str(arguments.data))
+        raise no_database(arguments.data)
     from ..backup import check
 
     report = check(arguments.data)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import AlreadyExistsError, StorageError
-from .options import Command, add_collection, add_directory, add_order, console, one, open_directory
+from ..errors import AlreadyExistsError, NotFoundError, StorageError
+from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
 
 _FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
 
@@ -30,7 +30,7 @@ def add_arguments(parser: Command) -> None:
     def check(arguments: argparse.Namespace) -> None:
         arguments.out = one("FILE", "--out", arguments.file, arguments.out)
         if arguments.out is None:
-            raise argparse.ArgumentTypeError(f"no output file: write {parser.prog} DIR COLLECTION FILE")
+            raise argparse.ArgumentTypeError(parser.too_few())
 
     parser.checks.append(check)
 
@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     said = console(stderr=True)
     target = Path(arguments.out)
     for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
+        if not path.parent.is_dir():
+            raise NotFoundError(f"no folder {path.parent} to write {path.name} in; create it first", field="out", value=str(path))
         if path.exists() and not arguments.force:
             raise AlreadyExistsError(f"{path} already exists; --force overwrites it", field="out", value=str(path))
     with open_directory(arguments.data, read_only=True) as database:
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         with Progress(*layout, console=said, disable=not said.is_terminal, transient=True) as bar:
             task = bar.add_task("", total=None)
             count = export_points(collection, target, progress=lambda done: bar.update(task, completed=done), **options)
-    said.print(f"exported {count:,} points to {target}", markup=False)
+    said.print(f"exported {counted(count, 'point')} to {target}", markup=False)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from .options import Command, add_place, console, names, opened
+from .options import Command, add_place, check_columns, console, names, opened
 
 _DETAILS = """\
 How to write an ID: digits are an integer (17); uuid:6f9619ff-8b86-d011-b42d-00c04fc964ff is a UUID; anything else is a string. Put a
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     with opened(arguments) as database:
         collection = database.collection(arguments.collection)
         schema = collection.schema
+        check_columns(schema, arguments.columns)
         points = collection.get(ids, with_attributes=arguments.columns or True, with_vectors=arguments.with_vectors)
         missing = list(dict.fromkeys(point_id for point_id, point in zip(ids, points, strict=True) if point is None))
         numbers = [point_id for point_id in missing if isinstance(point_id, int)]
@@ -59,4 +60,4 @@ def run(arguments: argparse.Namespace) -> int:
 def _missing(collection: str, words: list[str], texts: list[Any]) -> str:
     there = next((point.id for point in texts if point is not None), None)
     advice = "" if there is None else f"; the string {there!r} exists: write '\"{there}\"'"
-    return f"collection {collection!r} has no point {', '.join(words)}{advice}"
+    return f"collection {collection!r} has no {'point' if len(words) == 1 else 'points'} {', '.join(words)}{advice}"

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         target = _target(opened, arguments, lambda: _planned(arguments, source, columns, console, bar))
         state = state_file(arguments.data, target.name, source.path) if source.stream is None else None
-        task = bar.add_task("writing", total=1.0, points="0 points")
+        task = bar.add_task("writing", total=1.0, points="0 rows")
         try:
             result = import_points(
                 target,
@@ -106,16 +106,18 @@ def run(arguments: argparse.Namespace) -> int:
                 columns=columns,
                 rejects=arguments.rejects,
                 state=state,
-                progress=lambda done, points, rejected: bar.update(task, completed=done, points=f"{points:,} points"),
+                progress=lambda done, rows, rejected: bar.update(task, completed=done, points=options.counted(rows, "row")),
             )
+            now = f"; it now has {options.counted(opened().collection(target.name).count(), 'point')}" if result.written else ""
         except KeyboardInterrupt:
             bar.stop()
             if state is not None:
                 console.print("stopped; run the same command to resume")
             raise
-    resumed = f" (resumed after the {result.resumed:,} rows of an earlier run)" if result.resumed else ""
+    resumed = f" (resumed after the first {options.counted(result.resumed, 'row')} of an earlier run)" if result.resumed else ""
     rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
-    console.print(f"imported {result.written:,} points into {target.name!r}{resumed}{rejected}", markup=False)
+    rows = options.counted(result.written, "row")  # several rows may have the same id
+    console.print(f"imported {rows} into {target.name!r}{resumed}{rejected}{now}", markup=False)
     return 0
 
 
@@ -283,4 +285,6 @@ def _read_schema(path: Path) -> tuple[Schema, dict[str, dict[int, str | None]]]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, VectorDBError):
             raise
-        raise SchemaError(f"{path} is not JSON: {error}", field="schema", value=str(path)) from error
+        raise SchemaError(
+            f"{path} is not JSON ({error}); vectordb export --schema writes such a file", field="schema", value=str(path)
+        ) from error

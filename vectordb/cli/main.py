@@ -44,13 +44,14 @@ COMMANDS = {
     "top": ("watch", "--target HOST:PORT", "show the live activity of a running service, until Ctrl-C"),
     "health": ("health", "--target HOST:PORT", "check that a running service accepts calls; exit code 1 if it does not"),
     "bench": ("bench", None, "measure recall and speed, against other systems or on your own collection"),
-    "completion": ("completion", "SHELL", "print a completion script for bash, zsh or fish"),
+    "completion": ("completion", "(bash | zsh | fish)", "print a completion script for bash, zsh or fish"),
     "warm": ("warm", "", "compile the search kernels ahead of the first search, where they were not installed compiled"),
     "version": ("version", "", "show the versions of vectordb and its dependencies"),
 }
 _OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # these handle an interrupt themselves
 _EPILOG = """\
-The database's directory comes first: vectordb COMMAND DIR …; the flag --data DIR means the same. Each command has its own --help.
+The database's directory comes first: vectordb COMMAND DIR …; the flag --data DIR means the same. Each command has its own --help;
+vectordb help COMMAND shows the same.
 Exit codes: 0 success, 1 an error or problems found, 2 a wrong command line, 130 interrupted.
 """
 
@@ -61,7 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show must not raise
-        arguments = parser().parse_args(argv)
+        words = [*(sys.argv[1:] if argv is None else argv)]
+        if not words:
+            parser().print_help(sys.stderr)
+            return 2
+        if words[0] == "help":  # a command's own --help, or the list of commands
+            words = [*words[1:], "--help"]
+        arguments = parser().parse_args(words)
         with contextlib.nullcontext() if arguments.run.__module__ in _OWN_ENDS else ends_soon():
             code = arguments.run(arguments)
         if sys.stdout is not None:

@@ -6,8 +6,11 @@ Every command on a directory reads ``vectordb COMMAND DIR [COLLECTION] …``; ``
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from vectordb_client import Client
 
     from ..database import Database
+    from ..types import Schema
 
 KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: every user of a machine can see command lines
 DIR_HELP = "the database's directory"
@@ -37,6 +41,7 @@ class Command(argparse.ArgumentParser):
             options.setdefault("description", f"{about[0].upper()}{about[1:]}.")
         super().__init__(**options)
         self._fill, self._mixing = fill, False
+        self._given: list[str] = []
         self.checks: list[Callable[[argparse.Namespace], Any]] = []
 
     def filled(self) -> Command:
@@ -50,11 +55,11 @@ class Command(argparse.ArgumentParser):
         self.filled()
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
-        self._mixing = True
+        self._mixing, self._given = True, [*(sys.argv[1:] if args is None else args)]
         try:
             namespace, rest = self.parse_known_intermixed_args(args, namespace)
             if rest:
-                self.error(f"unrecognized arguments: {' '.join(rest)}")
+                self.error(self._unknown(rest))
             for check in self.checks:
                 check(namespace)
         except argparse.ArgumentTypeError as error:
@@ -63,7 +68,33 @@ class Command(argparse.ArgumentParser):
             self._mixing = False
         return namespace, rest
 
+    def too_few(self) -> str:
+        """The error text when words are missing."""
+        return f"too few arguments: write {self._form()}"
+
+    def _form(self) -> str:
+        return (self.usage or self.prog).removesuffix(" [options]") % {"prog": self.prog}
+
+    def _unknown(self, rest: Sequence[str]) -> str:
+        for word in rest:
+            if word.startswith("-"):
+                flag = word.partition("=")[0]
+                return f"unknown option {flag}{did_you_mean(flag, self._option_string_actions)}"
+        return f"too many arguments: {' '.join(rest)}"
+
     def error(self, message: str):
+        if found := re.match(r"argument (COMMAND|ACTION): invalid choice: '(.*?)'", message):
+            kind, word = found[1].lower(), found[2]
+            names = [name for action in self._subparsers._group_actions for name in action.choices]  # type: ignore[union-attr]
+            message = f"no {kind} {word!r}{did_you_mean(word, names) or ';'} {self.prog} --help lists the {kind}s"
+        elif found := re.fullmatch(r"the following arguments are required: (.*)", message):
+            address = next(filter(is_address, self._given), "HOST:PORT")
+            if self._subparsers is not None:
+                message = f"no {found[1].lower()}; {self.prog} --help lists the {found[1].lower()}s"
+            elif found[1] == "--target":
+                message = f"too few arguments: write {self.prog} --target {address}"
+            elif "-" not in found[1]:
+                message = self.too_few()
         self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
 
 
@@ -75,7 +106,7 @@ def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP)
     def check(arguments: argparse.Namespace) -> None:
         arguments.data = one("DIR", "--data", arguments.directory, arguments.data)
         if required and arguments.data is None:
-            raise argparse.ArgumentTypeError(f"no directory: write {parser.prog} DIR")
+            raise argparse.ArgumentTypeError(parser.too_few())
 
     parser.checks.append(check)
 
@@ -92,7 +123,7 @@ def add_collection(parser: Command, required: bool = False, about: str | None = 
     def check(arguments: argparse.Namespace) -> None:
         arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
         if required and ask and arguments.collection is None:
-            raise argparse.ArgumentTypeError(f"no collection: write {parser.prog} DIR COLLECTION")
+            raise argparse.ArgumentTypeError(parser.too_few())
 
     parser.checks.append(check)
 
@@ -164,7 +195,8 @@ def add_place(parser: Command, required: bool = True, rest: tuple[str, str, str]
 
     def check(arguments: argparse.Namespace) -> None:
         if (arguments.data is None) == (arguments.target is None) or (required and arguments.collection is None):
-            raise argparse.ArgumentTypeError(f"write {parser.prog} DIR {form}, or {parser.prog} --target HOST:PORT {form}")
+            few = "" if arguments.data is not None and arguments.target is not None else "too few arguments: "
+            raise argparse.ArgumentTypeError(f"{few}write {parser.prog} DIR {form}, or {parser.prog} --target HOST:PORT {form}")
 
     parser.checks.append(check)
 
@@ -172,6 +204,9 @@ def add_place(parser: Command, required: bool = True, rest: tuple[str, str, str]
 @contextmanager
 def opened(arguments: argparse.Namespace, read_only: bool = True) -> Iterator[Database | Client]:
     """The database that ``add_place`` named: a directory, opened without maintenance, or a connection to a service."""
+    if arguments.target is None and not arguments.data.exists() and is_address(str(arguments.data)):
+        what = f"{arguments.data} is the address of a service, not a directory: write --target {arguments.data}"
+        raise NotFoundError(what, field="data", value=str(arguments.data))
     with open_directory(arguments.data, read_only=read_only) if arguments.target is None else connect(arguments) as database:
         yield database
 
@@ -183,6 +218,7 @@ def tls(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def connect(arguments: argparse.Namespace) -> Client:
     """A client of the service that ``--target`` names."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines; the error says what they say
     from vectordb_client import Client
 
     return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
@@ -214,8 +250,44 @@ def _mode(text: str) -> int:
 def require_directory(path: Path) -> None:
     """Raises NotFoundError if the directory does not exist: a mistyped path must not become a new database."""
     if not path.is_dir():
-        found = f": {path} is a file; a database is a directory" if path.exists() else ""
-        raise NotFoundError(f"no database at {path}{found}", field="data", value=str(path))
+        raise no_database(path)
+
+
+def no_database(path: Path) -> NotFoundError:
+    """The error of a path where no database is."""
+    if path.exists():
+        why = f"{path} is a file; a database is a directory"
+    elif is_address(str(path)):
+        why = "this is the address of a service, but the command works on a directory"
+    else:
+        why = "check the path; vectordb serve and vectordb import --create make a new one"
+    return NotFoundError(f"no database at {path}: {why}", field="data", value=str(path))
+
+
+def is_address(text: str) -> bool:
+    """Whether a word looks like HOST:PORT."""
+    return re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", text) is not None
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """ "; did you mean …?" if one of the names is similar to the word, else nothing."""
+    near = difflib.get_close_matches(word, list(names), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_columns(schema: Schema, columns: Sequence[str] | None) -> None:
+    """Raises InvalidArgumentError if ``--columns`` names what isn't an attribute."""
+    for name in columns or ():
+        if name not in schema.attributes:
+            near = did_you_mean(name, schema.attributes)
+            known = ", ".join(schema.attributes) or "none"
+            what = f"--columns: no attribute {name!r}{near or '.'} Attributes: {known}"
+            raise InvalidArgumentError(what, field="columns", value=name)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: "1 point", "2,000 points"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def console(stderr: bool = False) -> Console:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidArgumentError, StorageError, shown
 from ..types import Schema
-from .options import Command, add_place, console, names, opened, positive
+from .options import Command, add_place, check_columns, console, names, opened, positive
 
 _DETAILS = """\
 TEXT is searched in every field that has an encoder, or in the fields that --field names. It may be several words without quotes.
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     with opened(arguments) as database:
         collection = database.collection(arguments.collection)
         schema = collection.schema
+        check_columns(schema, arguments.columns)
         hits = collection.search(
             _vectors(arguments, schema) or None,
             text=dict.fromkeys(arguments.field, text) if text and arguments.field else text,

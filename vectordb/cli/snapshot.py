@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import Command, add_directory, console, open_directory
+from .options import Command, add_directory, console, counted, open_directory
 
 
 def add_arguments(parser: Command) -> None:
@@ -30,4 +30,4 @@ def described(manifest: dict[str, Any]) -> str:
     """A snapshot's size: collections, points, bytes."""
     collections, size = manifest["collections"].values(), sum(file["bytes"] for file in manifest["files"].values())
     points = sum(collection["points"] for collection in collections)
-    return f"{len(collections)} collection{'s' * (len(collections) != 1)}, {points:,} points, {size:,} bytes"
+    return ", ".join(counted(number, noun) for number, noun in ((len(collections), "collection"), (points, "point"), (size, "byte")))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import AlreadyExistsError
-from .options import Command, add_collection, add_directory, add_order, console, one, open_directory
+from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
 
 
 def add_arguments(parser: Command) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: Command) -> None:
     def check(arguments: argparse.Namespace) -> None:
         arguments.field = one("FIELD", "--field", arguments.of, arguments.field)
         if arguments.field is None:
-            raise argparse.ArgumentTypeError(f"no field: write {parser.prog} DIR COLLECTION FIELD")
+            raise argparse.ArgumentTypeError(parser.too_few())
 
     parser.checks.append(check)
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         words = read_terms(arguments.source)
         with open_directory(arguments.data) as database:
             changed = set_all(database.collection(arguments.collection), arguments.field, words)
-        said.print(f"{len(words):,} terms read, {changed:,} changed", markup=False)
+        said.print(f"{counted(len(words), 'term')} read, {changed:,} changed", markup=False)
         return 0
     if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
         raise AlreadyExistsError(f"{arguments.out} already exists; --force overwrites it", field="out", value=arguments.out)
@@ -48,5 +48,5 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.writelines(tsv(words))
             return 0
         count = write_terms(Path(arguments.out), words)
-    said.print(f"exported {count:,} terms to {arguments.out}", markup=False)
+    said.print(f"exported {counted(count, 'term')} to {arguments.out}", markup=False)
     return 0

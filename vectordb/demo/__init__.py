@@ -89,7 +89,7 @@ def _collection(out: Console, database: Database, folder: Any) -> Collection:
             load(ENCODER)
         except EncoderError as error:
             schema = TERMS_SCHEMA
-            show.note(out, f"Words only (BM25); embeddings add search by meaning. {error.message}")
+            show.note(out, f"Words only (BM25); embeddings add search by meaning: {error.message}")
     return database.create_collection(COLLECTION, schema, exist_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -21,7 +22,14 @@ def check_free(host: str, port: int) -> int:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             return probe.getsockname()[1]
     except OSError as error:
-        raise UnavailableError(f"can't listen on {address_of(host, port)}: {error.strerror or error}", field="port", value=port) from None
+        raise UnavailableError(
+            f"can't listen on {address_of(host, port)}: {error.strerror or error}{remedy(error)}", field="port", value=port
+        ) from None
+
+
+def remedy(error: OSError) -> str:
+    """What to do when a port can't be used."""
+    return "; choose another --port, or stop what uses this one" if error.errno == errno.EADDRINUSE else ""
 
 
 def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:

@@ -93,7 +93,11 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
     server_credentials(settings)
     folder = Path(path).absolute().parent
     if not folder.is_dir():
-        raise NotFoundError(f"no folder {folder} to create the database's directory in", field="data", value=os.fspath(path))
+        raise NotFoundError(
+            f"no folder {folder} to create the database's directory in; create it first, or correct the path",
+            field="data",
+            value=os.fspath(path),
+        )
     for field in ("audit_log", "slow_query_log"):
         folder = Path(getattr(settings, field) or ".").absolute().parent
         if not folder.is_dir():

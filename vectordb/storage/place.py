@@ -69,7 +69,9 @@ def resolved(path: Any) -> Path:
             )
         if where.exists() and not where.is_dir():
             raise StorageError(
-                f"{absolute} is a file, not a directory; if it is a snapshot, use vectordb.restore", field="path", value=str(absolute)
+                f"{absolute} is a file, not a directory; if it is a snapshot, restore it first: vectordb restore {absolute} DIR",
+                field="path",
+                value=str(absolute),
             )
     except OSError as error:
         raise StorageError(f"{absolute}: {error.strerror or error}", field="path", value=str(absolute)) from error
