@@ -23,13 +23,14 @@ def check_free(host: str, port: int) -> int:
             return probe.getsockname()[1]
     except OSError as error:
         raise UnavailableError(
-            f"can't listen on {address_of(host, port)}: {error.strerror or error}{remedy(error)}", field="port", value=port
+            f"can't listen on {address_of(host, port)}: {reason(error)}", field="port", value=port
         ) from None
 
 
-def remedy(error: OSError) -> str:
-    """What to do when a port can't be used."""
-    return "; choose another --port, or stop what uses this one" if error.errno == errno.EADDRINUSE else ""
+def reason(error: OSError) -> str:
+    """Why a port can't be used, and what to do."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return f"{why}; choose another --port, or stop what uses this one" if error.errno == errno.EADDRINUSE else why
 
 
 def announce(path: str | os.PathLike[str], address: str, settings: Settings, new: bool) -> None:

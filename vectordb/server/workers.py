@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import InvalidArgumentError, UnavailableError
 from . import metrics
-from .listen import address_of, announce, check_free, remedy
+from .listen import address_of, announce, check_free, reason
 from .settings import Settings
 
 SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
@@ -66,7 +66,7 @@ def _port_of(settings: Settings) -> Iterator[int]:
             held.bind((settings.host, port))  # never listens: it reserves the port while no worker does
             name.bind(f"\0vectordb-serve-{port}")
         except OSError as error:
-            what = f"can't listen on {address_of(settings.host, port)}: {error.strerror or error}{remedy(error)}"
+            what = f"can't listen on {address_of(settings.host, port)}: {reason(error)}"
             raise UnavailableError(what, field="port", value=port) from None
         yield port
 
