@@ -38,7 +38,7 @@ def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> 
     if not other:
         what = f"collection {name!r} exists already; exist_ok=True opens it"
     elif exist_ok:
-        what = f"collection {name!r} exists with another schema: {other}"
+        what = f"collection {name!r} exists with another schema: {other}. collection({name!r}) opens it as it is"
     else:
         what = f"collection {name!r} exists already, with another schema: {other}. collection({name!r}) opens it as it is"
     return AlreadyExistsError(what, field="collection", value=name)

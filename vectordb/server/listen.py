@@ -22,9 +22,7 @@ def check_free(host: str, port: int) -> int:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             return probe.getsockname()[1]
     except OSError as error:
-        raise UnavailableError(
-            f"can't listen on {address_of(host, port)}: {reason(error)}", field="port", value=port
-        ) from None
+        raise UnavailableError(f"can't listen on {address_of(host, port)}: {reason(error)}", field="port", value=port) from None
 
 
 def reason(error: OSError) -> str:
