@@ -228,3 +228,65 @@ def test_every_command_has_help_that_says_its_form(capsys):
         parser().parse_args(["--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert "vectordb COMMAND DIR" in out and "2 a wrong command line" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("serch", "no command 'serch'; did you mean search? vectordb --help lists the commands"),
+        ("xyzzy", "no command 'xyzzy'; vectordb --help lists the commands"),
+        ("keys lst", "no action 'lst'; did you mean list? vectordb keys --help lists the actions"),
+        ("search d c text --limt 5", "unknown option --limt; did you mean --limit?"),
+        ("serve d --prot=7070", "unknown option --prot; did you mean --port?"),
+        ("snapshot d", "too few arguments: write vectordb snapshot DIR TO ("),
+        ("restore d", "too few arguments: write vectordb restore FROM DIR ("),
+        ("import d c", "too few arguments: write vectordb import DIR COLLECTION FILE ("),
+        ("completion", "write vectordb completion (bash | zsh | fish)"),
+        ("health localhost:7171", "write vectordb health --target localhost:7171"),
+    ],
+)
+def test_a_typo_or_a_missing_word_is_answered_by_what_to_write(words, says, capsys):
+    assert says in refused(capsys, *words.split())
+
+
+def test_without_a_command_the_help_is_printed_and_the_exit_code_is_2(capsys):
+    assert main([]) == 2
+    out, said = capsys.readouterr()
+    assert out == "" and "commands:" in said and "serve a directory" in said
+
+
+@pytest.mark.parametrize("words", ["help", "help search", "help keys list"])
+def test_help_is_a_command_too(words, capsys):
+    outputs = []
+    for line in (words.split(), [*words.split()[1:], "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(line)
+        assert stop.value.code == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != ""
+
+
+def test_an_address_in_place_of_a_directory_is_answered_by_target(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in ("info localhost:7171", "search [::1]:7171 docs text", "count db.example.com:7171 docs"):
+        assert main(words.split()) == 1
+        assert f"write --target {words.split()[1]}" in capsys.readouterr().err
+    assert main(["optimize", "localhost:7171"]) == 1
+    assert "address of a service, but the command works on a directory" in capsys.readouterr().err
+
+
+def test_a_column_that_is_no_attribute_is_named_as_the_option_is(data, capsys):
+    for words in (["get", str(data), "docs", "1"], ["search", str(data), "docs", "x"]):
+        assert main([*words, "--columns", "nn"]) == 1
+        assert "--columns: no attribute 'nn'; did you mean n? Attributes: n" in capsys.readouterr().err
+
+
+def test_an_import_counts_rows_and_points(tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("id,n\n1,1\n1,2\n")
+    assert main(["import", "--create", str(tmp_path / "d"), "c", str(tmp_path / "in.csv")]) == 0
+    assert "imported 2 rows into 'c'; it now has 1 point\n" in capsys.readouterr().err
+
+
+def test_an_export_to_a_missing_folder_names_the_folder(data, tmp_path, capsys):
+    assert main(["export", str(data), "docs", str(tmp_path / "none" / "x.csv")]) == 1
+    assert f"no folder {tmp_path / 'none'} to write x.csv in" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The errors that the documentation quotes are those of the code: whoever searches for a message finds its page."""
+"""The errors that the documentation quotes are those of the code, so a search for a message finds its page."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def quoted(page: str) -> list[str]:
 
 
 def pieces(message: str) -> list[str]:
-    """What a message says whatever its values are: the text between quoted values, numbers and ellipses, without the error's class."""
+    """The constant parts of a message: the text between quoted values, numbers, colons and ellipses, without the error's class."""
     message = re.sub(r"^\w+Error: ", "", message)
-    parts = re.split(r"'[^']*'|…|[\d.,]*\d|\bDIR\b|\bN\b| / ", message)
+    parts = re.split(r"'[^']*'|…|[\d.,]*\d|\bDIR\b|\bN\b|: ", message)
     parts = [part.strip(" ;:,()") for part in parts]
     return [part for part in parts if len(part) >= SHORT]
 
 
 def test_pieces_are_the_constant_parts_of_a_message():
-    assert pieces("FilterError: no attribute 'folder'; attributes are: a") == ["no attribute", "attributes are: a"]
+    assert pieces("FilterError: no attribute 'folder'; the attributes are: a") == ["no attribute", "the attributes are"]
     assert pieces("row 7: must be a number, not 'n/a' …") == ["must be a number, not"]
     assert pieces("LockedError") == []
 

@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             if state is not None:
                 console.print("stopped; run the same command to resume")
             raise
-    resumed = f" (resumed after the first {options.counted(result.resumed, 'row')} of an earlier run)" if result.resumed else ""
+    resumed = f" (resumed after the {options.counted(result.resumed, 'row')} of an earlier run)" if result.resumed else ""
     rejected = f", {result.rejected:,} rejected (see {arguments.rejects})" if result.rejected else ""
     rows = options.counted(result.written, "row")  # several rows may have the same id
     console.print(f"imported {rows} into {target.name!r}{resumed}{rejected}{now}", markup=False)
