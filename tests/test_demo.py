@@ -14,7 +14,7 @@ import vectordb
 from vectordb import demo
 from vectordb.demo import queries, service, show
 from vectordb.errors import AlreadyExistsError, EncoderError, InvalidArgumentError, UnavailableError
-from vectordb.server import serve
+from vectordb.server import listen, serve
 from vectordb.types import Dense, Schema
 
 LIMIT = 600  # docstrings: enough for an index
@@ -133,7 +133,7 @@ def test_an_index_that_finds_little_fails_the_demo(tmp_path, capsys, in_process,
 def test_a_wrong_port_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"port must be 0 .* to 65535, not 70000"):
         demo.run(tmp_path / "data", port=70_000)
-    with serve.socket.create_server((service.HOST, 0)) as taken:
+    with listen.socket.create_server((service.HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=rf"can't listen on 127.0.0.1:{port}.*leave --port out"):
             demo.run(tmp_path / "data", port=port)

@@ -661,7 +661,7 @@ def test_where_no_thread_can_be_started_writes_and_searches_go_on(database, rng,
     assert len(answers(c)[0]) == 20 and accounts(c) == ([], 100)
     with pytest.raises(StorageError, match="new thread"):
         c.optimize()
-    assert "can't begin" in caplog.text
+    assert "can't start" in caplog.text
     monkeypatch.undo()
     hurry(monkeypatch)
     fill(c, rng, range(100, 110))
