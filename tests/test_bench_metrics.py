@@ -1,4 +1,4 @@
-"""The harness's figures against cases worked out by hand, and what its clock costs."""
+"""The benchmark's statistics against values computed by hand, and the cost of its timing."""
 
 import time
 from types import SimpleNamespace

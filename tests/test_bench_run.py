@@ -1,4 +1,4 @@
-"""Runs of the harness on 2,000 points: every suite with ours and brute force, resumed after a kill, with systems that misbehave."""
+"""Benchmark runs on 2,000 points: every suite with vectordb and brute force, resumed after a kill, and with faulty systems."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every installed adapter on 2,000 points, through the worker as in a real run: exact modes are exact, filters hold, claims are true."""
+"""Every installed adapter on 2,000 points, through the worker: exact modes are exact, filters hold, and declared features work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vectordb bench tune`` on small collections of every kind of vector field: its truth is right, and its advice is what was measured."""
+"""``vectordb bench tune`` on small collections of every vector type: its ground truth is correct, and its advice follows the figures."""
 
 from __future__ import annotations
 
