@@ -1,4 +1,4 @@
-"""The demo: what it shows, what it does with directories, ports and signals, and which answers it calls wrong."""
+"""The demo: its output, its use of directories, ports and signals, and the answers that it reports as wrong."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Who may read what is made: nobody but its owner, unless that was asked for."""
+"""Permissions of created files: only the owner can read them, unless other modes were requested."""
 
 from __future__ import annotations
 

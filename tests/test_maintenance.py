@@ -1,4 +1,4 @@
-"""Segments are sealed, merged, rebuilt and optimized; every live row is always in exactly one place, and answers stay what they were."""
+"""Segments are sealed, merged, rebuilt and optimized: every live row is in exactly one place, and answers don't change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Random schemas and operations against the model of ``reference``, in two processes, with reopening; checked at the end.
+"""Random schemas and operations against the model of ``reference``, in two processes, with reopening and a final check.
 
-Scores are compared with float64 sums to within ``reference.TOLERANCE``; the hits must be the right set but for ties that close.
+Scores must agree with float64 sums within ``reference.TOLERANCE``. The hits must be the best ones, except for ties within this tolerance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a service tells of itself: metrics, status, slow queries, its log, spans, and what the terminal shows."""
+"""Observability of a service: metrics, status, slow queries, logs, spans, and the terminal display."""
 
 from __future__ import annotations
 
