@@ -22,7 +22,7 @@ def hurry(monkeypatch, **constants) -> None:
             monkeypatch.setattr(maintainer, name, value)
 
 
-def until(condition, seconds: float = 30.0):
+def until(condition, seconds: float = 300.0):
     """Wait for something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
