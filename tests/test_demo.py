@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -133,7 +134,7 @@ def test_an_index_that_finds_little_fails_the_demo(tmp_path, capsys, in_process,
 def test_a_wrong_port_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"port must be 0 .* to 65535, not 70000"):
         demo.run(tmp_path / "data", port=70_000)
-    with serve.socket.create_server((service.HOST, 0)) as taken:
+    with socket.create_server((service.HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=rf"can't listen on 127.0.0.1:{port}.*leave --port out"):
             demo.run(tmp_path / "data", port=port)
@@ -226,6 +227,13 @@ def test_the_best_setting_of_a_plan_is_the_cheapest_that_reaches_the_target():
         {"plan": "b", "microseconds": 1.5, "recall": 0.70},
     ]
     assert show.best_settings(considered, 0.95) == [considered[3], considered[1]]
+
+
+def test_the_demo_has_words_for_every_plan():
+    from vectordb.kernels import impact, planner
+
+    assert set(show.PLANS["dense"]) == {plan.name for plan in planner.PLANS.values()}
+    assert set(show.PLANS["sparse"]) == set(impact.PLANS.values())
 
 
 def test_searches_of_words_only_have_no_fusion():
