@@ -80,7 +80,7 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     command("list", _list, "show suites, data sets and systems, and what is missing")
 
     install = command("install", _install, "make a virtual environment of its own for a system, in the cache folder")
-    install.add_argument("systems", nargs="+", metavar="SYSTEM")
+    install.add_argument("systems", nargs="+", metavar="SYSTEM", help="a system (vectordb bench list shows them)")
 
 
 _RUN_DETAILS = """\

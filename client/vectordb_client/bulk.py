@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .batch import listed_ids
 from .errors import InvalidArgumentError, VectorDBError, shown
 from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
+from .info_text import many
 from .results import Point, WriteResult
 
 MAX_PARALLEL = 64
@@ -185,7 +186,7 @@ def _rows(columns: dict[str, Any]) -> int:
             raise InvalidArgumentError(f"{name!r} must be a column that can be sliced, not {shown(column)}", field=name, value=column)
         size = column.shape[0] if is_sparse(column) else size_of(column)
         if size != rows:
-            raise InvalidArgumentError(f"{name!r} has {size} values for {rows} ids", field=name, value=size)
+            raise InvalidArgumentError(f"{name!r} has {many(size, 'value')} for {many(rows, 'id')}", field=name, value=size)
     return rows
 
 
