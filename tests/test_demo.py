@@ -68,7 +68,7 @@ def test_a_second_run_keeps_what_is_there_and_adds_what_is_missing(tmp_path, cap
         docs.delete([gone.id])
     assert demo.run(tmp_path, limit=200) == 0
     out = capsys.readouterr().out
-    assert "100 more docstrings are there from an earlier run" in out and "in the database already" in out
+    assert "100 more docstrings from an earlier run" in out and "in the database already" in out
     assert demo.run(tmp_path, limit=300) == 0
     assert "up to date from an earlier run" in capsys.readouterr().out
     with vectordb.open(tmp_path) as database:

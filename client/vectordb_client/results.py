@@ -114,7 +114,7 @@ class ArmScore(NamedTuple):
     """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score.
 
     Attributes:
-        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is not known
+        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is unknown
             (linear fusion).
         score: the score of the arm itself: cosine, inner product, squared distance and so on. None if the hit is not among the candidates
             of this arm, or with linear fusion if it has no score in this arm at all. The arm then contributes 0.
