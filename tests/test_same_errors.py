@@ -101,6 +101,7 @@ TOLD = [
     (update((1, 2), attributes={"isbn": "x"}), "write {'isbn': ['x', …]}"),
     (update(attributes={"year": 3}), "write {'year': [3]}"),
     (update(attributes={"tags": ["a", "b"]}), "write {'tags': [['a', 'b']]}"),
+    (lambda docs: docs.bulk(ids=[1], attributes={"isbn": "x"}), "write {'isbn': ['x']}"),
     (update(payload={"a": 1}), "write payload=[{'a': 1}]"),
     (update(vectors={"v": VECTOR}), "write {'v': [vector]}"),
     (update(vectors={"s": {1: 0.5}}), "write {'s': [{1: 0.5}]}"),

@@ -166,7 +166,7 @@ def use(client):
     docs.search_batch({"v": query(2, 4)})
     docs.count("n > 3")
     with pytest.raises(InvalidArgumentError):
-        docs.search({"v": query()}, limit=0)
+        docs.search({"v": query()}, with_attributes=["nope"])
     with pytest.raises(NotFoundError):
         client.collection("none")
     docs.upsert(ids=[ROWS], vectors={"v": [query(9)]})
@@ -481,7 +481,7 @@ def test_a_call_is_a_span_under_its_callers(served, database, monkeypatch):
     docs = client.collection("docs")
     docs.search({"v": query()}, limit=7, filter="word = 'marker1'")
     with pytest.raises(InvalidArgumentError):
-        docs.search({"v": query()}, limit=0)
+        docs.search({"v": query()}, with_attributes=["nope"])
     caller = f"00-{'a' * 31}1-{'b' * 15}2-01"
     client._channel.unary_unary("/vectordb.v1.VectorDB/ListCollections")(b"", metadata=(("traceparent", caller),))
     spans = until(lambda: len(found := exporter.get_finished_spans()) == 4 and found)

@@ -113,7 +113,7 @@ def make_batch(
             values = (
                 framed
                 if framed is not None
-                else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", _one_value(name, values, n))
+                else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
             )
         _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
         checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
@@ -248,7 +248,7 @@ def _check_length(name: str, values: Sequence, n: int, hint: str = "") -> None:
         raise InvalidArgumentError(what, field=name, value=len(values))
 
 
-def _one_value(name: str, value: Any, n: int) -> str:
+def one_value(name: str, value: Any, n: int) -> str:
     """What to write instead of a single value in place of a column."""
     if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)):
         return ""
