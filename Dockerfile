@@ -1,9 +1,12 @@
 # A small image of the service: only built wheels, no compiler, no root user. See docs/OPERATIONS.md.
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
+COPY tools ./tools
 COPY vectordb ./vectordb
 COPY client ./client
+# Compiled search kernels for every x86-64 processor since 2013, not only for the one that builds the image.
+ENV VECTORDB_KERNEL_TIERS=all
 RUN python -m venv /opt/vectordb && /opt/vectordb/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim

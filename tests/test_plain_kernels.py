@@ -13,7 +13,7 @@ import pytest
 from indexed import METRICS, small
 from search_apart import hits
 
-from vectordb.kernels import jit
+from vectordb.kernels import tiers
 from vectordb.kernels.codes import code_dot
 
 
@@ -43,8 +43,8 @@ def test_codes_are_multiplied_exactly():
 
 def test_the_environment_chooses_the_plain_path(monkeypatch):
     monkeypatch.setenv("VECTORDB_PLAIN_KERNELS", "1")
-    assert not jit._fast_dot()
+    assert not tiers.fast_dot()
     monkeypatch.setenv("VECTORDB_PLAIN_KERNELS", "0")
     flags = Path("/proc/cpuinfo")
     if flags.exists():
-        assert jit._fast_dot() == ("avx512_vnni" in flags.read_text().split())
+        assert tiers.fast_dot() == ("avx512_vnni" in flags.read_text().split())

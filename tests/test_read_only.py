@@ -311,8 +311,8 @@ def test_no_home_is_needed(tmp_path, home):
         "import os, pwd, sys, json\n"
         "def unknown(*_): raise KeyError('uid not found')\n"
         "pwd.getpwuid = unknown\n"
-        "from vectordb.kernels import jit\n"
-        "print(json.dumps(jit.cache_dir()))\n"
+        "from vectordb.kernels import store\n"
+        "print(json.dumps(store.cache_dir()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

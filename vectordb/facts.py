@@ -8,7 +8,7 @@ from typing import Any
 
 from .database import Database
 from .errors import NotFoundError
-from .kernels import jit
+from .kernels import jit, store
 from .storage import segments
 from .storage.lmdb_errors import of_files
 from .types import CollectionInfo
@@ -63,7 +63,8 @@ def pages(database: Database) -> dict[str, int]:
 
 def kernels() -> dict[str, int]:
     """compiled: number of kernels that this process had to compile. cache_bytes: size of this version's compiled kernels on disk."""
-    return {"compiled": jit.announce.compiled, "cache_bytes": jit.cache_bytes()}
+    folder = store.local()
+    return {"compiled": jit.watch.compiled, "cache_bytes": 0 if folder is None else folder.size()}
 
 
 def collections(database: Database) -> list[CollectionInfo]:

@@ -46,6 +46,7 @@ COMMANDS = {
     "health": ("health", "--target HOST:PORT", "check that a running service accepts calls; exit code 1 if it does not"),
     "bench": ("bench", None, "measure recall and speed, against other systems or on your own collection"),
     "completion": ("completion", "SHELL", "print a completion script for bash, zsh or fish"),
+    "warm": ("warm", "", "compile the search kernels ahead of the first search, where they were not installed compiled"),
     "version": ("version", "", "show the versions of vectordb and its dependencies"),
 }
 _OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # these handle an interrupt themselves

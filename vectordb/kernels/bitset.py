@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import count_ones, count_trailing_zeros, kernel
+from .jit import count_ones, count_trailing_zeros, inner, kernel
 
 ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@kernel
+@inner
 def passes(bits, row):
     """Whether a row's bit is set."""
     return (bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) != 0
 
 
-@kernel
+@inner
 def bits_between(filtered, bits, w, low, high):
     """Word w of a bitmap, of one with every bit set unless ``filtered``, with the bits outside rows [low, high) cleared."""
     word = bits[w] if filtered else ALL_BITS
@@ -53,7 +53,7 @@ def local_bits(docids, inverse, first, bits):
                 bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
-@kernel
+@inner
 def gather(filtered, bits, low, high, rows):
     """The passing rows of [low, high), ascending, into ``rows`` (int32); returns how many."""
     n = 0

@@ -44,7 +44,7 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
     slope = doubled * (length + missing)
     base = doubled * reach * missing + ROUNDING * ((given + whole) * (given + whole) if biased else given * whole)
     bias = carray(pointer(segment[BIAS]), segment[ROWS] if biased else 0, np.float32)
-    scoring = Scoring(segment[CODES], stride, codes.ctypes.data, scale, offset, bias, biased)
+    scoring = Scoring(segment[CODES], stride, np.int64(codes.ctypes.data), scale, offset, bias, biased)
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
     n, k = 0, len(heap)
     for w in range(low >> 6, ((high - 1) >> 6) + 1 if high > low else low >> 6):
@@ -54,7 +54,7 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
             word &= word - np.uint64(1)
             most = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(lacking[row]) + base
             if most >= floor:
-                key = make_key(most, np.int64(docids[row]))
+                key = make_key(np.float32(most), np.int64(docids[row]))
                 if n < k or key > heap[0]:
                     n = offer(heap, n, k, key)
     return n, slope, base

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from .jit import FAST_DOT, kernel, pointer
+from .jit import FAST_DOT, inner, kernel, pointer
 
 LINE = 64  # bytes of a cache line, and rows of a block of sign words
 ROUNDS = 3
@@ -65,14 +65,14 @@ def _dot_vnni(typingctx, row, query, lines):
 
 if FAST_DOT:
 
-    @kernel
+    @inner
     def code_dot(row, query, lines):
         """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
         return _dot_vnni(row, query, lines)
 
 else:
 
-    @kernel
+    @inner
     def code_dot(row, query, lines):
         """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
         a = carray(pointer(row), lines * LINE, np.uint8)
@@ -147,7 +147,7 @@ def nearer(typingctx, distances, threshold):
     return types.uint64(types.intp, types.uint64), codegen
 
 
-@kernel
+@inner
 def _transform(values, spare):
     """Walsh–Hadamard transform in place, scaled to keep lengths; the length is a power of two. Each step has the same shape, which
     vectorizes.
@@ -213,7 +213,7 @@ def encode_rows(rotated, step, out):
             out[i, j] = np.uint8(ZERO)
 
 
-@kernel
+@inner
 def encode_query(rotated, codes):
     """A query's signed codes (int8 ``(stride,)``, zeros past ``dim``); returns (its step, Σ codes)."""
     largest = np.float32(0)
@@ -230,7 +230,7 @@ def encode_query(rotated, codes):
     return step, total
 
 
-@kernel
+@inner
 def sign_words(rotated, out):
     """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(words,)``."""
     for w in range(len(out)):

@@ -9,12 +9,12 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, FIRST, LAST
 from .dense import lower_bound, next_position, place_of
-from .jit import kernel, pointer
+from .jit import inner, kernel, pointer
 
 EARTH_RADIUS_METERS = 6_371_008.8  # mean radius R1 of the IUGG
 
 
-@kernel
+@inner
 def span_of(table, c, i, ragged):
     """Items [low, high) of row i: one a row, or by the offsets of an array column."""
     if not ragged:
@@ -111,7 +111,7 @@ def rows_in_area(table, radial, south, west, north, east, meters, ragged, start,
 ELEMENT_END = np.uint32(0xFFFFFFFF)  # stands between the elements of an array of texts
 
 
-@kernel
+@inner
 def holds_phrase(values, begin, end, tokens):
     """Whether the tokens stand in sequence in values [begin, end)."""
     for j in range(begin, end - len(tokens) + 1):
@@ -123,7 +123,7 @@ def holds_phrase(values, begin, end, tokens):
     return False
 
 
-@kernel
+@inner
 def holds_words(values, begin, end, tokens, seen):
     """Whether one element of values [begin, end) holds all tokens (distinct). seen: bool, as long as tokens."""
     missing = len(tokens)

@@ -6,14 +6,14 @@ import numpy as np
 from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, FIRST, ITEMS, LAST, NORMS
-from .jit import kernel, pointer
+from .jit import inner, kernel, pointer
 from .topk import make_key, offer
 
 DOT, COSINE, L2 = 0, 1, 2
 LARGEST = np.float32(3.4028235e38)  # of float32
 
 
-@kernel
+@inner
 def half_to_float(half):
     """float16 bits to float32 without hardware support: shift into place, rescale the exponent. Exact, subnormals included."""
     magnitude = np.uint32((np.uint32(half) & np.uint32(0x7FFF)) << np.uint32(13))
@@ -22,7 +22,7 @@ def half_to_float(half):
     return np.uint32(value.view(np.uint32) | sign).view(np.float32)
 
 
-@kernel
+@inner
 def score_row(query, address, half, metric):
     """Dot product, or minus the squared distance, of a float32 query and the row at an address."""
     dim = len(query)
@@ -49,13 +49,13 @@ def score_row(query, address, half, metric):
     return score if abs(score) <= LARGEST else score_long_row(query, address, half, metric)
 
 
-@kernel
+@inner
 def within(score):
     """A score as float32: finite, whatever it was added up from."""
     return np.float32(min(max(score, -LARGEST), LARGEST))
 
 
-@kernel
+@inner
 def score_long_row(query, address, half, metric):
     """What ``score_row`` can't add up in float32: rows as long as no write takes any more. What is too large for float32 is its largest."""
     dim = len(query)
@@ -70,16 +70,16 @@ def score_long_row(query, address, half, metric):
     return within(total)
 
 
-@kernel
+@inner
 def cosine_of(product, length):
     """The cosine of a row of that length whose inner product with a query of length 1 this is. Rounding never takes it beyond ±1."""
     return min(max(product / length, np.float32(-1)), np.float32(1))
 
 
-@kernel
+@inner
 def of_unit_length(vectors):
     """Rows divided by their Euclidean length, taken in float64."""
-    out = np.empty_like(vectors)
+    out = np.empty((vectors.shape[0], vectors.shape[1]), np.float32)
     for i in range(len(vectors)):
         total = 0.0
         for j in range(vectors.shape[1]):
@@ -90,7 +90,7 @@ def of_unit_length(vectors):
     return out
 
 
-@kernel
+@inner
 def lower_bound(values, low, high, target):
     """First index in [low, high) whose value is ≥ target."""
     while low < high:
@@ -102,7 +102,7 @@ def lower_bound(values, low, high, target):
     return low
 
 
-@kernel
+@inner
 def place_of(table, docid):
     """(chunk, position in it) of a row by its docid; chunk −1 when no chunk holds it."""
     low, high = 0, len(table)
@@ -131,7 +131,7 @@ def hold(table, docids, out):
         out[i] = place_of(table, docids[i])[0] >= 0
 
 
-@kernel
+@inner
 def next_position(docids, listed, first, count, position, docid):
     """Position of a docid in a chunk, or −1; ``position`` is where the last search ended (docids come ascending)."""
     if not listed:
@@ -140,7 +140,7 @@ def next_position(docids, listed, first, count, position, docid):
     return position if position < count and docids[position] == docid else -1 - position
 
 
-@kernel
+@inner
 def select(table, c, rows, filtered, at, positions):
     """Positions in chunk c of the wanted rows (``rows[at:]`` that it spans, or all); returns (how many, the next ``at``)."""
     count = table[c, COUNT]
@@ -169,13 +169,13 @@ def select(table, c, rows, filtered, at, positions):
     return n, at
 
 
-@kernel
+@inner
 def first_row(table, rows, filtered, low, high):
     """Index of the first of ``rows`` that chunks [low, high) can hold."""
     return lower_bound(rows, 0, len(rows), table[low, FIRST]) if filtered and low < high else 0
 
 
-@kernel
+@inner
 def widest(table, low, high):
     """The most rows a chunk of [low, high) has."""
     most = 0

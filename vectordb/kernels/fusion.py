@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import kernel
+from .jit import inner, kernel
 
 
-@kernel
+@inner
 def comes_before(sums, docids, a, b):
     """Whether row a ranks before row b: the higher sum, then the lower docid."""
     return sums[a] > sums[b] or (sums[a] == sums[b] and docids[a] < docids[b])
 
 
-@kernel
+@inner
 def sink(heap, n, i, sums, docids):
     """Put ``heap[i]`` at its place below: a parent ranks after its children."""
     row = heap[i]
@@ -42,8 +42,13 @@ def merge_lists(docids, parts, ends, best, sums, places):
     size = 2
     while size < 2 * n:
         size <<= 1
-    slots = np.full(size, -1, np.int64)  # a hash table by open addressing: which of the different rows
-    rows, totals, where = np.empty(n, np.int64), np.zeros(n, np.float64), np.full((n, lists), -1, np.int64)
+    # Filled by loops: np.full, np.zeros and the assignment of a row each make numba compile many functions of its own.
+    slots = np.empty(size, np.int64)  # a hash table with open addressing: the number of the row, or −1
+    for i in range(size):
+        slots[i] = -1
+    rows, totals, where = np.empty(n, np.int64), np.empty(n, np.float64), np.empty(n * lists, np.int64)
+    for i in range(n * lists):
+        where[i] = -1
     different, begin = 0, 0
     for a in range(lists):
         for i in range(begin, ends[a]):
@@ -53,13 +58,15 @@ def merge_lists(docids, parts, ends, best, sums, places):
             row = slots[slot]
             if row < 0:
                 row = slots[slot] = different
-                rows[row] = docids[i]
+                rows[row], totals[row] = docids[i], 0.0
                 different += 1
             totals[row] += parts[i]
-            where[row, a] = i - begin
+            where[row * lists + a] = i - begin
         begin = ends[a]
     count = min(limit, different)
-    heap = np.arange(count)
+    heap = np.empty(count, np.int64)
+    for i in range(count):
+        heap[i] = i
     for i in range(count // 2 - 1, -1, -1):
         sink(heap, count, i, totals, rows)
     for row in range(count, different):
@@ -68,7 +75,9 @@ def merge_lists(docids, parts, ends, best, sums, places):
             sink(heap, count, 0, totals, rows)
     for left in range(count - 1, -1, -1):
         row = heap[0]
-        best[left], sums[left], places[left] = rows[row], totals[row], where[row]
+        best[left], sums[left] = rows[row], totals[row]
+        for a in range(lists):
+            places[left, a] = where[row * lists + a]
         heap[0] = heap[left]
         sink(heap, left, 0, totals, rows)
     return count

@@ -13,7 +13,7 @@ from numba import carray
 
 from .bitset import passes
 from .codes import LINE, code_dot
-from .jit import kernel, pointer, prefetch_lines
+from .jit import inner, pointer, prefetch_lines
 from .topk import make_key, offer, pop_best, push_best, row_of
 
 
@@ -33,7 +33,7 @@ class Scoring(NamedTuple):
     biased: bool
 
 
-@kernel
+@inner
 def code_score(scoring, row):
     """The score of a row by its codes."""
     product = code_dot(scoring.codes + row * scoring.stride, scoring.query, scoring.stride // LINE)
@@ -41,13 +41,13 @@ def code_score(scoring, row):
     return score + scoring.bias[row] if scoring.biased else score
 
 
-@kernel
+@inner
 def prefetch_row(scoring, row):
     """Ask for a row's codes, to be scored soon."""
     prefetch_lines(scoring.codes + row * scoring.stride, scoring.stride // LINE)
 
 
-@kernel
+@inner
 def descend(scoring, upper_rows, upper_offsets, upper_links, degree, slot, level):
     """From the entry point down the upper layers, always to the best neighbour; returns the slot where it ends."""
     best = code_score(scoring, np.int64(upper_rows[slot]))
@@ -69,7 +69,7 @@ def descend(scoring, upper_rows, upper_offsets, upper_links, degree, slot, level
     return slot
 
 
-@kernel
+@inner
 def beam(scoring, rows, graph, degree, filtered, bits, ef, cap, visited, epoch, candidates, n, results, size):
     """Best-first search that goes over all rows and keeps those that pass, until the best unexpanded row is worse than the ef-th kept.
 
@@ -108,7 +108,7 @@ def beam(scoring, rows, graph, degree, filtered, bits, ef, cap, visited, epoch, 
     return size, scored
 
 
-@kernel
+@inner
 def two_hop(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidates, n, results, size):
     """Best-first search over passing rows only; a neighbour that doesn't pass stands for its own neighbours (ACORN-1, Patel et al. 2024).
 

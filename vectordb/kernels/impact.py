@@ -15,7 +15,7 @@ from numba import carray
 
 from .bitset import gather, passes
 from .dense import lower_bound
-from .jit import kernel, ordered_kernel, pointer, prefetch
+from .jit import inner, kernel, pointer, prefetch
 from .sparse import saturated
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
@@ -96,7 +96,7 @@ def locate_terms(terms, query, places):
             places[q] = low
 
 
-@kernel
+@inner
 def row_score(segment, saturation, query, row, start, end):
     """A row's score, items [start, end) of the forward index, for the query: float32, one a term, 65,536 of them at least. About: its last
     digits depend on the order of additions, see ``in_order_of_terms``.
@@ -128,7 +128,7 @@ def row_score(segment, saturation, query, row, start, end):
     return total
 
 
-@ordered_kernel
+@inner(ordered=True)
 def counted_score(segment, saturation, query, row, start, end):
     """``row_score`` where rows are term frequencies, in the order of terms: texts that say the same have the same score, so that ties go to
     the lower docid. Few terms are the query's, so this takes no longer.
@@ -153,13 +153,13 @@ def counted_score(segment, saturation, query, row, start, end):
     return total
 
 
-@ordered_kernel
+@inner(ordered=True)
 def norm_of(segment, saturation, row):
     """What a row's length adds to the frequency of each of its terms, as ``sparse.norms_between`` has it."""
     return saturation[FIXED] + saturation[SLOPE] * carray(pointer(segment[ROW_LENGTHS] + 4 * row), 1, np.float32)[0]
 
 
-@kernel
+@inner
 def prefetch_row(segment, start, end):
     """Ask for a row of the forward index."""
     width = 4 if segment[WIDE] else 2
@@ -170,7 +170,7 @@ def prefetch_row(segment, start, end):
             prefetch(segment[ROW_WEIGHTS] + 4 * start + line)
 
 
-@kernel
+@inner
 def score_rows(segment, saturation, query, near, count, scale, sums, heap, size, statistics):
     """Scores rows near[:count] and offers them. statistics: of score · scale − sum, (count, sum, sum of squares), added to."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
@@ -193,7 +193,7 @@ def score_rows(segment, saturation, query, near, count, scale, sums, heap, size,
     return size
 
 
-@kernel
+@inner
 def contributions_of(segment, places, weights, stretch, scale, least, upward, contributions):
     """What a posting of each term and level adds to a sum, at ``scale``: int64 (terms · levels). Those below ``least`` add nothing. upward:
     at least what it adds to a score.
@@ -210,7 +210,7 @@ def contributions_of(segment, places, weights, stretch, scale, least, upward, co
                 contributions[q * levels + level] = np.int64(exact * scale + np.float32(0.5)) if exact >= least else np.int64(0)
 
 
-@kernel
+@inner
 def add_lists(segment, places, contributions, sums):
     """Adds the postings of the query's terms to the rows' sums (uint16, cleared here). Returns postings read."""
     rows, vocabulary, levels = segment[ROWS], segment[VOCABULARY], segment[LEVELS]
@@ -244,7 +244,7 @@ def add_lists(segment, places, contributions, sums):
     return read
 
 
-@kernel
+@inner
 def group_maxima(sums, bits, maxima):
     """The largest sum of each 64 rows, of rows whose bit is set only."""
     for g in range(len(maxima)):
@@ -255,7 +255,7 @@ def group_maxima(sums, bits, maxima):
         maxima[g] = best
 
 
-@kernel
+@inner
 def floor_of(maxima, wanted, histogram):
     """A sum, at least 1, that so many of the maxima reach (as all do, if there aren't so many)."""
     histogram[:] = 0
@@ -269,7 +269,7 @@ def floor_of(maxima, wanted, histogram):
     return max(bucket << 6, 1)
 
 
-@kernel
+@inner
 def rows_between(sums, maxima, bits, low, high, near):
     """Passing rows with low ≤ sum < high into ``near`` (int32). Returns how many."""
     n = 0
@@ -284,7 +284,7 @@ def rows_between(sums, maxima, bits, low, high, near):
     return n
 
 
-@kernel
+@inner
 def rows_as_high(sums, groups, low, near):
     """Some rows with low ≤ sum, whether they pass or not, into ``near`` (int32). Returns how many."""
     n = 0
@@ -303,7 +303,7 @@ def rows_as_high(sums, groups, low, near):
     return min(n, SAMPLED)
 
 
-@kernel
+@inner
 def gaps_of(segment, saturation, query, near, count, scale, sums, statistics):
     """How far the sums of rows near[:count] lie below their scores, added to ``statistics`` as by ``score_rows``."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)
@@ -315,7 +315,7 @@ def gaps_of(segment, saturation, query, near, count, scale, sums, statistics):
         learn_gap(np.float64(score) * scale - np.float64(sums[row]), statistics)
 
 
-@kernel
+@inner
 def learn_gap(gap, statistics):
     """Adds to (count, sum, sum of squares)."""
     statistics[0] += 1
@@ -323,7 +323,7 @@ def learn_gap(gap, statistics):
     statistics[2] += gap * gap
 
 
-@kernel
+@inner
 def least_contribution(segment, places, weights, share, histogram):
     """The contribution below which postings are left out, so that about ``share`` of the query's postings remain."""
     levels = segment[LEVELS]
@@ -351,7 +351,7 @@ def least_contribution(segment, places, weights, share, histogram):
     return np.float32(bucket) / step
 
 
-@kernel
+@inner
 def place_terms(segment, terms, weights, stretch, places, query):
     """Finds the query's terms, and spreads its weights over the vocabulary. Returns a score that no row exceeds: a term adds no more than
     the level says that its lists begin with.
@@ -374,7 +374,7 @@ def place_terms(segment, terms, weights, stretch, places, query):
     return bound
 
 
-@kernel
+@inner
 def reach(best, size, k, scale, plan, misses, statistics, histogram, groups, matches, floor):
     """The least sum with which a row can (SAFE) be among the k best, given those scored so far, or of so many that no more than ``misses``
     of the best are to be expected below: how far sums lie below scores is taken to be normally distributed as ``statistics`` say, and
@@ -416,13 +416,13 @@ def reach(best, size, k, scale, plan, misses, statistics, histogram, groups, mat
     return np.int64(low << 6) if rows - rows_of_groups(scored, groups) <= groups else np.int64(0)
 
 
-@kernel
+@inner
 def rows_of_groups(reached, groups):
     """About how many rows there are when so many of the groups have one: as if each lay anywhere."""
     return -groups * math.log(1.0 - min(reached, groups - 0.5) / groups)
 
 
-@kernel
+@inner
 def by_impacts(segment, work, saturation, plan, share, misses, first, bound, matches, bits, places, weights, query, best, report):
     """The plans IMPACTS and SAFE: adds lists up, scores the ``first`` rows of largest sums, and then all that their scores suggest. Returns
     (results, whether that was enough).
@@ -460,7 +460,7 @@ def by_impacts(segment, work, saturation, plan, share, misses, first, bound, mat
     return size, enough
 
 
-@ordered_kernel
+@inner(ordered=True)
 def in_order_of_terms(segment, saturation, query, best, size, heap):
     """Scores the rows best[:size] again, adding up in the order of terms as an exact search does, into ``heap`` under their docids."""
     row_at = carray(pointer(segment[ROW_AT]), segment[ROWS] + 1, np.int64)

@@ -1,151 +1,176 @@
-"""One decorator compiles every kernel: no GIL, fast math, a disk cache of our own, and a word to the user on a cold start.
+"""Decorators that compile kernels: no GIL, fast math, code that came with the package or was compiled before, else compiled now.
 
-A kernel stays a plain Python function (``kernel.py_func``), which is the oracle of its test.
+A kernel stays a plain Python function (``kernel.py_func``), which its test compares it with.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+import importlib
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, overload
 
 import numba
-import xxhash
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import config, event
+from numba.core import event
 from numba.extending import intrinsic
 
+from . import internals, store, tiers
 
-def cache_dir() -> str | None:
-    """Where compiled kernels are kept: $VECTORDB_CACHE_DIR, else the user's cache folder, else a folder in tmp.
-
-    None: nothing can be written anywhere, so each process compiles them for itself.
-    """
-    for folder in _candidates():
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # What is in there is run: a folder that somebody else made in tmp won't do.
-            if os.access(folder, os.W_OK) and (folder.stat().st_uid in (os.getuid(), 0) or "VECTORDB_CACHE_DIR" in os.environ):
-                return str(folder)
-    with contextlib.suppress(OSError):
-        return tempfile.mkdtemp(prefix="vectordb-kernels-")
-    return None
-
-
-def _candidates() -> Iterator[Path]:
-    chosen = os.environ.get("VECTORDB_CACHE_DIR")
-    if chosen:
-        yield Path(os.path.abspath(chosen)) / "kernels"
-        return
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(cache) and os.environ.get("HOME") != "":  # else nobody knows where home is
-        yield Path(cache) / "vectordb" / "kernels"
-    with contextlib.suppress(OSError):
-        yield Path(tempfile.gettempdir()) / f"vectordb-{os.getuid()}" / "kernels"
-
-
-def _fast_dot() -> bool:
-    """Whether the CPU multiplies bytes in one instruction. $VECTORDB_PLAIN_KERNELS=1 says no: the path of all other CPUs, to be tested."""
-    if os.environ.get("VECTORDB_PLAIN_KERNELS") == "1":
-        return False
-    features = binding.get_host_cpu_features()
-    return bool(features.get("avx512vnni") and features.get("avx512f"))
-
-
-FAST_DOT = _fast_dot()
-
-
-def _version() -> str:
-    """Of all kernels together. Numba's cache looks at the file of a kernel alone; what it calls of other files is compiled into it."""
-    digest = xxhash.xxh3_64(b"fast" if FAST_DOT else b"plain")
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_FOLDER = cache_dir()
-_CACHE = None if _FOLDER is None else os.path.join(_FOLDER, _version())
-
-
-def _forget_old_versions() -> None:
-    """Remove what other versions compiled and nothing has been added to for a month."""
-    if _FOLDER is None:
-        return
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(_FOLDER):
-            if entry.path != _CACHE and entry.is_dir(follow_symlinks=False) and time.time() - entry.stat().st_mtime > 30 * 86_400:
-                shutil.rmtree(entry.path, ignore_errors=True)
+log = logging.getLogger("vectordb.kernels")
+FAST_DOT = tiers.fast_dot()
+_FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+if internals.supported():
+    internals.number_symbols()
 
 
 # Type checkers see Any: numba compiles for the types of each call, which the annotations of the plain function don't cover.
 @overload
 def kernel(function: Callable) -> Any: ...
 @overload
-def kernel(function: None = None, *, nogil: bool = True) -> Callable[[Callable], Any]: ...
-def kernel(function=None, *, nogil: bool = True):
-    """Compile with numba on the first call; numba's cache key holds the CPU's name and features, so a shared folder is safe.
+def kernel(function: None = None, *, nogil: bool = True, ordered: bool = False) -> Callable[[Callable], Any]: ...
+def kernel(function=None, *, nogil: bool = True, ordered: bool = False):
+    """A kernel that Python calls.
 
-    nogil: False for what takes less time than to hand the GIL over and get it back.
+    nogil: False for what takes less time than to hand the GIL over and get it back. ordered: floats are rounded after each operation, in
+    the order written: two kernels that add the same numbers up get the same sum.
     """
     if function is None:
-        return functools.partial(kernel, nogil=nogil)
-    return _compiled(function, nogil, {"reassoc", "contract", "nsz", "arcp"})
+        return functools.partial(kernel, nogil=nogil, ordered=ordered)
+    made = numba.njit(function, nogil=nogil, fastmath=not ordered and _FAST_MATH, error_model="numpy")
+    if internals.supported():
+        internals.without_literals(made)
+        internals.attach(made, Kept(made))
+    return made
 
 
-def ordered_kernel(function: Callable) -> Any:
-    """A kernel whose floats are rounded after each operation, in the order written: two that add the same numbers up get the same sum."""
-    return _compiled(function, True, False)
+@overload
+def inner(function: Callable) -> Any: ...
+@overload
+def inner(function: None = None, *, ordered: bool = False) -> Callable[[Callable], Any]: ...
+def inner(function=None, *, ordered: bool = False):
+    """A kernel that only other kernels call: it is compiled without what Python needs to call it. Called from Python, as its test does, it
+    is compiled once more. ordered: as for ``kernel``.
+    """
+    if function is None:
+        return functools.partial(inner, ordered=ordered)
+    if not internals.supported():
+        return kernel(function, ordered=ordered)
+    made = numba.njit(
+        function,
+        fastmath=not ordered and _FAST_MATH,
+        error_model="numpy",
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )
+    internals.without_literals(made)
+    internals.keep_from_python(made, functools.cache(lambda: kernel(function, ordered=ordered)))
+    internals.attach(made, Kept(made))
+    return made
 
 
-def _compiled(function, nogil, fastmath) -> Any:
-    before = config.CACHE_DIR
-    config.CACHE_DIR = _CACHE or before  # read while decorating only: other users of numba in this process keep their own folder
-    try:
-        return numba.njit(function, nogil=nogil, cache=_CACHE is not None, fastmath=fastmath, error_model="numpy")
-    finally:
-        config.CACHE_DIR = before
+def name_of(kernel: str, args: tuple) -> str:
+    """The name of the code of a kernel (``module.function``) for arguments of numba's types. Their texts say layout, alignment and whether
+    an array is read-only.
+    """
+    return f"{kernel}({'; '.join(map(str, args))})"
 
 
-class _Announce(event.Listener):
-    """Numba's compile events fire only when no cached code fits, so this speaks once a machine."""
+@functools.cache
+def called_by_kernels() -> frozenset:
+    """The kernels that others call, of all files: numba takes their bitcode when it compiles the others."""
+    found = set()
+    for path in Path(__file__).parent.glob("*.py"):
+        for one in vars(importlib.import_module(f".{path.stem}", __package__)).values():
+            function = getattr(one, "py_func", None)
+            if function is not None:
+                found.update(function.__globals__.get(name) for name in function.__code__.co_names)
+    return frozenset(each for each in found if hasattr(each, "py_func"))
 
-    def __init__(self):
-        self.said = False
+
+class Kept:
+    """What a kernel has as numba's disk cache: the archive that came with the package, then the folder of this machine."""
+
+    def __init__(self, dispatcher: Any):
+        self._dispatcher = dispatcher
+        self._kernel = f"{dispatcher.__module__.rpartition('.')[2]}.{dispatcher.__qualname__}"
+        self._inner = dispatcher.targetoptions.get("no_cpython_wrapper", False)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for some argument types, None when it has to be compiled in this process."""
+        if not isinstance(sig, tuple):  # a declared return type as well: none of ours has one
+            return None
+        name = self._name(sig)
+        by_python = not watch.depth and not self._inner
+        if by_python:
+            watch.asked(self._kernel, sig)
+        found = self._load(name, target_context)
+        if found is None and by_python and watch.on_miss(name):
+            found = self._load(name, target_context)
+        return found
+
+    def _load(self, name: str, target_context: Any) -> Any:
+        for look in (lambda: store.shipped()[0], store.local):  # the folder only where the archive hasn't it
+            try:
+                place = look()
+                piece = None if place is None else place.get(name)
+                if piece is not None:
+                    found = internals.from_bytes(target_context, piece)
+                    watch.loaded += 1
+                    return found
+            except Exception as error:  # damage, or another numba than it seems: compile it
+                log.info("the compiled code of %s can't be used: %r", name, error)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled in the folder of this machine, if there is one."""
+        folder = store.local()
+        if folder is None or not isinstance(sig, tuple):
+            return
+        name = self._name(sig)
+        try:
+            folder.put(name, internals.to_bytes(data, self._dispatcher in called_by_kernels()))
+        except Exception as error:  # a full disk, a folder that can't be written to: this process has the code, the next compiles it again
+            log.info("the compiled code of %s can't be kept: %r", name, error)
+
+    def _name(self, sig: tuple) -> str:
+        return name_of(self._kernel, sig) + (" for kernels" if self._inner else "")
+
+
+def _compile_ahead(name: str) -> bool:
+    from .ahead import on_miss
+
+    return on_miss(name)
+
+
+class Watch(event.Listener):
+    """What was loaded and compiled since this process began, and who wants to know.
+
+    depth: compilations under way, one within the other. on_miss: called with the name of the code that Python asks for and that wasn't kept
+    anywhere; returns whether to look again. asked: called with the kernel and the types of each code that Python asks for.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
         self.compiled = 0
+        self.loaded = 0
+        self.on_miss: Callable[[str], bool] = _compile_ahead
+        self.asked: Callable[[str, tuple], None] = lambda kernel, args: None
 
-    def on_start(self, event):
-        dispatcher = event.data.get("dispatcher")
-        if not self.said and getattr(dispatcher, "__module__", "").startswith("vectordb.kernels"):
-            self.said = True
-            _forget_old_versions()
-            kept = f"once (kept in {_CACHE})" if _CACHE is not None else "for this process alone (there is no folder to keep them)"
-            print(f"vectordb: compiling search kernels for this CPU, {kept} …", file=sys.stderr, flush=True)
+    def on_start(self, event: Any) -> None:
+        self.depth += 1
 
-    def on_end(self, event):
-        if getattr(event.data.get("dispatcher"), "__module__", "").startswith("vectordb.kernels"):
+    def on_end(self, event: Any) -> None:
+        self.depth -= 1
+        if getattr(event.data.get("dispatcher"), "__module__", "").startswith(__package__):
             self.compiled += 1
 
 
-announce = _Announce()
-event.register("numba:compile", announce)
-
-
-def cache_bytes() -> int:
-    """Bytes of the compiled kernels of this version on disk."""
-    total = 0
-    for folder, _, names in os.walk(_CACHE) if _CACHE is not None else ():
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.stat(os.path.join(folder, name)).st_size
-    return total
+watch = Watch()
+event.register("numba:compile", watch)
 
 
 @intrinsic

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import kernel
+from .jit import inner, kernel
 
 HEADER = 16  # bytes of a page's header
 BRANCH, LEAF, OVERFLOW = 1, 2, 4  # flags of a page
@@ -40,7 +40,7 @@ PROBLEMS = (
 OUTSIDE, SHARED, PAGE, NODES, KIND, ORDER, DEEP, VALUE, FREE = range(1, 10)
 
 
-@kernel
+@inner
 def number(data, at, width):
     """``width`` (at most 8) bytes as a little-endian u64."""
     value = np.uint64(0)
@@ -49,7 +49,7 @@ def number(data, at, width):
     return value
 
 
-@kernel
+@inner
 def mixed(state, data, at, length):
     """A hash state after some bytes: eight at a time, each step one to one, so that no single change is lost."""
     end = at + length
@@ -60,7 +60,7 @@ def mixed(state, data, at, length):
     return state
 
 
-@kernel
+@inner
 def record_hash(data, key_at, key_size, value_at, value_size):
     """The hash (u64) of a record: its key, the size of its value, and the first ``HEAD`` bytes of that."""
     state = np.uint64(0x9E3779B97F4A7C15) ^ (np.uint64(value_size) << np.uint64(16)) ^ np.uint64(key_size)
@@ -81,7 +81,7 @@ def sum_of_hashes(data, sizes):
     return total
 
 
-@kernel
+@inner
 def before(data, a, a_size, b, b_size, integers):
     """Whether one key sorts before another; ``integers``: both are u64."""
     if integers:
@@ -101,7 +101,7 @@ def take(owned, page):
     return free
 
 
-@kernel
+@inner
 def page_problem(data, size, end, page, leaf, owned):
     """What is wrong with a page of a tree as such, 0 when nothing is. end: the page behind the last; leaf: which kind it has to be."""
     if page < 2 or page >= end or (page + 1) * size > len(data):
@@ -128,7 +128,7 @@ def page_problem(data, size, end, page, leaf, owned):
     return 0 if nodes == size - upper else NODES
 
 
-@kernel
+@inner
 def value_problem(data, size, end, page, length, owned):
     """What is wrong with the pages of a large value of ``length`` bytes, 0 when nothing is."""
     count = (HEADER - 1 + length) // size + 1
@@ -143,7 +143,7 @@ def value_problem(data, size, end, page, length, owned):
     return 0
 
 
-@kernel
+@inner
 def free_problem(data, at, length, end, owned):
     """What is wrong with a list of free pages, 0 when nothing is."""
     room = length // 8 - 1
@@ -168,8 +168,11 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
     found, and not added to the sum of hashes. owned: uint8, one bit a page; set for those that the tree has. found: uint64 ``(WIDTH,)``,
     what was counted.
     """
-    pages, nodes = np.zeros(_DEPTH, np.int64), np.zeros(_DEPTH, np.int64)
-    bounds = np.full((_DEPTH, 4), -1, np.int64)  # the keys around a page: where the lower one is, its bytes; the same of the upper one
+    pages, nodes = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.int64)
+    bounds = np.empty((_DEPTH, 4), np.int64)  # the keys around a page: where the lower one is, its bytes; the same of the upper one
+    for i in range(_DEPTH):
+        pages[i] = nodes[i] = 0
+        bounds[i, 0] = bounds[i, 1] = bounds[i, 2] = bounds[i, 3] = -1
     if depth < 1 or depth > _DEPTH:
         return DEEP, root
     level, pages[0], entering = 0, root, True
@@ -205,7 +208,8 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
                 if not before(data, last + 8, np.int64(number(data, last + 6, 2)), key, key_size, is_free):
                     return ORDER, page
         if not leaf:
-            bounds[level + 1] = bounds[level]
+            for j in range(4):  # not by slices: those compile half a second of numba's own functions
+                bounds[level + 1, j] = bounds[level, j]
             if keyed:
                 bounds[level + 1, 0], bounds[level + 1, 1] = key, key_size
             if i + 1 < count:

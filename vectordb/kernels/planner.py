@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .bitset import passes
-from .jit import kernel
+from .jit import inner, kernel
 from .topk import make_key, offer, score_of
 
 
@@ -111,7 +111,7 @@ def setting_of(settings, plan):
     return -1
 
 
-@kernel
+@inner
 def scan_cost(levels, locals_, costs, scan, share):
     """What a scan (setting ``scan``) of so small a share costs that the calibration didn't go down to it."""
     return np.float64(costs[len(costs) - len(locals_), scan]) * share * 2.0 ** -levels[len(levels) - 1]
@@ -145,7 +145,7 @@ def cost_of(setting, settings, cells, weights, costs, exact, growth, extra):
     return cost
 
 
-@kernel
+@inner
 def choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra):
     """The cheapest setting whose predicted recall reaches the target with a margin, or without one where that is much cheaper, else the one
     of highest recall; returns (setting, the same with a margin among plans that always end).

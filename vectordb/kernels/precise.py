@@ -8,14 +8,14 @@ from numba import carray
 from . import COUNT, DATA, DOCIDS, FIRST, LAST, NORMS
 from .bitset import bits_between
 from .dense import COSINE, cosine_of, lower_bound, place_of, score_row
-from .jit import count_trailing_zeros, kernel, pointer, prefetch_lines
+from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
 RESCORED_AT_ONCE = 16
 
 
-@kernel
+@inner
 def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, found):
     """Rows of ``results`` from the ``start``-th on scored at full precision from the chunks, into ``heap`` (keys by docid), best codes
     first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (found, chunks
@@ -54,7 +54,7 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
     return found, touched, False
 
 
-@kernel
+@inner
 def docid_bits(segment, filtered, bits):
     """The docids that may be found, a bit each from the segment's first on: those of its rows, or of the rows with a bit in ``bits``."""
     words = (segment[SPAN] + 63) >> 6
@@ -73,7 +73,7 @@ def docid_bits(segment, filtered, bits):
     return found
 
 
-@kernel
+@inner
 def place_after(docids, count, position, docid):
     """The first place from ``position`` on whose docid (ascending) is at least that one, by steps that double."""
     low, high, step = position, position, 1
@@ -84,7 +84,7 @@ def place_after(docids, count, position, docid):
     return lower_bound(docids, low, min(high, count), docid)
 
 
-@kernel
+@inner
 def score_all(segment, query, filtered, bits, table, verified, half, heap, found):
     """Every row that may be found scored at full precision, into ``heap`` (keys by docid). Returns (found, chunks newly touched, rows
     scored).

@@ -7,13 +7,13 @@ from numba import carray
 
 from .codes import encode_query, rotate, sign_words
 from .dense import COSINE, L2
-from .jit import kernel, pointer
+from .jit import inner, pointer
 from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, REACH, ROTATED_MEAN, STEP
 
 DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
 
 
-@kernel
+@inner
 def normalise(segment, query, unit):
     """The query into ``unit``: of length 1 for cosine, else as given."""
     length = 1.0
@@ -26,7 +26,7 @@ def normalise(segment, query, unit):
         unit[j] = np.float32(query[j] * length)  # as the exact scan has it: scores of both are the same
 
 
-@kernel
+@inner
 def encode(segment, unit, rotated, spare, codes):
     """A query as a segment's codes have it: ``rotated`` (centred for l2), byte ``codes``. Returns (scale, offset, shift, bound): the first
     two are ``Scoring``'s; a score by codes plus ``shift`` is the true one, up to ``bound`` off, because row and query were rounded.
@@ -61,7 +61,7 @@ def encode(segment, unit, rotated, spare, codes):
     )
 
 
-@kernel
+@inner
 def encode_signs(segment, rotated, spare, signs):
     """The query's sign words. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
     do without the mean.

@@ -13,7 +13,7 @@ from .bitset import bits_between, gather, passes
 from .codes import block_distances, nearer
 from .dense import L2
 from .graph import Scoring, beam, code_score, descend, prefetch_row, two_hop
-from .jit import count_trailing_zeros, kernel, pointer
+from .jit import count_trailing_zeros, inner, kernel, pointer
 from .layout import (
     BIAS,
     CANDIDATES,
@@ -102,7 +102,7 @@ SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked 
 FIRST_LOOK = 10  # rows that a funnel scores by codes at first, times the results asked for
 
 
-@kernel
+@inner
 def nearest_cluster(clusters, i):
     """The i-th nearest cluster, −1 when there are no more. All are scored the first time; the order is made as it is asked for."""
     count = len(clusters.offsets) - 1
@@ -122,7 +122,7 @@ def nearest_cluster(clusters, i):
     return clusters.order[i]
 
 
-@kernel
+@inner
 def selectivity_near(segment, signs_of_query, clusters, allowed, space):
     """The share that passes of the rows nearest to the query, as far as sign bits tell. Rows of a cluster alone wouldn't do: a filter may
     leave out just those of them that are near.
@@ -155,7 +155,7 @@ def selectivity_near(segment, signs_of_query, clusters, allowed, space):
     return passing / max(total, 1)
 
 
-@kernel
+@inner
 def score_rows(scoring, rows, n, results, size, r):
     """Scores rows[:n] by their codes into the heap of the best r; returns its size."""
     for i in range(n):
@@ -168,7 +168,7 @@ def score_rows(scoring, rows, n, results, size, r):
     return size
 
 
-@kernel
+@inner
 def tighten(histogram, total, threshold, wanted):
     """Lowers the threshold while enough rows stay; returns (rows at or under it, threshold)."""
     while threshold > 0 and total - histogram[threshold] >= wanted:
@@ -177,7 +177,7 @@ def tighten(histogram, total, threshold, wanted):
     return total, threshold
 
 
-@kernel
+@inner
 def funnel_blocks(signs, signs_of_query, allowed, low, high, wanted, space, threshold, total, n):
     """Hamming distances of the blocks of rows [low, high) that hold a passing row, into ``space.distances``; the passing rows within the
     threshold are listed in ``space.near``, and it falls so that ``wanted`` rows stay. Returns (threshold, total, n).
@@ -200,7 +200,7 @@ def funnel_blocks(signs, signs_of_query, allowed, low, high, wanted, space, thre
     return threshold, total, n
 
 
-@kernel
+@inner
 def keep_near(space, n, threshold):
     """Drops the rows beyond the threshold from ``space.near``; returns how many stay."""
     near, kept = space.near, 0
@@ -211,7 +211,7 @@ def keep_near(space, n, threshold):
     return kept
 
 
-@kernel
+@inner
 def funnel(segment, scoring, signs_of_query, allowed, spread, most, k, r, space):
     """The sign-bit funnel over all passing rows: the best FIRST_LOOK·k by Hamming distance are scored by codes; then all rows that are no
     farther than the best of those plus ``spread`` standard deviations (of a binomial with their mean distance), at most ``most``. Returns
@@ -260,7 +260,7 @@ def funnel(segment, scoring, signs_of_query, allowed, spread, most, k, r, space)
     return score_rows(scoring, near, m, results, size, r), n + m
 
 
-@kernel
+@inner
 def search_clusters(segment, scoring, signs_of_query, clusters, allowed, by_signs, budget, first_pass, r, space):
     """The nearest clusters until they hold ``budget`` passing rows: each of these scored by codes, or only the best ``first_pass`` of them
     by Hamming distance. Returns (results, rows scored).
@@ -289,7 +289,7 @@ def search_clusters(segment, scoring, signs_of_query, clusters, allowed, by_sign
     return size, passed
 
 
-@kernel
+@inner
 def seed(scoring, clusters, allowed, ef, mark, space):
     """Marks and lists SEEDS passing rows of the nearest clusters, for a two-hop search to start from. Returns (candidates, results)."""
     n, size, i = 0, 0, 0
@@ -310,7 +310,7 @@ def seed(scoring, clusters, allowed, ef, mark, space):
     return n, size
 
 
-@kernel
+@inner
 def enter(segment, scoring, filtered, allowed, ef, mark, space):
     """Marks and lists the row where a beam search starts, found in the graph's upper layers. Returns (candidates, results)."""
     row = segment[ENTRY_ROW]
@@ -328,7 +328,7 @@ def enter(segment, scoring, filtered, allowed, ef, mark, space):
     return push_best(space.candidates, 0, key), size
 
 
-@kernel
+@inner
 def search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space):
     """Any of the graph's plans. Returns (results, rows scored); more than ``cap`` were scored where it was given up."""
     mark = np.uint32(space.epoch[0] + np.uint32(2))
@@ -358,7 +358,7 @@ def search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space):
     return size, scored
 
 
-@kernel
+@inner
 def plan_for(
     segment,
     settings,
@@ -547,7 +547,8 @@ def search_segment(
                 if r > min(allowed.matches // FEW, limit):
                     plan, enough = EXACT, True
                     sizes[q] = len(before)
-                    heaps[q, : len(before)] = before
+                    for i in range(len(before)):
+                        heaps[q, i] = before[i]
                 else:
                     size = score_rows(scoring, space.near, n, space.results, 0, r)
         if plan == EXACT:

@@ -7,14 +7,14 @@ from numba import carray
 
 from . import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, FLAGS, ITEMS, LAST, NORMS
 from .dense import LARGEST, first_row, lower_bound, place_of
-from .jit import count_trailing_zeros, kernel, ordered_kernel, pointer, prefetch
+from .jit import count_trailing_zeros, inner, kernel, pointer, prefetch
 from .topk import make_key, offer
 
 AT_ONCE = 256  # postings
 SIGNED = 16  # the chunk flag: some weights are negative or tiny
 
 
-@kernel
+@inner
 def find_term(terms, count, start, term):
     """Position of a term at or after ``start`` by galloping (callers ask ascending), or −1 − where it would stand."""
     step = 1
@@ -27,19 +27,19 @@ def find_term(terms, count, start, term):
     return at if at < count and terms[at] == term else -1 - at
 
 
-@ordered_kernel
+@inner(ordered=True)
 def saturated(frequency, gain, norm):
     """BM25's weight of a term that a row says so often: float32, rounded after each step, wherever it is computed."""
     return frequency * gain / (frequency + norm)
 
 
-@ordered_kernel
+@inner(ordered=True)
 def finite(score):
     """A sum of products as a score: weights as large as no write takes any more may have added up to an infinity, or to no number."""
     return min(max(score, -LARGEST), LARGEST) if score == score else np.float32(0)
 
 
-@ordered_kernel
+@inner(ordered=True)
 def norms_between(lengths, first, last, fixed, slope, norms):
     """``fixed + slope · length`` of docids first … last that have a length, into norms[docid − first] (float32). lengths: a chunk table of
     uint32 values by row.
@@ -51,7 +51,7 @@ def norms_between(lengths, first, last, fixed, slope, norms):
         values = carray(pointer(lengths[c, DATA]), count, np.uint32)
         if lengths[c, DOCIDS] != 0:
             docids = carray(pointer(lengths[c, DOCIDS]), count, np.uint32)
-            i = lower_bound(docids, 0, count, np.uint32(first))
+            i = lower_bound(docids, 0, count, first)
             while i < count and np.int64(docids[i]) <= last:
                 norms[np.int64(docids[i]) - first] = fixed + slope * np.float32(values[i])
                 i += 1
@@ -64,7 +64,7 @@ def norms_between(lengths, first, last, fixed, slope, norms):
                 out[i] = fixed + slope * np.float32(own[i])
 
 
-@ordered_kernel
+@kernel(ordered=True)
 def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, lengths, saturation, norms, scores, touched, heap):
     """The best scores over inverted blocks [low, high), into a heap of len(heap) keys. Returns how many.
 
@@ -174,7 +174,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
     return n
 
 
-@ordered_kernel
+@kernel(ordered=True)
 def sparse_scores(table, terms, weights, rows, saturation, keys):
     """Scores of rows of a forward index (chunks of terms and weights by row) for a query, as keys; returns how many.
 
@@ -220,14 +220,14 @@ def sparse_scores(table, terms, weights, rows, saturation, keys):
     return n
 
 
-@kernel
+@inner
 def threshold(heap):
     """The lowest kept score."""
     ordered = np.int32(heap[0] >> 32)
     return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
-@kernel
+@inner
 def set_bits(docs, indptr, position, words):
     for p in range(np.int64(indptr[position]), np.int64(indptr[position + 1])):
         words[docs[p] >> 6] |= np.uint64(1) << np.uint64(docs[p] & 63)

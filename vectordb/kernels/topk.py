@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import kernel
+from .jit import inner, kernel
 
 
-@kernel
+@inner
 def make_key(score, docid):
     """Higher score is a higher key; among equal scores the lower docid is. The float's bits are made to order as an integer."""
     bits = np.float32(score).view(np.int32)
@@ -15,20 +15,20 @@ def make_key(score, docid):
     return (ordered << 32) | (np.int64(0xFFFFFFFF) - np.int64(docid))
 
 
-@kernel
+@inner
 def row_of(key):
     """The row of a key."""
     return np.int64(0xFFFFFFFF) - (key & np.int64(0xFFFFFFFF))
 
 
-@kernel
+@inner
 def score_of(key):
     """The score of a key."""
     ordered = np.int32(key >> 32)
     return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
-@kernel
+@inner
 def offer(heap, n, k, key):
     """Keep the k highest keys; returns the new size. heap[0] is the lowest kept."""
     if n < k:
@@ -57,7 +57,7 @@ def offer(heap, n, k, key):
     return n
 
 
-@kernel
+@inner
 def sort_keys(keys):
     """Sort ascending in place (heapsort: NumPy's sort takes longer to compile than all the searches of ten users)."""
     n = len(keys)
@@ -84,7 +84,7 @@ def unpack(keys, docids, scores):
         scores[i] = score_of(keys[n - 1 - i])
 
 
-@kernel
+@inner
 def push_best(heap, n, key):
     """Add a key to a heap that has the highest on top; returns the new size."""
     i = n
@@ -98,7 +98,7 @@ def push_best(heap, n, key):
     return n + 1
 
 
-@kernel
+@inner
 def sift_best(heap, n, i):
     """Bring the key at i to its place among those below it."""
     key = heap[i]
@@ -115,7 +115,7 @@ def sift_best(heap, n, i):
     heap[i] = key
 
 
-@kernel
+@inner
 def pop_best(heap, n):
     """Take the highest key (``heap[0]``, read before) away; returns the new size."""
     n -= 1

@@ -139,10 +139,7 @@ def run(
             change_log_seconds=settings.change_log_seconds,
         )
         try:
-            try:
-                warm()  # a caller's deadline must not pay for compiling
-            except (OSError, StorageError) as error:  # nowhere to write a few rows to
-                log.warning("kernels are compiled when they are first used: %s", error)
+            warm()  # a caller's deadline must not pay for compiling
             _share_python()
             server, health_servicer, bound, guard = _made(database, settings, shared, stop)
             address = address_of(settings.host, bound)

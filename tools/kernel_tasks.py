@@ -1,0 +1,115 @@
+"""What calls every kernel with the types that the package calls it with: a first search, a first index, and the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import vectordb
+from vectordb import Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
+from vectordb.storage.check import check
+
+ROWS = 3_000
+
+
+def search(folder: Path) -> None:
+    """A first collection, and a search of each kind of field."""
+    schema = Schema(
+        {"d": Dense(8), "s": Sparse(weighting="idf"), "m": MultiVector(4), "b": Sparse(encoder="bm25", source="t")},
+        {"i": Int(), "x": Float(), "k": Keyword(), "a": Keyword(array=True), "t": Text()},
+    )
+    with vectordb.open(folder / "search") as database:
+        docs = database.create_collection("docs", schema)
+        vectors = {"d": np.eye(8)[:3], "s": [{7: 1.5, 9: 0.5}, {9: 2.0}, {7: 0.25}], "m": [np.ones((2, 4))] * 3}
+        attributes = {"i": [1, 2, None], "x": [0.5, 1, 2], "k": ["a", "b", "c"], "a": [["p"], [], ["q"]], "t": ["a cat", "a dog", "a cow"]}
+        docs.upsert(ids=[1, "a", 3], vectors=vectors, attributes=attributes)
+        first = np.eye(8)[0]
+        for condition in (
+            None,
+            (F("i") > 1) & (F("k") == "b"),
+            F("x") < 1,
+            F("a").isin(["p", "q"]),
+            F("t").match_any("cat"),
+            F("i").is_null(),
+        ):
+            docs.count(condition)
+            docs.search({"d": first}, filter=condition, recall=0.99, explain=True)
+            docs.search({"d": first, "s": {9: 1.0}}, filter=condition)
+            docs.search({"s": {9: 1.0}}, filter=condition)
+            docs.search({"m": np.ones((1, 4))}, filter=condition)
+            docs.search(text="cat", filter=condition)
+        docs.search({"d": first}, exact=True)
+        docs.search_batch({"d": np.eye(8)[:3]})
+        docs.get([1, "a"])
+        list(docs.iterate(page=2))
+
+
+def index(folder: Path) -> None:
+    """A first index of dense and sparse fields, and searches of it."""
+    rng = np.random.default_rng(0)
+    terms = [{int(term): 1.0 for term in row} for row in rng.integers(0, 300, (ROWS, 8))]
+    words = np.array([f"w{i}" for i in range(200)])
+    texts = [" ".join(row) for row in words[np.minimum(rng.geometric(0.03, (ROWS, 10)) - 1, 199)]]
+    schema = Schema(
+        {"d": Dense(16), "e": Dense(16, "l2"), "s": Sparse(), "b": Sparse(encoder="bm25", source="t")}, {"i": Int(), "t": Text()}
+    )
+    with vectordb.open(folder / "index", durability="batched", maintenance=False) as database:
+        docs = database.create_collection("docs", schema)
+        vectors = {"d": rng.standard_normal((ROWS, 16)), "e": rng.standard_normal((ROWS, 16)), "s": terms}
+        docs.upsert(ids=range(ROWS), vectors=vectors, attributes={"i": range(ROWS), "t": texts})
+        docs.optimize()
+        for condition in (None, F("i") < ROWS // 2, F("i") < 50):
+            for target in (0.9, 0.99, 1.0):
+                for vectors in ({"d": np.ones(16)}, {"e": np.ones(16)}, {"s": {1: 1.0, 2: 0.5}}, {"d": np.ones(16), "s": {1: 1.0}}):
+                    docs.search(vectors, filter=condition, recall=target, explain=True)
+                docs.search(text="w1 w5", filter=condition, recall=target)
+            docs.search({"d": np.ones(16), "e": np.ones(16), "s": {1: 1.0}}, filter=condition, fusion=Linear())
+        docs.search_batch({"d": rng.standard_normal((5, 16))})
+
+
+def more(folder: Path) -> None:
+    """Fields of other types, filters seldom used, and upkeep."""
+    schema = Schema(
+        {"d": Dense(4, "dot", "float16"), "n": Dense(4, "l2"), "s": Sparse(), "m": MultiVector(4)},
+        {"i": Int(array=True), "f": Float(array=True), "k": Keyword(array=True), "t": Text(), "g": Geo()},
+    )
+    with vectordb.open(folder / "more") as database:
+        docs = database.create_collection("docs", schema)
+        vectors = {"d": np.ones((3, 4)), "n": np.ones((3, 4)), "s": [{1: 1.0}, {1: -2.0}, {2: 1.0}], "m": [np.ones((2, 4))] * 3}
+        attributes = {"i": [[1], [2], []], "f": [[0.5], [], [2]], "k": [["a"], ["b"], []], "t": ["a b", "b c", "a b c"], "g": [(0, 0)] * 3}
+        docs.upsert(ids=[1, 2, 3], vectors=vectors, attributes=attributes)
+        near, inside = F("g").geo_radius(0, 0, 1), F("g").geo_box(-1, -1, 1, 1)
+        texts = F("t").match_phrase("a b"), F("t").match_all("a b")
+        for condition in (F("i") > 1, F("i").isin([1, 5]), F("f") > 1, F("f").isin([0.5]), ~F("k").isin(["a", "b"]), near, inside, *texts):
+            docs.count(condition)
+            docs.search({"n": np.ones(4)}, filter=condition)
+        for arms in ({"d": np.ones(4)}, {"n": np.ones(4)}, {"s": {1: -1.0}}, {"m": np.ones((1, 4))}):
+            docs.search(arms)
+            docs.search(arms, prefetch=Prefetch({"d": np.ones(4)}))
+        docs.search({"n": np.ones(4), "s": {1: 1.0}, "m": np.ones((2, 4))}, fusion=Linear(missing="renormalise"))
+        docs.search({"n": np.ones(4), "s": {1: 1.0}}, fusion="dbsf")
+        docs.delete([2])
+        docs.search({"s": {1: 1.0}})
+        docs.optimize()
+        docs.purge()
+        database.snapshot(folder / "copy")
+    if check(folder / "more").problems:
+        raise AssertionError("the database that was to call kernels is damaged")
+    with vectordb.open(folder / "copy", read_only=True) as database:
+        database.collection("docs").count()
+
+
+TASKS = {"search": search, "index": index, "more": more}
+# What depends on how much data there is, so that it would take long to call it here: (task, kernel, types).
+ALSO = [
+    ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),
+    ("search", "columns.integer_ids", "int64[2C], int64[1C], uint8[1C], uint64[1C]"),
+    ("index", "impact.count_postings", "int64[1C], uint32[1C], int64, int64, int64[1C]"),
+    ("index", "impact.fill_lists", "int64[1C], uint32[1C], uint8[1C], int64, int64, int64[1C], uint16[1C], uint8[1C]"),
+    ("index", "planner.kth_score", "float32[1A], bool, uint64[1C], int64"),
+    ("index", "planner.kth_score", "float32[1C], bool, uint64[1C], int64"),
+    ("index", "bitset.filter_by_score", "float32[1A], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
+    ("index", "bitset.filter_by_score", "float32[1C], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
+    ("index", "planner.log_rho", "float64, float64"),
+]
