@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,10 @@ from worker import Worker
 import vectordb
 from vectordb.storage.check import check
 from vectordb.warm import warm
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup, or in the background of a script
+    # Still ignored here, but programs that tests start don't inherit a handler, as they would inherit SIG_IGN: Ctrl-C ends them.
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)

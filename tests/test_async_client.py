@@ -55,7 +55,7 @@ def fill(client_collection):
 
 def waiting(release: threading.Event) -> list:
     """A method of the database that takes as long as the test likes."""
-    release.wait(5)
+    release.wait(60)
     return []
 
 

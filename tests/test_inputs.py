@@ -215,7 +215,7 @@ def test_an_id_that_is_null_is_named_by_its_row(null):
 
 
 def test_a_set_of_ids_has_no_order():
-    with pytest.raises(InvalidArgumentError, match="write list"):
+    with pytest.raises(InvalidArgumentError, match="a set has no order; pass a list"):
         make_batch(SCHEMA, "upsert", ids={1, 2})
 
 

@@ -107,7 +107,7 @@ def both(database, client):
 
 def waiting(release: threading.Event) -> list:
     """A method of the database that takes as long as the test likes."""
-    release.wait(5)
+    release.wait(60)
     return []
 
 

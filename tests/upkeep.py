@@ -22,7 +22,7 @@ def hurry(monkeypatch, **constants) -> None:
             monkeypatch.setattr(maintainer, name, value)
 
 
-def until(condition, seconds: float = 30.0):
+def until(condition, seconds: float = 300.0):
     """Wait until ``condition()`` is true, and return its value. Fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
