@@ -1,4 +1,4 @@
-"""The asyncio client: the surface of the blocking one, awaited, with the same answers and errors."""
+"""The asyncio client has the methods, answers and errors of the blocking client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fill(client_collection):
 
 def waiting(release: threading.Event) -> list:
     """A method of the database that takes as long as the test likes."""
-    release.wait(5)
+    release.wait(60)
     return []
 
 

@@ -1,4 +1,4 @@
-"""Searches that are done again exactly in the background: what they teach, and that nobody notices."""
+"""Recall audits: searches that are repeated exactly in the background. They correct the planner and don't disturb searches."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_so_many_searches_are_audited_as_was_asked_for_and_none_while_it_rests(m
 
 def test_one_at_a_time():
     budget, started, go, second = audit.Budget(), threading.Event(), threading.Event(), threading.Event()
-    budget.start(lambda: (started.set(), go.wait(30)))
+    budget.start(lambda: (started.set(), go.wait(300)))
     until(started.is_set)
     budget.start(second.set)
     go.set()
@@ -140,7 +140,7 @@ def test_a_collection_that_is_gone_meanwhile_is_no_trouble(database, docs, alway
     learn = audit.learn
 
     def later(*arguments):
-        go.wait(30)
+        go.wait(300)
         learn(*arguments)
 
     monkeypatch.setattr("vectordb.query.arms.learn", later)
@@ -156,7 +156,7 @@ def test_rows_that_changed_meanwhile_teach_nothing(docs, always, monkeypatch):
     learned, go = [], threading.Event()
     monkeypatch.setattr(calibrate.Corrections, "learn_recall", lambda self, *said: learned.append(said))
     learn = audit.learn
-    monkeypatch.setattr("vectordb.query.arms.learn", lambda *arguments: (go.wait(30), learn(*arguments)))
+    monkeypatch.setattr("vectordb.query.arms.learn", lambda *arguments: (go.wait(300), learn(*arguments)))
     docs.search({"v": held_out(1, DIM)[0]})
     docs.delete([1, 2, 3])
     go.set()

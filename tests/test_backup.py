@@ -1,4 +1,4 @@
-"""Snapshots and their way back: consistent while others write, whole or not there, and nothing damaged is restored."""
+"""Snapshots and restore: consistent during writes, complete or absent, and damaged snapshots are refused."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_snapshot_of_a_moment_while_others_write_and_maintain(database, tmp_pa
         manifests = [database.snapshot(tmp_path / f"s{i}", archive=bool(i % 2)) for i in range(6)]
     finally:
         stop.set()
-        writer.join(60)
+        writer.join(300)
     assert not failed
     for i, manifest in enumerate(manifests):
         assert backup.check(tmp_path / f"s{i}").ok
@@ -190,6 +190,42 @@ def test_what_is_there_is_not_written_over(database, filled, tmp_path):
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
     with pytest.raises(InvalidArgumentError, match="archive must be"):
         database.snapshot(tmp_path / "x", archive="tar")
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_snapshot_inside_a_database_or_a_snapshot_is_refused(database, filled, directory, tmp_path, archive):
+    (tmp_path / "link").symlink_to(directory)
+    database.snapshot(tmp_path / "first")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    inside = [
+        directory / "x",
+        directory / "deep" / "x",
+        directory / "indexes" / "x",
+        tmp_path / "link" / "x",
+        directory / ".." / "data" / "x",
+    ]
+    for path in inside:
+        with pytest.raises(
+            InvalidArgumentError, match=f"is in the directory of the database {directory}; write a path outside it"
+        ) as caught:
+            database.snapshot(path, archive=archive)
+        assert caught.value.field == "path"
+    with pytest.raises(InvalidArgumentError, match=f"is in the directory of the snapshot {tmp_path / 'first'}"):
+        database.snapshot(tmp_path / "first" / "x", archive=archive)
+    with pytest.raises(AlreadyExistsError):
+        database.snapshot(directory, archive=archive)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    database.snapshot(tmp_path / "data-snapshots" / "x", archive=archive)
+
+
+def test_a_directory_restored_inside_a_database_or_its_own_snapshot_is_refused(database, filled, directory, tmp_path):
+    database.snapshot(tmp_path / "snap")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for target in (directory / "x", tmp_path / "snap" / "x"):
+        with pytest.raises(InvalidArgumentError, match="write a path outside it") as caught:
+            vectordb.restore(tmp_path / "snap", target)
+        assert caught.value.field == "directory"
+    assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
 def test_a_name_taken_meanwhile_is_left_to_whoever_took_it(database, filled, tmp_path):
@@ -314,7 +350,7 @@ def test_killed_at_any_step_there_is_the_whole_thing_or_nothing(database, filled
         database.snapshot(snap, archive=archive)
     process = context.Process(target=run, args=(str(directory), str(snap), str(back), step, archive))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == -signal.SIGKILL
     assert made.exists() == step.endswith(".named")
     assert len(left_beside(made)) == 1

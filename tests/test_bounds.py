@@ -1,4 +1,4 @@
-"""Bytes are bounded while they are made, lists in filters count by their values, and what is computed stops when nobody waits for it."""
+"""Resource limits: size of answers, number of values in filters, and work that stops once its caller has gone."""
 
 from __future__ import annotations
 
@@ -439,10 +439,10 @@ def test_closing_a_database_ends_the_searches_under_way(tmp_path, monkeypatch):
 
     thread = threading.Thread(target=search)
     thread.start()
-    assert begun.wait(30)
+    assert begun.wait(300)
     closing = threading.Thread(target=database.close)
     closing.start()
-    closing.join(30)
-    thread.join(30)
+    closing.join(300)
+    thread.join(300)
     assert not closing.is_alive() and [type(error) for error in ended] == [vectordb.ClosedError]
     assert deadline.pending() is None

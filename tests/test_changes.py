@@ -1,4 +1,4 @@
-"""The change stream, embedded and served: ordered, resumable, enough to build an equal collection, and bounded."""
+"""The change stream, embedded and served: ordered, resumable, limited, and sufficient to build an equal collection."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_following_waits_for_more_and_ends_in_time(collection, watched):
     for k in range(2, 6):
         collection.upsert([point(k, k)])
         until(lambda k=k: len(found) == k)
-    reader.join(60)
+    reader.join(300)
     assert not reader.is_alive() and time.monotonic() - begun >= 1.4
     assert [change.ids for change in found] == [(k,) for k in range(1, 6)]
 
@@ -247,7 +247,7 @@ def test_following_ends_when_the_database_is_closed(database, collection):
     ends = threading.Thread(target=lambda: list(collection.changes(follow=True)))
     ends.start()
     database.close()
-    ends.join(30)
+    ends.join(300)
     assert not ends.is_alive()
     with pytest.raises(ClosedError):
         collection.changes()

@@ -231,7 +231,7 @@ DAMAGE = {
     ),
     "term count": (put(format.TERM_COUNT, field_rest("t"), (99).to_bytes(4, "little")), "its counter says 99"),
     "a term missing": (delete(lambda n, m: format.field_key(n, format.TERMS, m.fields["ks"]) + b"x"), "dictionary of 'ks'"),
-    "a uuid term": (put(format.TERMS, field_rest("u", b"short"), (12).to_bytes(4, "little")), "which is no UUID"),
+    "a uuid term": (put(format.TERMS, field_rest("u", b"short"), (12).to_bytes(4, "little")), "which is not a UUID"),
     "a dictionary of a number": (put(format.TERMS, field_rest("n", b"x"), b"\0\0\0\0"), "which has no such record"),
     "encoder counters": (put(format.ENCODER, field_rest("s"), b"12345678"), "which has no such record"),
     "an integer": (replace_chunk("n", F, lambda c: changed(c, data=c.data[::-1].copy())), "attribute 'n'"),

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one-line errors, import and export by hand, an import that is killed and goes on."""
+"""The command line: exit codes, one-line errors, import and export, and an import that is killed and continued."""
 
 import dataclasses
 import json
@@ -217,13 +217,13 @@ def test_ctrl_c_ends_an_optimize(tmp_path):
         docs.upsert(ids=list(range(40_000)), vectors={"v": vectors})
     command = [sys.executable, "-m", "vectordb", "optimize", str(tmp_path / "data")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (tmp_path / "data" / "indexes").is_dir() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.3)  # in the midst of it
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     with vectordb.open(tmp_path / "data", maintenance=False) as database:
         assert database.collection("docs").count() == 40_000
@@ -352,7 +352,7 @@ def test_a_killed_import_goes_on(tmp_path):
             file.write(json.dumps({"id": i, "n": i, "word": f"w{i % 100}"}) + "\n")
     command = [sys.executable, "-m", "vectordb", "import", str(source), "--data", str(data), "--collection", "c", "--create"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(data.glob("imports/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -376,11 +376,11 @@ def test_ctrl_c_is_130_and_says_that_it_can_go_on(tmp_path):
             file.write(json.dumps({"id": i, "n": i}) + "\n")
     command = [sys.executable, "-m", "vectordb", "import", str(source), "--data", str(data), "--collection", "c", "--create"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(data.glob("imports/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "run the same command to resume" in err and "Traceback" not in err
 
 

@@ -1,4 +1,4 @@
-"""One form for every command: ``vectordb COMMAND DIR …``. The flags say the same; what is wrong is said on one line."""
+"""All commands have the form ``vectordb COMMAND DIR …``, flags are equivalent, and usage errors are one line."""
 
 import os
 import subprocess
@@ -210,7 +210,7 @@ def test_parsers_lists_every_command_with_its_arguments():
     assert set(COMMANDS) <= set(found) and {"keys create", "keys list", "keys revoke"} <= set(found)
     for name, command in found.items():
         assert command.prog == f"vectordb {name}" and command.description, name
-        for action in () if name.startswith("bench") else command._actions:
+        for action in command._actions:
             assert action.help or action.choices, f"{name}: {action.dest} has no help text"
     flags = {name: {flag for action in command._actions for flag in action.option_strings} for name, command in found.items()}
     assert {"--data", "--port", "--max-connections"} <= flags["serve"] and "--role" in flags["keys create"]

@@ -46,7 +46,7 @@ def test_bash_completes(words, found, script, tmp_path):
     (tmp_path / "my-data").mkdir()
     code = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vectordb; printf "%s\\n" "${COMPREPLY[@]}"'
     words = ["bash", "-c", code, "bash", script("bash"), "vectordb", *words]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr == ""
     assert set(done.stdout.split()) == found
 
@@ -56,7 +56,7 @@ def test_bash_completes(words, found, script, tmp_path):
 def test_fish_completes(words, found, script, tmp_path):
     (tmp_path / "my-data").mkdir()
     code = f"source {script('fish')}; complete -C 'vectordb {' '.join(words)}'"
-    done = subprocess.run(["fish", "-N", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["fish", "-N", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert {line.split("\t")[0].rstrip("/") for line in done.stdout.splitlines()} == found
 
@@ -71,4 +71,4 @@ def test_a_script_is_valid_and_names_every_command_and_flag(shell, script):
             for flag in action.option_strings:
                 assert (f"-l {flag[2:]}" if shell == "fish" and flag.startswith("--") else flag) in text, flag
     if shutil.which(shell) is not None:
-        assert subprocess.run([shell, "-n", str(path)], capture_output=True, timeout=60).returncode == 0
+        assert subprocess.run([shell, "-n", str(path)], capture_output=True, timeout=300).returncode == 0

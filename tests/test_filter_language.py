@@ -1,4 +1,4 @@
-"""The three notations of filters make the same tree, and what isn't a filter is told where and why."""
+"""The three notations of filters give the same tree, and errors in a filter name the place and the reason."""
 
 import copy
 import json
@@ -306,7 +306,8 @@ def test_errors_of_longer_texts_show_the_line_and_what_is_around():
 
 def test_json_errors_name_the_op_or_key():
     for data, field, message in [
-        ({"op": "gte", "field": "n", "value": 1}, "op", "unknown filter op 'gte'; the ops: in,"),
+        ({"op": "gte", "field": "n", "value": 1}, "op", "unknown filter op 'gte'; write 'ge'"),
+        ({"op": "near", "field": "n", "value": 1}, "op", "unknown filter op 'near'; the ops: in,"),
         ({"field": "n"}, "op", "a filter needs an 'op'"),
         ({"op": ["eq"]}, "op", "unknown filter op"),
         ({"op": "eq", "field": "n", "values": [1]}, "'values'", "'eq' has no key 'values'; it has: field, value"),

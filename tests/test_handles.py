@@ -1,4 +1,4 @@
-"""What a client's handle of a collection means when others drop it, make it again or change its schema; and who may add fields at once."""
+"""A client's handle of a collection while others drop, recreate or change it; and concurrent additions of fields."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_equal_fields_added_at_once_are_added_once(database, address):
     def add(number: int) -> None:
         with Client(address) as client:
             collection = client.collection("a")
-            ready.wait(60)
+            ready.wait(300)
             try:
                 collection.add_fields(attributes={"m": Int(), f"own_{number}": Text()}, vectors={"w": Dense(3)}, exist_ok=True)
                 collection.upsert(ids=[number], vectors={"w": [[1.0, 0.0, 0.0]]}, attributes={"m": [number]})
@@ -135,7 +135,7 @@ def test_equal_fields_added_at_once_are_added_once(database, address):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(300)
     assert failed == []
     found = database.collection("a")
     assert set(found.schema.attributes) == {"n", "m", *(f"own_{number}" for number in range(8))} and found.count() == 8
@@ -165,7 +165,7 @@ def test_one_async_client_works_in_several_loops_at_once(address):
 
     async def story(number: int) -> None:
         collection = await client.create_collection(f"c{number}", SCHEMA)
-        ready.wait(60)
+        ready.wait(300)
         for _ in range(20):
             await collection.upsert(**POINT)
             if (await collection.count()) != 1:
@@ -181,7 +181,7 @@ def test_one_async_client_works_in_several_loops_at_once(address):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(300)
     assert failed == []
     asyncio.run(client.close())
 

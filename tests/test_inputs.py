@@ -1,4 +1,4 @@
-"""What users hand in: columns, tables, vectors and scalars of pandas, polars, Arrow, torch, scipy and numpy, and nulls of every kind."""
+"""Accepted input: columns, tables, vectors and scalars of pandas, polars, Arrow, torch, scipy and numpy, and all kinds of null."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_an_id_that_is_null_is_named_by_its_row(null):
 
 
 def test_a_set_of_ids_has_no_order():
-    with pytest.raises(InvalidArgumentError, match="write list"):
+    with pytest.raises(InvalidArgumentError, match="a set has no order; pass a list"):
         make_batch(SCHEMA, "upsert", ids={1, 2})
 
 

@@ -1,4 +1,4 @@
-"""What a service bounds: sizes of requests, calls waiting and a second, and what a flood of searches leaves to others."""
+"""Limits of a service: request size, waiting calls, calls per second, and fairness during a flood of searches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def served(database):
 
     def make(**settings):
         server, port = start(database, port=0, **settings)
-        client = Client(f"127.0.0.1:{port}", timeout=20)
+        client = Client(f"127.0.0.1:{port}", timeout=300)
         stop.extend((client.close, lambda: server.stop(0).wait()))
         return client
 
@@ -53,7 +53,7 @@ def served(database):
 
 
 def wait_until(holds):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -154,7 +154,7 @@ def slow(database, monkeypatch):
 
     def search(self, *arguments, **named):
         begun.append(1)
-        assert release.wait(20)
+        assert release.wait(300)
         return real(self, *arguments, **named)
 
     monkeypatch.setattr(type(collection), "_search_pieces", search)
@@ -287,7 +287,7 @@ def test_processes_share_a_bucket(tmp_path):
     )
     command = [sys.executable, "-c", code, str(tmp_path / "rates")]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
-    assert sum(int(worker.communicate(timeout=60)[0]) for worker in workers) == 2000
+    assert sum(int(worker.communicate(timeout=300)[0]) for worker in workers) == 2000
 
 
 def test_an_error_keeps_its_seconds_across_the_wire():
@@ -388,7 +388,7 @@ def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypa
 
     def search(self, *arguments, **named):
         begun.set()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 300
         try:
             while time.monotonic() < end:
                 deadline.check()
@@ -402,10 +402,10 @@ def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypa
     for end in ("cancelled", "late"):
         (future,) = _many(docs, 1) if end == "cancelled" else (None,)
         if future is not None:
-            assert begun.wait(10)
+            assert begun.wait(300)
             future.cancel()
         else:
             with pytest.raises(vectordb.DeadlineError):
                 docs.search(VECTOR, timeout=0.3)
-        assert stopped.wait(10)
+        assert stopped.wait(300)
         stopped.clear()

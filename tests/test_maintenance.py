@@ -1,4 +1,4 @@
-"""Segments are sealed, merged, rebuilt and optimized; every live row is always in exactly one place, and answers stay what they were."""
+"""Segments are sealed, merged, rebuilt and optimized: every live row is in exactly one place, and answers don't change."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_optimize_without_waiting_returns_at_once_and_info_tells_how_far_it_is(m
 
     def slow(path, values, docids, metric, options, progress, cancelled):
         progress("graph", 0.25)
-        assert go_on.wait(30)
+        assert go_on.wait(300)
         build(path, values, docids, metric, options, progress, cancelled)
 
     build = builder.build
@@ -332,7 +332,7 @@ def test_a_collection_dropped_during_a_build_leaves_nothing(database, rng, monke
     if not background:
         with pytest.raises(NotFoundError):
             c.optimize()
-    assert dropped.wait(30)
+    assert dropped.wait(300)
     other = database.create_collection("c", SCHEMA)
     fill(other, rng, range(100))
     other.optimize()
@@ -373,12 +373,12 @@ def test_closing_gives_up_a_build(directory, rng, monkeypatch):
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    assert building.wait(30)
+    assert building.wait(300)
     thread = database._maintainer._thread
     began = time.monotonic()
     database.close()
-    assert time.monotonic() - began < 5 and not thread.is_alive()
-    waiting.join(10)
+    assert time.monotonic() - began < 60 and not thread.is_alive()
+    waiting.join(300)
     assert failed and index_files(directory) == set()
     with pytest.raises(ClosedError):
         c.optimize()
@@ -661,7 +661,7 @@ def test_where_no_thread_can_be_started_writes_and_searches_go_on(database, rng,
     assert len(answers(c)[0]) == 20 and accounts(c) == ([], 100)
     with pytest.raises(StorageError, match="new thread"):
         c.optimize()
-    assert "can't begin" in caplog.text
+    assert "can't start" in caplog.text
     monkeypatch.undo()
     hurry(monkeypatch)
     fill(c, rng, range(100, 110))

@@ -1,4 +1,4 @@
-"""Points, hits and facts as dicts, JSON, data frames, HTML and text; what can be read back is equal."""
+"""Points, hits and infos as dicts, JSON, data frames, HTML and text; formats that can be read back are lossless."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas
 import polars
 import pytest
 
+import vectordb
 from vectordb import (
     Bool,
     Datetime,
@@ -205,6 +206,26 @@ def test_facts_print_as_aligned_lines(docs):
     assert all(len(line) < 140 for line in lines)
     assert "\n" not in repr(info)
     assert json.loads(json.dumps(info.to_dict()))["schema"] == SCHEMA.to_dict()
+
+
+def test_counts_that_include_deleted_rows_say_so_until_optimize(tmp_path, capsys):
+    from vectordb.cli import main
+
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        made = database.create_collection("c", Schema({"words": Sparse(encoder="bm25", source="body")}, {"body": Text()}))
+        made.upsert(ids=list(range(300)), attributes={"body": ["for"] * 300})
+        assert "delet" not in str(made.info())
+        made.delete(list(range(3, 300)))
+        said = str(made.info())
+        assert "c: 3 points" in said and "297 deleted rows not yet removed (the counts below include them, until optimize())" in said
+        assert "most frequent (including deleted rows, until optimize()): for (300 rows)" in said and "300 rows" in said
+    assert main(["info", str(tmp_path / "data")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(the counts below include them, until optimize())" in shown and "most frequent (including deleted rows, until" in shown
+    with vectordb.open(tmp_path / "data", maintenance=False) as database:
+        database["c"].optimize()
+        said = str(database["c"].info())
+        assert "including" not in said and "most frequent: for (3 rows)" in said and "300" not in said
 
 
 def test_reprs_are_one_line(docs):

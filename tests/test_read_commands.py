@@ -168,7 +168,10 @@ def test_count_prints_a_number(run):
         ("search|red|--field|nope", "'nope'"),
         ("search|red|--columns|nope", "'nope'"),
         ("search|red|--filter|nope = 1", "'nope'"),
-        ("count|--filter|n >", "n >"),
+        ("count|--filter|n >", "vectordb: filter, column 4: expected a value, but the filter ends here\n"),
+        ("count|--filter|n > 1\nAND n <", "vectordb: filter, line 2, column 8: expected a value, but the filter ends here\n"),
+        ("search|red|--filter|n = 978-0", "found '-0'; a string needs quotes\n"),
+        ('search|--vector|s={"a": 1}', 'its terms must be integers, as in {"17": 0.5}'),
     ],
 )
 def test_what_is_wrong_is_one_line_and_1(run, words, says):

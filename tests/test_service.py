@@ -1,4 +1,4 @@
-"""A service over an open database: the same answers as embedded, the same errors, limits, deadlines, health and an orderly end."""
+"""A service over an open database: the answers and errors of the embedded database, limits, deadlines, health and orderly stop."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def both(database, client):
 
 def waiting(release: threading.Event) -> list:
     """A method of the database that takes as long as the test likes."""
-    release.wait(5)
+    release.wait(60)
     return []
 
 

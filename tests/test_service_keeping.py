@@ -1,4 +1,4 @@
-"""Snapshots and purges through the service: the same as embedded, and never outside the folder it was given."""
+"""Snapshots and purges through the service: the same as embedded, and never outside the configured folder."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def test_a_name_is_no_path(client, tmp_path, name):
         client.snapshot(name)
     assert caught.value.field == "path"
     assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_snapshots_inside_the_database_is_refused(database, directory, tmp_path, linked):
+    (tmp_path / "link").symlink_to(directory)
+    folder = (tmp_path / "link" if linked else directory) / "snapshots"
+    server, port = start(database, port=0, snapshot_dir=str(folder))
+    with Client(f"127.0.0.1:{port}") as client, pytest.raises(InvalidArgumentError, match="is in the directory of the database"):
+        client.snapshot("x")
+    server.stop(0).wait()
+    assert not folder.exists()
 
 
 def test_without_a_folder_there_are_no_snapshots(database):
@@ -92,5 +103,5 @@ def test_a_snapshot_under_way_keeps_nobody_from_searching(database, client, monk
         assert client.collection("c").count(timeout=30) == 20
     finally:
         release.set()
-        thread.join(60)
+        thread.join(300)
     assert found == [{"path": "nowhere"}]

@@ -1,4 +1,4 @@
-"""Words of sparse terms: left by encoders, set by users, told by explain and info, the same embedded and served."""
+"""Words of sparse terms: stored by encoders, set by users, shown by explain and info, the same embedded and served."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def filled(directory):
 DAMAGE = {
     "a flipped bit": (lambda key, n, m: {key: b"\0" + format.sealed(b"five")[1:]}, "the word of term 5 record fails its checksum"),
     "no text": (lambda key, n, m: {key: format.sealed(b"\xff")}, "the word of term 5 is not valid UTF-8"),
-    "no word": (lambda key, n, m: {key: format.sealed(b"a\nb")}, "has 'a\\nb' for term 5, which is no valid word"),
+    "no word": (lambda key, n, m: {key: format.sealed(b"a\nb")}, "has 'a\\nb' for term 5, which is not a valid word"),
     "nothing": (lambda key, n, m: {key: b""}, "fails its checksum"),
     "of a dense field": (lambda key, n, m: {format.term_word_key(n, m.fields["v"], 5): format.sealed(b"x")}, "which has no such record"),
     "of no field": (lambda key, n, m: {format.term_word_key(n, 999, 5): format.sealed(b"x")}, "is of field 999, which has no such record"),

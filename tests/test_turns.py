@@ -1,4 +1,4 @@
-"""Whose turn it is: order, shares and bounds of waiting calls, by a clock and threads of the test's own."""
+"""The request queue: order, shares and limits of waiting calls, with a clock and threads of the test."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def crowd(monkeypatch):
 
 def until(holds):
     end = threading.Event()
-    for _ in range(4000):
+    for _ in range(60_000):
         if holds():
             return
         end.wait(0.005)
@@ -232,9 +232,9 @@ def test_long_calls_make_way_for_who_waits_and_go_on_afterwards(crowd):
     lane, call = crowd
     lane = lane(1)
     a, b = call(lane, "a"), call(lane, "b")
-    assert a.began.wait(20) and b.began.wait(20)
+    assert a.began.wait(300) and b.began.wait(300)
     c = call(lane, "c")  # both threads are taken by calls that would last for ever
-    assert c.began.wait(20)
+    assert c.began.wait(300)
     until(lambda: resting(a, b) == 1)
     c.stop.set()
     until(lambda: resting(a, b) == 0)
@@ -258,7 +258,7 @@ def test_beside_others_a_caller_keeps_to_its_share_of_the_cores(crowd):
     calls = [call(lane, "a") for _ in range(4)]
     until(lambda: all(each.began.is_set() for each in calls))
     other = call(lane, "b")
-    assert other.began.wait(20)
+    assert other.began.wait(300)
     until(lambda: resting(*calls) == 3)
     assert resting(other) == 0
     other.stop.set()

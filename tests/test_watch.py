@@ -1,4 +1,4 @@
-"""What a service tells of itself: metrics, status, slow queries, its log, spans, and what the terminal shows."""
+"""Observability of a service: metrics, status, slow queries, logs, spans, and the terminal display."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def use(client):
     docs.search_batch({"v": query(2, 4)})
     docs.count("n > 3")
     with pytest.raises(InvalidArgumentError):
-        docs.search({"v": query()}, limit=0)
+        docs.search({"v": query()}, with_attributes=["nope"])
     with pytest.raises(NotFoundError):
         client.collection("none")
     docs.upsert(ids=[ROWS], vectors={"v": [query(9)]})
@@ -235,14 +235,14 @@ def test_status_says_the_same_and_both_clients_ask_for_it(served):
 def test_calls_that_wait_for_a_thread_are_counted_and_timed(database, served, monkeypatch):
     go, begun = threading.Event(), threading.Event()
     docs = database.collection("docs")
-    monkeypatch.setattr(docs, "count", lambda node=None: (begun.set(), go.wait(30), 0)[2])
+    monkeypatch.setattr(docs, "count", lambda node=None: (begun.set(), go.wait(300), 0)[2])
     port = free_port()
     client = served(threads=1, metrics_port=port)
     asked = client.collection("docs")
     before = scraped(port)["vectordb_queue_seconds_count", ()]
     callers = [threading.Thread(target=asked.count) for _ in range(3)]
     callers[0].start()
-    assert begun.wait(30)
+    assert begun.wait(300)
     for caller in callers[1:]:
         caller.start()
     monkeypatch.setattr(metrics.facts, "collections", lambda database: [])
@@ -481,7 +481,7 @@ def test_a_call_is_a_span_under_its_callers(served, database, monkeypatch):
     docs = client.collection("docs")
     docs.search({"v": query()}, limit=7, filter="word = 'marker1'")
     with pytest.raises(InvalidArgumentError):
-        docs.search({"v": query()}, limit=0)
+        docs.search({"v": query()}, with_attributes=["nope"])
     caller = f"00-{'a' * 31}1-{'b' * 15}2-01"
     client._channel.unary_unary("/vectordb.v1.VectorDB/ListCollections")(b"", metadata=(("traceparent", caller),))
     spans = until(lambda: len(found := exporter.get_finished_spans()) == 4 and found)
@@ -599,6 +599,6 @@ def test_health_says_whether_calls_are_taken(served, capsys):
     assert cli.main(["health", "--target", gone, "--timeout", "5"]) == 1
     assert capsys.readouterr().err.startswith(f"vectordb: {gone} doesn't answer")
     assert cli.main(["health", "--target", gone, "--tls-cert", "x"]) == 1
-    assert "tls_cert and tls_key are for an encrypted connection" in capsys.readouterr().err
+    assert "tls_cert and tls_key need an encrypted connection" in capsys.readouterr().err
     assert cli.main(["health", "--target", gone, "--tls-ca", "/no/such"]) == 1
     assert "must be a PEM file" in capsys.readouterr().err

@@ -109,10 +109,11 @@ def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version
         for value, entry, wanted in zip(ids, entries, if_version, strict=True):
             version = 0 if entry is None else entry[1]
             if wanted is not None and wanted != version:
-                state = f"is at version {version}" if version else "doesn't exist"
-                raise PreconditionError(
-                    f"if_version: point {shown(value)} {state}, not at version {wanted}", field="if_version", value=value
-                )
+                if not version:
+                    state = f"doesn't exist (expected version {wanted})"
+                else:
+                    state = f"is at version {version}, not at version {wanted}" if wanted else f"exists already (version {version})"
+                raise PreconditionError(f"if_version: point {shown(value)} {state}", field="if_version", value=value)
     if if_filter is not None:
         allowed = inside.matching(if_filter)
         for value, entry in zip(ids, entries, strict=True):

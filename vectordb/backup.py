@@ -93,8 +93,9 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
     source: a snapshot, either a directory or a tar file. directory: must not exist, or be empty. It appears complete or not at all: all
     checksums and all invariants are checked before it gets its name. file_mode: permissions of the files, such as 0o640, minus the umask;
     whoever may read the files may enter the folders.
-    Raises AlreadyExistsError if the directory is not empty, NotFoundError if ``source`` is no snapshot, CorruptionError naming what is
-    damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError or StorageError.
+    Raises AlreadyExistsError if the directory is not empty, NotFoundError if ``source`` is not a snapshot, CorruptionError naming what is
+    damaged, FormatVersionError for a snapshot of a newer version, InvalidArgumentError if an argument is not valid or the directory is
+    inside a database or a snapshot, or StorageError.
     """
     origin, target = place.given(source, "source"), place.given(directory, "directory")
     modes.check_mode(file_mode)
@@ -142,7 +143,7 @@ def _checked(source: _Source, made: Path) -> Report:
 
 
 def is_snapshot(path: Path) -> bool:
-    """Whether a path must be a snapshot: it is no directory, or a directory with a manifest."""
+    """Whether a path must be a snapshot: it is not a directory, or it is a directory with a manifest."""
     return (path.exists() and not path.is_dir()) or os.path.lexists(path / manifests.NAME)
 
 
@@ -362,7 +363,7 @@ class _Source:
                 raise _MissingError(f"{name} is missing") from None
             found = self._tar.extractfile(member) if member.isreg() else None
         if found is None:
-            raise _MissingError(f"{name} is no plain file")
+            raise _MissingError(f"{name} is not a regular file")
         return found
 
     def problems(self) -> list[str]:
@@ -417,7 +418,7 @@ def _archive_errors(path: Path) -> Iterator[None]:
     except (_MissingError, VectorDBError, OSError):
         raise
     except Exception as error:
-        raise _MissingError(f"{path.name} is not a valid tar archive: {error}") from None
+        raise _MissingError(f"{path.name} is damaged or not a tar archive: {error}") from None
 
 
 def _plain_file(path: Path, name: str) -> BinaryIO:
@@ -430,7 +431,7 @@ def _plain_file(path: Path, name: str) -> BinaryIO:
         raise _MissingError(f"{name} can't be read: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _MissingError(f"{name} is no plain file")
+        raise _MissingError(f"{name} is not a regular file")
     return open(descriptor, "rb")
 
 
@@ -465,9 +466,10 @@ def _name(made: Path, target: Path) -> None:
 def _to_fill(target: Path, field: str, mode: int) -> Iterator[Path]:
     """A temporary directory beside ``target``. Those of processes that died are removed.
 
-    Raises AlreadyExistsError if the target already exists.
+    Raises AlreadyExistsError if the target already exists, InvalidArgumentError if it is inside a database or a snapshot.
     """
     _check_free(target, field)
+    place.check_outside(target, field)
     modes.make_folder(target.parent, mode)
     for left in target.parent.glob(_SCRATCH + "*"):
         with _held(left) as mine:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.foreign import is_integer
+from vectordb_client.values import check_since
 
 from .errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
 from .query import read
@@ -51,10 +51,7 @@ def pieces(
     timeout: Any,
 ) -> Iterator[tuple[Change, bool]]:
     """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
-    if not is_integer(since) or not 0 <= since < 2**64:
-        raise InvalidArgumentError(
-            f"since must be a sequence number, an integer of at least 0, not {shown(since)}", field="since", value=since
-        )
+    since = check_since(since)
     if not isinstance(follow, bool):
         raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):

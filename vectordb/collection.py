@@ -24,10 +24,9 @@ from .types import (
     BulkResult,
     VectorField,
     WriteResult,
-    check_ids,
+    check_deleted_ids,
     check_sparse,
     check_words,
-    is_single_id,
     make_batch,
     versions_of,
     write_all,
@@ -192,7 +191,7 @@ class Collection(Reads):
         """Delete points by id or by filter. Ids that don't exist are ignored.
 
         Args:
-            ids: one id or several.
+            ids: one id or several; a set is accepted, too.
             filter: delete the points that match; ``"ALL"`` deletes all points. Give either ids or a filter.
             if_version: as in ``upsert``; only with ids.
             if_filter: as in ``upsert``.
@@ -213,7 +212,7 @@ class Collection(Reads):
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
         if ids is not None:
-            ids = check_ids([ids] if is_single_id(ids) else ids)
+            ids = check_deleted_ids(ids, if_version)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
         change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), change_log.now())

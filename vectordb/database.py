@@ -203,6 +203,7 @@ class Database(Collections[Collection]):
         """
         self._check_open()
         check_schema(schema)
+        _check_flag("exist_ok", exist_ok)
         identities = encoder_identities(schema.vectors)
         check_graph_builders(schema.vectors)
         try:
@@ -250,12 +251,12 @@ class Database(Collections[Collection]):
 
         Raises:
             AlreadyExistsError: the path exists.
+            InvalidArgumentError: the path is inside a database (this one or another) or a snapshot.
             StorageError: the file system refused a read or a write.
             CorruptionError: stored data is damaged.
         """
         self._check_open()
-        if not isinstance(archive, bool):
-            raise InvalidArgumentError(f"archive must be True or False, not {shown(archive)}", field="archive", value=archive)
+        _check_flag("archive", archive)
         return backup.snapshot(self._env, path, archive)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -300,3 +301,8 @@ class Database(Collections[Collection]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"database {self.path} was closed", field="path", value=self.path)
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)

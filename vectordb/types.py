@@ -1,6 +1,6 @@
 """Types that every layer uses: schemas, points, batches, hits. The client distribution defines them; it must not import ``vectordb``."""
 
-from vectordb_client.batch import UNSET, Batch, check_each_id, check_ids, make_batch, versions_of
+from vectordb_client.batch import UNSET, Batch, check_deleted_ids, check_each_id, make_batch, versions_of
 from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
@@ -77,9 +77,9 @@ __all__ = [
     "Uuid",
     "VectorField",
     "WriteResult",
+    "check_deleted_ids",
     "check_each_id",
     "check_id",
-    "check_ids",
     "check_name",
     "check_page",
     "check_recall",

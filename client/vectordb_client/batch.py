@@ -15,9 +15,10 @@ import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
 from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
+from .info_text import many
 from .results import Point
 from .schema import Dense, Schema, Sparse
-from .values import Id, check_id, coerce, read_with
+from .values import Id, check_id, coerce, is_single_id, read_with
 from .vectors import Column, dense_column, multi_column, opened, sparse_column
 
 MAX_BATCH = 100_000
@@ -109,11 +110,16 @@ def make_batch(
             framed = _framed(name, values)
             if framed is not None and spec.kind == "int":
                 framed = whole(framed)
-            values = framed if framed is not None else _listed(name, values, f"attribute {name!r} must be a column of {n} values")
-        _check_length(name, values, n)
+            values = (
+                framed
+                if framed is not None
+                else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
+            )
+        _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
         checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
     if payload is not None:
-        payload = _listed("payload", payload, f"payload must be a list of {n} JSON values")
+        advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
+        payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
         _check_length("payload", payload, n)
         payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
     return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
@@ -147,6 +153,18 @@ def check_ids(ids: Any) -> list[Id]:
     return checked
 
 
+def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
+    """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
+    if is_single_id(ids):
+        return check_ids([ids])
+    if not isinstance(ids, (set, frozenset)):
+        return check_ids(ids)
+    if if_version is not None and not isinstance(if_version, Mapping) and not is_integer(if_version):
+        what = "if_version is a list, but ids are a set, which has no order; pass ids as a list, or if_version as a mapping from id"
+        raise InvalidArgumentError(what, field="if_version", value=if_version)
+    return check_ids(list(ids))
+
+
 def check_each_id(ids: Any) -> list[Id]:
     """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
     return _each_checked(listed_ids(ids))
@@ -157,7 +175,11 @@ def listed_ids(ids: Any) -> Sequence:
     if isinstance(ids, np.ndarray) and ids.ndim != 1:
         raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
     framed = _framed("ids", ids)
-    return whole(framed) if framed is not None else _listed("ids", ids, "ids must be a list or array of ids")
+    return (
+        whole(framed)
+        if framed is not None
+        else _listed("ids", ids, "ids must be a list or array of ids", f"; write [{shown(ids)}]" if is_single_id(ids) else "")
+    )
 
 
 def _each_checked(ids: Sequence) -> list[Id]:
@@ -180,11 +202,11 @@ def _framed(name: str, values: Any) -> list | None:
     return read_with(name, values, frame_column)
 
 
-def _listed(name: str, values: Any, wanted: str) -> Sequence:
-    """The values of a column. Raises InvalidArgumentError, which says what is expected."""
+def _listed(name: str, values: Any, wanted: str, hint: str = "") -> Sequence:
+    """The values of a column. Raises InvalidArgumentError, which says what is expected, and ``hint``."""
     found = read_with(name, values, listed)
     if found is None:
-        hint = "; a set has no order, so write list(…)" if isinstance(values, (set, frozenset)) else ""
+        hint = "; a set has no order; pass a list" if isinstance(values, (set, frozenset)) else hint
         raise InvalidArgumentError(f"{wanted}, not {shown(values)}{hint}", field=name, value=values)
     return found
 
@@ -220,9 +242,17 @@ def _mapping(value: Any, field: str) -> Mapping:
     return value
 
 
-def _check_length(name: str, values: Sequence, n: int) -> None:
+def _check_length(name: str, values: Sequence, n: int, hint: str = "") -> None:
     if len(values) != n:
-        raise InvalidArgumentError(f"{name} has {len(values)} values for {n} ids", field=name, value=len(values))
+        what = f"{name} has {many(len(values), 'value')} for {many(n, 'id')}{hint}"
+        raise InvalidArgumentError(what, field=name, value=len(values))
+
+
+def one_value(name: str, value: Any, n: int) -> str:
+    """What to write instead of a single value in place of a column."""
+    if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)):
+        return ""
+    return f"; write {{{name!r}: [{shown(value)}{', …' * (n > 1)}]}}"
 
 
 def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:

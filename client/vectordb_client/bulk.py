@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .batch import listed_ids
+from .batch import listed_ids, one_value
 from .errors import InvalidArgumentError, VectorDBError, shown
 from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
+from .info_text import many
 from .results import Point, WriteResult
 
 MAX_PARALLEL = 64
@@ -182,10 +183,12 @@ def _rows(columns: dict[str, Any]) -> int:
     every = {name: columns[name] for name in ("ids", "payload") if name in columns}
     for name, column in {**columns.get("vectors", {}), **columns.get("attributes", {}), **every}.items():
         if isinstance(column, (Mapping, str, bytes)) or not hasattr(column, "__getitem__"):
-            raise InvalidArgumentError(f"{name!r} must be a column that can be sliced, not {shown(column)}", field=name, value=column)
+            what = f"{name!r} must be a column that can be sliced, not {shown(column)}{one_value(name, column, rows)}"
+            raise InvalidArgumentError(what, field=name, value=column)
         size = column.shape[0] if is_sparse(column) else size_of(column)
         if size != rows:
-            raise InvalidArgumentError(f"{name!r} has {size} values for {rows} ids", field=name, value=size)
+            values = "no length" if size is None else many(size, "value")
+            raise InvalidArgumentError(f"{name!r} has {values} for {many(rows, 'id')}", field=name, value=size)
     return rows
 
 

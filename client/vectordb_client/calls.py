@@ -6,6 +6,7 @@ drives it with blocking calls, ``AsyncClient`` by awaiting.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -14,17 +15,17 @@ import numpy as np
 
 from . import answers, wire, wire_terms
 from . import changes as change_stream
-from .batch import Batch, check_each_id, check_ids, make_batch, versions_of
+from .batch import Batch, check_deleted_ids, check_each_id, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
-from .foreign import is_integer, listed, repeatable
-from .ranking import MAX_STAGES, Prefetch
+from .foreign import repeatable
+from .ranking import Prefetch, check_prefetch
 from .results import CollectionInfo, Hits, Page, WriteResult
-from .schema import Schema, check_schema
+from .schema import Schema, check_name, check_schema
 from .split import split_batch
 from .terms import check_page, check_sparse, check_words
 from .v1 import vectordb_pb2 as pb
-from .values import check_id, check_recall, is_single_id, read_with
-from .vectors import query_fields, query_vector, query_vectors
+from .values import check_count, check_durability, check_id, check_recall, check_wait, is_single_id, not_a_cursor, text_of
+from .vectors import query_fields, query_texts, query_vector, query_vectors
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
@@ -89,12 +90,14 @@ def status() -> Steps[dict]:
 
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
     check_schema(schema)
-    request = pb.CreateCollectionRequest(name=_name(name), schema=answers.pack_schema(schema), exist_ok=bool(exist_ok))
+    request = pb.CreateCollectionRequest(
+        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=_flag(exist_ok, "exist_ok")
+    )
     return Remote(service, name, (yield "CreateCollection", request))
 
 
 def collection(service: Service, name: str) -> Steps[Remote]:
-    return Remote(service, name, (yield "DescribeCollection", pb.DescribeCollectionRequest(name=_name(name))))
+    return Remote(service, name, (yield "DescribeCollection", pb.DescribeCollectionRequest(name=check_name(name, "collection"))))
 
 
 def collections() -> Steps[list[str]]:
@@ -103,11 +106,7 @@ def collections() -> Steps[list[str]]:
 
 
 def drop_collection(name: str) -> Steps[None]:
-    yield "DropCollection", pb.DropCollectionRequest(name=_name(name))
-
-
-def _name(value: Any) -> str:
-    return wire.text_of(value, "collection")
+    yield "DropCollection", pb.DropCollectionRequest(name=check_name(name, "collection"))
 
 
 def info(remote: Remote) -> Steps[CollectionInfo]:
@@ -118,12 +117,12 @@ def info(remote: Remote) -> Steps[CollectionInfo]:
 
 def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> Steps[None]:
     exist_ok = _flag(exist_ok, "exist_ok")
-    added = {"vectors": _mapping(vectors, "vectors"), "attributes": _mapping(attributes, "attributes")}
+    added = {"vectors": vectors, "attributes": attributes}
 
     def build(schema: Schema) -> bytes:
         # Check the whole schema, because a new vector field may name an existing attribute as its source.
         whole = schema.with_fields(**added, exist_ok=exist_ok).to_dict()
-        return wire.pack_json({part: {name: whole[part][name] for name in names} for part, names in added.items()}, "schema")
+        return wire.pack_json({part: {name: whole[part][name] for name in names or ()} for part, names in added.items()}, "schema")
 
     fields = yield from _with_schema(remote, build)
     request = pb.AddFieldsRequest(collection=remote.name, fields=fields, exist_ok=exist_ok)
@@ -132,20 +131,20 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     """timeout: seconds that the service waits at most. The call itself gets a few more, see ``patience``."""
-    seconds = None if timeout is None else _number(timeout, "timeout")
+    seconds = check_wait(timeout)
     request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
     response = yield from _ask(remote, "Optimize", request)
     return answers.unpack_optimized(response)
 
 
 def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
-    response = yield "Snapshot", pb.SnapshotRequest(name=wire.text_of(path, "path"), archive=_flag(archive, "archive"))
+    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=_flag(archive, "archive"))
     return wire.unpack_json(response.manifest, "manifest")
 
 
 def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
     """Purge one collection, or all. timeout: as in ``optimize``."""
-    seconds = None if timeout is None else _number(timeout, "timeout")
+    seconds = check_wait(timeout)
     if remote is None:
         response = yield "Purge", pb.PurgeRequest(timeout=seconds)
     else:
@@ -157,14 +156,6 @@ def patience(timeout: Any) -> float | None:
     """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
     number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
     return timeout + _ANSWER_SECONDS if number else None
-
-
-def _mapping(value: Any, field: str) -> Mapping:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidArgumentError(f"{field} must be a mapping of field names, not {shown(value)}", field=field, value=value)
-    return value
 
 
 # ---- Writes ----
@@ -186,7 +177,7 @@ def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: 
     points, columns = repeatable(points), Columns(*map(repeatable, columns))  # a generator can be read once, and these may be read twice
     batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
     limit = yield from _max_message_bytes(remote.service)
-    durability = _optional_text(durability, "durability")
+    durability = _durability(durability)
 
     def pack(part: Batch) -> pb.WriteRequest:
         request = pb.WriteRequest(collection=remote.name, durability=durability)
@@ -213,7 +204,7 @@ def set_terms(remote: Remote, field: Any, terms: Any, durability: Any) -> Steps[
     """One request, or several if one exceeds the message limit."""
     words = check_words(terms)
     yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
-    durability, limit = _optional_text(durability, "durability"), (yield from _max_message_bytes(remote.service))
+    durability, limit = _durability(durability), (yield from _max_message_bytes(remote.service))
     changed = 0
     for request in wire_terms.pack_words(remote.name, field, words, durability, limit):
         response = yield from _ask(remote, "SetTerms", request)
@@ -235,10 +226,10 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         collection=remote.name,
         filter=wire.pack_filter(filter),
         if_filter=wire.pack_filter(if_filter),
-        durability=_optional_text(durability, "durability"),
+        durability=_durability(durability),
     )
     if ids is not None:
-        ids = check_ids([ids] if is_single_id(ids) else ids)
+        ids = check_deleted_ids(ids, if_version)
         request.ids.CopyFrom(wire.pack_ids(ids))
         request.if_version = wire.pack_versions(versions_of(if_version, ids))
     response = yield from _ask(remote, "Delete", request)
@@ -246,8 +237,8 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
     return WriteResult(response.sequence, response.count)
 
 
-def _optional_text(value: Any, field: str) -> str | None:
-    return None if value is None else wire.text_of(value, field)
+def _durability(value: Any) -> str | None:
+    return None if value is None else check_durability(value)
 
 
 def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
@@ -339,11 +330,13 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
     """The request of one query, or of many. Raises the errors of the embedded search."""
     # Fields are filled in place, and only where they differ from the default, because this takes a notable part of a short search.
     request = pb.SearchRequest(collection=name)
-    sizes = {}
+    sizes: list[int] = []
     _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
-    if len(set(sizes.values())) > 1:
-        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
-    request.queries = next(iter(sizes.values()), 0 if batch else 1)
+    for next_size, size in itertools.pairwise(sizes):
+        if size != next_size:
+            what = f"all stages of a search must have the same number of queries, but a prefetch has {size} and the next {next_size}"
+            raise InvalidArgumentError(what, field="vectors", value=size)
+    request.queries = next(iter(sizes), 0 if batch else 1)
     request.batch = batch
     for field, message in (
         ("filter", wire.pack_filter(wanted.filter)),
@@ -360,31 +353,33 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: W
 
 
 def _fill_stage(
-    message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: dict[str, int], before: int
+    message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: list[int], before: int
 ) -> None:
-    """Fill in the fields that a search and its prefetch stages share. sizes: field → number of queries. before: the number of the stage."""
-    prefix = "prefetch." if before else ""
-    message.limit = _integer(stage.limit, f"{prefix}limit")
+    """Fill in the fields that a search and its prefetch stages share. before: the number of the stage.
+
+    sizes: the number of queries of each stage that has some; this stage is added to it.
+    """
+    message.limit = check_count("prefetch.limit" if before else "limit", stage.limit)
+    counts: dict[str, int] = {}
     for field, value in query_fields(schema, stage.vectors).items():
         spec = schema.vector(field)
         queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
         wire.pack_queries(message.vectors.add(), field, spec, queries)
-        sizes[before * "prefetch " + field] = len(queries)
+        counts[field] = len(queries)
     for query in _texts(schema, stage.text, batch):
         message.texts.append(query)
-        sizes[before * "prefetch " + (query.field or "text")] = len(query.texts)
+        encoded = [field for field, spec in schema.vectors.items() if spec.encoder is not None and field not in counts]
+        counts |= dict.fromkeys([query.field] if query.field else encoded, len(query.texts))
+    if len(set(counts.values())) > 1:
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {counts}", field="vectors", value=counts)
+    sizes += list(counts.values())[:1]
     fusion = wire.pack_fusion(stage.fusion)
     if fusion is not None:
         message.fusion.CopyFrom(fusion)
     if stage.candidates is not None:
-        message.candidates = _integer(stage.candidates, f"{prefix}candidates")
-    if stage.prefetch is None:
-        return
-    if not isinstance(stage.prefetch, Prefetch):
-        raise InvalidArgumentError(f"prefetch must be Prefetch(…), not {shown(stage.prefetch)}", field="prefetch", value=stage.prefetch)
-    if before >= MAX_STAGES:
-        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=before + 1)
-    _fill_stage(message.prefetch, schema, stage.prefetch, batch, sizes, before + 1)
+        message.candidates = check_count("candidates", stage.candidates)
+    if stage.prefetch is not None:
+        _fill_stage(message.prefetch, schema, check_prefetch(stage.prefetch, before), batch, sizes, before + 1)
 
 
 def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
@@ -394,26 +389,8 @@ def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
     for field, value in by_field.items():
         if by_field is text:
             schema.vector(field)
-        given = read_with("text", value, listed) if batch else (value,)
-        if given is None:
-            raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}", field="text", value=value)
-        queries.append(pb.TextQuery(field=field, texts=[wire.text_of(text, "text") for text in given]))
+        queries.append(pb.TextQuery(field=field, texts=query_texts(value, batch)))
     return queries
-
-
-def _integer(value: Any, field: str) -> int:
-    if not is_integer(value) or not -(2**63) <= value < 2**63:
-        raise InvalidArgumentError(f"{field} must be an integer, not {shown(value)}", field=field, value=value)
-    return int(value)
-
-
-def _number(value: Any, field: str) -> float:
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    except OverflowError:
-        pass
-    raise InvalidArgumentError(f"{field} must be a number, not {shown(value)}", field=field, value=value)
 
 
 def _flag(value: Any, field: str) -> bool:
@@ -432,12 +409,18 @@ def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: A
     request = pb.ScrollRequest(
         collection=remote.name,
         filter=wire.pack_filter(filter),
-        limit=_integer(limit, "limit"),
-        cursor=_optional_text(cursor, "cursor"),
+        limit=check_count("limit", limit),
+        cursor=_cursor(cursor),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
     )
     return answers.unpack_page((yield from _ask(remote, "Scroll", _seen(remote, request))))
+
+
+def _cursor(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.isascii()):
+        raise not_a_cursor(value)
+    return value
 
 
 def changes(remote: Remote, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:

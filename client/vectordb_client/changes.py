@@ -7,18 +7,17 @@ from typing import Any
 
 from . import answers, wire
 from .errors import InvalidArgumentError, LimitError, shown
-from .foreign import is_integer
 from .results import Change
 from .schema import Schema
 from .v1 import vectordb_pb2 as pb
+from .values import check_since
 
 KINDS = ("write", "delete", "schema")
 
 
 def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
     """The request of a change stream."""
-    if not is_integer(since) or not 0 <= since < 2**64:
-        raise InvalidArgumentError(f"since must be a sequence number, 0 or more, not {shown(since)}", field="since", value=since)
+    since = check_since(since)
     if not isinstance(follow, bool):
         raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
     return pb.ChangesRequest(

@@ -276,6 +276,18 @@ class F(_Comparable, metaclass=_Builder):
         return HasVector(field)
 
 
+def not_a_filter(value: Any) -> FilterError:
+    """The error for a value that is not a filter in any notation. It says what to write."""
+    hint = ""
+    if isinstance(value, F):
+        hint = f"; write a comparison, such as {value!r} == True"
+    elif isinstance(value, (list, tuple)):
+        hint = "; combine several filters with & or |"
+    forms = """F('n') > 1, "n > 1" or {"op": "gt", "field": "n", "value": 1}"""
+    what = f"filter must be a comparison of F, a string or a dict, such as {forms}, not {shown(value)} ({type(value).__name__}){hint}"
+    return FilterError(what, field="filter", value=value)
+
+
 def to_dict(node: Filter) -> dict:
     """The JSON form of a filter: dicts, lists, strings, numbers and bools. ``from_dict`` reads it back as an equal filter."""
     if isinstance(node, (And, Or)):
@@ -334,6 +346,22 @@ _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
 }
 
 
+# The op of another language, in lower case and without "$" → the op here.
+_OPS_ELSEWHERE = {
+    **{op: op for op in _FORMS},
+    **dict.fromkeys(("gte", ">=", "=>"), "ge"),
+    **dict.fromkeys(("lte", "<=", "=<"), "le"),
+    **dict.fromkeys(("=", "==", "equals", "is"), "eq"),
+    **dict.fromkeys(("!=", "<>", "neq", "not_equals"), "ne"),
+    ">": "gt",
+    "<": "lt",
+    **dict.fromkeys(("nin", "notin", "not in"), "not_in"),
+    **dict.fromkeys(("isin", "any", "any_of"), "in"),
+    **dict.fromkeys(("isnull", "is_none", "is_empty"), "is_null"),
+    **dict.fromkeys(("notnull", "not_null", "exists"), "is_not_null"),
+    "startswith": "prefix",
+    **dict.fromkeys(("like", "regex"), "glob"),
+}
 _KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
 
 
@@ -351,6 +379,8 @@ def _from_dict(data: Any, depth: int) -> Filter:
         )
     op = data.get("op")
     if not isinstance(op, str) or op not in _FORMS:
+        if isinstance(op, str) and (meant := _OPS_ELSEWHERE.get(op.lstrip("$").lower())):
+            raise FilterError(f"unknown filter op {shown(op)}; write {meant!r}", field="op", value=op)
         if "op" in data:
             what = f"unknown filter op {shown(op)}; the ops: {', '.join(_FORMS)}"
         else:
@@ -388,8 +418,8 @@ def _example(data: Mapping) -> str:
     field, value = next(iter(data.items()))
     if len(data) == 1 and isinstance(field, str) and not field.startswith("$") and field not in _KEYS:
         op, value = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("eq", value)
-        op = str(op).lstrip("$")
-        op = {"gte": "ge", "lte": "le", "nin": "not_in"}.get(op, op)
+        op = str(op).lstrip("$").lower()
+        op = _OPS_ELSEWHERE.get(op, op)
         if op in ("in", "not_in") and isinstance(value, (list, tuple)) and len(value) <= 5:
             return f"Write {_as_json({'op': op, 'field': field, 'values': list(value)})}"
         if op in COMPARISONS and isinstance(value, (str, int, float)):

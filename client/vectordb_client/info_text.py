@@ -37,7 +37,9 @@ def _lines(info: CollectionInfo) -> Iterator[str]:
 
 def counts(info: CollectionInfo) -> str:
     """Points, size, sequence and deleted rows in one line."""
-    deleted = f", {info.deleted_rows:,} deleted rows not yet removed" if info.deleted_rows else ""
+    deleted = ""
+    if info.deleted_rows:
+        deleted = f", {many(info.deleted_rows, 'deleted row')} not yet removed (the counts below include them, until optimize())"
     return f"{many(info.points, 'point')}, {size(info.bytes)}, sequence {info.sequence:,}{deleted}"
 
 
@@ -100,12 +102,12 @@ def indexes(info: CollectionInfo) -> list[str]:
 
 def vocabularies(info: CollectionInfo) -> list[str]:
     """A line for the terms of each sparse field that has some: how many, and the most frequent ones."""
-    lines = []
+    lines, including = [], " (including deleted rows, until optimize())" if info.deleted_rows else ""
     for name in info.schema.vectors:
         facts = info.statistics.get(name, {}).get("dictionary")
         if facts and facts["terms"]:
             heaviest = ", ".join(f"{part.get('word', part['term'])} ({many(part['rows'], 'row')})" for part in facts["heaviest"])
-            lines.append(f"terms of {name}: {many(facts['terms'], 'distinct term')}; most frequent: {heaviest}")
+            lines.append(f"terms of {name}: {many(facts['terms'], 'distinct term')}; most frequent{including}: {heaviest}")
     return lines
 
 

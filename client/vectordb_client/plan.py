@@ -149,7 +149,7 @@ def _many(count: int, one: str, more: str | None = None) -> str:
 
 
 def _share(text: str, facts: Mapping[str, Any], key: str = "selectivity") -> str:
-    """``text`` with the share in percent, or nothing where it isn't known."""
+    """``text`` with the share in percent, or nothing where it is unknown."""
     share = facts.get(key)
     return "" if share is None else text.format(f"{100 * share:.3g} %")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InvalidArgumentError, shown
+from .values import check_count
 
 if TYPE_CHECKING:
     from .aliases import FusionLike, Vector, VectorColumn
@@ -45,7 +46,7 @@ class Relative:
     """Weighted sum of scores, each arm normalized to 0 … 1 over its candidates. A hit that isn't a candidate of an arm gets 0 there.
 
     Attributes:
-        weights: as in ``RRF``.
+        weights: field → weight, from 0 to 1e6. The default is 1.
         missing: as in ``RRF``.
     """
 
@@ -62,7 +63,7 @@ class DBSF:
     arm. It isn't clipped, so an outlier can exceed 1. A single candidate, or candidates with equal scores, get 0.5.
 
     Attributes:
-        weights: as in ``RRF``.
+        weights: field → weight, from 0 to 1e6. The default is 1.
         missing: as in ``RRF``.
     """
 
@@ -80,7 +81,7 @@ class Linear:
     ``Collection.tune_fusion`` learns the weights.
 
     Attributes:
-        weights: as in ``RRF``.
+        weights: field → weight, from 0 to 1e6. The default is 1.
         missing: as in ``RRF``.
     """
 
@@ -134,6 +135,19 @@ def _number(value: Any) -> float:
 
 
 MAX_STAGES = 8
+
+
+def check_prefetch(value: Any, before: int) -> Prefetch:
+    """Check a stage before a search. before: the number of stages so far. Raises InvalidArgumentError, which says what to write."""
+    if not isinstance(value, Prefetch):
+        what = f"prefetch must be a Prefetch, such as Prefetch(text='…', limit=100), not {shown(value)}"
+        raise InvalidArgumentError(what, field="prefetch", value=value)
+    check_count("prefetch.limit", value.limit)
+    if value.candidates is not None:
+        check_count("prefetch.candidates", value.candidates)
+    if before >= MAX_STAGES:
+        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=before + 1)
+    return value
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Point:
         id: an unsigned 64-bit integer, a string or a UUID.
         vectors: field → vector. Dense vectors are ``(dim,)`` arrays, multi-vectors ``(rows, dim)`` arrays, both float32 or float16; sparse
             vectors are ``(terms, weights)``, uint64 and float32 arrays of one length. A read fills in only the fields that were asked for.
-        attributes: name → value. Attributes that are null are left out.
+        attributes: name → value. Attributes that are null are left out, so ``attributes["year"]`` may raise KeyError; write
+            ``attributes.get("year")``.
         payload: any JSON value.
         version: the sequence of the write that made the point what it is. None for a point that was not read from a database.
 
@@ -113,7 +114,7 @@ class ArmScore(NamedTuple):
     """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score.
 
     Attributes:
-        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is not known
+        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is unknown
             (linear fusion).
         score: the score of the arm itself: cosine, inner product, squared distance and so on. None if the hit is not among the candidates
             of this arm, or with linear fusion if it has no score in this arm at all. The arm then contributes 0.
@@ -139,7 +140,8 @@ class Hit(NamedTuple):
         id: the id of the point.
         score: of one arm: the cosine or the inner product (higher is closer), or the squared Euclidean distance of an l2 field (lower is
             closer). Of several arms: the fused score (higher is better).
-        attributes: the attributes that were asked for, without those that are null.
+        attributes: name → value of the attributes that were asked for. Attributes that are null are left out, so ``attributes["year"]`` may
+            raise KeyError; write ``attributes.get("year")``.
         payload: the payload of the point, if attributes were asked for.
         arms: field → ArmScore, if several arms were fused; else empty.
         vectors: field → vector, if vectors were asked for; in the form of ``Point.vectors``.
@@ -388,7 +390,8 @@ class CollectionInfo:
         schema: its vector fields and attributes.
         points: the number of live points.
         sequence: the sequence number of the newest write.
-        deleted_rows: rows of deleted and replaced points that are still stored until a compaction removes them.
+        deleted_rows: rows of deleted and replaced points that are still stored until a compaction removes them. The counts in
+            ``statistics`` (rows, chunks, nonzeros, dictionary) include them; ``optimize()`` removes them.
         bytes: the size of the stored values. Index files are not included.
         statistics: field → facts. All fields: kind, rows, chunks, bytes. Dense and sparse fields also have:
 

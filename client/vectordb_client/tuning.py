@@ -140,7 +140,9 @@ def _taken(queries: Any, rows: list[int]) -> Any:
 def _count(vectors: Any, text: Any) -> int:
     """The number of queries."""
     if vectors is not None and not isinstance(vectors, Mapping):
-        raise InvalidArgumentError(f"vectors must map fields to queries, not {shown(vectors)}", field="vectors", value=vectors)
+        raise InvalidArgumentError(
+            f"vectors must be a mapping of field names to queries, not {shown(vectors)}", field="vectors", value=vectors
+        )
     given = {**(vectors or {})} | ({} if text is None else dict(text) if isinstance(text, Mapping) else {"text": text})
     sizes = {}
     for name, value in given.items():

@@ -24,7 +24,9 @@ Id = int | str | uuid.UUID
 MAX_KEYWORD_BYTES = 480
 MAX_ID_BYTES = 480
 MAX_ARRAY = 65_535
+MAX_LIMIT = 100_000  # hits of a query; also candidates of an arm
 DEFAULT_RECALL = 0.95
+_AN_ID = "an id is an unsigned integer, a string or a UUID"
 _A_DATETIME = "a datetime, a date, or a string such as '2021-05-01' or '2021-05-01T12:00:00+02:00'"
 _PARTIAL_DATE = re.compile(r"([1-9][0-9]{3})(?:-(0[1-9]|1[0-2]))?")
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
@@ -54,7 +56,7 @@ def check_id(value: Any) -> Id:
     if isinstance(value, str):
         return check_id(str.__str__(value))
     if is_null(value) or is_nan(value):
-        raise InvalidArgumentError(f"id is null ({shown(value)}); every point needs an id", field="id", value=value)
+        raise InvalidArgumentError(f"id is null ({shown(value)}); {_AN_ID}", field="id", value=value)
     if (python := plain(value)) is not value:
         return check_id(python)
     if isinstance(value, Mapping) and set(value) == {"uuid"} and isinstance(value["uuid"], str):
@@ -62,14 +64,20 @@ def check_id(value: Any) -> Id:
             return uuid.UUID(value["uuid"])
         except ValueError:
             pass
-    raise InvalidArgumentError(
-        f"id {shown(value)} is a {kind.__name__}; an id is an unsigned integer, a string or a UUID", field="id", value=value
-    )
+    raise InvalidArgumentError(f"id {shown(value)} is a {kind.__name__}; {_AN_ID}", field="id", value=value)
 
 
 def is_single_id(value: Any) -> bool:
     """Whether this is one id (valid or not) rather than a list of ids."""
     return isinstance(value, (bool, str, uuid.UUID)) or is_integer(value) or (hasattr(value, "as_py") and not hasattr(value, "__len__"))
+
+
+def text_of(value: Any, field: str) -> str:
+    """Check a string that UTF-8 can represent. Raises InvalidArgumentError."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{field} must be a string, not {shown(value)}", field=field, value=value)
+    _utf8(value, field)
+    return value
 
 
 def _utf8(value: str, name: str) -> bytes:
@@ -260,6 +268,42 @@ def check_recall(value: Any) -> float:
     if not is_number(value) or not 0 < value <= 1:  # a comparison with NaN is false
         raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
     return float(value)
+
+
+def check_count(name: str, value: Any) -> int:
+    """Check a limit, or a number of candidates: an integer from 1 to 100,000. Raises InvalidArgumentError."""
+    if not is_integer(value) or not 1 <= value <= MAX_LIMIT:
+        raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
+    return int(value)
+
+
+def check_durability(value: Any) -> str:
+    """Check the durability of a write: "commit" or "batched". Raises InvalidArgumentError."""
+    if not isinstance(value, str) or value not in ("commit", "batched"):
+        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(value)}", field="durability", value=value)
+    return value
+
+
+def check_wait(timeout: Any) -> float | None:
+    """Check how long ``optimize`` or ``purge`` waits: seconds from 0 to 1e9, or None. Raises InvalidArgumentError."""
+    if timeout is None or (isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 <= timeout < 1e9):
+        return timeout
+    what = f"timeout must be a number of seconds, at least 0, or None, not {shown(timeout)}"
+    raise InvalidArgumentError(what, field="timeout", value=timeout)
+
+
+def check_since(since: Any) -> int:
+    """Check the sequence number after which changes are read. Raises InvalidArgumentError."""
+    if not is_integer(since) or not 0 <= since < 2**64:
+        what = f"since must be a sequence number, an integer of at least 0, not {shown(since)}"
+        raise InvalidArgumentError(what, field="since", value=since)
+    return int(since)
+
+
+def not_a_cursor(value: Any) -> InvalidArgumentError:
+    """The error for a value that is not the cursor of a page."""
+    what = f"cursor must be the cursor of an earlier page of scroll, or None, not {shown(value)}"
+    return InvalidArgumentError(what, field="cursor", value=value)
 
 
 def to_json(value: Any) -> Any:

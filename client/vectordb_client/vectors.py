@@ -10,9 +10,10 @@ import numpy as np
 
 from .errors import InvalidArgumentError, LimitError, shown
 from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, size_of, unwrapped
+from .info_text import many
 from .norms import Refuse, check_norms, check_sparse_norms, surely_allowed
 from .schema import Dense, MultiVector, Schema, Sparse, VectorField
-from .values import Id, read_with
+from .values import Id, read_with, text_of
 
 MAX_TERMS = 65_535
 MAX_VECTOR_ROWS = 65_535
@@ -186,9 +187,9 @@ def dense_column(
                 raise _invalid(name, of, row, f"has {size} dimensions, not {spec.dim}", size)
     values = _floats(name, value, spec.dtype)
     if values.ndim != 2 or values.shape[0] != n:
-        raise InvalidArgumentError(
-            f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}", field=name, value=values.shape
-        )
+        hint = f"; write {{{name!r}: [vector]}}" if n == 1 and values.shape == (spec.dim,) else ""
+        what = f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}{hint}"
+        raise InvalidArgumentError(what, field=name, value=values.shape)
     if values.shape[1] != spec.dim:
         raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
     _check_rows(name, spec, values, ids, rows=rows)
@@ -212,7 +213,9 @@ def multi_column(
         _check_rows(name, spec, values, ids, np.repeat(np.arange(n), np.diff(indptr)), rows)
         return MultiColumn(indptr, values, rows)
     if isinstance(value, (str, bytes, Mapping)) or size_of(value) != n:
-        raise InvalidArgumentError(f"vectors {name!r} must be {n} matrices of shape (rows, {spec.dim})", field=name, value=value)
+        hint = f"; for one point write {{{name!r}: [matrix]}}" if n == 1 else ""
+        what = f"vectors {name!r} must be a list of {many(n, 'matrix', 'matrices')} of shape (rows, {spec.dim}){hint}"
+        raise InvalidArgumentError(what, field=name, value=value)
     matrices = []
     for row, matrix in enumerate(value):
         if isinstance(matrix, str):
@@ -245,7 +248,9 @@ def sparse_column(
             raise InvalidArgumentError(f"vectors {name!r} have {len(indptr) - 1} rows for {n} points", field=name, value=len(indptr) - 1)
     else:
         if isinstance(value, (str, bytes, Mapping, np.ndarray)) or size_of(value) != n:
-            what = f"vectors {name!r} must be a scipy CSR matrix of {n} rows or {n} of {_SPARSE_FORMS}, not {shown(value)}"
+            what = f"vectors {name!r} must be a scipy CSR matrix of {many(n, 'row')} or {n} of {_SPARSE_FORMS}, not {shown(value)}"
+            if n == 1 and isinstance(value, Mapping):
+                what += f"; write {{{name!r}: [{shown(value)}]}}"
             raise InvalidArgumentError(what, field=name, value=value)
         text = next((vector for vector in value if isinstance(vector, str)), None)
         if text is not None:
@@ -367,6 +372,9 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
     if isinstance(spec, Sparse):
         plain = _plain_pair(value)
         if plain is None:
+            if isinstance(value, (list, tuple)) and value and all(isinstance(query, Mapping) for query in value):
+                what = f"query vector {name!r} is a list of sparse vectors; for several queries write search_batch"
+                raise InvalidArgumentError(what, field=name, value=value)
             column = sparse_column(name, spec, value if is_sparse(value) else [value], 1)
             return column.terms, column.weights
         return (plain[0], np.ones(len(plain[0]), np.float32)) if spec.binary else plain
@@ -379,7 +387,9 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
                 raise InvalidArgumentError(what, field=name, value=array.shape)
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
-        raise InvalidArgumentError(f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim})", field=name, value=array.shape)
+        hint = "; for several queries write search_batch" if array.ndim == 3 and array.shape[2] == spec.dim else ""
+        what = f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim}){hint}"
+        raise InvalidArgumentError(what, field=name, value=array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         if array.ndim == 1 and surely_allowed(array.dot(array)):
             return array  # one product shows that it is finite and of an allowed norm
@@ -429,6 +439,21 @@ def query_vectors(name: str, spec: VectorField, value: Any) -> list:
     if isinstance(value, (str, bytes, Mapping)) or size_of(value) is None:
         raise InvalidArgumentError(f"query vectors {name!r} must be a list or array, not {shown(value)}", field=name, value=value)
     return [query_vector(name, spec, vector) for vector in value]
+
+
+def query_texts(value: Any, batch: bool) -> list[str]:
+    """Check a text, or with ``batch`` a list of texts, one for each query. Raises InvalidArgumentError, which says what to write."""
+    texts = read_with("text", value, listed)
+    if batch:
+        if texts is None or not all(isinstance(text, str) for text in texts):
+            hint = "; for one query write search" if isinstance(value, str) else ""
+            raise InvalidArgumentError(f"text must be a list of strings, not {shown(value)}{hint}", field="text", value=value)
+        return [text_of(text, "text") for text in texts]
+    if not isinstance(value, str):
+        several = bool(texts) and all(isinstance(text, str) for text in texts or ())
+        hint = "; for several queries write search_batch" if several else ""
+        raise InvalidArgumentError(f"text must be a string, not {shown(value)}{hint}", field="text", value=value)
+    return [text_of(value, "text")]
 
 
 def query_fields(schema: Schema, vectors: Any) -> Mapping[str, Any]:

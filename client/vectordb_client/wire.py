@@ -15,11 +15,11 @@ from typing import Any, cast
 import numpy as np
 
 from .batch import UNSET, Batch, make_batch
-from .errors import FilterError, InvalidArgumentError, VectorDBError, shown
+from .errors import FilterError, InvalidArgumentError, shown
 from .ranking import FUSIONS, MISSING, checked_fusion
 from .schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from .v1 import vectordb_pb2 as pb
-from .values import Id, restore, to_json
+from .values import Id, restore, text_of, to_json
 from .vectors import Column, DenseColumn, MultiColumn, SparseColumn
 
 _KINDS = {int: 0, str: 1, uuid.UUID: 2}
@@ -90,17 +90,6 @@ def unpack_bits(data: bytes, n: int, field: str) -> np.ndarray:
     if len(data) != (n + 7) // 8:
         raise InvalidArgumentError(f"{field} is a bitmap of {len(data)} bytes, not of {n} bits", field=field, value=len(data))
     return np.unpackbits(np.frombuffer(data, np.uint8), count=n, bitorder="little").astype(bool)
-
-
-def text_of(value: Any, field: str) -> str:
-    """Check a string that UTF-8 can represent. Raises InvalidArgumentError."""
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"{field} must be a string, not {shown(value)}", field=field, value=value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError(f"{field} {shown(value)} has a lone surrogate and isn't valid text", field=field, value=value) from None
-    return value
 
 
 # ---- Ids ----
@@ -231,7 +220,7 @@ def _matrix(message: pb.DenseVectors | pb.MultiVectors, n: int, field: str) -> n
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:
         raise InvalidArgumentError(
-            f"vectors {field!r} have dtype {message.dtype}, which is none of FLOAT32, FLOAT16", field=field, value=message.dtype
+            f"vectors {field!r} have dtype {message.dtype}, not FLOAT32 or FLOAT16", field=field, value=message.dtype
         )
     dim, data = message.dim, message.data
     if not 1 <= dim <= MAX_DIM:
@@ -269,16 +258,11 @@ def pack_filter(value: Any) -> pb.Filter | None:
     if isinstance(value, str):
         return pb.Filter(text=text_of(value, "filter"))
     if not isinstance(value, Mapping):
-        from .filter import F, to_dict
+        from .filter import Filter, not_a_filter, to_dict
 
-        if isinstance(value, F):
-            value._alone()
-        try:
-            value = to_dict(cast(Any, value))
-        except (TypeError, AttributeError) as error:
-            if isinstance(error, VectorDBError):
-                raise
-            raise FilterError(f"a filter is a string, a dict or built from F, not {shown(value)}", field="filter", value=value) from None
+        if not isinstance(value, Filter):
+            raise not_a_filter(value)
+        value = to_dict(value)
     try:
         return pb.Filter(json=pack_json(value, "filter"))
     except InvalidArgumentError as error:
@@ -302,6 +286,9 @@ def pack_selection(value: Any, field: str) -> pb.Selection | None:
         return pb.Selection(all=True) if value else None
     if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
+    for name in value:
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
     return pb.Selection(names=[text_of(name, field) for name in value])
 
 

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -49,6 +50,7 @@ COMMANDS = {
     "version": ("version", "", "show the versions of vectordb and its dependencies"),
 }
 _OWN_ENDS = tuple(f"{__package__}.{name}" for name in ("serve", "demo"))  # these handle an interrupt themselves
+_EXCERPT = re.compile(r"\n  [^\n]*\n *\^$")  # two lines that show a place in a filter: the "^" would point nowhere in one line
 _EPILOG = """\
 The database's directory comes first: vectordb COMMAND DIR …; the flag --data DIR means the same. Each command has its own --help;
 vectordb help COMMAND shows the same.
@@ -142,9 +144,10 @@ def _filler(module: str) -> Callable[[Command], None]:
 
 
 def _failed(message: str, code: int = 1, before: str = "") -> int:
-    """Print the error on one line; returns the exit code."""
+    """Print the error on one line, without the excerpt of a filter; returns the exit code."""
     with contextlib.suppress(OSError):
-        print(f"{before}vectordb: {' '.join(message.splitlines())}", file=sys.stderr)
+        message, of_filter = _EXCERPT.subn("", message)
+        print(f"{before}vectordb: {'filter, ' * of_filter}{' '.join(message.splitlines())}", file=sys.stderr)
     return code
 
 

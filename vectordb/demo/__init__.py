@@ -71,7 +71,7 @@ def run(data: Path | None = None, *, limit: int | None = None, port: int = 0) ->
 
 
 def _collection(out: Console, database: Database, folder: Any) -> Collection:
-    """The demo's collection: the one that is there, or a new one, with the dense field where its encoder can be used."""
+    """The demo's collection: the existing one, or a new one, with the dense field where its encoder can be used."""
     schema = SCHEMA
     if COLLECTION in database.collections():
         schema = database.collection(COLLECTION).schema
@@ -106,7 +106,7 @@ def _fill(out: Console, collection: Collection, limit: int | None) -> None:
     if len(new) < len(entries):
         show.fact(out, f"{len(entries) - len(new):,} of them are in the database already")
     if others:
-        show.fact(out, f"{others:,} more docstrings are there from an earlier run and are searched too")
+        show.fact(out, f"{others:,} more docstrings from an earlier run are in the database and are searched too")
     if not new:
         return
     start = time.perf_counter()

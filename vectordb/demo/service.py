@@ -27,7 +27,7 @@ _READY = re.compile(rb" on (\S+:\d+)[^\n]*\n")
 
 
 def check_port(port: int) -> None:
-    """Raises InvalidArgumentError for what is no port, and UnavailableError when another program listens there. 0 is always right."""
+    """Raises InvalidArgumentError for what is not a port, and UnavailableError when another program listens there. 0 is always right."""
     if not 0 <= port <= 65_535:
         raise InvalidArgumentError(f"port must be 0 (any free port) to 65535, not {port}", field="port", value=port)
     if port:

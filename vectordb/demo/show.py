@@ -25,13 +25,13 @@ _SHOWN_ANSWERS = 4
 PLANS = {
     "dense": {
         "scan": "score every matching row by its byte codes",
-        "sign-bit funnel": "compare the sign bits of all rows, score the nearest",
+        "binary-code scan": "compare the binary codes of all rows, score the nearest",
         "clusters": "score the rows of the nearest clusters",
-        "clusters, sign bits": "the funnel, in the nearest clusters only",
+        "clusters, binary codes": "compare binary codes in the nearest clusters only",
         "graph": "walk a graph of neighbours towards the query",
         "two-hop graph": "walk the graph over matching rows only",
-        "filter after": "walk the graph, drop rows that don't match",
-        "full precision": "score every matching row at full precision",
+        "post-filter": "walk the graph, drop rows that don't match",
+        "exact scan": "score every matching row at full precision",
     },
     "sparse": {
         "scan": "score every matching row",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vectordb_client.errors import FilterError, shown
-from vectordb_client.filter import F, Filter, from_dict
+from vectordb_client.filter import Filter, from_dict, not_a_filter
 
 from .parse import parse
 
@@ -24,11 +23,4 @@ def as_filter(value: Any) -> Filter | None:
         return parse(value)
     if isinstance(value, Mapping):
         return from_dict(value)
-    hint = ""
-    if isinstance(value, F):
-        hint = f"; write a comparison, such as {value!r} == True"
-    elif isinstance(value, (list, tuple)):
-        hint = "; combine several filters with & or |"
-    forms = """F('n') > 1, "n > 1" or {"op": "gt", "field": "n", "value": 1}"""
-    what = f"filter must be a comparison of F, a string or a dict, such as {forms}, not {shown(value)} ({type(value).__name__}){hint}"
-    raise FilterError(what, field="filter", value=value)
+    raise not_a_filter(value)

@@ -80,8 +80,8 @@ _INSTEAD = {
     "!": "write NOT",
     **dict.fromkeys("[]", "write a list in (…)"),
     "~": "write MATCH for words, GLOB for a pattern",
-    **dict.fromkeys("+-*/%", "there is no arithmetic: compare a field with a value"),
-    **dict.fromkeys("$?:@#", "there are no parameters: write the value itself, or build the filter with F"),
+    **dict.fromkeys("+-*/%", "there is no arithmetic, and a string needs quotes"),
+    **dict.fromkeys("$?:@#", "there are no parameters: write the value itself, a string in quotes"),
     **dict.fromkeys("{}", "pass a filter in JSON as a dict, not as a string"),
     ";": "leave it out",
 }
@@ -124,6 +124,7 @@ class _Parser:
     def __init__(self, text: str):
         self.text = text
         self.position = 0
+        self.before = ""  # the kind of the token before the current one
         self.token = self._scan()
 
     def _scan(self) -> _Token:
@@ -143,6 +144,7 @@ class _Parser:
 
     def advance(self) -> _Token:
         token, self.token = self.token, self._scan()
+        self.before = token.kind
         return token
 
     def accept(self, word: str) -> bool:
@@ -157,6 +159,8 @@ class _Parser:
 
     def expected(self, what: str) -> NoReturn:
         found = "but the filter ends here" if self.token.kind == "end" else f"found {shown(self.token.text)}"
+        if self.before == self.token.kind == "number":  # such as 978-0-1 or 2021-05-01
+            found += "; a string needs quotes"
         self.fail(f"expected {what}, {found}", self.token.at)
 
     def fail(self, problem: str, at: int, error: VectorDBError | None = None) -> NoReturn:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vectordb_client.values import check_wait
+
 from .. import background, deadline
 from ..errors import (
     ClosedError,
@@ -190,7 +192,7 @@ class Maintainer:
         """See ``Collection.optimize``."""
         if not isinstance(wait, bool):
             raise InvalidArgumentError(f"wait must be True or False, not {shown(wait)}", field="wait", value=wait)
-        _check_timeout(timeout)
+        check_wait(timeout)
         request = self._asked(_Request(number))
         if not wait:
             return {"done": False, **_nothing_done()}
@@ -198,7 +200,7 @@ class Maintainer:
 
     def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]:
         """See ``Collection.purge``."""
-        _check_timeout(timeout)
+        check_wait(timeout)
         patience = PATIENCE_SECONDS if timeout is None else min(timeout, PATIENCE_SECONDS)
         return self._answer(self._asked(_Request(None, tuple(numbers), patience)), timeout)
 
@@ -645,13 +647,6 @@ class Maintainer:
                 if task is not None:
                     return task
         return None
-
-
-def _check_timeout(timeout: Any) -> None:
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1e9):
-        raise InvalidArgumentError(
-            f"timeout must be a number of seconds, at least 0, or None, not {shown(timeout)}", field="timeout", value=timeout
-        )
 
 
 def _nothing_done() -> dict[str, Any]:

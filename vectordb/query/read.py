@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.filter import Filter
+from vectordb_client.values import not_a_cursor
 
 from .. import deadline
-from ..errors import CorruptionError, InvalidArgumentError, shown
+from ..errors import CorruptionError, shown
 from ..filters.bitmap import FilterCache, matching
 from ..snapshot import View
 from ..storage import format
@@ -169,6 +170,5 @@ def decode_cursor(cursor: Any) -> Id:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         value = format.id_of_key(format.key(0, format.IDS) + raw)
     except Exception:  # of any type: the value comes from outside, and each of these steps may fail in its own way
-        what = f"cursor must be the cursor of an earlier page of scroll, or None, not {shown(cursor)}"
-        raise InvalidArgumentError(what, field="cursor", value=cursor) from None
+        raise not_a_cursor(cursor) from None
     return value

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.filter import Filter
-from vectordb_client.foreign import is_integer, listed
-from vectordb_client.ranking import checked_fusion
-from vectordb_client.values import read_with
+from vectordb_client.ranking import check_prefetch, checked_fusion
+from vectordb_client.values import MAX_LIMIT, check_count
+from vectordb_client.vectors import query_texts
 
 from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
 from ..types import (
     DEFAULT_RECALL,
-    MAX_STAGES,
     Fusion,
     Prefetch,
     Schema,
@@ -27,7 +26,6 @@ from ..types import (
     query_vectors,
 )
 
-MAX_LIMIT = 100_000  # hits of a query; also candidates of an arm
 MIN_CANDIDATES = 100  # candidates of each arm by default, at least
 MAX_FAMILIAR = 512  # checked searches cached by ``Familiar``
 
@@ -146,15 +144,7 @@ def _stages(prefetch: Any) -> list[Prefetch]:
     """The prefetch stages of a search, the last one first. Raises InvalidArgumentError for a value that is not a Prefetch."""
     found: list[Prefetch] = []
     while prefetch is not None:
-        if not isinstance(prefetch, Prefetch):
-            what = f"prefetch must be a Prefetch, such as Prefetch(text='…', limit=100), not {shown(prefetch)}"
-            raise InvalidArgumentError(what, field="prefetch", value=prefetch)
-        check_limit(prefetch.limit, "prefetch.limit")
-        if prefetch.candidates is not None:
-            _check_count("prefetch.candidates", prefetch.candidates)
-        found.append(prefetch)
-        if len(found) > MAX_STAGES:
-            raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=len(found))
+        found.append(check_prefetch(prefetch, len(found)))
         prefetch = prefetch.prefetch
     return found
 
@@ -181,7 +171,7 @@ def _candidates(stage: Prefetch) -> int:
     """The number of candidates of each arm of a stage."""
     if stage.candidates is None:
         return min(max(MIN_CANDIDATES, 4 * int(stage.limit)), MAX_LIMIT)
-    _check_count("candidates", stage.candidates)
+    check_count("candidates", stage.candidates)
     return int(max(stage.candidates, stage.limit))
 
 
@@ -240,14 +230,8 @@ def _check_flag(name: str, value: Any) -> None:
 
 def check_limit(limit: Any, name: str = "limit") -> None:
     """Check a limit. Raises InvalidArgumentError unless it is an integer from 1 to 100,000."""
-    _check_count(name, limit)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if type(value) is int and 1 <= value <= MAX_LIMIT:
-        return
-    if not is_integer(value) or not 1 <= value <= MAX_LIMIT:
-        raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        check_count(name, limit)
 
 
 def check_selection(name: str, value: Any, fields: Mapping[str, Any]) -> bool | Sequence[str]:
@@ -256,8 +240,10 @@ def check_selection(name: str, value: Any, fields: Mapping[str, Any]) -> bool | 
         return value
     if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
         raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
+    if not all(isinstance(field, str) for field in value):
+        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
     for field in value:
-        if not isinstance(field, str) or field not in fields:
+        if field not in fields:
             raise InvalidArgumentError(f"{name}: no field {shown(field)}; the fields are: {listing(fields)}", field=name, value=field)
     return tuple(value)
 
@@ -287,14 +273,7 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
         if not chosen:
             what = "text needs a vector field with an encoder for which no vector is given, and there is none; give vectors={field: …}"
             raise InvalidArgumentError(what, field="text", value=text)
-    texts = {}
-    for name, value in chosen.items():
-        values = read_with("text", value, listed) if batch else [value]
-        if values is None or not all(isinstance(v, str) for v in values):
-            what = "a list of strings" if batch else "a string"
-            raise InvalidArgumentError(f"text must be {what}, not {shown(value)}", field="text", value=value)
-        texts[name] = list(values)
-    return texts
+    return {name: query_texts(value, batch) for name, value in chosen.items()}
 
 
 def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:

@@ -16,7 +16,8 @@ import grpc
 from grpc_health.v1.health import HealthServicer
 
 from ..errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError, VectorDBError
-from ..storage.place import DATA, MEMORY
+from ..storage.place import DATA, MEMORY, check_outside
+from ..storage.place import given as given_path
 from . import ending, logs, probes
 from .guard import Guard
 from .keys import Keys, file_of
@@ -83,8 +84,8 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
 def check(path: str | os.PathLike[str], settings: Settings) -> None:
     """Check the settings before anything is opened, created, compiled or bound.
 
-    Raises InvalidArgumentError if a public address would be served without keys or TLS, StorageError for a file that can't be used,
-    NotFoundError if the directory's parent folder does not exist, UnavailableError for an address that can't be used.
+    Raises InvalidArgumentError if a public address would be served without keys or TLS, or for a wrong setting, StorageError for a file
+    that can't be used, NotFoundError if the directory's parent folder does not exist, UnavailableError for an address that can't be used.
     """
     keys = Keys(file_of(path, settings.keys_file))
     if settings.keys_file:
@@ -102,6 +103,8 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
         folder = Path(getattr(settings, field) or ".").absolute().parent
         if not folder.is_dir():
             raise StorageError(f"the folder of {field}, {folder}, does not exist", field=field, value=getattr(settings, field))
+    if settings.snapshot_dir:
+        check_outside(given_path(settings.snapshot_dir, "snapshot_dir"), "snapshot_dir", Path(path))
     if settings.tracing:
         from . import tracing  # noqa: F401
     if settings.metrics_port and settings.metrics_port == settings.port:

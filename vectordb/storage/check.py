@@ -318,7 +318,7 @@ class _Collection:
             if self.expect(len(value) == 4, what, f"has {len(value)} bytes for the number of {shown(term)}, not 4"):
                 found[term] = int.from_bytes(value, "little")
             if kind == "uuid":
-                self.expect(len(term) == 16, what, f"contains {shown(term)}, which is no UUID")
+                self.expect(len(term) == 16, what, f"contains {shown(term)}, which is not a UUID")
             else:
                 with self.outer.guard(self.where(f"{what} term {shown(term)}")):
                     term.decode()
@@ -349,7 +349,7 @@ class _Collection:
                 what = f"term table of {names[field]!r}"
                 with self.outer.guard(self.where(what)):
                     word = term_words.unpack(value, term)
-                    self.expect(is_word(word), what, f"has {shown(word)} for term {term}, which is no valid word")
+                    self.expect(is_word(word), what, f"has {shown(word)} for term {term}, which is not a valid word")
 
     def _dead(self) -> BitMap:
         """The docids of all dead rows."""
@@ -408,7 +408,7 @@ class _Collection:
         """Check every chunk by itself, and the order of the chunks of a part."""
         last: dict[tuple[int, int], int] = {}
         for key, value in self.outer.walk(format.key(self.number, format.CHUNK)):
-            if not self.expect(len(key) == 12, f"key {shown(key)}", "is no valid key of a chunk"):
+            if not self.expect(len(key) == 12, f"key {shown(key)}", "is not a valid key of a chunk"):
                 continue
             field, part, first = int.from_bytes(key[5:7], "big"), key[7], int.from_bytes(key[8:], "big")
             what, place = f"field {field} part {part} rows {first}…", (field, part)

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import lmdb
+from vectordb_client.values import check_durability
 
 from ..deadline import Patience
-from ..errors import ClosedError, CorruptionError, FormatVersionError, InvalidArgumentError, LockedError, StorageError, VectorDBError, shown
+from ..errors import ClosedError, CorruptionError, FormatVersionError, LockedError, StorageError, VectorDBError
 from ..failpoints import reach
 from . import format, integrity, locks, modes, place
 from .change_log import Limits
@@ -593,13 +594,6 @@ def check_version(path: Path, record: format.Stored | None) -> int:
         readable = f"formats {format.FIRST_VERSION} to {format.VERSION}"
         raise FormatVersionError(f"{path} has format {version}; this version of vectordb reads {readable}", field="format", value=version)
     return version
-
-
-def check_durability(durability: str) -> None:
-    if not isinstance(durability, str) or durability not in ("commit", "batched"):
-        raise InvalidArgumentError(
-            f"durability must be 'commit' or 'batched', not {shown(durability)}", field="durability", value=durability
-        )
 
 
 def _rounded(size: int) -> int:

@@ -49,7 +49,7 @@ def in_our_words(path: Path) -> Iterator[None]:
 
 @contextmanager
 def of_files(where: Path, field: str = "path") -> Iterator[None]:
-    """Translate errors of the system inside the block into StorageErrors about a file or folder that is no database."""
+    """Translate errors of the system inside the block into StorageErrors about a file or folder that is not a database."""
     try:
         yield
     except OSError as error:

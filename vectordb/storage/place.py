@@ -36,7 +36,7 @@ class Files(NamedTuple):
 
 
 def given(path: Any, field: str = "path") -> Path:
-    """A user's path made absolute, without following links. Raises InvalidArgumentError if it is no path."""
+    """A user's path made absolute, without following links. Raises InvalidArgumentError if it is not a path."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -50,7 +50,7 @@ def given(path: Any, field: str = "path") -> Path:
             raise InvalidArgumentError(f"{field} must not hold a NUL character: {shown(text)}", field=field, value=path)
         return Path(os.path.abspath(text))
     except UnicodeError:
-        raise InvalidArgumentError(f"{field} is no valid file name: {shown(text)}", field=field, value=path) from None
+        raise InvalidArgumentError(f"{field} is not a valid file name: {shown(text)}", field=field, value=path) from None
     except OSError as error:  # the current directory was removed
         raise StorageError(f"{text}: the current directory can't be found: {error.strerror}", field=field, value=text) from error
 
@@ -109,6 +109,19 @@ def problem(path: Path, opened: Files) -> str | None:
 def is_snapshot(path: Path) -> bool:
     """Whether a folder is a snapshot."""
     return os.path.lexists(path / MANIFEST)
+
+
+def check_outside(target: Path, field: str, database: Path | None = None) -> None:
+    """Raises InvalidArgumentError if a path, with links followed, is in the directory of a database or of a snapshot.
+
+    database: a directory in which a database may be created later.
+    """
+    real = Path(os.path.realpath(target))
+    for folder in (real, *real.parents):
+        if os.path.lexists(folder / DATA) or (database is not None and folder == Path(os.path.realpath(database))):
+            kind = "snapshot" if is_snapshot(folder) else "database"
+            what = f"{field} {target} is in the directory of the {kind} {folder}; write a path outside it"
+            raise InvalidArgumentError(what, field=field, value=str(target))
 
 
 def is_empty(path: Path) -> bool:

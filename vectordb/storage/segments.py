@@ -61,7 +61,7 @@ def is_ours(name: str) -> bool:
 
 
 def collection_of(name: str) -> int | None:
-    """The number of the collection that a file belongs to, from its name; None if it is no index file."""
+    """The number of the collection that a file belongs to, from its name; None if it is not an index file."""
     found = _NAME.fullmatch(name)
     return None if found is None else int(found[1])
 

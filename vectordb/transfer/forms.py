@@ -171,7 +171,8 @@ def read_vector(spec: VectorField, value: Any) -> Any:
         try:
             return {int(term): weight for term, weight in value.items()}
         except (TypeError, ValueError):
-            raise InvalidArgumentError(f"{shown(value)} is not a sparse vector", field="vectors", value=value) from None
+            what = f'{shown(value)} is not a sparse vector; its terms must be integers, as in {{"17": 0.5}}'
+            raise InvalidArgumentError(what, field="vectors", value=value) from None
     return value
 
 

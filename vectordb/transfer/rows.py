@@ -36,7 +36,7 @@ def _json_lines(stream: io.BufferedReader, source: Source, start: int) -> Iterat
         if number < start or not line.strip():
             continue
         if large:
-            yield Row(number, None, 0.0, 0, _too_large(limit, f" with {size:,}"), line[:_KEPT].decode("utf-8", "replace") + "…")
+            yield Row(number, None, 0.0, 0, _too_large(limit, size), line[:_KEPT].decode("utf-8", "replace") + "…")
             continue
         try:
             yield Row(number, loads(line), 0.0, size)
@@ -56,8 +56,9 @@ def _not_utf8(byte: int, where: str = "") -> str:
     return f"not UTF-8 (byte 0x{byte:02x}{where}); name the encoding with --encoding, such as latin-1, cp1252 or utf-16"
 
 
-def _too_large(limit: int, what: str = "") -> str:
-    return f"larger than {limit:,} bytes{what}; raise --max-row-bytes for larger rows; parsing one takes many times its size in memory"
+def _too_large(limit: int, size: int | None = None) -> str:
+    has = f"has {size:,} bytes, more" if size is not None else "has more bytes"
+    return f"{has} than --max-row-bytes ({limit:,}); raise that for larger rows; parsing one takes many times its size in memory"
 
 
 def _json_values(stream: io.BufferedReader, source: Source, start: int) -> Iterator[Row]:
