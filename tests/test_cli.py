@@ -103,7 +103,7 @@ def test_a_wrong_command_line_is_2_and_says_how_it_goes(capsys, arguments):
 def test_an_error_is_one_line_and_1(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments)
-    assert (code, out) == (1, "") and err == f"vectordb: {message}\n"
+    assert (code, out) == (1, "") and err.startswith(f"vectordb: {message}") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [], "a mistyped path must not make a database"
 
 
@@ -269,7 +269,7 @@ def test_export_then_import_by_hand(capsys, data, tmp_path, name):
     exported = run(capsys, "export", "--data", data, "--collection", "docs", "--out", target, "--with-vectors", "--schema", schema)
     assert exported[0] == 0 and "10 points" in exported[2]
     code, _, err = run(capsys, "import", target, "--data", tmp_path / "new", "--collection", "copy", "--create", "--schema", schema)
-    assert code == 0 and "10 points into 'copy'" in err
+    assert code == 0 and "10 rows into 'copy'" in err
     with vectordb.open(data) as old, vectordb.open(tmp_path / "new") as new:
         expected, got = ([*db.collection(name).iterate(with_vectors=True)] for db, name in ((old, "docs"), (new, "copy")))
     assert [(p.id, dict(p.attributes), p.payload) for p in got] == [(p.id, dict(p.attributes), p.payload) for p in expected]
@@ -310,7 +310,7 @@ def test_import_infers_a_schema_and_says_so(capsys, tmp_path):
     code, _, err = run(capsys, *arguments, *options)
     assert code == 1 and "no database" in err
     code, _, err = run(capsys, *arguments, *options, "--create")
-    assert code == 0 and "v: dense (dim=2)" in err and "title: text" in err and "2 points into 'books'" in err
+    assert code == 0 and "v: dense (dim=2)" in err and "title: text" in err and "2 rows into 'books'" in err
     with vectordb.open(tmp_path / "data") as database:
         books = database.collection("books")
         assert books.schema.attributes == {"title": Text(), "year": Int()}
@@ -361,7 +361,7 @@ def test_a_killed_import_goes_on(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     written, done = (
-        int(n.replace(",", "")) for n in re.search(r"([\d,]+) points.*resumed after the ([\d,]+) rows", again.stderr, re.S).groups()
+        int(n.replace(",", "")) for n in re.search(r"([\d,]+) rows?.*resumed after the ([\d,]+) rows", again.stderr, re.S).groups()
     )
     assert done >= 1000 and written + done == 20_000
     with vectordb.open(data) as database:

@@ -84,7 +84,7 @@ def test_a_second_run_keeps_what_is_there_and_adds_what_is_missing(tmp_path, cap
 def test_without_the_dense_encoder_words_are_searched(tmp_path, capsys, in_process, words_only):
     assert demo.run(tmp_path, limit=300) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "embeddings add search by meaning. encoder 'wordllama' needs the wordllama package" in out
+    assert "embeddings add search by meaning: encoder 'wordllama' needs the wordllama package" in out
     assert "builtins.bytes.partition" in out and "fusion=" not in out and 'text={"terms":' in out and "DIFFERENT" not in out
 
 

@@ -154,7 +154,7 @@ def test_a_file_read_in_another_way_starts_over(place, monkeypatch, capsys):
         stopped_at(patched, 3, KeyboardInterrupt())
         assert main(words) == 130
     assert main([*words, "--separator", ";"]) == 0
-    assert "2,500 points into 'c'\n" in capsys.readouterr().err
+    assert "2,500 rows into 'c';" in capsys.readouterr().err
 
 
 def test_what_a_collection_that_is_there_is_not_is_said(place, capsys):

@@ -142,7 +142,7 @@ def test_get_shows_points_by_ids_of_every_type(run):
 
 def test_get_says_which_points_are_missing(run):
     code, out, said = run("get", "2", "99", "none", "--json")
-    assert code == 1 and json.loads(out)["id"] == 2 and said == "vectordb: collection 'docs' has no point 99, none\n"
+    assert code == 1 and json.loads(out)["id"] == 2 and said == "vectordb: collection 'docs' has no points 99, none\n"
     code, out, said = run("get", "17")
     assert code == 1 and out == "" and "the string '17' exists: write '\"17\"'" in said
     code, out, said = run("get", "uuid:5")
