@@ -290,3 +290,10 @@ def test_an_import_counts_rows_and_points(tmp_path, capsys):
 def test_an_export_to_a_missing_folder_names_the_folder(data, tmp_path, capsys):
     assert main(["export", str(data), "docs", str(tmp_path / "none" / "x.csv")]) == 1
     assert f"no folder {tmp_path / 'none'} to write x.csv in" in capsys.readouterr().err
+
+
+def test_a_path_through_a_file_is_refused_with_the_reason(tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("id,n\n1,2\n")
+    place = tmp_path / "in.csv" / "db"
+    assert main(["import", "--create", str(place), "c", str(tmp_path / "in.csv")]) == 1
+    assert f"vectordb: {place}: a part of this path is a file" in capsys.readouterr().err

@@ -40,9 +40,9 @@ def quoted(page: str) -> list[str]:
 
 
 def pieces(message: str) -> list[str]:
-    """The constant parts of a message: the text between quoted values, numbers, colons and ellipses, without the error's class."""
+    """The constant parts of a message: the text between quoted values, numbers, ellipses, colons and semicolons."""
     message = re.sub(r"^\w+Error: ", "", message)
-    parts = re.split(r"'[^']*'|…|[\d.,]*\d|\bDIR\b|\bN\b|: ", message)
+    parts = re.split(r"'[^']*'|…|[\d.,]*\d|\bDIR\b|\bN\b|[:;] ", message)
     parts = [part.strip(" ;:,()") for part in parts]
     return [part for part in parts if len(part) >= SHORT]
 

@@ -148,8 +148,6 @@ def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
 
 def connection_hint(details: str) -> str:
     """A hint for a connection that could not be made."""
-    if "Connection refused" in details:
-        return " (is vectordb serve running there?)"
     if "WRONG_VERSION_NUMBER" in details:
         return " (the service doesn't seem to use TLS: leave tls out)"
     if "CERTIFICATE_VERIFY_FAILED" in details:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from .options import Command, add_service, seconds, tls
 
@@ -14,7 +13,6 @@ def add_arguments(parser: Command) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines; the error says what they say
     from ..server.health import check
 
     check(arguments.target, arguments.timeout, **tls(arguments))

@@ -218,7 +218,6 @@ def tls(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def connect(arguments: argparse.Namespace) -> Client:
     """A client of the service that ``--target`` names."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines; the error says what they say
     from vectordb_client import Client
 
     return Client(arguments.target, api_key=os.environ.get(KEY_VARIABLE), **tls(arguments))
