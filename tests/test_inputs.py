@@ -749,7 +749,7 @@ def test_a_star_import_hides_no_builtin():
 
 def test_a_wrong_value_names_its_point_and_row():
     """Of a hundred thousand rows the one that is wrong is told."""
-    with vectordb.open(None) as database:
+    with vectordb.open(":memory:") as database:
         docs = database.create_collection("rows", Schema({}, {"f": vectordb.Float(), "i": vectordb.Int()}))
         for attributes, payload in (({"f": [1.0, 2.0, float("nan")]}, None), ({"i": [1, 2, 1.5]}, None), ({}, [1, 2, object()])):
             with pytest.raises(InvalidArgumentError, match=r"\(point 12, row 2\)"):

@@ -55,6 +55,7 @@ class AsyncClient(AsyncCollections):
         ```
     """
 
+    @named
     def __init__(
         self,
         target: str,
@@ -86,6 +87,7 @@ class AsyncClient(AsyncCollections):
         """Create a collection, see ``Client.create_collection``."""
         return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
+    @named
     async def collection(self, name: str, *, timeout: float | None = None) -> AsyncCollection:
         """Open a collection that exists, and read its schema. Raises NotFoundError."""
         return AsyncCollection(self, await self._run(calls.collection(self._service, name), timeout))
@@ -94,6 +96,7 @@ class AsyncClient(AsyncCollections):
         """The names of all collections, sorted."""
         return await self._run(calls.collections(), timeout)
 
+    @named
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
         return await self._run(calls.drop_collection(name), timeout)
@@ -106,6 +109,7 @@ class AsyncClient(AsyncCollections):
         """Counters and states of all processes of the service since it started, as plain data."""
         return await self._run(calls.status(), timeout)
 
+    @named
     async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """Copy the database into the ``snapshot_dir`` of the service, see ``Client.snapshot``."""
         return await self._run(calls.snapshot(path, archive), timeout, endless=True)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .arguments import named_class
 from .errors import SchemaError, listing, shown
 
 MAX_DIM = 65_536
@@ -91,6 +92,7 @@ def _check_index(index: Any, kind: type) -> None:
         raise SchemaError(f"index must be {article} {kind.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
+@named_class
 @dataclass(frozen=True)
 class Index:
     """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
@@ -113,6 +115,7 @@ class Index:
         _check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
 
 
+@named_class
 @dataclass(frozen=True)
 class Dense:
     """A dense vector field: ``dim`` numbers for each point.
@@ -146,6 +149,7 @@ class Dense:
         _check_index(self.index, Index)
 
 
+@named_class
 @dataclass(frozen=True)
 class SparseIndex:
     """How a sparse field is indexed: as lists of points in descending order of weight, of which a search reads a part.
@@ -160,6 +164,7 @@ class SparseIndex:
         _check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
 
 
+@named_class
 @dataclass(frozen=True)
 class Sparse:
     """A sparse vector field: uint64 terms with float32 weights, scored by inner product.
@@ -203,6 +208,7 @@ class Sparse:
         return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
 
 
+@named_class
 @dataclass(frozen=True)
 class MultiVector:
     """A multi-vector field: several vectors for each point (token or passage embeddings), searched with several query vectors.
@@ -238,6 +244,7 @@ class MultiVector:
         _check_encoder(self.encoder, self.source)
 
 
+@named_class
 @dataclass(frozen=True)
 class _Attribute:
     """array: each point has a list of values, and a condition holds if any element satisfies it."""
@@ -308,6 +315,7 @@ VECTOR_KINDS = {c.kind: c for c in (Dense, Sparse, MultiVector)}
 ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
 
 
+@named_class
 @dataclass(frozen=True)
 class Schema:
     """The vector fields and attributes of a collection.
