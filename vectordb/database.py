@@ -8,11 +8,11 @@ import shutil
 import tempfile
 import threading
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 from vectordb_client.access import Collections
 from vectordb_client.aliases import Durability
-from vectordb_client.arguments import named
+from vectordb_client.arguments import UnknownArgumentError, named
 
 from . import backup
 from . import maintenance as upkeep
@@ -116,9 +116,24 @@ def open(
                     f"a database in memory is always new and empty; leave out {name}={value}", field=name, value=value
                 )
         path, durability = _new_folder(), "batched"
-    opened = Database(path, durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
+    options = _Options(durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
+    opened = Database(path, options)
     opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
     return opened
+
+
+class _Options(NamedTuple):
+    """The checked arguments of ``open``."""
+
+    durability: Durability
+    write_timeout: float
+    create: bool
+    maintenance: bool
+    recall_audit: float | None
+    salvage: bool
+    read_only: bool
+    file_mode: int | None
+    in_memory: bool
 
 
 def is_memory(path: Any) -> bool:
@@ -151,17 +166,13 @@ class Database(Collections[Collection]):
 
     def __init__(
         self,
-        path: str | os.PathLike,
-        durability: str,
-        write_timeout: float,
-        create: bool,
-        maintenance: bool,
-        recall_audit: float | None,
-        salvage: bool,
-        read_only: bool,
-        file_mode: int | None,
-        in_memory: bool,
+        path: str | os.PathLike[str] = "data",
+        options: _Options | None = None,
+        **given: Any,
     ):
+        if options is None or given:
+            raise UnknownArgumentError(f"Database() is not called directly; write vectordb.open({shown(path)})", field="path", value=path)
+        durability, write_timeout, create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory = options
         self._env = open_env(path, create, salvage, file_mode, read_only, in_memory)
         self._remove = weakref.finalize(self._env, _remove_folder, os.fspath(path), os.getpid()) if in_memory else None
         self.path = str(self._env.path)

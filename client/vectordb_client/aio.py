@@ -8,13 +8,13 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
 
 from . import calls
-from .access import AsyncCollections
+from .access import AsyncCollections, AwaitError, awaited
 from .aio_collection import AsyncCollection
 from .arguments import named
 from .channel import (
@@ -80,6 +80,7 @@ class AsyncClient(AsyncCollections):
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._lock = threading.Lock()
 
+    @awaited
     @named
     async def create_collection(
         self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None
@@ -87,6 +88,7 @@ class AsyncClient(AsyncCollections):
         """Create a collection, see ``Client.create_collection``."""
         return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
+    @awaited
     @named
     async def collection(self, name: str, *, timeout: float | None = None) -> AsyncCollection:
         """Open a collection that exists, and read its schema. Raises NotFoundError."""
@@ -135,6 +137,12 @@ class AsyncClient(AsyncCollections):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def __enter__(self) -> NoReturn:
+        raise AwaitError("a client of asyncio is entered with `async with`; write async with AsyncClient(…) as client", field="client")
+
+    def __exit__(self, *_: object) -> None:  # `with` looks it up before it calls __enter__
+        pass
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,8 +166,28 @@ def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
     return check_ids(list(ids))
 
 
+_FILTER = re.compile(
+    r"""[\s(]*(NOT\b[\s(]*)?(`[^`]+`|[A-Za-z_][\w.-]*)
+    (?:(?:\s+==?\s+|\s*(?:!=|<=|>=|<|>)\s*)(?:'[^']*'|"[^"]*"|[+-]?\d[\d.eE+-]*|true\b|false\b)
+      |\s+(?:NOT\s+)?(?:IN|CONTAINS|CONTAINS\s+(?:ANY|ALL))\s*[('"]
+      |\s+BETWEEN\s+\S+\s+AND\s
+      |\s+IS\s+(?:NOT\s+)?NULL\b
+      |\s+(?:MATCH|MATCH\s+\w+|STARTSWITH|GLOB)\s+['"])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def check_not_a_filter(ids: Any, count: int) -> None:
+    """Raise InvalidArgumentError if a deletion by one id found no point, and the id reads like a filter. count: the points deleted."""
+    if count == 0 and isinstance(ids, str) and _FILTER.match(ids):
+        what = f"no point has the id {shown(ids)}, which reads like a filter; write delete(filter={ids!r})"
+        raise InvalidArgumentError(what, field="ids", value=ids)
+
+
 def check_each_id(ids: Any) -> list[Id]:
     """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
+    if ids is None or isinstance(ids, (float, bytes)):
+        check_id(ids)  # neither an id nor a list of ids
     return _each_checked(listed_ids(ids))
 
 

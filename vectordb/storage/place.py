@@ -62,7 +62,9 @@ def _expanded(text: str, field: str) -> str:
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         user = text.split("/")[0]
-        what = f"{field} {shown(text)} starts with {user!r}, and there is no home directory of that user; write {'./' + text!r} for a folder"
+        what = (
+            f"{field} {shown(text)} starts with {user!r}, and there is no home directory of that user; write {'./' + text!r} for a folder"
+        )
         raise InvalidArgumentError(what, field=field, value=text)
     return expanded
 
