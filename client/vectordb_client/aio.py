@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 import grpc.aio
 

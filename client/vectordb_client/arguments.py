@@ -39,7 +39,7 @@ _MEANT = {
     "tls": "secure ssl https",
 }
 # Argument → an example of it, for a call that leaves it out.
-_SUCH = {"dim": "384", "path": "'data'", "target": "'localhost:7070'"}
+_SUCH = {"dim": "384", "target": "'localhost:7070'"}
 # (method, argument of another database) → what to do here.
 _ADVICE = {
     ("search", "offset"): "search with limit = offset + n, and slice: hits[offset:]",

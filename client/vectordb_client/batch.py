@@ -158,6 +158,7 @@ def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
     """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
     if is_single_id(ids):
         return check_ids([ids])
+    _check_column(ids)
     if not isinstance(ids, (set, frozenset)):
         return check_ids(ids)
     if if_version is not None and not isinstance(if_version, Mapping) and not is_integer(if_version):
@@ -186,8 +187,7 @@ def check_not_a_filter(ids: Any, count: int) -> None:
 
 def check_each_id(ids: Any) -> list[Id]:
     """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
-    if ids is None or isinstance(ids, (float, bytes)):
-        check_id(ids)  # neither an id nor a list of ids
+    _check_column(ids)
     return _each_checked(listed_ids(ids))
 
 
@@ -201,6 +201,12 @@ def listed_ids(ids: Any) -> Sequence:
         if framed is not None
         else _listed("ids", ids, "ids must be a list or array of ids", f"; write [{shown(ids)}]" if is_single_id(ids) else "")
     )
+
+
+def _check_column(ids: Any) -> None:
+    """Raise the error of ``check_id`` for what is neither an id nor a list of ids."""
+    if ids is None or isinstance(ids, (float, bytes)):
+        check_id(ids)
 
 
 def _each_checked(ids: Sequence) -> list[Id]:

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from .errors import ClosedError, DeadlineError, InvalidArgumentError, UnavailableError, VectorDBError, shown
 from .status import DETAIL_KEY, error_of
 from .v1 import vectordb_pb2 as pb
-
-# gRPC writes lines such as a failed handshake to stderr. The errors that are raised say the same, so it is silent unless it is asked.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
 METHODS = {
@@ -164,8 +162,8 @@ def connection_problem(details: str) -> str:
         return "it closed the connection at once; does it use TLS? pass tls=True, or tls='ca.pem' (on the command line --tls or --tls-ca)"
     if "Connection refused" in details:
         return "connection refused; is `vectordb serve` running there?"
-    if "DNS resolution failed" in details or "Name or service not known" in details:
-        return "there is no host of this name; write it as 'host:port'"
+    if re.search("DNS resolution failed|Domain name not found|Name or service not known", details):
+        return "no host has this name"
     return details
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 
 from . import calls

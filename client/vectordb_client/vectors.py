@@ -112,7 +112,7 @@ def _first_text(value: Any, depth: int = 3) -> str | None:
     """The first text in nested lists."""
     if isinstance(value, str) or depth == 0:
         return value if isinstance(value, str) else None
-    inside = value if isinstance(value, (list, tuple)) else ()
+    inside = value if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object and value.ndim) else ()
     return next((text for text in (_first_text(each, depth - 1) for each in inside) if text is not None), None)
 
 
