@@ -315,13 +315,13 @@ def test_masked_and_missing_numbers_of_a_vector_are_refused():
     with pytest.raises(InvalidArgumentError, match="masked"):
         vectors("m", [masked, masked])
     for value in (pa.array([[1.0, None], [3.0, 4.0]]), [[1.0, None], [3, 4]], [[1.0, np.ma.masked], [3, 4]]):
-        with pytest.raises(InvalidArgumentError, match="finite|holds None at position 1; give all of a vector's numbers"):
+        with pytest.raises(InvalidArgumentError, match=r"finite|holds None at position 1; give all of a vector's numbers"):
             vectors("v", value)
 
 
 @pytest.mark.parametrize("value", [[["1", "2"], ["3", "4"]], np.array([["1", "2"], ["3", "4"]], dtype=object), [[1, "2"], [3, 4]]])
 def test_numbers_as_texts_are_refused(value):
-    with pytest.raises(InvalidArgumentError, match="must be numbers, not the text '[12]'"):
+    with pytest.raises(InvalidArgumentError, match=r"must be numbers, not the text '[12]'"):
         vectors("v", value)
 
 
