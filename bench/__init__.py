@@ -1,1 +1,1 @@
-"""Measurements: each figure is a ratio against a peer that ran in the same minute on the same machine."""
+"""The benchmark: ``vectordb bench`` measures vectordb beside other vector databases; ``bench.foundation`` measures a release."""

@@ -1,7 +1,7 @@
-"""What background work costs searches: percentiles of single searches alone, and beside audits, files being read through, builds.
+"""Latency of single searches while background work runs: audits, the verification of files after opening, writes, index builds.
 
-``python -m bench.background [ROWS]`` prints a line a phase, with the ratio of its p99.9 to that of searches alone in the same run.
-Measured on a machine that does nothing else.
+``python -m bench.background [ROWS]`` prints p50, p99 and p99.9 for each kind of work, and the ratio of p99.9 to that of searches alone.
+Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def clustered(n: int, seed: int) -> np.ndarray:
 
 
 def percentiles(collection: vectordb.Collection, queries: np.ndarray, go_on: Callable[[int], bool]) -> np.ndarray:
-    """p50, p99 and p99.9 of searches in microseconds, one after another while ``go_on(how many)``."""
+    """p50, p99 and p99.9 in microseconds of searches one after another, as long as ``go_on(number of searches so far)`` is true."""
     times = []
     while go_on(len(times)):
         query = {"v": queries[len(times) % len(queries)]}
@@ -38,7 +38,7 @@ def percentiles(collection: vectordb.Collection, queries: np.ndarray, go_on: Cal
 
 
 def beside(collection: vectordb.Collection, queries: np.ndarray, work: Callable[[], None]) -> np.ndarray:
-    """Percentiles while another thread works, once over."""
+    """Percentiles of searches while another thread runs ``work`` once."""
     thread = threading.Thread(target=work)
     thread.start()
     found = percentiles(collection, queries, lambda done: thread.is_alive() or done < 100)
@@ -61,24 +61,24 @@ def main(rows: int) -> None:
         with vectordb.open(folder, maintenance=False, recall_audit=0.0) as database:
             collection = database.collection("c")
             collection.search({"v": queries[0]})
-            say("first 2,000 after opening, the file is read through", percentiles(collection, queries, lambda done: done < 2_000), alone)
+            say("first 2,000 after opening, while the file is verified", percentiles(collection, queries, lambda done: done < 2_000), alone)
         with vectordb.open(folder, maintenance=False, recall_audit=1 / 64) as database:
             collection = database.collection("c")
             percentiles(collection, queries, lambda done: done < 2_000)
-            say("default audits", percentiles(collection, queries, lambda done: done < SEARCHES), alone)
+            say("with default audits", percentiles(collection, queries, lambda done: done < SEARCHES), alone)
         with vectordb.open(folder, durability="batched", recall_audit=0.0) as database:
             collection = database.collection("c")
             percentiles(collection, queries, lambda done: done < 2_000)
-            say("writes of a tenth", beside(collection, queries, lambda: write(collection, rows)), alone)
+            say("during writes of 10 % more rows", beside(collection, queries, lambda: write(collection, rows)), alone)
             end = time.monotonic() + INDEXING_SECONDS
             found = percentiles(collection, queries, lambda done: done < 100 or time.monotonic() < end)
-            say(f"the next {INDEXING_SECONDS:g} s, while it is indexed", found, alone)
-            say("first 2,000 after it", percentiles(collection, queries, lambda done: done < 2_000), alone)
+            say(f"the next {INDEXING_SECONDS:g} s, while the rows are indexed", found, alone)
+            say("first 2,000 searches after indexing", percentiles(collection, queries, lambda done: done < 2_000), alone)
         with vectordb.open(folder, durability="batched", maintenance=False, recall_audit=0.0) as database:
             collection = database.collection("c")
             collection.delete(list(range(0, rows, 4)))
             percentiles(collection, queries, lambda done: done < 2_000)
-            say("optimize: compaction and merges, all cores", beside(collection, queries, lambda: collection.optimize()), alone)
+            say("during optimize (compaction and merges on all cores)", beside(collection, queries, lambda: collection.optimize()), alone)
 
 
 def write(collection: vectordb.Collection, rows: int) -> None:
@@ -92,6 +92,6 @@ def say(what: str, found: np.ndarray, alone: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="What background work costs searches.")
-    parser.add_argument("rows", type=int, nargs="?", default=50_000)
+    parser = argparse.ArgumentParser(description="Measure the latency of searches while background work runs.")
+    parser.add_argument("rows", type=int, nargs="?", default=50_000, metavar="ROWS", help="number of points (50000)")
     main(parser.parse_args().rows)

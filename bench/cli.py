@@ -1,6 +1,7 @@
-"""``vectordb bench run | report | tune | list | install``: ``add_commands`` is for vectordb's command line. Also ``python -m bench.cli``.
+"""The commands ``vectordb bench run | report | tune | list | install``. Without vectordb's command line: ``python -m bench.cli``.
 
-Exit codes: 0 well, 1 a floor was missed (or a search of ours that calls itself exact isn't), or an error; 2 a wrong command line.
+Exit codes: 0 success; 1 an error, a floor that was missed, or an exact mode of vectordb with recall below 1.000; 2 a wrong command line;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _QUICK_DATA = {"sparse": "sparse-10k", "hybrid": "hybrid-10k"}
 
 
 def add_commands(bench: argparse.ArgumentParser) -> None:
-    """Give a parser the commands; each sets ``run``."""
+    """Add the commands to vectordb's parser. Each command sets the default ``run``, the function that carries it out."""
     commands = bench.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, about: str, details: str = "", usage: str | None = None) -> argparse.ArgumentParser:
@@ -29,75 +30,88 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
         made.set_defaults(run=run)
         return made
 
-    run = command("run", _run, "run suites on systems; writes results.json, report.md and plots", _RUN_DETAILS)
-    run.add_argument("--suite", action="append", metavar="NAME[,NAME…]", help="suites (see list); all of them unless given")
+    run = command("run", _run, "measure systems with one or more suites; write results.json, report.md and plots", _RUN_DETAILS)
+    run.add_argument("--suite", action="append", metavar="NAME[,NAME…]", help="suites to run (default: all; `bench list` shows them)")
     run.add_argument(
-        "--systems", default=None, metavar="NAME[,NAME…]", help="systems (see list); ours and all that are installed unless given"
+        "--systems",
+        default=None,
+        metavar="NAME[,NAME…]",
+        help="systems to measure (default: vectordb and every installed peer; `bench list` shows them)",
     )
-    run.add_argument("--data", action="append", metavar="NAME", help="data sets by name or path; each suite's own unless given")
-    run.add_argument("--queries-file", metavar="FILE", type=Path, help="query vectors, for a --data that is a file without them")
-    run.add_argument("--metric", choices=("cosine", "dot", "l2"), help="of a --data that is a file (cosine unless the file says)")
-    run.add_argument("--column", help="the vector column of a --data that is a parquet file")
-    run.add_argument("--cells", metavar="TEXT", help="only cells whose name holds this, such as 'equality 1 %%'")
-    run.add_argument("--out", metavar="DIR", type=Path, help="the run's folder; one that holds this very run is gone on with (bench-DATE)")
-    run.add_argument("--quick", action="store_true", help="small data, few cells: under five minutes")
-    run.add_argument("--queries", type=_count, metavar="N", help="queries a cell (500; quick: 100)")
-    run.add_argument("--repeats", type=_count, metavar="N", help="repeats of each setting (3)")
     run.add_argument(
-        "--cap", type=float, metavar="SECONDS", help="end a pass over the queries after so long, with the figures so far (20; quick: 2)"
+        "--data", action="append", metavar="NAME", help="a data set, by name or path; may be repeated (default: each suite has its own)"
     )
-    run.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for building (all cores)")
+    run.add_argument("--queries-file", metavar="FILE", type=Path, help="a file of query vectors, when --data is a file without queries")
     run.add_argument(
-        "--group", type=_count, default=0, metavar="N", help="run systems N at a time: else all are alive at once, which takes memory"
+        "--metric", choices=("cosine", "dot", "l2"), help="the metric, when --data is a file (default: the file's own, else cosine)"
     )
-    run.add_argument("--limit", type=float, default=7200, metavar="SECONDS", help="give a build up after so long (7200)")
+    run.add_argument("--column", metavar="NAME", help="the vector column, when --data is a Parquet file")
+    run.add_argument("--cells", metavar="TEXT", help="run only the cells whose name contains TEXT, such as 'equality 1 %%'")
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="the run's folder (default: bench-DATE-TIME); if DIR holds an unfinished run of the same command, that run continues",
+    )
+    run.add_argument("--quick", action="store_true", help="use small data sets and few cells; takes less than five minutes")
+    run.add_argument("--queries", type=_count, metavar="N", help="queries per cell (500; with --quick: 100)")
+    run.add_argument("--repeats", type=_count, metavar="N", help="how often each setting is repeated (3)")
+    run.add_argument(
+        "--cap",
+        type=float,
+        metavar="SECONDS",
+        help="longest time for one pass over the queries; a slow system is measured on fewer queries (20; with --quick: 2)",
+    )
+    run.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for building an index (default: one per core)")
+    run.add_argument("--group", type=_count, default=0, metavar="N", help="keep only N systems in memory at a time (default: all at once)")
+    run.add_argument("--limit", type=float, default=7200, metavar="SECONDS", help="longest time for a build (7200)")
     run.add_argument(
         "--floor",
         action="append",
         default=[],
         type=_floor,
         metavar="SYSTEM[@SUITE]:RECALL",
-        help="fail unless some setting reaches it in every cell",
+        help="exit with code 1 unless some setting of SYSTEM reaches RECALL in every cell (of SUITE); may be repeated",
     )
-    run.add_argument("--keep", action="store_true", help="leave the systems' files")
+    run.add_argument("--keep", action="store_true", help="keep the systems' files after the run")
 
-    report = command("report", _report, "write the report and plots of results again, or of several runs together")
-    report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="results.json (or .json.gz, or a run's folder)")
-    report.add_argument("--out", metavar="DIR", type=Path, help="where to (beside the first results)")
+    report = command("report", _report, "write the report and the plots again, from the results of one or more runs")
+    report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="a results.json, a results.json.gz or a run's folder")
+    report.add_argument("--out", metavar="DIR", type=Path, help="the folder for the report (default: the folder of the first RESULTS)")
 
-    tune = command("tune", _tune, "measure your own collection: what recall costs, memory, slow filters, advice", _TUNE_DETAILS, _TUNE)
-    tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION does for both")
-    tune.add_argument("named", metavar="COLLECTION", nargs="?", help="the collection")
+    tune = command("tune", _tune, "measure a collection of yours: recall, latency, memory and slow filters", _TUNE_DETAILS, _TUNE)
+    tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION names both at once")
+    tune.add_argument("named", metavar="COLLECTION", nargs="?", help="the name of the collection")
     tune.add_argument("--data", metavar="DIR", type=Path, help="the same as DIR")
     tune.add_argument("--collection", metavar="NAME", help="the same as COLLECTION")
-    tune.add_argument("--field", help="the vector field: dense, sparse or multi-vector (the first dense one, or the first)")
-    tune.add_argument("--queries", metavar="FILE", type=Path, help="queries (see below); points of the collection unless given")
-    tune.add_argument("--count", type=_count, metavar="N", help="queries (200; of multi-vectors 50)")
-    tune.add_argument("--limit", type=_count, default=10, metavar="K", help="hits of a query (10)")
-    tune.add_argument("--recall", default="0.90,0.95,0.99", metavar="R[,R…]", help="targets whose cost to show (0.90,0.95,0.99)")
-    tune.add_argument("--json", metavar="FILE", type=Path, help="the figures as JSON, too")
+    tune.add_argument("--field", metavar="NAME", help="the vector field (default: the first dense field, else the first vector field)")
+    tune.add_argument("--queries", metavar="FILE", type=Path, help="a file of queries, see below (default: points of the collection)")
+    tune.add_argument("--count", type=_count, metavar="N", help="number of queries (200; 50 for a multi-vector field)")
+    tune.add_argument("--limit", type=_count, default=10, metavar="K", help="hits per query (10)")
+    tune.add_argument("--recall", default="0.90,0.95,0.99", metavar="R[,R…]", help="recall targets to measure (0.90,0.95,0.99)")
+    tune.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE, as JSON")
 
-    command("list", _list, "show suites, data sets and systems, and what is missing")
+    command("list", _list, "show the suites, data sets and systems, and what each system still needs")
 
-    install = command("install", _install, "make a virtual environment of its own for a system, in the cache folder")
-    install.add_argument("systems", nargs="+", metavar="SYSTEM", help="a system (vectordb bench list shows them)")
+    install = command("install", _install, "install a system into a virtual environment in the cache folder")
+    install.add_argument("systems", nargs="+", metavar="SYSTEM", help="a system that `bench list` shows")
 
 
 _RUN_DETAILS = """\
-A run that was stopped goes on when the same command is given with its --out again. Systems that can't run say why, and the rest goes on.
-Data sets are made or fetched once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench), and never sent anywhere.
+To continue a run that was stopped, give the same command with its --out. A system that can't run is listed with the reason; the others run.
+Data sets are made or downloaded once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench).
 """
 _TUNE = "vectordb bench tune DIR COLLECTION [options]"
 _TUNE_DETAILS = """\
-Nothing is written to the database, and nothing in it is indexed meanwhile: vectordb optimize DIR COLLECTION does that before.
-Queries: .npy or .fvecs (dense), .npz with a SciPy CSR matrix whose columns are terms (sparse), .npy of queries × vectors × dim
-(multi-vector), or .txt with a text a line where the field has an encoder; encoding them is not in the figures.
+The command reads only. To measure a fully indexed collection, run first: vectordb optimize DIR COLLECTION
+Query files: .npy or .fvecs (dense field); .npz with a SciPy CSR matrix, one column per term (sparse field); .npy of shape
+queries × vectors × dim (multi-vector field); or .txt with one text per line, if the field has an encoder. Encoding is not timed.
 """
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"must be an integer ≥ 1, not {text!r}")
     return int(text)
 
 
@@ -109,7 +123,7 @@ def _floor(text: str) -> tuple[str, str | None, float]:
     except ValueError:
         value = -1.0
     if not colon or not system or not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must read SYSTEM:RECALL or SYSTEM@SUITE:RECALL, recall from 0 to 1")
+        raise argparse.ArgumentTypeError(f"must be SYSTEM:RECALL or SYSTEM@SUITE:RECALL, such as vectordb:0.95, not {text!r}")
     return system, suite or None, value
 
 
@@ -121,12 +135,12 @@ def _names(given: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     chosen = [name for part in given for name in part.split(",") if name]
     for name in chosen:
         if name not in known:
-            raise _Usage(f"no {what} is called {name!r}; there are {', '.join(known)}")
+            raise _Usage(f"unknown {what} {name!r}; known: {', '.join(known)}")
     return list(dict.fromkeys(chosen))
 
 
 class _Usage(Exception):
-    """A wrong command line that only shows when names are looked up."""
+    """The command line is wrong in a way that the parser can't see, such as an unknown name. Exit code 2."""
 
 
 def _guarded(work: Any) -> int:
@@ -162,7 +176,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         named = [name for name in systems.SYSTEMS if systems.available(name) is None and name != "exact"]
     for system, suite, _ in arguments.floor:
         if system not in named or suite not in (None, *chosen):
-            raise _Usage(f"--floor names {system}{f'@{suite}' if suite else ''}, which this run doesn't measure")
+            raise _Usage(f"--floor {system}{f'@{suite}' if suite else ''}: this run doesn't measure it; add it to --systems or --suite")
     scale = suites.QUICK if arguments.quick else suites.Scale()
     given = {name: getattr(arguments, name) for name in ("queries", "repeats", "cap") if getattr(arguments, name) is not None}
     defaults = dict.fromkeys(suites.SUITES, "clustered-10k") | _QUICK_DATA if arguments.quick else suites.DEFAULT_DATA
@@ -172,23 +186,23 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     plan = Plan(pairs, named, replace(scale, **given), arguments.cells, arguments.threads, arguments.limit, arguments.group, options)
     out = arguments.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     console = Console(stderr=True)
-    console.print(f"{', '.join(chosen)}: {', '.join(named)}; into {out}", markup=False, highlight=False)
+    console.print(f"{', '.join(chosen)}: {', '.join(named)}; results go to {out}", markup=False, highlight=False)
     try:
         found = run(plan, out, Progress(console), arguments.keep)
     except KeyboardInterrupt:
-        _say(f"\nstopped; goes on with: --out {out} and the same command")
+        _say(f"\nstopped; to continue, give the same command with --out {out}")
         return 130
     found["plan"]["floors"] = [f"{system}{f'@{suite}' if suite else ''}: {least:g}" for system, suite, least in arguments.floor]
     found["floors_missed"] = journal.floors_missed(found, arguments.floor)
     journal.write(found, out / "results.json")
     _written(found, out)
     for text in found["floors_missed"]:
-        _say(f"missed: {text}")
+        _say(f"floor missed: {text}")
     return 1 if found["floors_missed"] else 0
 
 
 def _written(found: dict, out: Path) -> None:
-    """Report and plots, beside the results."""
+    """Write report.md and the plots into the folder ``out``, and print the report's path."""
     from . import report
 
     pictures: dict[str, list[str]] = {}
@@ -224,18 +238,18 @@ def _tune(arguments: argparse.Namespace) -> int:
 
 
 def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
-    """``data`` and ``collection``, of words and flags."""
+    """Set ``data`` and ``collection`` from DIR and COLLECTION or from the flags. Raises _Usage where both are given and differ."""
     for name, word, flag in (("directory", "DIR", "data"), ("named", "COLLECTION", "collection")):
         given, said = getattr(arguments, name), getattr(arguments, flag)
         if given is not None and said is not None and given != said:
-            raise _Usage(f"{word} is {str(given)!r}, and --{flag} says {str(said)!r}: leave one of them out")
+            raise _Usage(f"{word} is {str(given)!r} and --{flag} is {str(said)!r}: leave one of them out")
         setattr(arguments, flag, said if given is None else given)
     if arguments.data is not None and arguments.collection is None:
         arguments.data, arguments.collection = arguments.data.parent, arguments.data.name
         if (arguments.data / arguments.collection / "data.mdb").exists():
-            raise _Usage(f"which collection of {arguments.data / arguments.collection}? write vectordb bench tune DIR COLLECTION")
+            raise _Usage(f"no collection given for {arguments.data / arguments.collection}; write: vectordb bench tune DIR COLLECTION")
     if not arguments.collection:
-        raise _Usage("write vectordb bench tune DIR COLLECTION")
+        raise _Usage("DIR and COLLECTION are missing; write: vectordb bench tune DIR COLLECTION")
     return arguments
 
 
@@ -253,17 +267,19 @@ def _list(arguments: argparse.Namespace) -> int:
             made.add_column(column, overflow="fold")
         return made
 
-    shown = table("suites", "name", "time (≈: an estimate)", "what")
+    shown = table("suites", "name", "time (≈: an estimate)", "measures")
     for name in suites.SUITES:
         shown.add_row(name, suites.TIMES[name], suites.ABOUT[name])
     console.print(shown, "")
     shown = table(
-        "data sets (add a size: clustered-20k, glove-50-100k; or a path: .npy .fvecs .hdf5 .parquet, a folder with qrels)", "name", "what"
+        "data sets (a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels)",
+        "name",
+        "content",
     )
     for name, about in data.names().items():
         shown.add_row(name, about)
     console.print(shown, "")
-    shown = table("systems", "name", "kind", "does", "here")
+    shown = table("systems", "name", "kind", "supports", "installed")
     for name in systems.SYSTEMS:
         reason = systems.available(name)
         try:
@@ -273,7 +289,7 @@ def _list(arguments: argparse.Namespace) -> int:
             about = ("", "")
         own = "" if systems.python_of(name) == sys.executable else " (own environment)"
         shown.add_row(name, *about, f"yes{own}" if reason is None else reason.partition(":")[0])
-    console.print(shown, "\nvectordb bench install NAME makes an environment with what a system needs", markup=False)
+    console.print(shown, "\nTo install a system into an environment of its own: vectordb bench install NAME", markup=False)
     return 0
 
 
@@ -293,7 +309,9 @@ def _install_each(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="vectordb bench", description="Recall and speed, beside other systems or on your own collection.")
+    parser = argparse.ArgumentParser(
+        prog="vectordb bench", description="Measure recall and speed: beside other systems, or on your own collection."
+    )
     add_commands(parser)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)

@@ -1,4 +1,4 @@
-"""Facts printed with every run: the machine, versions, commit; and memory and CPU time of processes, read from /proc."""
+"""The environment of a run (machine, versions, commit), and memory and CPU time of processes, read from /proc."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _cpu() -> str:
 
 
 def software() -> dict:
-    """Python, this project's version and commit (with + for uncommitted changes), and the libraries that the harness itself uses."""
+    """Versions of Python, of vectordb and of the libraries of the harness, and the commit (with "+" if files differ from it)."""
     found = {"python": platform.python_version(), "vectordb": _version("hybrid-vectordb"), "commit": commit()}
     return found | {name: _version(name) for name in _SHOWN if _version(name) != "not installed"}
 
@@ -76,7 +76,7 @@ def _text(path: str) -> str:
 
 
 def tree(pids: Iterable[int]) -> list[int]:
-    """These processes and all they started."""
+    """The ids of these processes and of all their descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if entry.isdecimal():
@@ -93,7 +93,7 @@ def tree(pids: Iterable[int]) -> list[int]:
 
 
 def memory(pids: Iterable[int]) -> dict[str, int]:
-    """Bytes: rss, resident now; peak, the sum of each process's high-water mark (VmHWM): at least the true peak of all together."""
+    """Memory in bytes. rss: resident now. peak: the sum of the processes' high-water marks (VmHWM), an upper bound of their joint peak."""
     result = {"rss": 0, "peak": 0}
     for pid in pids:
         fields = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)
@@ -103,7 +103,7 @@ def memory(pids: Iterable[int]) -> dict[str, int]:
 
 
 def forget_peak() -> None:
-    """Start this process's high-water mark anew, so that reading the data set isn't in it."""
+    """Reset this process's high-water mark, so that the peak excludes the reading of the data set."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -111,7 +111,7 @@ def forget_peak() -> None:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time that these processes have used."""
+    """User plus system time of these processes, in seconds."""
     total = 0
     for pid in pids:
         parts = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -121,7 +121,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def drop_cache(folder: Path) -> None:
-    """Ask the kernel to forget the pages of the files in a folder: what the next open reads comes from the disk."""
+    """Drop the files of a folder from the page cache, so that the next open reads from the disk."""
     os.sync()
     for place, _, names in os.walk(folder):
         for name in names:
@@ -136,6 +136,6 @@ def drop_cache(folder: Path) -> None:
 
 
 def tail(path: Path, size: int = 300) -> str:
-    """The last line or so of a log, on one line."""
+    """The last ``size`` characters of a log, on one line."""
     text = _text(str(path)).strip()
     return " ".join(text[-size:].split())

@@ -1,7 +1,7 @@
-"""What one key's flood costs another: searches of one point, alone and beside eight connections that ask for all they may.
+"""Fairness between API keys: the latency of one client's searches while another key floods the service through eight connections.
 
-``python -m bench.fairness [ROWS]`` starts ``vectordb serve`` with one worker on loopback and prints a line a kind of flood. Measured on a
-machine that does nothing else.
+``python -m bench.fairness [ROWS]`` starts ``vectordb serve`` with one worker on loopback. It prints one line without a flood and one for
+each kind of flood. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(rows: int, port: int) -> None:
 
 
 def latencies(collection, seconds: float = SECONDS) -> np.ndarray:
-    """Milliseconds of single searches, one after another."""
+    """Latencies of single searches in milliseconds, one search after another for ``seconds``."""
     found, end, query = [], time.perf_counter() + seconds, np.ones(DIM, np.float32)
     while (began := time.perf_counter()) < end:
         collection.search({"d": query}, limit=1)
@@ -88,7 +88,7 @@ def told(what: str, found: np.ndarray, alone: np.ndarray) -> None:
 
 
 def flood(kind: int, key: str, port: int) -> None:
-    """Ask without end, by eight connections, until killed."""
+    """Send expensive requests through eight connections until the process is killed. kind: index into FLOODS."""
     import threading
 
     rng = np.random.default_rng(1)

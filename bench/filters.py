@@ -1,6 +1,6 @@
-"""Filters as data: an expression in vectordb's JSON notation, evaluated here by NumPy for the truth, and the grid of cells to measure.
+"""The filters of the benchmark: an evaluator in NumPy for the ground truth, and the grid of filter cells to measure.
 
-The evaluator is this harness's own, on purpose: it shares nothing with the database that it judges.
+Filters are in vectordb's JSON notation. The evaluator shares no code with vectordb, because vectordb's results are judged by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Columns:
-    """Attributes in a form that NumPy compares fast: codes of strings, flat codes of lists, a flag for null."""
+    """Attributes in a form that NumPy compares fast: strings as integer codes, lists flattened, and a mask of non-null rows."""
 
     def __init__(self, attributes: Mapping[str, Any], n: int):
         self.n = n
@@ -44,7 +44,7 @@ class Columns:
         return "number", np.array([0 if value is None else value for value in values]), present, None, None
 
     def mask(self, expression: Mapping) -> np.ndarray:
-        """Rows that match, (n,) bool. A null matches nothing but is_null, and NOT of a comparison."""
+        """The rows that match, (n,) bool. Null matches only ``is_null`` and the negation of a comparison."""
         op = expression["op"]
         if op in ("and", "or"):
             parts = [self.mask(part) for part in expression["filters"]]
@@ -65,7 +65,7 @@ class Columns:
             found = np.isin(values, np.asarray(known, dtype=values.dtype)) & present if known else np.zeros(self.n, dtype=bool)
             return ~found if op in ("ne", "not_in") else found
         if kind != "number":
-            raise ValueError(f"{op} of a {kind} attribute is not in this evaluator")
+            raise ValueError(f"the benchmark's evaluator has no operator {op!r} for a {kind} attribute")
         if op == "between":
             return (values >= expression["low"]) & (values <= expression["high"]) & present
         compare = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}[op]
@@ -82,7 +82,7 @@ class Columns:
 
 @dataclass(eq=False)
 class Filter:
-    """One filter of one or more queries. expression: vectordb's JSON notation. mask: the rows that match."""
+    """One filter. Several queries may share it. expression: in vectordb's JSON notation. mask: the rows that match, (n,) bool."""
 
     expression: dict
     columns: Columns = field(repr=False)
@@ -98,10 +98,10 @@ class Filter:
 
 @dataclass
 class Where:
-    """A cell of the grid: a filter for each query. Queries with the same expression share a Filter object.
+    """A cell of the grid: one filter for each query. Queries with equal expressions share a Filter object.
 
-    shape: "equality", "range" … . selectivity: the share of rows asked for (the measured one is in the results). correlation: "none",
-    "positive" (rows near the query match), "negative" (rows near the query don't).
+    shape: the kind of filter, such as "equality" or "range". selectivity: the intended share of matching rows; the results hold the
+    measured one. correlation: "none", "positive" (rows near the query match) or "negative" (rows near the query don't match).
     """
 
     name: str
@@ -111,7 +111,7 @@ class Where:
     expressions: list[dict]
 
     def filters(self, columns: Columns) -> list[Filter]:
-        """One a query."""
+        """One Filter per query, in query order."""
         made: dict[str, Filter] = {}
         result = []
         for expression in self.expressions:
@@ -122,7 +122,7 @@ class Where:
         return result
 
     def fields(self) -> set[str]:
-        """Attributes that the expressions read."""
+        """The names of the attributes in the expressions."""
         return {name for expression in self.expressions for name in fields_of(expression)}
 
 
@@ -152,7 +152,7 @@ SHAPES = (
 )
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 CORRELATIONS = ("none", "positive", "negative")
-_WINDOWS = 10  # different filters of an uncorrelated cell: a filter is asked more than once, as users' are
+_WINDOWS = 10  # different filters in an uncorrelated cell; so filters repeat, as users' filters do
 _IN_10 = {0.5: 20, 0.1: 100, 0.01: 1000, 0.001: 10_000}
 _IN_1000 = {0.5: 2000, 0.1: 10_000}
 _COARSER = {0.5: (2, 0.9), 0.1: (2, 0.2), 0.01: (10, 0.1), 0.001: (100, 0.1)}  # equality ∧ range: buckets, share of prices
@@ -166,10 +166,10 @@ def grid(
     selectivities: Sequence[float] = SELECTIVITIES,
     correlations: Sequence[str] = CORRELATIONS,
 ) -> list[Where]:
-    """Cells over the attributes of ``data.synthetic.attributes_of`` for n points. own: each query's place (that of its nearest point).
+    """The cells over the attributes of ``data.synthetic.attributes_of`` for n points. own: ``place`` of each query's nearest row.
 
-    Correlation "none" asks about ``u``, which is random. "positive" takes the window of ``place`` around the query's own place, "negative"
-    the one half the line away, so that the query's own clusters are excluded. Cells that n points can't hold are left out.
+    Correlation "none" filters by ``u``, which is random. "positive" selects a window of ``place`` around the query's own place. "negative"
+    selects a window half of all places away, which excludes the query's clusters. Cells that need more than n points are left out.
     """
     cells = []
     for shape in shapes:
@@ -185,7 +185,7 @@ def grid(
 
 @dataclass
 class _Line:
-    """The attribute whose windows are asked for, and where a query's windows lie."""
+    """The attribute (``u`` or ``place``) that a cell filters by windows, and the position of each query's window."""
 
     n: int
     correlation: str
@@ -201,10 +201,10 @@ class _Line:
         return int(place) if self.correlation == "positive" else (int(place) + self.n // 2) % self.n
 
     def window(self, middle: int, share: float, count: int | None = None) -> tuple[int, int]:
-        """First and last place (or bucket of ``count``) of a window that holds this share."""
+        """(first, last) place of a window that holds this share of the rows; in buckets if ``count``, the number of buckets, is given."""
         n = self.n if count is None else count
         if self.correlation == "negative":
-            share = min(share, 0.5)  # more than half the line can't keep off the query's place
+            share = min(share, 0.5)  # a larger window would include the query's own place
         size = max(1, min(n, round(share * n)))
         middle = middle if count is None else middle * count // self.n
         low = min(max(0, middle - size // 2), n - size)
@@ -266,26 +266,26 @@ def _shape(shape: str, share: float, line: _Line, middle: int) -> dict:
     if shape == "equality-range":
         count, prices = _COARSER[share]
         return _and(_equal(f"{name}_{count}", line.bucket(middle, count)), _between("price", (0, round(prices * 1_000_000) - 1)))
-    raise ValueError(f"no filter has the shape {shape!r}")
+    raise ValueError(f"unknown filter shape {shape!r}; known: {', '.join(SHAPES)}")
 
 
 def _padded(line: _Line, middle: int, share: float, count: int) -> list[int]:
-    """Exactly ``count`` integers: the window's places, thinned when they are more, then numbers that no row has."""
+    """Exactly ``count`` integers for an IN list: the window's places, thinned if there are more, then padded with values of no row."""
     low, high = line.window(middle, share)
     places = np.unique(np.linspace(low, high, min(count, high - low + 1)).astype(np.int64)).tolist()
     return places + list(range(line.n, line.n + count - len(places)))
 
 
 def _two_windows(line: _Line, middle: int, share: float) -> dict:
-    """Two ranges with a gap of a quarter of their length between them: together the share."""
+    """An OR of two ranges that together select the share. The gap between them is an eighth as long as both together."""
     low, high = line.window(middle, 1.125 * share)
     size, gap = high - low + 1, max(1, round((high - low + 1) / 9))
-    left = max(1, 3 * (size - gap) // 4)  # the middle of the window is in the first range
+    left = max(1, 3 * (size - gap) // 4)  # so the first range contains the middle of the window
     return {"op": "or", "filters": [_between(line.name, (low, low + left - 1)), _between(line.name, (min(low + left + gap, high), high))]}
 
 
 def natural(attributes: Mapping[str, Any], n: int, queries: int, selectivities: Sequence[float] = SELECTIVITIES) -> list[Where]:
-    """Cells over the attributes that the data came with: for each, the equality (or range, or list element) closest to each selectivity."""
+    """Cells over the data set's own attributes: for each, the equality, range or list element that comes closest to each selectivity."""
     cells = []
     for name, values in attributes.items():
         for share in selectivities:

@@ -1,8 +1,8 @@
-"""The first release's figures, each as a ratio against a peer in the same run: ``python -m bench.foundation``.
+"""Benchmark of a release: about 30 figures, each with the ratio to a peer of the same run. ``python -m bench.foundation``.
 
-Every comparison is interleaved (ours, peer, peer, ours, …) after an unmeasured round, at least three times; a figure is the median of
-the rounds and the brackets hold the lowest and highest. A ratio is taken within a round, so a slow spell of the machine hits both sides.
-Answers are compared with the peer's before anything is timed. README.md says what each row is and what it is not.
+Rounds are interleaved (ours, peer, peer, ours, …): one unmeasured, then at least three measured. A figure is the median of the rounds, with
+the lowest and highest in brackets. A ratio compares two figures of the same round, because other load on the machine slows both. Answers
+are compared with the peer's before timing. bench/README.md explains each row.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SECTIONS: dict[str, Callable[[Lab], Iterator[Row]]] = {
 
 
 def machine(folder: Path) -> dict:
-    """Where and with what this ran."""
+    """The environment: date, versions, processor, load, and the time of a 4 KiB write with fsync in ``folder``."""
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         models = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
@@ -105,11 +105,11 @@ def report(row: Row) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, 1 when a target was missed, 2 when a section failed."""
+    """Run the sections. Returns the exit code: 0 success, 1 a target was missed, 2 a section failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.foundation", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", action="append", choices=SECTIONS, help="a section to run; may be repeated")
-    parser.add_argument("--json", metavar="FILE", help="write machine and rows here too")
-    parser.add_argument("--dir", metavar="DIR", help="where to put scratch data (a real disk, or durable writes mean nothing)")
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="run only this section; may be repeated")
+    parser.add_argument("--json", metavar="FILE", help="also write the environment and all rows to FILE, as JSON")
+    parser.add_argument("--dir", metavar="DIR", help="folder for temporary data, on a disk (on tmpfs a sync costs nothing)")
     options = parser.parse_args(arguments)
     began, rows, failed = time.perf_counter(), [], []
     with tempfile.TemporaryDirectory(prefix="vectordb-bench-", dir=options.dir) as scratch:
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
                         print(report(row), flush=True)
                 except Skip as reason:
                     print(f"{name:<10} skipped: {reason}", flush=True)
-                except Exception:  # the other sections still say something
+                except Exception:  # a failed section must not prevent the others
                     failed.append(name)
                     print(f"{name:<10} FAILED\n{traceback.format_exc()}", flush=True)
                 print(f"  ({name}: {time.perf_counter() - since:.0f} s)", file=sys.stderr, flush=True)

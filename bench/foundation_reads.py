@@ -1,4 +1,4 @@
-"""Figures of reading: dense, sparse and hybrid search, small searches embedded and served, filters, starting, compiling."""
+"""The read sections: dense, sparse and hybrid search, small searches embedded and served, filters, start-up and compilation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.kit import DIM, POINTS, SEED, Lab, QdrantShard, Row, Skip, agree, fig
 
 
 def best_of(scores: np.ndarray, k: int = 10) -> np.ndarray:
-    """Positions of the k highest, best first: what a numpy user writes."""
+    """Indices of the k highest scores, best first, by argpartition, as a NumPy user would write it."""
     best = np.argpartition(scores, -k)[-k:]
     return best[np.argsort(scores[best])[::-1]]
 
@@ -114,7 +114,7 @@ def hybrid(lab: Lab) -> Iterator[Row]:
 
 
 def small(lab: Lab) -> Iterator[Row]:
-    """What a search costs when there is next to nothing to search."""
+    """The fixed cost of a search: 10 points."""
     ten, queries = lab.ten, [lab.queries[i % 256] for i in range(2_000)]
     agree(ten.search(vectors={"dense": queries[0]}), lab.vectors[:10] @ queries[0], "small")
     runs = {"ours": lambda: p50(lambda query: ten.search(vectors={"dense": query}), queries)}
@@ -132,7 +132,7 @@ def small(lab: Lab) -> Iterator[Row]:
 
 
 def served(lab: Lab) -> Iterator[Row]:
-    """The same searches through the service on loopback, its server a process of its own."""
+    """The same searches through the service on loopback. The server is another process."""
     try:
         import grpc
         from vectordb_client import Client
@@ -173,7 +173,7 @@ def served(lab: Lab) -> Iterator[Row]:
 
 
 def filters(lab: Lab) -> Iterator[Row]:
-    """A filter of three clauses over 100k points: parse, canonical form, bitmap."""
+    """A filter of three clauses over 100k points: parsing, canonical form and bitmap, with warm and cold caches."""
     from vectordb.filters import as_filter
     from vectordb.filters.bitmap import FilterCache, matching
 
@@ -183,7 +183,7 @@ def filters(lab: Lab) -> Iterator[Row]:
         [(i * 40_000, 300_000 + i * 30_000) for i in range(20)],
         [(i, (i + 3) % 8) for i in range(8)],
     )
-    # Every leaf is asked alone first; then each text below is new, its leaves are not.
+    # Each leaf is run alone first. So the whole texts below are new to the cache, but their leaves are cached.
     texts = [
         f"kw = '{word}' AND n BETWEEN {low} AND {high} AND kind IN ('t{a}', 't{b}')"
         for word in words
@@ -230,11 +230,11 @@ def filters(lab: Lab) -> Iterator[Row]:
 
 
 def start(lab: Lab) -> Iterator[Row]:
-    """A fresh process: interpreter, import, open, first answer. The file is in the page cache, the kernels in the disk cache."""
+    """A new process: interpreter, import, open, first answer. The page cache holds the data file; the disk cache holds the kernels."""
     folder, query_file, vectors_file = lab.dense_folder, str(lab.folder / "query.npy"), str(lab.folder / "vectors.npy")
     np.save(query_file, lab.queries[0])
     np.save(vectors_file, lab.vectors)
-    list(lab.docs.search(vectors={"dense": lab.queries[0]}))  # compiled and kept on disk
+    list(lab.docs.search(vectors={"dense": lab.queries[0]}))  # compiles the kernels into the disk cache
     parts: list[dict] = []
 
     def ours(*options: str) -> float:
@@ -258,7 +258,7 @@ def start(lab: Lab) -> Iterator[Row]:
 
 
 def compiling(lab: Lab) -> Iterator[Row]:
-    """Kernels compiled into an empty cache, once; then from that cache."""
+    """Every kernel, once with an empty kernel cache and then with that cache filled."""
     cache = lab.scratch("kernels")
     cold = service.child("kernels", lab.scratch("kernels-a"), VECTORDB_CACHE_DIR=cache)
     warm = [service.child("kernels", lab.scratch("kernels-b"), VECTORDB_CACHE_DIR=cache)["wall"] for _ in range(3)]

@@ -1,7 +1,7 @@
-"""What the benchmark runs in processes of its own: a first query after a start, a cold compile, the service, a bare gRPC server.
+"""The child processes of ``bench.foundation``: a first query after start-up, a cold compilation, the service, an empty gRPC server.
 
-``python -m bench.foundation_service MODE …`` prints one line of JSON. Nothing heavy is imported before it is asked for: start-up is
-what some of these measure.
+``python -m bench.foundation_service MODE …`` prints one line of JSON. Imports are inside the functions, because some modes measure
+start-up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 
 def child(*arguments: str, **environment: str) -> dict:
-    """Run a mode to its end: what it printed, and ``wall``, the seconds from before the interpreter started until it had its answer."""
+    """Run a mode and return its JSON, with ``wall``: seconds from before the interpreter's start until the answer."""
     start = time.time()
     done = subprocess.run(_command(*arguments), env=_environment(**environment), capture_output=True, text=True)
     ended = time.time()
@@ -29,7 +29,7 @@ def child(*arguments: str, **environment: str) -> dict:
 
 @contextmanager
 def serving(command: list[str]):
-    """(process, address) of a server that prints ``… on host:port`` once it takes calls."""
+    """Start a server that prints ``… on host:port`` once it accepts calls; yield (process, address)."""
     process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
@@ -56,7 +56,7 @@ def echo_server(answer_bytes: int):
 
 
 def memory_of(pid: int) -> dict[str, float]:
-    """Resident MB of a process: in all, its own (anon), and mapped files (page cache it shares)."""
+    """Resident memory of a process in MB: VmRSS (all), RssAnon (anonymous) and RssFile (mapped files, shared page cache)."""
     with open(f"/proc/{pid}/status") as status:
         lines = dict(line.split(":", 1) for line in status if line.startswith(("VmRSS", "RssAnon", "RssFile")))
     return {name: int(value.split()[0]) / 1024 for name, value in lines.items()}
@@ -74,7 +74,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def first_query(folder: str, query_file: str, without_scipy: str = "") -> dict:
-    """Import, open, one dense query: seconds of each. Numba imports scipy with the first kernel where it finds it."""
+    """Seconds of import, open and one dense query. With ``without_scipy`` scipy is hidden, because Numba imports it if it is installed."""
     if without_scipy:
         sys.modules["scipy"] = None
     import vectordb
@@ -94,7 +94,7 @@ def first_query(folder: str, query_file: str, without_scipy: str = "") -> dict:
 
 
 def first_query_numpy(vectors_file: str, query_file: str) -> dict:
-    """The same with numpy over a mapped file: what no database can beat."""
+    """The same with NumPy over a mapped file: a lower bound for any database."""
     import numpy as np
 
     imported = time.perf_counter()
@@ -105,7 +105,7 @@ def first_query_numpy(vectors_file: str, query_file: str) -> dict:
 
 
 def every_kernel(folder: str) -> dict:
-    """One small collection and every kind of search and filter on it: seconds, with nothing left to compile afterwards."""
+    """Run every kind of search and filter on a small collection, so that every kernel is compiled; returns the seconds."""
     import numpy as np
 
     import vectordb
@@ -176,7 +176,7 @@ def every_kernel(folder: str) -> dict:
 
 
 def echo(answer_bytes: str) -> dict:
-    """A gRPC server that does nothing: the floor under every service figure."""
+    """A gRPC server whose handler does nothing: a lower bound for the latency of the service."""
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc

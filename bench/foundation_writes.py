@@ -1,4 +1,4 @@
-"""Figures of writing: batches, single points, updates, deletes, texts, and what it all takes on disk."""
+"""The write sections: batches, single points, updates, deletes, encoded texts, and bytes on disk."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def upsert(lab: Lab) -> Iterator[Row]:
 
 
 def rows(lab: Lab) -> Iterator[Row]:
-    """One point a call, into an empty collection."""
+    """Upserts of one point per call, into an empty collection."""
     from vectordb import Dense, Schema
 
     singles = 200
@@ -189,7 +189,7 @@ def changes(lab: Lab) -> Iterator[Row]:
 
 
 def disk(lab: Lab) -> Iterator[Row]:
-    """Bytes a point on disk."""
+    """Bytes per point on disk."""
     for what, path, raw in (
         ("dense, 3 attributes", lab.dense_folder, 4 * DIM),
         ("dense and sparse, 3 attributes", lab.hybrid_folder, 4 * DIM + 8 * lab.sparse[0].nnz / POINTS),
@@ -199,7 +199,7 @@ def disk(lab: Lab) -> Iterator[Row]:
 
 
 def text(lab: Lab) -> Iterator[Row]:
-    """Texts that the database encodes itself: wordllama and BM25."""
+    """Upserts of texts that the database encodes: a dense field with wordllama and a BM25 field."""
     from vectordb import Dense, EncoderError, Schema, Sparse, Text, encoders
 
     try:

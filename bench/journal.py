@@ -1,4 +1,4 @@
-"""What a run has done so far, a line a fact, so that a run that was stopped goes on; and the results, which are made of it."""
+"""The journal of a run (JSON lines), from which a stopped run continues, and the results that are computed from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 class Journal:
-    """``journal.jsonl`` of a run's folder. A fact has a key; the first fact of a key stays."""
+    """``journal.jsonl`` in a run's folder. Each fact has a key; later facts with a known key are ignored."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ class Journal:
             raw = self.path.read_bytes()
             for line in raw.splitlines(keepends=True):
                 if not line.endswith(b"\n"):
-                    break  # the run was killed in the middle of a line
+                    break  # an incomplete line: the run was killed while writing it
                 fact = json.loads(line)
                 self.facts.setdefault(fact["key"], fact)
                 whole += len(line)
@@ -54,7 +54,7 @@ def key_of(*parts: Any) -> str:
 
 
 def results(journal: Journal, about: dict) -> dict:
-    """Everything of a run: ``about`` (environment, plan), systems, data sets, operations, loads, and measurements with raw figures."""
+    """The results of a run: ``about`` (environment, plan), systems, data sets, operations, loads, and measurements with raw figures."""
     groups: dict[str, list[dict]] = {}
     for fact in journal.of("pass"):
         names = ("suite", "dataset", "stage", "cell", "system", "setting", "exact")
@@ -73,12 +73,12 @@ def _bare(fact: dict) -> dict:
 
 
 def _measurement(passes: list[dict]) -> dict:
-    """The repeats of one setting in one cell, and what they say together. Recall is of every request that was timed."""
+    """Summary of the repeats of one setting in one cell. Recall is computed over all timed requests."""
     passes = sorted(passes, key=lambda fact: fact["repeat"])
     first = passes[0]
     same = {name: first[name] for name in ("suite", "dataset", "stage", "cell", "system", "setting", "exact")}
     recall = [value for fact in passes for value in fact["recall"]]
-    # The interval is over queries: a repeat asks the same ones again and tells nothing new about other queries.
+    # The confidence interval is over queries. Repeats ask the same queries, so they add no information about other queries.
     by_query = [sum(values) / len(values) for values in zip(*(fact["recall"] for fact in passes))]
     low, high = metrics.interval(by_query)
     cores = [fact["cores"] for fact in passes if fact["cores"] is not None]
@@ -96,7 +96,7 @@ def _measurement(passes: list[dict]) -> dict:
 
 
 def write(found: dict, path: Path) -> None:
-    """As JSON, gzipped if the name says so; complete or not at all."""
+    """Write the results as JSON, gzipped if the name ends in .gz. The file is replaced atomically."""
     scratch = path.with_name(f".{path.name}.part")
     text = json.dumps(found, ensure_ascii=False)
     with gzip.open(scratch, "wt", encoding="utf-8") if path.suffix == ".gz" else open(scratch, "w", encoding="utf-8") as file:
@@ -108,12 +108,12 @@ def read(path: Path) -> dict:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
         found = json.load(file)
     if found.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {found.get('format')}, this reads {FORMAT}")
+        raise ValueError(f"{path} has results of format {found.get('format')}; this version reads format {FORMAT}")
     return found
 
 
 def merged(runs: list[dict]) -> dict:
-    """Several runs as one: the first run's environment, everybody's figures. Of a thing that two runs measured the later counts."""
+    """Merge the results of several runs. The environment is the first run's; if two runs measured the same thing, the later one counts."""
     if len(runs) == 1:
         return runs[0]
     whole = dict(runs[0], ended=runs[-1]["ended"])
@@ -137,9 +137,10 @@ def merged(runs: list[dict]) -> dict:
 
 
 def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) -> list[str]:
-    """Why the run fails. floors: (system, suite or None for all, recall): in every cell some setting must reach it, in the mean.
+    """The reasons why a run fails, one text each. floors: (system, suite or None for all suites, recall).
 
-    Whatever the floors say, our own searches that call themselves exact must read 1.000, with no row short or wrong.
+    A floor holds if, in every cell, some setting has at least this mean recall. Independent of the floors, exact searches of vectordb must
+    have recall 1.000 and no short or wrong answer.
     """
     missed = []
     for system, suite, least in floors:
@@ -149,14 +150,14 @@ def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) 
                 place = (one["suite"], one["dataset"], one["stage"], one["cell"])
                 best[place] = max(best.get(place, 0.0), one["recall"]["mean"])
         if not best:
-            missed.append(f"{system}: nothing was measured{f' in {suite}' if suite else ''}, so a floor of {least:g} can't hold")
+            missed.append(f"{system}: nothing was measured{f' in {suite}' if suite else ''}, so the floor of {least:g} was not checked")
         for place, value in best.items():
             if value < least:
-                missed.append(f"{system}: recall {value:.4f} is under its floor of {least:g} in {' · '.join(place)}")
+                missed.append(f"{system}: recall {value:.4f} is below the floor of {least:g} in {' · '.join(place)}")
     ours = {one["name"] for one in found["systems"] if one["kind"] == "ours"}
     for one in found["measurements"]:
         if one["system"] in ours and one["exact"] and (one["recall"]["min"] < 1 or one["wrong"] or one["under_returned"]):
             place = " · ".join((one["suite"], one["dataset"], one["stage"], one["cell"]))
-            why = f"recall {one['recall']['mean']:.4f}, {one['under_returned']} answers short, {one['wrong']} rows wrong"
-            missed.append(f"{one['system']}: its exact mode isn't exact in {place}: {why}")
+            why = f"recall {one['recall']['mean']:.4f}, {one['under_returned']} short answers, {one['wrong']} wrong rows"
+            missed.append(f"{one['system']}: its exact mode is not exact in {place}: {why}")
     return list(dict.fromkeys(missed))

@@ -1,4 +1,4 @@
-"""What benchmarks share: rows and targets, interleaved timing, seeded data, databases loaded with it, and the peer qdrant-edge."""
+"""Shared parts of ``bench.foundation``: rows and targets, interleaved timing, seeded data, loaded databases, and the peer qdrant-edge."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LOWER_IS_BETTER = ("µs", "ms", "s", "MB", "B")
 
 
 class Skip(Exception):
-    """Why a section can't run here."""
+    """Raised by a section that can't run here; the message is the reason."""
 
 
 @dataclass
 class Check:
-    """A target: the value must be at least (``most=False``) or at most the limit."""
+    """A target: the value must be at least the limit, or at most the limit if ``most`` is true."""
 
     what: str
     value: float
@@ -44,7 +44,7 @@ class Check:
 
 @dataclass
 class Row:
-    """One line of the table: rounds of ours and of the peer's, in one unit."""
+    """One line of the table: the figures of vectordb and of the peer for each round, in one unit."""
 
     section: str
     what: str
@@ -71,7 +71,7 @@ class Row:
 
 
 def figure(value: float) -> str:
-    """Three significant digits, thousands apart."""
+    """A number with three significant digits and thousands separators."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -79,7 +79,7 @@ def figure(value: float) -> str:
 
 
 def interleaved(rounds: int, runs: dict[str, Callable[[], float]], warm: bool = True) -> dict[str, list[float]]:
-    """Each run's figure in each round; the order turns round every time."""
+    """The figures of each run, one per round. Every round reverses the order of the runs. warm: begin with an unmeasured round."""
     if warm:
         for run in runs.values():
             run()
@@ -97,7 +97,7 @@ def p50(call: Callable, values: list, unit: float = 1e6) -> float:
 
 
 def latencies(call: Callable, values: Sequence, budget: float = 60.0) -> np.ndarray:
-    """Seconds of each ``call(value)``; no more calls once ``budget`` seconds have passed and 20 were made."""
+    """Seconds of each ``call(value)``. Stops when ``budget`` seconds have passed and at least 20 calls were made."""
     clock, times = time.perf_counter, np.empty(len(values))
     began = clock()
     for i, value in enumerate(values):
@@ -121,13 +121,13 @@ def median(values) -> float:
 
 
 def agree(hits, scores: np.ndarray, what: str) -> None:
-    """Hits are the best ones: their scores are the highest of all scores (ties may be told apart differently)."""
+    """Check that the hits have the highest of all scores. Ties may be in any order. Raises AssertionError."""
     best = np.sort(scores)[::-1][: len(hits)]
     if not np.allclose(hits.scores, best, rtol=1e-4, atol=1e-5):
         raise AssertionError(f"{what}: hits {hits.scores} differ from the peer's {best}")
 
 
-# Data: seeded, made here, so that the benchmark runs anywhere
+# Data: generated with a seed, so that the benchmark needs no download
 
 
 def dense_vectors(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,14 +138,14 @@ def dense_vectors(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class SparseSource:
-    """SPLADE-like vectors: half of a document's terms are drawn from all, half from its topic's, both with Zipf–Mandelbrot frequencies."""
+    """SPLADE-like vectors. Half of a vector's terms come from all terms and half from its topic, both with Zipf–Mandelbrot frequencies."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
         self.orders = np.stack([rng.permutation(VOCABULARY) for _ in range(64)]).astype(np.int32)
 
     def rows(self, n: int, draws: int):
-        """A CSR matrix of n rows, float32; a row has a little fewer terms than draws, as some repeat."""
+        """A float32 CSR matrix of n rows. A row has slightly fewer terms than ``draws``, because some draws repeat a term."""
         import scipy.sparse
 
         rng = self.rng
@@ -161,13 +161,13 @@ class SparseSource:
 
 
 def attributes_of(n: int, rng: np.random.Generator) -> dict[str, list]:
-    """kw: 50 values. n: below 1,000,000. kind: 8 values."""
+    """Attributes of n points. kw: 50 different keywords. n: integers below 1,000,000. kind: 8 different keywords."""
     codes, kinds = rng.integers(0, 50, n), rng.integers(0, 8, n)
     return {"kw": [f"k{i}" for i in codes.tolist()], "n": rng.integers(0, 1_000_000, n).tolist(), "kind": [f"t{i}" for i in kinds.tolist()]}
 
 
 class Lab:
-    """A scratch folder, and data that sections share, made when first asked for."""
+    """A temporary folder, and the data that sections share. Each data set is made on first use."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -203,7 +203,7 @@ class Lab:
 
     @cached_property
     def sparse(self):
-        """(documents, queries), CSR."""
+        """(documents, queries) as CSR matrices."""
         source = SparseSource(np.random.default_rng(SEED + 3))
         return source.rows(POINTS, DOCUMENT_DRAWS), source.rows(64, QUERY_DRAWS)
 
@@ -254,16 +254,16 @@ def attribute_schema() -> dict:
 
 
 class QdrantShard:
-    """qdrant-edge with a payload index on each attribute, as ours has one, and without a graph: it builds one in ``optimize`` only.
+    """qdrant-edge with a payload index on each attribute, as vectordb has. It has no graph, because only its ``optimize`` builds one.
 
-    ``update`` writes its log and segments through maps and syncs nothing (strace shows no fsync or msync); ``flush`` syncs all.
+    ``update`` writes the log and the segments through memory maps without a sync (strace shows no fsync or msync). ``flush`` syncs all.
     """
 
     def __init__(self, path: str, attributes: tuple[str, ...]):
         try:
             import qdrant_edge
         except ImportError:
-            raise Skip("qdrant-edge-py isn't installed") from None
+            raise Skip("qdrant-edge-py is not installed; run: pip install qdrant-edge-py") from None
         self.api = q = qdrant_edge
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path)
@@ -273,7 +273,7 @@ class QdrantShard:
             self.shard.update(q.UpdateOperation.create_field_index(name, kind))
 
     def points(self, low: int, vectors: np.ndarray, attributes: dict[str, list]) -> list:
-        """Rows low, low + 1, … as the Point objects that it takes; lists of floats are what it converts fastest."""
+        """Rows low, low + 1, … as qdrant-edge's Point objects. Vectors are lists of floats, which it converts fastest."""
         make, names = self.api.Point, list(attributes)
         rows = zip(vectors.tolist(), zip(*attributes.values(), strict=True), strict=True)
         return [make(i, vector, dict(zip(names, values, strict=True))) for i, (vector, values) in enumerate(rows, low)]

@@ -1,7 +1,7 @@
-"""Requests of several clients at once against a service: closed loop and open loop.
+"""Load of several clients on a service: closed loop and open loop.
 
-Clients are threads of one process, each with a connection of its own. In the open loop a latency counts from the moment the request was
-due, not from when a client was free to send it: a server that stalls can't hide the requests that waited meanwhile.
+Clients are threads of one process, each with its own connection. In the open loop a latency is measured from the time the request was
+scheduled, not from the time it was sent. So a stalled server can't hide the requests that waited (no coordinated omission).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LATE_CLIENTS = 64  # threads that send the open loop's requests
 
 
 class _Log:
-    """What one client saw: seconds of each request, and how many failed."""
+    """The log of one client: seconds of each request, and the number of failures."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -40,8 +40,11 @@ class _Log:
 
 
 def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int, rate: float, seconds: float, timeout: float) -> dict:
-    """Run a load; returns milliseconds of every answered request, how many failed, timed out (slower than ``timeout`` seconds), or, in the
-    open loop, were still due when time was up."""
+    """Run a load for ``seconds``. Returns the milliseconds of every answered request, and the number of requests that failed, that timed
+    out (took longer than ``timeout`` seconds) or, in the open loop, were not sent before the end.
+
+    mode: "closed" or "open". rate: requests per second of the open loop.
+    """
     count = clients if mode == "closed" else min(_LATE_CLIENTS, max(4, clients))
     systems = [client() for _ in range(count)]
     try:
@@ -83,7 +86,7 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
 
 
 def _distinct(system: Any, found: list[tuple[int, Any]]) -> list[list]:
-    """[query's place, how often, rows] of each different answer: the same question has few of them."""
+    """[query index, count, rows] of each distinct answer. Most queries get the same answer each time, so the list is short."""
     counts: dict[tuple, int] = {}
     for i, answer in found:
         key = (i, *system.ids(answer).tolist())
@@ -93,7 +96,7 @@ def _distinct(system: Any, found: list[tuple[int, Any]]) -> list[list]:
 
 def _closed(system: Any, prepared: tuple, log: _Log, begin: float, seconds: float, number: int) -> Callable[[], None]:
     def body() -> None:
-        i = number * 7  # clients don't ask the same thing at the same time
+        i = number * 7  # so clients don't send the same query at the same time
         time.sleep(max(0.0, begin - time.perf_counter()))
         while (now := time.perf_counter()) < begin + seconds:
             log.request(system, prepared, i, now)

@@ -1,4 +1,4 @@
-"""Figures of a run: recall, latencies, rankings, and how sure they are."""
+"""Statistics: recall with confidence intervals, latency percentiles, ranking metrics, Pareto fronts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _RESAMPLES = 2000
 
 
 def recall(good: int, k: int, matches: int) -> float:
-    """Right rows ÷ min(k, matches); 1.0 when nothing matches, as there was nothing to miss."""
+    """Recall of one answer: good ÷ min(k, matches), good being the correct rows. 1.0 if no row matches the filter."""
     expected = min(k, matches)
     return good / expected if expected else 1.0
 
 
 def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % confidence interval of the mean by the percentile bootstrap (Efron 1979), queries being the sample.
+    """95 % confidence interval of the mean over queries, by the percentile bootstrap (Efron 1979).
 
-    When all are equal — recall 1.000 everywhere — resampling sees no doubt; then the side that is in doubt is the exact binomial one:
-    with n queries and no failure, up to 1 - .025^(1/n) of all queries may fail.
+    If all values are equal (such as recall 1.000), the bootstrap interval would be empty. Then one side is the exact binomial bound: after
+    n queries without a failure, up to 1 - .025^(1/n) of all queries may fail.
     """
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
@@ -38,7 +38,7 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 
 def recalls(values: Sequence[float]) -> dict[str, float]:
-    """mean, its 95 % interval, p5 and p1: the recall that 95 (99) of 100 queries reach. A mean alone hides the queries that fail."""
+    """Mean recall, its 95 % interval, p5 and p1. 95 % of the queries reach p5, and 99 % reach p1. A mean alone hides bad queries."""
     values = np.asarray(values, dtype=np.float64)
     low, high = interval(values)
     p5, p1 = np.percentile(values, [5, 1], method="lower")
@@ -46,9 +46,10 @@ def recalls(values: Sequence[float]) -> dict[str, float]:
 
 
 def latencies(repeats: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Of nanoseconds a request, one list a repeat. qps: requests ÷ summed time, median over repeats, with the lowest and highest repeat.
+    """Latency statistics. repeats: for each repeat, the nanoseconds of its requests.
 
-    Percentiles, in milliseconds, are of all requests of all repeats together.
+    qps is requests ÷ the sum of their times: the median over the repeats, with the lowest and the highest. Percentiles are in milliseconds,
+    over the requests of all repeats.
     """
     rates = [len(times) / (sum(times) / 1e9) for times in repeats if len(times)]
     every = np.concatenate([np.asarray(times, dtype=np.float64) for times in repeats]) / 1e6
@@ -61,9 +62,9 @@ def percentiles(milliseconds: np.ndarray) -> dict[str, float]:
 
 
 def rankings(qrels: Mapping[int, Mapping[int, float]], run: Mapping[int, Sequence[int]], k: int) -> dict[str, dict]:
-    """nDCG@10, recall@k and MRR@10 by ir-measures; each with its mean, interval and value a query. run: query → rows, best first.
+    """nDCG@10, recall@k and MRR@10 by ir-measures, each with mean, interval and the value of each query. run: query → rows, best first.
 
-    A judged query without an answer counts as 0. Empty without ir-measures, or where no query is judged.
+    A judged query without an answer counts as 0. Returns {} if ir-measures is not installed or no query has judgements.
     """
     try:
         import ir_measures
@@ -87,7 +88,7 @@ def rankings(qrels: Mapping[int, Mapping[int, float]], run: Mapping[int, Sequenc
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the (recall, qps) points that no other point beats in both, by rising recall."""
+    """The Pareto front: indices of the (recall, qps) points that no other point beats in both, by ascending recall."""
     order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
     kept, best = [], -np.inf
     for i in order:
@@ -98,6 +99,6 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | None:
-    """The highest QPS measured at a recall of at least ``target``; nothing is interpolated. None: no setting reached it."""
+    """The highest measured QPS at a recall of at least ``target``, without interpolation. None if no setting reached the target."""
     reached = [qps for found, qps in points if found >= target - 1e-9]
     return max(reached) if reached else None

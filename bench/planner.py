@@ -1,9 +1,8 @@
-"""How well the planner keeps its word: ``python -m bench.planner [DATA …]``.
+"""Accuracy of the query planner: predicted against observed recall, and regret. ``python -m bench.planner [DATA …]``.
 
-Builds a collection, then asks held-out queries in each cell of the harness's filter grid. For each target it prints the recall
-observed and predicted, the time, and the regret: the planner's time over that of the best single setting of all plans that reaches the
-target in that cell (every setting is run on the very same requests). Also: what a build costs, what it leaves in memory and on disk, and
-what a second thread adds.
+Builds a collection and runs held-out queries in each cell of the filter grid. For each recall target it prints the observed and the
+predicted recall, the time, and the regret. Regret is the planner's time ÷ the time of the fastest fixed setting that reaches the target
+in that cell; all settings run on the same requests. It also prints the build time, memory, disk, and the speed-up by a second thread.
 """
 
 from __future__ import annotations
@@ -37,7 +36,11 @@ K = 10
 
 @dataclass
 class Outcome:
-    """One cell at one target. microseconds: the planner's and the best setting's; best: what that is; plans: how often each was chosen."""
+    """One cell at one recall target.
+
+    microseconds, best_microseconds: mean time per query of the planner and of the best fixed setting. best: that setting. plans: how often
+    the planner chose each plan.
+    """
 
     cell: str
     matches: int
@@ -56,7 +59,7 @@ class Outcome:
 
 
 class Bench:
-    """A collection of one segment, queries, and one way to run them all by one setting."""
+    """A collection of one segment, and held-out queries that can be run with any plan and setting."""
 
     def __init__(self, dataset: data.Dataset, folder: Path, queries: int):
         self.dataset = dataset
@@ -73,7 +76,7 @@ class Bench:
         self.built = time.perf_counter() - started
 
     def run(self, view, allowed: Sequence[Allowed], forced: int, target: float) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
-        """(microseconds a query, docids found, reports)."""
+        """(microseconds per query, docids found by each query, report of each query)."""
         table, opened = view.chunks(view.fields["v"]), view.snapshot.segments(view.fields["v"])
         dtype, metric = "float32", self.dataset.metric
         fixed = (table.rows, table.verified, table.confirm)
@@ -86,13 +89,13 @@ class Bench:
         for i in range(len(allowed)):
             search(i, trace := ann.Trace())
             reports.append(trace.reports[0][0])
-        # Measured the second time round: caches hold what a stream of different queries leaves in them.
+        # The second pass is measured, so that the processor's caches are in the state that a stream of different queries leaves.
         started = time.perf_counter_ns()
         found = [search(i, None) for i in range(len(allowed))]
         return (time.perf_counter_ns() - started) / len(allowed) / 1e3, found, reports
 
     def cell(self, name: str, masks: Sequence[np.ndarray | None]) -> list[Outcome]:
-        """The planner at each target, and every setting there is."""
+        """Measure one cell: the planner at each target, and every fixed setting."""
         with self.collection._snapshots.pin() as view:
             segment = view.snapshot.segments(view.fields["v"])[0].segment
             made: dict[int, Allowed] = {}
@@ -107,7 +110,7 @@ class Bench:
                 plan = int(settings[setting, planner.PLAN])
                 if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan in planner.GRAPH_PLANS and not segment.has_graph):
                     continue
-                slow = plan in (planner.SCAN, planner.EXACT) and allowed[0].matches[0] > 20_000  # and it always finds them
+                slow = plan in (planner.SCAN, planner.EXACT) and allowed[0].matches[0] > 20_000  # exact: 20 queries suffice
                 some = slice(0, 20) if slow else slice(None)
                 microseconds, found, _ = self.run(view, allowed[some], setting, 1.0)
                 ran[setting] = (microseconds, float(np.mean([self._recall(truths[i], f) for i, f in enumerate(found)])))
@@ -140,7 +143,7 @@ class Bench:
         return outcomes
 
     def _truth(self, query: int, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
-        """(scores of all rows, least score that counts, how many are right)."""
+        """(scores of all rows, lowest score of a correct hit, number of correct hits)."""
         rows = np.arange(len(self.dataset)) if mask is None else np.flatnonzero(mask)
         scores = np.full(len(self.dataset), -np.inf)
         scores[rows] = score(self.dataset, query, rows)
@@ -154,7 +157,7 @@ class Bench:
         return 1.0 if wanted == 0 else min(int((scores[found] >= least).sum()), wanted) / wanted
 
     def threads(self, seconds: float = 2.0) -> tuple[float, float]:
-        """Single searches a second from one thread, and from two."""
+        """(searches per second of one thread, of two threads together)."""
 
         def rate(count: int) -> float:
             done = [0] * count
@@ -179,7 +182,7 @@ class Bench:
 
 
 def measure(name: str, queries: int, cells: str) -> dict:
-    """All figures of one data set; prints as it goes."""
+    """Measure and print all figures of one data set; returns them."""
     dataset = data.load(name)
     if "place" not in dataset.attributes:
         dataset = data.with_grid(dataset)
@@ -188,7 +191,7 @@ def measure(name: str, queries: int, cells: str) -> dict:
         n = len(dataset)
         disk = sum(path.stat().st_blocks for path in Path(folder).rglob("*")) * 512 / 1e6
         print(
-            f"\n{name}: {n:,} × {dataset.dim}, {dataset.metric}; upserts {bench.upserted:.1f} s, with the index {bench.built:.1f} s: ",
+            f"\n{name}: {n:,} × {dataset.dim}, {dataset.metric}; upserts {bench.upserted:.1f} s, upserts and index {bench.built:.1f} s: ",
             end="",
         )
         print(
@@ -207,14 +210,14 @@ def measure(name: str, queries: int, cells: str) -> dict:
                 _show(found)
                 outcomes += found
         one, two = bench.threads()
-        print(f"threads: {one:,.0f} searches/s from one, {two:,.0f} from two: {two / one:.2f}×")
+        print(f"threads: {one:,.0f} searches/s from one thread, {two:,.0f} from two: {two / one:.2f}×")
         bench.database.close()
     summary = summarize(outcomes) | {"docs_per_second": n / bench.built, "one_thread": one, "two_threads": two}
     return {"data": name, "summary": summary, "cells": [asdict(outcome) | {"regret": outcome.regret} for outcome in outcomes]}
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict:
-    """The figures that the targets are about; printed, and returned."""
+    """Summarize all cells: regret, prediction error, and the share of cells that met each target. Prints and returns the figures."""
     regrets = np.array([o.regret for o in outcomes if o.best_microseconds])
     summary: dict = {"regret_mean": float(np.exp(np.log(regrets).mean())), "regret_max": float(regrets.max())}
     summary["prediction_error"] = float(np.mean([abs(o.recall - o.predicted) for o in outcomes]))
@@ -226,7 +229,7 @@ def summarize(outcomes: Sequence[Outcome]) -> dict:
         lowest = min(own, key=lambda o: o.recall)
         p5 = min(o.p5 for o in own)
         summary[f"met_{target:g}"] = met
-        print(f"asked {target:.2f}: met (− .01) in {met:.0%} of {len(own)} cells; lowest {lowest.recall:.3f} ({lowest.cell}), p5 {p5:.2f}")
+        print(f"target {target:.2f}: met (−.01) in {met:.0%} of {len(own)} cells; lowest {lowest.recall:.3f} ({lowest.cell}), p5 {p5:.2f}")
     return summary
 
 
@@ -235,7 +238,7 @@ def _show(outcomes: Sequence[Outcome]) -> None:
         best = "–" if o.best_microseconds is None else f"{o.best_microseconds:6.1f} µs by {o.best}"
         plans = ", ".join(f"{name} {count}" for name, count in o.plans.items())
         print(
-            f"{o.cell:34} {o.matches:7,} asked {o.target:.2f} observed {o.recall:.3f} (p5 {o.p5:.2f}) predicted {o.predicted:.3f} "
+            f"{o.cell:34} {o.matches:7,} target {o.target:.2f} observed {o.recall:.3f} (p5 {o.p5:.2f}) predicted {o.predicted:.3f} "
             f"{o.microseconds:6.1f} µs; best {best}; regret {o.regret:.2f}; {plans}",
             flush=True,
         )
@@ -243,10 +246,10 @@ def _show(outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", nargs="*", default=["clustered-100k"])
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--cells", default="", help="only cells whose name holds this")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("data", nargs="*", default=["clustered-100k"], metavar="DATA", help="data sets (clustered-100k)")
+    parser.add_argument("--queries", type=int, default=200, metavar="N", help="number of held-out queries (200)")
+    parser.add_argument("--cells", default="", help="run only the cells whose name contains this text")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE, as JSON")
     options = parser.parse_args()
     print({**facts.machine(), **facts.software()})
     results = [measure(name, options.queries, options.cells) for name in options.data]

@@ -1,7 +1,7 @@
-"""Pictures of results, SVG and PNG each: curves, maps, dots and bars, drawn so that ours and the peers can be told apart at a glance.
+"""Plots of results, as SVG and PNG: recall–QPS curves, heat maps of filters, latency percentiles, bars.
 
-One system has one colour and one marker in every picture of a run; a variant of another ("zvec-int8") has that one's colour, dashed. Recall
-has an axis on which each further nine takes the same room, for .95 against .99 is what matters and .50 against .54 is not.
+A system has the same colour and marker in every plot of a run. A variant of a system ("zvec-int8") has the same colour with dashed lines.
+The axis of recall is logarithmic in 1 − recall, because the difference of .95 and .99 matters more than that of .50 and .54.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAST_RECALL = 0.5
 
 
 def draw(found: dict, folder: Path) -> dict[str, list[str]]:
-    """Draw everything the results hold into a folder; returns suite → file names of the PNGs. Raises ImportError without matplotlib."""
+    """Draw all plots of the results into a folder. Returns suite → file names of the PNGs. Raises ImportError without matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -49,7 +49,7 @@ def draw(found: dict, folder: Path) -> dict[str, list[str]]:
 
 
 def _fewer_colours(path: Path) -> None:
-    """A palette of 256 instead of 16 million colours: a third of the bytes, and nobody sees it."""
+    """Reduce a PNG to a palette of 256 colours, which makes the file a third as large without a visible difference."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -77,17 +77,17 @@ _STYLE = {
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "svg.fonttype": "none",
-    "svg.hashsalt": "vectordb",  # the same results give the same file
+    "svg.hashsalt": "vectordb",  # makes the SVG files deterministic
 }
 
 
 class Pens:
-    """Colour, marker and line of each system. kinds: name → kind."""
+    """Colour, marker and line style of each system. kinds: system name → "ours", "library", "database" or "server"."""
 
     def __init__(self, kinds: dict[str, str]):
         self.ours = {name for name, kind in kinds.items() if kind == "ours"}
         mine, peers = [name for name in kinds if name in self.ours], [name for name in kinds if name not in self.ours]
-        # The name that a variant's begins with; Milvus Lite is no variant of the server.
+        # A variant's name begins with the name of its system. Milvus Lite is an exception: it is not a variant of the server.
         first = {name: next((one for one in peers if name.startswith(f"{one}-") and kinds[one] == kinds[name]), name) for name in peers}
         heads = list(dict.fromkeys(first.values()))
         self.colour = {name: _OURS[i % len(_OURS)] for i, name in enumerate(mine)}
@@ -102,7 +102,7 @@ class Pens:
 
 
 def _figures(found: dict, pens: Pens):
-    """(suite, file name, figure) of every picture."""
+    """Yield (suite, file name, matplotlib figure) of every plot."""
     for suite in ("dense", "sparse", "hybrid"):
         part = report._Part(found, suite)
         for place in part.places():
@@ -137,7 +137,7 @@ def _name(*parts: str) -> str:
 
 
 def _new(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any):
-    # Without pyplot: no window system, and no figure is kept alive behind our back.
+    # Without pyplot, which would need a display and keep every figure in memory.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -153,12 +153,12 @@ def _title(figure: Any, title: str, below: str) -> None:
 
 
 def _nines(recall: np.ndarray | float) -> np.ndarray:
-    """Recall on an axis of nines; 1.0 stands where .9999 would."""
+    """−log10(1 − recall): the number of nines. Recall 1.0 is drawn at .9999."""
     return -np.log10(np.maximum(1 - np.asarray(recall, dtype=float), 1e-4))
 
 
 def curves(part: Any, place: tuple[str, str, str], pens: Pens):
-    """Every setting a point, the best of them a line, a bar for the repeats' spread, the name at the line's end."""
+    """Recall–QPS curves: a point for each setting, a line along the Pareto front, error bars over the repeats, labels at the right."""
     figure, [[axes]] = _new(9.5, max(5.8, 0.34 * len(part.systems)))
     labels, left = [], 0
     for system in part.systems:
@@ -186,9 +186,13 @@ def curves(part: Any, place: tuple[str, str, str], pens: Pens):
         axes.axvline(_nines(target), color="#c4cad1", linewidth=1, linestyle=(0, (2, 3)), zorder=1)
     _spread_labels(axes, labels, pens)
     axes.set_xlabel(f"recall@{'100' if '100' in place[2] else '10'}, mean over queries")
-    axes.set_ylabel("requests a second (log)")
+    axes.set_ylabel("requests per second (log)")
     below = f"{place[0]}, {place[2]}: one request at a time; up and to the right is better; bars: lowest and highest repeat"
-    _title(figure, f"{part.suite.capitalize()}: recall against speed", below + (f"; {left} settings under {_LEAST_RECALL}" if left else ""))
+    _title(
+        figure,
+        f"{part.suite.capitalize()}: recall against speed",
+        below + (f"; {left} settings below {_LEAST_RECALL} not shown" if left else ""),
+    )
     return figure
 
 
@@ -206,14 +210,17 @@ def _none(value: float, _: object = None) -> str:
 
 
 def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens: Pens) -> None:
-    """Names right of the picture, in the order of the lines' ends and never on top of each other. A thin lead goes from the name to the
-    picture's edge, at the height where the line ends, and dots from there to a line that ends further left: so leads never cross."""
+    """Draw the system names right of the plot, in the order of the curves' ends and without overlap.
+
+    A thin line leads from each name to the edge of the plot, at the height of the curve's end. Dots lead from there to a curve that ends
+    further left. So the lines never cross.
+    """
     if not labels:
         return
     low, high = axes.get_ylim()
     edge = axes.get_xlim()[1]
     span = math.log10(high / low)
-    room = 0.3 / axes.figure.get_size_inches()[1]  # a line of text
+    room = 0.3 / axes.figure.get_size_inches()[1]  # height of a line of text
     heights = [math.log10(y / low) / span for _, y, _, _ in labels]
     for i, height in zip(np.argsort(heights), _apart(sorted(heights), room), strict=True):
         x, y, name, colour = labels[i]
@@ -241,7 +248,7 @@ def _spread_labels(axes: Any, labels: list[tuple[float, float, str, str]], pens:
 
 
 def _apart(heights: Sequence[float], room: float) -> list[float]:
-    """Rising heights moved as little as it takes (least squares) to be ``room`` apart: isotonic regression by pooling neighbours."""
+    """Move ascending heights so that they are at least ``room`` apart, with the least sum of squared moves (isotonic regression)."""
     pools: list[list[float]] = []  # [sum, count] of heights less the room below them
     for i, height in enumerate(heights):
         pools.append([height - i * room, 1])
@@ -251,14 +258,14 @@ def _apart(heights: Sequence[float], room: float) -> list[float]:
             pools[-1][1] += count
     level = [total / count for total, count in pools for _ in range(int(count))]
     placed = [height + i * room for i, height in enumerate(level)]
-    return [max(height, i * room) for i, height in enumerate(placed)]  # none under the picture
+    return [max(height, i * room) for i, height in enumerate(placed)]  # none below the plot
 
 
 # Filters
 
 
 def filter_summary(part: Any, dataset: str):
-    """Systems down, correlation × selectivity across: geometric mean over the shapes of filters. One map for a look at all of them."""
+    """Heat map of all systems: a row for each system, a column for each correlation × selectivity, geometric means over filter shapes."""
     found = report.summary(part, dataset)
     shares = sorted({share for _, _, share in found}, reverse=True)
     sides = [side for side in CORRELATIONS if any(key[1] == side for key in found)]
@@ -283,9 +290,9 @@ def filter_summary(part: Any, dataset: str):
         cell["where"]["shape"] for cell in part.cells if cell["dataset"] == dataset and cell.get("where", {}).get("correlation") in sides
     }
     over = next(iter(shapes)) if len(shapes) == 1 else f"over {len(shapes)} shapes of filters"
-    title = f"Filtered search: requests a second at recall ≥ {_TARGET:g}, {over}"
+    title = f"Filtered search: requests per second at recall ≥ {_TARGET:g}, {over}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    note = f"{dataset}; geometric means; small: the shapes that reached {_TARGET:g}, where not all did; hatched: none did"
+    note = f"{dataset}; geometric means; small figures: shapes that reached {_TARGET:g} of all shapes; hatched: no shape reached it"
     figure.supxlabel(note, x=0.01, ha="left", fontsize=9.5, color=_FAINT)
     return figure
 
@@ -307,7 +314,7 @@ def _map_cell(place: Any, x: int, y: int, qps: float | None, text: str, norm: An
 
 
 def filter_map(part: Any, dataset: str):
-    """A map a system: filters down, selectivity × correlation across; colour is QPS at the target recall, hatched where not reached."""
+    """A heat map for each system: a row for each filter, a column for each selectivity × correlation. Colour: QPS at the target recall."""
     about = {one["cell"]: one["where"] for one in part.cells if one["dataset"] == dataset and one.get("where")}
     grid = {cell: where for cell, where in about.items() if where["correlation"] in CORRELATIONS}
     if not grid:
@@ -325,7 +332,7 @@ def filter_map(part: Any, dataset: str):
     down = math.ceil(len(part.systems) / across)
     wide, high = 0.52 * len(columns) * across + 2.4 * across, down * (0.36 * len(shapes) + 1.25) + 0.9
     figure, axes = _new(max(wide, 7.5), high, down, across)
-    figure.get_layout_engine().set(h_pad=0.16)  # a system's name belongs to the map under it
+    figure.get_layout_engine().set(h_pad=0.16)  # so each title is nearer to its own map
     colours = _map_colours()
     for number, place in enumerate(axes.flat):
         if number >= len(part.systems):
@@ -339,9 +346,9 @@ def filter_map(part: Any, dataset: str):
                 text = report.short(qps) if qps else f"{recall:.2f}" if recall is not None else "·"
                 _map_cell(place, x, y, qps, text, norm, colours, hatched=qps is None and recall is not None)
         _map_axes(place, system, columns, sides, shares, shapes)
-    title = f"Filtered search: requests a second at recall ≥ {_TARGET:g}"
+    title = f"Filtered search: requests per second at recall ≥ {_TARGET:g}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    note = f"{dataset}; the darker the faster; hatched: {_TARGET:g} was not reached, the figure is the highest recall; ·: not run"
+    note = f"{dataset}; darker is faster; hatched: {_TARGET:g} was not reached, the figure is the highest recall; ·: not run"
     figure.supxlabel(note, x=0.01, ha="left", fontsize=9.5, color=_FAINT)
     return figure
 
@@ -387,7 +394,7 @@ def _map_colours():
 
 
 def latency(part: Any, place: tuple[str, str, str], pens: Pens):
-    """p50 … p99.9 of each system's fastest setting at the target recall (or its best recall), on a line."""
+    """Latency percentiles of each system's fastest setting at the target recall, or of its setting with the highest recall."""
     chosen = []
     for system in part.systems:
         measured = part.of(place, system)
@@ -398,11 +405,11 @@ def latency(part: Any, place: tuple[str, str, str], pens: Pens):
     if not chosen:
         return None
     below = f"{place[0]}, {place[2]}: the fastest setting with recall ≥ {_TARGET:g}, one request at a time"
-    return _percentiles(chosen, f"{part.suite.capitalize()}: how long a request takes", below, pens)
+    return _percentiles(chosen, f"{part.suite.capitalize()}: latency of a request", below, pens)
 
 
 def loads(part: Any, pens: Pens):
-    """The service suite: a line a system and load, of the repeat with the median rate."""
+    """Latency percentiles of the service suite: a line for each system and load, from the repeat with the median rate."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for one in part.loads:
         if "p50_ms" in one:
@@ -412,8 +419,8 @@ def loads(part: Any, pens: Pens):
         one = sorted(repeats, key=lambda r: r["qps"])[len(repeats) // 2]
         late = one["timed_out"] + one["failed"]
         chosen.append((system, one, f"{load}: {report.rate(one['qps'])}/s" + (f", {late} timed out or failed" if late else "")))
-    below = "open loop: a latency counts from when the request was due"
-    return _percentiles(chosen, "Service: how long a request takes", below, pens, ordered=False)
+    below = "open loop: a latency is measured from the time the request was scheduled"
+    return _percentiles(chosen, "Service: latency of a request", below, pens, ordered=False)
 
 
 def _percentiles(chosen: list[tuple[str, dict, str]], title: str, below: str, pens: Pens, ordered: bool = True):
@@ -449,13 +456,13 @@ def _number(value: float, _: object = None) -> str:
 
 
 def _sparse_minor(value: float, _: object = None) -> str:
-    """2 and 5 of each decade: a short axis would have one label otherwise."""
+    """Label 2 and 5 of each decade, because a short axis would have only one label otherwise."""
     lead = value / 10 ** math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:g}" if round(lead, 3) in (2, 5) else ""
 
 
 def _mixed(colour: str, share: float) -> tuple[float, ...]:
-    """The colour with some of the paper's white in it."""
+    """The colour mixed with white."""
     from matplotlib.colors import to_rgb
 
     return tuple(share * part + (1 - share) for part in to_rgb(colour))
@@ -465,7 +472,7 @@ def _mixed(colour: str, share: float) -> tuple[float, ...]:
 
 
 def bars(part: Any, dataset: str, pens: Pens):
-    """Build time, memory added, disk, side by side; a system is a row."""
+    """Bars of build time, added memory and disk, side by side, with a row for each system."""
     built = [one for one in part.operations if one["op"] == "build" and one["dataset"] == dataset]
     if not built:
         return None
@@ -481,7 +488,7 @@ def bars(part: Any, dataset: str, pens: Pens):
         colours = [pens.colour[one["system"]] for one in built]
         axes.barh(range(len(built)), values, color=colours, height=0.62, alpha=0.9)
         top = max(values) or 1
-        if name == "memory added":  # what it reaches on the way
+        if name == "memory added":  # a tick marks the peak
             peaks = [max(0, one["peak"] - one["before"]) for one in built]
             axes.scatter(peaks, range(len(built)), marker="|", s=110, color=colours, zorder=4, linewidths=1.6)
             top = max(top, *peaks)
@@ -506,7 +513,7 @@ def bars(part: Any, dataset: str, pens: Pens):
 
 
 def ingest(part: Any, dataset: str, pens: Pens):
-    """Points a second against the size of a batch; hollow markers where a batch isn't durable when the call returns."""
+    """Points per second by batch size. Markers are hollow where a batch is not durable when the call returns."""
     figure, [[axes]] = _new(8.5, 5)
     labels = []
     for system in part.systems:
@@ -524,14 +531,14 @@ def ingest(part: Any, dataset: str, pens: Pens):
         axis.set_major_formatter(_thousands)
         axis.set_minor_formatter(_none)
     _spread_labels(axes, labels, pens)
-    axes.set_xlabel("points a call (log)")
-    axes.set_ylabel("points a second (log)")
-    _title(figure, "Ingest: points a second", f"{dataset}; filled markers: on disk when the call returns; hollow: not")
+    axes.set_xlabel("points per call (log)")
+    axes.set_ylabel("points per second (log)")
+    _title(figure, "Ingest: points per second", f"{dataset}; filled markers: durable when the call returns; hollow: not durable")
     return figure
 
 
 def churn(part: Any, dataset: str, pens: Pens):
-    """QPS at the target recall before the change, after it, and after a restart; a cross and the recall where it isn't reached."""
+    """QPS at the target recall before the change, after it and after a restart. A cross with the recall where it was not reached."""
     stages = list(dict.fromkeys(one["stage"] for one in part.measurements))
     figure, [[axes]] = _new(8.5, 5)
     labels = []
@@ -556,6 +563,6 @@ def churn(part: Any, dataset: str, pens: Pens):
     axes.yaxis.set_minor_formatter(_none)
     axes.set_xlim(-0.2, len(stages) - 0.8)
     _spread_labels(axes, labels, pens)
-    axes.set_ylabel("requests a second (log)")
+    axes.set_ylabel("requests per second (log)")
     _title(figure, "Churn: 15 % updated, 15 % deleted, then a restart", f"{dataset}; the fastest setting with recall ≥ {_TARGET:g}")
     return figure

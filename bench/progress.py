@@ -1,4 +1,4 @@
-"""A bar on a terminal, a line now and then elsewhere."""
+"""Progress output: a bar on a terminal, else a line every 20 seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EVERY = 20.0
 
 
 class Progress:
-    """Says what is going on; ``None`` for a console says nothing."""
+    """Shows stages, steps and messages. console: a rich Console, or None for no output."""
 
     def __init__(self, console: Console | None):
         self.console = console

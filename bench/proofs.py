@@ -1,4 +1,4 @@
-"""What the proof of a linear fusion costs, by how much the sparse arm weighs: ``python -m bench.proofs [DATA]`` prints a line a weight."""
+"""Cost of proving linear fusion exact, by the weight of the sparse arm: ``python -m bench.proofs [DATA]`` prints one line per weight."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def run(name: str) -> None:
                     for query in queries:
                         system.collection.search(query, fusion=fusion, with_attributes=False)
                     best = min(best, (time.perf_counter() - began) / len(queries))
-                print(f"sparse weighs {weight:<5} {1e3 * best:6.2f} ms a search, {sum(proven)} of {len(proven)} proven", flush=True)
+                print(f"sparse weight {weight:<5} {1e3 * best:6.2f} ms per search, {sum(proven)} of {len(proven)} proven exact", flush=True)
         finally:
             system.close()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="?", default="hybrid-100k")
+    parser.add_argument("data", nargs="?", default="hybrid-100k", metavar="DATA", help="a hybrid data set (hybrid-100k)")
     run(parser.parse_args().data)

@@ -1,8 +1,8 @@
 """Ranking quality of hybrid search on judged queries: ``python -m bench.quality FOLDER``.
 
-The folder is as BEIR lays one out (see ``data.files.folder``): texts, queries, judgements, and dense and sparse vectors of both. BM25 is
-the database's own. Prints nDCG@10 of each arm, of their rank fusions, and of linear fusion with weights that were learned on other queries;
-each searched exactly and through the indexes.
+The folder has BEIR's layout (see ``data.files.folder``): texts, queries, judgements, and dense and sparse vectors of both. vectordb
+computes BM25. Prints nDCG@10 of each arm, of their rank fusion (RRF), and of linear fusion with weights learned on other queries. Each is
+searched exactly and through the indexes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARMS = (("bm25",), ("dense",), ("sparse",), ("bm25", "dense"), ("sparse", "dense
 
 
 def filled(folder: str, dataset: Dataset) -> vectordb.Collection:
-    """A collection of the data set's documents, its dense field indexed."""
+    """A new collection with the data set's documents, fully indexed."""
     fields = {
         "bm25": Sparse("idf", encoder="bm25", source="body"),
         "dense": Dense(dataset.dim, metric=dataset.metric),
@@ -41,20 +41,20 @@ def filled(folder: str, dataset: Dataset) -> vectordb.Collection:
 
 
 class Quality:
-    """Judged queries of a collection."""
+    """The judged queries of a data set, and searches of its collection with them."""
 
     def __init__(self, docs: vectordb.Collection, dataset: Dataset):
         self.docs, self.dataset, self.judged = docs, dataset, sorted(dataset.qrels)
 
     def asked(self, arms: tuple[str, ...]) -> dict:
-        """The arms' queries, as ``search_batch`` and ``tune_fusion`` take them."""
+        """The queries of these arms, as arguments of ``search_batch`` and ``tune_fusion``."""
         columns = {"dense": self.dataset.queries, "sparse": self.dataset.sparse_queries}
         vectors = {arm: columns[arm][self.judged] for arm in arms if arm in columns}
         texts = [self.dataset.query_texts[query] for query in self.judged]
         return {"vectors": vectors or None, "text": {"bm25": texts} if "bm25" in arms else None}
 
     def ndcg(self, arms: tuple[str, ...], **options) -> float:
-        """Of the best 10, the mean over all judged queries."""
+        """nDCG@10, the mean over all judged queries. options: of ``search_batch``."""
         found = self.docs.search_batch(**self.asked(arms), limit=LIMIT, with_attributes=False, **options)
         run = {query: hits.ids.tolist() for query, hits in zip(self.judged, found, strict=True)}
         return metrics.rankings(self.dataset.qrels, run, LIMIT)[f"nDCG@{LIMIT}"]["mean"]
@@ -64,7 +64,7 @@ class Quality:
 
 
 def figures(quality: Quality) -> Mapping[str, tuple[float, float]]:
-    """What is printed: nDCG exact, and through the indexes at the default recall."""
+    """Row of the printed table → (nDCG@10 of exact search, nDCG@10 through the indexes)."""
     found = {}
     for arms in ARMS:
         name = " + ".join(arms)
@@ -83,7 +83,7 @@ def figures(quality: Quality) -> Mapping[str, tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder with texts, queries and judgements, as BEIR has it")
     dataset = files.load(parser.parse_args().folder)
     with tempfile.TemporaryDirectory(prefix="vectordb-quality-") as folder:
         made = figures(Quality(filled(folder, dataset), dataset))

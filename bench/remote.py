@@ -1,4 +1,4 @@
-"""The runner's side of a worker: starts it, sends it commands, notices when it hangs or dies."""
+"""The runner's side of a worker process: starts it, sends commands, and detects hangs and crashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GRACE = 20.0
 
 
 class Failed(Exception):
-    """The system raised; the worker goes on. details: the traceback."""
+    """A command raised an error; the worker still runs. details: the traceback."""
 
     def __init__(self, message: str, details: str = ""):
         super().__init__(message)
@@ -29,11 +29,11 @@ class Failed(Exception):
 
 
 class Died(Failed):
-    """The worker is gone: it crashed, or was killed because it took too long."""
+    """The worker process has ended: it crashed, or it was killed after a time-out."""
 
 
 class Remote:
-    """A system in a process of its own, with what that process started in one process group."""
+    """A system in a worker process. The worker leads a process group, so that its children can be ended with it."""
 
     def __init__(self, system: str, job: dict, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Remote:
         self._rest = b""
 
     def ask(self, op: str, limit: float = 900.0, **arguments: Any) -> dict:
-        """Run a command. Raises Unsupported, Failed, or Died after ``limit`` seconds or when the process ended."""
+        """Run a command and return its result. Raises Unsupported, Failed, or Died (after ``limit`` seconds, or if the process ended)."""
         line = json.dumps({"op": op, **arguments}) + "\n"
         try:
             self.process.stdin.write(line.encode())
@@ -73,7 +73,7 @@ class Remote:
             left = end - time.monotonic()
             if left <= 0:
                 self.kill()
-                raise Died(f"{op} took more than {limit:,.0f} s and was ended")
+                raise Died(f"{op} took more than {limit:,.0f} s, so the process was killed")
             if self._selector.select(left):
                 part = os.read(self.process.stdout.fileno(), 1 << 20)
                 if not part:
@@ -96,7 +96,7 @@ class Remote:
         return self.process.poll() is None
 
     def close(self) -> None:
-        """Ask it to stop everything; then make sure."""
+        """Tell the worker to stop, and kill it if it doesn't."""
         if self.alive:
             with contextlib.suppress(Failed, Unsupported):
                 self.ask("close", limit=60.0)
@@ -106,7 +106,7 @@ class Remote:
         self.kill()
 
     def kill(self) -> None:
-        """End the process, its group, and what it started outside the group."""
+        """Kill the process, its process group, and its descendants outside the group."""
         started = facts.tree([self.process.pid])[1:] if self.alive else []
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -121,7 +121,7 @@ class Remote:
 
 
 def _environment(python: str) -> dict[str, str]:
-    """A worker with our interpreter finds the same vectordb as we do; one of another environment sees nothing of ours."""
+    """Environment variables of a worker. With the current interpreter it imports the same vectordb; others get no PYTHONPATH."""
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     if python != sys.executable:
         environment.pop("PYTHONPATH", None)

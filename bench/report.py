@@ -1,4 +1,4 @@
-"""Results as Markdown: what was measured, on what, how sure it is, and what went wrong. Figures come from ``plots``."""
+"""The report in Markdown: method, environment, systems, data, tables of each suite, and what failed. ``plots`` draws the figures."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .suites import ABOUT, SUITES, TARGETS
 _FILTER_TARGET = 0.95
 
 METHOD = """\
-One request at a time, one thread of the harness, systems taking turns setting by setting within a cell; every repeat asks all queries
-again after a warm-up. QPS is requests ÷ the sum of their times, the median of the repeats, with the lowest and highest repeat in brackets.
-Recall is measured on those very requests: right rows ÷ min(k, matches), against exact search in float64; rows that tie with the k-th best
-are right. In brackets is the 95 % interval over queries; p5 and p1 are what 95 and 99 of 100 queries reach. *Cores* is processor time ÷
-wall time while searching, of the system's processes with all threads they chose to run: 1.0 is one core busy. *Short* counts answers with
-fewer than min(k, matches) rows, *wrong* rows that break the filter, are deleted, or come twice. Queries and filters were brought to each
-system's own form before the clock started; ids were read after it stopped. Memory is resident size, of all processes of a system, before
-its library was imported (the data set is in it), after the build, and at most."""
+The harness sends one request at a time. Within a cell the systems take turns, setting by setting. Every repeat runs all queries again,
+after a warm-up. QPS is requests ÷ the sum of their times: the median of the repeats, with the lowest and highest repeat in brackets. Recall
+is measured on the timed requests: correct rows ÷ min(k, matches), against exact search in float64. Rows that tie with the k-th best count
+as correct. The brackets after a recall hold its 95 % confidence interval over queries; 95 % of the queries reach p5, and 99 % reach p1.
+*Cores* is processor time ÷ wall time of the system's processes while searching, with all their threads: 1.0 means one busy core. *Short*
+counts answers with fewer than min(k, matches) rows. *Wrong* counts rows that don't match the filter, are deleted or are duplicates. Queries
+and filters were converted to each system's format before timing, and ids were read after it. Memory is the resident size of all processes
+of a system: before its library was imported (this includes the data set), after the build, and at the peak."""
 
 _FILTER_NOTE = f"""\
-QPS at recall ≥ {_FILTER_TARGET}; × and the highest recall where no setting reached it. *s* is the measured share of rows that match,
-*ρ* how often the query's own nearest rows (a thousandth of all, at least 10) match, in units of *s*: below 1 the filter points away from
-the query."""
+The tables show QPS at recall ≥ {_FILTER_TARGET}, or × and the highest recall where no setting reached it. *s* is the measured selectivity,
+the share of matching rows. *ρ* is the correlation of query and filter: the share of matching rows among the query's nearest rows (0.1 % of
+all, at least 10), ÷ *s*. Below 1, rows near the query match less often than others."""
 
 
 def markdown(found: dict, pictures: dict[str, list[str]] | None = None) -> str:
-    """The report. pictures: suite → paths of its plots, as the report should name them."""
+    """The report as Markdown. found: the results. pictures: suite → paths of its plots, relative to the report."""
     pictures = pictures or {}
     blocks = [
         "# Benchmark report",
@@ -52,7 +52,7 @@ def markdown(found: dict, pictures: dict[str, list[str]] | None = None) -> str:
 
 
 class _Part:
-    """What a suite measured."""
+    """The results of one suite."""
 
     def __init__(self, found: dict, suite: str):
         self.suite = suite
@@ -74,7 +74,7 @@ class _Part:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
-    """left: columns that hold text."""
+    """A Markdown table. left: number of left-aligned columns; the others are right-aligned."""
     marks = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [header, marks, *([str(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -84,7 +84,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 
 
 
 def rate(value: float | None) -> str:
-    """Requests a second: three digits, or whole thousands with separators."""
+    """Requests per second: from 100 on a whole number with thousands separators, else three significant digits; "–" for None."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -103,7 +103,7 @@ def seconds(value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """For a map's cell: 7, 540, 2.1k, 36k."""
+    """A number for a cell of a heat map: 7, 540, 2.1k, 36k."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value < 995 else f"{value / 1e3:.1f}k" if value < 9950 else f"{value / 1e3:.0f}k"
@@ -125,7 +125,7 @@ def _recall(recall: dict) -> str:
     return f"{recall['mean']:.4f} [{recall['low']:.3f}–{recall['high']:.3f}]"
 
 
-# What holds for the whole run
+# The whole run: environment, floors, systems, data
 
 
 def _environment(environment: dict, found: dict) -> list[str]:
@@ -143,7 +143,7 @@ def _environment(environment: dict, found: dict) -> list[str]:
         ("software", ", ".join(f"{name} {version}" for name, version in software.items())),
         (
             "harness",
-            f"{seen.get('loop_us', 0):.2f} µs a request over a bare loop, {seen.get('in_figures_us', 0):.2f} µs of it in the figures",
+            f"{seen.get('loop_us', 0):.2f} µs per request beside an empty loop, {seen.get('in_figures_us', 0):.2f} µs of it in the figures",
         ),
         ("command", f"`{environment['command']}`"),
         ("scale", words(found["plan"]["scale"])),
@@ -198,7 +198,7 @@ def _curves(part: _Part) -> list[str]:
 
 
 def _settings(measured: list[dict]) -> str:
-    """Every setting that was tried, folded away."""
+    """A collapsed table of every setting."""
     rows = []
     for one in measured:
         latency, recall = one["latency"], one["recall"]
@@ -212,7 +212,7 @@ def _settings(measured: list[dict]) -> str:
 
 
 def _quality(part: _Part, place: tuple[str, str, str]) -> str:
-    """Rankings against judgements, of each system's setting with the highest recall."""
+    """Ranking metrics (nDCG, recall, MRR) of each system's setting with the highest recall."""
     rows, names = [], []
     for system in part.systems:
         judged = [one for one in part.of(place, system) if one["quality"]]
@@ -237,12 +237,13 @@ def _builds(part: _Part) -> list[str]:
 
 
 _SUMMARY_NOTE = """\
-All shapes of filters together: the geometric mean of the QPS at that recall over the shapes in which some setting reached it; where not all
-did, how many of them. The lowest recall is that of the cell in which a system's best setting is worst."""
+The first table summarizes all filter shapes: the geometric mean of the QPS over the shapes in which some setting reached the recall, and
+how many did, if not all. *Lowest recall* is the minimum over the cells of the recall of the system's best setting."""
 
 
 def summary(part: _Part, dataset: str) -> dict[tuple[str, str, float], tuple[float | None, int, int]]:
-    """(system, correlation, selectivity) → (geometric mean QPS at the target recall over the shapes that reached it, those shapes, all)."""
+    """(system, correlation, selectivity) → (QPS, reached, tried): the geometric mean QPS at the target recall over the filter shapes that
+    reached it (None if none did), their number, and the number of all shapes."""
     made: dict[tuple[str, str, float], list[float | None]] = {}
     for cell in part.cells:
         where = cell.get("where")
@@ -387,8 +388,8 @@ def _service(part: _Part) -> list[str]:
         bad = (sum(one["timed_out"] for one in repeats), sum(one["failed"] for one in repeats))
         rows.append((system, load, asked, speeds, *tails, f"{min(recall):.4f}" if recall else "–", *bad))
     header = ("system", "load", "asked QPS", "answered QPS", "p50 ms", "p95", "p99", "p99.9", "recall", "timed out", "failed")
-    note = "Clients are threads of one Python process on the same machine. In the open loop a latency counts from when the request was due;"
-    note += " more than a second counts as timed out. Latencies are those of the repeat with the median rate."
+    note = "Clients are threads of one Python process on the same machine. In the open loop a latency is measured from the time the request"
+    note += " was scheduled. More than a second counts as timed out. Latencies are those of the repeat with the median rate."
     return [note, _table(header, rows, left=2)]
 
 
@@ -410,7 +411,7 @@ _SECTIONS = {"filtered": _filtered, "ingest": _ingest, "churn": _churn, "service
 
 
 def _exact_modes(found: dict) -> list[str]:
-    """Each system's own exact mode must read 1.000: else the harness, or the system, is wrong. One without such a mode says so."""
+    """The recall of each system's exact mode. Less than 1.000 means that the harness or the system is wrong."""
     measured: dict[tuple[str, str], list] = {(one["system"], one["suite"]): [] for one in found.get("exact_modes", ())}
     none = {(one["system"], one["suite"]) for one in found.get("exact_modes", ()) if one["setting"] is None}
     for one in found["measurements"]:

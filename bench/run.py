@@ -1,9 +1,9 @@
-"""Carries out suites: workers are started, filled one at a time, then asked in turn; answers are judged here, all goes to the journal.
+"""The runner of the suites: starts a worker for each system, fills one at a time, searches them in turn, and judges the answers.
 
-Interleaving: within a cell, for each repeat, the systems take turns setting by setting (their first settings, their second, …), and the
-order of the systems moves on by one each repeat. All workers are alive meanwhile, one is working. So what drifts on the machine — other
-load, clock speed — hits all systems alike. Figures of a repeat are of the same seconds; their spread over repeats is printed. Where memory
-is too small for all, ``Plan.group`` of them are alive at once, and groups follow each other.
+Everything goes to the journal. Interleaving: within a cell, for each repeat, the systems take turns setting by setting (the first setting
+of each, then the second of each, …), and each repeat begins with the next system. All workers are alive, but only one works. So changes of
+the machine (other load, clock speed) affect all systems alike. The report shows the spread over the repeats. If memory is too small for all
+systems, ``Plan.group`` of them are alive at a time, one group after the other.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .suites import Cell, Scale, Stage, Suite
 from .systems import Unsupported
 
 _CRASHES = 3
-_TIMEOUT = 1.0  # seconds after which a client of the service suite counts a request as timed out
+_TIMEOUT = 1.0  # seconds; the service suite counts a slower request as timed out
 
 
 @dataclass
 class Plan:
-    """What to run. pairs: (suite, data set). limit: seconds that a build may take. group: systems that are alive at once, 0 for all."""
+    """What to run. pairs: (suite, data set). limit: longest time of a build in seconds. group: systems alive at a time, 0 for all."""
 
     pairs: list[tuple[str, str]]
     systems: list[str]
@@ -50,22 +50,23 @@ class Plan:
 
 
 def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = False) -> dict:
-    """Run, or go on with, a plan in the folder ``out``; returns the results, which are also in ``out/results.json``.
+    """Run a plan in the folder ``out``, or continue it if the folder holds an unfinished run of it. Returns the results.
 
-    Raises ValueError when the folder holds a run of another plan or commit. keep: leave the systems' files.
+    The results are also in ``out/results.json``. keep: keep the systems' files. Raises ValueError if the folder holds a run of another plan
+    or commit.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "plan.json"
-    # Figures of two versions of the code in one report would be nobody's.
+    # One report must not mix figures of two versions of the code.
     this = {**plan.to_dict(), "commit": facts.commit()}
     if path.exists() and json.loads(path.read_text()) != this:
-        raise ValueError(f"{out} holds a run of another plan or commit; choose another --out, or delete it")
+        raise ValueError(f"{out} holds a run with other options or of another commit; choose another --out, or delete the folder")
     path.write_text(json.dumps(this, indent=1))
     journal = Journal(out)
     progress = progress or Progress(None)
     started = time.time()
     if "complete" in journal:
-        progress.say(f"this run was complete at {journal.facts['complete']['at']}; nothing is measured again (delete {out} to do so)")
+        progress.say(f"this run was completed at {journal.facts['complete']['at']}; nothing is measured again (to do so, delete {out})")
     environment = journal.facts.get("environment", {}).get("environment") or facts.environment()
     journal.add("environment", {"fact": "environment", "environment": environment, "started": started})
     try:
@@ -88,13 +89,13 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
 
 
 def _groups(plan: Plan) -> list[list[str]]:
-    """The systems that run together; at least one group, so that data which can't be had is a problem even without systems."""
+    """The systems in groups that are alive together. At least one group, so that missing data is reported even without systems."""
     size = plan.group or len(plan.systems) or 1
     return [plan.systems[low : low + size] for low in range(0, len(plan.systems), size)] or [[]]
 
 
 class _Pair:
-    """One suite on one data set, with some systems."""
+    """One suite on one data set, with a group of systems."""
 
     def __init__(self, plan: Plan, suite: str, dataset: str, names: list[str], out: Path, journal: Journal, progress: Progress):
         self.plan, self.name, self.dataset_name, self.names, self.out = plan, suite, dataset, names, out
@@ -145,7 +146,7 @@ class _Pair:
         own = None
         if self.name == "filtered" and "place" in whole.attributes:
             arm = "dense" if whole.vectors is not None else "sparse"
-            # Also used to say how correlated a filter came out to be.
+            # Also used to measure the correlation of each filter.
             self.near = truth.exact(whole.only(arm), self.queries, min(1000, max(10, len(whole) // 1000)))
             own = np.asarray(whole.attributes["place"])[np.maximum(self.near.ids[:, 0], 0)].tolist()
         self.suite: Suite = suites.make(self.name, whole, scale, own, self.plan.cells)
@@ -158,7 +159,7 @@ class _Pair:
     # Workers
 
     def _start(self, name: str) -> None:
-        """A worker, if there is anything left for the system to do."""
+        """Start the system's worker, unless the journal says that the system has finished this suite."""
         self.progress.stage(f"{self.name} · {self.dataset_name}: {name} starts")
         try:
             reason = systems.available(name)
@@ -166,9 +167,9 @@ class _Pair:
                 raise Unsupported(reason)
             kind = systems.load(name)
             if not self.suite.needs <= kind.does:
-                raise Unsupported(f"it doesn't do: {', '.join(sorted(self.suite.needs - kind.does))}")
+                raise Unsupported(f"it doesn't support: {', '.join(sorted(self.suite.needs - kind.does))}")
             if self.dataset.vectors is not None and self.dataset.metric not in kind.metrics:
-                raise Unsupported(f"it has no metric {self.dataset.metric}")
+                raise Unsupported(f"it doesn't support the metric {self.dataset.metric}")
             if self._finished(name):
                 return
             self.workers[name] = self._worker(name)
@@ -193,12 +194,12 @@ class _Pair:
         return self.key("finished", name) in self.journal
 
     def _revive(self, name: str, stage: Stage) -> None:
-        """After a crash: a new process, brought to where the stage is. Raises when that fails too."""
+        """After a crash: start a new worker and repeat the operations up to this stage. Raises Failed or Unsupported if that fails."""
         self._drop(name)
         self.crashes[name] = self.crashes.get(name, 0) + 1
         if self.crashes[name] >= _CRASHES:
             raise Failed(f"given up after {_CRASHES} crashes")
-        self.progress.say(f"{name}: starts again")
+        self.progress.say(f"{name}: restarting after a crash")
         shutil.rmtree(self.scratch / _short(name), ignore_errors=True)
         self.workers[name] = self._worker(name)
         self.workers[name].ask("hello")
@@ -252,7 +253,7 @@ class _Pair:
             return self.workers[name].ask("reopen", limit=limit) | {"cold": with_cold}
         if op in ("build", "ingest"):
             if any((self.scratch / _short(name)).glob("*")):
-                # An earlier run's files, or an earlier stage's: the process that has them open must go first.
+                # The folder may hold files of an earlier run or stage; the process that has them open must end first.
                 self._drop(name)
                 shutil.rmtree(self.scratch / _short(name))
                 worker = self.workers[name] = self._worker(name)
@@ -262,7 +263,7 @@ class _Pair:
         return worker.ask("change", limit=limit, **paths)
 
     def _changed(self, share: float) -> None:
-        """The data after the change: this share of rows has other vectors, as many others are gone."""
+        """Apply the change to the data: this share of the rows gets other vectors, and as many other rows are deleted."""
         if self.dataset is not self.original:
             return
         rng = np.random.default_rng(1)
@@ -285,8 +286,8 @@ class _Pair:
         self.alive[gone] = False
 
     def _sweep(self, name: str) -> list[tuple[dict, bool, bool]]:
-        """(setting, is it the exact mode, is it asked only once) in order of rising effort. A suite without sweeps takes one setting, two
-        thirds up."""
+        """(setting, whether it is the exact mode, whether it runs only once) in order of rising effort. A suite without sweeps uses one
+        setting, at two thirds of the list."""
         try:
             found = self.workers[name].ask("sweep", suite=self.name)
         except (Unsupported, Failed) as error:
@@ -326,7 +327,7 @@ class _Pair:
             self.journal.add(key, {"fact": "pass", **place, "system": name, "setting": setting, "exact": exact, "repeat": repeat, **fact})
 
     def _turns(self, sweeps: dict[str, list]) -> Iterator[tuple[str, dict, bool, int]]:
-        """(system, setting, exact, repeat) in the order they are run; an exact mode that is no setting of the sweep is asked once."""
+        """(system, setting, exact, repeat) in the order of the runs. An exact mode that is not in the sweep runs only once."""
         names = list(sweeps)
         for repeat in range(self.plan.scale.repeats):
             order = names[repeat % len(names) :] + names[: repeat % len(names)] if names else []
@@ -338,14 +339,14 @@ class _Pair:
                             yield name, setting, exact, repeat
 
     def _skipped(self, key: str) -> bool:
-        """Whether an earlier repeat of the setting, or its whole cell, failed."""
+        """Whether an earlier repeat of this setting, or the whole cell, failed for the system."""
         suite, dataset, stage, cell, name, setting, *_ = key.split("|")
         marks = (f"{stage}: {cell}", f"{stage}: {cell}: {setting}")
         return any(key_of(suite, dataset, "problem", name, mark) in self.journal for mark in marks)
 
     def _failed(self, name: str, stage: Stage, cell: Cell, setting: dict, error: Exception) -> None:
         where = f"{stage.name}: {cell.name}"
-        # What a system can't express in one setting it can't in any.
+        # What a system doesn't support in one setting it supports in none, so the whole cell is skipped.
         self.problem(name, where if isinstance(error, Unsupported) else f"{where}: {key_of(setting)}", error)
         if isinstance(error, Died):
             try:
@@ -355,7 +356,7 @@ class _Pair:
                 self._drop(name)
 
     def _describe(self, stage: Stage, cell: Cell, filters: Sequence[Filter] | None, expected: truth.Truth) -> str | None:
-        """Journals what the cell is; returns the file with its filters."""
+        """Add the cell to the journal. Returns the path of a file with its filters, or None if it has none."""
         place = {"suite": self.name, "dataset": self.dataset_name, "stage": stage.name, "cell": cell.name}
         fact = {"fact": "cell", **place, "k": cell.k, "queries": len(expected.ids), "fewest_matches": int(expected.matches.min())}
         if cell.where is None:
@@ -374,7 +375,7 @@ class _Pair:
         return str(path)
 
     def _pass(self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters) -> dict:
-        """One setting, asked and judged."""
+        """One pass over the queries with one setting: run it in the worker and judge the answers. Returns the fact for the journal."""
         queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
         out = self.scratch / f"{_short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
@@ -403,7 +404,7 @@ class _Pair:
     # Loads
 
     def _loads(self, stage: Stage, name: str) -> None:
-        """Each load, from a process of its own, ``repeats`` times."""
+        """Run each load ``repeats`` times. The clients are in another process than the service."""
         sweep = self._sweep(name)
         if not sweep:
             return
@@ -433,7 +434,7 @@ class _Pair:
                 client.close()
 
     def _summed(self, made: dict) -> dict:
-        """A load's figures; its answers are judged like any others, each as often as it came."""
+        """The figures of a load. Its answers are judged like those of searches; each distinct answer is weighted by its count."""
         every = np.array(made["milliseconds"])
         expected = truth.exact(self.dataset, self.queries, loads.K)
         total, right, under = 0, 0.0, 0

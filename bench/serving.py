@@ -1,6 +1,6 @@
-"""The service by itself: bulk writes, calls of one and of many queries, and searches while others write.
+"""Throughput and latency of the service: bulk writes, calls of one and of many queries, and searches during writes.
 
-``python -m bench.serving [DATA]`` starts ``vectordb serve`` with a worker a core on loopback and prints a figure a line.
+``python -m bench.serving [DATA]`` starts ``vectordb serve`` on loopback with one worker per core, and prints one figure per line.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from .data import load
 from .systems.vectordb import Service
 
-RATES = (1_000, 10_000, None)  # points a second that are written meanwhile; None: as many as go
+RATES = (1_000, 10_000, None)  # points written per second during the searches; None: as many as possible
 SECONDS, TOGETHER, BATCHES_A_SECOND = 10.0, 64, 10
 
 
 def latencies(collection, queries: np.ndarray, seconds: float = SECONDS) -> np.ndarray:
-    """Milliseconds of single searches, one after another."""
+    """Latencies of single searches in milliseconds, one search after another for ``seconds``."""
     found, end = [], time.perf_counter() + seconds
     while (began := time.perf_counter()) < end:
         collection.search({"dense": queries[len(found) % len(queries)]}, limit=10, with_attributes=False)
@@ -37,7 +37,7 @@ def told(what: str, found: np.ndarray) -> None:
 
 @contextmanager
 def writing(collection, vectors: np.ndarray, rate: int | None, first: int):
-    """Somebody writes new points all the while; yields how many so far, in a list."""
+    """Write new points in another thread during the block. Yields a list with one element, the number of points written so far."""
     stop, written, size = threading.Event(), [0], 1_000 if rate is None else rate // BATCHES_A_SECOND
 
     def write() -> None:
@@ -75,11 +75,11 @@ def run(name: str) -> None:
             while time.perf_counter() < end:
                 ours.search_batch({"dense": queries[:TOGETHER]}, limit=10, with_attributes=False)
                 asked += TOGETHER
-            print(f"{f'{TOGETHER} queries a call':44} {asked / SECONDS:8,.0f} searches/s", flush=True)
+            print(f"{f'{TOGETHER} queries per call':44} {asked / SECONDS:8,.0f} searches/s", flush=True)
             for rate in RATES:
                 with writing(ours, dataset.vectors, rate, rows) as written:
                     found = latencies(ours, queries)
-                told(f"while {written[0] / SECONDS:,.0f} points/s are written", found)
+                told(f"during writes of {written[0] / SECONDS:,.0f} points/s", found)
                 rows += written[0]
         finally:
             service.close()
@@ -87,5 +87,5 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="?", default="clustered-100k")
+    parser.add_argument("data", nargs="?", default="clustered-100k", metavar="DATA", help="a dense data set (clustered-100k)")
     run(parser.parse_args().data)

@@ -1,7 +1,7 @@
-"""The suites as data: which stages a system goes through, and which cells are searched after each.
+"""The suites as data: the stages that a system goes through, and the cells that are searched after each.
 
-A stage is some operations of the worker (build, change, restart …), done by one system after the other while all else rests, then cells:
-searches that all systems do in turn. ``run`` carries them out.
+A stage has operations (build, change, restart, …), which one system after the other carries out while the others rest. Then come cells:
+searches that all systems do in turn. The module ``run`` carries them out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TARGETS = (0.90, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. cap: seconds of one pass over the queries. ingest: rows for each batch size."""
+    """The size of a run. cap: longest time of one pass over the queries, in seconds. ingest: rows for each batch size."""
 
     queries: int = 500
     repeats: int = 3
@@ -37,7 +37,7 @@ QUICK = Scale(queries=100, repeats=3, cap=2.0, ingest=2_000, load_seconds=1.5, c
 
 @dataclass
 class Cell:
-    """A set of requests: k, and a filter for each. quality: also nDCG and its kin, against the judgements."""
+    """A set of requests: k, and optionally a filter for each query. quality: also compute nDCG, recall and MRR from the judgements."""
 
     name: str
     k: int = 10
@@ -47,8 +47,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests of several clients. closed: each client asks again as soon as it is answered. open: requests come at random times (Poisson)
-    at ``share`` of the closed loop's rate with the most clients, answered or not; a latency counts from the time a request was due."""
+    """Requests of several clients.
+
+    mode "closed": each client sends its next request as soon as it has an answer. mode "open": requests are scheduled at random times
+    (Poisson), at ``share`` × the highest rate of the closed loops, whether earlier ones are answered or not. Latency is measured from the
+    scheduled time.
+    """
 
     mode: str
     clients: int
@@ -67,42 +71,42 @@ class Stage:
     ops: list[tuple[str, dict]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
-    changed: bool = False  # truth is that of the data after ``change``
+    changed: bool = False  # the ground truth is that of the data after ``change``
 
 
 @dataclass
 class Suite:
-    """name, arm that is searched, what a system must be able to do, stages; attributes that are loaded with the points."""
+    """A suite. arm: "dense", "sparse" or "hybrid". needs: what a system must support (``System.does``). attributes: those to load."""
 
     name: str
     arm: str
     needs: frozenset[str]
     stages: list[Stage]
     attributes: list[str] = field(default_factory=list)
-    sweeps: bool = True  # all settings of a system, or only its best
+    sweeps: bool = True  # measure all settings of a system, or only one
 
 
 ABOUT = {
-    "dense": "recall against QPS, every setting of every system, k = 10 and 100",
-    "filtered": "13 shapes of filters × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; and the data's own attributes",
-    "sparse": "learned sparse vectors: recall against QPS",
-    "hybrid": "dense + sparse fused by reciprocal rank: recall of the exact fusion, and nDCG, recall, MRR where there are judgements",
-    "ingest": "durable points a second by batch size, worst batch, time until a new point is found",
+    "dense": "recall against QPS for every setting of every system, k = 10 and 100",
+    "filtered": "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
+    "sparse": "recall against QPS on learned sparse vectors",
+    "hybrid": "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
+    "ingest": "points per second by batch size, with durable writes; slowest batch; time until a new point is found",
     "churn": "recall and QPS after 30 % of the points were updated or deleted, and after a restart",
-    "service": "1, 8 and 32 clients, closed loop and open loop: p50 … p99.9, time-outs",
-    "footprint": "peak memory, disk, time to open with cold and with warm files",
+    "service": "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop",
+    "footprint": "peak memory, disk, and the time to open with a cold and a warm page cache",
 }
-# What `vectordb bench list` says of the time. Measured on two cores of an AMD EPYC (Zen 5) with other work on them, at the first run with
-# all peers (RESULTS.md), unless marked: "≈" is an estimate for 100k × 384. Default queries and repeats take longer than those runs did.
+# Times that `vectordb bench list` shows, from the first run with all peers (RESULTS.md): two cores of an AMD EPYC (Zen 5), shared with
+# other work. "≈" marks an estimate for 100k × 384. The default queries and repeats take longer than those of that run.
 TIMES = {
-    "dense": "28 min, 20 systems, 100k × 384, 200 queries × 2; 18 min on 100k × 50",
-    "filtered": "8 min to build 9 systems, 50k × 384; 14 s a cell of 40 queries, 156 cells",
-    "sparse": "10 min, 10 systems, 20k, 200 queries × 2; at 100k Seismic builds 4 min, kannolo 10, zvec over 20",
-    "hybrid": "6 min, 6 systems, 20k, 100 queries × 2",
-    "ingest": "≈ 1–3 min a system",
-    "churn": "≈ 4 min a system",
-    "service": "≈ 2 min a system",
-    "footprint": "≈ 2 min a system",
+    "dense": "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
+    "filtered": "8 min to build 9 systems, 50k × 384; then 14 s per cell of 40 queries, 156 cells",
+    "sparse": "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
+    "hybrid": "6 min for 6 systems, 20k, 100 queries × 2 repeats",
+    "ingest": "≈ 1–3 min per system",
+    "churn": "≈ 4 min per system",
+    "service": "≈ 2 min per system",
+    "footprint": "≈ 2 min per system",
 }
 DEFAULT_DATA = {
     "dense": "clustered-100k",
@@ -117,7 +121,7 @@ DEFAULT_DATA = {
 
 
 def make(name: str, dataset: Dataset, scale: Scale, own: Sequence[int] | None, cells: str | None = None) -> Suite:
-    """The suite for a data set. own: each query's place, for correlated filters. cells: only those whose name holds this text."""
+    """The suite for a data set. own: ``place`` of each query, for correlated filters. cells: keep only cells whose name contains it."""
     suite = _MAKERS[name](dataset, scale, own)
     if cells:
         for stage in suite.stages:
@@ -164,7 +168,7 @@ def _grid_attributes() -> set[str]:
 
 
 def _ingest(dataset: Dataset, scale: Scale, own) -> Suite:
-    """Single points are few: each is a commit."""
+    """A stage for each batch size. Fewer rows are written one by one, because each call is a commit."""
     sizes = {1: max(100, scale.ingest // 100), 100: scale.ingest // 4, 1000: scale.ingest, 10_000: 2 * scale.ingest}
     ops = [("ingest", {"batch": batch, "rows": min(rows, len(dataset))}) for batch, rows in sizes.items() if batch <= scale.ingest]
     kept = [name for name in ("u_100", "price") if name in dataset.attributes]

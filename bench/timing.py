@@ -1,4 +1,4 @@
-"""The clock around a search. What the harness itself costs a request is measured by ``overhead`` and printed in every report."""
+"""Timing of searches. ``overhead`` measures what the harness adds to each request; every report prints it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WARM_SECONDS = 0.1
 
 
 def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, found: list, low: int = 0) -> None:
-    """Calls ``search(query, k, filter)`` for each query; nanoseconds go to ``times``, answers to ``found``, from place ``low`` on.
+    """Call ``search(query, k, filter)`` for each query. Writes nanoseconds to ``times`` and answers to ``found``, from index ``low`` on.
 
-    Both are made beforehand, every name is local, and the collector rests: nothing but the call is between the two looks at the clock.
+    Both are preallocated, all names are local and the garbage collector is off, so only the call is between the two readings of the clock.
     """
     clock, place = time.perf_counter_ns, low
     collecting = gc.isenabled()
@@ -34,7 +34,7 @@ def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None,
 
 
 def bare(search: Callable, queries: Sequence, k: int, filters: Sequence) -> None:
-    """The loop that ``timed`` is compared with."""
+    """The same loop without timing, for ``overhead``."""
     for query, where in zip(queries, filters, strict=False):
         search(query, k, where)
 
@@ -42,10 +42,11 @@ def bare(search: Callable, queries: Sequence, k: int, filters: Sequence) -> None
 def measure(
     search: Callable, queries: Sequence, k: int, filters: Sequence | None, cap: float, warm: int = 20, chunk: int = 32
 ) -> tuple[list[int], list[Any], float]:
-    """(nanoseconds, answers, seconds in all) of one pass over the queries, after ``warm`` unmeasured ones or a tenth of a second of
-    them, if that is more: others have had the processor's caches meanwhile, and a few fast requests don't bring them back.
+    """(nanoseconds per request, answers, total seconds) of one pass over the queries.
 
-    cap: seconds after which no further chunk is begun, so that a slow system gives figures of fewer queries and not none.
+    It begins with a warm-up: ``warm`` unmeasured requests, or a tenth of a second of requests if those are more. Other systems ran before,
+    so the processor's caches are cold. cap: no further chunk of queries begins after so many seconds, so a slow system is measured on
+    fewer queries.
     """
     wheres = None if filters is None else filters
     _warm(search, queries, k, wheres, cap, warm)
@@ -69,7 +70,9 @@ def _warm(search: Callable, queries: Sequence, k: int, filters: Sequence | None,
 
 
 def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
-    """What timing adds, in µs, to a request's turn of the loop and to its own figure: least difference to a bare loop of some rounds."""
+    """The cost of timing in µs per request: loop_us, added to an iteration of the loop; in_figures_us, the part included in the measured
+    time. Each is the minimum over ``rounds``.
+    """
     queries, filters = [None] * n, [None] * n
     times, found = array("q", bytes(8 * n)), [None] * n
 

@@ -1,7 +1,7 @@
-"""The exact answer, computed once by brute force and shared by all systems; and what of an answer is right.
+"""The ground truth: exact answers by brute force, shared by all systems; and the judging of a system's answers.
 
-A row is right when its exact score, in float64, is at least the k-th best one's within a relative 1e-6: rows that tie with the k-th are as
-good as it. Rows that don't match the filter, that were deleted, or that come twice are wrong, whatever their score.
+A row is correct if its exact float64 score is at least that of the k-th best row, within a relative 1e-6. So rows that tie with the k-th
+count as correct. Rows that don't match the filter, were deleted or are duplicates are wrong, whatever their score.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from .filters import Filter
 
 TIE = 1e-6
 _VERSION = 1
-_SLACK = 32  # rows beyond k that float32 scores hand to float64
+_SLACK = 32  # rows beyond k that float32 scores preselect for exact scoring in float64
 _BLOCK = 64
 RRF = 60
 
 
 @dataclass
 class Truth:
-    """k best rows a query. ids: (q, k), -1 pads. scores: (q, k) float64, higher is better (L2 as −d²). matches: (q,), rows to be found."""
+    """The k best rows of each of q queries.
+
+    ids: (q, k), padded with -1. scores: (q, k) float64, higher is better (L2 as −d²). matches: (q,), number of rows that could be found.
+    """
 
     ids: np.ndarray
     scores: np.ndarray
@@ -36,7 +39,7 @@ class Truth:
         return self.ids.shape[1]
 
     def expected(self, k: int) -> np.ndarray:
-        """Rows a right answer has: min(k, matches)."""
+        """Length of a complete answer to each query: min(k, matches)."""
         return np.minimum(k, self.matches)
 
     def at(self, k: int) -> Truth:
@@ -45,7 +48,7 @@ class Truth:
 
 @dataclass
 class Judged:
-    """An answer against the truth. good: right rows of the first k. wrong: rows that break the filter, are gone, unknown, or repeated."""
+    """A judged answer. good: correct rows among the first k. wrong: rows that break the filter, are deleted, unknown or duplicates."""
 
     good: int
     returned: int
@@ -60,7 +63,7 @@ def exact(
     alive: np.ndarray | None = None,
     cache: bool = True,
 ) -> Truth:
-    """The k best rows for these queries of the data set. filters: one a query. alive: rows that weren't deleted, (n,) bool."""
+    """The k best rows for these queries of the data set. filters: one per query. alive: rows that are not deleted, (n,) bool."""
     key = _key(dataset, queries, k, filters, alive)
     path = cache_folder() / "truth" / f"{key}.npz"
     if cache and path.exists():
@@ -102,7 +105,9 @@ def _compute(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
 
 
 def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """float32 scores of all rows, and for sparse vectors which rows share a term with the query (the others are not found by anyone)."""
+    """(float32 scores of all rows, rows that share a term with the query). The second is None for dense vectors. Rows without a common
+    term are never hits of a sparse query.
+    """
     if dataset.vectors is None:
         scores = np.asarray((dataset.sparse_queries[block] @ dataset.sparse.T).todense())
         shared = (dataset.sparse_queries[block] != 0).astype(np.float32) @ (dataset.sparse != 0).astype(np.float32).T
@@ -116,7 +121,7 @@ def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray 
 
 
 def _best(dataset: Dataset, query: int, rows: np.ndarray, rough: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of these rows by float64 scores; float32 only shortens the list, and rows as close to its end as it can err stay in."""
+    """(ids, float64 scores) of the k best of these rows. float32 scores preselect candidates, with a margin for their rounding error."""
     wanted = k + _SLACK
     if wanted < len(rows):
         edge = np.partition(rough, len(rough) - wanted)[len(rough) - wanted]
@@ -128,7 +133,7 @@ def _best(dataset: Dataset, query: int, rows: np.ndarray, rough: np.ndarray, k: 
 
 
 def score(dataset: Dataset, query: int, rows: np.ndarray) -> np.ndarray:
-    """Exact float64 scores of some rows: inner product, or −d² for L2."""
+    """Exact float64 scores of these rows: inner product, or −d² for L2."""
     if dataset.vectors is None:
         whole = np.zeros(dataset.sparse.shape[1])
         low, high = dataset.sparse_queries.indptr[query : query + 2]
@@ -142,12 +147,12 @@ def score(dataset: Dataset, query: int, rows: np.ndarray) -> np.ndarray:
 
 
 def candidates(k: int) -> int:
-    """Rows each arm gives to the fusion: vectordb's default, and what the truth of a hybrid takes."""
+    """Number of rows that each arm contributes to the fusion: vectordb's default, also used for the ground truth."""
     return max(100, 4 * k)
 
 
 def _hybrid(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
-    """Both arms' exact best ``candidates(k)`` rows, fused by reciprocal rank: Σ 1 / (60 + rank), ranks from 1. All fused rows are kept."""
+    """The exact best ``candidates(k)`` rows of both arms, fused by reciprocal rank, Σ 1 / (60 + rank) with ranks from 1. Keeps all rows."""
     each = candidates(k)
     arms = [_compute(dataset.only(arm), queries, each, filters, alive) for arm in ("dense", "sparse")]
     q = len(queries)
@@ -165,7 +170,7 @@ def _hybrid(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
 
 
 def judge(truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Judged:
-    """Judge one answer. place: the query's row in the truth; query: its number in the data set; allowed: rows that may be found."""
+    """Judge one answer. place: the query's index in ``truth``. query: its index in the data set. allowed: rows that may be hits, bool."""
     found = np.asarray(found, dtype=np.int64)[:k]
     known = (found >= 0) & (found < len(dataset))
     valid = known.copy()
@@ -189,8 +194,11 @@ def judge(truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndar
 
 
 def reach(dataset: Dataset, truth: Truth, filters: Sequence[Filter | None]) -> tuple[float, float]:
-    """(selectivity, correlation) as they came out: the mean share of rows that match, and the share among the query's own nearest rows
-    (``truth`` is the unfiltered one) divided by that: 1 is none, above is positive, 0 is a filter that excludes the whole neighbourhood."""
+    """(selectivity, correlation) as measured.
+
+    Selectivity is the mean share of matching rows. Correlation is the share of matching rows among the query's nearest rows (``truth``,
+    without filters) ÷ selectivity: 1 is no correlation, more is positive, and 0 means that no near row matches.
+    """
     shares, near = [], []
     for i, one in enumerate(filters):
         if one is not None:

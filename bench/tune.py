@@ -1,8 +1,8 @@
-"""``vectordb bench tune DIR COLLECTION``: a user's own collection, measured on this machine.
+"""``vectordb bench tune DIR COLLECTION``: recall, latency and memory of a user's collection, on the user's machine.
 
-Truth is computed here, from the vectors that the collection gives out, page by page in float64; the database's searches are judged by it.
-A field that is searched exactly has recall 1.000 whatever is asked for, and its curve is one of latency: by hits, batch, threads and
-filter. Whether it is, the search's own plan says. What would be another point — keeping float16 — is computed from the vectors.
+The ground truth is computed here in float64, from the vectors that the collection returns page by page. A field without an index is
+searched exactly: its recall is 1.000 for every target, so only latency by hits, batch size, threads and filter is of interest. The plan of
+a search says whether it is exact. The recall that float16 vectors would have is computed from the vectors.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from . import facts, filters, metrics, timing, tune_fields
 from .tune_fields import Field
 from .tune_report import advice, show
 
-_DEPTH = 50  # rows beyond k that the truth keeps, so that ties of the k-th are known
+_DEPTH = 50  # rows beyond k that the ground truth keeps, so that ties with the k-th row are known
 _FILTER_QUERIES = 50
 _CELLS = 16
-_SECONDS = 3.0  # of one measurement
-_ROUNDS = 1.0  # seconds of batches or threads
+_SECONDS = 3.0  # longest time of one pass over the queries
+_ROUNDS = 1.0  # seconds for each batch size and each number of threads
 
 
 @dataclass
 class Scan:
-    """One pass over the collection, before its queries are known: what they and the filter cells are drawn from."""
+    """The result of a first pass over the collection: its size, its attributes as columns, and sampled ids to draw queries from."""
 
     points: int
     columns: dict[str, Any]
@@ -39,26 +39,26 @@ class Scan:
 
 @dataclass
 class Truth:
-    """Best rows of each query, by id; matches: rows that each could find, (queries,)."""
+    """The best points of each query. ids, scores: best first. matches: (queries,), number of points that each query could find."""
 
     ids: list[list[Any]]
     scores: list[np.ndarray]
     matches: np.ndarray
 
     def edge(self, query: int, k: int) -> float:
-        """The score that a hit needs at least: that of the last of the true best, less what float32 may differ by. At least one match."""
+        """The lowest score of a correct hit: that of the k-th best point, minus a tolerance for float32. The query must have a match."""
         edge = self.scores[query][min(k, int(self.matches[query])) - 1]
         return edge - 1e-5 * abs(edge)
 
     def good(self, query: int, k: int) -> set:
-        """The ids that belong among k hits, as far as they are kept: with many equal scores there are more."""
+        """The ids of correct hits, as far as they are kept. If many scores are equal, there may be more."""
         if not self.matches[query]:
             return set()
         edge = self.edge(query, k)
         return {id for id, score in zip(self.ids[query], self.scores[query].tolist(), strict=True) if score >= edge}
 
     def recall(self, query: int, found: Sequence[Any], k: int, tied: Collection[Any] = ()) -> float:
-        """tied: ids that belong among the hits though they aren't kept."""
+        """Recall of one answer. tied: ids that also count as correct, although they are not kept."""
         expected = min(k, int(self.matches[query]))
         if not expected:
             return 1.0
@@ -66,13 +66,13 @@ class Truth:
         return min(expected, sum(id in good for id in set(found[:k]))) / expected
 
     def knows(self, k: int) -> bool:
-        """Whether the kept rows are enough to judge k hits of every query."""
+        """Whether enough points are kept to judge k hits of every query."""
         return all(len(ids) >= min(k, matches) for ids, matches in zip(self.ids, self.matches.tolist(), strict=True))
 
 
 @dataclass
 class Best:
-    """The best rows so far of each query, taken page by page."""
+    """Collects the best points of each query, page by page."""
 
     queries: int
     keep: int
@@ -86,7 +86,7 @@ class Best:
         self.matches = np.zeros(self.queries, np.int64)
 
     def add(self, ids: Sequence[Any], scores: np.ndarray, reached: np.ndarray | None = None) -> None:
-        """scores: (queries, rows of this page). reached: which of them each query can find; None: all."""
+        """Add a page. scores: (queries, points of the page). reached: which points each query could find, same shape; None: all."""
         self.matches += len(ids) if reached is None else reached.sum(axis=1)
         for i, new in enumerate(scores):
             names = ids
@@ -104,21 +104,21 @@ class Best:
 
 
 def main(arguments: Any) -> int:
-    """The command; returns its exit code. Raises ValueError on what it can't measure."""
+    """The command. Returns its exit code. Raises ValueError for a missing database, field or query file."""
     from rich.console import Console
 
     from .progress import Progress
 
     path, name = Path(arguments.data), arguments.collection
     if not path.is_dir():
-        raise ValueError(f"no database at {path}; write DIR COLLECTION")
+        raise ValueError(f"no database at {path}; write: vectordb bench tune DIR COLLECTION")
     targets = [float(text) for text in str(arguments.recall).split(",")]
     import vectordb
 
     before = facts.memory(["self"])
     console = Console(stderr=True)
     try:
-        # It only looks: nothing is built or compacted meanwhile, and no search is done again in the background.
+        # No maintenance and no audits: nothing may be indexed, compacted or searched in the background while this measures.
         with vectordb.open(path, create=False, maintenance=False, recall_audit=0) as database, Progress(console) as progress:
             collection = database.collection(name)
             options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
@@ -142,7 +142,11 @@ def tune(
     memory_before: dict | None = None,
     targets: Sequence[float] = (0.90, 0.95, 0.99),
 ) -> dict:
-    """All figures, as plain data; see ``show`` for what they are. count: queries (``Field.most``). Raises ValueError."""
+    """Measure a field of a collection. Returns the figures as plain data; ``show`` prints them.
+
+    field: default the first dense field, else the first vector field. queries: a file; default points of the collection. count: number of
+    queries (default ``Field.most``). k: hits per query. Raises ValueError if the collection has no points or a name or file is wrong.
+    """
     from .progress import Progress
 
     progress = progress or Progress(None)
@@ -155,12 +159,12 @@ def tune(
     asked = _queries(collection, chosen, scan, queries, count)
     chosen.ask(asked)
     cells = _cells(scan, len(asked))
-    progress.stage(f"exact truth of {len(asked)} queries and {len(cells)} filters over {scan.points:,} points")
+    progress.stage(f"computing exact results of {len(asked)} queries and {len(cells)} filters over {scan.points:,} points")
     truth, by_cell, half = _truths(collection, chosen, cells, scan, max(k, 100))
     progress.stage("searching")
     bench = _Bench(collection, chosen, k)
     exact = bench.is_exact()
-    bench.pass_over(asked[:20], k)  # what the first search reads and compiles isn't in any figure
+    bench.pass_over(asked[:20], k)  # warm-up: first searches read files and compile kernels
     limits = [bench.judged(truth, limit) for limit in sorted({1, 10, 100, 1000, k}) if limit <= max(scan.points, k)]
     base = next(one for one in limits if one["limit"] == k)
     memory = facts.memory(["self"])
@@ -187,22 +191,22 @@ def tune(
         "machine": facts.machine(),
     }
     if bench.is_exact() != exact:
-        raise ValueError(f"another process built an index of {chosen.name!r} meanwhile: run it again")
+        raise ValueError(f"another process built an index of {chosen.name!r} during the measurement; run the command again")
     return found
 
 
 def _field(schema: Any, name: str | None) -> Field:
-    """The field that is asked for, else the first dense one, else the first."""
+    """The named field; if name is None, the first dense field, else the first vector field."""
     if not schema.vectors:
         raise ValueError("the collection has no vector field")
     name = name or next((name for name, spec in schema.vectors.items() if spec.kind == "dense"), next(iter(schema.vectors)))
     if name not in schema.vectors:
-        raise ValueError(f"no vector field {name!r}; there are {', '.join(schema.vectors)}")
+        raise ValueError(f"no vector field {name!r}; known: {', '.join(schema.vectors)}")
     return tune_fields.make(name, schema.vectors[name])
 
 
 def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
-    """Attributes of all points as columns, and some ids by reservoir sampling (Vitter 1985, algorithm R)."""
+    """Read the attributes of all points as columns, and sample ``count`` ids (reservoir sampling, Vitter 1985, algorithm R)."""
     names = [name for name, spec in collection.schema.attributes.items() if spec.kind in ("keyword", "int")]
     columns: dict[str, list] = {name: [] for name in names}
     rng, sampled, n = np.random.default_rng(seed), [], 0
@@ -224,11 +228,11 @@ def _queries(collection: Any, field: Field, scan: Scan, path: Path | None, count
     if path is not None:
         texts = path.suffix.lower() == ".txt"
         asked = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
-        none = f"{path} holds no query"
+        none = f"{path} contains no query"
     else:
         points = collection.get(scan.sampled, with_vectors=[field.name], with_attributes=False)
         asked = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
-        none = f"none of {len(scan.sampled)} sampled points has the field {field.name!r}; pass --queries"
+        none = f"none of {len(scan.sampled)} sampled points has a vector in the field {field.name!r}; pass --queries FILE"
     asked = [query for query in asked if field.asks(query)]
     if not asked:
         raise ValueError(none)
@@ -236,7 +240,7 @@ def _queries(collection: Any, field: Field, scan: Scan, path: Path | None, count
 
 
 def _cells(scan: Scan, queries: int) -> list[filters.Where]:
-    """Filters on the collection's own attributes near 50, 10, 1 and 0.1 %: at most a few, spread over attributes."""
+    """Filters on the collection's attributes with selectivities near 50, 10, 1 and 0.1 %: at most 16, spread over the attributes."""
     found = filters.natural(scan.columns, scan.points, min(queries, _FILTER_QUERIES))
     by_share: dict[float, list] = {}
     for where in found:
@@ -252,7 +256,7 @@ def _cells(scan: Scan, queries: int) -> list[filters.Where]:
 def _truths(
     collection: Any, field: Field, cells: Sequence[filters.Where], scan: Scan, k: int
 ) -> tuple[Truth, dict[str, Truth], float | None]:
-    """(unfiltered truth, truth by cell, recall that float16 vectors would have) in one pass over the vectors."""
+    """(truth without filter, cell name → its truth, recall that float16 vectors would have), in one pass over the vectors."""
     columns = filters.Columns(scan.columns, scan.points)
     masks = [where.filters(columns)[0].mask for where in cells]
     queries, some = len(field.asked), min(len(field.asked), _FILTER_QUERIES)
@@ -278,7 +282,7 @@ def _truths(
 
 
 class _Bench:
-    """The collection's searches, timed."""
+    """Times the searches of a collection and judges their recall."""
 
     def __init__(self, collection: Any, field: Field, k: int):
         self.collection, self.field, self.asked, self.k = collection, field, field.asked, k
@@ -294,12 +298,12 @@ class _Bench:
         return times, found
 
     def is_exact(self) -> bool:
-        """What the plan of a search says of itself."""
+        """Whether the plan of a search with default options says that it is exact."""
         hits = self.collection.search({self.field.name: self.asked[0]}, limit=self.k, explain=True, with_attributes=False)
         return bool(hits.plan["arms"][0].get("exact", hits.plan["exact"]))
 
     def recalls(self, truth: Truth, found: Sequence, k: int) -> list[float]:
-        """The recall of each query. A hit that isn't kept among the best is scored here: one that is as good as the last of them counts."""
+        """The recall of each query. Hits that the truth doesn't keep are scored here; those that tie with the k-th best are correct."""
         answers = [list(hits.ids)[:k] for hits in found]
         others = [[id for id in ids if id not in good] for ids, good in ((ids, truth.good(i, k)) for i, ids in enumerate(answers))]
         tied: list[set] = [set() for _ in answers]
@@ -326,7 +330,7 @@ class _Bench:
         return {"limit": limit, "recall": recall, **metrics.latencies([times])}
 
     def targets(self, truth: Truth, wanted: Sequence[float]) -> list[dict]:
-        """What each asked-for recall gives and costs, and the exact search beside them."""
+        """Measured recall and latency for each recall target, and last of ``exact=True``."""
         made = [{"target": target, **self.judged(truth, self.k, recall=target)} for target in wanted]
         return [*made, {"target": None, **self.judged(truth, self.k, exact=True)}]
 
@@ -340,13 +344,13 @@ class _Bench:
             "filter": expression,
             "name": where.name,
             "field": expression.get("field", ""),
-            "matches": int(np.median(truth.matches)),  # the same for every query, but where a row must share a term with it
+            "matches": int(np.median(truth.matches)),  # equal for all queries, except of sparse fields
             "recall": recall,
             **metrics.latencies([times]),
         }
 
     def batches(self, milliseconds: float) -> list[dict]:
-        """Queries a second of ``search_batch``, by batch size; none that would take too long, by the ``milliseconds`` of one search."""
+        """Queries per second of ``search_batch`` by batch size, without sizes that take too long. milliseconds: the time of one search."""
         made = []
         for batch in (size for size in (1, 8, 64, 256) if size == 1 or size * milliseconds < 1000 * _SECONDS):
             asked = self.field.many(batch)
@@ -362,7 +366,7 @@ class _Bench:
         return self.collection.search({self.field.name: query}, limit=self.k, with_attributes=False)
 
     def threads(self, milliseconds: float) -> list[dict]:
-        """Searches a second of several threads that share the collection. milliseconds: of one search."""
+        """Searches per second by number of threads that share the collection. milliseconds: the time of one search."""
         cores, made = facts.machine()["cores"], []
         each = max(2, min(32, int(500 / milliseconds)))
         for workers in sorted({1, 2, cores, 2 * cores}):
@@ -379,7 +383,7 @@ class _Bench:
 
 
 def _rate(call: Callable[[], None]) -> float:
-    """Calls a second: the best round of about a second."""
+    """Calls per second, from the fastest call within about a second."""
     best, end = 0.0, perf_counter() + _ROUNDS
     while perf_counter() < end or not best:
         start = perf_counter()

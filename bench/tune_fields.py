@@ -1,6 +1,6 @@
-"""What ``tune`` must know of each kind of vector field: its queries, exact scores in float64, what its vectors take.
+"""The kinds of vector fields for ``tune``: dense, sparse and multi-vector. Each has its queries, exact float64 scores, and sizes.
 
-The scores are computed from the vectors that the collection gives out, by NumPy and SciPy: nothing is shared with the searches they judge.
+Scores are computed by NumPy and SciPy from the vectors that the collection returns. They share no code with the searches they judge.
 """
 
 from __future__ import annotations
@@ -12,54 +12,55 @@ from typing import Any
 
 import numpy as np
 
-_FLOAT32 = 4e-6  # relative to the lengths of two vectors: what their product in float32 may be off
+_FLOAT32 = 4e-6  # error of a float32 inner product, relative to the product of the vectors' lengths
 
 
 class Field:
-    """A vector field of a collection: where ``sees`` says so, ``see`` every vector; ``ask`` the queries; then ``scores`` page by page.
+    """A vector field of a collection. Call ``see`` for every page if ``sees`` is true, then ``ask`` once, then ``scores`` for every page.
 
-    page: points read at once. most: queries unless the user says how many.
+    page: points per page. most: default number of queries.
     """
 
     page, most, sees = 2000, 200, False
 
     def __init__(self, name: str, spec: Any):
         self.name, self.spec = name, spec
-        self.points = self.numbers = self.rows = 0  # that have the field; what their vectors hold
+        self.points = self.numbers = self.rows = 0  # points with the field; numbers and rows in their vectors
 
     def see(self, values: Sequence) -> None:
-        """A page of vectors, before any query is known."""
+        """Take note of a page of vectors, before ``ask``."""
 
     def query(self, value: Any) -> Any:
-        """A point's vector as a query."""
+        """A stored vector in the form of a query."""
         return value.astype(np.float32)
 
     def asks(self, query: Any) -> bool:
-        """Whether a query can find anything."""
+        """Whether a query can have hits; False for a query without terms."""
         return True
 
     def ask(self, queries: Sequence) -> None:
-        """What is asked, as ``search`` takes it; at least one."""
+        """Set the queries, in the form that ``search`` accepts. At least one."""
         self.asked = list(queries)
 
     def scores(self, values: Sequence) -> tuple[np.ndarray, np.ndarray | None]:
-        """(queries, rows) float64, higher is better; and which rows each query can find, bool of that shape, None for all."""
+        """(scores, reached) of a page. scores: (queries, rows) float64, higher is better. reached: rows that each query can find, bool of
+        the same shape, or None for all."""
         raise NotImplementedError
 
     def rescored(self, values: Sequence) -> np.ndarray:
-        """(queries, rows) float64: the scores, each raised by as much as a search in float32 may be wrong about it."""
+        """(queries, rows) float64: the scores, raised by the largest rounding error of a float32 search."""
         return self.scores(values)[0]
 
     def rounded(self, values: Sequence) -> Sequence | None:
-        """The vectors as float16 would keep them; None where that is no choice."""
+        """The vectors rounded to float16, or None if the field can't be float16 or already is."""
         return None
 
     def many(self, count: int) -> Any:
-        """``count`` queries as ``search_batch`` takes them."""
+        """``count`` queries in the form that ``search_batch`` accepts. They repeat if there are fewer."""
         return [self.asked[i % len(self.asked)] for i in range(count)]
 
     def from_file(self, path: Path) -> list:
-        """Queries out of a file of vectors. Raises ValueError."""
+        """Read queries from a file of vectors. Raises ValueError for a wrong format or shape."""
         raise NotImplementedError
 
     def count(self, values: Sequence) -> None:
@@ -67,14 +68,14 @@ class Field:
         self.points += len(values)
 
     def nbytes(self) -> int:
-        """What the vectors alone take, in their own type."""
+        """Bytes of the vectors alone, in the field's dtype."""
         return self.numbers * (2 if self.spec.dtype == "float16" else 4)
 
     def form(self) -> str:
         raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
-        """Its settings and sizes, for the figures."""
+        """Kind, form and sizes of the field, for the results."""
         return {"kind": self.spec.kind, "form": self.form(), "with_field": self.points, "raw_vectors": self.nbytes()}
 
 
@@ -95,7 +96,7 @@ class Dense(Field):
         rows, queries = (np.linalg.norm(np.stack(side).astype(np.float64), axis=1) for side in (values, self.asked))
         scores, _ = self.scores(values)
         if self.spec.metric == "l2":
-            return scores + 1e-11 * (queries[:, None] ** 2 + rows**2)  # of the sums above, which cancel out
+            return scores + 1e-11 * (queries[:, None] ** 2 + rows**2)  # bound of the cancellation error in the sums above
         return scores + _FLOAT32 * (1.0 if self.spec.metric == "cosine" else queries[:, None] * rows)
 
     def rounded(self, values):
@@ -109,10 +110,10 @@ class Dense(Field):
 
         reader = files._READERS.get(path.suffix.lower())
         if reader is None:
-            raise ValueError(f"{path}: queries of a dense field are .npy or .fvecs{_or_texts(self.spec)}")
+            raise ValueError(f"{path}: queries of a dense field must be .npy or .fvecs{_or_texts(self.spec)}")
         asked = np.asarray(reader(path).vectors)
         if asked.shape[1] != self.spec.dim:
-            raise ValueError(f"{path} has {asked.shape[1]} dimensions, the field {self.name!r} {self.spec.dim}")
+            raise ValueError(f"{path} has vectors of {asked.shape[1]} dimensions, but the field {self.name!r} has {self.spec.dim}")
         return list(asked)
 
     def count(self, values):
@@ -125,7 +126,7 @@ class Dense(Field):
 
 
 class Multi(Field):
-    """Several vectors a point. Its truth costs as much as an exact search of every query in float64, so fewer are asked."""
+    """A multi-vector field: several vectors per point. Its ground truth is expensive to compute, so it has fewer queries."""
 
     page, most = 500, 50
 
@@ -142,7 +143,7 @@ class Multi(Field):
         rows = self._scored(np.concatenate(values))
         found = np.empty((len(self.wide), len(values)))
         for i, query in enumerate(self.wide):
-            best = np.maximum.reduceat(query @ rows.T, starts, axis=1)  # of each document, for each vector of the query
+            best = np.maximum.reduceat(query @ rows.T, starts, axis=1)  # per document and vector of the query
             found[i] = best.sum(axis=0) if self.spec.aggregation == "maxsim" else best.max(axis=0)
         return found, None
 
@@ -150,10 +151,12 @@ class Multi(Field):
 
     def from_file(self, path):
         if path.suffix.lower() != ".npy":
-            raise ValueError(f"{path}: queries of a multi-vector field are .npy (queries × vectors × dim){_or_texts(self.spec)}")
+            raise ValueError(f"{path}: queries of a multi-vector field must be .npy, (queries, vectors, dim){_or_texts(self.spec)}")
         asked = np.load(path)
         if asked.ndim != 3 or asked.shape[2] != self.spec.dim or not asked.shape[1]:
-            raise ValueError(f"{path} has shape {asked.shape}; queries of {self.name!r} are (queries, vectors, {self.spec.dim})")
+            raise ValueError(
+                f"{path} has shape {asked.shape}; queries of {self.name!r} must have shape (queries, vectors, {self.spec.dim})"
+            )
         return list(asked.astype(np.float32))
 
     def count(self, values):
@@ -167,7 +170,7 @@ class Multi(Field):
 
 
 class Sparse(Field):
-    """Terms with weights; a query finds rows that share a term with it. postings: how many terms of rows all queries reach together."""
+    """A sparse field. A query finds rows that share a term with it. postings: the number of postings that all queries reach together."""
 
     def __init__(self, name: str, spec: Any):
         super().__init__(name, spec)
@@ -189,7 +192,7 @@ class Sparse(Field):
         return len(_terms(query)) > 0
 
     def _frequencies(self, terms: np.ndarray) -> np.ndarray:
-        """Rows that hold each term (ascending)."""
+        """Document frequencies: the number of rows that contain each term. terms: ascending."""
         found = np.zeros(len(terms), np.int64)
         for known, counts in self._seen:
             at, there = _places(terms, known)
@@ -209,7 +212,7 @@ class Sparse(Field):
         self.shared = (self.matrix != 0).astype(np.float64)
 
     def _matrix(self, values: Sequence):
-        """CSR float64 (rows, terms of the queries)."""
+        """The rows as a float64 CSR matrix, with a column for each term of the queries."""
         import scipy.sparse
 
         terms = np.concatenate([terms for terms, _ in values])
@@ -229,7 +232,7 @@ class Sparse(Field):
 
     def from_file(self, path):
         if path.suffix.lower() != ".npz":
-            raise ValueError(f"{path}: queries of a sparse field are .npz (a SciPy CSR matrix, columns are terms){_or_texts(self.spec)}")
+            raise ValueError(f"{path}: queries of a sparse field must be .npz (a SciPy CSR matrix, queries × terms){_or_texts(self.spec)}")
         import scipy.sparse
 
         matrix = scipy.sparse.csr_array(scipy.sparse.load_npz(path))
@@ -243,7 +246,7 @@ class Sparse(Field):
         self.numbers += sum(len(terms) for terms, _ in values)
 
     def nbytes(self):
-        return 8 * self.numbers  # a term in 4 bytes, its weight in 4
+        return 8 * self.numbers  # 4 bytes for a term and 4 for its weight
 
     def form(self):
         weighting = f", {self.spec.weighting}" if self.spec.weighting else ""
@@ -256,19 +259,19 @@ class Sparse(Field):
 
 
 def encoded(spec: Any, path: Path, count: int) -> list:
-    """Queries from a file of texts, one a line, by the field's own encoder. Raises ValueError."""
+    """Queries from a file with one text per line, encoded by the field's encoder. Raises ValueError."""
     from vectordb import encoders
 
     if spec.encoder is None:
-        raise ValueError(f"{path} holds texts, and the field has no encoder")
+        raise ValueError(f"{path} contains texts, but the field has no encoder; pass a file of vectors")
     texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()][:count]
     if not texts:
-        raise ValueError(f"{path} holds no text")
+        raise ValueError(f"{path} contains no text")
     return list(encoders.load(spec.encoder).encode_queries(texts))
 
 
 def pages(collection: Any, size: int, **options: Any) -> Iterator[list]:
-    """All points of a collection, in id order."""
+    """All points of a collection in id order, in lists of ``size``. options: of ``Collection.scroll``."""
     cursor = None
     while True:
         page = collection.scroll(limit=size, cursor=cursor, **options)
@@ -283,7 +286,7 @@ def _terms(query: tuple) -> np.ndarray:
 
 
 def _places(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of ``asked`` stands in ``known`` (ascending), and whether it does at all."""
+    """(index of each of ``asked`` in ``known``, whether it is in ``known``). known: ascending."""
     at = np.minimum(np.searchsorted(known, asked), max(0, len(known) - 1))
     return at, (known[at] == asked) if len(known) else np.zeros(len(asked), bool)
 
@@ -293,4 +296,4 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _or_texts(spec: Any) -> str:
-    return ", or .txt with a text a line" if spec.encoder else ""
+    return ", or .txt with one text per line" if spec.encoder else ""

@@ -1,9 +1,9 @@
-"""One system in a process of its own: reads commands as JSON lines, answers each with one.
+"""The worker process of one system: reads commands from stdin and writes answers to stdout, each a line of JSON.
 
     python bench/worker.py JOB.json
 
-It is run by path, so that a system's own virtual environment needs no copy of this package, only numpy (and scipy for sparse vectors).
-It never sees the truth: it writes what the system answered, and ``run`` judges it. What libraries print goes to stderr.
+It is started by path, so a system's virtual environment needs only numpy (and scipy for sparse vectors), not this package. It doesn't know
+the ground truth: it writes the system's answers to a file, and ``run`` judges them. Output of libraries goes to stderr.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started by path: make the folder this lies in a package
+if not __package__:  # started by path: import the package by the folder of this file
     _HERE = Path(__file__).resolve().parent
     _SPEC = importlib.util.spec_from_file_location("hybrid_vectordb_bench", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
     _PACKAGE = importlib.util.module_from_spec(_SPEC)
     sys.modules["hybrid_vectordb_bench"] = _PACKAGE
     _SPEC.loader.exec_module(_PACKAGE)
-    # The script's folder is first on the path; its modules (filters, run …) would shadow others of that name.
+    # The script's folder is first on sys.path, and its modules (filters, run, …) would shadow others of the same names.
     sys.path[:] = [place for place in sys.path if place and Path(place).resolve() != _HERE]
     __package__ = "hybrid_vectordb_bench"
 
@@ -39,11 +39,11 @@ _SENTINEL_SECONDS = 60.0
 
 
 class Worker:
-    """The commands, each a method; what it returns is the answer."""
+    """The commands: each is a method, and its result is the answer."""
 
     def __init__(self, job: dict):
         self.job = job
-        self.folder = Path(job["folder"]).resolve()  # servers are started elsewhere
+        self.folder = Path(job["folder"]).resolve()  # absolute, because servers are started in other folders
         self.threads = job["threads"]
         self.system = load(job["system"])()
         self.dataset = self._dataset(job["dataset"])
@@ -91,12 +91,12 @@ class Worker:
         return {"settings": settings, "points": len(rows), "batch": step, "cpu_s": cpu, **times, **sizes}
 
     def _import(self) -> None:
-        """The system's library counts as its memory, but importing it is not building."""
+        """Import the system's library before timing. Its memory counts as the system's, but the import isn't part of the build time."""
         for name in self.system.imports:
             importlib.import_module(name)
 
     def reopen(self) -> dict:
-        """Opens what another process left; the first answer counts, as many systems read their files lazily."""
+        """Open the files that another process wrote. The time includes the first answer, because many systems read files lazily."""
         before = facts.memory(self.pids())
         self._import()
         start = time.perf_counter()
@@ -111,13 +111,13 @@ class Worker:
         return {"open_s": opened - start, "first_answer_s": answered, **sizes}
 
     def ingest(self, batch: int, rows: int) -> dict:
-        """Fills an empty index batch by batch, finishes it, and then adds one point more and asks for it until it is found."""
+        """Fill an empty index batch by batch and finish it. Then add one more point and search for it until it is found."""
         system = self.system
         self.folder.mkdir(parents=True, exist_ok=True)
         self._import()
         settings = system.create(self.dataset, self.folder, self.threads)
         if system.batch() >= 2**62:
-            raise Unsupported("its index is made in one go")
+            raise Unsupported("it builds its index from the whole data set, not in batches")
         order, times = np.arange(rows - 1), []
         for low in range(0, rows - 1, batch):
             part = order[low : low + batch]
@@ -138,7 +138,7 @@ class Worker:
         }
 
     def _searchable(self, row: int) -> float | None:
-        """Seconds from the call that adds a point until a search for its own vector finds it; None: not within a minute."""
+        """Seconds from the call that adds a point until a search for its vector finds it. None: not within a minute."""
         asked = self.dataset.vectors[row] if self.dataset.vectors is not None else _sparse_row(self.dataset.sparse, row)
         system = self.system
         queries, filters = system.prepare([asked], [None])
@@ -150,7 +150,7 @@ class Worker:
         return None
 
     def change(self, dataset: str, rows: str, deleted: str) -> dict:
-        """Replace rows by those of another data set, and delete some; then whatever the system does to be fast again."""
+        """Replace some rows by those of another data set, delete others, and call ``finish``. rows, deleted: paths of .npy files."""
         changed, rows_at, gone = self._dataset(dataset), np.load(rows), np.load(deleted)
         start, step = time.perf_counter(), min(self.system.batch(), 1000)
         for low in range(0, len(gone), step):
@@ -170,7 +170,7 @@ class Worker:
     # Searching
 
     def measure(self, cell: str, queries: list[int], filters: str | None, setting: dict, k: int, cap: float, out: str) -> dict:
-        """One pass over the queries with a setting; times and answers go to ``out``."""
+        """One pass over the queries with a setting. Writes times and answers to the file ``out``."""
         asked, wheres = self._prepared(cell, queries, filters)
         self.system.set(setting)
         pids = self.pids()
@@ -183,7 +183,7 @@ class Worker:
         return {"requests": len(times), "seconds": seconds, "cores": cpu / wall if wall > 0.2 else None}
 
     def _prepared(self, cell: str, queries: list[int], filters: str | None) -> tuple[Any, Any]:
-        """Queries and filters in the system's own form; those of the cell at hand are kept from one repeat to the next."""
+        """Queries and filters in the system's format. Those of the current cell are kept from one repeat to the next."""
         if not self.prepared or self.prepared[0] != cell:
             wheres: list[Filter | None] = [None] * len(queries)
             if filters is not None:
@@ -228,9 +228,9 @@ def _sparse_row(matrix, row: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main(path: str) -> None:
-    """Answers commands until stdin ends or ``close`` was asked."""
+    """Answer commands until stdin ends or the command ``close`` comes."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # whatever prints to stdout now prints to stderr
+    os.dup2(2, 1)  # output to stdout goes to stderr from now on
     worker: Worker | None = None
     try:
         for line in sys.stdin:
@@ -253,7 +253,7 @@ def main(path: str) -> None:
                 worker = None
                 break
     finally:
-        if worker is not None:  # the runner is gone; servers must not outlive it
+        if worker is not None:  # the runner has ended; servers must not outlive it
             worker.system.close()
 
 

@@ -1,4 +1,4 @@
-"""Systems that misbehave, for tests of the harness: read by path, as a user's own adapter is."""
+"""Adapters that misbehave (raise, hang, crash, answer wrongly), for tests of the harness. They are loaded by path, like a user's own."""
 
 import os
 import time
@@ -26,7 +26,7 @@ class Unbuildable(Exact):
 
 
 class Crashes(Exact):
-    """Its process dies in its second setting; the first one works."""
+    """Its process crashes at its second setting; the first one works."""
 
     name = "crashes"
 
@@ -46,7 +46,7 @@ class Crashes(Exact):
 
 
 class Short(Exact):
-    """Leaves the best row out, repeats another, and gives rows that don't match."""
+    """Omits the best row, returns another one twice, and returns rows that don't match the filter."""
 
     name = "short"
 
@@ -59,7 +59,7 @@ class Short(Exact):
 
 
 class Picky(Exact):
-    """Knows no filter."""
+    """Supports no filter."""
 
     name = "picky"
 
@@ -70,7 +70,7 @@ class Picky(Exact):
 
 
 class Slow(Exact):
-    """Takes its time, and says to the outside how far it is."""
+    """Searches slowly and writes its progress to a file."""
 
     name = "slow"
 
@@ -80,7 +80,7 @@ class Slow(Exact):
 
 
 class Chatty(Exact):
-    """Prints where answers are read."""
+    """Prints to stdout, from which the runner reads the answers."""
 
     name = "chatty"
 

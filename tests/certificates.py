@@ -1,4 +1,4 @@
-"""Certificates made with openssl while tests run: an authority, and who it vouches for."""
+"""TLS certificates for tests, made with openssl: a certificate authority, and certificates signed by it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 
 class Authority:
-    """A certificate authority in a folder: ``ca`` is its certificate's file."""
+    """A certificate authority in a folder. ``ca`` is the path of its certificate."""
 
     def __init__(self, folder: Path):
         if shutil.which("openssl") is None:
-            pytest.skip("openssl isn't installed, which makes the certificates")
+            pytest.skip("openssl is not installed; it makes the certificates")
         folder.mkdir()
         self.folder, self.ca = folder, folder / "ca.pem"
         self._key = folder / "ca.key"
         _openssl("req", "-x509", *_new_key(self._key), "-subj", "/CN=test authority", "-days", "2", "-out", self.ca)
 
     def certificate(self, name: str) -> tuple[Path, Path]:
-        """(certificate, key) of 127.0.0.1 and localhost, called ``name``."""
+        """(path of the certificate, path of the key) for 127.0.0.1 and localhost. name: of the files."""
         certificate, key, asked, more = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr", "ext"))
         more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
         _openssl("req", "-new", *_new_key(key), "-subj", f"/CN={name}", "-out", asked)

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a database in a fresh directory that is checked at the end, and a second process."""
+"""Fixtures for all tests: a database in a new directory, which is checked at the end, and a second process."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by n
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
-# The same cases for everyone, so that a test which passed here passes there; HYPOTHESIS_PROFILE=dev looks for new ones.
+# Hypothesis generates the same cases everywhere, so that results are reproducible. HYPOTHESIS_PROFILE=dev searches for new ones.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
-    """Compile the kernels once, before workers do so all at the same time."""
+    """Compile the kernels once, before several test workers do so at the same time."""
     if not hasattr(config, "workerinput"):
         warm()
 
 
 @pytest.fixture
 def directory(tmp_path):
-    """Where a database may be made; when there is one at the end, it must be sound."""
+    """The path for a new database. If it exists at the end of the test, ``check`` must find no damage."""
     path = tmp_path / "data"
     yield path
     if (path / "data.mdb").exists():
@@ -40,7 +40,7 @@ def directory(tmp_path):
 
 @pytest.fixture
 def database(directory):
-    """An open database, empty."""
+    """An open, empty database."""
     with vectordb.open(directory, durability="batched") as opened:
         yield opened
 

@@ -1,6 +1,6 @@
-"""A seeded load that changes everything there is to change, and a model of it: what a killed process must have left behind.
+"""A seeded load that uses every kind of write, and a model of it: the state that a killed process must have left.
 
-Step k is drawn from the number k and from what it is to favour, so whoever knows both knows what it does.
+Step k is determined by the number k and by the operation to favour. So the parent process can compute what a killed process did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_FIELDS = 12
 
 
 class Model:
-    """What there is after a step. points: id → (step that wrote it, tag)."""
+    """The expected content after a step. points: id → (step that wrote it, tag)."""
 
     def __init__(self):
         self.points: dict[int, tuple[int, str]] = {}
@@ -34,7 +34,7 @@ class Model:
         self.others: list[str] = []
 
     def after(self, k: int, favoured: str | None) -> tuple[Model, Callable]:
-        """(the model after step k, what does it to a database)."""
+        """(model after step k, function that does step k on a database)."""
         model = copy.deepcopy(self)
         return model, model._step(k, favoured)
 
@@ -94,7 +94,7 @@ class Model:
         return lambda database: database.drop_collection(name)
 
     def _add_field(self, k: int, rng: random.Random) -> Callable:
-        if len(self.fields) >= MOST_FIELDS:  # then of another collection
+        if len(self.fields) >= MOST_FIELDS:  # then the field is added to another collection
             if not self.others:
                 return self._create(k, rng)
             name = self.others[-1]
@@ -104,7 +104,7 @@ class Model:
         return lambda database: database.collection("c").add_fields(attributes={f"f{k}": Int()})
 
     def holds_in(self, database) -> bool:
-        """Whether this is what a database has."""
+        """Whether a database has exactly this content."""
         c = database.collection("c")
         if database.collections() != sorted(["c", *self.others]) or c.info().sequence != self.sequence:
             return False
@@ -117,7 +117,7 @@ class Model:
         return found == self.points
 
     def assert_found_by_searches(self, database) -> None:
-        """Filters, and searches through indexes beside exact ones."""
+        """Check that filters and indexed searches find what exact searches find."""
         c = database.collection("c")
         for tag in sorted({tag for _, tag in self.points.values()})[:3]:
             assert c.count(f"tag = '{tag}'") == sum(point[1] == tag for point in self.points.values())
@@ -130,14 +130,14 @@ class Model:
 
 
 def dense(ids, k: int) -> np.ndarray:
-    """Vectors that tell by which step they were written."""
+    """Vectors from which the step that wrote them can be computed."""
     rows = np.random.default_rng(3).standard_normal((IDS, DIM)).astype(np.float32)[ids]
     rows[:, 0] = k
     return rows
 
 
 def small(patch) -> None:
-    """Sizes and thresholds at which little data makes all kinds of work. patch: a MonkeyPatch."""
+    """Set sizes and thresholds so low that little data causes all kinds of work. patch: a MonkeyPatch."""
     hurry(patch, SEAL_ROWS=32)
     for module in (store, compact):
         patch.setattr(module, "CHUNK_BYTES", 3_000)
@@ -145,7 +145,7 @@ def small(patch) -> None:
 
 
 def write_on(path: str, done: int, model: Model, favoured: str | None, connection, name: str | None, nth: int, durability: str) -> None:
-    """Go on after step ``done``, telling of every step that returned, until ``name`` is reached for the nth time (or for ever)."""
+    """Continue after step ``done`` and report every completed step, until failpoint ``name`` is reached for the nth time (or forever)."""
     import pytest
 
     with pytest.MonkeyPatch.context() as patch:

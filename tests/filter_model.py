@@ -1,7 +1,7 @@
-"""What the filter tests share: a schema, filters and rows for Hypothesis, a printer, and two evaluators that go row by row.
+"""Helpers for filter tests: a schema, Hypothesis strategies for filters and rows, a printer, and two row-by-row evaluators.
 
-``holds`` reads a filter as its user means it; ``holds_canonical`` reads the nodes of ``vectordb.filters.canonical``. They share no code
-but the geometry, and neither knows bitmaps.
+``holds`` evaluates a filter as the user wrote it. ``holds_canonical`` evaluates the nodes of ``vectordb.filters.canonical``. They share
+only the geometry, and neither uses bitmaps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ keywords = st.sampled_from(["", "a", "ab", "abc", "b", "a*c", "[a]", "é'\"`\\"]
 ints = st.integers(-4, 6) | st.sampled_from([-(2**63), 2**63 - 1])
 floats = st.sampled_from([-1.5, 0.0, 1.0, 2.5, math.nextafter(2.5, 3), math.nextafter(2.5, 2), 5e-324, 1.7976931348623157e308])
 floats |= st.sampled_from([sign * n for sign in (1.0, -1.0) for n in (2.0**53, 2.0**53 + 2, 2.0**63, math.nextafter(2.0**63, 0), 2.0**64)])
-# The first and the last moments that a datetime can say, in UTC and in the time zones in which they are earliest and latest.
+# The earliest and the latest times that a datetime can represent, in UTC and in the most extreme time zones.
 far = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 far += [datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))]
 moments = st.sampled_from([datetime(2024, 1, day, 12, 30, 0, micro, UTC) for day in (1, 2) for micro in (0, 1)] + far)
@@ -38,7 +38,7 @@ uuids = st.sampled_from([uuid.UUID(int=n) for n in (1, 2, 2**100)])
 texts = st.lists(st.sampled_from(["red", "Fox", "dog-", "the"]), max_size=3).map(" ".join)
 places = st.tuples(st.sampled_from([-90.0, -10.0, 0.0, 52.5]), st.sampled_from([-180.0, -170.0, 0.0, 13.4, 179.0]))
 STORED = {"kw": keywords, "n": ints, "x": floats, "ok": st.booleans(), "at": moments | years, "body": texts, "u": uuids, "place": places}
-# what a filter may be given: also numbers that no integer is, integers for floats, and strings for moments and UUIDs
+# values that a filter accepts: also non-integers for integers, integers for floats, and strings for datetimes and UUIDs
 GIVEN = STORED | {
     "n": ints | st.sampled_from([2.0, 2.5, -0.5, -0.0, 1e300, -1e300, 2.0**63, -(2.0**63), 2**63, 2**64 - 1, 2**70, -(2**63) - 1, 10**400]),
     "x": floats
@@ -78,7 +78,7 @@ leaves = st.one_of(
     _with_field(
         VALUED,
         lambda field: st.builds(
-            # CONTAINS is asked of arrays alone, and of one value or more.
+            # CONTAINS applies only to arrays and needs at least one value.
             lambda kind, values: (kind if values and field.endswith("s") else f.In)(field, values),
             st.sampled_from([f.In, f.ContainsAny, f.ContainsAll]),
             st.lists(_values(field), max_size=4),
@@ -144,7 +144,7 @@ def _in_box(place, node):
 
 
 def holds(node, row):
-    """Whether a filter, as given, holds for a row of stored values."""
+    """Whether a filter, as the user wrote it, matches a row of stored values."""
     match node:
         case f.All():
             return True
@@ -195,7 +195,7 @@ def _within(value, node):
 
 
 def holds_canonical(node, row):
-    """Whether a canonical filter holds for a row. Fails on nodes that a canonical filter must not have."""
+    """Whether a canonical filter matches a row. Fails on nodes that a canonical filter must not contain."""
     match node:
         case f.And(children):
             return all(holds_canonical(child, row) for child in children)
@@ -240,7 +240,7 @@ def _list(values):
 
 
 def printed(node):
-    """The string notation of a filter whose And and Or have members."""
+    """A filter in the string notation. Its And and Or nodes must not be empty."""
     match node:
         case f.All():
             return "TRUE"

@@ -1,6 +1,6 @@
-"""New processes for tests, forked from one that has loaded vectordb and its kernels: each takes milliseconds instead of seconds.
+"""New processes for tests, forked from one that has loaded vectordb and its kernels, so that each starts in milliseconds.
 
-They are real processes of their own, without open databases or threads of the test. Their environment is that of the test session's start.
+They have no open databases and no threads of the test. Their environment variables are those at the start of the test session.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _ENVIRONMENT = dict(os.environ)
 
 
 def context() -> multiprocessing.context.ForkServerContext:
-    """A context of ``multiprocessing`` whose fork server runs, with ``forked_warm`` imported."""
+    """A ``multiprocessing`` context with a running fork server that has imported ``forked_warm``."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["forked_warm"])
     before = dict(os.environ)
     try:
-        # The server imports before it knows this process's sys.path, and would skip a module that it doesn't find.
+        # The server imports before it gets this process's sys.path, and silently skips a module that it doesn't find.
         path = os.pathsep.join(filter(None, [_HERE, _ENVIRONMENT.get("PYTHONPATH")]))
         os.environ.clear()
         os.environ.update(_ENVIRONMENT | {"PYTHONPATH": path})

@@ -1,4 +1,4 @@
-"""Imported by the fork server before it forks (``forked``): packages and kernels are loaded once, not once a process."""
+"""Imported by the fork server before it forks (``forked``), so that packages and kernels are loaded only once."""
 
 import pytest  # noqa: F401 - test modules import it
 

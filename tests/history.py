@@ -1,4 +1,4 @@
-"""What threads saw of single points, and whether one order of all operations explains it."""
+"""Records what threads read and write of single points, and checks that one order of all operations explains it (linearizability)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Operation:
-    """begin, end: seconds. version: the sequence that wrote or deleted, of a read what it returned (None: no point). value: None for a
-    delete, or a read of no point.
+    """A read or a write of one point. begin, end: seconds. version: the sequence of the write or delete; for a read the version that it
+    returned, None if there was no point. value: None for a delete and for a read without a point.
     """
 
     begin: float
@@ -23,14 +23,14 @@ class Operation:
 
 
 class History:
-    """Operations on ids, told by any thread."""
+    """The operations on each id, recorded by all threads."""
 
     def __init__(self):
         self._lock = threading.Lock()
         self._of: dict[int, list[Operation]] = defaultdict(list)
 
     def add(self, value_of: dict[int, tuple[int | None, int | None]], begin: float, writes: bool) -> None:
-        """id → (version, value) of an operation on several ids that just ended."""
+        """Record an operation on several ids that has just ended. value_of: id → (version, value)."""
         end = time.monotonic()
         with self._lock:
             for i, (version, value) in value_of.items():
@@ -44,10 +44,10 @@ class History:
 
 
 def not_linear(operations: list[Operation]) -> list[str]:
-    """Why no order explains the operations on one id; empty when one does.
+    """The reasons why the operations on one id are not linearizable; empty if they are.
 
-    Versions order the writes, so it is enough that each read returns a write of its version, and that whatever ended before something else
-    began also comes before it in that order. A read of nothing has a place behind a delete, or before the first write.
+    The versions order the writes. So it is sufficient that each read returns the value of the write with its version, and that an operation
+    that ended before another one began also precedes it in that order. A read without a point must follow a delete or precede all writes.
     """
     problems = []
     writes = {operation.version: operation for operation in operations if operation.writes}
@@ -58,7 +58,7 @@ def not_linear(operations: list[Operation]) -> list[str]:
         newest.append(max(operation.version, newest[-1] if newest else 0))
     for operation in operations:
         at = bisect.bisect_left(ends, operation.begin)
-        least = newest[at - 1] if at else 0  # the newest version that anybody knew of before
+        least = newest[at - 1] if at else 0  # the newest version of any operation that had ended before
         if operation.writes:
             if operation.version <= least:
                 problems.append(f"version {operation.version} was written after version {least} was seen")

@@ -1,4 +1,4 @@
-"""Index segments over chunk tables in memory. They are small and have graphs and clusters all the same; each is built once a process."""
+"""Small index segments over chunk tables in memory, with graphs and clusters. Each is built once per process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ ROWS, DIM = 6_000, 32
 
 
 def grouped(seed: int, n: int, dim: int, groups: int = 40, spread: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
-    """Rows around some middles, of different lengths: float32 ``(n, dim)``; and where each is on a line along which the middles lie."""
+    """(rows, positions). Rows: float32 ``(n, dim)``, in clusters, of different lengths. The cluster centres lie along a line; a row's
+    position is its place on it.
+    """
     middles = np.random.default_rng(7).standard_normal((groups, dim))
     middles = middles[np.argsort(middles[:, 0])]
     rng = np.random.default_rng(seed)
@@ -36,15 +38,15 @@ def grouped(seed: int, n: int, dim: int, groups: int = 40, spread: float = 0.7) 
 
 
 def clustered(seed: int, n: int, dim: int) -> np.ndarray:
-    """The rows alone."""
+    """The rows of ``grouped``."""
     return grouped(seed, n, dim)[0]
 
 
 class Indexed:
-    """Rows in chunks, some or all of them in a segment.
+    """Rows in chunks, and an index segment with some or all of them.
 
-    vectors: float32, as stored; docids: uint32, theirs; segment: of those in ``inside`` (docids, all by default); file: its bytes, built
-    unless they are given.
+    vectors: float32, as stored. docids: uint32, of the vectors. segment: contains the docids ``inside``, by default all. file: the bytes of
+    the segment; it is built unless they are given.
     """
 
     def __init__(self, vectors, metric, dtype="float32", docids=None, inside=None, options=None, file: bytes | None = None, **constants):
@@ -69,7 +71,7 @@ class Indexed:
             self.segment = Segment.open(path)
 
     def build(self, path: Path, inside: np.ndarray, options: Options, **constants) -> None:
-        """Write a segment of some of the rows. constants: of the modules that do so, to be others meanwhile."""
+        """Write a segment of some of the rows. constants: constants of the building modules that are replaced during the build."""
         rows = np.ascontiguousarray(self.vectors[np.isin(self.docids, inside)])
         with pytest.MonkeyPatch.context() as patch:
             for name, value in ({"GRAPH_ROWS": 100, "ROWS_A_CLUSTER": 60} | constants).items():
@@ -77,11 +79,11 @@ class Indexed:
             builder.build(path, rows, np.sort(inside), self.metric, options)
 
     def exact(self, queries: np.ndarray, k: int, rows: np.ndarray | None = None) -> list[flat.Found]:
-        """The oracle. rows: wanted docids, None for all."""
+        """Exact search, for comparison. rows: docids that may be found, None for all."""
         return flat.search_dense(self.table, queries, self.dtype, self.metric, k, rows)
 
     def search(self, queries, k, rows=None, *, target=0.95, forced=-1, trace=None, parts=None, rest: Sequence[ann.Rest] = ()):
-        """Through the segment (or others), for wanted docids, None for all."""
+        """Search through the segment, or through ``parts``. rows: docids that may be found, None for all."""
         if parts is None:
             parts = [ann.Part(self.segment, self.segment.all_allowed if rows is None else Allowed(self.segment, rows))]
             rest = [*rest, *self.apart(rows)]
@@ -89,7 +91,7 @@ class Indexed:
         return ann.search(*given)
 
     def rest(self, wanted: np.ndarray) -> ann.Rest:
-        """Rows outside of any segment, as a search takes them: in the chunks that can hold them."""
+        """Rows outside of any segment as an argument of a search, with the chunks that can contain them."""
         if not len(wanted):
             return ann.Rest(0, 0, wanted)
         last = self.table[:, FIRST] <= wanted[-1]
@@ -97,11 +99,11 @@ class Indexed:
         return ann.Rest(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
 
     def apart(self, rows: np.ndarray | None = None) -> list[ann.Rest]:
-        """The wanted rows that the segment keeps apart."""
+        """Those of the rows that are outliers of the segment."""
         return [self.rest(self.segment.apart if rows is None else np.intersect1d(self.segment.apart, rows))]
 
     def every(self, n: int) -> np.ndarray:
-        """Every n-th docid. (A copy: for another layout of memory all kernels would be compiled again.)"""
+        """Every n-th docid, as a contiguous copy, because kernels would be compiled again for another memory layout."""
         return self.docids[::n].copy()
 
     @property
@@ -124,18 +126,18 @@ def small(metric: str, dtype: str = "float32", dim: int = 24) -> Indexed:
 
 @functools.cache
 def large(metric: str, builder: str = "faiss") -> Indexed:
-    """6,000 rows, which are ``grouped(4, ROWS, DIM)``, with plans that are measured although a scan would do."""
+    """6,000 rows, ``grouped(4, ROWS, DIM)``. Plans are calibrated although a scan would be fast enough."""
     options = Options(builder, threads=1)
     return Indexed(clustered(4, ROWS, DIM), metric, options=options, SCANNED=100, SELECTIVITIES=(0.6, 0.3, 0.1, 0.04))
 
 
 def held_out(n: int, dim: int = DIM) -> np.ndarray:
-    """Queries that no segment holds, ``grouped(5, n, dim)``."""
+    """Queries that are in no segment, ``grouped(5, n, dim)``."""
     return clustered(5, n, dim)
 
 
 def filtered(kind: str, share: float, where: np.ndarray, query_at: float, rng: np.random.Generator) -> np.ndarray:
-    """bool: which rows a filter of a kind matches: any, those around the query's place on the line, or those half the line away."""
+    """The rows that a filter matches, bool: random ones, those around the query's position on the line, or those half of the line away."""
     if kind == "uncorrelated":
         return rng.random(len(where)) < share
     rank = np.argsort(np.argsort(where)) / len(where)
@@ -146,18 +148,18 @@ def filtered(kind: str, share: float, where: np.ndarray, query_at: float, rng: n
 
 
 def recall(found: flat.Found, oracle: flat.Found) -> float:
-    """The share of the oracle's rows that was found; rows as good as its last count as well."""
+    """Recall against exact search; rows that tie with its last row count as correct."""
     docids, scores = oracle
     return 1.0 if not len(docids) else min(int((found[1] >= scores[-1]).sum()), len(docids)) / len(docids)
 
 
 def random_bytes(file: bytes, start: int, end: int, seed: int) -> bytes:
-    """A file with other bytes in [start, end)."""
+    """The file with random bytes in [start, end)."""
     return file[:start] + np.random.default_rng(seed).bytes(end - start) + file[end:]
 
 
 def places(file: bytes) -> dict[str, tuple[int, int]]:
-    """Where the sections of a segment's file are: name → [start, end)."""
+    """The sections of a segment's file: name → (start, end) in bytes."""
 
     (length,) = np.frombuffer(file, np.uint32, 1, 12)
     meta = msgspec.msgpack.decode(file[index_file._head.size : index_file._head.size + int(length)])

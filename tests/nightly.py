@@ -1,4 +1,4 @@
-"""Tests that attack run a few cases by default and many when $VECTORDB_NIGHTLY names a folder, where they leave their counts."""
+"""Scale of the fault tests: few cases by default, many if $VECTORDB_NIGHTLY names a folder, to which they write their counts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FOLDER = os.environ.get("VECTORDB_NIGHTLY")
 
 
 def cases(quick: int, nightly: int) -> int:
-    """How many cases to run."""
+    """The number of cases to run."""
     return nightly if FOLDER else quick
 
 
 def record(name: str, **counts) -> None:
-    """Leave what a test counted, for docs/RELIABILITY.md. Nothing by default."""
+    """Write the counts of a test for docs/RELIABILITY.md. Does nothing without $VECTORDB_NIGHTLY."""
     if not FOLDER:
         return
     here = Path(__file__).parent

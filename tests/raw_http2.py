@@ -1,4 +1,4 @@
-"""A connection that says no more of HTTP/2 than it must: calls that are begun and never sent, answers that aren't read."""
+"""A minimal HTTP/2 connection for misbehaving clients: calls that are begun but never sent, and answers that are never read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ END_STREAM, END_HEADERS = 1, 4
 
 
 class RawConnection:
-    """A socket to a gRPC server. window: bytes that it may send of each answer."""
+    """A socket to a gRPC server. window: number of bytes that the server may send of each answer (HTTP/2 flow control)."""
 
     def __init__(self, port: int, window: int = 65_535, source: str = ""):
         self._socket = socket.create_connection(("127.0.0.1", port), 10, (source, 0) if source else None)
@@ -36,7 +36,7 @@ class RawConnection:
         self._socket.sendall(_frame(DATA, END_STREAM, stream, b""))
 
     def received(self, seconds: float = 10.0) -> bytes:
-        """What comes until there is some header of an answer, as bytes of frames."""
+        """Read until the headers of an answer have arrived. Returns the bytes of the frames."""
         self._socket.settimeout(seconds)
         data = b""
         while True:

@@ -1,4 +1,4 @@
-"""The database as a dict and NumPy: what every answer must be. Scores are computed in float64 from what is stored."""
+"""A reference implementation of the database with a dict and NumPy. It computes scores in float64 from the stored values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vectordb_client.values import Id, restore
 
 from vectordb import Dense, Hits, Schema, Sparse
 
-TOLERANCE = 2e-5  # of a score, relative to the sum of its terms' sizes: float32 sums of at most a few hundred terms
+TOLERANCE = 2e-5  # error of a float32 score of up to a few hundred terms, relative to the sum of the terms' magnitudes
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Stored:
 
 
 def stored_vector(spec, value):
-    """What is kept of a vector given."""
+    """The stored form of a vector."""
     if isinstance(spec, Sparse):
         terms = value.items() if isinstance(value, dict) else zip(*value, strict=True)
         return {int(t): float(np.float32(w)) for t, w in terms if np.float32(w) != 0}
@@ -33,7 +33,7 @@ def stored_vector(spec, value):
 
 
 def score(spec, query, vector, idf=None) -> tuple[float, float] | None:
-    """(score as users see it, the size of what was summed); None when the vector isn't a match of the query."""
+    """(score, sum of the terms' magnitudes), or None if the vector is no match of the query."""
     if isinstance(spec, Sparse):
         shared = query.keys() & vector.keys()
         parts = [query[t] * vector[t] * (1.0 if idf is None else idf[t]) for t in shared]
@@ -53,7 +53,7 @@ def score(spec, query, vector, idf=None) -> tuple[float, float] | None:
 
 
 class Model:
-    """One collection."""
+    """A model of one collection."""
 
     def __init__(self, schema: Schema):
         self.schema = schema
@@ -62,11 +62,11 @@ class Model:
         self.rows = 0
 
     def matches(self, node) -> set[Id]:
-        """Ids of the points that satisfy a filter as given; None is every point."""
+        """Ids of the points that match a filter; None matches every point."""
         return {i for i, point in self.points.items() if node is None or holds(node, self.row(i, point))}
 
     def row(self, i: Id, point: Stored) -> dict:
-        """A point as ``filter_model`` reads one."""
+        """A point as a row for ``filter_model``."""
         return {"id": i, "vectors": set(point.vectors), **dict.fromkeys(self.schema.attributes), **point.attributes}
 
     def attributes(self, i: Id) -> dict:
@@ -74,7 +74,7 @@ class Model:
         return {name: restore(self.schema.attributes[name], value) for name, value in self.points[i].attributes.items()}
 
     def in_order(self, ids) -> list[Id]:
-        """As scroll gives them: integers, strings by UTF-8, UUIDs."""
+        """Ids in the order of ``scroll``: integers, then strings by UTF-8, then UUIDs."""
         return sorted(ids, key=lambda i: (0, i) if isinstance(i, int) else (1, i.encode()) if isinstance(i, str) else (2, i.bytes))
 
     def idf(self, name: str, query: dict) -> dict[int, float] | None:
@@ -85,7 +85,7 @@ class Model:
         return {term: float(np.log(1 + (len(having) - n + 0.5) / (n + 0.5))) for term, n in df.items()}
 
     def scores(self, name: str, query, node=None) -> dict[Id, tuple[float, float]]:
-        """id → (score, size) of every match of a search."""
+        """id → (score, sum of the terms' magnitudes) of every match of a search."""
         spec = self.schema.vectors[name]
         idf = None
         if isinstance(spec, Sparse):
@@ -101,7 +101,7 @@ class Model:
         return found
 
     def check_hits(self, hits: Hits, name: str, query, node, limit: int) -> None:
-        """The right number of hits, with the right scores, in order, and none better left out (ties may go either way)."""
+        """Check the number, scores and order of the hits, and that no better point is missing. Ties may be in any order."""
         check_ranking(list(hits), self.scores(name, query, node), limit, lower=getattr(self.schema.vectors[name], "metric", "") == "l2")
 
 
@@ -110,7 +110,7 @@ def tolerance(size: float) -> float:
 
 
 def check_ranking(hits: list, scores: dict[Id, tuple[float, float]], limit: int, lower: bool) -> None:
-    """hits against the scores of all matches."""
+    """Check hits against the scores of all matches."""
     assert len(hits) == min(limit, len(scores)), f"{len(hits)} hits of {len(scores)} matches, limit {limit}"
     ids = [hit.id for hit in hits]
     assert len(set(ids)) == len(ids)

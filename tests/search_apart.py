@@ -1,8 +1,8 @@
-"""Searches in a process of its own: over files with damage that may end it, and with kernels chosen by the environment.
+"""Searches in another process: over damaged files, which may crash it, and with kernels chosen by the environment.
 
-search_apart.py damaged FOLDER SECTION…   prints each section that was searched while it held nonsense
-search_apart.py sparse FOLDER SECTION…    the same of a sparse field's index
-search_apart.py hits METRIC FILE          prints hits of every setting as JSON, of ``indexed.small(METRIC)`` with that index file
+search_apart.py damaged FOLDER SECTION…   overwrites each section with garbage, searches, and prints the section's name
+search_apart.py sparse FOLDER SECTION…    the same for the index of a sparse field
+search_apart.py hits METRIC FILE          prints the hits of every setting as JSON, for ``indexed.small(METRIC)`` with that index file
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Minutes of mixed load on a service whose processes get killed, every answer checked against a model.
+"""Minutes of mixed load on a service whose processes are killed repeatedly. Every answer is checked against a model.
 
-Each id has one thread that writes it, so its past is a list of states; whatever a read says must have been true at some moment of the
-read. From time to time writers rest, and everything is compared: all points, filters, and searches with an exact ranking.
+Each id is written by one thread, so its history is a list of states. An answer must equal the state at some moment during the read. From
+time to time the writers pause, and all points, filters and exact searches are compared with the model.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from vectordb.warm import warm
 
 DIM, IDS, WRITERS, READERS, BATCH = 64, 6_000, 2, 3, 40
 SCHEMA = Schema({"v": Dense(DIM)}, {"step": Int(), "group": Keyword()})
-REST_SECONDS = 45.0  # between two looks at everything
-CALM = 0.4  # the last share of the time, without kills: memory is compared within it
+REST_SECONDS = 45.0  # between two full comparisons
+CALM = 0.4  # the last share of the run has no kills; memory is compared within it
 RETRY_SECONDS = 60.0
 
 
 def vector(i: int, step: int) -> np.ndarray:
-    """The vector of an id as a step wrote it."""
+    """The vector that a step writes for an id."""
     return np.random.default_rng((i, step)).standard_normal(DIM).astype(np.float32)
 
 
 class Service:
-    """``vectordb serve`` as a process, killed and started again."""
+    """``vectordb serve`` as a process that is killed and restarted."""
 
     def __init__(self, data: Path, workers: int):
         with socket.socket() as free:
@@ -61,7 +61,7 @@ class Service:
         return [int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def kill(self, rng: random.Random) -> None:
-        """One worker when there are several, else the service, which is then started again."""
+        """Kill one worker if there are several, else the service, and restart it."""
         self.kills += 1
         workers = self.children() if self.workers > 1 else []
         if workers:
@@ -72,7 +72,7 @@ class Service:
         self.start()
 
     def memory(self) -> int:
-        """Bytes of anonymous memory of all its processes: what is mapped of files comes and goes."""
+        """Anonymous memory of all its processes in bytes. Mapped files are excluded, because their resident size varies."""
         total = 0
         for pid in (self.process.pid, *self.children()):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -103,7 +103,7 @@ class Soak:
         return Client(f"127.0.0.1:{self.service.port}", timeout=60.0)
 
     def call(self, kind: str, work, again: bool = True):
-        """``work()``, timed; when the service can't be reached, until it can (unless not ``again``)."""
+        """Call ``work()`` and time it. If the service is unavailable, repeat until it is available, unless ``again`` is false."""
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             begin = time.monotonic()
@@ -164,12 +164,12 @@ class Soak:
             return c.upsert(ids=ids, vectors=vectors, attributes={"step": [step] * len(ids), "group": groups})
 
         begin = time.monotonic()
-        for i in ids:  # from here on a read may see it
+        for i in ids:  # from now on reads may see this step
             self.past[i].append((begin, float("inf"), step))
         try:
             self.call("delete" if step is None else "upsert", work, again=False)
             done = True
-        except UnavailableError:  # whether it happened is to be found out: all of it or nothing
+        except UnavailableError:  # unknown whether the write happened: check that it did in full or not at all
             points, _, _ = self.call("get", lambda: c.get(ids))
             now = [None if point is None else point.attributes["step"] for point in points]
             before = [self.past[i][-2][2] for i in ids]
@@ -185,7 +185,7 @@ class Soak:
                 self.past[i].pop()
 
     def was_true(self, i: int, step: int | None, begin: float, end: float) -> bool:
-        """Whether an id was at a step at some moment between."""
+        """Whether the id was in the state of ``step`` at some moment from ``begin`` to ``end``."""
         past = list(self.past[i])
         for n, (written, _, said) in enumerate(past):
             replaced = past[n + 1][1] if n + 1 < len(past) else float("inf")
@@ -229,8 +229,8 @@ class Soak:
         return {hit.id: hit.attributes["step"] for hit in hits}, begin, end
 
     def disturb(self, c, rng: random.Random, number: int) -> None:
-        """Kill until the calm, and look at memory."""
-        pause = min(60.0, self.seconds / 10)  # about, between two kills
+        """Kill processes until the calm part, and measure memory in it."""
+        pause = min(60.0, self.seconds / 10)  # mean seconds between two kills
         following = time.monotonic() + pause / 2
         while time.monotonic() < self.end:
             if following < time.monotonic() < self.calm:
@@ -255,7 +255,7 @@ class Soak:
             time.sleep(0.5)
 
     def compare(self, c) -> None:
-        """Everything, while nobody writes."""
+        """Compare everything with the model, while the writers pause."""
         there = {i: past[-1][2] for i, past in enumerate(self.past) if past[-1][2] is not None}
         found = self.call("scroll", lambda: {point.id: point.attributes["step"] for point in c.iterate()})[0]
         if found != there:
@@ -278,7 +278,7 @@ class Soak:
         self.counts["comparisons of everything"] += 1
 
     def grown(self) -> float:
-        """Memory at the end of the calm, by that after its first quarter."""
+        """Memory at the end of the calm part ÷ memory after its first quarter."""
         values = [value for _, value in self.memory]
         if len(values) < 20:
             return 1.0
@@ -289,9 +289,9 @@ class Soak:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--workers", type=int, default=2, help="where the service knows workers")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes, if the service has that option (2)")
     given = parser.parse_args()
-    warm()  # compiled once, so that a killed service is back within a second
+    warm()  # compile the kernels, so that a killed service restarts within a second
     with tempfile.TemporaryDirectory(prefix="vectordb-soak-") as folder:
         service = Service(Path(folder) / "data", given.workers)
         soak = Soak(service, given.seconds)

@@ -1,4 +1,4 @@
-"""Sparse index segments over chunk tables in memory, and vectors as encoders make them."""
+"""Sparse index segments over chunk tables in memory, and vectors like those of learned encoders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Query = tuple[np.ndarray, np.ndarray]
 
 
 def texts(seed: int, n: int, terms: int = 2_000, size: float = 40, topics: int = 8) -> SparseColumn:
-    """Vectors as a learned encoder makes them: half of a row's terms common ones, half of its topic's; weights fall off exponentially."""
+    """Vectors like those of a learned encoder. Half of a row's terms are common, half are of its topic; weights are exponential."""
     rng = np.random.default_rng(seed)
     orders = np.stack([np.random.default_rng(1_000 + topic).permutation(terms) for topic in range(topics)])
     found, weights = [], []
-    for topic in rng.integers(0, topics, n):  # as ``topics_of``
+    for topic in rng.integers(0, topics, n):  # the same topics as in ``topics_of``
         ranks = np.minimum((20 * (terms / 20 + 1) ** rng.random(max(int(rng.poisson(size)), 1)) - 20).astype(int), terms - 1)
         own = np.unique(np.where(rng.random(len(ranks)) < 0.5, ranks, orders[topic, ranks]))
         found.append(own)
@@ -38,20 +38,20 @@ def topics_of(seed: int, n: int, topics: int = 8) -> np.ndarray:
 
 
 def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
-    """A column of rows given as terms and weights, terms ascending."""
+    """A sparse column from the terms (ascending) and weights of each row."""
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in terms])])
     flat_terms = np.concatenate([np.asarray(row, np.uint64) for row in terms] or [np.empty(0, np.uint64)])
     return SparseColumn(indptr, flat_terms, np.concatenate([np.asarray(row, np.float32) for row in weights] or [np.empty(0, np.float32)]))
 
 
 def saturation_of(column: SparseColumn, longer: float, lengths=None) -> Saturation:
-    """BM25's factor for rows of term frequencies, whose texts are on average ``longer`` times as long as these. lengths: their table."""
+    """BM25's saturation for rows of term frequencies, with an average text length of ``longer`` × that of these rows. lengths: a table."""
     words = int(longer * fields.lengths_of(column).sum())
     return Saturation(1.2, 0.75, len(column), words, *([] if lengths is None else [lengths]))
 
 
 def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) -> Query:
-    """A row as a query, with a share of its terms."""
+    """A query with a share of a row's terms."""
     low, high = column.indptr[row], column.indptr[row + 1]
     size = int(np.ceil(share * (high - low)))
     kept = low + np.sort(np.random.default_rng([seed, row]).choice(high - low, size, replace=False))
@@ -59,8 +59,8 @@ def query_of(column: SparseColumn, row: int, share: float = 1.0, seed: int = 0) 
 
 
 class Indexed:
-    """Rows in chunks of postings, and a segment of those that are ``inside``: docids, all of them unless given. saturation: weights are
-    term frequencies; the table of their lengths is ``lengths``.
+    """Rows in chunks of postings, and a segment with the docids ``inside``, by default all. saturation: for weights that are term
+    frequencies, with the table ``lengths``.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Indexed:
     def search(
         self, queries: Sequence[Query], k: int, rows=None, target: float = 0.95, forced: int = -1, trace=None, saturation=None
     ) -> list[flat.Found]:
-        """Through the segment, and exactly for the rows that it doesn't hold. rows: docids that may be found."""
+        """Search through the segment, and exactly over rows outside of it. rows: docids that may be found."""
         wanted = self.docids if rows is None else rows
         outside = np.setdiff1d(wanted, self.inside).astype(np.uint32)
         part = ann.Part(self.segment, Allowed(self.segment, None if rows is None else rows))
@@ -110,13 +110,13 @@ class Indexed:
         return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace, saturation)
 
     def exact(self, queries: Sequence[Query], k: int, rows=None, saturation=None) -> list[flat.Found]:
-        """The oracle."""
+        """Exact search, for comparison."""
         return [flat.search_sparse(self.table, terms, weights, k, rows, saturation) for terms, weights in queries]
 
 
 @functools.cache
 def large() -> Indexed:
-    """6,000 rows, which are ``texts(1, 6_000)``."""
+    """6,000 rows: ``texts(1, 6_000)``."""
     return Indexed(texts(1, 6_000))
 
 

@@ -1,4 +1,4 @@
-"""Approximate search: what it returns is right whatever the plan, it returns enough, and recall is what was asked for."""
+"""Approximate search: hits are correct with every plan, there are enough of them, and the recall target is met."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The asyncio client: the surface of the blocking one, awaited, with the same answers and errors."""
+"""The asyncio client has the methods, answers and errors of the blocking client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files taken away, moved and replaced under processes that have them open: whatever was acknowledged is in a directory that is there."""
+"""Files removed, moved or replaced while processes have them open: acknowledged writes are always in an existing directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches that are done again exactly in the background: what they teach, and that nobody notices."""
+"""Recall audits: searches that are repeated exactly in the background. They correct the planner and don't disturb searches."""
 
 from __future__ import annotations
 

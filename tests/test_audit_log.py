@@ -1,4 +1,4 @@
-"""What is told of calls: the audit log, and that no vector, text, payload or key is in any log."""
+"""The audit log records calls, and no log contains a vector, text, payload or API key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done in the background leaves cores and the interpreter to searches."""
+"""Background work leaves processor cores and the interpreter lock to searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots and their way back: consistent while others write, whole or not there, and nothing damaged is restored."""
+"""Snapshots and restore: consistent during writes, complete or absent, and damaged snapshots are refused."""
 
 from __future__ import annotations
 

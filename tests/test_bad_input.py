@@ -1,4 +1,4 @@
-"""What can't be accepted is refused with a typed error that names the field and the value, and nothing of it is written."""
+"""Bad input is refused with a typed error that names the field and the value, and nothing of it is written."""
 
 from __future__ import annotations
 

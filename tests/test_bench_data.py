@@ -1,4 +1,4 @@
-"""Data sets: seeded, cached with a hash, read from users' files."""
+"""Benchmark data sets: seeded, cached with a hash, read from users' files."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The harness's figures against cases worked out by hand, and what its clock costs."""
+"""The benchmark's statistics against values computed by hand, and the cost of its timing."""
 
 import time
 from types import SimpleNamespace
@@ -161,7 +161,7 @@ def test_a_floor_asks_for_one_good_setting_in_every_cell(tmp_path):
 def test_our_exact_mode_must_be_exact_whatever_the_floors(tmp_path):
     found = _results(tmp_path, _measured("ours", 0.999, exact=True), _measured("peer", 0.9, exact=True))
     [missed] = journal.floors_missed(found, [])
-    assert missed.startswith("ours: its exact mode isn't exact")
+    assert missed.startswith("ours: its exact mode is not exact")
 
 
 def test_a_journal_survives_a_line_cut_in_half(tmp_path):

@@ -1,4 +1,4 @@
-"""The report and the plots of results that are written down here. Golden: UPDATE_GOLDEN=1 writes tests/golden/bench_report.md anew."""
+"""The benchmark's report and plots of fixed results. UPDATE_GOLDEN=1 rewrites tests/golden/bench_report.md."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Runs of the harness on 2,000 points: every suite with ours and brute force, resumed after a kill, with systems that misbehave."""
+"""Benchmark runs on 2,000 points: every suite with vectordb and brute force, resumed after a kill, and with faulty systems."""
 
 import json
 import os
@@ -187,7 +187,7 @@ def test_another_plan_doesnt_go_into_the_same_folder(tmp_path, capsys):
     arguments = ["run", "--suite", "dense", "--data", DENSE, "--systems", "exact", "--quick", "--queries", "10", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     assert cli.main([*arguments, "--repeats", "1"]) == 1
-    assert "another plan" in capsys.readouterr().err
+    assert "other options" in capsys.readouterr().err
 
 
 def test_a_missed_floor_makes_the_run_fail(tmp_path, capsys):
@@ -195,16 +195,16 @@ def test_a_missed_floor_makes_the_run_fail(tmp_path, capsys):
     short = bad("Short")
     assert cli.main([*arguments, str(tmp_path / "1"), "--systems", "exact", "--floor", "exact:1.0", "--floor", "exact@dense:0.5"]) == 0
     assert cli.main([*arguments, str(tmp_path / "2"), "--systems", short, "--floor", f"{short}:0.9"]) == 1
-    assert "under its floor of 0.9" in capsys.readouterr().err
+    assert "below the floor of 0.9" in capsys.readouterr().err
     assert "**missed**" in (tmp_path / "2" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--suite", "dnse"], "no suite is called 'dnse'"),
-        (["--systems", "qdrnt"], "no system is called 'qdrnt'"),
-        (["--systems", "exact", "--floor", "vectordb:0.9"], "which this run doesn't measure"),
+        (["--suite", "dnse"], "unknown suite 'dnse'"),
+        (["--systems", "qdrnt"], "unknown system 'qdrnt'"),
+        (["--systems", "exact", "--floor", "vectordb:0.9"], "this run doesn't measure it"),
     ],
 )
 def test_a_name_that_is_nothing_is_a_wrong_command_line(arguments, said, tmp_path, capsys):
@@ -216,7 +216,7 @@ def test_a_name_that_is_nothing_is_a_wrong_command_line(arguments, said, tmp_pat
 def test_data_that_cant_be_had_is_a_problem_of_its_suite_only(tmp_path):
     found = run(Plan([("sparse", DENSE), ("dense", "no-such-data"), ("dense", DENSE)], ["exact"], SMALL), tmp_path)
     messages = [one["message"] for one in found["problems"]]
-    assert "has no sparse vectors" in messages[0] and "no data set is called" in messages[1]
+    assert "has no sparse vectors" in messages[0] and "unknown data set" in messages[1]
     assert measured(found, "exact", "dense")
 
 

@@ -1,4 +1,4 @@
-"""Every installed adapter on 2,000 points, through the worker as in a real run: exact modes are exact, filters hold, claims are true."""
+"""Every installed adapter on 2,000 points, through the worker: exact modes are exact, filters hold, and declared features work."""
 
 from __future__ import annotations
 
@@ -261,9 +261,9 @@ def test_every_system_names_what_it_needs():
 
 
 def test_an_unknown_system_has_no_environment():
-    with pytest.raises(KeyError, match="no system"):
+    with pytest.raises(KeyError, match="unknown system"):
         group_of("nothing")
-    with pytest.raises(KeyError, match="own interpreter"):
+    with pytest.raises(KeyError, match="needs no environment"):
         group_of("vectordb")
 
 

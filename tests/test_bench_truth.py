@@ -1,4 +1,4 @@
-"""The truth and the judge, against brute force written another way, and the filters' evaluator against plain Python."""
+"""The benchmark's ground truth and judging against a second brute force, and its filter evaluator against plain Python."""
 
 import numpy as np
 import pytest

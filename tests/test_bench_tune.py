@@ -1,4 +1,4 @@
-"""``vectordb bench tune`` on small collections of every kind of vector field: its truth is right, and its advice is what was measured."""
+"""``vectordb bench tune`` on small collections of every vector type: its ground truth is correct, and its advice follows the figures."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_inexact_search_is_measured_at_every_target(tmp_path, capsys):
     assert [one["recall"]["mean"] for one in found["targets"]] == pytest.approx([0.8, 1.0, 1.0])
     found["targets"][0]["target"] = 0.95  # one that the same figures miss
     said = tune_report.advice(found, [0.95, 1.0])
-    assert any("Recall 0.95 was asked for and 0.8000 measured" in text for text in said)
+    assert any("recall=0.95 is not met: the measured recall is 0.8000" in text for text in said)
     assert not any("are exact" in text for text in said)
     found["advice"] = said
     from rich.console import Console
@@ -222,12 +222,12 @@ def test_queries_come_from_texts_where_the_field_has_an_encoder(tmp_path, capsys
 @pytest.mark.parametrize(
     ("spec", "name", "content", "said"),
     [
-        (Dense(8), "asked.npy", np.ones((5, 4)), "has 4 dimensions, the field 'v' 8"),
-        (Dense(8), "asked.csv", None, "are .npy or .fvecs"),
+        (Dense(8), "asked.npy", np.ones((5, 4)), "has vectors of 4 dimensions, but the field 'v' has 8"),
+        (Dense(8), "asked.csv", None, "must be .npy or .fvecs"),
         (Dense(8), "asked.txt", "a text", "has no encoder"),
-        (Sparse(), "asked.npy", np.ones((5, 4)), "are .npz"),
+        (Sparse(), "asked.npy", np.ones((5, 4)), "must be .npz"),
         (MultiVector(8), "asked.npy", np.ones((5, 8)), "has shape (5, 8)"),
-        (MultiVector(8), "asked.npz", None, "are .npy"),
+        (MultiVector(8), "asked.npz", None, "must be .npy"),
     ],
 )
 def test_a_file_that_holds_no_queries_of_the_field_is_refused(spec, name, content, said, tmp_path, capsys):
@@ -246,7 +246,7 @@ def test_what_isnt_there_is_named(place, said, tmp_path, capsys):
 
 def test_a_field_that_isnt_there_is_named(tmp_path, capsys):
     assert cli.main(["tune", written(tmp_path, Sparse()), "--field", "w"]) == 1
-    assert "no vector field 'w'; there are v" in capsys.readouterr().err
+    assert "no vector field 'w'; known: v" in capsys.readouterr().err
 
 
 def test_ties_by_the_hundred_are_no_lost_hits(tmp_path):

@@ -1,6 +1,7 @@
-"""One flipped bit in any file of a directory: the answers stay right, or an error says what is damaged. Nothing ends the process.
+"""One flipped bit in any file of a directory: answers stay correct, or an error names the damage. No process crashes.
 
-Every case is asked in another process. Bits are drawn evenly from kinds of places, since most of a file is vectors, which have checksums.
+Every case runs in another process. Bits are drawn evenly from several kinds of places, because most of a file is vectors, which have
+checksums.
 """
 
 from __future__ import annotations

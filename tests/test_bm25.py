@@ -1,4 +1,4 @@
-"""BM25's encoder: words become stems, stems become ids, and are counted."""
+"""The BM25 encoder: words become stems, stems become term ids, and the terms are counted."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""BM25 by its formula: of the live texts there are when it is asked, whatever was written, in which order, and how it is stored."""
+"""BM25 scores by the formula over the live texts, for any history of writes and any layout on disk."""
 
 from __future__ import annotations
 

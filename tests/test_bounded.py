@@ -1,4 +1,4 @@
-"""The scan of byte codes by upper bounds: no row's score is above its bound, and no row that may matter is left out."""
+"""The scan of byte codes by upper bounds: no row's score exceeds its bound, and no row among the best is skipped."""
 
 from __future__ import annotations
 

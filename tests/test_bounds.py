@@ -1,4 +1,4 @@
-"""Bytes are bounded while they are made, lists in filters count by their values, and what is computed stops when nobody waits for it."""
+"""Resource limits: size of answers, number of values in filters, and work that stops once its caller has gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk writes: many points as chunks, several at a time; what can't be taken is listed and holds up nothing else. The same everywhere."""
+"""Bulk writes, embedded and served: chunks are sent in parallel, and refused points are listed and don't stop the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change log is bounded by number, bytes and age; what churn leaves on disk is bounded with it."""
+"""The change log is limited in entries, bytes and age, and so is the disk space of a database with constant updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change stream, embedded and served: ordered, resumable, enough to build an equal collection, and bounded."""
+"""The change stream, embedded and served: ordered, resumable, limited, and sufficient to build an equal collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks: what is encoded is decoded again, joining and slicing keep every row, and no flipped byte goes unnoticed."""
+"""Chunks: decoding returns what was encoded, joining and slicing keep every row, and every flipped byte is detected."""
 
 from __future__ import annotations
 

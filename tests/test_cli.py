@@ -1,4 +1,4 @@
-"""The command line: exit codes, one-line errors, import and export by hand, an import that is killed and goes on."""
+"""The command line: exit codes, one-line errors, import and export, and an import that is killed and continued."""
 
 import dataclasses
 import json

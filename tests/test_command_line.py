@@ -1,4 +1,4 @@
-"""One form for every command: ``vectordb COMMAND DIR …``. The flags say the same; what is wrong is said on one line."""
+"""All commands have the form ``vectordb COMMAND DIR …``, flags are equivalent, and usage errors are one line."""
 
 import os
 import subprocess

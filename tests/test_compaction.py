@@ -1,4 +1,4 @@
-"""Compaction takes dead rows out of chunks and changes nothing else: every answer stays, whoever asks, whenever."""
+"""Compaction removes deleted rows from chunks and changes no answer, of concurrent readers either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eight writers and eight readers on the same points: what they saw of each point has one order (it is linearizable)."""
+"""Eight writers and eight readers on the same points: the history of each point is linearizable."""
 
 from __future__ import annotations
 

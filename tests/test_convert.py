@@ -1,4 +1,4 @@
-"""Fields of earlier versions: searched and written by their own rules, said so, and made today's by ``optimize``."""
+"""Fields of earlier versions: searched and written by their own rules, reported as such, and converted by ``optimize``."""
 
 from __future__ import annotations
 

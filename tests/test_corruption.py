@@ -1,7 +1,7 @@
-"""Flipped bytes in data.mdb: an answer is right, or an error names the damage. Nothing is silently wrong, and nothing crashes.
+"""Flipped bytes in data.mdb: answers are correct, or an error names the damage. Nothing is silently wrong.
 
-Chunks and sealed records carry checksums. LMDB's own pages carry none: there a flip may hide points (``check`` sees it) or, rarely,
-lead out of the file and kill the process, so those are asked in another process.
+Chunks and records have checksums, but LMDB's pages have none. A flipped byte in a page may hide points, which ``check`` detects. Rarely it
+leads outside of the file and crashes the process, so these cases run in another process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Snapshots that somebody made up: every one is refused by a typed error, at once, and nothing of it is restored."""
+"""Maliciously crafted snapshots are refused quickly with a typed error, and nothing of them is restored."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""kill −9 at every named step of every change, and at random moments: what was acknowledged is there, nothing is there by half, and
-whoever comes next finds a sound directory.
+"""kill −9 at every named step of every change, and at random moments: acknowledged writes survive, no write is partly present, and the
+directory opens without damage.
 """
 
 from __future__ import annotations

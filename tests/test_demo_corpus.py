@@ -1,4 +1,4 @@
-"""The demo's corpus, the docstrings of the standard library, and its searches: the code that is shown is what is run."""
+"""The demo's corpus, which is the docstrings of the standard library, and its searches: the code it shows is the code it runs."""
 
 import pytest
 from vectordb_client.filter import F  # noqa: F401 - the demo's code is evaluated with it

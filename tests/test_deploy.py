@@ -1,4 +1,4 @@
-"""What is shipped for deploying: every command, flag, setting, file and metric that it names exists."""
+"""The deployment files: every command, flag, setting, file and metric in them exists."""
 
 from __future__ import annotations
 

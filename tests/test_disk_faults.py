@@ -1,6 +1,6 @@
-"""A full disk, an I/O error, a sync that fails: a clear error, no more writes until the directory is reopened, and reads go on.
+"""A full disk, an I/O error, a failed sync: a typed error, no writes until the directory is reopened, and reads continue.
 
-The faults are real ones: another file is put in the place of LMDB's descriptor, so the kernel refuses its writes or its sync.
+The faults come from the kernel: LMDB's file descriptor is replaced by another one, for which the kernel refuses writes or the sync.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A service ends in time whatever it computes, and so does a command that is interrupted."""
+"""A service stops in time while it computes, and so does an interrupted command."""
 
 from __future__ import annotations
 

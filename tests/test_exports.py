@@ -1,4 +1,4 @@
-"""The public names, written down: what is exported is a promise."""
+"""The public names: the list of exports is fixed here, because removing one breaks users."""
 
 import tomllib
 from pathlib import Path

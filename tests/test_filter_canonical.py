@@ -1,4 +1,4 @@
-"""Canonical filters: they say what the given filter says, and equivalent filters get the same one."""
+"""Canonical filters are equivalent to the given filter, and equivalent filters have the same canonical form."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The three notations of filters make the same tree, and what isn't a filter is told where and why."""
+"""The three notations of filters give the same tree, and errors in a filter name the place and the reason."""
 
 import copy
 import json

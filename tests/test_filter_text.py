@@ -1,4 +1,4 @@
-"""A filter as a line of a log: its shape without its values, or with them."""
+"""Filters as text for logs: with their values, or the shape without values."""
 
 from __future__ import annotations
 

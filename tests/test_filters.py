@@ -1,7 +1,7 @@
-"""Filters on a database: bitmaps against the row-by-row reading of ``filter_model``, while rows come, change and go.
+"""Filter bitmaps against the row-by-row evaluation of ``filter_model``, during inserts, updates and deletes.
 
-The same database is asked again and again, so that remembered bitmaps are extended by newer rows, cut for older snapshots and rid of
-dead rows.
+The same database is queried repeatedly, so that cached bitmaps are extended by newer rows, cut for older snapshots, and cleared of deleted
+rows.
 """
 
 from __future__ import annotations

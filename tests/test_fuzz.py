@@ -1,4 +1,4 @@
-"""Broken input of every kind: an error of ours or an answer, in bounded time. Cases are drawn from sound input by seeded mutations."""
+"""Fuzzing: seeded mutations of valid input of every kind give an answer or an error of vectordb, in limited time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are begun and never sent, answers that aren't read, connections that say nothing: whom they keep from the service."""
+"""Incomplete calls, unread answers and silent connections don't keep other clients from the service."""
 
 from __future__ import annotations
 

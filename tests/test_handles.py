@@ -1,4 +1,4 @@
-"""What a client's handle of a collection means when others drop it, make it again or change its schema; and who may add fields at once."""
+"""A client's handle of a collection while others drop, recreate or change it; and concurrent additions of fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as they come: separators, encodings, arrays, pipes, other programs' columns; what is too large or broken is named."""
+"""Import of files with various separators, encodings, arrays, pipes and columns; errors name what is too large or broken."""
 
 import gzip
 import io

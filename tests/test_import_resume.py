@@ -1,4 +1,4 @@
-"""An import that was stopped, however, goes on with the very same command; one that fails at once leaves nothing behind."""
+"""A stopped import continues with the same command. An import that fails at the start leaves nothing behind."""
 
 import json
 import re

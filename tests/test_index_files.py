@@ -1,4 +1,4 @@
-"""An index file is searched for its own rows alone: one that was swapped is damaged, one with something unknown stale, an old one used."""
+"""An index file is used only for its own rows: a swapped one is damaged, one of unknown content is stale, an old one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users hand in: columns, tables, vectors and scalars of pandas, polars, Arrow, torch, scipy and numpy, and nulls of every kind."""
+"""Accepted input: columns, tables, vectors and scalars of pandas, polars, Arrow, torch, scipy and numpy, and all kinds of null."""
 
 from __future__ import annotations
 

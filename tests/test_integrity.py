@@ -1,4 +1,4 @@
-"""The digest of all records and the walk over every page: what they see, and directories from before there were any."""
+"""The digest of all records and the check of every page: what they detect, and directories without a digest."""
 
 from __future__ import annotations
 

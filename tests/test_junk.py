@@ -1,4 +1,4 @@
-"""Junk in every argument of every public method of a collection: an answer, or an error of ours; never one of Python's or numpy's."""
+"""Junk in every argument of every public method of a collection gives an answer or a typed error, never one of Python or numpy."""
 
 from __future__ import annotations
 

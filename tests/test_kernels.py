@@ -1,7 +1,7 @@
-"""Each compiled kernel against itself uncompiled, on random chunk tables and small segments.
+"""Each compiled kernel against the same code interpreted, on random chunk tables and small segments.
 
-``kernel.py_func`` would still call compiled kernels; here every kernel of a module is replaced by its function, and the intrinsics
-by Python, so all of it runs interpreted. Sums are compared to 1e-5 of their size, everything else exactly.
+``kernel.py_func`` would still call other compiled kernels. So every kernel of a module is replaced by its Python function, and the
+intrinsics by Python. Sums are compared with a relative tolerance of 1e-5, everything else exactly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""API keys: the file, what each role may do through every method, and that nobody learns of what they may not read."""
+"""API keys: the key file, the permissions of each role in every method, and no information about unreadable collections."""
 
 from __future__ import annotations
 

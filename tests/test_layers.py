@@ -1,4 +1,4 @@
-"""Imports point downward only, and each outside library has one door."""
+"""Imports point downward only, and each third-party library is imported in one place only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service bounds: sizes of requests, calls waiting and a second, and what a flood of searches leaves to others."""
+"""Limits of a service: request size, waiting calls, calls per second, and fairness during a flood of searches."""
 
 from __future__ import annotations
 

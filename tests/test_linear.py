@@ -1,4 +1,4 @@
-"""Linear fusion: the true best of Σ weight · score, whatever the arms' lists hold; every hit adds up to the last bit."""
+"""Linear fusion: hits are the best of Σ weight · score over all points, and each score is the exact sum of its parts."""
 
 from __future__ import annotations
 

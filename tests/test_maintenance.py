@@ -1,4 +1,4 @@
-"""Segments are sealed, merged, rebuilt and optimized; every live row is always in exactly one place, and answers stay what they were."""
+"""Segments are sealed, merged, rebuilt and optimized: every live row is in exactly one place, and answers don't change."""
 
 from __future__ import annotations
 
@@ -661,7 +661,7 @@ def test_where_no_thread_can_be_started_writes_and_searches_go_on(database, rng,
     assert len(answers(c)[0]) == 20 and accounts(c) == ([], 100)
     with pytest.raises(StorageError, match="new thread"):
         c.optimize()
-    assert "can't begin" in caplog.text
+    assert "can't start" in caplog.text
     monkeypatch.undo()
     hurry(monkeypatch)
     fill(c, rng, range(100, 110))

@@ -1,4 +1,4 @@
-"""An index file that is missing or damaged is noticed, answers stay right, and it is built again."""
+"""A missing or damaged index file is detected, answers stay correct, and the index is rebuilt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random writes, maintenance in two processes, lost files, reopening: exact answers are the model's, and every row is in one place."""
+"""Random writes, maintenance in two processes, lost files and reopening: exact answers equal the model's, rows are not duplicated."""
 
 from __future__ import annotations
 

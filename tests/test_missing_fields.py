@@ -1,4 +1,4 @@
-"""Points that lack a field of a fused search: what each convention makes of them, beside an oracle that adds up every point."""
+"""Fused search with points that lack a field: each convention against brute force over all points."""
 
 from __future__ import annotations
 

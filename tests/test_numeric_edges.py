@@ -1,4 +1,4 @@
-"""Numbers at the edges of float32: norms are bounded where they come in, scores are finite numbers, cosines are no more than 1."""
+"""Extreme float32 values: norms are limited on input, scores are finite, and cosines are at most 1."""
 
 from __future__ import annotations
 

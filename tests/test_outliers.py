@@ -1,4 +1,4 @@
-"""Rows that are unlike the others don't spoil an index: they are kept apart and scored exactly, and what is left is searched as ever."""
+"""Outlier rows don't degrade an index: they are stored apart and scored exactly, and the others are searched as usual."""
 
 from __future__ import annotations
 

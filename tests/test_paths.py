@@ -1,4 +1,4 @@
-"""A database is the files that were opened: a path is resolved once, and what is moved, removed or replaced is not written to any more."""
+"""A database is bound to the files it opened: its path is resolved once, and moved, removed or replaced files are not written."""
 
 from __future__ import annotations
 

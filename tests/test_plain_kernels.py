@@ -1,4 +1,4 @@
-"""CPUs that don't multiply bytes in one instruction take another path to the same hits."""
+"""CPUs without instructions for byte products use other kernels and get the same hits."""
 
 from __future__ import annotations
 

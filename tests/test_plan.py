@@ -1,4 +1,4 @@
-"""A plan is data, and prints as a text that lines up."""
+"""A plan is data, and its printed text is aligned."""
 
 from __future__ import annotations
 

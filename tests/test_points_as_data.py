@@ -1,4 +1,4 @@
-"""Points, hits and facts as dicts, JSON, data frames, HTML and text; what can be read back is equal."""
+"""Points, hits and infos as dicts, JSON, data frames, HTML and text; formats that can be read back are lossless."""
 
 from __future__ import annotations
 

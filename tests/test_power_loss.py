@@ -1,7 +1,7 @@
-"""The power fails: what was synced is there, of what wasn't any part may be missing, torn or there alone.
+"""Power loss: synced data survives, and any part of the unsynced data may be missing or torn without a wrong answer.
 
-Images of a directory are made of what lay on the disk at the last sync and of any of the pages written since. A disk that lies about its
-syncs is tried too: its images may be refused, by an error that names the file, but never answered wrongly.
+Images of a directory combine the disk's content at the last sync with any subset of the pages written since. Images of a disk that lies
+about its syncs may be refused with an error that names the file, but must not give wrong answers.
 """
 
 from __future__ import annotations

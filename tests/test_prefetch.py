@@ -1,4 +1,4 @@
-"""Stages: the hits of one are the only candidates of the next, which scores them exactly."""
+"""Prefetch stages: the hits of one stage are the only candidates of the next, which scores them exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes and threads on one directory: what they see of each other, and what they must not."""
+"""Several processes and threads on one directory: which writes of others they see, and what they must not see."""
 
 from __future__ import annotations
 

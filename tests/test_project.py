@@ -1,4 +1,4 @@
-"""The files around the code: they exist and parse, their links lead somewhere, and what several of them say agrees."""
+"""The project's files: they exist and parse, their links work, and facts stated in several of them agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Purge: erased ids, records and vectors are in no file any more, while others read and write; killed at any step nothing is lost."""
+"""Purge: no file contains an erased id, record or vector, while others read and write; a kill at any step loses nothing."""
 
 from __future__ import annotations
 

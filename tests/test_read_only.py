@@ -1,4 +1,4 @@
-"""Directories that can't be written to: mounted read-only, or without permission. What reads works, and writes are refused by name."""
+"""Directories on a read-only file system or without write permission: reads work, and writes are refused with a typed error."""
 
 from __future__ import annotations
 

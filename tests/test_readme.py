@@ -1,6 +1,6 @@
-"""What README.md and FORMAT.md promise: commands and targets exist, figures are those of the results, every kind of key is described.
+"""README.md and FORMAT.md are correct: commands and targets exist, figures equal those of the results, every key type is listed.
 
-That the examples run is in test_docs_snippets.py.
+test_docs_snippets.py runs the examples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A call that failed is made again where that can't do more than was asked; and a forked process gets a connection of its own."""
+"""The client retries failed calls only if that is safe, and a forked process gets its own connection."""
 
 from __future__ import annotations
 

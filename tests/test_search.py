@@ -1,6 +1,6 @@
-"""Searches by themselves against NumPy: each kind of vector, extremes of numbers, ties, limits, batches, fusion, plans.
+"""Search against NumPy: each vector type, extreme numbers, ties, limits, batches, fusion, plans.
 
-Scores agree with float64 to within ``reference.TOLERANCE`` of the size of what was summed.
+Scores must agree with float64 within ``reference.TOLERANCE`` × the sum of the terms' magnitudes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file of an index: what is built is what is opened, damage is found or harmless, and building is repeatable."""
+"""Index files: what is built equals what is opened, damage is detected or harmless, and builds are reproducible."""
 
 from __future__ import annotations
 

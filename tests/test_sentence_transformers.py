@@ -1,4 +1,4 @@
-"""Models of sentence-transformers: dense and learned sparse, out of installed packages and never from the network."""
+"""Models of sentence-transformers: dense and learned sparse, from installed packages and never from the network."""
 
 import importlib.util
 import socket

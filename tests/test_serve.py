@@ -1,4 +1,4 @@
-"""A service as a process: its limits, deadlines, health, and an orderly start and end."""
+"""A service as a process: limits, deadlines, health, orderly start and stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service over an open database: the same answers as embedded, the same errors, limits, deadlines, health and an orderly end."""
+"""A service over an open database: the answers and errors of the embedded database, limits, deadlines, health and orderly stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots and purges through the service: the same as embedded, and never outside the folder it was given."""
+"""Snapshots and purges through the service: the same as embedded, and never outside the configured folder."""
 
 from __future__ import annotations
 

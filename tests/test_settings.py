@@ -1,4 +1,4 @@
-"""The settings of a service: where they come from, what wins, and what is refused."""
+"""The settings of a service: their sources, which source wins, and which values are refused."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""Sparse fields through the database: sealing, tails, deletes and IDF, what explain and info tell, binary fields."""
+"""Sparse fields in a database: sealing, unindexed rows, deletes, IDF, the output of explain and info, and binary fields."""
 
 from __future__ import annotations
 

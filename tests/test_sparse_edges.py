@@ -1,4 +1,4 @@
-"""Sparse fields where it gets narrow, embedded and served, with an index, a tail and dead rows, against plain Python sums."""
+"""Edge cases of sparse fields, embedded and served, with an index, unindexed and deleted rows, against plain Python sums."""
 
 from __future__ import annotations
 

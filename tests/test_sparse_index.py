@@ -1,4 +1,4 @@
-"""The sparse index: scores are exact inner products whatever the plan, exact plans find what brute force finds, recall is as asked."""
+"""The sparse index: scores are exact inner products with every plan, exact plans equal brute force, recall targets are met."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a client connects to: what is no ``host:port`` is refused with what to write; a connection that fails says what to look at."""
+"""Addresses of a client: an invalid ``host:port`` is refused with advice, and a failed connection names what to check."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Words of sparse terms: left by encoders, set by users, told by explain and info, the same embedded and served."""
+"""Words of sparse terms: stored by encoders, set by users, shown by explain and info, the same embedded and served."""
 
 from __future__ import annotations
 

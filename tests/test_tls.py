@@ -1,4 +1,4 @@
-"""TLS and mutual TLS, and that nobody serves the network in the open without saying so."""
+"""TLS and mutual TLS; serving a network without encryption needs an explicit option."""
 
 from __future__ import annotations
 

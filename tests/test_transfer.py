@@ -1,4 +1,4 @@
-"""Import and export: every point comes back exactly, whatever the format; bad rows are named; an interrupted import goes on."""
+"""Import and export: every point is restored exactly in every format, bad rows are named, an interrupted import continues."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Weights learned from judged queries: they are near those that made the judgements, and are reported on queries not learned from."""
+"""Fusion weights learned from judged queries: close to the true weights, and evaluated on other queries than they were learned from."""
 
 from __future__ import annotations
 

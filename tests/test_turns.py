@@ -1,4 +1,4 @@
-"""Whose turn it is: order, shares and bounds of waiting calls, by a clock and threads of the test's own."""
+"""The request queue: order, shares and limits of waiting calls, with a clock and threads of the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every format that was released opens and answers as it did; what is newer is refused and left as it is."""
+"""Every released format opens and gives the same answers; a newer format is refused and left unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service tells of itself: metrics, status, slow queries, its log, spans, and what the terminal shows."""
+"""Observability of a service: metrics, status, slow queries, logs, spans, and the terminal display."""
 
 from __future__ import annotations
 
@@ -599,6 +599,6 @@ def test_health_says_whether_calls_are_taken(served, capsys):
     assert cli.main(["health", "--target", gone, "--timeout", "5"]) == 1
     assert capsys.readouterr().err.startswith(f"vectordb: {gone} doesn't answer")
     assert cli.main(["health", "--target", gone, "--tls-cert", "x"]) == 1
-    assert "tls_cert and tls_key are for an encrypted connection" in capsys.readouterr().err
+    assert "tls_cert and tls_key need an encrypted connection" in capsys.readouterr().err
     assert cli.main(["health", "--target", gone, "--tls-ca", "/no/such"]) == 1
     assert "must be a PEM file" in capsys.readouterr().err

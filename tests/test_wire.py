@@ -1,4 +1,4 @@
-"""What goes on the wire comes back as it was, and what may not be on the wire is refused by name."""
+"""The wire format: messages are decoded as they were encoded, and invalid ones are refused with the field's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that say something wrong are refused by name, batches are split to fit, and errors cross as their own classes."""
+"""Malformed messages are refused with the field's name, large batches are split, and errors keep their classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of a text: what MATCH and BM25 see."""
+"""Tokenization: the words of a text for MATCH and BM25."""
 
 import re
 import unicodedata

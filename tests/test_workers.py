@@ -1,4 +1,4 @@
-"""Several worker processes behind one port: they share the calls, are replaced when they die, and end together."""
+"""Several worker processes behind one port: they share calls, are replaced when they die, and stop together."""
 
 from __future__ import annotations
 

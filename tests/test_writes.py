@@ -1,4 +1,4 @@
-"""Writes by themselves: receipts, conditions, what updates keep, limits, growth over many small batches, fields added later."""
+"""Writes: receipts, conditions, values that updates keep, limits, many small batches, and fields added later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of maintenance share: small thresholds, waiting, and the accounts of which row is found where."""
+"""Helpers for maintenance tests: small thresholds, waiting, and a list of the place of each row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vectordb.storage import segments
 
 
 def hurry(monkeypatch, **constants) -> None:
-    """Thresholds by which little data makes work at once. ``constants`` override some of them."""
+    """Set thresholds so low that little data causes maintenance at once. ``constants`` override some of them."""
     small = {"SEAL_ROWS": 64, "SEAL_ALWAYS_ROWS": 100_000, "QUIET_SECONDS": 0.03, "OPTIMIZE_ROWS": 16, "COMPACT_ROWS": 8}
     for name, value in (small | constants).items():
         if hasattr(policy, name):
@@ -23,18 +23,18 @@ def hurry(monkeypatch, **constants) -> None:
 
 
 def until(condition, seconds: float = 300.0):
-    """Wait for something true, and return it."""
+    """Wait until ``condition()`` is true, and return its value. Fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
-            pytest.fail("it didn't happen")
+            pytest.fail(f"the condition was still false after {seconds:g} s")
         time.sleep(0.01)
     return found
 
 
 def accounts(collection, name: str = "v") -> tuple[list[tuple[int, int, int]], int]:
-    """([(first, end, live rows)] of the segments, live rows in the tail), having checked that every live row is in exactly one place
-    and that segments hold what was written.
+    """([(first, end, live rows)] of the segments, number of live rows in the tail). Checks that every live row is in exactly one place and
+    that segments contain what was written.
     """
     with collection._snapshots.pin() as view:
         field, snapshot = view.fields[name], view.snapshot
@@ -62,7 +62,7 @@ def accounts(collection, name: str = "v") -> tuple[list[tuple[int, int, int]], i
 
 
 def index_files(directory) -> set[str]:
-    """Names of the index files there are, also unfinished ones."""
+    """Names of the index files in the directory, including unfinished ones."""
     folder = segments.folder(directory)
     return {path.name for path in folder.iterdir() if path.name != ".lock"} if folder.is_dir() else set()
 

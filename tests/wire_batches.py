@@ -1,4 +1,4 @@
-"""A schema of every kind, and hypothesis batches of it, for the tests of the wire."""
+"""A schema with every type, and Hypothesis batches of it, for the wire tests."""
 
 from __future__ import annotations
 

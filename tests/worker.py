@@ -1,4 +1,4 @@
-"""A second real process for tests: it runs functions of test modules, and dies with its parent's pipe."""
+"""A second process for tests: it runs functions of test modules and ends when its parent's pipe closes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _serve(connection) -> None:
 
 
 class Worker:
-    """``call`` runs a module-level function in the other process and returns its result or raises its error."""
+    """A second process. ``call`` runs a module-level function in it, and returns its result or raises its error."""
 
     def __init__(self):
         context = forked.context()
@@ -34,7 +34,7 @@ class Worker:
         self._connection.send((function, arguments))
 
     def receive(self, timeout: float = 120.0):
-        assert self._connection.poll(timeout), "the other process doesn't answer"
+        assert self._connection.poll(timeout), "the other process did not answer in time"
         good, value = self._connection.recv()
         if good:
             return value

@@ -1,7 +1,7 @@
 """Run ``vectordb demo`` many times while other processes use every core: ``python tools/demo_under_load.py --runs 20``.
 
-Each run starts with an empty cache of compiled kernels, unless ``--warm`` is given. Prints a line a run, and the whole output of a run that
-failed. Exit code: 0 when every run succeeded, else 1.
+Each run starts with an empty cache of compiled kernels, unless ``--warm`` is given. Prints one line per run, and the whole output of a run
+that failed. Exit code: 0 if every run succeeded, else 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--load", type=int, default=os.cpu_count() or 1, metavar="N", help="busy processes beside it (one per core)")
     parser.add_argument("--nice", type=int, default=5, metavar="N", help="niceness of the busy processes (5)")
     parser.add_argument("--warm", action="store_true", help="keep the cache of compiled kernels from run to run")
-    parser.add_argument("--limit-points", metavar="N", help="passed on to the demo")
+    parser.add_argument("--limit-points", metavar="N", help="an option of the demo, passed on to it")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "vectordb", "demo"]
     if arguments.limit_points:

@@ -65,7 +65,7 @@ def links(text: str) -> Iterator[tuple[int, str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a page's headings. Only those that GitHub and mkdocs name alike: a link to another works in one place alone."""
+    """The anchors of a page's headings, only those that are equal on GitHub and in mkdocs. Links to others would work in one of the two."""
     names: dict[str, int] = {}
     found = set()
     for _, line in prose(text):
@@ -86,12 +86,12 @@ def anchors(text: str) -> set[str]:
 
 
 def cell(text: str) -> str:
-    """A text as a cell of a table."""
+    """A text escaped for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """Command → its parser, without those that only have commands of their own ("keys create" is there, "keys" isn't)."""
+    """Command → its parser, without commands that only group others ("keys create" is included, "keys" is not)."""
     from vectordb.cli import parsers
 
     found = parsers()
@@ -226,7 +226,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def place(source: str) -> str | None:
-    """Where a file of the repository is in the site; None if it isn't there. Paths are relative, with forward slashes."""
+    """The path in the site of a file of the repository, or None if the site doesn't have it. Paths are relative, with forward slashes."""
     if source in OUTSIDE:
         return OUTSIDE[source] if (ROOT / source).exists() else None
     if source.startswith("docs/"):
@@ -237,7 +237,7 @@ def place(source: str) -> str | None:
 
 
 def relink(text: str, source: str) -> str:
-    """A document's text with links as they must be in the site. A link to a file that the site lacks becomes plain text."""
+    """A document's text with its links rewritten for the site. A link to a file that the site lacks becomes plain text."""
     here = posixpath.dirname(place(source) or "")
 
     def change(found: re.Match) -> str:

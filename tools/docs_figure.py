@@ -1,6 +1,6 @@
 """Draw bench/figures/overview.png, the figure of README.md, from tables of bench/RESULTS.md: ``python tools/docs_figure.py``.
 
-Needs matplotlib. Nothing is measured here: every number is read from the page, so the figure can't say anything else.
+Needs matplotlib. Every number is read from that page; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "bench" / "figures" / "overview.png"
 OURS, PEERS, INK = "#d1345b", "#8fa3b8", "#1b1f24"
-# (title, better is, text of RESULTS.md before the table, column)
+# (title, whether "higher" or "lower" is better, a text of RESULTS.md before the table, column of the table)
 PANELS = (
-    ("Embedded search, synthetic vectors\nqueries a second", "higher", "--systems vectordb,hnswlib,qdrant-edge,zvec` (500", 2),
-    ("Embedded search, GloVe\nqueries a second", "higher", "--data glove-50-100k --systems vectordb", 2),
-    ("Service, one client\nqueries a second", "higher", "`--suite service --data clustered-100k", 1),
+    ("Embedded search, synthetic vectors\nqueries per second", "higher", "--systems vectordb,hnswlib,qdrant-edge,zvec` (500", 2),
+    ("Embedded search, GloVe\nqueries per second", "higher", "--data glove-50-100k --systems vectordb", 2),
+    ("Service, one client\nqueries per second", "higher", "`--suite service --data clustered-100k", 1),
     ("Memory added, synthetic vectors\nMiB", "lower", "--systems vectordb,hnswlib,qdrant-edge,zvec` (500", 5),
 )
 
 
 def values(text: str, before: str, column: int) -> list[tuple[str, float]]:
-    """(system, number) of each row of the first table behind a text; the number is the first of its cell."""
+    """(system, number) of each row of the first table after the text ``before``. The number is the first one in the cell."""
     table = re.search(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", text[text.index(before) :], re.MULTILINE)[1]
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
     return [(row[0], float(re.match(r"[\d,.]+", row[column])[0].rstrip(",.").replace(",", ""))) for row in rows]

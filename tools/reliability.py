@@ -10,7 +10,7 @@ from pathlib import Path
 
 TARGET = Path(__file__).parents[1] / "docs" / "RELIABILITY.md"
 
-# (heading, what is done, names of the counts)
+# (heading, description of the test, names of the counts)
 SECTIONS = (
     (
         "kill −9",
@@ -85,7 +85,7 @@ LIMITS = """## What is not covered
 
 
 def kept() -> dict[str, str]:
-    """The rows of the page as it is, by what was run: those that the folder has no newer run of stay."""
+    """Name of each run → its row on the current page. Rows stay if the folder has no newer run of that name."""
     rows = [line for line in TARGET.read_text().splitlines() if line.startswith("| 20")] if TARGET.exists() else []
     return {row.split(" | ")[2]: row for row in rows}
 

@@ -1,4 +1,4 @@
-"""Data sets by name: ``load(name)`` makes or fetches one and keeps it in the cache folder, with a SHA-256 of its content."""
+"""Data sets by name: ``load(name)`` makes or downloads one and keeps it in the cache folder, with the SHA-256 of its content."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ METRICS = ("cosine", "dot", "l2")
 
 
 def cache_folder() -> Path:
-    """$VECTORDB_BENCH_CACHE, or ~/.cache/vectordb/bench."""
+    """The cache folder: $VECTORDB_BENCH_CACHE, else ~/.cache/vectordb/bench."""
     given = os.environ.get("VECTORDB_BENCH_CACHE")
     return Path(given).expanduser() if given else Path("~/.cache/vectordb/bench").expanduser()
 
 
 class DataError(Exception):
-    """A data set can't be had; the message says what to install or to pass."""
+    """A data set is not available. The message says what to install or to pass."""
 
 
 @dataclass
 class Dataset:
-    """Points (rows 0 … n-1 are their ids), queries, and what is known about them.
+    """Points and queries, with attributes, texts and relevance judgements where the data has them. The id of a point is its row, 0 … n-1.
 
-    metric: of the dense vectors; sparse ones are always compared by inner product. vectors: (n, dim) float32, unit length for "cosine".
-    sparse, sparse_queries: (n, terms), (q, terms) scipy CSR float32. attributes: name → a column of n values: an int array, a list of
-    strings or None (keyword, nullable), a list of lists of strings (tags), a list of ints or None. qrels: query number → {row: grade}.
-    texts, query_texts: for systems that want text. hash: SHA-256 of all of it.
+    metric: of the dense vectors; sparse vectors are always compared by inner product. vectors: (n, dim) float32, unit length for "cosine".
+    sparse, sparse_queries: (n, terms) and (q, terms) scipy CSR float32. attributes: name → a column of n values, which is an int array, a
+    list of strings or None (a nullable keyword), a list of lists of strings (tags), or a list of ints or None. qrels: query index →
+    {row: grade}. texts, query_texts: for systems that embed text. hash: SHA-256 of the data.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def arm(self) -> str:
-        """What is searched: "dense", "sparse" or "hybrid"."""
+        """Which vectors the data set has: "dense", "sparse" or "hybrid" (both)."""
         return "hybrid" if self.vectors is not None and self.sparse is not None else "sparse" if self.vectors is None else "dense"
 
     @property
@@ -65,7 +65,7 @@ class Dataset:
         return len(self.queries) if self.queries is not None else self.sparse_queries.shape[0]
 
     def only(self, arm: str) -> Dataset:
-        """What a suite that searches this arm may see. Raises DataError when it isn't there."""
+        """The data set with the vectors of this arm only. Raises DataError if it has none."""
         if (arm in ("dense", "hybrid") and self.vectors is None) or (arm in ("sparse", "hybrid") and self.sparse is None):
             raise DataError(f"data set {self.name} has no {arm} vectors")
         if arm == "dense":
@@ -73,11 +73,11 @@ class Dataset:
         return replace(self, vectors=None, queries=None) if arm == "sparse" else self
 
     def keep(self, names) -> Dataset:
-        """With these attributes only."""
+        """The data set with these attributes only."""
         return replace(self, attributes={name: self.attributes[name] for name in names})
 
     def query(self, i: int) -> Any:
-        """Query i as ``System.prepare`` gets it: float32 array, (int32 indices, float32 values), or a pair of both."""
+        """Query i in the form of ``System.prepare``: a float32 array, (int32 indices, float32 values), or a pair of both."""
         dense = None if self.queries is None else self.queries[i]
         return dense if self.sparse is None else self._sparse_query(i) if self.vectors is None else (dense, self._sparse_query(i))
 
@@ -86,7 +86,7 @@ class Dataset:
         return self.sparse_queries.indices[low:high].astype(np.int32), self.sparse_queries.data[low:high].astype(np.float32)
 
     def describe(self) -> dict:
-        """Facts for the report."""
+        """The facts about the data set that the report shows."""
         facts: dict[str, Any] = {
             "name": self.name,
             "points": len(self),
@@ -108,7 +108,7 @@ class Dataset:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32; zero rows stay zero."""
+    """The rows scaled to length 1, float32. Zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.where(norms == 0, 1, norms), dtype=np.float32)
 
@@ -118,11 +118,11 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 _SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
 _REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
-_VERSION = 3  # of the makers: a change of what they make changes the folder in the cache
+_VERSION = 3  # part of the cache folder's name; increase it when the generated data changes
 
 
 def names() -> dict[str, str]:
-    """What ``load`` takes, with a line about each."""
+    """Name of each data set → its description."""
     from . import packages, synthetic
 
     made = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
@@ -131,10 +131,10 @@ def names() -> dict[str, str]:
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """A data set, out of the cache if it is there.
+    """Load a data set, from the cache if it is there. Raises DataError.
 
-    name: one of ``names()``, with a size if fewer points will do ("clustered-20k", "glove-50-100k"), with the maker's own options
-    ("clustered:n=5000,dim=64"), or a path of your own (options: queries, metric, column; see ``files.load``). Raises DataError.
+    name: one of ``names()``; with a size for fewer points ("clustered-20k", "glove-50-100k"); with options of its generator
+    ("clustered:n=5000,dim=64"); or the path of a file or folder (options: queries, metric, column; see ``files.load``).
     """
     from . import store
 
@@ -146,7 +146,7 @@ def load(name: str, **options: Any) -> Dataset:
 
 
 def folder_of(name: str, **options: Any) -> Path:
-    """Where the data set is, or will be, in the cache."""
+    """The data set's folder in the cache, whether it exists or not."""
     key: list[Any] = [_VERSION, name, sorted((k, str(v)) for k, v in options.items() if v is not None)]
     path = Path(name)
     if _is_path(name):
@@ -182,13 +182,13 @@ def _make(name: str, options: dict[str, Any]) -> Dataset:
         dataset = packages.PACKAGED[base]()
         dataset = with_grid(dataset if size is None else first(dataset, size))
     else:
-        raise DataError(f"no data set is called {name!r}: there are {', '.join((*_SYNTHETIC, *_REAL))}, and paths of files")
+        raise DataError(f"unknown data set {name!r}; known: {', '.join((*_SYNTHETIC, *_REAL))}, and paths of files")
     dataset.name = name
     return dataset
 
 
 def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
-    """n rows, chosen at random; judgements of rows that went away go too."""
+    """A random sample of n rows. Judgements of other rows are removed."""
     if n >= len(dataset):
         return dataset
     rows = np.sort(np.random.default_rng(seed).choice(len(dataset), n, replace=False))
@@ -208,8 +208,10 @@ def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
 
 
 def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
-    """The data set with the attributes that ``filters.grid`` asks about, made from clusters of its own (k-means), besides
-    those it has; one that has a name of ours gets ``own_`` before it."""
+    """Add the attributes that ``filters.grid`` uses, derived from k-means clusters of the vectors.
+
+    An attribute of the data set with the same name is renamed with the prefix ``own_``.
+    """
     from . import synthetic
 
     if dataset.vectors is None or "place" in dataset.attributes:
@@ -222,7 +224,7 @@ def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
 
 
 def _clusters(vectors: np.ndarray, count: int, rng: np.random.Generator, rounds: int = 6) -> np.ndarray:
-    """Lloyd's algorithm on a sample, then every row's nearest centre: near enough for attributes that follow the vectors."""
+    """The cluster of each row: k-means (Lloyd's algorithm) on a sample, then the nearest centre of every row."""
     sample = np.asarray(vectors[rng.choice(len(vectors), min(len(vectors), count * 80), replace=False)], dtype=np.float32)
     centres = sample[rng.choice(len(sample), count, replace=False)]
 

@@ -1,4 +1,4 @@
-"""Users' own files: .npy, .fvecs, .hdf5 (ann-benchmarks' layout), .parquet, and folders as ir_datasets and BEIR lay them out."""
+"""Users' own files: .npy, .fvecs, .hdf5 (ann-benchmarks' layout), .parquet, and folders in the layout of BEIR or ir_datasets."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ HELD_OUT = 1000
 
 
 def load(path: Path, queries: Path | None = None, metric: str | None = None, column: str | None = None) -> Dataset:
-    """Read a file or folder. queries: a second file of vectors; without it some rows are held out as queries, at random but seeded.
+    """Read a file or folder. Raises DataError.
 
-    metric: "cosine" unless the file says otherwise. column: parquet's vector column (the first list of numbers). Raises DataError.
+    queries: a second file, of query vectors; without it a seeded random sample of the rows is held out as queries. metric: default the
+    file's own, else "cosine". column: the vector column of a Parquet file, default the first column with lists of numbers.
     """
     if path.is_dir():
         return folder(path, metric or "cosine")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: can't read *{path.suffix}; known are {', '.join(_READERS)} and folders with corpus.jsonl")
+        raise DataError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(_READERS)} and folders with corpus.jsonl")
     dataset = reader(path, column) if reader is parquet else reader(path)
     dataset.metric = metric or dataset.metric
     dataset.about = dataset.about or str(path)
@@ -34,18 +35,18 @@ def load(path: Path, queries: Path | None = None, metric: str | None = None, col
     if dataset.queries is None:
         dataset = hold_out(dataset)
     if dataset.vectors.shape[1] != dataset.queries.shape[1]:
-        raise DataError(f"{path} has {dataset.vectors.shape[1]} dimensions, its queries {dataset.queries.shape[1]}")
+        raise DataError(f"{path} has vectors of {dataset.vectors.shape[1]} dimensions, but its queries have {dataset.queries.shape[1]}")
     if dataset.metric == "cosine":
         dataset.vectors, dataset.queries = unit(dataset.vectors), unit(dataset.queries)
     return dataset
 
 
 def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
-    """Take some rows away as queries."""
+    """Move a random sample of rows from the points to the queries: ``count`` rows, at most a tenth."""
     n = len(dataset.vectors)
     count = min(count, n // 10)
     if count == 0:
-        raise DataError(f"{dataset.name}: {n} vectors are too few to hold out queries; pass --queries")
+        raise DataError(f"{dataset.name}: {n} vectors are too few to hold out queries; pass --queries-file FILE")
     asked = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
     kept = np.setdiff1d(np.arange(n), asked)
     pick = kept.tolist()
@@ -62,12 +63,12 @@ def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
 def npy(path: Path) -> Dataset:
     values = np.load(path, mmap_mode="r")
     if values.ndim != 2:
-        raise DataError(f"{path} holds an array of shape {values.shape}, not (n, dim)")
+        raise DataError(f"{path} has an array of shape {values.shape}; it must be (n, dim)")
     return Dataset(path.stem, vectors=np.asarray(values, dtype=np.float32))
 
 
 def fvecs(path: Path) -> Dataset:
-    """fvecs and bvecs (Jégou et al., TEXMEX): each vector is its dimension as int32, then its components."""
+    """Read fvecs or bvecs (Jégou et al., TEXMEX): each vector is its dimension as int32, then its components."""
     raw = np.memmap(path, dtype=np.uint8, mode="r")
     if len(raw) < 4:
         raise DataError(f"{path} is empty")
@@ -81,7 +82,7 @@ def fvecs(path: Path) -> Dataset:
 
 
 def hdf5(path: Path) -> Dataset:
-    """ann-benchmarks: ``train``, ``test`` and the attribute ``distance``. Its ``neighbors`` aren't used: truth is computed anew."""
+    """Read ann-benchmarks' layout: ``train``, ``test`` and the attribute ``distance``. ``neighbors`` is ignored."""
     try:
         import h5py
     except ImportError:
@@ -90,13 +91,13 @@ def hdf5(path: Path) -> Dataset:
         known = {"angular": "cosine", "euclidean": "l2", "dot": "dot", "ip": "dot"}
         distance = str(file.attrs.get("distance", "euclidean"))
         if distance not in known or "train" not in file:
-            raise DataError(f"{path}: distance {distance!r} or a missing 'train' is nothing that can be searched here")
+            raise DataError(f"{path}: needs a 'train' data set and a distance of {', '.join(known)}, not {distance!r}")
         queries = np.asarray(file["test"], dtype=np.float32) if "test" in file else None
         return Dataset(path.stem, known[distance], vectors=np.asarray(file["train"], dtype=np.float32), queries=queries)
 
 
 def parquet(path: Path, column: str | None = None) -> Dataset:
-    """A column of lists of numbers is the vector; integers, strings and lists of strings become attributes."""
+    """Read a Parquet file. A column with lists of numbers is the vector; integers, strings and lists of strings become attributes."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -113,7 +114,7 @@ def parquet(path: Path, column: str | None = None) -> Dataset:
     chunks = table.column(vector).combine_chunks()
     flat = chunks.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     if chunks.null_count or len(flat) % len(chunks):
-        raise DataError(f"{path}: vectors of column {vector!r} are missing or differ in length")
+        raise DataError(f"{path}: vectors in column {vector!r} are null or differ in length")
     dataset = Dataset(path.stem, vectors=flat.reshape(len(chunks), -1))
     for part in table.schema:
         words = listed(part.type) and pa.types.is_string(part.type.value_type)
@@ -128,10 +129,11 @@ _READERS = {".npy": npy, ".fvecs": fvecs, ".bvecs": fvecs, ".hdf5": hdf5, ".h5":
 
 
 def folder(path: Path, metric: str = "cosine") -> Dataset:
-    """``corpus.jsonl`` and ``queries.jsonl`` (``_id``, ``title``, ``text``; .gz too) and ``qrels/test.tsv`` or ``qrels.tsv``.
+    """Read a folder in BEIR's layout.
 
-    Vectors: ``docs.npy`` and ``queries.npy`` (any ``*docs*.npy`` with its ``*queries*.npy``), ``*docs*.npz`` (SciPy CSR) with
-    ``*queries*.npz``; what is missing is computed: wordllama's embeddings, BM25 weights.
+    Texts: ``corpus.jsonl`` and ``queries.jsonl`` (``_id``, ``title``, ``text``), or the same with .gz. Judgements: ``qrels/test.tsv`` or
+    ``qrels.tsv``. Dense vectors: ``*docs*.npy`` and ``*queries*.npy``; if missing, wordllama embeds the texts. Sparse vectors:
+    ``*docs*.npz`` and ``*queries*.npz`` (SciPy CSR); if missing, BM25 weights are computed.
     """
     from . import texts
 
@@ -155,7 +157,7 @@ def folder(path: Path, metric: str = "cosine") -> Dataset:
     rows = {str(entry["_id"]): row for row, entry in enumerate(corpus)}
     dataset.qrels = _qrels(path, {str(entry["_id"]): i for i, entry in enumerate(asked)}, rows)
     if len(dataset.vectors) != len(corpus) or len(dataset.queries) != len(asked) or dataset.sparse.shape[0] != len(corpus):
-        raise DataError(f"{path}: {len(corpus)} documents and {len(asked)} queries, but the vectors are of other counts")
+        raise DataError(f"{path}: the number of vectors differs from the {len(corpus)} documents or the {len(asked)} queries")
     return dataset
 
 
@@ -165,11 +167,11 @@ def _lines(path: Path, stem: str) -> Iterator[dict[str, Any]]:
             with opener(path / name, "rt", encoding="utf-8") as file:
                 for line in file:
                     entry = json.loads(line)
-                    if "_id" not in entry:  # ir_datasets says doc_id and query_id
+                    if "_id" not in entry:  # ir_datasets names it doc_id or query_id
                         entry["_id"] = next(entry[key] for key in ("doc_id", "query_id", "id") if key in entry)
                     yield entry
             return
-    raise DataError(f"{path} has no {stem}.jsonl: a folder holds corpus.jsonl, queries.jsonl and qrels")
+    raise DataError(f"{path} has no {stem}.jsonl; the folder must have corpus.jsonl, queries.jsonl and qrels")
 
 
 def _pair(path: Path, suffix: str) -> tuple[Path, Path] | None:
@@ -187,7 +189,7 @@ def _qrels(path: Path, queries: dict[str, int], rows: dict[str, int]) -> dict[in
     judged: dict[int, dict[int, float]] = {}
     with open(place, encoding="utf-8", newline="") as file:
         for line in csv.reader(file, delimiter="\t"):
-            query, row, grade = line[0], line[-2], line[-1]  # BEIR: query, document, grade; TREC has a 0 between
+            query, row, grade = line[0], line[-2], line[-1]  # BEIR: query, document, grade; TREC: query, 0, document, grade
             if query in queries and row in rows:
                 judged.setdefault(queries[query], {})[rows[row]] = float(grade)
     return judged

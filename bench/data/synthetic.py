@@ -1,6 +1,6 @@
-"""Seeded data: clustered dense vectors, SPLADE-like sparse ones, and attributes of chosen selectivity and correlation.
+"""Generated data: clustered dense vectors, SPLADE-like sparse vectors, and attributes of chosen selectivity and correlation.
 
-The same seed gives the same bytes with the same NumPy; the hash in the report tells.
+The same seed gives the same bytes with the same version of NumPy. The report shows a hash, which can be compared.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from . import Dataset, unit
 
 SEED = 20_261_122
-VOCABULARY = 30_522  # of BERT's tokenizer, which SPLADE's terms are
+VOCABULARY = 30_522  # tokens of BERT's tokenizer, which are SPLADE's terms
 BUCKETS = (2, 10, 20, 100, 1000, 2000, 10_000)
 TAG_BUCKETS = (2, 10, 100, 1000)
 NULLS = {"opt50": 0.5, "opt10": 0.1, "opt1": 0.01, "opt01": 0.001, "opt90": 0.9}
@@ -28,13 +28,13 @@ def clustered(
     noise: float = 1.5,
     seed: int = SEED,
 ) -> Dataset:
-    """Unit vectors in clusters that overlap as embeddings of texts do, with attributes.
+    """Unit vectors in overlapping clusters, like embeddings of texts, with attributes. Queries are drawn like points.
 
-    A cluster is a Gaussian around its centre, in ``intrinsic`` directions of its own, with ``noise`` times the centre's length across.
-    Centres and directions lie in ``shared`` dimensions common to all; a fifth of the noise lies in every dimension, and how far a point is
-    out varies (log-normal). With the defaults, of 20,000 points, .56 of a query's ten nearest rows are in the nearest of 128 k-means
-    clusters, and the local intrinsic dimension is 18; MiniLM on Debian's descriptions has .56 and 23, GloVe .40 and 17. Clusters that don't
-    overlap would flatter whatever divides space. Queries are drawn like points.
+    A cluster is a Gaussian around its centre, in ``intrinsic`` directions of its own; its radius is ``noise`` × the length of the centre.
+    Centres and directions lie in a subspace of ``shared`` dimensions. A fifth of the noise lies in all dimensions, and the distance of a
+    point from its centre varies (log-normal). With the defaults and 20,000 points, 56 % of a query's ten nearest rows are in the nearest of
+    128 k-means clusters, and the local intrinsic dimension is 18. MiniLM on Debian's descriptions has 56 % and 23; GloVe has 40 % and 17.
+    The clusters overlap because separate clusters would favour systems that partition space, such as IVF.
     """
     rng = np.random.default_rng(seed)
     vectors, labels = _draw(rng, n + queries, dim, centres, intrinsic, shared, noise)
@@ -52,7 +52,7 @@ def _draw(
     space = rng.standard_normal((shared, dim), dtype=np.float32) / np.float32(np.sqrt(dim))
     middles = unit(rng.standard_normal((centres, shared), dtype=np.float32) @ space)
     bases = rng.standard_normal((centres, intrinsic, shared), dtype=np.float32) / np.float32(np.sqrt(intrinsic * shared))
-    shares = np.exp(0.5 * rng.standard_normal(centres))  # sizes vary as real clusters' do
+    shares = np.exp(0.5 * rng.standard_normal(centres))  # cluster sizes vary, as in real data
     labels = rng.choice(centres, n, p=shares / shares.sum())
     vectors = np.empty((n, dim), dtype=np.float32)
     for label in range(centres):
@@ -65,7 +65,7 @@ def _draw(
 
 
 class SparseSource:
-    """Topics over a vocabulary: half of a vector's terms are drawn from all texts' frequencies, half from its topic's (Zipf–Mandelbrot)."""
+    """SPLADE-like vectors. Half of a vector's terms come from all terms and half from its topic, both with Zipf–Mandelbrot frequencies."""
 
     def __init__(self, rng: np.random.Generator, topics: int = 64, vocabulary: int = VOCABULARY):
         self.rng, self.vocabulary = rng, vocabulary
@@ -99,9 +99,9 @@ def sparse(n: int = 100_000, queries: int = 1000, topics: int = 64, seed: int = 
 
 
 def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int = 256, seed: int = SEED) -> Dataset:
-    """Dense and sparse vectors of the same points: a cluster is a topic, so the arms agree as far as they do in texts.
+    """Dense and sparse vectors of the same points. Each dense cluster is a sparse topic, so the two arms are correlated as in texts.
 
-    A query is about one point (its dense vector moved, a third of its terms kept), which is the judged answer in ``qrels``.
+    A query is made from one point: its dense vector plus noise, and a third of its terms. That point is the relevant one in ``qrels``.
     """
     rng = np.random.default_rng(seed)
     vectors, labels = _draw(rng, n, dim, centres)
@@ -135,9 +135,10 @@ def _third(matrix, rng: np.random.Generator):
 
 
 def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each row's place (0 … n-1) on a line along which neighbours lie close: clusters chained greedily, their rows by the main direction.
+    """Order the rows on a line so that neighbours in space are near each other; returns each row's place, 0 … n-1.
 
-    A window of places is what a correlated filter selects.
+    Clusters are chained greedily, and rows within a cluster are sorted along its main direction. A correlated filter selects a window of
+    places.
     """
     known = np.unique(labels)
     middles = np.stack([vectors[labels == label].mean(axis=0) for label in known])
@@ -161,11 +162,11 @@ def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
 
 
 def attributes_of(place: np.ndarray, rng: np.random.Generator) -> dict[str, list | np.ndarray]:
-    """The attributes that ``filters.grid`` asks about.
+    """The attributes that ``filters.grid`` uses.
 
-    ``u`` (random) and ``place`` number the rows; ``u_10`` is the tenth of ``u`` that a row is in, as a keyword, and so on. ``tags`` hold
-    the same as a list, with "most" (90 %) and "rare" (.05 %). ``grade`` 0 … 9, ``flag`` yes (90 %), ``price`` below 1,000,000, and ``opt…``
-    null in that share of rows.
+    ``u`` is a random permutation of 0 … n-1, and ``place`` is the row's place. ``u_10`` is the tenth of ``u`` that contains the row, as a
+    keyword; others likewise. ``tags`` is a list of such keywords, with "most" in 90 % and "rare" in .05 % of the rows. ``grade`` is 0 … 9,
+    ``flag`` is "yes" in 90 %, ``price`` is below 1,000,000, and ``opt…`` is null in the share of rows that its name says.
     """
     n = len(place)
     lines = {"u": rng.permutation(n), "place": np.asarray(place)}

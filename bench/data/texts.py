@@ -1,4 +1,4 @@
-"""Vectors of texts: wordllama's static embeddings (they ship inside the package), and BM25 weights."""
+"""Vectors of texts: static embeddings of wordllama, whose package contains the model, and BM25 weights."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _STOP = "a an and are as at be by for from has in is it of on or that the to was
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """(n, 256) unit float32; a text without a known token gets a random direction, as a zero vector has no neighbours."""
+    """Embeddings, (n, 256) float32 of unit length. A text without a known token gets a random vector, because zero has no neighbours."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
         import wordllama
     except ImportError:
         raise DataError("embedding texts needs wordllama: pip install wordllama==0.4.0.post1") from None
-    finally:  # importing it calls logging.basicConfig
+    finally:  # importing wordllama calls logging.basicConfig
         root.handlers[:] = handlers
         root.setLevel(level)
-    # It looks for "tokenizer/" under cache_dir, the wheel ships "tokenizers/": pointing it at the package works and downloads nothing.
+    # wordllama looks for "tokenizer/" under cache_dir, but its wheel has "tokenizers/". With the package's folder it downloads nothing.
     model = wordllama.WordLlama.load(dim=256, cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     model.tokenizer.no_padding()
     table = np.ascontiguousarray(model.embedding[:, :256], dtype=np.float32)
@@ -42,14 +42,14 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without the commonest; a plural's s is cut."""
+    """Lower-case words without stop words and without a plural's s."""
     stop = _STOP.split()
     found = (word for word in _WORD.findall(text.lower()) if word not in stop)
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
 
 
 def bm25(documents: Sequence[str], queries: Sequence[str], k1: float = 0.9, b: float = 0.4):
-    """(documents, queries) as CSR: their inner product is the BM25 score (Robertson, Zaragoza 2009; k1, b as Anserini's)."""
+    """(documents, queries) as CSR matrices whose inner product is the BM25 score (Robertson, Zaragoza 2009; k1 and b as in Anserini)."""
     import scipy.sparse
 
     terms: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The systems by name. A module is imported when its system is asked for; see ``base.System`` for what a class must offer."""
+"""The systems by name. Each module is imported on first use. ``base.System`` is the interface of an adapter."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ SYSTEMS = {
 
 
 def load(name: str) -> type[System]:
-    """The class of a system. KeyError: no such name; ImportError: its adapter is not in this copy.
+    """The adapter class of a system. Raises KeyError for an unknown name and ImportError when the adapter can't be imported.
 
-    ``path/of/mine.py:MySystem`` is an adapter of your own, written like those here (``from .base import System``).
+    ``path/of/mine.py:MySystem`` loads an adapter of your own, written like those here (``from .base import System``).
     """
     if is_file(name):
         path, _, wanted = name.rpartition(":")
@@ -63,7 +63,7 @@ def is_file(name: str) -> bool:
 
 
 def python_of(name: str, envs: Path | None = None) -> str:
-    """The interpreter a system runs in: its own virtual environment where ``vectordb bench install`` made one, else ours."""
+    """The Python interpreter for a system: that of the environment ``vectordb bench install`` made, else the current one."""
     from ..data import cache_folder
 
     own = (envs or cache_folder() / "venvs") / name / "bin" / "python"
@@ -71,9 +71,9 @@ def python_of(name: str, envs: Path | None = None) -> str:
 
 
 def available(name: str) -> str | None:
-    """None when the system can be tried here, else why not. Nothing is imported but the adapter."""
+    """None if the system is installed, else the reason why it can't run. Imports only the adapter, not the system's library."""
     if name not in SYSTEMS and not is_file(name):
-        return f"no system is called {name!r}"
+        return f"unknown system {name!r}"
     try:
         kind = load(name)
     except (ImportError, AttributeError, OSError) as error:
@@ -82,5 +82,5 @@ def available(name: str) -> str | None:
         return None
     missing = [module for module in kind.imports if importlib.util.find_spec(module.split(".")[0]) is None]
     if missing:
-        return f"{', '.join(missing)} not installed: pip install {' '.join(map(repr, kind.needs))}, or vectordb bench install {name}"
+        return f"{', '.join(missing)} not installed: run vectordb bench install {name}, or pip install {' '.join(map(repr, kind.needs))}"
     return None

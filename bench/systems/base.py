@@ -1,11 +1,10 @@
-"""What a system under test offers the harness: one small class each.
+"""The interface between the harness and a system under test: an adapter is a subclass of ``System``.
 
-A module of this package imports nothing but numpy, the standard library and its siblings at the top: the system's own library is
-imported in methods, so that the class can be asked what it needs where it isn't installed, and run by another interpreter where its pins
-clash with ours.
+At module level an adapter imports only numpy, the standard library and modules of this package. It imports the system's library in methods.
+So the class can be read where the library is not installed, and it can run in another interpreter if its requirements conflict with ours.
 
-The worker calls, in this order: ``create``, ``insert`` (batch by batch), ``finish`` — or ``reopen`` on a folder that was filled before —
-then ``prepare``, ``set`` and, timed, ``search``. Rows of the data set are numbered from 0, and these numbers are the ids everywhere.
+The worker calls ``create``, ``insert`` (batch by batch) and ``finish``, or ``reopen`` on a folder that was filled before. Then it calls
+``set``, ``prepare`` and ``search``; only ``search`` is timed. The id of a point is its row in the data set, counted from 0.
 """
 
 from __future__ import annotations
@@ -25,18 +24,21 @@ BATCH = 1000
 
 
 class Unsupported(Exception):
-    """The system can't do this; the report says so, and the rest goes on."""
+    """The system doesn't support this. The report shows the message, and the run continues."""
 
 
 class System:
-    """A vector index or database.
+    """An adapter for a vector index or database.
 
-    name: as on the command line. kind: "ours", "library", "database" or "server" (how the report groups them).
-    needs: pip requirements. imports: module names that must be importable (what ``available`` looks for; no import happens).
-    does: of "dense", "sparse", "hybrid" (what it searches), "filtered" (with a filter), "delete" (and upsert over an id), "durable"
-    (``insert`` returns when the batch survives a power cut), "reopen" (``reopen`` works), "serve" (``address`` and ``attach`` work).
-    exact_filters: whether its exact mode takes filters.
-    metrics: of dense data sets it takes. Which arm is meant follows from the data set: it holds only what the suite searches.
+    name: the name on the command line. kind: "ours", "library", "database" or "server". needs: pip requirements. imports: modules that
+    must be importable; ``available`` looks for them without importing them.
+
+    does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "delete": deletes, and
+    upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has returned. "reopen": ``reopen``. "serve":
+    ``address`` and ``attach``.
+
+    exact_filters: whether the exact mode supports filters. metrics: supported metrics of dense data sets. The data set holds only the
+    vectors that the suite searches, so ``dataset.arm`` says which.
     """
 
     name: ClassVar[str] = ""
@@ -46,10 +48,10 @@ class System:
     does: ClassVar[frozenset[str]] = frozenset({"dense"})
     exact_filters: ClassVar[bool] = True
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "dot", "l2"})
-    notes: ClassVar[str] = ""  # what a reader of the report must know to judge the figures, in a sentence
+    notes: ClassVar[str] = ""  # one line for the report: what its readers must know to judge the figures
 
     def version(self) -> str:
-        """Versions of the libraries and the server, such as "faiss-cpu 1.11"; those of the distributions in ``needs`` unless overridden."""
+        """Versions of the libraries and of the server, such as "faiss-cpu 1.11". Default: those of the distributions in ``needs``."""
         from importlib.metadata import PackageNotFoundError, version
 
         found = []
@@ -64,85 +66,85 @@ class System:
     # Filling
 
     def create(self, dataset: Dataset, folder: Path, threads: int) -> dict:
-        """Make an empty index for data of this form in an empty folder; returns the build settings, which the report prints.
+        """Make an empty index in an empty folder. Returns the build settings, which the report shows.
 
-        What must know everything before the first row is added (dim, metric, row count, attribute kinds) is in ``dataset``, but rows come
+        ``dataset`` is for properties that must be known in advance: dimension, metric, number of rows, kinds of attributes. The rows come
         through ``insert``.
         """
         raise NotImplementedError
 
     def insert(self, dataset: Dataset, rows: np.ndarray) -> None:
-        """Add (or, for ids that are there, replace) these rows of ``dataset``; durable on return where the system can be.
+        """Add these rows of ``dataset``, or replace those whose ids exist. Durable on return if the system supports that.
 
-        The suite "churn" passes another data set of the same form for rows that changed.
+        For changed rows the suite "churn" passes another data set of the same form.
         """
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Everything that must happen before searches are as fast as they get: train, build the graph, optimize, wait for indexing."""
+        """Do everything that makes searches fast: train, build the graph, optimize, wait for indexing. Part of the build time."""
 
     def batch(self) -> int:
-        """Rows a call of ``insert`` when filling; the whole data set (``2**62``) where an index is made in one go."""
+        """Rows per call of ``insert``. ``2**62`` passes the whole data set in one call, for indexes that can't grow."""
         return BATCH
 
     def delete(self, ids: np.ndarray) -> None:
         raise Unsupported(f"{self.name} can't delete")
 
     def reopen(self, dataset: Dataset, folder: Path, threads: int) -> None:
-        """Open what another process left in the folder (after ``close``). Called instead of ``create``."""
-        raise Unsupported(f"{self.name} has no files to open again")
+        """Open the files that another process left in the folder after ``close``. Called instead of ``create``."""
+        raise Unsupported(f"{self.name} keeps no files that can be reopened")
 
     def save(self, folder: Path) -> None:
-        """Write files for ``reopen`` and ``disk`` where ``insert`` and ``finish`` don't (libraries). Not part of the build's time."""
+        """Write the files for ``reopen`` and ``disk``, if ``insert`` and ``finish`` don't (libraries). Not part of the build time."""
 
     # Searching
 
     def sweep(self, dataset: Dataset, suite: str) -> list[dict]:
-        """Settings of a search to try, least effort first: its documentation's advice. Empty dict: it has no knob."""
+        """Search settings to measure, least effort first, as the system's documentation advises. [{}] if it has no settings."""
         return [{}]
 
     def exact(self) -> dict | None:
-        """The setting of its own exact mode (must read recall 1.000), None when it has none."""
+        """The setting of the system's exact mode, whose recall must be 1.000. None if it has none."""
         return None
 
     def set(self, setting: dict) -> None:
-        """Take a setting out of ``sweep`` or ``exact``. Not timed."""
+        """Apply a setting from ``sweep`` or ``exact``. Not timed."""
 
     def prepare(self, queries: Sequence, filters: Sequence[Filter | None]) -> tuple[Sequence, Sequence]:
-        """Queries and filters in the system's own form, made before the clock starts; the same is done for every system.
+        """Convert queries and filters to the system's format. Not timed, for any system.
 
-        A query comes as a float32 array (dense), as (int32 indices, float32 values) (sparse) or as a pair of both (hybrid). One filter a
-        query: None or a ``Filter`` with ``.expression`` (a dict in vectordb's JSON notation) and ``.mask`` (bool, a row each; lazily made).
-        Raises Unsupported for a filter that the system can't express. Many queries share a Filter object: translate each once.
+        A query is a float32 array (dense), (int32 indices, float32 values) (sparse), or a pair of both (hybrid). There is one filter per
+        query: None, or a ``Filter`` with ``.expression`` (a dict in vectordb's JSON notation) and ``.mask`` ((n,) bool, computed on first
+        use). Many queries share a Filter object, so convert each object once. Raises Unsupported if the system can't express a filter.
         """
         return queries, filters
 
     def search(self, query: Any, k: int, where: Any) -> Any:
-        """The best k for one prepared query and filter: THIS CALL IS TIMED. What it returns goes to ``ids``, untimed."""
+        """The best k for one prepared query and filter. THIS CALL IS TIMED. Its result is passed to ``ids``, untimed."""
         raise NotImplementedError
 
     def ids(self, found: Any) -> np.ndarray:
-        """Row numbers, best first, of what ``search`` returned: at most k, fewer where fewer were found, no padding. Not timed."""
+        """The rows in a result of ``search``, best first: at most k, without padding. Not timed."""
         return np.asarray(found, dtype=np.int64)
 
     # A server, and clients in other processes
 
     def address(self) -> dict:
-        """What ``attach`` needs, as JSON."""
+        """How a client reaches the server: a dict for JSON, which ``attach`` receives."""
         raise Unsupported(f"{self.name} is not a service")
 
     def attach(self, dataset: Dataset, address: dict) -> None:
-        """Become a client of a running server, in another process or thread; then ``prepare``, ``set``, ``search`` as usual."""
+        """Connect to a running server, from another process or thread. Then ``prepare``, ``set`` and ``search`` work as usual."""
         raise Unsupported(f"{self.name} is not a service")
 
     # Facts
 
     def pids(self) -> list[int]:
-        """Processes, besides this one and its children, whose memory is the system's."""
+        """Ids of the system's processes other than this one and its children. Their memory counts as the system's."""
         return []
 
     def disk(self, folder: Path) -> int:
-        """Bytes on disk: blocks in use under the folder (files with holes count what they hold)."""
+        """Bytes on disk: allocated blocks under the folder, so holes of sparse files don't count."""
         total = 0
         for place, _, names in os.walk(folder):
             for name in names:
@@ -153,4 +155,4 @@ class System:
         return total
 
     def close(self) -> None:
-        """Stop everything, servers too; the folder is kept."""
+        """Stop everything, including servers. The folder is kept."""

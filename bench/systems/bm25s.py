@@ -1,4 +1,4 @@
-"""bm25s: sums of precomputed scores, one column of a sparse matrix a term."""
+"""bm25s: sums of precomputed scores, with one column of a sparse matrix per term."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .common import each
 
 
 class BM25S(System):
-    """The rows' weights are put where it keeps BM25 scores, so that it answers the same question as all others.
+    """The rows' weights replace bm25s's BM25 scores, so that it has the same task as the other systems.
 
-    It has no query weights: a query is a set of terms. Queries whose weights differ are refused.
+    bm25s has no query weights: a query is a set of terms. Queries with different weights are refused.
     """
 
     name = "bm25s"
     needs = ("bm25s==0.3.16", "numba>=0.60", "scipy>=1.11")
     imports = ("bm25s", "numba", "scipy")
     does = frozenset({"sparse", "filtered"})
-    notes = "exact; queries without weights only; its Numba backend; filters are ready-made masks of weights"
+    notes = "exact; queries without weights only; Numba backend; filters are passed as precomputed weight masks"
 
     def create(self, dataset, folder, threads):
         return {"backend": "numba"}
@@ -46,7 +46,7 @@ class BM25S(System):
 
     def finish(self):
         self.index.activate_numba_scorer()
-        self.search([0], 1, None)  # compiles
+        self.search([0], 1, None)  # compiles the Numba kernels
 
     def exact(self):
         return {}
@@ -56,7 +56,7 @@ class BM25S(System):
         made = []
         for terms, values in queries:
             if len(values) and np.ptp(values) > 1e-6 * np.max(values):
-                raise Unsupported("bm25s has no query weights, and these queries have")
+                raise Unsupported("bm25s has no query weights, but these queries have them")
             made.append(np.asarray(terms).tolist())
         return made, each(filters, lambda where: np.asarray(where.mask)[self.rows].astype(np.float32))
 

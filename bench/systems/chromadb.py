@@ -10,23 +10,23 @@ from .base import System, Unsupported
 from .common import EFFORTS, Attributes, each, spread
 from .expressions import negation, tree
 
-MOST_VALUES = 32_000  # each is a variable of one SQL statement, which has 32,766
+MOST_VALUES = 32_000  # each value is a variable of one SQL statement, and SQLite allows 32,766
 
 
 class Chroma(System):
-    """max_neighbors 16 and ef_construction 100 are its defaults; the index is written to disk every 1,000 rows, as by default."""
+    """Chroma with its defaults: max_neighbors 16, ef_construction 100, and the index written to disk every 1,000 rows."""
 
     name = "chromadb"
     kind = "database"
     needs = ("chromadb==1.5.9",)
     imports = ("chromadb",)
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
-    notes = "no null in its filters; no exact mode"
+    notes = "no filters on null; no exact mode"
     M, EF_CONSTRUCTION = 16, 100
 
     def create(self, dataset, folder, threads):
         self._begin(dataset, folder)
-        space = "l2" if dataset.metric == "l2" else "ip"  # of unit length for cosine
+        space = "l2" if dataset.metric == "l2" else "ip"  # vectors have unit length for cosine
         hnsw = {"space": space, "max_neighbors": self.M, "ef_construction": self.EF_CONSTRUCTION, "ef_search": 100, "num_threads": threads}
         self.collection = self.client.create_collection("points", configuration={"hnsw": hnsw}, embedding_function=None)
         return hnsw
@@ -64,7 +64,7 @@ class Chroma(System):
 
     def set(self, setting):
         self.collection.modify(configuration={"hnsw": {"ef_search": setting["ef_search"], "num_threads": 1}})
-        self.client.close()  # an index in memory keeps the ef_search it was loaded with
+        self.client.close()  # an index in memory keeps the ef_search that it was loaded with
         self._open()
         self.collection = self.client.get_collection("points", embedding_function=None)
 
@@ -90,7 +90,7 @@ class Chroma(System):
             parts = [{field: {"$contains": value}} for value in node[2]]
             return parts[0] if len(parts) == 1 else {"$and" if kind == "all" else "$or": parts}
         if len(node[2]) > MOST_VALUES:
-            raise Unsupported(f"it takes no more than some {MOST_VALUES:,} values in a filter")
+            raise Unsupported(f"it supports at most about {MOST_VALUES:,} values in a filter")
         return {field: {"$eq": node[2][0]}} if len(node[2]) == 1 else {field: {"$in": node[2]}}
 
     def negated(self, node) -> dict:
@@ -101,7 +101,7 @@ class Chroma(System):
             raise Unsupported("its filters can't ask for a missing value")
         if kind == "range":
             if field in self.attributes.nullable:
-                raise Unsupported("its filters can't take in rows without a value")
+                raise Unsupported("its filters can't match rows without a value")
             _, _, low, high, low_open, high_open = node
             sides = [] if low is None else [{field: {"$lte" if low_open else "$lt": low}}]
             sides += [] if high is None else [{field: {"$gte" if high_open else "$gt": high}}]

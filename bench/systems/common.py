@@ -1,4 +1,4 @@
-"""What adapters share: attributes and sparse vectors as Python values, sweeps, filters made once."""
+"""Helpers for adapters: attributes and sparse vectors as Python values, sweeps, and filters that are converted once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-EFFORTS = (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800)  # candidates that a graph search keeps
+EFFORTS = (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800)  # values of ef, the number of candidates that a graph search keeps
 
 
 def spread(values: Sequence, suite: str) -> list:
-    """A sweep: every second setting, and the last, for the filtered suite, which asks each in a hundred cells."""
+    """All values; for the filtered suite, which has about a hundred cells, every second value and the last."""
     return [value for i, value in enumerate(values) if i % 2 == 0 or i == len(values) - 1] if suite == "filtered" else list(values)
 
 
 def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
-    """``make`` of every filter, once for each object; None stays None."""
+    """Apply ``make`` to every filter, once per object. None stays None."""
     made: dict[int, Any] = {}
     found = []
     for given in filters:
@@ -26,22 +26,22 @@ def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
 
 
 def sparse_rows(matrix) -> Iterator[tuple[list[int], list[float]]]:
-    """(terms, weights) of every row of a CSR matrix."""
+    """Yield (terms, weights) of every row of a CSR matrix."""
     terms, weights = matrix.indices.tolist(), matrix.data.tolist()
     for low, high in pairwise(matrix.indptr.tolist()):
         yield terms[low:high], weights[low:high]
 
 
 def weights_of(query: tuple) -> dict[int, float]:
-    """A sparse query as a dict."""
+    """A sparse query as a dict of term → weight."""
     terms, weights = query
     return dict(zip(terms.tolist(), weights.tolist(), strict=True))
 
 
 class Attributes:
-    """What a data set's attributes are, and their columns as Python values.
+    """The kinds of a data set's attributes, and their columns as Python values.
 
-    kinds: name → "keyword", "int", "float" or "bool" (of elements where it is an array). arrays, nullable: names.
+    kinds: name → "keyword", "int", "float" or "bool"; for arrays the kind of the elements. arrays, nullable: names of such attributes.
     """
 
     def __init__(self, dataset):
@@ -59,7 +59,7 @@ class Attributes:
         return [name for name in self.kinds if name not in self.arrays]
 
     def without(self, names: set[str]) -> Attributes:
-        """For systems that have no such attributes."""
+        """The attributes without these names, for systems that don't support them."""
         for name in names:
             del self.kinds[name]
         self.arrays -= names
@@ -67,20 +67,20 @@ class Attributes:
         return self
 
     def columns(self, dataset) -> dict[str, list]:
-        """name → values, those of the data set at hand (the churn suite brings a second one)."""
+        """name → values of this data set, which may be another than that of the constructor (churn suite)."""
         if self._made is None or self._made[0] is not dataset:
             self._made = dataset, {name: _plain(dataset.attributes[name]) for name in self.kinds}
         return self._made[1]
 
     def records(self, dataset, rows: list[int]) -> Iterator[dict[str, Any]]:
-        """name → value of each row, without its nulls."""
+        """Yield name → value for each row, without nulls."""
         columns = self.columns(dataset)
         for row in rows:
             yield {name: values[row] for name, values in columns.items() if values[row] is not None}
 
 
 def _kind(values: Iterable) -> tuple[str, bool, bool]:
-    """(kind, is it an array, has it nulls)"""
+    """(kind, whether it is an array, whether it has nulls)."""
     if hasattr(values, "dtype") and values.dtype.kind in "iufb":
         return {"i": "int", "u": "int", "f": "float", "b": "bool"}[values.dtype.kind], False, False
     values = list(values)

@@ -1,7 +1,7 @@
-"""Virtual environments for peers: which share one, and how they are made.
+"""Virtual environments for peers: which systems share one, and how they are made.
 
-Each lives in the cache folder under ``venvs/_GROUP``; a link ``venvs/SYSTEM`` to it says that the system was installed there and could be
-imported, and is what ``python_of`` looks for. Requirements are pinned in the adapters (``System.needs``).
+An environment is the folder ``venvs/_GROUP`` in the cache folder. A link ``venvs/SYSTEM`` to it means that the system was installed there
+and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters (``System.needs``).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from . import SYSTEMS, load
 
-BASE = ("numpy==2.4.6", "scipy==1.17.1")  # what the worker itself needs
+BASE = ("numpy==2.4.6", "scipy==1.17.1")  # needed by the worker
 GROUPS = {
-    "small": (  # libraries and extensions without dependencies worth a word
+    "small": (  # libraries and extensions with few dependencies
         "hnswlib",
         "faiss-hnsw",
         "faiss-ivf",
@@ -38,19 +38,19 @@ GROUPS = {
         "pgvector",
     ),
     "arrow": ("lancedb", "milvus-lite"),
-    "chromadb": ("chromadb",),  # brings onnxruntime, kubernetes, OpenTelemetry: 400 MB
-    "redis": ("redis",),  # OpenSSL 1.1 comes with a wheel that pins an old protobuf
+    "chromadb": ("chromadb",),  # depends on onnxruntime, kubernetes and OpenTelemetry: 400 MB
+    "redis": ("redis",),  # gets OpenSSL 1.1 from a wheel that pins an old protobuf
     "milvus": ("milvus",),  # pymilvus pins its own grpcio and protobuf
 }
 SECONDS = 1800
 
 
 def group_of(name: str) -> str:
-    """The environment a system shares. KeyError: there is no such system, or it runs in our own interpreter."""
+    """The group whose environment a system shares. Raises KeyError for an unknown system and for one without an environment."""
     for group, names in GROUPS.items():
         if name in names:
             return group
-    raise KeyError(f"{name!r} runs in vectordb's own interpreter" if name in SYSTEMS else f"no system is called {name!r}")
+    raise KeyError(f"{name!r} needs no environment: it runs in vectordb's own" if name in SYSTEMS else f"unknown system {name!r}")
 
 
 def root() -> Path:
@@ -60,9 +60,9 @@ def root() -> Path:
 
 
 def install(names: Iterable[str], where: Path | None = None, say: Callable[[str], None] = print) -> dict[str, str | None]:
-    """Make the systems' environments; None for each that can run now, else why not. What is there already is kept and checked.
+    """Make the environments of these systems. Returns name → None if the system can run now, else the reason. Existing ones are reused.
 
-    One that can't be installed (hnswlib without a compiler) doesn't keep the others of its group from working.
+    If one system can't be installed (hnswlib without a compiler), the others of its group still work.
     """
     where = where or root()
     where.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _install(name: str, where: Path) -> str | None:
     if not python.exists():
         reason = _run([sys.executable, "-m", "venv", str(folder)], folder.with_suffix(".log"))
         if reason is not None:
-            return f"no virtual environment: {reason}"
+            return f"can't make a virtual environment: {reason}"
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *BASE, *needs]
     reason = _run(pip, folder.with_suffix(".log"))
     if reason is None:
@@ -94,7 +94,7 @@ def _install(name: str, where: Path) -> str | None:
 
 
 def _run(command: list[str], log: Path) -> str | None:
-    """None, or the last words of what failed; all of it is in the log."""
+    """Run a command. Returns None on success, else the last error line. The whole output goes to the log."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
         made = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)

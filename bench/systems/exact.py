@@ -1,4 +1,4 @@
-"""Brute force in NumPy and SciPy: slow, and right. The tests' system, and the baseline that every report can hold."""
+"""Brute force in NumPy and SciPy: an exact baseline for reports and for the tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import System
 
 
 class Exact(System):
-    """Scores every row (of those that match) with BLAS, then argpartition."""
+    """Scores every matching row with BLAS (dense) or SciPy (sparse), then selects the best with argpartition."""
 
     name = "exact"
     kind = "library"
@@ -71,7 +71,7 @@ class Exact(System):
         return {}
 
     def prepare(self, queries, filters):
-        # A filter is brought to its row numbers once: what every exact search with a mask does first.
+        # A filter is converted to row numbers once, because every exact search with a mask begins with that.
         rows = {id(f): np.flatnonzero(f.mask) for f in filters if f is not None}
         return queries, [None if f is None else rows[id(f)] for f in filters]
 
@@ -98,7 +98,7 @@ class Exact(System):
 
 
 def reciprocal_ranks(lists, constant: int = 60) -> np.ndarray:
-    """Rows of several ranked lists, best reciprocal rank sum first; ties by row."""
+    """Fuse ranked lists of rows by reciprocal rank. Returns the rows, best first; ties in order of the row."""
     total: dict[int, float] = {}
     for rows in lists:
         for rank, row in enumerate(rows.tolist()):

@@ -1,12 +1,12 @@
-"""Filters for peers: from vectordb's JSON form to a small tree, and from that to what each system reads.
+"""Filters for peers: from vectordb's JSON notation to a small tree, and from the tree to the language of each system.
 
-The tree is nested tuples, so that a system's writer is one short function:
+The tree is made of nested tuples, so that the writer for a system is short:
 
     ("and" | "or", [tree, …])    ("not", tree)    ("null", field)
     ("in", field, [value, …])    ("range", field, low, high, low_open, high_open), None where a side has no bound
-    ("all", field, [value, …])   every value is among the row's
+    ("all", field, [value, …])   the row's array contains every value
 
-A predicate on an array holds when any element satisfies it, so "in" is also "contains any". Negations take rows in that have no value.
+A predicate on an array holds if any element satisfies it, so "in" also means "contains any". A negation matches rows without a value.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .base import Unsupported
 
 Tree = tuple
 
-_BOUNDS = {"lt": (False, True), "le": (False, False), "gt": (True, True), "ge": (True, False)}  # (is it the low bound, is it open)
+_BOUNDS = {"lt": (False, True), "le": (False, False), "gt": (True, True), "ge": (True, False)}  # (is it the lower bound, is it open)
 
 
 def tree(expression: dict) -> Tree:
-    """The tree of a JSON filter. Raises Unsupported where no peer is asked for such a filter."""
+    """The tree of a JSON filter. Raises Unsupported for operators that the benchmark doesn't use with peers."""
     op = expression["op"]
     if op in ("and", "or"):
         return op, [tree(child) for child in expression["filters"]]
@@ -53,7 +53,7 @@ def tree(expression: dict) -> Tree:
 
 
 def negation(node: Tree) -> Tree:
-    """Not of a tree, pushed down to its leaves, for systems that can only negate these."""
+    """The negation of a tree, pushed down to the leaves, for systems that can negate only leaves."""
     kind = node[0]
     if kind == "not":
         return node[1]
@@ -69,19 +69,20 @@ def fields_of(node: Tree) -> set[str]:
 
 
 def quoted(value: Any) -> str:
-    """A literal of SQL."""
+    """An SQL literal."""
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
 def double_quoted(value: Any) -> str:
-    """A literal in double quotes, as Milvus reads it."""
+    """A literal in double quotes, as in Milvus's language."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else str(value)
 
 
 class Sql:
-    """Writes a tree as a condition of an SQL-like language; a dialect overrides what it says differently.
+    """Writes a tree as a condition in an SQL-like language. Dialects override single methods.
 
-    ``arrays`` and ``nullable`` name fields: SQL's NOT drops rows without a value, ours takes them in, so only there is more to say.
+    arrays, nullable: names of such fields. SQL's NOT excludes rows without a value and vectordb's includes them, so nullable fields need an
+    extra condition.
     """
 
     equals = " = "
@@ -110,7 +111,8 @@ class Sql:
     def negated(self, node: Tree) -> str:
         if node[0] == "null":
             return self.not_null(node[1])
-        if node[0] == "range" and None not in node[2:4] and node[1] not in self.nullable:  # two open sides can use an index on order
+        # NOT of a closed range can't use an ordered index, but the two ranges outside of it can.
+        if node[0] == "range" and None not in node[2:4] and node[1] not in self.nullable:
             _, field, low, high, low_open, high_open = node
             return f"({self.range(field, None, low, False, not low_open)} or {self.range(field, high, None, not high_open, False)})"
         if self.nullable & fields_of(node):

@@ -13,12 +13,12 @@ FILE = "faiss.index"
 
 
 class Faiss(System):
-    """What the three share. Filters are bitmaps (IDSelectorBitmap), made before the clock starts: it knows no attributes."""
+    """Base of the three faiss systems. faiss has no attributes, so filters are bitmaps (IDSelectorBitmap), which are made untimed."""
 
     needs = ("faiss-cpu==1.15.1",)
     imports = ("faiss",)
     does = frozenset({"dense", "filtered", "reopen"})
-    notes = "filters are ready-made bitmaps: it has no attributes"
+    notes = "no attributes; filters are passed as precomputed bitmaps"
 
     def create(self, dataset, folder, threads):
         self._begin(dataset, threads)
@@ -34,7 +34,7 @@ class Faiss(System):
         self.setting, self.parameters, self.kept, self.is_exact = {}, [], [], False
 
     def made(self, dataset):
-        """(index, build settings)"""
+        """Make the empty index. Returns (index, build settings)."""
         raise NotImplementedError
 
     def batch(self):
@@ -89,7 +89,7 @@ class Faiss(System):
         raise NotImplementedError
 
     def exact_index(self):
-        """The plain vectors inside the index, searched one by one."""
+        """A flat index over the index's uncompressed vectors, for the exact mode."""
         raise NotImplementedError
 
     def search(self, query, k, where):
@@ -105,7 +105,7 @@ class Faiss(System):
 
 
 class FaissHNSW(Faiss):
-    """HNSW32 is the factory string of its guidelines."""
+    """HNSW32, the factory string that faiss's guidelines recommend."""
 
     name = "faiss-hnsw"
     M, EF_CONSTRUCTION = 32, 200
@@ -129,14 +129,14 @@ class FaissHNSW(Faiss):
 
 
 class FaissIVF(Faiss):
-    """As many lists as 4 √n, the low end of its guidelines' 4 √n … 16 √n. All lists probed is its exact mode."""
+    """IVF with 4 √n lists; faiss's guidelines recommend 4 √n … 16 √n. The exact mode probes all lists."""
 
     name = "faiss-ivf"
     does = Faiss.does | {"delete"}
 
     @staticmethod
     def lists(dataset) -> int:
-        return max(1, min(2 ** round(np.log2(4 * np.sqrt(len(dataset)))), len(dataset) // 39))  # it warns below 39 points a list
+        return max(1, min(2 ** round(np.log2(4 * np.sqrt(len(dataset)))), len(dataset) // 39))  # faiss warns below 39 points per list
 
     def made(self, dataset):
         lists = self.lists(dataset)
@@ -158,7 +158,7 @@ class FaissIVF(Faiss):
 
     def reopen(self, dataset, folder, threads):
         super().reopen(dataset, folder, threads)
-        self.present = np.ones(len(dataset), bool)  # removing what isn't there does no harm
+        self.present = np.ones(len(dataset), bool)  # removing an absent id does no harm
 
     def parameters_of(self, selector):
         return self.faiss.SearchParametersIVF(sel=selector)
@@ -176,7 +176,7 @@ class FaissIVF(Faiss):
 
 
 class FaissIVFPQ(Faiss):
-    """IVF, 4 bits for every two dimensions scanned in registers, and the best rescored from plain vectors (``RFlat``)."""
+    """IVF with 4-bit product quantization (two dimensions per code, FastScan). The best are rescored from plain vectors (``RFlat``)."""
 
     name = "faiss-ivfpq"
 

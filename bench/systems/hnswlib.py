@@ -1,4 +1,4 @@
-"""hnswlib: the reference implementation of HNSW. No wheels: it compiles where it is installed."""
+"""hnswlib: the reference implementation of HNSW. It has no wheels, so installation needs a C++ compiler."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FILE = "hnswlib.bin"
 
 
 class Hnswlib(System):
-    """Build settings follow ALGO_PARAMS.md: M 12–48 for most data, more for embeddings; ef_construction 200 as in its README.
+    """Build settings follow ALGO_PARAMS.md (M 12–48 for most data, more for embeddings) and the README (ef_construction 200).
 
-    Its exact mode is its brute-force index (BFIndex) over the vectors that the graph holds; with a filter it gives some rows twice.
+    The exact mode is hnswlib's brute-force index (BFIndex) over the graph's vectors. With a filter it returns some rows twice.
     """
 
     name = "hnswlib"
@@ -23,7 +23,7 @@ class Hnswlib(System):
     imports = ("hnswlib",)
     does = frozenset({"dense", "filtered", "delete", "reopen"})
     exact_filters = False
-    notes = "filters are ready-made lists of bools that it asks point by point through a Python callback, its only way"
+    notes = "filters are precomputed lists of bools, read point by point through a Python callback (its only interface)"
     M, EF_CONSTRUCTION = 32, 200
 
     def create(self, dataset, folder, threads):
@@ -34,7 +34,7 @@ class Hnswlib(System):
     def _make(self, dataset, threads):
         import hnswlib
 
-        # Rows are of unit length for cosine, so the inner product saves it normalising every query.
+        # Rows have unit length for cosine. With the inner product hnswlib need not normalise every query.
         self.index = hnswlib.Index(space="l2" if dataset.metric == "l2" else "ip", dim=dataset.dim)
         self.threads, self.flat, self.is_exact = threads, None, False
 
@@ -81,7 +81,7 @@ class Hnswlib(System):
         for row in self.index.get_ids_list():
             try:
                 vectors.append(self.index.get_items([row])[0])
-            except RuntimeError:  # marked as deleted
+            except RuntimeError:  # the row is marked as deleted
                 continue
             rows.append(row)
         flat = hnswlib.BFIndex(space=self.index.space, dim=self.index.dim)
@@ -103,7 +103,7 @@ class Hnswlib(System):
             return self.index.knn_query(query, k, 1)[0]
         passes, matches = where
         k = min(k, matches)
-        while k:  # it raises, and gives nothing, where it can't find k: ask for fewer
+        while k:  # hnswlib raises an error if it finds fewer than k; then try a smaller k
             try:
                 return self.index.knn_query(query, k, 1, passes)[0]
             except RuntimeError:

@@ -14,16 +14,16 @@ FILE = "kannolo.bin"
 
 
 class Kannolo(System):
-    """m 32 and ef_construction 200 are its defaults; graph type "compressed" is "smaller index and faster queries", the same results.
+    """kANNolo with its defaults: m 32, ef_construction 200. Graph type "compressed" gives the same results with a smaller, faster index.
 
-    Its exhaustive search reads the same 16-bit vectors: it isn't exact (recall .999 on clustered-100k), and doesn't count as such.
+    The exhaustive search reads the same 16-bit vectors, so it is not exact (recall .999 on clustered-100k) and is no exact mode here.
     """
 
     name = "kannolo"
     needs = ("kannolo==0.15.1",)
     imports = ("kannolo",)
     does = frozenset({"dense", "filtered", "reopen"})
-    notes = "keeps 16-bit vectors; filters (ACORN-1) are ready-made lists of bools, asked point by point through a Python callback"
+    notes = "stores 16-bit vectors; filters (ACORN-1) are precomputed lists of bools, read point by point through a Python callback"
     M, EF_CONSTRUCTION = 32, 200
 
     def create(self, dataset, folder, threads):
@@ -75,11 +75,11 @@ class Kannolo(System):
 
 
 class KannoloSparse(Kannolo):
-    """The same graph over sparse vectors, inner product."""
+    """The same graph over sparse vectors, with the inner product."""
 
     name = "kannolo-sparse"
     does = frozenset({"sparse", "reopen"})
-    notes = "keeps 16-bit values; no filters over sparse vectors"
+    notes = "stores 16-bit values; no filters with sparse vectors"
 
     def insert(self, dataset, rows):
         self.rows = np.asarray(rows, np.int64)

@@ -21,8 +21,9 @@ class DataFusion(Sql):
 
 
 class LanceDB(System):
-    """IVF_HNSW_SQ, its index for low latency, in one partition ("works well for most tables"), m 20 and ef_construction 300 (its defaults),
-    the best rescored from float vectors (refine_factor). Scalar indexes: BTREE, BITMAP for few values, LABEL_LIST for arrays.
+    """LanceDB's index for low latency, IVF_HNSW_SQ, with one partition ("works well for most tables") and the defaults m 20 and
+    ef_construction 300. The best hits are rescored from float vectors (refine_factor). Scalar indexes: BTREE, BITMAP for few distinct
+    values, LABEL_LIST for arrays.
     """
 
     name = "lancedb"
@@ -30,7 +31,7 @@ class LanceDB(System):
     needs = ("lancedb==0.40.0", "pyarrow>=17")
     imports = ("lancedb", "pyarrow")
     does = frozenset({"dense", "filtered", "delete", "reopen"})
-    notes = "its files are written, not synced; prefiltering; searched through its asynchronous interface, the faster one"
+    notes = "files are written but not synced; prefiltering; searched through the asynchronous interface, which is faster"
     M, EF_CONSTRUCTION = 20, 300
 
     def create(self, dataset, folder, threads):
@@ -54,7 +55,7 @@ class LanceDB(System):
 
         self.path, self.loop = Path(folder, "lance"), None
         self.database = lancedb.connect(str(self.path))
-        self.distance = "l2" if dataset.metric == "l2" else "dot"  # of unit length for cosine
+        self.distance = "l2" if dataset.metric == "l2" else "dot"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
         self.sql = DataFusion(self.attributes.arrays, self.attributes.nullable)
         self.setting, self.stale = {"ef": 100, "refine_factor": 4}, True
@@ -75,7 +76,7 @@ class LanceDB(System):
         self.present[rows], self.stale = True, True
 
     def batch(self):
-        return 10_000  # every call makes a file: it advises large ones
+        return 10_000  # every call writes a file; LanceDB advises large ones
 
     def delete(self, ids):
         self.table.delete(f"id in ({', '.join(map(str, ids.tolist()))})")
@@ -112,7 +113,7 @@ class LanceDB(System):
         self.setting = dict(setting)
 
     def _read(self) -> None:
-        """Open the table as it is now, for the searches to come."""
+        """Open the current version of the table for searches."""
         if self.loop is None:
             import lancedb
 
@@ -133,7 +134,7 @@ class LanceDB(System):
             made = made.where(where)
         if "ef" in self.setting:
             refined = self.setting["refine_factor"]
-            made = made.nprobes(1).ef(max(self.setting["ef"], k * refined)).refine_factor(refined)  # a smaller ef is an error
+            made = made.nprobes(1).ef(max(self.setting["ef"], k * refined)).refine_factor(refined)  # LanceDB refuses a smaller ef
         else:
             made = made.bypass_vector_index()
         return self.loop.run_until_complete(made.to_arrow())

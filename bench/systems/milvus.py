@@ -1,4 +1,4 @@
-"""Milvus twice: the server that a wheel brings, and Milvus Lite, which is Python over faiss inside the process."""
+"""Two systems: the Milvus server from its last wheel, and Milvus Lite, which is embedded and implemented in Python over faiss."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Expression(Sql):
         return f"array_contains_all({field}, [{self.values(values)}])"
 
     def negated_or_null(self, node):
-        if node[0] in ("and", "or", "not"):  # there is no third truth value: each condition is negated by itself
+        if node[0] in ("and", "or", "not"):  # Milvus has no three-valued logic, so negation is pushed down to the conditions
             return self(negation(node))
         return f"(not ({self(node)}) or {self.null(node[1])})"
 
 
 class MilvusLite(System):
-    """Its embedded interface, without the gRPC server that pymilvus would put between. M 16 and efConstruction 200 are its defaults."""
+    """Milvus Lite through its embedded interface, without the gRPC server that pymilvus starts. Defaults: M 16, efConstruction 200."""
 
     name = "milvus-lite"
     kind = "database"
     needs = ("milvus-lite==3.2.2",)
     imports = ("milvus_lite",)
     does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
-    notes = "Python over faiss, each search goes over all rows in Python; embedded interface; sparse search is exact; its log isn't synced"
+    notes = "Python over faiss, each search loops over all rows in Python; embedded interface; exact sparse search; its log is not synced"
     M, EF_CONSTRUCTION = 16, 200
 
     def create(self, dataset, folder, threads):
@@ -70,7 +70,7 @@ class MilvusLite(System):
 
         faiss.omp_set_num_threads(threads)
         self.arm, self.setting, self.attributes = dataset.arm, {}, Attributes(dataset)
-        self.metric = "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # of unit length for cosine
+        self.metric = "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # vectors have unit length for cosine
         self.sql = Expression(self.attributes.arrays, self.attributes.nullable)
         self.database = Database(str(Path(folder, "milvus")))
 
@@ -97,7 +97,7 @@ class MilvusLite(System):
         self.collection.flush()
         if not self.collection.has_index("v"):
             self.collection.create_index("v", self.index())
-            for name in self.attributes.scalars:  # it has no index of arrays
+            for name in self.attributes.scalars:  # Milvus Lite has no index for arrays
                 self.collection.create_index(name, {"index_type": "INVERTED"})
         self._load()
 
@@ -143,8 +143,10 @@ class MilvusLite(System):
 
 
 class MilvusServer(System):
-    """Milvus 2.3.5, the last server in a wheel. M 18 and efConstruction 240 are what its AUTOINDEX takes; attributes have Trie and STL_SORT
-    indexes; searches don't wait for the newest writes ("Eventually").
+    """Milvus 2.3.5, the last server that is available as a wheel.
+
+    M 18 and efConstruction 240 are the values of AUTOINDEX. Attributes have Trie and STL_SORT indexes. Searches don't wait for the newest
+    writes (consistency level "Eventually").
     """
 
     name = "milvus"
@@ -152,9 +154,9 @@ class MilvusServer(System):
     needs = ("milvus==2.3.5", "pymilvus==3.0.2")
     imports = ("milvus", "pymilvus")
     does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
-    notes = "a server of January 2024 (2.3.5), the last in a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
+    notes = "server 2.3.5 of January 2024, the last as a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
     M, EF_CONSTRUCTION = 18, 240
-    server = None  # where it was started: not in its clients
+    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
         self._start(Path(folder))
@@ -177,20 +179,20 @@ class MilvusServer(System):
         import milvus
 
         if not os.access("/run", os.W_OK) and not os.access("/run/milvus", os.W_OK):
-            raise Unsupported("it writes /run/milvus/standalone.pid, and may not")
+            raise Unsupported("it must write /run/milvus/standalone.pid, but this user has no permission")
         self.server = milvus.MilvusServer(milvus.MilvusServerConfig(data_dir=str(folder / "milvus")))
         try:
             self.server.start()
         except (RuntimeError, TimeoutError, OSError) as error:
             self.server.stop()
-            raise Unsupported(f"its server doesn't start: {error}") from None
+            raise Unsupported(f"its server can't be started: {error}") from None
         self.port, self.loaded = self.server.listen_port, False
 
     def connect(self, dataset, port: int) -> None:
         from pymilvus import MilvusClient
 
         self.client, self.setting = MilvusClient(f"http://127.0.0.1:{port}"), {"params": {"ef": 100}}
-        self.metric = "L2" if dataset.metric == "l2" else "IP"  # of unit length for cosine
+        self.metric = "L2" if dataset.metric == "l2" else "IP"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
         self.attributes.without(set(self.attributes.nullable))  # this version has no nulls
         self.sql = Expression(self.attributes.arrays)
@@ -240,13 +242,13 @@ class MilvusServer(System):
         def condition(where) -> str:
             node = tree(where.expression)
             if missing := fields_of(node) - set(self.attributes.kinds):
-                raise Unsupported(f"this version has no nulls, and {', '.join(sorted(missing))} has some")
+                raise Unsupported(f"this version has no nulls, but {', '.join(sorted(missing))} has nulls")
             return self.sql(node)
 
         return [[np.ascontiguousarray(query, np.float32)] for query in queries], each(filters, condition)
 
     def search(self, query, k, where):
-        setting = self.setting if self.setting["params"]["ef"] >= k else {"params": {"ef": k}}  # fewer are an error
+        setting = self.setting if self.setting["params"]["ef"] >= k else {"params": {"ef": k}}  # ef below k is an error
         return self.client.search("points", query, filter=where or "", limit=k, search_params=setting, anns_field="v")
 
     def ids(self, found):
@@ -262,7 +264,7 @@ class MilvusServer(System):
         return [self.server.server_proc.pid] if self.server else []
 
     def disk(self, folder):
-        return super().disk(Path(folder, "milvus", "data"))  # beside it, the wheel unpacks its program
+        return super().disk(Path(folder, "milvus", "data"))  # without the program, which the wheel unpacks beside it
 
     def close(self):
         self.client.close()

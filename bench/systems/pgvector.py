@@ -1,4 +1,4 @@
-"""pgvector: vectors in PostgreSQL, from a wheel that brings the server."""
+"""pgvector: vectors in PostgreSQL. The server comes from a wheel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 class Postgres(Sql):
-    """Arrays are text[] and the like under a GIN index; many values are compared as one array."""
+    """PostgreSQL's dialect. Arrays are columns such as text[] with a GIN index. A long list of values is one array parameter."""
 
     def __init__(self, attributes: Attributes):
         super().__init__(attributes.arrays, attributes.nullable)
@@ -40,7 +40,7 @@ class Postgres(Sql):
         return f"array[{self.values(values)}]::{TYPES[self.kinds[field]]}[]"
 
     def statement(self, node) -> tuple[str, list[str]]:
-        """(condition, its parameters): long lists go beside the text."""
+        """(condition, parameters). Long lists of values are parameters instead of text."""
         self.parameters: list[str] = []
         return self(node).replace("%", "%%").replace(PARAMETER, "%s"), self.parameters
 
@@ -60,8 +60,10 @@ class Postgres(Sql):
 
 
 class PgVector(System):
-    """m 16 and ef_construction 64 are its defaults; the index is built after the rows are in, searches scan on where a filter leaves too
-    few (iterative_scan = relaxed_order), and unit vectors are compared by inner product: its README's advice.
+    """pgvector with its defaults, m 16 and ef_construction 64, and its README's advice.
+
+    The index is built after all rows were loaded. A search continues the scan if a filter leaves too few hits (iterative_scan =
+    relaxed_order). Unit vectors are compared by inner product.
     """
 
     name = "pgvector"
@@ -71,7 +73,7 @@ class PgVector(System):
     does = frozenset({"dense", "sparse", "filtered", "delete", "durable", "reopen", "serve"})
     notes = "PostgreSQL over TCP on loopback, binary protocol, prepared statements; B-tree (GIN for arrays) on every attribute"
     M, EF_CONSTRUCTION = 16, 64
-    server = None  # where it was started: not in its clients
+    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
         self._begin(dataset)
@@ -81,12 +83,12 @@ class PgVector(System):
         columns = [f"{name} {kind}" for name, kind in self._types().items()]
         self.run(f"create table points({', '.join(['id bigint primary key', f'v {vector}', *columns])})")
         if dataset.arm == "dense" and dataset.dim * 4 < 8000:
-            self.run("alter table points alter column v set storage plain")  # in the row: no detour through TOAST
+            self.run("alter table points alter column v set storage plain")  # vectors inside the row, not in a TOAST table
         return {"index": "hnsw", "m": self.M, "ef_construction": self.EF_CONSTRUCTION, "operators": self.operators, **SETTINGS}
 
     def _begin(self, dataset):
         if dataset.arm == "hybrid":
-            raise Unsupported("hybrid search is left to the user's SQL")
+            raise Unsupported("it has no hybrid search of its own; users write it in SQL")
         self.arm, self.attributes = dataset.arm, Attributes(dataset)
         self.width = dataset.sparse.shape[1] if self.arm == "sparse" else dataset.dim
         kind = "sparsevec" if self.arm == "sparse" else "vector"
@@ -187,7 +189,7 @@ class PgVector(System):
     def set(self, setting):
         self.run(f"set enable_indexscan = {setting.get('enable_indexscan', 'on')}")
         self.run(f"set hnsw.ef_search = {setting.get('ef_search', 40)}")
-        self.run("discard plans")  # made for the other setting
+        self.run("discard plans")  # cached plans depend on the setting
 
     def prepare(self, queries, filters):
         from pgvector import SparseVector
@@ -207,7 +209,7 @@ class PgVector(System):
             return self.cursor.execute(f"select id from points order by v {self.operator} %b limit {k}", (query,)).fetchall()
         condition, parameters = where
         text = f"select id from points where {condition} order by v {self.operator} %b limit {k}"
-        # A plan for a list must be made for that very list; else a statement that comes again is prepared.
+        # A statement with a list parameter is planned anew for each list. Other repeated statements are prepared.
         return self.cursor.execute(text, (*parameters, query), prepare=False if parameters else None).fetchall()
 
     def ids(self, found):
@@ -224,7 +226,7 @@ class PgVector(System):
         return [self.server.pid] if self.server else []
 
     def disk(self, folder):
-        log = Path(folder, "pgdata", "pg_wal")  # of writes long since in the tables: its size is a setting
+        log = Path(folder, "pgdata", "pg_wal")  # the WAL is excluded: its writes are in the tables, and its size depends on a setting
         return super().disk(folder) - super().disk(log)
 
     def version(self):
@@ -241,10 +243,10 @@ class PgVector(System):
 
 
 def unprivileged() -> list[str]:
-    """What to put before a program that refuses to run as root: a user namespace in which we are somebody else."""
+    """Command prefix for a program that refuses to run as root: it starts the program in a user namespace with another user id."""
     if os.geteuid() != 0:
         return []
     command = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
     if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, timeout=10).returncode:
-        raise Unsupported("PostgreSQL refuses to run as root, and user namespaces aren't allowed here: run the benchmark as another user")
+        raise Unsupported("PostgreSQL refuses to run as root, and user namespaces are disabled here: run the benchmark as another user")
     return command

@@ -15,9 +15,10 @@ DEPTH = 100
 
 
 class QdrantEdge(System):
-    """One segment (its advice for latency), m 16 and ef_construct 100 (its defaults), a payload index on every attribute before the rows.
+    """qdrant-edge with one segment (its advice for low latency), the defaults m 16 and ef_construct 100, and an index on every attribute.
 
-    Its log and segments are memory maps: a batch survives a power cut after ``flush``, so that is part of every insert.
+    Attribute indexes are made before the rows are inserted. The log and the segments are memory-mapped, so a batch survives a power cut
+    only after ``flush``, which is part of every insert.
     """
 
     name = "qdrant-edge"
@@ -25,7 +26,7 @@ class QdrantEdge(System):
     needs = ("qdrant-edge-py==0.9.0",)
     imports = ("qdrant_edge",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
-    notes = "sparse search is exact; the graph is built by optimize, in its finish"
+    notes = "exact sparse search; the graph is built by optimize, which counts as finish"
     M, EF_CONSTRUCT = 16, 100
 
     def create(self, dataset, folder, threads):
@@ -88,7 +89,7 @@ class QdrantEdge(System):
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset)
-        self.shard = self.api.EdgeShard.load(str(folder))  # the configuration is in the folder
+        self.shard = self.api.EdgeShard.load(str(folder))  # the folder contains the configuration
 
     def sweep(self, dataset, suite):
         if dataset.arm == "sparse":
@@ -116,7 +117,7 @@ class QdrantEdge(System):
             made = [nearest(self._sparse(query), using="sparse") for query in queries]
         else:
             made = [(nearest(np.asarray(d, np.float32)), nearest(self._sparse(s), using="sparse")) for d, s in queries]
-            self.fusion = q.Fusion.Rrf(k=RRF_K + 1)  # it counts ranks from 0
+            self.fusion = q.Fusion.Rrf(k=RRF_K + 1)  # Qdrant counts ranks from 0
         return made, each(filters, lambda where: q.Filter(must=[self.condition(tree(where.expression))]))
 
     def _sparse(self, query):
@@ -131,7 +132,7 @@ class QdrantEdge(System):
         if kind == "not":
             return q.Filter(must_not=[self.condition(node[1])])
         if kind == "null":
-            return q.IsEmptyCondition(node[1])  # no value, null or an empty array
+            return q.IsEmptyCondition(node[1])  # matches a missing value, null and an empty array
         if kind == "range":
             _, field, low, high, low_open, high_open = node
             bounds = {"gt" if low_open else "gte": low, "lt" if high_open else "lte": high}
@@ -157,7 +158,7 @@ class QdrantEdge(System):
 
 
 class QdrantEdgeInt8(QdrantEdge):
-    """With scalar quantization kept in memory and rescoring, as its documentation advises for speed."""
+    """The same with scalar quantization in memory and rescoring, as Qdrant's documentation advises for speed."""
 
     name = "qdrant-edge-int8"
     does = QdrantEdge.does - {"sparse"}

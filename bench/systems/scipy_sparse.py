@@ -1,4 +1,4 @@
-"""scipy's sparse matrices: what one line of Python gives."""
+"""SciPy's sparse matrices: exact sparse search in one line of Python."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .common import each
 
 
 class ScipySparse(System):
-    """Rows of the transposed matrix for the query's terms, summed, and the best k picked: the fastest of its forms (bench/README.md)."""
+    """Sparse query × transposed CSR matrix, then argpartition: the fastest form in SciPy (bench/README.md)."""
 
     name = "scipy-sparse"
     needs = ("scipy>=1.11",)
     imports = ("scipy",)
     does = frozenset({"sparse", "filtered"})
-    notes = "exact; filters are ready-made masks"
+    notes = "exact; filters are passed as precomputed masks"
 
     def create(self, dataset, folder, threads):
         return {"layout": "terms × rows, CSR"}

@@ -14,16 +14,16 @@ FILE = "seismic"
 
 
 class Seismic(System):
-    """Its raw index: rows and terms are numbers, which saves a search the strings. Build settings: its defaults, and a graph (nknn).
+    """Seismic's raw index, in which rows and terms are numbers, so searches handle no strings. Built with the defaults and a graph (nknn).
 
-    The brute force of SeismicDataset reads 16-bit values, too: it isn't exact (recall .998 on sparse-20k), and doesn't count as such.
+    The brute force of SeismicDataset also reads 16-bit values, so it is not exact (recall .998 on sparse-20k) and is no exact mode here.
     """
 
     name = "seismic"
     needs = ("pyseismic-lsr==0.5.4",)
     imports = ("seismic",)
     does = frozenset({"sparse", "reopen"})
-    notes = "keeps 16-bit values; no filters"
+    notes = "stores 16-bit values; no filters"
     BUILD = {"n_postings": 3500, "centroid_fraction": 0.1, "min_cluster_size": 2, "summary_energy": 0.4, "doc_cut": 15, "nknn": 10}
 
     def create(self, dataset, folder, threads):
@@ -76,7 +76,7 @@ class Seismic(System):
 
 
 def inner_format(matrix, path: Path) -> None:
-    """Its file of sparse vectors: their count, then for each its length, its terms (u32) and its values (f32)."""
+    """Write Seismic's file format for sparse vectors: their number, then for each its length, terms (u32) and values (f32)."""
     matrix.sort_indices()
     terms, values, offsets = matrix.indices.astype("<u4"), matrix.data.astype("<f4"), matrix.indptr
     with open(path, "wb") as file:

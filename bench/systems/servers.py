@@ -1,4 +1,4 @@
-"""Servers that peers bring along: started on 127.0.0.1 at a free port, watched while they start, stopped by their own pid."""
+"""Server processes of peers: started on a free port of 127.0.0.1, watched during start-up, and stopped by their pid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def listens(port: int) -> bool:
 
 
 class Server:
-    """A child process. Raises Unsupported with the end of its log when it doesn't become ready."""
+    """A server as a child process. The constructor raises Unsupported, with the end of the log, if the server doesn't become ready."""
 
     def __init__(self, command: Sequence[str], log: Path, ready: Callable[[], bool], env: dict | None = None, stop: int = signal.SIGTERM):
         self.log, self._stop = log, stop
@@ -39,13 +39,13 @@ class Server:
                     command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=os.environ | (env or {}), cwd=log.parent
                 )
             except OSError as error:
-                raise Unsupported(f"{command[0]} doesn't start: {error}") from None
+                raise Unsupported(f"{command[0]} can't be started: {error}") from None
         atexit.register(self.stop)
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise Unsupported(f"{Path(command[0]).name} doesn't start: {self.tail()}")
+                raise Unsupported(f"{Path(command[0]).name} did not become ready: {self.tail()}")
             time.sleep(0.05)
 
     @property
@@ -56,7 +56,7 @@ class Server:
         return " ".join(self.log.read_text(errors="replace")[-size:].split())
 
     def stop(self) -> None:
-        """Ask it to stop, and end it when it doesn't."""
+        """Ask the server to stop, and kill it if it doesn't."""
         atexit.unregister(self.stop)
         if self.process.poll() is None:
             self.process.send_signal(self._stop)

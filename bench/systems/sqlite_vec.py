@@ -1,4 +1,4 @@
-"""sqlite-vec: vectors in SQLite, every one of them scanned."""
+"""sqlite-vec: vectors in SQLite, searched by a full scan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPES = {"int": "integer", "float": "float", "bool": "boolean", "keyword": "text
 
 
 class Sqlite(Sql):
-    """Conditions on the side table ``facts``; elements of arrays are rows of ``elements_NAME``."""
+    """SQLite's dialect: conditions on the table ``facts``. Array elements are rows of the table ``elements_NAME``."""
 
     def contains_any(self, field, values):
         return f"id in (select id from elements_{field} where value in ({self.values(values)}))"
@@ -25,8 +25,8 @@ class Sqlite(Sql):
 
 
 class SqliteVec(System):
-    """Two plans for filters, both exact: "vec0" scans the vectors and checks metadata columns (or row numbers) on the way; "join" finds the
-    rows in SQLite's own indexes first and computes these distances only.
+    """sqlite-vec with two plans for filters, both exact. "vec0" scans the vectors and checks metadata columns or row numbers on the way.
+    "join" first finds the matching rows through SQLite's indexes and computes only their distances.
     """
 
     name = "sqlite-vec"
@@ -35,7 +35,7 @@ class SqliteVec(System):
     imports = ("sqlite_vec", "apsw")
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
     metrics = frozenset({"cosine", "l2"})
-    notes = "exact: it scans; cosine is ranked by the L2 distance of unit vectors, which is faster; through apsw, synchronous = full"
+    notes = "exact scan; cosine is ranked by the L2 distance of unit vectors, which is faster; through apsw, synchronous = full"
 
     def create(self, dataset, folder, threads):
         self._open(dataset, folder)
@@ -62,7 +62,7 @@ class SqliteVec(System):
             self.run(f"pragma {pragma}").fetchall()
         self.attributes = Attributes(dataset)
         arrays, nullable = self.attributes.arrays, self.attributes.nullable
-        # Metadata columns take no nulls and no arrays: filters on those go through row numbers.
+        # Metadata columns support no nulls and no arrays. Filters on such attributes use row numbers instead.
         self.metadata = {name: kind for name, kind in self.attributes.kinds.items() if name not in arrays | nullable}
         self.sql, self.plan = Sqlite(arrays, nullable), "vec0"
 
@@ -121,7 +121,7 @@ class SqliteVec(System):
         }
 
     def _is_metadata(self, node) -> bool:
-        """Comparisons of metadata columns joined by and: what vec0 checks while it scans."""
+        """Whether vec0 can check the filter during its scan: comparisons of metadata columns joined by AND."""
         if node[0] == "and":
             return all(map(self._is_metadata, node[1]))
         kinds = ("int", "keyword") if node[0] == "in" else ("int", "float") if node[0] == "range" else ()

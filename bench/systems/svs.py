@@ -11,13 +11,13 @@ from .common import EFFORTS
 
 
 class SVS(System):
-    """Degree 64, window 200, and alpha 1.2 (L2) or 0.95 (inner product): its documentation's values."""
+    """SVS with the values of its documentation: degree 64, window 200, alpha 1.2 (L2) or 0.95 (inner product)."""
 
     name = "svs"
     needs = ("scalable-vs==0.5.0",)
     imports = ("svs",)
     does = frozenset({"dense", "reopen"})
-    notes = "the static graph; its compression (LVQ, LeanVec) runs on Intel processors only: svs-lvq"
+    notes = "static graph; compression (LVQ, LeanVec) needs an Intel processor: see svs-lvq"
     DEGREE, WINDOW = 64, 200
 
     def create(self, dataset, folder, threads):
@@ -32,7 +32,7 @@ class SVS(System):
         import svs
 
         self.svs, self.threads = svs, threads
-        # Rows are of unit length for cosine: the inner product ranks them the same.
+        # Rows have unit length for cosine, so the inner product gives the same ranking.
         self.distance = svs.DistanceType.L2 if dataset.metric == "l2" else svs.DistanceType.MIP
         self.rows = np.arange(len(dataset))
         self.vectors, self.is_exact, self.flat = dataset.vectors, False, None
@@ -88,16 +88,16 @@ class SVS(System):
 
 
 class SVSLVQ(SVS):
-    """Vectors as 4 bits and 8 more for rescoring (LVQ4x8), what its documentation advises on processors that have it."""
+    """SVS with LVQ4x8 compression (4 bits, and 8 more for rescoring), which its documentation advises where it is supported."""
 
     name = "svs-lvq"
     does = frozenset({"dense"})
-    notes = "on Intel processors only"
+    notes = "needs an Intel processor"
 
     def create(self, dataset, folder, threads):
-        # Elsewhere the library ends the whole process.
+        # On other processors the library ends the whole process.
         if "GenuineIntel" not in Path("/proc/cpuinfo").read_text():
-            raise Unsupported("LVQ runs on Intel processors only")
+            raise Unsupported("LVQ needs an Intel processor")
         return super().create(dataset, folder, threads) | {"compression": "LVQ4x8"}
 
     def source(self):

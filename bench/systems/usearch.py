@@ -1,4 +1,4 @@
-"""usearch: HNSW with SIMD kernels for many types of numbers."""
+"""usearch: HNSW with SIMD kernels for many number types."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FILE = "usearch.index"
 
 
 class USearch(System):
-    """Connectivity 16 and expansion_add 128 are its defaults and those of its own benchmarks."""
+    """usearch with its defaults, connectivity 16 and expansion_add 128, which its own benchmarks use too."""
 
     name = "usearch"
     needs = ("usearch==2.26.6",)
     imports = ("usearch",)
     does = frozenset({"dense", "delete", "reopen"})
-    notes = "no filters in Python: the predicate exists in its C++ and C interfaces only"
+    notes = "no filters in Python: predicates exist only in the C++ and C interfaces"
     DTYPE = "f32"
 
     def create(self, dataset, folder, threads):
@@ -68,10 +68,10 @@ class USearch(System):
 
 
 class USearchBF16(USearch):
-    """Numbers of 16 bits: half the memory, and twice as fast where the processor has instructions for them."""
+    """usearch with bfloat16: half the memory, and twice as fast on processors with bfloat16 instructions."""
 
     name = "usearch-bf16"
     DTYPE = "bf16"
 
     def exact(self):
-        return None  # of rounded vectors: not exact
+        return None  # a full scan of rounded vectors is not exact

@@ -1,4 +1,4 @@
-"""Ours: the database inside the process, and the same database served over gRPC by a process of its own."""
+"""vectordb: embedded, and as a gRPC service in another process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import System
 
 _NAME = "bench"
 _START_SECONDS = 60.0
-_WORKERS = min(os.cpu_count() or 1, 4) if sys.platform == "linux" else 1  # one a core, as its documents say
+_WORKERS = min(os.cpu_count() or 1, 4) if sys.platform == "linux" else 1  # one per core, as the documentation advises
 
 
 class Embedded(System):
@@ -27,7 +27,7 @@ class Embedded(System):
     needs = ("vectordb",)
     imports = ("vectordb",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
-    notes = "its knob is the recall asked for, not an effort"
+    notes = "its setting is the recall target, not a search effort"
 
     def version(self) -> str:
         import vectordb
@@ -62,7 +62,7 @@ class Embedded(System):
         self.collection.delete(ids.tolist())
 
     def finish(self) -> None:
-        """Index everything; and what the first search after a write reads into memory is part of the build."""
+        """Index everything. The first search is included, because it reads files into memory."""
         self.collection.optimize()
         queries, filters = self.prepare([self.probe], [None])
         self.search(queries[0], 10, filters[0])
@@ -83,7 +83,7 @@ class Embedded(System):
         self.options = dict(setting)
 
     def prepare(self, queries, filters):
-        """Queries as the dict that ``search`` takes; filters as the tree that ``F`` builds, which users make once too."""
+        """Queries as dicts for ``search``; filters as trees of ``F``, which an application also builds once."""
         from vectordb_client.filter import from_dict
 
         made = {id(f): from_dict(f.expression) for f in filters if f is not None}
@@ -105,7 +105,7 @@ class Embedded(System):
 
 
 class Service(Embedded):
-    """``python -m vectordb serve`` on loopback, asked through ``vectordb_client``."""
+    """``python -m vectordb serve`` on loopback, searched through ``vectordb_client``."""
 
     name = "vectordb-service"
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "serve"})
@@ -116,7 +116,7 @@ class Service(Embedded):
         complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         command = [sys.executable, "-m", "vectordb", "serve", "--data", str(folder), "--port", "0", "--workers", str(_WORKERS)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
-        guard = threading.Timer(_START_SECONDS, self.process.kill)  # a server that neither starts nor ends must not hold the run
+        guard = threading.Timer(_START_SECONDS, self.process.kill)  # a server that hangs during start-up must not block the run
         guard.start()
         try:
             line = self.process.stdout.readline()

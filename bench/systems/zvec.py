@@ -11,8 +11,8 @@ from .common import Attributes, each, sparse_rows, spread, weights_of
 from .expressions import Sql, negation, tree
 
 DEPTH = 100
-MOST = 1024  # documents a call
-LONGEST = 20_000  # values of a list in a filter
+MOST = 1024  # largest number of documents per call
+LONGEST = 20_000  # largest number of values in a list of a filter
 TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "STRING"}
 EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
 
@@ -22,7 +22,7 @@ def backslashed(value) -> str:
 
 
 class ZvecSql(Sql):
-    """Its filters negate at the leaves only, and want parentheses round the conditions that and / or join."""
+    """zvec's dialect: negation only at the leaves, and parentheses around conditions that are joined by and / or."""
 
     literal = staticmethod(backslashed)
 
@@ -63,9 +63,8 @@ class ZvecSql(Sql):
 
 
 class Zvec(System):
-    """m 50 and ef_construction 500 are its defaults ("works well for most use cases"); contiguous memory is its advice for throughput.
-
-    Searches run on the collection opened read-only, which allows its fastest call, ``query_internal_ids``.
+    """zvec with its defaults, m 50 and ef_construction 500 ("works well for most use cases"), and contiguous memory, its advice for
+    throughput. Searches use its fastest call, ``query_internal_ids``, which needs a collection that was opened read-only.
     """
 
     name = "zvec"
@@ -73,7 +72,7 @@ class Zvec(System):
     needs = ("zvec==0.8.0",)
     imports = ("zvec",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
-    notes = "searched through query_internal_ids (numbers, no documents), opened read-only; hybrid through query; sparse ignores ef"
+    notes = "searched through query_internal_ids (row numbers, no documents), opened read-only; hybrid through query; sparse ignores ef"
     M, EF_CONSTRUCTION = 50, 500
 
     def create(self, dataset, folder, threads):
@@ -86,7 +85,7 @@ class Zvec(System):
             fields.append(z.FieldSchema(name, getattr(z.DataType, kind), nullable=nulls, index_param=inverted))
         vectors = []
         if dataset.vectors is not None:
-            metric = z.MetricType.L2 if dataset.metric == "l2" else z.MetricType.IP  # of unit length for cosine
+            metric = z.MetricType.L2 if dataset.metric == "l2" else z.MetricType.IP  # vectors have unit length for cosine
             vectors.append(z.VectorSchema("dense", z.DataType.VECTOR_FP32, dataset.dim, index_param=self.index(metric)))
         if dataset.sparse is not None:
             index = z.HnswIndexParam(metric_type=z.MetricType.IP, m=self.M, ef_construction=self.EF_CONSTRUCTION)
@@ -101,7 +100,7 @@ class Zvec(System):
 
         try:
             zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1, optimize_threads=threads)
-        except RuntimeError:  # once a process
+        except RuntimeError:  # can be called only once per process
             pass
         self.api, self.arm, self.path, self.threads = zvec, dataset.arm, Path(folder) / "zvec", threads
         self.reads, self.prepared, self.setting = False, [], {}
@@ -157,7 +156,7 @@ class Zvec(System):
         self._open(reads=True)
 
     def sweep(self, dataset, suite):
-        if dataset.arm == "sparse":  # its answers are the same whatever ef is
+        if dataset.arm == "sparse":  # ef has no effect on sparse searches
             return [{}]
         return [{"ef": ef} for ef in spread(EFS, suite)]
 
@@ -170,7 +169,7 @@ class Zvec(System):
         self._make()
 
     def parameters(self, setting):
-        """(of dense, of sparse vectors)"""
+        """(query parameters for dense vectors, for sparse vectors)."""
         both = self.api.HnswQueryParam(**setting)
         return both, both
 
@@ -185,7 +184,7 @@ class Zvec(System):
             self.queries = [[query("dense", vector=d, param=dense), query("sparse", vector=s, param=sparse)] for d, s in self.prepared]
 
     def prepare(self, queries, filters):
-        """Its Query objects hold their parameters, so ``set`` makes them; what is prepared is their place."""
+        """zvec's Query objects contain the search parameters, so ``set`` makes them. The prepared queries are indices into their list."""
         dense = [np.ascontiguousarray(q if self.arm == "dense" else q[0], np.float32) for q in queries] if self.arm != "sparse" else []
         if self.arm == "hybrid":
             self.prepared = list(zip(dense, [weights_of(sparse) for _, sparse in queries], strict=True))
@@ -217,7 +216,7 @@ class Zvec(System):
 
 
 class ZvecInt8(Zvec):
-    """Vectors as 8-bit integers and the best rescored from floats (its refiner): what its own benchmarks run."""
+    """zvec with 8-bit integers, and the best hits rescored from floats (its refiner), as in its own benchmarks."""
 
     name = "zvec-int8"
     does = Zvec.does - {"sparse"}
@@ -241,7 +240,7 @@ class ZvecInt8(Zvec):
         return rough + [{"ef": ef, "is_using_refiner": True} for ef in spread(EFS, suite)]
 
     def exact(self):
-        return None  # of rounded vectors, its linear search isn't
+        return None  # a linear search of rounded vectors is not exact
 
     def parameters(self, setting):
         make = self.api.HnswQueryParam

@@ -1,11 +1,12 @@
-"""Makes the golden directories: databases as released versions wrote them, with what they must answer.
+"""Makes the golden directories: databases written by released versions, with their expected answers.
 
-``python tests/golden/make.py NAME`` with that version of vectordb on the path writes ``NAME.tar.xz`` here. format-1 was made by the code
-of release 0.1.0, which knew nothing of indexes and compaction; format-2 by the first code with all that a directory of format 2 can hold;
-format-3 by the first code that kept a digest of all records; format-4 by the first whose BM25 fields hold term frequencies.
-indexes-1 has index files of every kind, with graphs although they are small,
-by the last code whose files were not bound to their records by their headers; its expected.json holds exact answers.
-They are never made again: a later version has to open the bytes that were written then.
+``python tests/golden/make.py NAME`` writes ``NAME.tar.xz`` here, with the version of vectordb that is on the path. format-1 was made by
+release 0.1.0, which had no indexes and no compaction; format-2 by the first code with everything that format 2 can contain; format-3 by the
+first code with a digest of all records; format-4 by the first code whose BM25 fields store term frequencies. indexes-1 has index files of
+every kind, with graphs although they are small. It was made by the last code whose index files were not bound to their records by their
+headers, and its expected.json has exact answers.
+
+The archives are never made again, because later versions must open the bytes that were written then.
 """
 
 from __future__ import annotations

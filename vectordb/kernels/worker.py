@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ CODE = (
 
 def main(told: dict[str, Any]) -> None:
     """Compile what stdin says, a line of JSON each, until it ends. told: aim (a tier or None), folder, first (of symbols)."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)  # what anybody prints must not be taken for an answer
     from . import tiers
@@ -45,3 +47,10 @@ def main(told: dict[str, Any]) -> None:
             print(json.dumps(answer), file=answers)
     except (KeyboardInterrupt, BrokenPipeError):  # the other process ends as well, and says so
         os._exit(130)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent was killed: nobody waits for what it compiles."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

@@ -1,7 +1,7 @@
-"""Makes the golden directory of BM25 fields and texts as the last version wrote them that fixed weights at the write.
+"""Makes the golden directory of BM25 fields as written by the last version that fixed term weights at write time.
 
-``python tests/golden/texts/make.py NAME`` with that version of vectordb on the path writes ``NAME.tar.xz`` here, with what it must answer.
-It is never made again: later versions have to open the bytes that were written then.
+``python tests/golden/texts/make.py NAME`` writes ``NAME.tar.xz`` here, with the expected answers, by the version of vectordb on the path.
+It is never made again, because later versions must open the bytes that were written then.
 """
 
 from __future__ import annotations
