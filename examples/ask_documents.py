@@ -47,7 +47,7 @@ def retrieve(docs, question, limit=5, each=3):
 
 def main():
     question = " ".join(sys.argv[1:]) or "How do I copy a folder with everything in it?"
-    with vectordb.open(None) as db:
+    with vectordb.open(":memory:") as db:
         hits = retrieve(make(db), question)
     print("Answer from the passages below and from nothing else. Cite their numbers in brackets.\n")
     for number, hit in enumerate(hits, 1):

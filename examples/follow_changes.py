@@ -15,7 +15,7 @@ def apply(change, replica):
 
 
 def main():
-    with vectordb.open(None) as first, vectordb.open(None) as second:
+    with vectordb.open(":memory:") as first, vectordb.open(":memory:") as second:
         schema = Schema({"v": Dense(2)}, {"name": Keyword()})
         source, replica = first.create_collection("docs", schema), second.create_collection("docs", schema)
 

@@ -23,7 +23,7 @@ def main():
     def some(n):
         return (centres[rng.integers(0, 100, n)] + 0.7 * rng.standard_normal((n, dim))).astype(np.float32)
 
-    with vectordb.open(None) as db:
+    with vectordb.open(":memory:") as db:
         docs = db.create_collection("docs", Schema({"v": Dense(dim)}))
         docs.bulk(ids=range(points), vectors={"v": some(points)})
         docs.optimize()

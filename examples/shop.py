@@ -50,7 +50,7 @@ def sell(products, sku):
 
 
 def main():
-    with vectordb.open(None) as db:
+    with vectordb.open(":memory:") as db:
         products = make(db)
         there = F("stock") > 0
         for hit in products.search(text="waterproof tent", filter=there & (F("price") < 300)):

@@ -206,6 +206,31 @@ def test_errors_are_the_same_classes(address):
     asyncio.run(fail())
 
 
+def test_a_forgotten_await_says_so(address, database):
+    database.create_collection("docs", SCHEMA)
+
+    async def run():
+        async with AsyncClient(address) as client:
+            for call, text in (
+                (lambda: client.collection("docs").search, "client.collection('docs') has to be awaited before .search is used"),
+                (lambda: client.create_collection("more", SCHEMA).upsert, "write await client.create_collection('more')"),
+                (lambda: client.__enter__(), "write async with AsyncClient(…) as client"),
+                (lambda: list(client), "write async for name in client"),
+            ):
+                with pytest.raises(vectordb.InvalidArgumentError) as caught:
+                    call()
+                assert text in str(caught.value)
+            docs = await asyncio.create_task(client.collection("docs"))
+            with pytest.raises(vectordb.InvalidArgumentError, match="write async for point in collection"):
+                list(docs)
+            assert [one.name for one in await asyncio.gather(client.collection("docs"), asyncio.wait_for(client.collection("docs"), 60))]
+            with pytest.raises(vectordb.InvalidArgumentError, match="write async with"), client:  # a plain `with`
+                pass
+            assert await client.collections() == ["docs"]
+
+    asyncio.run(run())
+
+
 def test_many_searches_run_at_once(address):
     async def ask():
         async with AsyncClient(address) as client:

@@ -18,7 +18,7 @@ import numpy as np
 import vectordb
 from vectordb import Dense, F, Int, Schema, Sparse
 assert vectordb.__file__.startswith(sys.argv[1]), vectordb.__file__
-with vectordb.open(None) as db:
+with vectordb.open(":memory:") as db:
     docs = db.create_collection("docs", Schema({"text": Dense(8), "terms": Sparse(weighting="idf")}, {"lines": Int()}))
     docs.upsert(ids=[1, "a"], vectors={"text": np.eye(8)[:2], "terms": [{7: 1.5}, {9: 2.0}]}, attributes={"lines": [40, 12]})
     hits = docs.search({"text": np.eye(8)[0], "terms": {9: 1.0}}, filter=F("lines") > 20)

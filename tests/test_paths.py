@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -16,8 +17,9 @@ import vectordb
 from vectordb import ClosedError, CorruptionError, Dense, Int, InvalidArgumentError, Schema, StorageError, VectorDBError
 from vectordb.maintenance import maintainer
 from vectordb.storage import check as check_module
-from vectordb.storage import integrity, place
+from vectordb.storage import integrity, modes, place
 from vectordb.storage.check import check
+from vectordb.storage.lmdb_errors import translated
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
 _theirs: dict[str, vectordb.Database] = {}
@@ -552,6 +554,56 @@ def test_what_is_no_path_is_refused(tmp_path, monkeypatch, path):
     assert caught.value.field == "path" and os.listdir(tmp_path) == []
 
 
+def test_none_is_not_a_database_in_memory():
+    with pytest.raises(InvalidArgumentError, match='not None; write ":memory:" for a database that is removed'):
+        vectordb.open(None)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with vectordb.open("~/data") as database:
+        assert database.path == str(tmp_path / "home" / "data")
+        database.snapshot("~/snapshot")
+    vectordb.restore("~/snapshot", "~/restored")
+    assert check("~/restored").ok
+    assert sorted(os.listdir(tmp_path / "home")) == ["data", "restored", "snapshot"] and os.listdir(tmp_path) == ["home"]
+    for path in ("~no-such-user/data", "~no-such-user"):
+        with pytest.raises(InvalidArgumentError, match=rf"no home directory of that user; write './{path}' for a folder"):
+            vectordb.open(path)
+    vectordb.open("./~no-such-user").close()
+    assert sorted(os.listdir(tmp_path)) == ["home", "~no-such-user"]
+
+
+def test_open_and_restore_say_which_argument_is_wrong(tmp_path):
+    for call, text in (
+        (lambda: vectordb.open(), "open() needs path; write open("),
+        (lambda: vectordb.open(tmp_path, readonly=True), "open() has no argument 'readonly'; write read_only=…"),
+        (lambda: vectordb.restore("a"), "restore() needs directory; write restore(source, directory)"),
+        (lambda: vectordb.Database("x"), "Database() is not called directly; write vectordb.open('x')"),
+        (lambda: vectordb.Database(path="x", create=True), "write vectordb.open('x')"),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            call()
+        assert text in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_that_cannot_be_used_says_why_and_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file is a file, not a directory; choose a path that doesn't lead through a file"):
+        vectordb.open(tmp_path / "file" / "below" / "data")
+    for code, text in ((errno.EACCES, "no permission to use"), (errno.EROFS, "mounted read-only; choose another path")):
+        error = OSError(code, os.strerror(code), str(tmp_path / "missing" / "data"))
+        assert text in str(translated(error, tmp_path / "missing" / "data")) and "Errno" not in str(translated(error, tmp_path))
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "missing" / "data"))
+    assert f"to use {tmp_path}; choose another path, or change" in str(translated(error, tmp_path / "missing"))
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError, match="takes no new folders; choose another path"):
+        patch.setattr(modes, "make_folder", lambda *_: (_ for _ in ()).throw(error))  # as below /proc
+        vectordb.open(tmp_path / "data")
+
+
 def test_a_directory_with_the_name_of_an_address_is_opened_by_a_longer_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vectordb.open(tmp_path / "localhost:7070").close()
@@ -585,8 +637,8 @@ def test_paths_that_lead_nowhere_are_told_of_in_our_words(tmp_path, monkeypatch)
         vectordb.open("data")
 
 
-@pytest.mark.parametrize("path", [None, ":memory:"])
-def test_a_database_in_memory_is_gone_when_it_is_closed(tmp_path, path, monkeypatch):
+def test_a_database_in_memory_is_gone_when_it_is_closed(tmp_path, monkeypatch):
+    path = ":memory:"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     first, second = vectordb.open(path), vectordb.open(path)
@@ -613,7 +665,7 @@ def left_open(folder: str) -> list[str]:
 
     code = (
         "import tempfile, sys, os, vectordb; tempfile.tempdir = sys.argv[1]\n"
-        "c = vectordb.open(None).create_collection('c', vectordb.Schema({'v': vectordb.Dense(4)}))\n"
+        "c = vectordb.open(':memory:').create_collection('c', vectordb.Schema({'v': vectordb.Dense(4)}))\n"
         "c.upsert(ids=[1], vectors={'v': [[1, 1, 1, 1]]})\n"
         "assert c.count() == 1 and len(os.listdir(sys.argv[1])) == 1\n"
     )

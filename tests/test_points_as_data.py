@@ -196,6 +196,20 @@ def test_html_is_escaped_and_bounded(docs):
     assert "<script" not in docs.info()._repr_html_()
 
 
+def test_an_index_out_of_range_says_how_many_there_are(docs):
+    for found, text in (
+        (docs.search({"v": [1, 0, 0]}, limit=1), "there is no hit 5: the search found 1 hit"),
+        (docs.scroll(), "there is no point 5: the page has 3 points"),
+    ):
+        with pytest.raises(IndexError, match=text):
+            found[5]
+
+
+def test_a_point_is_a_table_in_a_notebook(docs):
+    html = docs.get("<b>a</b>")._repr_html_()
+    assert html.startswith("<p>1 point</p><table>") and "<b>a</b>" not in html and "&lt;b&gt;a&lt;/b&gt;" in html
+
+
 def test_facts_print_as_aligned_lines(docs):
     info = docs.info()
     lines = str(info).split("\n")

@@ -63,6 +63,22 @@ def update(ids=(1,), **wrong):
     return lambda docs: docs.update(ids=list(ids), **wrong)
 
 
+# Filters where an id is wanted.
+FILTERS = [
+    "year > 3",
+    "year>=3",
+    "isbn = 'a'",
+    "isbn = 'a' AND year < 3",
+    "(year != 3)",
+    "NOT year = 3",
+    "isbn IN ('a')",
+    "year NOT IN (3, 4)",
+    "year BETWEEN 1 AND 3",
+    "year IS NULL",
+    "body MATCH 'a'",
+    "isbn GLOB 'a*'",
+]
+
 TOLD = [
     # if_version
     (lambda docs: docs.upsert([{"id": 1}], if_version=0), "point 1 exists already (version 1)"),
@@ -107,7 +123,36 @@ TOLD = [
     (update(vectors={"s": {1: 0.5}}), "write {'s': [{1: 0.5}]}"),
     (update(vectors={"m": [VECTOR, VECTOR]}), "write {'m': [matrix]}"),
     (lambda docs: docs.update(ids=1, attributes={"isbn": ["x"]}), "not 1; write [1]"),
+    (update((1, 2), vectors={"v": VECTOR}), "must have shape (2, 2), not (2,); write a list of 2 vectors"),
+    (update(vectors={"m": [VECTOR]}), "not (2,); write [[1.0, 2.0]], a list of vectors"),
+    (lambda docs: docs.search({"m": VECTOR}), "not (rows, 2); write [[1.0, 2.0]], a list of vectors"),
+    # numbers that are none, as they were written
+    (update(vectors={"v": [[1e39, 0]]}), "vector 'v' of point 1 holds 1e+39 at position 0, which is too large for float32"),
+    (update(vectors={"v": [[10**400, 0]]}), "must be numbers"),
+    (update(vectors={"v": [[0, None]]}), "holds None at position 1; give all of a vector's numbers, or no vector for that point"),
+    (update(vectors={"v": [[0, float("inf")]]}), "holds inf at position 1; numbers must be finite"),
+    (update(vectors={"m": [[VECTOR, [0, -1e39]]]}), "holds -1e+39 at position 1, which is too large for float32"),
+    (update(vectors={"v": [["a", "b"]]}), "vector 'v' must be numbers, not the text 'a'"),
+    (update(vectors={"v": [[1]]}), "has 1 dimension, not 2"),
+    (lambda docs: docs.search({"v": [1e39, 0]}), "query vector 'v' holds 1e+39 at position 0, which is too large for float32"),
+    (lambda docs: docs.search({"v": [[1e39, 0]]}), "holds 1e+39 at position 0, which is too large for float32"),
+    (lambda docs: docs.search({"v": [0, None]}), "query vector 'v' holds None at position 1"),
+    (lambda docs: docs.search({"m": [VECTOR, [0, 1e39]]}), "holds 1e+39 at position 1"),
+    # filters
+    (lambda docs: docs.count(""), "the filter is empty; leave filter out, or write ALL for all points"),
+    (lambda docs: docs.search({"v": VECTOR}, filter=" "), "the filter is empty; leave filter out"),
+    (lambda docs: docs.count("id = 1"), "write HAS_ID(1) (F.has_id)"),
+    (lambda docs: docs.count(F.has_id(1)), "'id' needs a list of values, not 1; write [1]"),
+    (lambda docs: docs.count(F("year").isin(1)), "'year' needs a list of values, not 1; write [1]"),
+    *[(lambda docs, wrong=wrong: docs.delete(wrong), f"write delete(filter={wrong!r})") for wrong in FILTERS],
+    # fields
+    (lambda docs: docs.search(text={"body": "a"}), "('body' is an attribute, which 'b' reads; write 'b')"),
+    (lambda docs: docs.search(text={"year": "a"}), "('year' is an attribute)"),
+    (lambda docs: docs.add_fields(vectors={"v": Dense(4)}), "field 'v' exists already, as Dense(dim=2), not Dense(dim=4)"),
+    (lambda docs: docs.upsert(documents=["a"]), "write attributes={field: texts}"),
     # what is no id
+    (lambda docs: docs.get(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
+    (lambda docs: docs.delete(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
     (lambda docs: None in docs, "id is null (None); an id is an unsigned integer, a string or a UUID"),
     (lambda docs: [1] in docs, "id [1] is a list; an id is an unsigned integer, a string or a UUID"),
     (lambda docs: 1.5 in docs, "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
@@ -182,6 +227,13 @@ def test_a_wrong_argument_of_a_collection_gives_one_text(databases, call):
         lambda db: db.create_collection("docs", Schema({}), exist_ok=True),
         lambda db: db.purge("x"),
         lambda db: db.snapshot("a", archive=3),
+        lambda db: db[1],
+        lambda db: db.create_collection("q"),
+        lambda db: db.create_collection(),
+        lambda db: db.collection(),
+        lambda db: db.collection(nam="docs"),
+        lambda db: db.drop_collection(),
+        lambda db: db.snapshot(),
     ],
 )
 def test_a_wrong_argument_of_a_database_gives_one_text(databases, call):
@@ -200,6 +252,21 @@ def test_a_deletion_takes_sets(databases):
         assert docs.delete({3, 4}, if_version={3: 1, 4: 1}).count == 2
         assert [point.id for point in docs] == [5]
         one.drop_collection("sets")
+
+
+@pytest.mark.parametrize("name", ["a", "year=3", "isbn = x", "a > b", "in (", "not there", "is null", "year > ", "ALL"])
+def test_a_deletion_of_a_missing_id_that_is_no_filter_is_silent(databases, name):
+    for one in databases:
+        assert one.collection("docs").delete(name).count == 0
+
+
+def test_an_id_may_read_like_a_filter(databases):
+    for one in databases:
+        docs = one.create_collection("odd", Schema({"v": Dense(2)}))
+        docs.upsert(ids=["year > 3"])
+        assert docs.delete("year > 3").count == 1
+        assert docs.delete(["year > 3"]).count == 0  # a list holds ids
+        one.drop_collection("odd")
 
 
 def test_what_cannot_be_an_id_is_an_error_though_no_point_has_it(databases):

@@ -1,6 +1,9 @@
 """Addresses of a client: an invalid ``host:port`` is refused with advice, and a failed connection names what to check."""
 
+import os
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,11 @@ def test_what_names_a_host_and_a_port_is_taken(target):
         ("localhost:0", "'localhost:7070'"),
         ("localhost:70700", "'localhost:7070'"),
         ("localhost:http", "'localhost:7070'"),
+        ("7171", "'localhost:7171'"),
+        ("./data", "vectordb.open('./data')"),
+        ("/srv/data", "vectordb.open('/srv/data')"),
+        ("~/data", "vectordb.open('~/data')"),
+        ("../data", "vectordb.open('../data')"),
         ("", "'host:port'"),
         (7070, "'host:port'"),
     ],
@@ -42,6 +50,32 @@ def test_what_is_no_target_is_refused_with_what_to_write(target, write):
         with pytest.raises(InvalidArgumentError) as refused:
             client(target)
         assert write in str(refused.value) and refused.value.field == "target" and refused.value.value == target
+
+
+def test_a_client_without_a_target_or_with_a_wrong_argument_says_what_to_write():
+    for client in (Client, AsyncClient):
+        name = client.__name__
+        with pytest.raises(InvalidArgumentError, match=rf"{name}\(\) needs target; write {name}\('localhost:7070'\)"):
+            client()
+        with pytest.raises(InvalidArgumentError, match=rf"{name}\(\) has no argument 'key'; write api_key=…"):
+            client("localhost:7070", key="x")
+
+
+def test_a_port_where_nobody_listens_asks_whether_the_service_runs():
+    with socket.socket() as taken:  # bound, not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        with Client(f"127.0.0.1:{taken.getsockname()[1]}", retries=0, timeout=60) as client, pytest.raises(UnavailableError) as refused:
+            client.collections()
+    assert str(refused.value).endswith("can't be reached: connection refused; is `vectordb serve` running there?")
+
+
+def test_grpc_writes_nothing_unless_it_is_asked():
+    code = "import os, vectordb_client; vectordb_client.Client; print(os.environ['GRPC_VERBOSITY'])"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "client")])
+    for given, found in ({}, "NONE"), ({"GRPC_VERBOSITY": "INFO"}, "INFO"):
+        environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"} | {"PYTHONPATH": paths} | given
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == found
 
 
 def test_the_command_line_says_the_same(capsys):
@@ -66,7 +100,7 @@ def test_a_connection_that_speaks_tls_on_one_side_only_says_so(tmp_path, capsys)
             ):
                 with Client(address, retries=0, timeout=30, **options) as client, pytest.raises(UnavailableError) as refused:
                     client.collections()
-                assert says in str(refused.value)
+                assert says in str(refused.value) and "OPENSSL" not in str(refused.value)
             assert main(["health", "--target", f"localhost:{port}", "--timeout", "30"]) == 1
             assert "--tls or --tls-ca" in capsys.readouterr().err
         finally:

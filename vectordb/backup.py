@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import xxhash
 from vectordb_client._version import __version__
+from vectordb_client.arguments import named
 
 from .errors import AlreadyExistsError, CorruptionError, NotFoundError, StorageError, VectorDBError
 from .failpoints import reach
@@ -87,6 +88,7 @@ def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
     return manifest
 
 
+@named
 def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mode: int = modes.PRIVATE) -> dict[str, Any]:
     """Restore a snapshot as a directory that can be opened; returns its manifest.
 

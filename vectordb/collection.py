@@ -25,6 +25,7 @@ from .types import (
     VectorField,
     WriteResult,
     check_deleted_ids,
+    check_not_a_filter,
     check_sparse,
     check_words,
     make_batch,
@@ -201,7 +202,8 @@ class Collection(Reads):
             The sequence number of the batch; its ``count`` is the number of points deleted.
 
         Raises:
-            InvalidArgumentError: neither or both of ids and filter are given, or an id is not valid.
+            InvalidArgumentError: neither or both of ids and filter are given, or an id is not valid, or no point has the one id that
+                was given and it reads like a filter.
             FilterError: the filter can't be read, or doesn't fit the schema.
             PreconditionError: ``if_version`` or ``if_filter`` doesn't hold; nothing was deleted.
         """
@@ -211,12 +213,15 @@ class Collection(Reads):
         schema = self.schema
         for condition in (filter, if_filter):
             self._filters.bind(condition, schema)
+        checked = None
         if ids is not None:
-            ids = check_deleted_ids(ids, if_version)
+            checked = check_deleted_ids(ids, if_version)
         elif if_version is not None:
             raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
-        change = Delete(ids, as_filter(filter), versions_of(if_version, ids or []), as_filter(if_filter), change_log.now())
-        return self._commit(change, durability)
+        change = Delete(checked, as_filter(filter), versions_of(if_version, checked or []), as_filter(if_filter), change_log.now())
+        result = self._commit(change, durability)
+        check_not_a_filter(ids, result.count)
+        return result
 
     def apply_batch(self, batch: Batch, durability: Durability | None = None) -> WriteResult:
         """Encode the texts of a batch of ``make_batch`` and write it."""

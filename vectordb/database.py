@@ -8,11 +8,11 @@ import shutil
 import tempfile
 import threading
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 from vectordb_client.access import Collections
 from vectordb_client.aliases import Durability
-from vectordb_client.arguments import named
+from vectordb_client.arguments import UnknownArgumentError, named
 
 from . import backup
 from . import maintenance as upkeep
@@ -27,8 +27,9 @@ from .storage.env import check_durability, close_env, open_env
 from .types import Schema, check_schema, exists_already
 
 
+@named
 def open(
-    path: str | os.PathLike | None,
+    path: str | os.PathLike[str],
     *,
     durability: Durability = "commit",
     write_timeout: float = 60.0,
@@ -48,8 +49,8 @@ def open(
 
     Args:
         path: the directory. It is resolved once, so a later ``chdir`` changes nothing. If the directory is moved, removed or replaced while
-            it is open, writes raise StorageError. None or ":memory:" opens a database in a private temporary directory, which is removed
-            when it is closed.
+            it is open, writes raise StorageError. "~" is your home directory. ":memory:" opens a database in a private temporary
+            directory, which is removed when it is closed.
         durability: "commit": a write returns when it is on disk. "batched": a write returns before the sync of its last page, so a power
             loss (not a crash of the process) may undo the newest writes, but never parts of one. ``close()`` and ``flush()`` sync.
         write_timeout: seconds to wait while another process writes.
@@ -104,22 +105,40 @@ def open(
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
     given = {name: value for name, value in limits.items() if value is not None}
     Limits(**given)  # raises before anything is created
-    in_memory = path is None or is_memory(path)
-    if path is None or in_memory:
+    if path is None:
+        what = 'path must be a str or a pathlib.Path, not None; write ":memory:" for a database that is removed when it is closed'
+        raise InvalidArgumentError(what, field="path")
+    in_memory = is_memory(path)
+    if in_memory:
         for name, value, usual in (("create", create, True), ("salvage", salvage, False), ("read_only", read_only, False)):
             if value is not usual:
                 raise InvalidArgumentError(
                     f"a database in memory is always new and empty; leave out {name}={value}", field=name, value=value
                 )
         path, durability = _new_folder(), "batched"
-    opened = Database(path, durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
+    options = _Options(durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
+    opened = Database(path, options)
     opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
     return opened
 
 
+class _Options(NamedTuple):
+    """The checked arguments of ``open``."""
+
+    durability: Durability
+    write_timeout: float
+    create: bool
+    maintenance: bool
+    recall_audit: float | None
+    salvage: bool
+    read_only: bool
+    file_mode: int | None
+    in_memory: bool
+
+
 def is_memory(path: Any) -> bool:
-    """Whether a path means a database in memory: None or ":memory:"."""
-    return path is None or (isinstance(path, (str, os.PathLike)) and os.fspath(path) == place.MEMORY)
+    """Whether a path means a database in memory: ":memory:"."""
+    return isinstance(path, (str, os.PathLike)) and os.fspath(path) == place.MEMORY
 
 
 def _new_folder() -> str:
@@ -147,17 +166,13 @@ class Database(Collections[Collection]):
 
     def __init__(
         self,
-        path: str | os.PathLike,
-        durability: str,
-        write_timeout: float,
-        create: bool,
-        maintenance: bool,
-        recall_audit: float | None,
-        salvage: bool,
-        read_only: bool,
-        file_mode: int | None,
-        in_memory: bool,
+        path: str | os.PathLike[str] = "data",
+        options: _Options | None = None,
+        **given: Any,
     ):
+        if options is None or given:
+            raise UnknownArgumentError(f"Database() is not called directly; write vectordb.open({shown(path)})", field="path", value=path)
+        durability, write_timeout, create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory = options
         self._env = open_env(path, create, salvage, file_mode, read_only, in_memory)
         self._remove = weakref.finalize(self._env, _remove_folder, os.fspath(path), os.getpid()) if in_memory else None
         self.path = str(self._env.path)
@@ -217,6 +232,7 @@ class Database(Collections[Collection]):
             return found
         return self._collection(name, number)
 
+    @named
     def collection(self, name: str) -> Collection:
         """Open a collection that exists. ``db[name]`` does the same. Raises NotFoundError, which lists the collections that exist."""
         self._check_open()
@@ -230,12 +246,14 @@ class Database(Collections[Collection]):
         with self._env.read() as txn:
             return list(catalog.names(txn))
 
+    @named
     def drop_collection(self, name: str) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
         self._check_open()
         self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
         self._maintainer.dropped()
 
+    @named
     def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:
         """Copy the current state of the database. Reads and writes continue meanwhile. ``vectordb.restore`` reads the copy back.
 

@@ -1,6 +1,6 @@
 """Types that every layer uses: schemas, points, batches, hits. The client distribution defines them; it must not import ``vectordb``."""
 
-from vectordb_client.batch import UNSET, Batch, check_deleted_ids, check_each_id, make_batch, versions_of
+from vectordb_client.batch import UNSET, Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from vectordb_client.bulk import Bulk, BulkResult, FailedPoint, write_all
 from vectordb_client.plan import Plan
 from vectordb_client.ranking import DBSF, FUSIONS, MAX_STAGES, RRF, Fusion, Linear, Prefetch, Relative
@@ -81,6 +81,7 @@ __all__ = [
     "check_each_id",
     "check_id",
     "check_name",
+    "check_not_a_filter",
     "check_page",
     "check_recall",
     "check_schema",

@@ -5,14 +5,16 @@ The embedded database and the clients inherit them from here, so they behave ali
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, NoReturn, TypeVar
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, shown
 from .results import Point
 from .values import check_id
 
 C = TypeVar("C")
+P = ParamSpec("P")
 
 # The name of a method in another vector database → what to write here.
 _DATABASE_METHODS = {
@@ -51,6 +53,45 @@ class NoSuchMethodError(InvalidArgumentError, AttributeError):
 
 class AwaitError(InvalidArgumentError, TypeError):
     """An operator was used on an asyncio object whose answer has to be awaited. The message says what to write."""
+
+
+class AwaitForgottenError(InvalidArgumentError, AttributeError):
+    """An answer of asyncio was used before it was awaited. The message says what to write."""
+
+
+class Awaited(Coroutine[Any, Any, C]):
+    """The coroutine of a call. Whoever uses its answer without ``await`` gets an error that says so."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, C], call: str):
+        self._coroutine, self._call = coroutine, call
+
+    def __await__(self) -> Generator[Any, Any, C]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("__", "cr_", "gi_", "ag_")):
+            return getattr(self._coroutine, name)  # what debuggers and event loops look at
+        self._coroutine.close()  # or Python would warn of it as well
+        raise AwaitForgottenError(f"{self._call} has to be awaited before .{name} is used; write await {self._call}", field=name)
+
+
+def awaited(method: Callable[P, Coroutine[Any, Any, C]]) -> Callable[P, Coroutine[Any, Any, C]]:
+    """Let the answer of a method explain a forgotten ``await``."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **given: P.kwargs) -> Coroutine[Any, Any, C]:
+        return Awaited(method(*args, **given), f"client.{method.__name__}({shown(args[1]) if len(args) > 1 else '…'})")
+
+    return call
 
 
 class _Hinting:
@@ -155,7 +196,10 @@ class AsyncCollections(_Hinting):
         )
 
     def __iter__(self) -> NoReturn:
-        raise AwaitError("a client of asyncio is iterated with `async for`, or over `await client.collections()`", field="name")
+        raise AwaitError(
+            "a client of asyncio is iterated with `async for`; write async for name in client, or for name in await client.collections()",
+            field="name",
+        )
 
     def __len__(self) -> NoReturn:
         raise AwaitError("a client of asyncio has no len(); write len(await client.collections())", field="name")
@@ -183,7 +227,7 @@ class AsyncPointsOfCollection(_Hinting):
         )
 
     def __iter__(self) -> NoReturn:
-        raise AwaitError("a collection of asyncio is iterated with `async for`", field="ids")
+        raise AwaitError("a collection of asyncio is iterated with `async for`; write async for point in collection", field="ids")
 
     def __len__(self) -> NoReturn:
         raise AwaitError("a collection of asyncio has no len(); write await collection.count()", field="ids")

@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 import grpc.aio
 
 from . import calls
-from .access import AsyncCollections
+from .access import AsyncCollections, AwaitError, awaited
 from .aio_collection import AsyncCollection
 from .arguments import named
 from .channel import (
@@ -55,6 +56,7 @@ class AsyncClient(AsyncCollections):
         ```
     """
 
+    @named
     def __init__(
         self,
         target: str,
@@ -79,6 +81,7 @@ class AsyncClient(AsyncCollections):
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._lock = threading.Lock()
 
+    @awaited
     @named
     async def create_collection(
         self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None
@@ -86,6 +89,8 @@ class AsyncClient(AsyncCollections):
         """Create a collection, see ``Client.create_collection``."""
         return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
+    @awaited
+    @named
     async def collection(self, name: str, *, timeout: float | None = None) -> AsyncCollection:
         """Open a collection that exists, and read its schema. Raises NotFoundError."""
         return AsyncCollection(self, await self._run(calls.collection(self._service, name), timeout))
@@ -94,6 +99,7 @@ class AsyncClient(AsyncCollections):
         """The names of all collections, sorted."""
         return await self._run(calls.collections(), timeout)
 
+    @named
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
         return await self._run(calls.drop_collection(name), timeout)
@@ -106,6 +112,7 @@ class AsyncClient(AsyncCollections):
         """Counters and states of all processes of the service since it started, as plain data."""
         return await self._run(calls.status(), timeout)
 
+    @named
     async def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """Copy the database into the ``snapshot_dir`` of the service, see ``Client.snapshot``."""
         return await self._run(calls.snapshot(path, archive), timeout, endless=True)
@@ -131,6 +138,12 @@ class AsyncClient(AsyncCollections):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def __enter__(self) -> NoReturn:
+        raise AwaitError("a client of asyncio is entered with `async with`; write async with AsyncClient(…) as client", field="client")
+
+    def __exit__(self, *_: object) -> None:  # `with` looks it up before it calls __enter__
+        pass
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.target!r}{', closed' if self._closed else ''})"

@@ -1,4 +1,4 @@
-"""Unknown arguments: an error that gives the name which the argument has here."""
+"""Unknown and missing arguments: an error that gives the name which the argument has here, or says what to write."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, TypeVar, cast
 from .errors import InvalidArgumentError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 _MEANT = {
     "limit": "k top_k topk n n_results num_results max_results size top count",
-    "vectors": "vector query queries query_vector query_vectors query_embeddings embedding embeddings data",
+    "vectors": "vector query queries query_vector query_vectors query_embeddings embedding embeddings data fields",
     "text": "query query_text query_texts texts document documents",
     "filter": "where filters query_filter scroll_filter expr condition",
-    "attributes": "metadata metadatas properties",
+    "attributes": "metadata metadatas properties fields columns",
     "payload": "payloads document documents",
     "ids": "id point_id point_ids keys",
     "with_attributes": "with_payload with_metadata include_metadata include output_fields",
@@ -29,7 +30,16 @@ _MEANT = {
     "exist_ok": "if_not_exists get_or_create exists_ok overwrite",
     "exact": "exhaustive brute_force",
     "explain": "debug profile",
+    "dim": "dims dimension dimensions ndim size vector_size",
+    "metric": "distance space similarity",
+    "array": "multiple many list multi",
+    "path": "directory dir folder uri persist_directory location",
+    "target": "host address url uri endpoint",
+    "api_key": "key token apikey",
+    "tls": "secure ssl https",
 }
+# Argument → an example of it, for a call that leaves it out.
+_SUCH = {"dim": "384", "target": "'localhost:7070'"}
 # (method, argument of another database) → what to do here.
 _ADVICE = {
     ("search", "offset"): "search with limit = offset + n, and slice: hits[offset:]",
@@ -39,6 +49,11 @@ _ADVICE = {
     ("search", "ef"): "write recall=…, and the planner finds the effort",
     ("scroll", "order_by"): "points come in the order of ids",
     ("delete", "all"): 'write filter="ALL"',
+    **{
+        (method, name): "write attributes={field: texts}, with the attribute that an encoder reads as the field, or payload=…"
+        for method in ("upsert", "update", "bulk")
+        for name in ("documents", "texts")
+    },
     ("create_collection", "metric"): "write Schema(vectors={'v': Dense(384, metric=…)})",
     ("create_collection", "embedding_function"): "write Dense(…, encoder=…, source=…) in the schema",
 }
@@ -48,24 +63,32 @@ _ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE
 
 
 class UnknownArgumentError(InvalidArgumentError, TypeError):
-    """A method has no argument of this name. The message says what to write instead."""
+    """A method has no argument of this name, or one is missing. The message says what to write instead."""
 
 
 def named(method: Method) -> Method:
-    """Wrap a method so that unknown and superfluous arguments raise UnknownArgumentError instead of a bare TypeError."""
+    """Wrap a method or function so that unknown, superfluous and missing arguments raise UnknownArgumentError instead of a TypeError."""
     signature = inspect.signature(method)
     parameters = [name for name in signature.parameters if name != "self"]
     positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    required = [name for name in positional if signature.parameters[name].default is inspect.Parameter.empty]
+    bound = int("self" in signature.parameters)
 
     def check(args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        called = type(args[0]).__name__ if method.__name__ == "__init__" else method.__name__
         for name, value in given.items():
             if name not in parameters:
-                raise _unknown(method.__name__, name, value, parameters) from None
-        if len(args) - 1 > len(positional):
+                raise _unknown(called, name, value, parameters) from None
+        missing = [name for name in required[max(len(args) - bound, 0) :] if name not in given]
+        if missing:
+            write = f"{called}({', '.join(_SUCH.get(name, name) for name in required)})"
+            raise UnknownArgumentError(f"{called}() needs {' and '.join(missing)}; write {write}", field=missing[0]) from None
+        if len(args) - bound > len(positional):
             named_only = [name for name in parameters if name not in positional]
             takes = f"takes {', '.join(positional)} by position" if positional else "takes no argument by position"
-            what = f"{method.__name__}() {takes}, and the others by name: {', '.join(f'{name}=…' for name in named_only)}"
-            raise UnknownArgumentError(what, field=named_only[0] if named_only else None, value=args[len(positional) + 1])
+            others = f", and the others by name: {', '.join(f'{name}=…' for name in named_only)}" if named_only else ""
+            what = f"{called}() {takes}{others}"
+            raise UnknownArgumentError(what, field=named_only[0] if named_only else None, value=args[len(positional) + bound])
 
     if inspect.iscoroutinefunction(method):
 
@@ -88,6 +111,12 @@ def named(method: Method) -> Method:
             raise
 
     return cast(Method, call)
+
+
+def named_class(made: Class) -> Class:
+    """``named`` for the constructor of a class."""
+    setattr(made, "__init__", named(made.__init__))  # noqa: B010 - pyright refuses the assignment
+    return made
 
 
 def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> UnknownArgumentError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +158,7 @@ def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
     """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
     if is_single_id(ids):
         return check_ids([ids])
+    _check_column(ids)
     if not isinstance(ids, (set, frozenset)):
         return check_ids(ids)
     if if_version is not None and not isinstance(if_version, Mapping) and not is_integer(if_version):
@@ -165,8 +167,27 @@ def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
     return check_ids(list(ids))
 
 
+_FILTER = re.compile(
+    r"""[\s(]*(NOT\b[\s(]*)?(`[^`]+`|[A-Za-z_][\w.-]*)
+    (?:(?:\s+==?\s+|\s*(?:!=|<=|>=|<|>)\s*)(?:'[^']*'|"[^"]*"|[+-]?\d[\d.eE+-]*|true\b|false\b)
+      |\s+(?:NOT\s+)?(?:IN|CONTAINS|CONTAINS\s+(?:ANY|ALL))\s*[('"]
+      |\s+BETWEEN\s+\S+\s+AND\s
+      |\s+IS\s+(?:NOT\s+)?NULL\b
+      |\s+(?:MATCH|MATCH\s+\w+|STARTSWITH|GLOB)\s+['"])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def check_not_a_filter(ids: Any, count: int) -> None:
+    """Raise InvalidArgumentError if a deletion by one id found no point, and the id reads like a filter. count: the points deleted."""
+    if count == 0 and isinstance(ids, str) and _FILTER.match(ids):
+        what = f"no point has the id {shown(ids)}, which reads like a filter; write delete(filter={ids!r})"
+        raise InvalidArgumentError(what, field="ids", value=ids)
+
+
 def check_each_id(ids: Any) -> list[Id]:
     """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
+    _check_column(ids)
     return _each_checked(listed_ids(ids))
 
 
@@ -180,6 +201,12 @@ def listed_ids(ids: Any) -> Sequence:
         if framed is not None
         else _listed("ids", ids, "ids must be a list or array of ids", f"; write [{shown(ids)}]" if is_single_id(ids) else "")
     )
+
+
+def _check_column(ids: Any) -> None:
+    """Raise the error of ``check_id`` for what is neither an id nor a list of ids."""
+    if ids is None or isinstance(ids, (float, bytes)):
+        check_id(ids)
 
 
 def _each_checked(ids: Sequence) -> list[Id]:

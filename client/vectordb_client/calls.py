@@ -15,7 +15,7 @@ import numpy as np
 
 from . import answers, wire, wire_terms
 from . import changes as change_stream
-from .batch import Batch, check_deleted_ids, check_each_id, make_batch, versions_of
+from .batch import Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from .errors import InvalidArgumentError, SchemaError, shown
 from .foreign import repeatable
 from .ranking import Prefetch, check_prefetch
@@ -229,11 +229,12 @@ def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: An
         durability=_durability(durability),
     )
     if ids is not None:
-        ids = check_deleted_ids(ids, if_version)
-        request.ids.CopyFrom(wire.pack_ids(ids))
-        request.if_version = wire.pack_versions(versions_of(if_version, ids))
+        checked = check_deleted_ids(ids, if_version)
+        request.ids.CopyFrom(wire.pack_ids(checked))
+        request.if_version = wire.pack_versions(versions_of(if_version, checked))
     response = yield from _ask(remote, "Delete", request)
     remote.service.wrote(remote.name, response.collection, response.sequence)
+    check_not_a_filter(ids, response.count)
     return WriteResult(response.sequence, response.count)
 
 

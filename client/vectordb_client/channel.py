@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
@@ -99,6 +100,9 @@ def check_target(target: Any) -> str:
         raise InvalidArgumentError(f"target must be 'host:port', not {shown(target)}", field="target", value=target)
     if target.startswith(_RESOLVED):
         return target
+    if re.match(r"[.~]{0,2}/|~$", target):
+        what = f"target must be 'host:port', not {shown(target)}, which is a path: write vectordb.open({target!r}) for a directory"
+        raise InvalidArgumentError(what, field="target", value=target)
     scheme, found, rest = target.partition("://")
     if found:
         host = rest.split("/")[0] or "localhost"
@@ -122,6 +126,8 @@ def _with_port(host: str) -> str:
         return f"[{host}]:{DEFAULT_PORT}"
     if re.search(r":\d+$", host):
         return f"localhost{host}" if host.startswith(":") else host
+    if re.fullmatch(r"\d{1,5}", host):
+        return f"localhost:{host}"
     return f"{host.rstrip(':/')}:{DEFAULT_PORT}"
 
 
@@ -140,21 +146,25 @@ def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
         if closed and code is grpc.StatusCode.CANCELLED:
             return ClosedError("the client was closed")
         if code is grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"{target} can't be reached: {details}{connection_hint(details)}", field="target", value=target)
+            return UnavailableError(f"{target} can't be reached: {connection_problem(details)}", field="target", value=target)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"{target} didn't answer before the timeout", field="timeout")
     return error_of(code.name, details, found)
 
 
-def connection_hint(details: str) -> str:
-    """A hint for a connection that could not be made."""
+def connection_problem(details: str) -> str:
+    """Why a connection could not be made, and what to do. details: the text of gRPC, which is repeated only where it is not understood."""
     if "WRONG_VERSION_NUMBER" in details:
-        return " (the service doesn't seem to use TLS: leave tls out)"
+        return "the service doesn't seem to use TLS; leave tls out"
     if "CERTIFICATE_VERIFY_FAILED" in details:
-        return " (its certificate isn't trusted: pass tls='ca.pem', the file of the authority that signed it; on the command line --tls-ca)"
+        return "its certificate isn't trusted; pass tls='ca.pem', the file of the authority that signed it (on the command line --tls-ca)"
     if "ailed to connect" in details and re.search(r"Socket closed|reset by peer|Broken pipe", details):
-        return " (does it use TLS? pass tls=True, or tls='ca.pem'; on the command line --tls or --tls-ca)"
-    return ""
+        return "it closed the connection at once; does it use TLS? pass tls=True, or tls='ca.pem' (on the command line --tls or --tls-ca)"
+    if "Connection refused" in details:
+        return "connection refused; is `vectordb serve` running there?"
+    if re.search("DNS resolution failed|Domain name not found|Name or service not known", details):
+        return "no host has this name"
+    return details
 
 
 def metadata_of(error: grpc.RpcError) -> Sequence[tuple[str, Any]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 
 from . import calls
@@ -67,6 +68,7 @@ class Client(Collections[Collection]):
         ```
     """
 
+    @named
     def __init__(
         self,
         target: str,
@@ -112,6 +114,7 @@ class Client(Collections[Collection]):
         """
         return Collection(self, self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
+    @named
     def collection(self, name: str, *, timeout: float | None = None) -> Collection:
         """Open a collection that exists, and read its schema.
 
@@ -128,6 +131,7 @@ class Client(Collections[Collection]):
         """The names of all collections, sorted."""
         return self._run(calls.collections(), timeout)
 
+    @named
     def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
         return self._run(calls.drop_collection(name), timeout)
@@ -140,6 +144,7 @@ class Client(Collections[Collection]):
         """Counters and states of all processes of the service since it started: plain data, see StatusResponse in the proto file."""
         return self._run(calls.status(), timeout)
 
+    @named
     def snapshot(self, path: str, *, archive: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """Copy the current state of the database into the ``snapshot_dir`` of the service. Reads and writes continue meanwhile.
 

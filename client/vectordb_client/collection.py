@@ -183,7 +183,8 @@ class Collection(Reads):
             The sequence number of the batch; its ``count`` is the number of points deleted.
 
         Raises:
-            InvalidArgumentError: neither or both of ids and filter are given, or an id is not valid.
+            InvalidArgumentError: neither or both of ids and filter are given, or an id is not valid, or no point has the one id that
+                was given and it reads like a filter.
             FilterError: the filter can't be read, or doesn't fit the schema.
             PreconditionError: ``if_version`` or ``if_filter`` doesn't hold; nothing was deleted.
         """

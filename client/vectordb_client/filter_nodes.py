@@ -202,7 +202,8 @@ def _column(field: str, values: Any) -> Any:
 def _values(field: str, values: Any, limit: int = MAX_VALUES) -> tuple:
     given = values if isinstance(values, (set, frozenset)) else _column(field, values)
     if given is None:
-        raise FilterError(f"{field!r} needs a list of values, not {shown(values)}", field=field, value=values)
+        what = f"{field!r} needs a list of values, not {shown(values)}; write [{shown(values)}]"
+        raise FilterError(what, field=field, value=values)
     values = tuple(given)
     if len(values) > limit:
         raise LimitError(f"{field!r} is compared with {len(values)} values, at most {limit} are allowed", field=field, value=len(values))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import named_class
 from .errors import InvalidArgumentError, shown
 from .values import check_count
 
@@ -25,6 +26,7 @@ MISSING = ("zero", "renormalise")
 MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
 
 
+@named_class
 @dataclass(frozen=True)
 class RRF:
     """Reciprocal rank fusion: ``Σ weight / (k + rank)`` (Cormack, Clarke, Büttcher 2009).
@@ -41,6 +43,7 @@ class RRF:
     name = "rrf"
 
 
+@named_class
 @dataclass(frozen=True)
 class Relative:
     """Weighted sum of scores, each arm normalized to 0 … 1 over its candidates. A hit that isn't a candidate of an arm gets 0 there.
@@ -55,6 +58,7 @@ class Relative:
     name = "relative"
 
 
+@named_class
 @dataclass(frozen=True)
 class DBSF:
     """Distribution-based score fusion, with the formula of Qdrant.
@@ -72,6 +76,7 @@ class DBSF:
     name = "dbsf"
 
 
+@named_class
 @dataclass(frozen=True)
 class Linear:
     """The points with the highest ``Σ weight · score`` over all points, not only over the candidates (Fagin's threshold algorithm).
@@ -150,6 +155,7 @@ def check_prefetch(value: Any, before: int) -> Prefetch:
     return value
 
 
+@named_class
 @dataclass(frozen=True)
 class Prefetch:
     """A stage before a search: its best ``limit`` points are the only candidates of the search, which scores them exactly.

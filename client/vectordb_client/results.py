@@ -53,6 +53,9 @@ class Point:
         """The point as a dict with the keys id, vectors, attributes, payload and version. ``upsert`` accepts it."""
         return export.point_dict(self)
 
+    def _repr_html_(self) -> str:
+        return Page((self,), None)._repr_html_()
+
     def to_json(self, indent: int | None = None) -> str:
         """The point as a JSON object. ``upsert([json.loads(text)])`` and ``vectordb import`` read it back.
 
@@ -212,7 +215,12 @@ class Hits(Sequence[Hit]):
     @overload
     def __getitem__(self, index: slice) -> Hits: ...
     def __getitem__(self, index: int | slice) -> Hit | Hits:
-        return Hits(self._hits[index], self.plan) if isinstance(index, slice) else self._hits[index]
+        if isinstance(index, slice):
+            return Hits(self._hits[index], self.plan)
+        try:
+            return self._hits[index]
+        except IndexError:
+            raise IndexError(f"there is no hit {index}: the search found {info_text.many(len(self), 'hit')}") from None
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
@@ -324,7 +332,10 @@ class Page:
     @overload
     def __getitem__(self, index: slice) -> tuple[Point, ...]: ...
     def __getitem__(self, index: int | slice) -> Point | tuple[Point, ...]:
-        return self.points[index]
+        try:
+            return self.points[index]
+        except IndexError:
+            raise IndexError(f"there is no point {index}: the page has {info_text.many(len(self.points), 'point')}") from None
 
     def __repr__(self) -> str:
         first = ", ".join(shown(point.id) for point in self.points[:_SHOWN_HITS])

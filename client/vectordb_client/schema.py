@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, ClassVar
 
-import numpy as np
-
+from .arguments import named_class
 from .errors import SchemaError, listing, shown
+from .options import check_integer, choice
 
 MAX_DIM = 65_536
 MAX_FIELDS = 4096
@@ -43,36 +43,6 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-# The name of an option in other libraries → its name here.
-_ALIASES = {
-    **dict.fromkeys(("cos", "cosine_similarity", "angular"), "cosine"),
-    **dict.fromkeys(("ip", "inner", "inner_product", "dot_product", "dotproduct", "max_inner_product"), "dot"),
-    **dict.fromkeys(("euclid", "euclidean", "l2_squared", "sqeuclidean", "squared_l2", "euclidean_squared"), "l2"),
-    **dict.fromkeys(("f32", "float", "single", "fp32"), "float32"),
-    **dict.fromkeys(("f16", "half", "fp16"), "float16"),
-}
-
-
-def _choice(field: str, value: Any, choices: tuple) -> None:
-    if value is None or isinstance(value, str):
-        if value in choices:
-            return
-        meant = str(value).lower()
-        meant = _ALIASES.get(meant, meant)
-    else:
-        meant = getattr(value, "__name__", str(value) if isinstance(value, np.dtype) else "")  # np.float32 and the like
-    hint = ""
-    if meant in choices:
-        hint = f"; write {meant!r}" + (", whose scores are squared distances" if meant == "l2" else "")
-    what = f"{field} must be one of {', '.join(map(repr, choices))}, not {shown(value)}{hint}"
-    raise SchemaError(what, field=field, value=value)
-
-
-def _check_integer(field: str, value: Any, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise SchemaError(f"{field} must be an integer from {low} to {high}, not {shown(value)}", field=field, value=value)
-
-
 def _check_encoder(encoder: Any, source: Any) -> None:
     for field, value in (("encoder", encoder), ("source", source)):
         if value is not None and (not isinstance(value, str) or not value):
@@ -91,6 +61,7 @@ def _check_index(index: Any, kind: type) -> None:
         raise SchemaError(f"index must be {article} {kind.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
+@named_class
 @dataclass(frozen=True)
 class Index:
     """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
@@ -108,11 +79,12 @@ class Index:
     ef_construction: int = 80
 
     def __post_init__(self):
-        _choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
-        _check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
-        _check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
+        choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
+        check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
+        check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
 
 
+@named_class
 @dataclass(frozen=True)
 class Dense:
     """A dense vector field: ``dim`` numbers for each point.
@@ -139,13 +111,14 @@ class Dense:
     kind: ClassVar[str] = "dense"
 
     def __post_init__(self):
-        _check_integer("dim", self.dim, 1, MAX_DIM)
-        _choice("metric", self.metric, ("cosine", "dot", "l2"))
-        _choice("dtype", self.dtype, ("float32", "float16"))
+        check_integer("dim", self.dim, 1, MAX_DIM)
+        choice("metric", self.metric, ("cosine", "dot", "l2"))
+        choice("dtype", self.dtype, ("float32", "float16"))
         _check_encoder(self.encoder, self.source)
         _check_index(self.index, Index)
 
 
+@named_class
 @dataclass(frozen=True)
 class SparseIndex:
     """How a sparse field is indexed: as lists of points in descending order of weight, of which a search reads a part.
@@ -157,9 +130,10 @@ class SparseIndex:
     levels: int = 16
 
     def __post_init__(self):
-        _check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
+        check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
 
 
+@named_class
 @dataclass(frozen=True)
 class Sparse:
     """A sparse vector field: uint64 terms with float32 weights, scored by inner product.
@@ -187,7 +161,7 @@ class Sparse:
     kind: ClassVar[str] = "sparse"
 
     def __post_init__(self):
-        _choice("weighting", self.weighting, (None, "idf", "none"))
+        choice("weighting", self.weighting, (None, "idf", "none"))
         _check_encoder(self.encoder, self.source)
         if self.counts_words:
             object.__setattr__(self, "weighting", self.weighting or "idf")
@@ -203,6 +177,7 @@ class Sparse:
         return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
 
 
+@named_class
 @dataclass(frozen=True)
 class MultiVector:
     """A multi-vector field: several vectors for each point (token or passage embeddings), searched with several query vectors.
@@ -231,13 +206,14 @@ class MultiVector:
     kind: ClassVar[str] = "multi"
 
     def __post_init__(self):
-        _check_integer("dim", self.dim, 1, MAX_DIM)
-        _choice("metric", self.metric, ("cosine", "dot"))
-        _choice("dtype", self.dtype, ("float32", "float16"))
-        _choice("aggregation", self.aggregation, ("maxsim", "max"))
+        check_integer("dim", self.dim, 1, MAX_DIM)
+        choice("metric", self.metric, ("cosine", "dot"))
+        choice("dtype", self.dtype, ("float32", "float16"))
+        choice("aggregation", self.aggregation, ("maxsim", "max"))
         _check_encoder(self.encoder, self.source)
 
 
+@named_class
 @dataclass(frozen=True)
 class _Attribute:
     """array: each point has a list of values, and a condition holds if any element satisfies it."""
@@ -308,6 +284,7 @@ VECTOR_KINDS = {c.kind: c for c in (Dense, Sparse, MultiVector)}
 ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
 
 
+@named_class
 @dataclass(frozen=True)
 class Schema:
     """The vector fields and attributes of a collection.
@@ -369,7 +346,12 @@ class Schema:
         """The definition of a vector field. Raises SchemaError, which lists the fields that exist."""
         if isinstance(name, str) and name in self.vectors:
             return self.vectors[name]
-        raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}", field="vectors", value=name)
+        hint = ""
+        if isinstance(name, str) and name in self.attributes:
+            reading = [field for field, spec in self.vectors.items() if spec.source == name]
+            write = f", which {' and '.join(map(repr, reading))} reads; write {reading[0]!r}" if reading else ""
+            hint = f" ({name!r} is an attribute{write})"
+        raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}{hint}", field="vectors", value=name)
 
     def attribute(self, name: Any) -> Attribute:
         """The definition of an attribute. Raises SchemaError, which lists the attributes that exist."""
@@ -412,7 +394,8 @@ class Schema:
             if name not in there:
                 continue
             if type(there[name]) is not type(spec) or not _takes(there[name], spec):
-                raise SchemaError(f"field {name!r} exists already, as {there[name]}, not {shown(spec)}", field=name, value=spec)
+                asked = spelled(spec) if isinstance(spec, (*VECTOR_KINDS.values(), *ATTRIBUTE_KINDS.values())) else shown(spec)
+                raise SchemaError(f"field {name!r} exists already, as {spelled(there[name])}, not {asked}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
@@ -471,6 +454,13 @@ def _spec_dict(spec: VectorField | Attribute) -> dict:
 def changed_options(spec: Any) -> dict:
     """The options that don't have their default."""
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
+
+
+def spelled(spec: VectorField | Attribute) -> str:
+    """The definition as Python would write it, without options that have their default."""
+    shown = ("dim", *changed_options(spec))
+    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items() if name in shown)})"
 
 
 def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from .errors import AlreadyExistsError
-from .schema import Attribute, Schema, VectorField, changed_options
+from .schema import Schema, spelled
 
 
 def differences(wanted: Schema, found: Schema) -> str:
@@ -21,15 +19,8 @@ def differences(wanted: Schema, found: Schema) -> str:
             elif name not in ours:
                 parts.append(f"it also has the {what} {name!r}")
             elif ours[name] != theirs[name]:
-                parts.append(f"{what} {name!r} is {_spelled(theirs[name])}, not {_spelled(ours[name])}")
+                parts.append(f"{what} {name!r} is {spelled(theirs[name])}, not {spelled(ours[name])}")
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
-
-
-def _spelled(spec: VectorField | Attribute) -> str:
-    """The definition as Python would write it, without options that have their default."""
-    shown = ("dim", *changed_options(spec))
-    options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
-    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items() if name in shown)})"
 
 
 def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> AlreadyExistsError:

@@ -101,10 +101,29 @@ def _floats(name: str, value: Any, dtype: str) -> np.ndarray:
 
 def _unreadable(name: str, value: Any, error: Exception) -> InvalidArgumentError:
     """The error for a value that numpy, or the library it comes from, can't turn into numbers."""
-    what = f"must be numbers of one shape, not {shown(value)}"
+    text = _first_text(value)
+    what = f"must be numbers of one shape, not {shown(value)}" if text is None else f"must be numbers, not the text {shown(text)}"
     if isinstance(error, MaskedError):
         what = "has masked numbers; give all of a vector's numbers, or no vector for that point"
     return InvalidArgumentError(f"vector {name!r} {what}", field=name, value=value)
+
+
+def _first_text(value: Any, depth: int = 3) -> str | None:
+    """The first text in nested lists."""
+    if isinstance(value, str) or depth == 0:
+        return value if isinstance(value, str) else None
+    inside = value if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object and value.ndim) else ()
+    return next((text for text in (_first_text(each, depth - 1) for each in inside) if text is not None), None)
+
+
+def _wrong_number(given: Any, found: float, at: int, dtype: str) -> str:
+    """What is wrong with a number of a vector. given: the vector as it was given. found: the number that was made of it."""
+    original = given[at] if isinstance(given, (list, tuple)) and at < len(given) else found
+    if original is None:
+        return f"holds None at position {at}; give all of a vector's numbers, or no vector for that point"
+    if isinstance(original, (int, float)) and abs(original) < float("inf"):
+        return f"holds {shown(original)} at position {at}, which is too large for {dtype}"
+    return f"holds {found} at position {at}; numbers must be finite and fit {dtype}"
 
 
 def _cause(error: Exception) -> Exception | None:
@@ -145,8 +164,12 @@ def _check_rows(
     ids: Sequence[Id] | None,
     owner: np.ndarray | None = None,
     rows: np.ndarray | None = None,
+    given: Any = None,
 ) -> None:
-    """Check that numbers are finite (in the dtype of the field) and norms allowed. owner: row → position of its point in ``ids``."""
+    """Check that numbers are finite (in the dtype of the field) and norms allowed. owner: row → position of its point in ``ids``.
+
+    given: the vectors as they were given, for the text of an error.
+    """
     # A sum is finite only if every number is. This one cheap pass usually replaces the exact one.
     if not np.isfinite(values.sum(dtype=np.float64) if values.dtype == np.float32 else values.astype(np.float32).sum(dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -154,7 +177,10 @@ def _check_rows(
             row = int(bad[0]) if owner is None else int(owner[bad[0]])
             at = int(np.flatnonzero(~np.isfinite(values[bad[0]]))[0])
             value = float(values[bad[0], at])
-            raise _invalid(name, ids, row, f"holds {value} at position {at}; numbers must be finite and fit {spec.dtype}", value)
+            vector = given[row] if isinstance(given, (list, tuple)) else None
+            if owner is not None and isinstance(vector, (list, tuple)):
+                vector = vector[int(bad[0]) - int(np.searchsorted(owner, row))]
+            raise _invalid(name, ids, row, _wrong_number(vector, value, at, spec.dtype), value)
     check_norms(spec, values, _refusal(name, ids, rows, owner))
 
 
@@ -184,15 +210,19 @@ def dense_column(
             size = size_of(vector)
             if size is not None and size != spec.dim:
                 of = ids if ids is not None and row < len(ids) else None
-                raise _invalid(name, of, row, f"has {size} dimensions, not {spec.dim}", size)
+                raise _invalid(name, of, row, f"has {many(size, 'dimension')}, not {spec.dim}", size)
     values = _floats(name, value, spec.dtype)
     if values.ndim != 2 or values.shape[0] != n:
-        hint = f"; write {{{name!r}: [vector]}}" if n == 1 and values.shape == (spec.dim,) else ""
+        hint = ""
+        if values.shape == (spec.dim,):
+            hint = f"; write {{{name!r}: [vector]}}, a list of one vector" if n == 1 else f"; write a list of {n} vectors"
         what = f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}{hint}"
         raise InvalidArgumentError(what, field=name, value=values.shape)
     if values.shape[1] != spec.dim:
-        raise InvalidArgumentError(f"vectors {name!r} have {values.shape[1]} dimensions, not {spec.dim}", field=name, value=values.shape[1])
-    _check_rows(name, spec, values, ids, rows=rows)
+        raise InvalidArgumentError(
+            f"vectors {name!r} have {many(values.shape[1], 'dimension')}, not {spec.dim}", field=name, value=values.shape[1]
+        )
+    _check_rows(name, spec, values, ids, rows=rows, given=value)
     return DenseColumn(values, rows)
 
 
@@ -222,14 +252,18 @@ def multi_column(
             raise _text_written(name, spec, matrix)
         matrix = _floats(name, matrix, spec.dtype)
         if matrix.ndim != 2 or matrix.shape[1] != spec.dim or not 1 <= len(matrix) <= MAX_VECTOR_ROWS:
-            raise _invalid(
-                name, ids, row, f"must have shape (rows, {spec.dim}) with 1 to {MAX_VECTOR_ROWS} rows, not {matrix.shape}", matrix.shape
-            )
+            what = f"must have shape (rows, {spec.dim}) with 1 to {MAX_VECTOR_ROWS} rows, not {matrix.shape}"
+            raise _invalid(name, ids, row, what + _one_row(spec, matrix), matrix.shape)
         matrices.append(matrix)
     values = np.concatenate(matrices) if matrices else np.empty((0, spec.dim), spec.dtype)
     sizes = np.array([len(m) for m in matrices], dtype=np.int64)
-    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes), rows)
+    _check_rows(name, spec, values, ids, np.repeat(np.arange(n), sizes), rows, value)
     return MultiColumn(np.concatenate([[0], np.cumsum(sizes)]), values, rows)
+
+
+def _one_row(spec: MultiVector, matrix: np.ndarray) -> str:
+    """What to write instead of a single vector in place of a matrix."""
+    return f"; write {shown([matrix.tolist()])}, a list of vectors" if matrix.shape == (spec.dim,) else ""
 
 
 def sparse_column(
@@ -387,15 +421,20 @@ def query_vector(name: str, spec: VectorField, value: Any) -> np.ndarray | tuple
                 raise InvalidArgumentError(what, field=name, value=array.shape)
             array = array[0]
     elif array.ndim != 2 or array.shape[1] != spec.dim or not 1 <= len(array) <= MAX_VECTOR_ROWS:
-        hint = "; for several queries write search_batch" if array.ndim == 3 and array.shape[2] == spec.dim else ""
+        several = array.ndim == 3 and array.shape[2] == spec.dim
+        hint = "; for several queries write search_batch" if several else _one_row(spec, array)
         what = f"query vector {name!r} has shape {array.shape}, not (rows, {spec.dim}){hint}"
         raise InvalidArgumentError(what, field=name, value=array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         if array.ndim == 1 and surely_allowed(array.dot(array)):
             return array  # one product shows that it is finite and of an allowed norm
     if not np.isfinite(array).all():
-        value = float(array[~np.isfinite(array)][0])
-        raise InvalidArgumentError(f"query vector {name!r} holds {value}; numbers must be finite", field=name, value=value)
+        *row, at = map(int, np.argwhere(~np.isfinite(array))[0])
+        found = float(array[(*row, at)])
+        given = value[row[0]] if row and isinstance(value, (list, tuple)) else value
+        if isinstance(given, (list, tuple)) and len(given) == 1 and isinstance(given[0], (list, tuple)):
+            given = given[0]  # a list of one dense query
+        raise InvalidArgumentError(f"query vector {name!r} {_wrong_number(given, found, at, 'float32')}", field=name, value=found)
 
     if spec.metric == "cosine":  # the search normalizes a query in float64, so its length doesn't matter
         if not array.any(axis=-1).all():

@@ -142,7 +142,8 @@ _TYPE_FOR = {
 }
 
 
-def _spec(field: str, schema: Schema) -> Attribute:
+def _spec(field: str, schema: Schema, *values: Any) -> Attribute:
+    """The definition of an attribute. Raises FilterError. values: those it is compared with, for the text of the error."""
     spec = schema.attributes.get(field)
     if spec is not None:
         return spec
@@ -150,7 +151,8 @@ def _spec(field: str, schema: Schema) -> Attribute:
         what = f"{field!r} is a vector field, not an attribute; write HAS_VECTOR({field}) (F.has_vector) for the points that have a vector"
         raise FilterError(what, field=field)
     if field == "id":
-        raise FilterError("no attribute 'id'; write HAS_ID('…') (F.has_id) to filter by id", field=field)
+        such = next((shown(value) for value in values if type(value) in (int, str)), "'…'")
+        raise FilterError(f"no attribute 'id'; write HAS_ID({such}) (F.has_id) to filter by id", field=field)
     what = f"no attribute {shown(field)}; the attributes are: {listing(schema.attributes)} (the payload can't be filtered on)"
     raise FilterError(what, field=field)
 
@@ -252,7 +254,7 @@ def _bound(field: str, spec: Attribute, value: Any, exclusive: bool, round_out: 
 
 def _compare(node: Compare, schema: Schema) -> Any:
     field, operator, value = node.field, _OPERATORS[node.op], node.value
-    spec = _spec(field, schema)
+    spec = _spec(field, schema, value)
     if operator == "=":
         return _members(field, spec, (value,), operator)
     if operator == "!=":
@@ -263,7 +265,7 @@ def _compare(node: Compare, schema: Schema) -> Any:
 
 
 def _among(node: In, schema: Schema) -> Any:
-    return _members(node.field, _spec(node.field, schema), node.values, "IN")
+    return _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN")
 
 
 def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:

@@ -108,6 +108,8 @@ def parse(text: str) -> Filter:
     """Parse a filter. Raises FilterError, whose message shows the place of the error and what was expected there, and LimitError."""
     if not isinstance(text, str):
         raise FilterError(f"filter must be a string, not {shown(text)}", field="filter", value=text)
+    if not text.strip():
+        raise FilterError("the filter is empty; leave filter out, or write ALL for all points", field="filter", value=text)
     return _cached(text) if len(text) <= _CACHED_LENGTH else _Parser(text).whole()
 
 

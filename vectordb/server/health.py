@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from vectordb_client.channel import check_target, connection_hint, open_channel
+from vectordb_client.channel import check_target, connection_problem, open_channel
 
 from ..errors import UnavailableError
 
@@ -28,7 +28,7 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
             # A service with too many connections closes new ones at once, until it has shut idle ones: retry.
             full = error.code() is grpc.StatusCode.UNAVAILABLE and "refused" not in error.details()
             if not full or time.monotonic() + _PAUSE_SECONDS >= end:
-                what = f"{target} doesn't answer: {error.code().name}: {error.details()}{connection_hint(error.details() or '')}"
+                what = f"{target} doesn't answer: {error.code().name}: {connection_problem(error.details() or '')}"
                 raise UnavailableError(what, field="target", value=target) from None
             time.sleep(_PAUSE_SECONDS)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:

@@ -84,7 +84,11 @@ class Env:
         if place.is_empty(path):  # checked before anything is created
             place.check_may_begin(path, create)
         if create:
-            modes.make_folder(path, self.file_mode)
+            try:
+                modes.make_folder(path, self.file_mode)
+            except FileNotFoundError as error:  # a file system that takes no new folders, such as /proc
+                what = f"{path} can't be created: {path.parent} takes no new folders; choose another path"
+                raise StorageError(what, field="path", value=str(path)) from error
         self.file_mode = file_mode or modes.mode_of(path / place.DATA) or modes.PRIVATE
         self.folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._home = place.identity(path)

@@ -39,7 +39,34 @@ def translated(error: Exception, path: Path) -> VectorDBError:
         return ClosedError(f"{path} was {FORKED}", **where)
     if "No space left" in text or (code in (None, errno.EIO) and "Input/output error" in text and _full(path)):
         return StorageError(f"no space left on the disk of {path}", **where)
+    if isinstance(error, OSError):
+        return StorageError(refusal(error, path), **where)
     return StorageError(f"{path}: {text}", **where)
+
+
+def refusal(error: OSError, path: Path) -> str:
+    """What an error of the system means, in a sentence, and what to do about it."""
+    name = error.filename if isinstance(error.filename, (str, os.PathLike)) else None
+    about = path if name is None else Path(os.fspath(name))
+    if not about.is_absolute():
+        about = path / about
+    if error.errno in (errno.EACCES, errno.EPERM):
+        folder = next((above for above in about.parents if _exists(above)), about)
+        at = about if _exists(about) else folder
+        return f"{path}: this process has no permission to use {at}; choose another path, or change the permissions of that one"
+    if error.errno == errno.ENOTDIR:
+        file = next((above for above in (about, *about.parents) if _exists(above)), about)
+        return f"{path}: {file} is a file, not a directory; choose a path that doesn't lead through a file"
+    if error.errno == errno.EROFS:
+        return f"{path}: the file system is mounted read-only; choose another path"
+    return f"{path}: {error.strerror or error}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -58,8 +85,8 @@ def of_files(where: Path, field: str = "path") -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "no space left on the disk" if full else error.strerror or str(error)
-        raise StorageError(f"{where}: {what}", field=field, value=str(where)) from error
+        what = f"{where}: no space left on the disk" if full else refusal(error, where)
+        raise StorageError(what, field=field, value=str(where)) from error
 
 
 def _full(path: Path) -> bool:

@@ -48,11 +48,25 @@ def given(path: Any, field: str = "path") -> Path:
     try:
         if b"\0" in os.fsencode(text):
             raise InvalidArgumentError(f"{field} must not hold a NUL character: {shown(text)}", field=field, value=path)
-        return Path(os.path.abspath(text))
+        return Path(os.path.abspath(_expanded(text, field)))
     except UnicodeError:
         raise InvalidArgumentError(f"{field} is not a valid file name: {shown(text)}", field=field, value=path) from None
     except OSError as error:  # the current directory was removed
         raise StorageError(f"{text}: the current directory can't be found: {error.strerror}", field=field, value=text) from error
+
+
+def _expanded(text: str, field: str) -> str:
+    """A path with "~" or "~name" at its start replaced by a home directory. Raises InvalidArgumentError if there is no such user."""
+    if not text.startswith("~"):
+        return text
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        user = text.split("/")[0]
+        what = (
+            f"{field} {shown(text)} starts with {user!r}, and there is no home directory of that user; write {'./' + text!r} for a folder"
+        )
+        raise InvalidArgumentError(what, field=field, value=text)
+    return expanded
 
 
 def resolved(path: Any) -> Path:
