@@ -125,6 +125,6 @@ def test_each_distribution_ships_every_package_of_its_folder():
 
 
 def test_all_distributions_have_one_version():
-    from bench._version import __version__ as of_the_benchmark
+    from hybrid_vectordb_bench._version import __version__ as of_the_benchmark
 
     assert vectordb.__version__ == vectordb_client.__version__ == of_the_benchmark
