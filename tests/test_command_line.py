@@ -296,4 +296,5 @@ def test_a_path_through_a_file_is_refused_with_the_reason(tmp_path, capsys):
     (tmp_path / "in.csv").write_text("id,n\n1,2\n")
     place = tmp_path / "in.csv" / "db"
     assert main(["import", "--create", str(place), "c", str(tmp_path / "in.csv")]) == 1
-    assert f"vectordb: {place}: a part of this path is a file" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith(f"vectordb: {place}: ") and "is a file, not a directory; choose a path" in err

@@ -30,10 +30,6 @@ def translated(error: Exception, path: Path) -> VectorDBError:
         return StorageError(f"{path} has more than {MAX_READERS} readers at a time", **where)
     if isinstance(error, FileNotFoundError) or (isinstance(error, lmdb.Error) and "No such file" in str(error)):
         return StorageError(f"{path} doesn't hold a database", **where)
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError(f"{path}: {os.strerror(code)}; change the permissions of the folder, or choose another one", **where)
-    if code == errno.ENOTDIR:
-        return StorageError(f"{path}: a part of this path is a file, not a folder; choose another path", **where)
     text = str(error)
     if "already open in this process" in text:
         return ClosedError(f"{path} was {FORKED}", **where)
