@@ -341,3 +341,47 @@ def test_warm_says_what_was_done(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"nothing to compile: {len(signatures.recorded())} search kernels loaded in ")
     assert lines[1].startswith(("no compiled kernels came", "the kernels that came"))
+
+
+SERVED = """
+import sys
+import numpy as np
+import vectordb
+from vectordb import Dense, Int, Linear, MultiVector, Prefetch, Schema, Sparse, Text
+from vectordb.kernels import jit
+from vectordb.kernels.signatures import recorded
+from vectordb.server.serve import start
+from vectordb_client import Client
+
+unforeseen = []
+jit.watch.asked = lambda kernel, types: jit.name_of(kernel, types) in recorded() or unforeseen.append(jit.name_of(kernel, types))
+fields = {"d": Dense(8), "s": Sparse(), "t": Sparse(encoder="bm25", source="body"), "m": MultiVector(4)}
+schema = Schema(fields, {"body": Text(), "n": Int()})
+with vectordb.open(sys.argv[1], maintenance=False) as database:
+    server, port = start(database, port=0)
+    with Client(f"localhost:{port}") as client:
+        docs = client.create_collection("docs", schema)
+        rng = np.random.default_rng(0)
+        rows, sets = rng.standard_normal((200, 8)), [{int(t): 1.0 for t in rng.choice(20, 4, replace=False)} for _ in range(200)]
+        attributes = {"body": ["a cat", "two dogs"] * 100, "n": list(range(200))}
+        vectors = {"d": rows, "s": sets, "m": [rng.standard_normal((2, 4)) for _ in range(200)]}
+        docs.upsert(ids=range(200), vectors=vectors, attributes=attributes)
+        for index in (False, True):
+            if index:
+                database["docs"].optimize()
+            for query in ({"d": rows[0]}, {"s": {3: 1.0}}, {"m": np.ones((3, 4))}, {"d": rows[0], "s": {3: 1.0}}):
+                for options in ({}, {"exact": True}, {"filter": "n > 20"}, {"prefetch": Prefetch({"s": {3: 1.0}})}):
+                    docs.search(query, limit=5, **options)
+            docs.search(text="cat", limit=5)
+            docs.search({"d": rows[0], "s": {3: 1.0}}, fusion=Linear())
+            docs.search_batch({"d": rows[:3]})
+    server.stop(0).wait()
+print(unforeseen)
+"""
+
+
+def test_a_service_calls_kernels_with_the_types_of_the_list(tmp_path):
+    """The vectors of a message are read-only arrays; numba would compile every kernel once more for them."""
+    ran = subprocess.run([sys.executable, "-c", SERVED, str(tmp_path / "data")], capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -130,9 +130,17 @@ def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
     if isinstance(arm.spec, Dense):
         return np.array(arm.queries)  # a copy: kernels are compiled for contiguous, writable arrays
     if isinstance(arm.spec, MultiVector):
-        return arm.queries
+        return [_writable(query) for query in arm.queries]
     table = view.table(view.fields[arm.name], format.POSTINGS)
-    return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in arm.queries]
+    queries = [(_writable(asked), _writable(weights)) for asked, weights in arm.queries]
+    return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in queries]
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy of one that is read-only or not contiguous, as those in a service's messages are: numba would compile each
+    kernel once more for it.
+    """
+    return array if array.flags.carray else array.copy()
 
 
 def saturation_of(view: View, name: str) -> Saturation | None:
