@@ -8,6 +8,7 @@ import random
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from vectordb import (
     Schema,
     Sparse,
     UnavailableError,
+    changes,
 )
 from vectordb.server.serve import start
 
@@ -328,3 +330,9 @@ def test_the_asyncio_client_streams_too(collection, served):
     found = asyncio.run(look())
     assert [change.sequence for change in found] == [1, 2, 1, 1, 2]
     assert found[:2] == list(collection.changes(with_attributes=True))
+
+
+def test_a_file_put_in_place_by_a_purge_is_noticed_though_it_counts_the_same_transactions():
+    replaced = SimpleNamespace(newest_transaction=lambda: 5, map_moves=1)
+    assert changes._waited(replaced, (5, 0), time.monotonic() + 300)
+    assert not changes._waited(replaced, (5, 1), time.monotonic())  # nothing new, and no time left

@@ -90,7 +90,7 @@ def _stream(
     row = 0  # where the next part of the batch after ``at`` begins
     while True:
         try:
-            seen = env.newest_transaction()
+            seen = _newest(env)
             with snapshots.pin() as view:
                 found = _after(view, at, row, *wanted)
         except ClosedError:
@@ -109,10 +109,17 @@ def _stream(
             return
 
 
-def _waited(env: Env, seen: int, deadline: float | None) -> bool:
-    """Wait for a transaction newer than ``seen``. False if the deadline passed or the database was closed."""
+def _newest(env: Env) -> tuple[int, int]:
+    """What changes with every commit. The number of the newest transaction is not enough: a purge replaces data.mdb, and the new file
+    counts anew, so it can be at the same number.
+    """
+    return env.newest_transaction(), env.map_moves
+
+
+def _waited(env: Env, seen: tuple[int, int], deadline: float | None) -> bool:
+    """Wait for a commit after ``seen``. False if the deadline passed or the database was closed."""
     try:
-        while env.newest_transaction() == seen:
+        while _newest(env) == seen:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK_SECONDS)
