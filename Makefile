@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECT := pyproject.toml client/pyproject.toml bench/pyproject.toml
-# One pytest worker a core; `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
-PYTEST_ARGS ?= -n auto
+# One pytest worker a core, each with a stretch of the tests, so that fixtures of a file are seldom made twice.
+# `make test PYTEST_ARGS=-x` runs in one process and stops at the first failure.
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 .PHONY: demo test docs nightly lint types proto proto-check bench bench-quick clean
 

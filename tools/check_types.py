@@ -64,7 +64,7 @@ def run_pyright() -> dict:
         raise SystemExit(f"types: pyright failed:\n{done.stdout}{done.stderr}") from None
 
 
-def told(error: dict) -> str:
+def line(error: dict) -> str:
     start = error["range"]["start"]
     where = Path(error["file"]).resolve().relative_to(ROOT).as_posix()
     return f"{where}:{start['line'] + 1}:{start['character'] + 1}: {error['message'].splitlines()[0]} ({error.get('rule', 'syntax')})"
@@ -83,7 +83,7 @@ def main() -> int:
     more, fewer = compare(counted, baseline)
     for found in errors:
         if chosen.list or package_of(found["file"]) in more:
-            print(told(found))
+            print(line(found))
     for name, number in more.items():
         print(f"types: {name} has {number} type errors, and at most {baseline.get(name, 0)} are allowed", file=sys.stderr)
     if chosen.update:

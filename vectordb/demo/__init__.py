@@ -100,7 +100,7 @@ def _fill(out: Console, collection: Collection, limit: int | None) -> None:
         entries = list(collect(limit=limit))
     words = sum(entry.doc.count(" ") + 1 for entry in entries)
     show.fact(out, f"{len(entries):,} docstrings with {words:,} words, read from source files", time.perf_counter() - start)
-    stored = {point.id: point.attributes["body"] for point in _all(collection)}
+    stored = {point.id: point.attributes["body"] for point in collection.iterate(page=_BATCH, with_attributes=["body"])}
     new = [entry for entry in entries if stored.get(entry.id) != entry.body]
     others = len(stored.keys() - {entry.id for entry in entries})
     if len(new) < len(entries):
@@ -118,17 +118,6 @@ def _fill(out: Console, collection: Collection, limit: int | None) -> None:
     seconds = time.perf_counter() - start
     info = collection.info()
     show.fact(out, f"embedded and stored, {len(new) / seconds:,.0f} points a second, {info.bytes / 2**20:.1f} MiB", seconds)
-
-
-def _all(collection: Collection) -> Iterator[Any]:
-    """Every point of a collection, with its body."""
-    cursor = None
-    while True:
-        page = collection.scroll(limit=_BATCH, cursor=cursor, with_attributes=["body"])
-        yield from page.points
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def point(entry: Entry) -> dict:

@@ -156,9 +156,9 @@ def _child(job: Job, number: int) -> subprocess.Popen:
         [sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
     )
     first = None if job.aim is None else 1_000_000 * (1 + number)
-    told = {"path": _absolute_path(), "aim": job.aim, "folder": str(job.folder), "first": first}
+    request = {"path": _absolute_path(), "aim": job.aim, "folder": str(job.folder), "first": first}
     with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(json.dumps(told) + "\n")
+        child.stdin.write(json.dumps(request) + "\n")
         child.stdin.flush()
     return child
 

@@ -1,4 +1,4 @@
-"""What kernels are told of a segment, of a thread's scratch space, and of a search; and what they report."""
+"""Columns of the arrays that describe a segment, a thread's scratch space and a search to kernels, and of their reports."""
 
 from __future__ import annotations
 

@@ -213,9 +213,9 @@ def keep_near(space, n, threshold):
 
 @inner
 def funnel(segment, scoring, signs_of_query, allowed, spread, most, k, r, space):
-    """The sign-bit funnel over all passing rows: the best FIRST_LOOK·k by Hamming distance are scored by codes; then all rows that are no
-    farther than the best of those plus ``spread`` standard deviations (of a binomial with their mean distance), at most ``most``. Returns
-    (results, rows scored).
+    """Two-stage binary-code scan of all passing rows. First the best FIRST_LOOK·k by Hamming distance are scored by codes. Then all rows
+    are scored whose distance is at most that of the best of those plus ``spread`` standard deviations (of a binomial with their mean
+    distance), but no more than ``most``. Returns (results, rows scored).
     """
     rows, dim = segment[ROWS], segment[DIM]
     distances, histogram, near, results = space.distances, space.histogram, space.near, space.results

@@ -51,11 +51,11 @@ class Archive:
         head = self._bytes[_HEAD.size : _HEAD.size + length]
         if magic != _ARCHIVE or len(head) < length or zlib.crc32(head) != crc:
             raise Unusable("damaged: its head can't be read")
-        told = json.loads(head)
+        content = json.loads(head)
         for name, value in key.items():
-            if told["key"].get(name) != value:
-                raise Unusable(f"made for {name} {told['key'].get(name)}; this is {value}")
-        self.path, self._index, self._start = path, told["index"], _HEAD.size + length
+            if content["key"].get(name) != value:
+                raise Unusable(f"made for {name} {content['key'].get(name)}; this is {value}")
+        self.path, self._index, self._start = path, content["index"], _HEAD.size + length
 
     def __contains__(self, name: str) -> bool:
         return name in self._index
@@ -169,7 +169,7 @@ def cache_dir(inside: str = "") -> str | None:
         with contextlib.suppress(OSError):
             with contextlib.suppress(PermissionError):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # What is in there is run: a folder that somebody else made among temporary files won't do.
+            # Its code is executed, so a folder that another user made in the temporary directory is not trusted.
             ours = folder.stat().st_uid in (os.getuid(), 0) or "VECTORDB_CACHE_DIR" in os.environ
             if ours and (os.access(folder, os.W_OK) or (inside and (folder / inside).is_dir())):
                 return str(folder)

@@ -85,7 +85,7 @@ def _host_features() -> dict[str, bool]:
 
 
 def tiers_of_host() -> list[str]:
-    """The tiers whose code runs here, best first. None where numba was told to compile otherwise than it does by itself."""
+    """The tiers whose code runs here, best first. None if the user changed numba's settings for code generation."""
     changed = config.CPU_NAME, config.CPU_FEATURES, config.DEBUGINFO_DEFAULT or None, config.BOUNDSCHECK or None
     if _aim is not None or not config.ENABLE_AVX or any(each is not None for each in changed):
         return []
@@ -136,10 +136,10 @@ def key_of_process() -> dict[str, str]:
     if _aim is not None:
         return key_of_tier(_aim)
     features = config.CPU_FEATURES or ",".join(sorted(name for name, there in _host_features().items() if there))
-    told = (config.OPT, config.DEBUGINFO_DEFAULT, config.BOUNDSCHECK, config.ENABLE_AVX, config.DISABLE_INTEL_SVML)
+    settings = (config.OPT, config.DEBUGINFO_DEFAULT, config.BOUNDSCHECK, config.ENABLE_AVX, config.DISABLE_INTEL_SVML)
     return identity() | {
         "cpu": config.CPU_NAME or binding.get_host_cpu_name(),
         "features": features,
         "fast dot": str(fast_dot()),
-        "settings": " ".join(map(str, told)),
+        "settings": " ".join(map(str, settings)),
     }

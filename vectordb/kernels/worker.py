@@ -12,28 +12,31 @@ from typing import Any
 
 # What such a process runs; ``path`` is the other's sys.path, so that both have the same package.
 CODE = (
-    "import json, sys; told = json.loads(sys.stdin.readline()); sys.path[:] = told['path']\n"
-    "from vectordb.kernels import worker; worker.main(told)"
+    "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']\n"
+    "from vectordb.kernels import worker; worker.main(job)"
 )
 
 
-def main(told: dict[str, Any]) -> None:
-    """Compile what stdin says, a line of JSON each, until it ends. told: aim (a tier or None), folder, first (of symbols)."""
+def main(job: dict[str, Any]) -> None:
+    """Compile the signatures on stdin, one JSON object per line, until stdin ends.
+
+    job: aim (a tier, or None for this processor), folder, first (the number where the names of symbols begin, or None).
+    """
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)  # what anybody prints must not be taken for an answer
     from . import tiers
 
-    if told["aim"] is not None:
-        tiers.aim_at(told["aim"])
+    if job["aim"] is not None:
+        tiers.aim_at(job["aim"])
     from . import internals, jit, store
     from .signatures import Signature
 
-    folder = store.Folder(Path(told["folder"]))
+    folder = store.Folder(Path(job["folder"]))
     store.use_folder(folder.path)
     jit.watch.on_miss = lambda name: False
-    if told["first"] is not None:
-        internals.number_symbols(told["first"])
+    if job["first"] is not None:
+        internals.number_symbols(job["first"])
     try:
         for line in sys.stdin:
             signature = Signature(**json.loads(line))
