@@ -23,10 +23,10 @@ docs: $(VENV)/.docs
 # The attacks at full length, half an hour and more; what they count goes to $(NIGHTLY), and from there to docs/RELIABILITY.md.
 NIGHTLY ?= nightly
 nightly: $(VENV)/.dev
-	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_crash.py tests/test_power_loss.py tests/test_disk_faults.py \
-	  tests/test_bit_flips.py tests/test_fuzz.py tests/test_concurrency.py tests/test_attacks.py tests/test_paths.py tests/test_crafted_snapshots.py \
-	  tests/test_change_log.py tests/test_index_files.py tests/test_half_open.py tests/test_turns.py tests/test_bounds.py tests/test_ending.py tests/test_model.py
-	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) PYTHONPATH=tests $(BIN)/python tests/soak.py --seconds 900 --workers 2
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/resilience tests/congruence/test_model.py \
+	  tests/engine/test_paths.py tests/engine/test_change_log.py tests/engine/test_index_files.py \
+	  tests/server/test_half_open.py tests/server/test_turns.py tests/server/test_bounds.py tests/server/test_ending.py
+	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)
 
 lint: $(VENV)/.dev

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
-from worker import Worker
 
 import vectordb
+from tests.support.worker import Worker
 from vectordb.storage.check import check
 from vectordb.warm import warm
 

@@ -1,7 +1,7 @@
 """The documentation: pages that are made from the code, and the hook that mkdocs builds the site with.
 
 ``python tools/docs.py`` writes the pages that are made from the code: the command line, the settings, and the table of metrics in
-docs/OPERATIONS.md. They are committed, and tests/test_docs_pages.py fails when one is out of date.
+docs/OPERATIONS.md. They are committed, and tests/docs/test_docs_pages.py fails when one is out of date.
 
 mkdocs.yml names this file as a hook. The hook adds documents from outside docs/ to the site, and rewrites links between the two, so that
 the same links work in a checkout and on the site.

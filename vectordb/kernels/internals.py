@@ -1,7 +1,7 @@
 """What we use of numba beyond its public interface: the cache of a dispatcher, and how compiled code becomes bytes and code again.
 
 A numba that lacks one of these names is used without them (``supported``): kernels are then compiled by numba alone, in each process.
-tests/test_kernel_cache.py fails in that case, so that whoever raises numba's version sees it.
+tests/kernels/test_kernel_cache.py fails in that case, so that whoever raises numba's version sees it.
 """
 
 from __future__ import annotations

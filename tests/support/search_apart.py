@@ -1,0 +1,93 @@
+"""Searches in another process: over damaged files, which may crash it, and with kernels chosen by the environment.
+
+search_apart.py damaged FOLDER SECTION…   overwrites each section with garbage, searches, and prints the section's name
+search_apart.py sparse FOLDER SECTION…    the same for the index of a sparse field
+search_apart.py hits METRIC FILE          prints the hits of every setting as JSON, for ``indexed.small(METRIC)`` with that index file
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.support import sparse_indexed
+from tests.support.indexed import Indexed, held_out, places, random_bytes, small, small_rows
+from vectordb.index import ann, calibrate, sparse_ann, sparse_calibrate
+from vectordb.index.segment import Allowed, Segment
+from vectordb.index.sparse_segment import SparseSegment
+from vectordb.kernels import codes, jit, planner
+
+RNG_SEEDS = range(3)
+
+
+def damaged(folder: Path, section: str) -> None:
+    """Search with every setting while a section holds random bytes, only zeros or only ones. Raises AssertionError."""
+    indexed = small("l2")
+    start, end = places(indexed.file)[section]
+    fills = [random_bytes(indexed.file, start, end, seed) for seed in RNG_SEEDS]
+    fills += [indexed.file[:start] + bytes([byte]) * (end - start) + indexed.file[end:] for byte in (0, 255, 127)]
+    for number, file in enumerate(fills):
+        path = folder / f"{section}-{number}"
+        path.write_bytes(file)
+        search_all(indexed, Segment.open(path))
+
+
+def search_all(indexed: Indexed, opened: Segment) -> None:
+    queries = held_out(3, indexed.vectors.shape[1])
+    for wanted in (None, indexed.every(3), indexed.docids[:40]):
+        parts = [ann.Part(opened, opened.all_allowed if wanted is None else Allowed(opened, wanted))]
+        matches = indexed.docids if wanted is None else wanted
+        for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, planner.PLAN])]:
+            if wanted is None and plan == planner.GRAPH_TWO_HOP:
+                continue
+            for k in (5, 100):
+                for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):
+                    assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+                    assert forced >= 0 or len(docids) == min(k, len(matches))
+
+
+def damaged_sparse(folder: Path, section: str) -> None:
+    indexed = sparse_indexed.small()
+    file = indexed.path.read_bytes()
+    start, end = places(file)[section]
+    fills = [random_bytes(file, start, end, seed) for seed in RNG_SEEDS]
+    fills += [file[:start] + bytes([byte]) * (end - start) + file[end:] for byte in (0, 255, 127)]
+    queries = [sparse_indexed.query_of(sparse_indexed.texts(4, 8, 300, 15), row, 0.5) for row in range(3)]
+    for number, damage in enumerate(fills):
+        path = folder / f"{section}-{number}"
+        path.write_bytes(damage)
+        opened = SparseSegment.open(path)
+        for wanted in (None, indexed.docids[::3].copy()):
+            part = ann.Part(opened, Allowed(opened, wanted))
+            matches = indexed.inside if wanted is None else wanted
+            for forced in range(-1, len(sparse_calibrate.SETTINGS)):
+                for k in (5, 100):
+                    for docids, _ in sparse_ann.search([part], [], indexed.table, queries, k, 0.95, forced):
+                        assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
+
+
+def hits(metric: str, file: Path) -> dict:
+    """Docids and scores of every setting, and some inner products of codes."""
+    rows, docids = small_rows(24)
+    indexed = Indexed(rows, metric, docids=docids, file=file.read_bytes())
+    queries, wanted = held_out(3, 24), indexed.every(3)
+    found = {}
+    for forced in range(len(calibrate.SETTINGS)):
+        answers = indexed.search(queries, 10, wanted, forced=forced)
+        found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
+    rng = np.random.default_rng(0)
+    rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
+    dots = [int(codes.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
+    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": dots}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] in ("damaged", "sparse"):
+        for name in sys.argv[3:]:
+            (damaged if sys.argv[1] == "damaged" else damaged_sparse)(Path(sys.argv[2]), name)
+            print(name, flush=True)
+    else:
+        print(json.dumps(hits(sys.argv[2], Path(sys.argv[3]))))

@@ -1,0 +1,125 @@
+"""Imports point downward only, and each third-party library is imported in one place only."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+# From the top down; names of one line don't import one another.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"transfer", "demo", "interrupt"},
+    {"server"},
+    {"warm", "facts"},
+    {"database"},
+    {"maintenance", "backup"},
+    {"collection"},
+    {"reads"},
+    {"encoding"},
+    {"apply", "changes"},
+    {"query"},
+    {"snapshot"},
+    {"files"},
+    {"index", "filters", "encoders"},
+    {"storage"},
+    {"kernels"},
+    {"types", "errors", "words", "failpoints", "deadline", "memory", "background", "checksums"},
+]
+LEVEL = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}
+DOORS = {
+    "lmdb": "storage",
+    "grpc": "server",
+    "grpc_health": "server",
+    "grpc_reflection": "server",
+    "prometheus_client": "server",
+    "opentelemetry": "server",
+    "numba": "kernels",
+    "llvmlite": "kernels",
+}
+# For annotations only: the types of what a function is handed.
+ANNOTATIONS = {("apply", "lmdb"), ("snapshot", "lmdb")}
+
+
+def imports(path: Path, package: str):
+    """(top name, module) of every import; relative ones made absolute."""
+    parts = path.relative_to(ROOT / package).with_suffix("").parts
+    here = [package, *(parts[:-1] if parts[-1] == "__init__" else parts)]
+    folder = here if path.name == "__init__.py" else here[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] if node.level else []
+            module = [*base, *(node.module or "").split(".")] if node.module else base
+            if module == [package]:
+                for alias in node.names:
+                    yield [package, alias.name]
+            else:
+                yield module
+
+
+def _modules():
+    for path in sorted((ROOT / "vectordb").rglob("*.py")):
+        top = path.relative_to(ROOT / "vectordb").parts[0].removesuffix(".py")
+        if top != "__init__":
+            yield pytest.param(path, top, id=str(path.relative_to(ROOT)))
+
+
+MODULES = list(_modules())
+
+
+@pytest.mark.parametrize(("path", "top"), MODULES)
+def test_imports_point_downward(path, top):
+    for module in imports(path, "vectordb"):
+        if module[0] != "vectordb":
+            continue
+        if len(module) == 1 or module[1] not in LEVEL:  # the public face
+            assert LEVEL[top] >= LEVEL["demo"], f"{top} imports vectordb itself"
+            continue
+        if module[1] == top:
+            continue
+        assert LEVEL[module[1]] < LEVEL[top] or (LEVEL[module[1]] == LEVEL[top] == 1), f"{top} imports {'.'.join(module)}"
+
+
+@pytest.mark.parametrize(("path", "top"), MODULES)
+def test_each_library_has_one_door(path, top):
+    for module in imports(path, "vectordb"):
+        door = DOORS.get(module[0])
+        assert door in (None, top) or (top, module[0]) in ANNOTATIONS, f"{top} imports {module[0]}"
+
+
+def test_the_client_never_imports_the_database():
+    for path in (ROOT / "client" / "vectordb_client").rglob("*.py"):
+        for module in imports(path, "client"):
+            assert module[0] != "vectordb", path
+
+
+def test_the_shared_words_need_neither_grpc_nor_the_engine():
+    code = (
+        "import sys, vectordb_client.schema, vectordb_client.batch, vectordb_client.filter, vectordb_client.results\n"
+        "import vectordb; vectordb.Schema, vectordb.F\n"
+        "print(sorted({'grpc', 'lmdb', 'numba', 'google.protobuf'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_client_alone_runs_without_the_database():
+    code = (
+        "import sys; sys.modules['vectordb'] = None\n"
+        "import vectordb_client; vectordb_client.Client, vectordb_client.AsyncClient\n"
+        "print(sorted({'lmdb', 'numba', 'pyroaring', 'msgspec', 'xxhash'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "client")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
