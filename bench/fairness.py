@@ -17,7 +17,7 @@ import numpy as np
 from vectordb_client import Client, Dense, RateLimitError, Schema
 
 import vectordb
-from vectordb.server import keys
+from vectordb.server.access import keys
 
 DIM, CONNECTIONS, SECONDS = 128, 8, 10.0
 FLOODS = ("10,000 exact queries a call", "exact, limit 100,000")

@@ -21,9 +21,9 @@ import numpy as np
 
 import vectordb
 from vectordb import Dense, Int, Schema
-from vectordb.index import ann
-from vectordb.index.calibrate import FILTER_PLANS, PLAN_NAMES
-from vectordb.index.segment import Allowed
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.calibrate import FILTER_PLANS, PLAN_NAMES
+from vectordb.index.dense.segment import SegmentMask
 from vectordb.kernels import layout, planner
 
 from . import data, facts
@@ -75,14 +75,14 @@ class Bench:
         self.collection.optimize()
         self.built = time.perf_counter() - started
 
-    def run(self, view, allowed: Sequence[Allowed], forced: int, target: float) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
+    def run(self, view, allowed: Sequence[SegmentMask], forced: int, target: float) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
         """(microseconds per query, docids found by each query, report of each query)."""
         table, opened = view.chunks(view.fields["v"]), view.snapshot.segments(view.fields["v"])
         dtype, metric = "float32", self.dataset.metric
         fixed = (table.rows, table.verified, table.confirm)
 
         def search(i: int, trace: ann.Trace | None) -> np.ndarray:
-            part = ann.Part(opened[0].segment, allowed[i])
+            part = ann.SegmentTarget(opened[0].segment, allowed[i])
             return ann.search([part], [], *fixed, self.queries[i : i + 1], dtype, metric, K, target, forced, trace)[0][0]
 
         reports = []
@@ -98,10 +98,10 @@ class Bench:
         """Measure one cell: the planner at each target, and every fixed setting."""
         with self.collection._snapshots.pin() as view:
             segment = view.snapshot.segments(view.fields["v"])[0].segment
-            made: dict[int, Allowed] = {}
+            made: dict[int, SegmentMask] = {}
             for mask in masks:
                 if id(mask) not in made:
-                    made[id(mask)] = Allowed(segment, None if mask is None else np.flatnonzero(mask).astype(np.uint32))
+                    made[id(mask)] = SegmentMask(segment, None if mask is None else np.flatnonzero(mask).astype(np.uint32))
             allowed = [made[id(mask)] for mask in masks]
             truths = [self._truth(i, mask) for i, mask in enumerate(masks)]
             settings = ann.model_for(segment.models, K).settings

@@ -335,7 +335,7 @@ class _Bench:
         return [*made, {"target": None, **self.judged(truth, self.k, exact=True)}]
 
     def filtered(self, where: filters.Where, truth: Truth) -> dict:
-        from vectordb_client.filter import from_dict
+        from vectordb_client.model.filter import from_dict
 
         expression = where.expressions[0]
         times, found = self.pass_over(self.asked[:_FILTER_QUERIES], self.k, from_dict(expression))

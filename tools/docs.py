@@ -208,7 +208,7 @@ def settings_page() -> str:
 
 def operations_page() -> str:
     """docs/OPERATIONS.md with today's table of metrics."""
-    from vectordb.server import metrics
+    from vectordb.server.telemetry import metrics
 
     text, table = (ROOT / "docs" / "OPERATIONS.md").read_text(), metrics.table()
     start = text.index("| metric | kind |")

@@ -41,7 +41,7 @@ def record(arguments: argparse.Namespace) -> int:
     """Run the tasks, each time in a new process, until nothing new is asked for; then compile all of it in one process, for the seconds."""
     from dataclasses import replace
 
-    from vectordb import background
+    from vectordb.common import background
     from vectordb.kernels import ahead, signatures
     from vectordb.kernels.progress import Progress
 

@@ -15,7 +15,7 @@ SECTIONS = (
     (
         "kill −9",
         "A process writes, deletes, changes the schema, creates and drops collections, indexes, merges and compacts. It is killed "
-        "at a named step (`vectordb/failpoints.py`; every step was reached in this run) or at a random moment. Afterwards every "
+        "at a named step (`vectordb/common/failpoints.py`; every step was reached in this run) or at a random moment. Afterwards every "
         "acknowledged batch must be present, no batch may be partly present, `check` must be clean, and indexed searches must "
         "find what exact ones find.",
         ("kills",),

@@ -17,21 +17,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vectordb_client._version import __version__ as __version__
+from vectordb_client._version import __version__
 
 if TYPE_CHECKING:
-    from vectordb_client.aliases import (
-        DenseVector,
-        FilterLike,
-        FusionLike,
-        Ids,
-        MultiVectors,
-        PointsLike,
-        SparseVector,
-        Vector,
-        VectorColumn,
-    )
-    from vectordb_client.bulk import BulkResult, FailedPoint
     from vectordb_client.errors import (
         AlreadyExistsError,
         AuthenticationError,
@@ -53,11 +41,22 @@ if TYPE_CHECKING:
         UnavailableError,
         VectorDBError,
     )
-    from vectordb_client.filter import F, Filter
-    from vectordb_client.plan import Plan
-    from vectordb_client.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
-    from vectordb_client.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
-    from vectordb_client.schema import (
+    from vectordb_client.model.aliases import (
+        DenseVector,
+        FilterLike,
+        FusionLike,
+        Ids,
+        MultiVectors,
+        PointsLike,
+        SparseVector,
+        Vector,
+        VectorColumn,
+    )
+    from vectordb_client.model.filter import F, Filter
+    from vectordb_client.model.plan import Plan
+    from vectordb_client.model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
+    from vectordb_client.model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+    from vectordb_client.model.schema import (
         Bool,
         Datetime,
         Dense,
@@ -73,19 +72,20 @@ if TYPE_CHECKING:
         Text,
         Uuid,
     )
-    from vectordb_client.tuning import FusionTuning
-    from vectordb_client.values import Id
+    from vectordb_client.model.tuning import FusionTuning
+    from vectordb_client.model.values import Id
+    from vectordb_client.rpc.bulk import BulkResult, FailedPoint
 
-    from .backup import restore
     from .collection import Collection
     from .database import Database
     from .database import open as open
+    from .maintenance.backup import restore
 
 # Module → the public names in it.
 _EXPORTS = {
-    "vectordb_client.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
-    ".backup": "restore",
-    "vectordb_client.bulk": "BulkResult FailedPoint",
+    "vectordb_client.model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    ".maintenance.backup": "restore",
+    "vectordb_client.rpc.bulk": "BulkResult FailedPoint",
     ".collection": "Collection",
     ".database": "Database open",
     "vectordb_client.errors": (
@@ -93,13 +93,13 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
-    "vectordb_client.filter": "F Filter",
-    "vectordb_client.plan": "Plan",
-    "vectordb_client.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
-    "vectordb_client.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
-    "vectordb_client.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
-    "vectordb_client.tuning": "FusionTuning",
-    "vectordb_client.values": "Id",
+    "vectordb_client.model.filter": "F Filter",
+    "vectordb_client.model.plan": "Plan",
+    "vectordb_client.model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
+    "vectordb_client.model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
+    "vectordb_client.model.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
+    "vectordb_client.model.tuning": "FusionTuning",
+    "vectordb_client.model.values": "Id",
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 _ELSEWHERE = {

@@ -7,31 +7,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from vectordb_client.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
-from vectordb_client.arguments import named
+from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
+from vectordb_client.model.arguments import named
+from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
+from vectordb_client.model.results import WriteResult
+from vectordb_client.model.schema import Attribute, VectorField
+from vectordb_client.model.terms import check_sparse, check_words
+from vectordb_client.rpc.bulk import Bulk, BulkResult, write_all
 
-from .apply import Delete, OvertakenError, Write, apply
-from .encoding import NO_TERMS, check_graph_builders, encoded, encoder_identities
-from .errors import InvalidArgumentError, shown
+from .engine.apply import Delete, OvertakenError, Write, apply
+from .engine.encoding import NO_TERMS, check_graph_builders, encoded, encoder_identities
 from .filters import as_filter
 from .reads import Reads
 from .storage import catalog, change_log, term_words
 from .storage.store import Store
-from .types import (
-    Attribute,
-    Batch,
-    Bulk,
-    BulkResult,
-    VectorField,
-    WriteResult,
-    check_deleted_ids,
-    check_not_a_filter,
-    check_sparse,
-    check_words,
-    make_batch,
-    versions_of,
-    write_all,
-)
 
 MAX_KNOWN_TERMS = 1_000_000  # dictionary entries kept in memory for a field
 MAX_WORDED_TERMS = 1 << 17  # for a field; the first terms that a process meets are the frequent ones

@@ -10,21 +10,22 @@ import threading
 import weakref
 from typing import Any, NamedTuple
 
-from vectordb_client.access import Collections
-from vectordb_client.aliases import Durability
-from vectordb_client.arguments import UnknownArgumentError, named
+from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
+from vectordb_client.model.access import Collections
+from vectordb_client.model.aliases import Durability
+from vectordb_client.model.arguments import UnknownArgumentError, named
+from vectordb_client.model.schema import Schema, check_schema
+from vectordb_client.model.schema_diff import exists_already
 
-from . import backup
 from . import maintenance as upkeep
 from .collection import Collection
-from .encoding import check_graph_builders, encoder_identities
-from .errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
+from .engine.encoding import check_graph_builders, encoder_identities
+from .maintenance import backup
 from .query import audit
 from .storage import catalog, modes, place
 from .storage.change_log import Limits
 from .storage.commit import Committer
 from .storage.env import check_durability, close_env, open_env
-from .types import Schema, check_schema, exists_already
 
 
 @named

@@ -7,41 +7,30 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
-from vectordb_client.access import PointsOfCollection
-from vectordb_client.aliases import FilterLike, FusionLike, Ids, Selection, SupportsArray, Vector, VectorColumn
-from vectordb_client.arguments import named
+from vectordb_client.model.access import PointsOfCollection
+from vectordb_client.model.aliases import FilterLike, FusionLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from vectordb_client.model.arguments import named
+from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.ranking import Prefetch
+from vectordb_client.model.results import Change, CollectionInfo, Hits, Page, Point
+from vectordb_client.model.schema import Schema
+from vectordb_client.model.terms import check_page, check_sparse
+from vectordb_client.model.tuning import FusionTuning, drive, tune
+from vectordb_client.model.values import Id, check_id, is_single_id
 
-from .changes import changes
-from .changes import pieces as change_pieces
-from .encoding import load_encoder
+from .engine.encoding import load_encoder
+from .engine.snapshot import Snapshots, View
 from .filters.bitmap import FilterCache
 from .query import execute, read
+from .query.changes import changes
+from .query.changes import pieces as change_pieces
 from .query.info import describe
-from .query.request import Familiar, Words, check_limit, check_selection, make_search, selected
-from .snapshot import Snapshots, View
+from .query.request import PreparedSearchCache, Words, check_limit, check_selection, make_search, selected
 from .storage import term_words
 from .storage.commit import Committer
 from .storage.env import Env
-from .types import (
-    Change,
-    CollectionInfo,
-    FusionTuning,
-    Hits,
-    Id,
-    Page,
-    Point,
-    Prefetch,
-    Schema,
-    check_each_id,
-    check_id,
-    check_page,
-    check_sparse,
-    drive,
-    is_single_id,
-    tune,
-)
 
-# A search with these arguments differs from others of its kind only in what ``Familiar`` compares, and in its query vectors.
+# A search with these arguments differs from others of its kind only in what ``PreparedSearchCache`` compares, and in its query vectors.
 _PLAIN = (("text", None), ("candidates", None), ("prefetch", None), ("exact", False), ("with_vectors", False), ("explain", False))
 T = TypeVar("T")
 
@@ -72,7 +61,7 @@ class Reads(PointsOfCollection):
         self._maintainer = maintainer
         self._snapshots = Snapshots(env, number)
         self._filters = FilterCache()
-        self._familiar = Familiar()
+        self._familiar = PreparedSearchCache()
         self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
 
     def __repr__(self) -> str:

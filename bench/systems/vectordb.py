@@ -84,7 +84,7 @@ class Embedded(System):
 
     def prepare(self, queries, filters):
         """Queries as dicts for ``search``; filters as trees of ``F``, which an application also builds once."""
-        from vectordb_client.filter import from_dict
+        from vectordb_client.model.filter import from_dict
 
         made = {id(f): from_dict(f.expression) for f in filters if f is not None}
         asked = [{"dense": q[0], "sparse": q[1]} if self.arm == "hybrid" else {self.arm: q} for q in queries]
@@ -129,7 +129,7 @@ class Service(Embedded):
         self._call(found.group(1))
 
     def _call(self, target: str) -> None:
-        from vectordb_client.client import Client
+        from vectordb_client.rpc.client import Client
 
         self.target = target
         self.database = Client(target, timeout=600.0)
@@ -156,7 +156,7 @@ class Service(Embedded):
 
 
 def _schema(dataset):
-    from vectordb_client.schema import Dense, Int, Keyword, Schema, Sparse
+    from vectordb_client.model.schema import Dense, Int, Keyword, Schema, Sparse
 
     vectors: dict = {}
     if dataset.vectors is not None:

@@ -13,15 +13,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__ as __version__
+from ._version import __version__
 
 if TYPE_CHECKING:
-    from .aio import AsyncClient, AsyncCollection
-    from .aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
-    from .batch import UNSET, Batch, make_batch
-    from .bulk import BulkResult, FailedPoint
-    from .client import Client
-    from .collection import Collection
     from .errors import (
         AlreadyExistsError,
         AuthenticationError,
@@ -43,34 +37,40 @@ if TYPE_CHECKING:
         UnavailableError,
         VectorDBError,
     )
-    from .filter import F, Filter
-    from .plan import Plan
-    from .ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
-    from .results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
-    from .schema import Bool, Datetime, Dense, Float, Geo, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text, Uuid
-    from .tuning import FusionTuning
-    from .values import Id
+    from .model.aliases import DenseVector, FilterLike, FusionLike, Ids, MultiVectors, PointsLike, SparseVector, Vector, VectorColumn
+    from .model.batch import UNSET, Batch, make_batch
+    from .model.filter import F, Filter
+    from .model.plan import Plan
+    from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
+    from .model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
+    from .model.schema import Bool, Datetime, Dense, Float, Geo, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text, Uuid
+    from .model.tuning import FusionTuning
+    from .model.values import Id
+    from .rpc.aio import AsyncClient, AsyncCollection
+    from .rpc.bulk import BulkResult, FailedPoint
+    from .rpc.client import Client
+    from .rpc.collection import Collection
 
 # Module → the public names in it.
 _EXPORTS = {
-    "aio": "AsyncClient AsyncCollection",
-    "aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
-    "batch": "Batch UNSET make_batch",
-    "bulk": "BulkResult FailedPoint",
-    "client": "Client",
-    "collection": "Collection",
+    "rpc.aio": "AsyncClient AsyncCollection",
+    "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
+    "model.batch": "Batch UNSET make_batch",
+    "rpc.bulk": "BulkResult FailedPoint",
+    "rpc.client": "Client",
+    "rpc.collection": "Collection",
     "errors": (
         "AlreadyExistsError AuthenticationError ClosedError CorruptionError DeadlineError EncoderError FilterError "
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
-    "filter": "F Filter",
-    "plan": "Plan",
-    "ranking": "DBSF Fusion Linear Prefetch RRF Relative",
-    "results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
-    "schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
-    "tuning": "FusionTuning",
-    "values": "Id",
+    "model.filter": "F Filter",
+    "model.plan": "Plan",
+    "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
+    "model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
+    "model.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
+    "model.tuning": "FusionTuning",
+    "model.values": "Id",
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [

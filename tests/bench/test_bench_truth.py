@@ -164,7 +164,7 @@ def test_filters_select_the_rows_that_they_say(expression, rows):
 @pytest.mark.parametrize(("expression", "rows"), CASES, ids=lambda value: value["op"] if isinstance(value, dict) else "")
 def test_the_database_selects_the_same_rows(expression, rows, tmp_path):
     """The evaluator shares nothing with the database; where they differ, one of them is wrong."""
-    from vectordb_client.filter import from_dict
+    from vectordb_client.model.filter import from_dict
 
     import vectordb
 

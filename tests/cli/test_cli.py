@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from vectordb_client.model.schema import Dense, Index, Int, Keyword, Schema, Sparse, Text
 
 import vectordb
 from vectordb import cli
 from vectordb.cli import options as shared
 from vectordb.server.settings import Settings
-from vectordb.types import Dense, Index, Int, Keyword, Schema, Sparse, Text
 
 
 def run(capsys, *arguments):
@@ -394,7 +394,7 @@ def test_a_reader_that_has_seen_enough_ends_an_export_quietly(data):
 
 
 def test_serve_is_told_by_flags_environment_and_file(capsys, monkeypatch, tmp_path):
-    serving = pytest.importorskip("vectordb.server.serve", reason="grpc is not installed")
+    serving = pytest.importorskip("vectordb.server.main", reason="grpc is not installed")
     calls = []
     monkeypatch.setattr(serving, "serve", lambda path, settings: calls.append((path, settings)) or 0)
     assert run(capsys, "serve", "--data", tmp_path)[0] == 0

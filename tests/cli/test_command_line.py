@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from vectordb_client.model.schema import Int, Schema
 
 import vectordb
 from vectordb.cli import main, parser, parsers
-from vectordb.types import Int, Schema
 
 D, C, F = Path("d"), "c", "f.csv"
 # the words, the flags of old, and what both mean

@@ -10,14 +10,14 @@ import sys
 import tempfile
 
 import pytest
+from vectordb_client.errors import AlreadyExistsError, EncoderError, InvalidArgumentError, UnavailableError
+from vectordb_client.model.schema import Dense, Schema
 
 import vectordb
 from tests.support.upkeep import until
 from vectordb import demo
 from vectordb.demo import queries, service, show
-from vectordb.errors import AlreadyExistsError, EncoderError, InvalidArgumentError, UnavailableError
-from vectordb.server import serve
-from vectordb.types import Dense, Schema
+from vectordb.server import main as serve
 
 LIMIT = 600  # docstrings: enough for an index
 

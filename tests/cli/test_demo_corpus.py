@@ -1,11 +1,11 @@
 """The demo's corpus, which is the docstrings of the standard library, and its searches: the code it shows is the code it runs."""
 
 import pytest
-from vectordb_client.filter import F  # noqa: F401 - the demo's code is evaluated with it
+from vectordb_client.model.batch import make_batch
+from vectordb_client.model.filter import F  # noqa: F401 - the demo's code is evaluated with it
 
 from vectordb.demo import corpus, queries, show
 from vectordb.demo import point as demo_point
-from vectordb.types import DBSF, Relative, make_batch  # noqa: F401
 
 SOURCE = '''"""A module of examples.
 

@@ -11,12 +11,12 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from vectordb_client.errors import InvalidArgumentError, LimitError, SchemaError
+from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Int, Keyword, Schema
 
 import vectordb
 from vectordb.cli import main
-from vectordb.errors import InvalidArgumentError, LimitError, SchemaError
 from vectordb.transfer import Source, attribute_type, import_points, infer, infer_schema
-from vectordb.types import Bool, Datetime, Dense, Float, Int, Keyword, Schema
 
 ROWS = [{"id": 1, "name": "café", "n": 4}, {"id": 2, "name": "naïve, yes", "n": 5}, {"id": 3, "name": "x", "n": 6}]
 POINTS = [(row["id"], {"name": row["name"], "n": row["n"]}, None) for row in ROWS]
@@ -249,7 +249,7 @@ def test_a_value_far_behind_counts_as_much_as_the_first(tmp_path):
 
 
 def test_keys_that_are_data_fill_neither_the_schema_nor_the_memory(tmp_path):
-    from vectordb_client.schema import MAX_FIELDS
+    from vectordb_client.model.schema import MAX_FIELDS
 
     rows = [{"id": i, **{f"k{i * 10 + j}": j for j in range(10)}, "body": "words"} for i in range(400)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -8,12 +8,12 @@ import sys
 import time
 
 import pytest
+from vectordb_client.errors import EncoderError
+from vectordb_client.model.schema import Int, Keyword, Schema
 
 import vectordb
 from vectordb.cli import main
 from vectordb.collection import Collection
-from vectordb.errors import EncoderError
-from vectordb.types import Int, Keyword, Schema
 
 ROWS = 3500
 

@@ -6,12 +6,12 @@ import sys
 import uuid
 
 import pytest
+from vectordb_client.model.schema import Datetime, Dense, Int, Keyword, MultiVector, Schema, Sparse, Text
 
 import vectordb
 from vectordb.cli import main
 from vectordb.cli.points import id_word, read_id_word
-from vectordb.server.serve import start
-from vectordb.types import Datetime, Dense, Int, Keyword, MultiVector, Schema, Sparse, Text
+from vectordb.server.main import start
 
 UUID = uuid.UUID(int=5)
 BODIES = ["red running shoes", "blue shoes", "green hat " * 30, None, "red hat"]

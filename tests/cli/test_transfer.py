@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from vectordb_client.errors import InvalidArgumentError, SchemaError, StorageError
+from vectordb_client.model.results import Point
+from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
 
 import vectordb
-from vectordb.errors import InvalidArgumentError, SchemaError, StorageError
 from vectordb.transfer import Columns, export_points, import_points, infer_schema, state_file
 from vectordb.transfer.forms import attribute_cell, cell_id, id_cell, read_cell
-from vectordb.types import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Point, Schema, Sparse, Text, Uuid
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -169,7 +170,7 @@ def test_an_id_survives_its_cell(value):
 def test_a_value_survives_its_cell(kind):
     spec = KINDS[kind]()
     for value in VALUES[kind]:
-        from vectordb_client.values import coerce
+        from vectordb_client.model.values import coerce
 
         cell = attribute_cell(spec, value)
         assert plain(coerce("x", spec, read_cell("x", spec, cell))) == plain(coerce("x", spec, value))

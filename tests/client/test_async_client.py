@@ -22,11 +22,11 @@ from vectordb_client import (
     Schema,
     Sparse,
 )
-from vectordb_client.aio import AsyncCollection
-from vectordb_client.client import Collection
+from vectordb_client.rpc.aio import AsyncCollection
+from vectordb_client.rpc.client import Collection
 
 import vectordb
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"lang": Keyword()})
 

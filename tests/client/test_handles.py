@@ -11,7 +11,7 @@ from vectordb_client import AsyncClient, Client, Dense, Int, Keyword, NotFoundEr
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"v": Dense(2)}, {"n": Int()})
 POINT = {"ids": [1], "vectors": {"v": [[1.0, 0.0]]}, "attributes": {"n": [1]}}

@@ -22,13 +22,13 @@ from vectordb_client import (
     Schema,
     UnavailableError,
 )
-from vectordb_client.retry import pause_before_retry
-from vectordb_client.schema import Int
-from vectordb_client.status import DETAIL_KEY, status_of
+from vectordb_client.model.schema import Int
+from vectordb_client.rpc.retry import pause_before_retry
+from vectordb_client.rpc.status import DETAIL_KEY, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4)}, {"n": Int()})
 UNAVAILABLE, TOO_MANY = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -72,7 +72,7 @@ def address(tmp_path, flaky, monkeypatch):
         built.add_generic_rpc_handlers((flaky,))
         return built
 
-    monkeypatch.setattr("vectordb.server.serve.grpc.server", server)
+    monkeypatch.setattr("vectordb.server.main.grpc.server", server)
     with vectordb.open(tmp_path / "data") as database:
         running, port = start(database, port=0)
         yield f"127.0.0.1:{port}"
@@ -254,7 +254,7 @@ if mode == "async":
 if mode == "inside":
     docs = client.collection("docs")
     threading.Thread(target=lambda: docs.optimize(timeout=20), daemon=True).start()
-    from vectordb_client.channel import _inside_grpc
+    from vectordb_client.rpc.channel import _inside_grpc
     while not any(_inside_grpc(f) for t, f in sys._current_frames().items() if t != threading.get_ident()):
         pass
 pid = os.fork()

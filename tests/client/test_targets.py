@@ -7,12 +7,12 @@ import sys
 
 import pytest
 from vectordb_client import AsyncClient, Client, InvalidArgumentError, UnavailableError
-from vectordb_client.channel import check_target
+from vectordb_client.rpc.channel import check_target
 
 import vectordb
 from tests.support.paths import ROOT
 from vectordb.cli import main
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 
 @pytest.mark.parametrize("target", ["localhost:7070", "db.example:1", "127.0.0.1:65535", "[::1]:7070", "unix:/run/db", "dns:///db:70"])

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vectordb_client import answers, calls, wire
 from vectordb_client.errors import FilterError, InvalidArgumentError
-from vectordb_client.filter import F
-from vectordb_client.ranking import DBSF, RRF, Linear, Relative
-from vectordb_client.results import ArmScore, CollectionInfo, Hit, Hits, Point
-from vectordb_client.schema import Dense, Index, Schema
-from vectordb_client.split import slice_batch
+from vectordb_client.model.filter import F
+from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
+from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
+from vectordb_client.model.schema import Dense, Index, Schema
+from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector
+from vectordb_client.rpc import answers, calls, wire
+from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
-from vectordb_client.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector
 
 from tests.support.paths import ROOT
 from tests.support.wire_batches import IDS, SCHEMA, batches, packed
@@ -191,7 +191,7 @@ def test_what_is_no_filter_is_refused_before_it_is_sent(bad):
         wire.pack_filter(bad)
 
 
-WANTED = calls.Wanted(None, 10, None, False, "rrf", None, None, True, False, False)
+WANTED = calls.SearchOptions(None, 10, None, False, "rrf", None, None, True, False, False)
 
 
 def test_queries_of_every_kind_arrive_as_they_were():
@@ -289,7 +289,7 @@ def test_the_words_alone_import_no_grpc():
     import subprocess
     import sys
 
-    before = "import sys, vectordb_client, vectordb_client.schema; assert 'grpc' not in sys.modules; "
+    before = "import sys, vectordb_client, vectordb_client.model.schema; assert 'grpc' not in sys.modules; "
     subprocess.run([sys.executable, "-c", before + "vectordb_client.Client; assert 'grpc' in sys.modules"], check=True)
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vectordb_client import answers, errors, wire
-from vectordb_client.batch import make_batch
+from vectordb_client import errors
 from vectordb_client.errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError
-from vectordb_client.split import split_batch
-from vectordb_client.status import STATUS, error_of, status_of
+from vectordb_client.model.batch import make_batch
+from vectordb_client.rpc import answers, wire
+from vectordb_client.rpc.split import split_batch
+from vectordb_client.rpc.status import STATUS, error_of, status_of
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from tests.support.wire_batches import SCHEMA, batches, packed

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 from vectordb_client import AsyncClient, Client, Dense, InvalidArgumentError, LimitError, NotFoundError, Point, Schema, Sparse
-from vectordb_client.schema import Int, Keyword
+from vectordb_client.model.schema import Int, Keyword
 
 import vectordb
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 

@@ -30,9 +30,9 @@ from vectordb import (
     Schema,
     Sparse,
     UnavailableError,
-    changes,
 )
-from vectordb.server.serve import start
+from vectordb.query import changes
+from vectordb.server.main import start
 
 SCHEMA = Schema({"v": Dense(4), "s": Sparse(), "m": MultiVector(3)}, {"n": Int(), "k": Keyword(array=True)})
 
@@ -290,7 +290,7 @@ def test_streams_are_bounded_and_leave_searches_alone(collection, served):
 def test_a_stream_ends_with_the_service_and_with_the_client(database, collection):
     collection.upsert([point(1, 1)])
     stopping = threading.Event()
-    from vectordb.server.serve import _start
+    from vectordb.server.main import _start
     from vectordb.server.settings import Settings
 
     server, _, port = _start(database, Settings(port=0), stopping=stopping)

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from vectordb_client import filter as f
-from vectordb_client.values import coerce
+from vectordb_client.model import filter as f
+from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model

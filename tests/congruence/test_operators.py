@@ -10,7 +10,7 @@ from vectordb_client import AsyncClient, Client
 
 import vectordb
 from vectordb import Dense, Int, InvalidArgumentError, NotFoundError, Schema
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"v": Dense(2)}, {"n": Int()})
 

@@ -22,7 +22,7 @@ from vectordb import (
     Text,
     VectorDBError,
 )
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 VECTOR = [1.0, 2.0]
 SCHEMA = Schema(

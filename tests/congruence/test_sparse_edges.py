@@ -10,8 +10,8 @@ from vectordb_client import Client
 
 from tests.support.upkeep import until
 from vectordb import Int, Linear, Schema, Sparse
-from vectordb.files import files_of
-from vectordb.server.serve import start
+from vectordb.engine.index_files import files_of
+from vectordb.server.main import start
 
 TERMS = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1, 77, 78, 79, 80, 81]
 SCHEMA = Schema({"plain": Sparse(), "bits": Sparse(binary=True), "idf": Sparse("idf"), "both": Sparse("idf", binary=True)}, {"n": Int()})

@@ -22,7 +22,7 @@ from vectordb import (
     Text,
     encoders,
 )
-from vectordb.server.serve import start
+from vectordb.server.main import start
 from vectordb.storage import format, term_words
 
 TOP = 2**64 - 1

@@ -9,7 +9,7 @@ import pytest
 from vectordb_client import AsyncClient, Client
 
 from vectordb import Dense, FusionTuning, InvalidArgumentError, Linear, Schema, SchemaError, Sparse
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 ROWS, QUERIES = 400, 40
 

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from vectordb_client.filter import _FORMS
+from vectordb_client.model.filter import _FORMS
 
 from tests.support.paths import ROOT
 from vectordb import Bool, Datetime, Dense, F, FilterError, Float, Geo, Int, Keyword, Schema, Text, Uuid

@@ -26,7 +26,7 @@ import vectordb
 from tests.support.paths import ROOT
 from vectordb import NotFoundError
 from vectordb.cli import main, parser
-from vectordb.server.serve import start
+from vectordb.server.main import start
 from vectordb.server.settings import Settings
 
 PAGES = [ROOT / "README.md", ROOT / "client" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

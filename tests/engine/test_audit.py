@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from vectordb_client.errors import InvalidArgumentError
+from vectordb_client.model.schema import Dense, Schema
 
 import vectordb
 from tests.support.indexed import clustered, held_out
 from tests.support.upkeep import until
-from vectordb.errors import InvalidArgumentError
-from vectordb.index import calibrate
+from vectordb.index.dense import calibrate
 from vectordb.kernels import planner
 from vectordb.query import audit
-from vectordb.types import Dense, Schema
 
 ROWS, DIM = 3_000, 24
 

@@ -12,8 +12,10 @@ import xxhash
 
 import vectordb
 from tests.support.upkeep import hurry, until
-from vectordb import Dense, Schema, background, checksums
-from vectordb.index import build, flat
+from vectordb import Dense, Schema
+from vectordb.common import background, checksums
+from vectordb.index import exact as flat
+from vectordb.index.dense import build
 from vectordb.query import audit
 
 

@@ -27,10 +27,10 @@ from vectordb import (
     NotFoundError,
     Schema,
     Sparse,
-    backup,
-    failpoints,
 )
 from vectordb import StorageError as StorageProblem
+from vectordb.common import failpoints
+from vectordb.maintenance import backup
 from vectordb.storage import env as env_module
 from vectordb.storage import manifest as manifest_file
 

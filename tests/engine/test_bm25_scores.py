@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import vectordb
 from tests.support.upkeep import hurry, until
 from vectordb import F, InvalidArgumentError, Linear, Schema, SchemaError, Sparse, Text, VectorDBError
+from vectordb.common.tokenize import words
 from vectordb.maintenance import policy
 from vectordb.storage.check import check
 from vectordb.storage.store import Store
-from vectordb.words import words
 
 ENCODER = "bm25(language=none, k1=1.4, b=0.6)"
 VOCABULARY = [f"w{i}" for i in range(30)]

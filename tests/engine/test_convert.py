@@ -11,13 +11,14 @@ import pytest
 
 import vectordb
 from tests.support.paths import GOLDEN
-from vectordb import Schema, Sparse, Text, failpoints
+from vectordb import Schema, Sparse, Text
 from vectordb.collection import Collection
+from vectordb.common import failpoints
+from vectordb.common.tokenize import RULE, words
 from vectordb.maintenance.convert import STEPS
 from vectordb.storage import format
 from vectordb.storage.check import check
 from vectordb.storage.env import open_env
-from vectordb.words import RULE, words
 
 TEXTS = GOLDEN / "texts"
 _spec = importlib.util.spec_from_file_location("golden_texts_make", TEXTS / "make.py")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vectordb_client import filter as f
-from vectordb_client.filter import to_dict
-from vectordb_client.values import coerce
+from vectordb_client.model import filter as f
+from vectordb_client.model.filter import to_dict
+from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model

@@ -11,7 +11,7 @@ import pytest
 import vectordb
 from tests.support.upkeep import until
 from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
-from vectordb.files import files_of
+from vectordb.engine.index_files import files_of
 from vectordb.query.linear import Listed, Source, top
 
 ROWS = 300

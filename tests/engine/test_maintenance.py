@@ -25,10 +25,11 @@ from vectordb import (
     Sparse,
     StorageError,
 )
-from vectordb.index import build as builder
-from vectordb.index import segment
-from vectordb.maintenance import policy, tasks
-from vectordb.maintenance.policy import Piece
+from vectordb.index.dense import build as builder
+from vectordb.index.dense import segment
+from vectordb.maintenance import jobs as tasks
+from vectordb.maintenance import policy
+from vectordb.maintenance.policy import Span
 from vectordb.storage import segments
 from vectordb.storage.segments import Record
 
@@ -553,7 +554,7 @@ def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(manual, rng, monke
 
 def piece(first, end, rows=None, dead=0, segment=True, lost=False):
     record = Record(16, first, end, end - first, 0, "f", 1, 1, {}, 1) if segment else None
-    return Piece(first, end, end - first if rows is None else rows, dead, record, lost)
+    return Span(first, end, end - first if rows is None else rows, dead, record, lost)
 
 
 def plan(*pieces, quiet=True, limit=10**9):

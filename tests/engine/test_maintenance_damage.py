@@ -10,8 +10,8 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
-from vectordb.files import files_of
-from vectordb.index.segment import Segment
+from vectordb.engine.index_files import files_of
+from vectordb.index.dense.segment import Segment
 from vectordb.storage import catalog, format, segments
 from vectordb.storage.check import check
 

@@ -148,7 +148,7 @@ def test_nothing_is_written_or_acknowledged_once_the_files_are_others(tmp_path, 
         if happens not in (remove_lock, remove_locks):  # others may be writing to the very same pages
             assert c.info().sequence == sequence and c.count() == 301 and len(c.search({"v": [1, 1, 1, 1]}, limit=400)) == 301
             database.snapshot(tmp_path / "rescued")
-            assert vectordb.backup.check(tmp_path / "rescued").points == 301
+            assert vectordb.maintenance.backup.check(tmp_path / "rescued").points == 301
         else:
             until(lambda: _refuses(c.count))
 
@@ -332,7 +332,7 @@ def test_index_files_without_data_are_not_made_an_empty_database_of(tmp_path, st
         with pytest.raises(CorruptionError, match=rf"data.mdb is {state}, but index files show that a database was here.*snapshot.*remove"):
             vectordb.open(path, **options)
     with pytest.raises(CorruptionError, match=f"is {state}"):
-        vectordb.backup.check(path)
+        vectordb.maintenance.backup.check(path)
     assert looks(path) == before
     shutil.rmtree(path / "indexes")
     if state == "missing":
@@ -475,7 +475,7 @@ def test_check_writes_nothing(tmp_path, state, monkeypatch):
     monkeypatch.chdir(path)
     before = looks(tmp_path)
     try:
-        vectordb.backup.check(path)
+        vectordb.maintenance.backup.check(path)
     except StorageError:
         assert state in (empty, cut, flipped)
     assert looks(tmp_path) == before
@@ -487,7 +487,7 @@ def test_check_writes_nothing_to_a_snapshot_or_beside_it(tmp_path, archive):
     with vectordb.open(tmp_path / "data", maintenance=False) as database:
         database.snapshot(tmp_path / "snapshot", archive=archive)
     before = looks(tmp_path)
-    assert vectordb.backup.check(tmp_path / "snapshot").points == 300
+    assert vectordb.maintenance.backup.check(tmp_path / "snapshot").points == 300
     assert looks(tmp_path) == before
 
 

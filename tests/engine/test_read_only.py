@@ -78,7 +78,7 @@ def test_a_read_only_file_system_serves_everything_that_reads(tmp_path, lacking,
         with vectordb.open(path) as first, vectordb.open(path) as second, Worker() as worker:
             assert first.collection("c").count() == second.collection("c").count() == worker.call(count, str(path)) == 300
             first.snapshot(tmp_path / "snapshot")
-        assert vectordb.backup.check(path).ok and vectordb.backup.check(tmp_path / "snapshot").points == 300
+        assert vectordb.maintenance.backup.check(path).ok and vectordb.maintenance.backup.check(tmp_path / "snapshot").points == 300
         assert main(["info", "--data", str(path)]) == main(["check", "--data", str(path)]) == 0
         assert main(["export", "--data", str(path), "--collection", "c", "--out", str(tmp_path / "out.jsonl")]) == 0
         assert main(["snapshot", "--data", str(path), str(tmp_path / "archive"), "--archive"]) == 0
@@ -98,7 +98,7 @@ def count(path: str) -> int:
 def test_a_service_answers_reads_on_a_read_only_file_system(tmp_path):
     from vectordb_client import Client
 
-    from vectordb.server.serve import start
+    from vectordb.server.main import start
 
     with disk(tmp_path / "disk") as remount:
         path = tmp_path / "disk" / "data"
@@ -121,7 +121,7 @@ def test_a_service_answers_reads_on_a_read_only_file_system(tmp_path):
 
 def as_nobody(function, *arguments):
     """Run as a user whom the files don't belong to."""
-    assert vectordb.open and vectordb.backup  # imported, and with them all they need
+    assert vectordb.open and vectordb.maintenance.backup  # imported, and with them all they need
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
@@ -138,7 +138,7 @@ def look_around(path: str, target: str) -> list:
         found = [c.count(), len(c.search(QUERY, limit=400)), len(c.get([1, 2])), len(list(c.iterate()))]
         refused(database, "this process has no permission to write to it")
         database.snapshot(target)
-    return [*found, vectordb.backup.check(path).ok, vectordb.backup.check(target).points]
+    return [*found, vectordb.maintenance.backup.check(path).ok, vectordb.maintenance.backup.check(target).points]
 
 
 def keep_open(path: str) -> int:

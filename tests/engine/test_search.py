@@ -14,8 +14,9 @@ import scipy.sparse
 
 import vectordb
 from tests.support.reference import Model, Stored, check_ranking, stored_vector
-from vectordb import DBSF, RRF, Dense, F, Hits, Int, MultiVector, Relative, Schema, Sparse, background
-from vectordb.index import flat
+from vectordb import DBSF, RRF, Dense, F, Hits, Int, MultiVector, Relative, Schema, Sparse
+from vectordb.common import background
+from vectordb.index import exact as flat
 
 N = 700
 

@@ -12,8 +12,8 @@ from tests.support.indexed import recall
 from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import accounts, hurry, idle, until
 from vectordb import Int, Schema, Sparse, SparseIndex, Text
-from vectordb.files import files_of
-from vectordb.index import sparse_ann
+from vectordb.engine.index_files import files_of
+from vectordb.index.impact import search as sparse_ann
 from vectordb.storage.check import check
 
 ROWS = 1_200
@@ -52,15 +52,15 @@ def arm(hits) -> dict:
 def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]:
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
-        from vectordb.index import flat
-        from vectordb.query.arms import Wanted, _weights
+        from vectordb.index import exact as flat
+        from vectordb.query.arms import RowFilter, _weights
         from vectordb.storage import format
 
         table = view.table(view.fields["s"], format.POSTINGS)
         terms, weights = query
         weights = _weights(view, "s", view.schema.vectors["s"], table, terms, weights, collection._filters)
         node = collection._filters.bind(filter, view.schema)
-        docids, scores = flat.search_sparse(table, terms, weights, limit, Wanted(view, node, collection._filters).rows())
+        docids, scores = flat.search_sparse(table, terms, weights, limit, RowFilter(view, node, collection._filters).rows())
         return list(zip(np.asarray(view.ids(docids)).tolist(), scores.tolist(), strict=True))
 
 

@@ -148,7 +148,7 @@ def indexed_vectors(seed: int, n: int) -> dict:
 
 
 def fill_indexed(database) -> None:
-    from vectordb.index import build
+    from vectordb.index.dense import build
 
     build.GRAPH_ROWS, build.ROWS_A_CLUSTER = 100, 40
     collection = database.create_collection("indexed", indexed_schema())

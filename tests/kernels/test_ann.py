@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.indexed import DIM, KINDS, METRICS, ROWS, Indexed, clustered, filtered, grouped, held_out, large, recall, small
-from vectordb.index import ann, calibrate, scratch
-from vectordb.index.build import Options
-from vectordb.index.segment import Allowed, Segment
+from vectordb.index.dense import calibrate, scratch
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.build import Options
+from vectordb.index.dense.segment import Segment, SegmentMask
 from vectordb.kernels import layout, planner
 
 PLANS = calibrate.SETTINGS[:, planner.PLAN].astype(int)
@@ -140,10 +141,10 @@ def test_never_fewer_than_asked_for_and_never_a_row_that_does_not_match(request)
     parts = []
     for one in (indexed.segment, second):
         plan = request["plan"]
-        allowed = Allowed(one, None if request["kind"] == "all" else wanted)
+        allowed = SegmentMask(one, None if request["kind"] == "all" else wanted)
         if plan is not None and (allowed.filtered or plan != planner.GRAPH_TWO_HOP):
             one = preferring(one, plan)
-        parts.append(ann.Part(one, allowed))
+        parts.append(ann.SegmentTarget(one, allowed))
     rest = [indexed.rest(wanted[wanted > second_docids[-1]])]
     queries = held_out(request["queries"], 13)
     found = indexed.search(queries, request["k"], target=request["target"], parts=parts, rest=rest)
@@ -153,20 +154,20 @@ def test_never_fewer_than_asked_for_and_never_a_row_that_does_not_match(request)
 
 
 @functools.cache
-def cell(metric: str, kind: str, share: float) -> list[tuple[np.ndarray, np.ndarray, Allowed, tuple]]:
+def cell(metric: str, kind: str, share: float) -> list[tuple[np.ndarray, np.ndarray, SegmentMask, tuple]]:
     """Requests of a cell: (query, wanted docids, what the segment makes of them, the oracle's answer)."""
     indexed, rng = large(metric), np.random.default_rng(9)
     where, made = grouped(4, ROWS, DIM)[1], []
     for query, at in zip(*grouped(5, QUERIES, DIM), strict=True):
         rows = indexed.docids[filtered(kind, share, where, at, rng)]
-        made.append((query[None, :], rows, Allowed(indexed.segment, rows), indexed.exact(query[None, :], 10, rows)[0]))
+        made.append((query[None, :], rows, SegmentMask(indexed.segment, rows), indexed.exact(query[None, :], 10, rows)[0]))
     return made
 
 
 def mean_recall(indexed: Indexed, requests, **how) -> float:
     found = []
     for query, rows, allowed, oracle in requests:
-        (answer,) = indexed.search(query, 10, rows, parts=[ann.Part(indexed.segment, allowed)], **how)
+        (answer,) = indexed.search(query, 10, rows, parts=[ann.SegmentTarget(indexed.segment, allowed)], **how)
         found.append(recall(answer, oracle))
     return float(np.mean(found))
 
@@ -197,7 +198,7 @@ def test_a_graph_by_hnswlib_finds_as_much_as_one_by_faiss():
     indexed = large("cosine", "hnswlib")
     assert indexed.segment.meta["options"]["graph_builder"] == "hnswlib"
     for kind, i in (("uncorrelated", 0), ("positive", 1), ("negative", 2)):
-        requests = [(query, rows, Allowed(indexed.segment, rows), oracle) for query, rows, _, oracle in cell("cosine", kind, SHARES[0])]
+        requests = [(query, rows, SegmentMask(indexed.segment, rows), oracle) for query, rows, _, oracle in cell("cosine", kind, SHARES[0])]
         for plan, effort in ((planner.GRAPH_BEAM, 4), (planner.GRAPH_TWO_HOP, 6)):
             assert mean_recall(indexed, requests, forced=setting(plan, effort)) >= FLOORS[plan, effort][i], (NAMES[plan], kind)
 
@@ -361,7 +362,7 @@ def test_a_plan_that_is_explained(settled, monkeypatch):
     indexed, trace = large("dot"), ann.Trace()
     monkeypatch.setattr(indexed.segment, "corrections", calibrate.Corrections())
     rows = indexed.every(3)
-    part = ann.Part(indexed.segment, Allowed(indexed.segment, rows))
+    part = ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, rows))
     indexed.search(held_out(1), 10, parts=[part], trace=trace)
     shown = ann.explained(part, trace.reports[0][0], 10)
     assert (shown["rows"], shown["matches"], shown["selectivity"]) == (ROWS, len(rows), len(rows) / ROWS)
@@ -392,7 +393,7 @@ def test_chunks_that_a_search_read_are_marked_and_confirmed_once():
         calls.append(np.flatnonzero(verified == 2).tolist())
         verified[verified == 2] = 1
 
-    part = ann.Part(indexed.segment, indexed.segment.all_allowed)
+    part = ann.SegmentTarget(indexed.segment, indexed.segment.all_allowed)
     for _ in range(2):
         ann.search([part], [], indexed.table, verified, confirm, held_out(1, 24), "float32", "cosine", 5, 0.95)
     assert len(calls) == 1 and calls[0]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.support.indexed import METRICS, Indexed, clustered, held_out
-from vectordb import background
-from vectordb.index import ann, flat
-from vectordb.index.segment import Allowed
+from vectordb.common import background
+from vectordb.index import exact as flat
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.segment import SegmentMask
 
 
 def awkward(metric: str) -> np.ndarray:
@@ -24,7 +25,7 @@ def awkward(metric: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_score_lies_between_its_bounds(metric, dtype):
     indexed = Indexed(awkward(metric), metric, dtype)
-    part = ann.Part(indexed.segment, indexed.segment.all_allowed)
+    part = ann.SegmentTarget(indexed.segment, indexed.segment.all_allowed)
     for query in np.concatenate([held_out(3, 24), indexed.vectors[:2] * 1e3, indexed.vectors[250:251]]):
         (docids, bounds), below = ann.search_bounded([part], indexed.apart(), indexed.table, query, dtype, metric, 3_000, -np.inf)
         assert np.array_equal(np.sort(docids), indexed.docids) and (np.diff(bounds) <= 0).all()
@@ -43,9 +44,9 @@ def test_a_floor_and_a_filter_leave_out_only_what_they_may(metric):
     inside = np.arange(200, 2_600, dtype=np.uint32)
     indexed = Indexed(rows, metric, inside=inside)
     wanted = np.flatnonzero(np.random.default_rng(0).random(3_000) < 0.4).astype(np.uint32)
-    part = ann.Part(indexed.segment, Allowed(indexed.segment, wanted))
+    part = ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, wanted))
     chunks = len(indexed.table)
-    rest = [ann.Rest(0, 1, wanted[wanted < 200]), ann.Rest(2_600 // 700, chunks, wanted[wanted >= 2_600])]
+    rest = [ann.TailRange(0, 1, wanted[wanted < 200]), ann.TailRange(2_600 // 700, chunks, wanted[wanted >= 2_600])]
     for query in held_out(5, 24):
         found, scores = flat.search_dense(indexed.table, query[None], "float32", metric, 3_000, wanted)[0]
         top, middle, low = float(scores[0]) + 1e6, float(scores[50]), float(scores[300])
@@ -61,7 +62,7 @@ def test_a_floor_and_a_filter_leave_out_only_what_they_may(metric):
 
 def test_large_segments_are_scanned_by_several_cores_with_the_same_result(monkeypatch):
     indexed = Indexed(clustered(2, 3_000, 24), "cosine")
-    part = ann.Part(indexed.segment, indexed.segment.all_allowed)
+    part = ann.SegmentTarget(indexed.segment, indexed.segment.all_allowed)
     found = []
     for least, cores in ((1 << 60, 2), (0, 2), (0, 5)):
         monkeypatch.setattr(ann, "_PARALLEL_CODES", least)

@@ -350,7 +350,7 @@ import vectordb
 from vectordb import Dense, Int, Linear, MultiVector, Prefetch, Schema, Sparse, Text
 from vectordb.kernels import jit
 from vectordb.kernels.signatures import recorded
-from vectordb.server.serve import start
+from vectordb.server.main import start
 from vectordb_client import Client
 
 unforeseen = []

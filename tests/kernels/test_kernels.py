@@ -17,13 +17,18 @@ import numba
 import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
+from vectordb_client.model.schema import Dense as DenseField
+from vectordb_client.model.schema import MultiVector
+from vectordb_client.model.schema import Sparse as SparseField
+from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
 from tests.support import sparse_indexed
 from tests.support.indexed import METRICS, Indexed, clustered, held_out
-from vectordb.index import calibrate, sparse_calibrate
-from vectordb.index.scratch import Scratch, aligned
-from vectordb.index.segment import Allowed
-from vectordb.index.sparse_scratch import Scratch as SparseScratch
+from vectordb.index.dense import calibrate
+from vectordb.index.dense.scratch import Scratch, aligned
+from vectordb.index.dense.segment import SegmentMask
+from vectordb.index.impact import calibrate as sparse_calibrate
+from vectordb.index.impact.scratch import Scratch as SparseScratch
 from vectordb.kernels import (
     COUNT,
     TABLE_WIDTH,
@@ -45,9 +50,6 @@ from vectordb.kernels import (
     topk,
 )
 from vectordb.storage import chunks, fields, format
-from vectordb.types import Dense as DenseField
-from vectordb.types import DenseColumn, MultiColumn, MultiVector, SparseColumn
-from vectordb.types import Sparse as SparseField
 
 MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, query_codes, precise, segment, bounded, impact, fusion)
 KERNELS = {
@@ -981,7 +983,7 @@ def test_search_segment(metric, dtype, plan):
     for wanted, k in itertools.product((None, indexed.docids[rng.random(320) < 0.5], indexed.docids[200:230]), (3, 30)):
         if wanted is None and plan in calibrate.FILTER_PLANS:
             continue
-        allowed = Allowed(searched, wanted)
+        allowed = SegmentMask(searched, wanted)
         heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, layout.REPORT_WIDTH))
         (touched, one), (also_touched, other) = both(
             "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.locals, model.recalls,
@@ -1002,7 +1004,7 @@ def test_bounded_scores(metric):
     found = indexed.segment
     query = held_out(1, 20)[0]
     for wanted, floor in ((None, -np.inf), (indexed.docids[::3].copy(), -np.inf), (None, 0.0)):
-        allowed = Allowed(found, wanted)
+        allowed = SegmentMask(found, wanted)
         arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.lacking, found.longest, floor, np.zeros(30, np.int64))
         codes_of_query = aligned((found.description[layout.STRIDE],), np.int8)
         (one, given), (other, also) = both("bounded.bounded_topk", found.description, query, codes_of_query, *arguments)

@@ -12,8 +12,9 @@ import pytest
 from tests.support.indexed import METRICS, Indexed, clustered, grouped, recall
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, Int, Linear, Schema, Sparse, StorageError, VectorDBError
-from vectordb.index import ann, build, calibrate, frame, graphs
-from vectordb.index.segment import Allowed
+from vectordb.index.dense import build, calibrate, frame, graphs
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.segment import SegmentMask
 from vectordb.kernels import planner
 
 ROWS, DIM = 3_000, 24
@@ -126,7 +127,7 @@ def test_nothing_is_chosen_that_should_cost_more_than_a_full_scan(metric, shape,
     one = indexed(metric, shape)
     query = queries_of(one.vectors)[:1]
     for k, rows, target in itertools.product((1, 10, 400, 1_500), (None, one.every(2), one.every(40)), (0.9, 0.999)):
-        part = ann.Part(one.segment, one.segment.all_allowed if rows is None else Allowed(one.segment, rows))
+        part = ann.SegmentTarget(one.segment, one.segment.all_allowed if rows is None else SegmentMask(one.segment, rows))
         trace = ann.Trace()
         one.segment.corrections = calibrate.Corrections()
         one.search(query, k, parts=[part], target=target, trace=trace)
@@ -172,7 +173,7 @@ def test_a_scan_that_can_not_tell_goes_over_to_the_vectors():
 @pytest.mark.parametrize("metric", ["dot", "l2"])
 @pytest.mark.parametrize("huge", [1, 40, ROWS])
 def test_vectors_too_large_for_squares_are_kept_apart(metric, huge, tmp_path):
-    from vectordb.index.segment import Segment
+    from vectordb.index.dense.segment import Segment
 
     rows = plain()
     rows[:huge] = 3e38 * np.sign(rows[:huge])

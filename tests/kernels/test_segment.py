@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vectordb_client.errors import CorruptionError
 
 from tests.support.indexed import METRICS, Indexed, clustered, grouped, held_out, large, places, random_bytes, recall, small
 from tests.support.paths import ROOT
-from vectordb.errors import CorruptionError
-from vectordb.index import build as builder
-from vectordb.index import segment
-from vectordb.index.build import Cancelled, Options
-from vectordb.index.segment import Allowed, Segment
+from vectordb.index.dense import build as builder
+from vectordb.index.dense import segment
+from vectordb.index.dense.build import Cancelled, Options
+from vectordb.index.dense.segment import Segment, SegmentMask
 from vectordb.kernels import codes as kernel_codes
 from vectordb.kernels import planner
 
@@ -348,12 +348,12 @@ def test_zeros_are_rows_like_others():
 
 def test_rows_that_may_be_found():
     indexed = small("l2")
-    every = Allowed(indexed.segment, indexed.docids)
+    every = SegmentMask(indexed.segment, indexed.docids)
     assert not every.filtered and every.matches.tolist() == [1_500]
-    none = Allowed(indexed.segment, np.array([5_000_000], np.uint32))
+    none = SegmentMask(indexed.segment, np.array([5_000_000], np.uint32))
     assert none.filtered and none.matches.tolist() == [0] and not none.bits.any() and not none.counts.any()
     wanted = np.random.default_rng(0).permutation(indexed.docids)[:400]
-    some = Allowed(indexed.segment, np.sort(np.append(wanted, np.setdiff1d(np.arange(50), indexed.docids)).astype(np.uint32)))
+    some = SegmentMask(indexed.segment, np.sort(np.append(wanted, np.setdiff1d(np.arange(50), indexed.docids)).astype(np.uint32)))
     bits = np.unpackbits(some.bits.view(np.uint8), bitorder="little")
     np.testing.assert_array_equal(bits[:1_500], np.isin(indexed.segment.docids, wanted))
     sums = [int(bits[low:high].sum()) for low, high in itertools.pairwise(indexed.segment.offsets)]

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vectordb_client.errors import CorruptionError
 
 from tests.support.indexed import places, recall
 from tests.support.paths import ROOT
 from tests.support.sparse_indexed import Indexed, columns, large, query_of, saturation_of, small, texts, topics_of
-from vectordb.errors import CorruptionError
-from vectordb.index import ann, flat, sparse_ann, sparse_build
-from vectordb.index import sparse_calibrate as calibrate
-from vectordb.index.segment import Allowed, Segment
-from vectordb.index.sparse_segment import SparseSegment
+from vectordb.index import exact as flat
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.impact import build as sparse_build
+from vectordb.index.impact import calibrate
+from vectordb.index.impact import search as sparse_ann
+from vectordb.index.impact.segment import SparseSegment
 from vectordb.kernels import impact as kernel
 
 EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] != kernel.IMPACTS).tolist())
@@ -316,7 +319,7 @@ def test_a_trace_tells_what_was_done():
     indexed = large()
     trace = ann.Trace()
     indexed.search(short_queries(1), 10, target=0.95, trace=trace)
-    part = ann.Part(indexed.segment, Allowed(indexed.segment, None))
+    part = ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, None))
     said = sparse_ann.explained(part, trace.reports[0][0], 10)
     plan, predicted = sparse_ann.judged(part, trace.reports[0][0], 10)
     assert said["plan"] == calibrate.PLAN_NAMES[plan] and 0.95 <= predicted <= 1
@@ -336,7 +339,7 @@ def test_a_request_without_enough_reached_rows_falls_back_to_reading_everything(
     rows = np.arange(0, 400, 2, dtype=np.uint32)
     ((docids, _),) = indexed.search([query], 250, rows, forced=setting, trace=trace)
     assert len(docids) == 200 and trace.reports[0][0]["fallback"]
-    assert sparse_ann.judged(ann.Part(indexed.segment, Allowed(indexed.segment, rows)), trace.reports[0][0], 250) is None
+    assert sparse_ann.judged(ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, rows)), trace.reports[0][0], 250) is None
 
 
 def test_nothing_to_find():
@@ -414,7 +417,7 @@ def test_weights_far_above_all_others_leave_the_other_lists_alone(far):
         assert scored[1] <= 4 * scored[0] + 50
     trace = ann.Trace()
     other.search([(column.terms[at[:1]], np.ones(1, np.float32))], 10, target=0.99, trace=trace)
-    said = sparse_ann.explained(ann.Part(other.segment, Allowed(other.segment, None)), trace.reports[0][0], 10)
+    said = sparse_ann.explained(ann.SegmentTarget(other.segment, SegmentMask(other.segment, None)), trace.reports[0][0], 10)
     costs = {row["plan"]: row["microseconds"] for row in said["considered"]}
     assert "full postings" in costs
 

@@ -21,7 +21,7 @@ from tests.support.nightly import cases, record
 from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import CorruptionError, VectorDBError
-from vectordb.files import files_of
+from vectordb.engine.index_files import files_of
 from vectordb.storage import format
 from vectordb.storage.check import check
 

@@ -14,7 +14,7 @@ import vectordb
 from tests.support.history import History, Operation, not_linear
 from tests.support.nightly import cases, record
 from vectordb import Dense, Int, Schema
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
 WRITES = cases(30, 600)  # of each writer

@@ -14,7 +14,8 @@ import pytest
 import vectordb
 from tests.support.nightly import cases, record
 from tests.support.upkeep import index_files
-from vectordb import CorruptionError, Dense, FormatVersionError, NotFoundError, Schema, StorageError, VectorDBError, backup
+from vectordb import CorruptionError, Dense, FormatVersionError, NotFoundError, Schema, StorageError, VectorDBError
+from vectordb.maintenance import backup
 from vectordb.storage import manifest as manifests
 
 POINTS = 300

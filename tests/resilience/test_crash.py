@@ -16,7 +16,7 @@ from tests.support import forked
 from tests.support.crash_load import SCHEMA, Model, small, write_on
 from tests.support.nightly import cases, record
 from tests.support.upkeep import index_files
-from vectordb import failpoints
+from vectordb.common import failpoints
 from vectordb.storage import catalog, segments
 from vectordb.storage.check import check
 

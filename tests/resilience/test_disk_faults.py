@@ -18,7 +18,8 @@ import vectordb
 from tests.support.nightly import record
 from tests.support.upkeep import hurry
 from tests.support.worker import Worker
-from vectordb import Dense, Int, Schema, StorageError, failpoints
+from vectordb import Dense, Int, Schema, StorageError
+from vectordb.common import failpoints
 from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 import xxhash
-from vectordb_client import answers, wire
-from vectordb_client.batch import make_batch
-from vectordb_client.filter import to_dict
+from vectordb_client.model.batch import make_batch
+from vectordb_client.model.filter import to_dict
+from vectordb_client.rpc import answers, wire
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
@@ -29,11 +29,12 @@ from vectordb import CorruptionError, Dense, Int, Keyword, Schema, Sparse, Text,
 from vectordb.filters import as_filter
 from vectordb.filters.canonical import canonical
 from vectordb.index import file as index_file
-from vectordb.index import segment, sparse_segment
-from vectordb.server.guard import Guard
-from vectordb.server.service import SERVICE, Service
+from vectordb.index.dense import segment
+from vectordb.index.impact import segment as sparse_segment
+from vectordb.server.access.guard import Guard
+from vectordb.server.methods.service import SERVICE, Service
 from vectordb.server.settings import Settings
-from vectordb.server.watch import Watch
+from vectordb.server.telemetry.telemetry import Telemetry
 from vectordb.storage import chunks, integrity
 from vectordb.transfer import import_points
 
@@ -216,7 +217,7 @@ def test_requests_as_bytes(directory, caplog):
     with vectordb.open(directory, durability="batched", maintenance=False) as database:
         database.create_collection("c", SCHEMA)
         settings = Settings(max_message_bytes=1 << 20)
-        watch = Watch(database, settings)
+        watch = Telemetry(database, settings)
         door = Service(database, Guard(database, settings, watch), watch).handler()
         sound = {name: [message.SerializeToString() for message in messages] for name, messages in requests().items()}
         everything = [data for group in sound.values() for data in group if data]

@@ -16,7 +16,8 @@ import pytest
 import vectordb
 from tests.support.crash_load import SCHEMA, Model, small
 from tests.support.nightly import cases, record
-from vectordb import CorruptionError, StorageError, failpoints
+from vectordb import CorruptionError, StorageError
+from vectordb.common import failpoints
 from vectordb.storage.check import check
 
 PAGE, SECTOR, METAS = 4_096, 512, 2

@@ -14,16 +14,16 @@ from pathlib import Path
 import grpc
 import pytest
 from vectordb_client import Client, Dense, Schema, Sparse, VectorDBError
-from vectordb_client.channel import METHODS
-from vectordb_client.schema import Int, Keyword, Text
+from vectordb_client.model.schema import Int, Keyword, Text
+from vectordb_client.rpc.channel import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from tests.support import forked
 from tests.support.paths import ROOT
-from vectordb.server import keys
-from vectordb.server.audit import KEPT, AuditLog
-from vectordb.server.serve import start
+from vectordb.server.access import keys
+from vectordb.server.access.audit import KEPT, AuditLog
+from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse(encoder="bm25", source="body")}, {"n": Int(), "body": Text(), "tag": Keyword()})
 MARK = "mArKeR8"

@@ -9,16 +9,17 @@ import tracemalloc
 import numpy as np
 import pytest
 from vectordb_client import Client, LimitError, RateLimitError
-from vectordb_client import packing as client_packing
+from vectordb_client.rpc import packing as client_packing
 
 import vectordb
-from vectordb import Dense, F, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text, background, deadline, memory
+from vectordb import Dense, F, Int, Keyword, MultiVector, Prefetch, Schema, Sparse, Text
+from vectordb.common import background, deadline, memory
 from vectordb.filters import as_filter, bitmap
 from vectordb.filters.nodes import weight
-from vectordb.index import flat
+from vectordb.index import exact as flat
 from vectordb.query import read
+from vectordb.server.main import start
 from vectordb.server.memory import _limits
-from vectordb.server.serve import start
 from vectordb.storage import store
 
 SCHEMA = Schema({"d": Dense(4), "m": MultiVector(4), "s": Sparse()}, {"n": Int(), "k": Keyword(), "t": Text(), "many": Int(array=True)})
@@ -251,16 +252,16 @@ def test_a_call_that_needs_more_than_it_may_is_refused_and_named(served):
 def test_a_call_waits_for_memory_that_others_hold_then_is_told_to_come_again():
     pool = memory.Pool(10 << 20, 8 << 20, 0.2, ("working_memory", "request_memory"))
     one, other = pool.allowance(), pool.allowance()
-    with deadline.under(deadline.Patience(allowance=one)):
+    with deadline.scope(deadline.Deadline(allowance=one)):
         memory.hold(6 << 20, "a test")
         with pytest.raises(LimitError, match="request_memory"):
             memory.hold(3 << 20, "a test")
-    with deadline.under(deadline.Patience(allowance=other)):
+    with deadline.scope(deadline.Deadline(allowance=other)):
         memory.hold(memory.SMALL - 1, "what isn't counted")
         with pytest.raises(RateLimitError, match="working_memory") as caught, memory.held(5 << 20, "a test"):
             raise AssertionError
         assert caught.value.retry_after > 0 and pool.taken == 6 << 20
-        with pytest.raises(vectordb.DeadlineError), deadline.under(deadline.Patience(0.0, allowance=other)):
+        with pytest.raises(vectordb.DeadlineError), deadline.scope(deadline.Deadline(0.0, allowance=other)):
             memory.hold(5 << 20, "a test")
         awaited = []
 
@@ -279,7 +280,7 @@ def test_a_call_waits_for_memory_that_others_hold_then_is_told_to_come_again():
 
 def test_what_a_call_held_is_given_back(database, served):
     docs = served(working_memory=64 << 20)
-    from vectordb.server import guard
+    from vectordb.server.access import guard
 
     pools = []
     for made in __import__("gc").get_objects():
@@ -348,19 +349,19 @@ def test_every_kind_of_work_is_cut_and_stops(docs, database, monkeypatch, what):
     docs = database.collection("docs")  # nothing is known of earlier filters
     looks, most = [], 1 << 30
 
-    class Counting(deadline.Patience):
+    class Counting(deadline.Deadline):
         def check(self):
             looks.append(time.process_time())
             if len(looks) > most:
                 raise vectordb.DeadlineError("enough")
 
-    with deadline.under(Counting()):
+    with deadline.scope(Counting()):
         assert str(everything(docs)[what]()) == expected
     assert len(looks) > 3, "it doesn't look at the deadline"
     for most in {1, len(looks) // 2}:
         looks.clear()
         database._collections.clear()
-        with deadline.under(Counting()), pytest.raises(vectordb.DeadlineError):
+        with deadline.scope(Counting()), pytest.raises(vectordb.DeadlineError):
             everything(database.collection("docs"))[what]()
         assert most < len(looks) <= most + 1 + deadline._AHEAD  # other threads look once more too
 
@@ -412,7 +413,7 @@ def test_what_threads_read_is_let_go_once_none_is_at_work():
 
     with ThreadPoolExecutor(3) as pool, pytest.raises(ValueError, match="one fails"):
         try:
-            deadline.spread(pool, work, range(3))
+            deadline.map_with_deadline(pool, work, range(3))
         finally:
             assert at_work == []
 
@@ -445,4 +446,4 @@ def test_closing_a_database_ends_the_searches_under_way(tmp_path, monkeypatch):
     closing.join(300)
     thread.join(300)
     assert not closing.is_alive() and [type(error) for error in ended] == [vectordb.ClosedError]
-    assert deadline.pending() is None
+    assert deadline.current() is None

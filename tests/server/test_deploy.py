@@ -13,7 +13,8 @@ import yaml
 
 from tests.support.paths import ROOT
 from vectordb.cli import parser
-from vectordb.server import metrics, settings
+from vectordb.server import settings
+from vectordb.server.telemetry import metrics
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -30,16 +30,16 @@ from vectordb_client import (
     StorageError,
     UnavailableError,
 )
-from vectordb_client.channel import METHODS
-from vectordb_client.schema import Int, Text
+from vectordb_client.model.schema import Int, Text
+from vectordb_client.rpc.channel import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.cli import main
-from vectordb.server import guard as guarding
-from vectordb.server import keys
-from vectordb.server.serve import start
-from vectordb.server.service import SERVICE
+from vectordb.server.access import guard as guarding
+from vectordb.server.access import keys
+from vectordb.server.main import start
+from vectordb.server.methods.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"n": Int()})
 POINT = {"id": 1, "vectors": {"d": [1, 2, 3, 4], "s": {7: 0.5, 8: 0.25}}, "attributes": {"n": 3}}

@@ -13,16 +13,17 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from vectordb_client import Client, Dense, F, InvalidArgumentError, LimitError, Prefetch, RateLimitError, Schema, Sparse, calls
-from vectordb_client.channel import METHODS
-from vectordb_client.schema import Int
-from vectordb_client.status import error_of, status_of
+from vectordb_client import Client, Dense, F, InvalidArgumentError, LimitError, Prefetch, RateLimitError, Schema, Sparse
+from vectordb_client.model.schema import Int
+from vectordb_client.rpc import calls
+from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.status import error_of, status_of
 
 import vectordb
-from vectordb import deadline
-from vectordb.server import keys
-from vectordb.server.limits import Rates
-from vectordb.server.serve import start
+from vectordb.common import deadline
+from vectordb.server.access import keys
+from vectordb.server.access.limits import Rates
+from vectordb.server.main import start
 from vectordb.server.settings import Settings
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"n": Int()})
@@ -165,7 +166,7 @@ def slow(database, monkeypatch):
 def _many(docs, n):
     """n searches at once, as futures of calls."""
     name, request = next(
-        calls.search(docs._remote, VECTOR, None, calls.Wanted(None, 1, None, False, "rrf", None, None, False, False, False))
+        calls.search(docs._remote, VECTOR, None, calls.SearchOptions(None, 1, None, False, "rrf", None, None, False, False, False))
     )
     path, write, read = METHODS[name]
     method = docs._client._channel.unary_unary(path, write, read)
@@ -281,7 +282,7 @@ def test_a_thousand_keys_have_their_own_buckets(tmp_path, monkeypatch):
 def test_processes_share_a_bucket(tmp_path):
     """Together they get what one would: not a call more."""
     code = (
-        "import sys, time; from pathlib import Path; from vectordb.server.limits import Rates\n"
+        "import sys, time; from pathlib import Path; from vectordb.server.access.limits import Rates\n"
         "rates = Rates(Path(sys.argv[1]), 2000.0); time.monotonic = lambda: 50.0\n"
         "print(sum(rates.take('a') == 0.0 for _ in range(1500)))"
     )
@@ -305,7 +306,7 @@ def test_a_search_stops_between_its_arms(database, monkeypatch):
     from vectordb.query import execute
 
     docs = database.collection("docs")
-    patience, searched = deadline.Patience(), []
+    patience, searched = deadline.Deadline(), []
     real = execute.search_arm
 
     def search_arm(view, search, arm, *rest):
@@ -315,17 +316,17 @@ def test_a_search_stops_between_its_arms(database, monkeypatch):
         return found
 
     monkeypatch.setattr(execute, "search_arm", search_arm)
-    with deadline.under(patience), pytest.raises(vectordb.DeadlineError):
+    with deadline.scope(patience), pytest.raises(vectordb.DeadlineError):
         docs.search({**VECTOR, "s": {1: 1.0}})
     assert searched == ["d"]
     assert len(docs.search({**VECTOR, "s": {1: 1.0}})) == 10  # this thread's patience is as it was
 
 
 def test_a_batch_stops_between_its_kernel_calls(database, monkeypatch):
-    from vectordb.index import flat
+    from vectordb.index import exact as flat
 
     docs = database.collection("docs")
-    patience, calls = deadline.Patience(), []
+    patience, calls = deadline.Deadline(), []
     real = flat.dense.dense_topk
 
     def dense_topk(*arguments):
@@ -337,10 +338,10 @@ def test_a_batch_stops_between_its_kernel_calls(database, monkeypatch):
     monkeypatch.setattr(deadline, "WORK", 16 * 20 * (4 + flat._ROW_WORK + flat._KEPT_WORK // 2))
     monkeypatch.setattr(flat.dense, "dense_topk", dense_topk)
     queries = np.random.default_rng(0).standard_normal((100, 4))
-    with deadline.under(patience), pytest.raises(vectordb.DeadlineError):
+    with deadline.scope(patience), pytest.raises(vectordb.DeadlineError):
         docs.search_batch({"d": queries}, exact=True)
     assert calls == [16, 16]
-    with deadline.under(deadline.Patience(60)):
+    with deadline.scope(deadline.Deadline(60)):
         some = docs.search_batch({"d": queries}, exact=True)
     assert some == docs.search_batch({"d": queries}, exact=True)
 
@@ -349,7 +350,7 @@ def test_a_batch_stops_between_its_kernel_calls(database, monkeypatch):
 def test_what_is_asked_too_late_is_not_done(database, ask):
     docs = database.collection("docs")
     before = docs.info().sequence
-    with deadline.under(deadline.Patience(0.0)), pytest.raises(vectordb.DeadlineError):
+    with deadline.scope(deadline.Deadline(0.0)), pytest.raises(vectordb.DeadlineError):
         ask(docs)
     assert docs.info().sequence == before
 
@@ -360,12 +361,12 @@ def test_a_writer_that_gave_up_neither_fails_nor_parts_those_it_commits_with(dat
     committer, transactions = docs._committer, []
     real = committer._commit
     monkeypatch.setattr(committer, "_commit", lambda group: (transactions.append(len(group)), real(group)))
-    late = deadline.Patience()
+    late = deadline.Deadline()
     outcomes = {}
 
     def write(number, patience):
         try:
-            with deadline.under(patience):
+            with deadline.scope(patience):
                 outcomes[number] = docs.upsert(ids=[1000 + number]).count
         except vectordb.DeadlineError:
             outcomes[number] = "late"

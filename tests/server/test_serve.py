@@ -26,15 +26,15 @@ from vectordb_client import (
     LockedError,
     Schema,
     UnavailableError,
-    calls,
 )
-from vectordb_client.channel import METHODS
-from vectordb_client.schema import Int
+from vectordb_client.model.schema import Int
+from vectordb_client.rpc import calls
+from vectordb_client.rpc.channel import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server.serve import start
-from vectordb.server.service import SERVICE
+from vectordb.server.main import start
+from vectordb.server.methods.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(8)}, {"n": Int()})
 

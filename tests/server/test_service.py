@@ -42,12 +42,12 @@ from vectordb_client import (
     WriteResult,
     errors,
 )
-from vectordb_client.channel import METHODS
-from vectordb_client.schema import Datetime, Geo, Int, Text, Uuid
+from vectordb_client.model.schema import Datetime, Geo, Int, Text, Uuid
+from vectordb_client.rpc.channel import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema(
     {"d": Dense(8), "s": Sparse(), "m": MultiVector(4)},

@@ -10,8 +10,9 @@ import pytest
 from vectordb_client import AsyncClient, Client
 
 import vectordb
-from vectordb import AlreadyExistsError, Dense, InvalidArgumentError, NotFoundError, PreconditionError, Schema, backup
-from vectordb.server.serve import start
+from vectordb import AlreadyExistsError, Dense, InvalidArgumentError, NotFoundError, PreconditionError, Schema
+from vectordb.maintenance import backup
+from vectordb.server.main import start
 
 
 @pytest.fixture

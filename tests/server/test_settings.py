@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 
 import pytest
+from vectordb_client.errors import InvalidArgumentError
 
-from vectordb.errors import InvalidArgumentError
 from vectordb.server.settings import NAMES, Settings, add_arguments, gather, table
 
 

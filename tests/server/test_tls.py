@@ -11,10 +11,10 @@ from vectordb_client import AsyncClient, AuthenticationError, Client, InvalidArg
 
 import vectordb
 from tests.support.certificates import Authority
-from vectordb.server import keys
-from vectordb.server.serve import start
+from vectordb.server.access import keys
+from vectordb.server.access.tls import check_exposure, is_loopback
+from vectordb.server.main import start
 from vectordb.server.settings import Settings
-from vectordb.server.tls import check_exposure, is_loopback
 
 
 @pytest.fixture(scope="module")

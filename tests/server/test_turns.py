@@ -6,11 +6,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from vectordb_client.errors import DeadlineError
 
-from vectordb import deadline
-from vectordb.errors import DeadlineError
+from vectordb.common import deadline
 from vectordb.server import turns
-from vectordb.server.turns import READ_AHEAD, Lane, Turn
+from vectordb.server.turns import READ_AHEAD, RequestPool, Turn
 
 
 class Unwatched:
@@ -26,7 +26,7 @@ class Bench:
 
     def __init__(self, threads, queue=1000, **more):
         self.now = 100.0
-        self.lane = Lane("test", threads, queue, Unwatched(), clock=lambda: self.now, **more)
+        self.lane = RequestPool("test", threads, queue, Unwatched(), clock=lambda: self.now, **more)
         self.lane._threads = self
         self.begun, self.reading, self.refused = [], [], []
 
@@ -188,7 +188,7 @@ class Long:
     def run(self):
         self.began.set()
         try:
-            with deadline.under(self.patience):
+            with deadline.scope(self.patience):
                 while not self.stop.wait(0.001):
                     deadline.check()
                     self.checks += 1
@@ -204,7 +204,7 @@ def crowd(monkeypatch):
     made = []
 
     def lane(threads, **more):
-        return Lane("test", threads, 100, Unwatched(), rests=True, cores=2, **more)
+        return RequestPool("test", threads, 100, Unwatched(), rests=True, cores=2, **more)
 
     def call(lane, who):
         made.append(Long(lane, who))
@@ -309,11 +309,11 @@ def test_a_batch_hands_a_pool_a_few_pieces_at_a_time():
             submitted.append(len(checks))
             return super().submit(*arguments)
 
-    class Counted(deadline.Patience):
+    class Counted(deadline.Deadline):
         def check(self):
             if threading.current_thread() is threading.main_thread():
                 checks.append(1)
 
-    with Pool(2) as pool, deadline.under(Counted(60)):
-        assert list(deadline.spread(pool, lambda a, b: a + b, range(100), range(100))) == [2 * i for i in range(100)]
+    with Pool(2) as pool, deadline.scope(Counted(60)):
+        assert list(deadline.map_with_deadline(pool, lambda a, b: a + b, range(100), range(100))) == [2 * i for i in range(100)]
     assert submitted == [0] * deadline._AHEAD + list(range(1, 101 - deadline._AHEAD))

@@ -18,17 +18,19 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from vectordb_client import AsyncClient, Client
+from vectordb_client.errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError
+from vectordb_client.model.ranking import Prefetch
+from vectordb_client.model.schema import Dense, Int, Keyword, Schema, Sparse
 
 import vectordb
 from tests.support.upkeep import until
 from vectordb import cli
 from vectordb.cli import top
-from vectordb.errors import InvalidArgumentError, NotFoundError, StorageError, UnavailableError
-from vectordb.query import audit, notes
-from vectordb.server import logs, metrics
-from vectordb.server.serve import start
-from vectordb.server.status import quantile
-from vectordb.types import Dense, Int, Keyword, Prefetch, Schema, Sparse
+from vectordb.query import audit
+from vectordb.query import trace as notes
+from vectordb.server.main import start
+from vectordb.server.telemetry import logs, metrics
+from vectordb.server.telemetry.status import quantile
 
 ROWS, DIM = 600, 8
 SCHEMA = Schema({"v": Dense(DIM), "s": Sparse()}, {"n": Int(), "word": Keyword()})
@@ -275,8 +277,8 @@ def test_audits_are_metrics_and_a_fact_that_clients_read(database, served, monke
 WORKER = """
 import sys, vectordb
 from vectordb_client import Client
-from vectordb.server.serve import start
-from vectordb.server.watch import Watch
+from vectordb.server.main import start
+from vectordb.server.telemetry.telemetry import Telemetry
 import numpy as np
 with vectordb.open(sys.argv[1], maintenance=False) as database:
     server, port = start(database, port=0, metrics_port=int(sys.argv[2]))
@@ -405,7 +407,7 @@ def test_a_slow_query_that_cannot_be_told_is_answered_all_the_same(served, monke
         told.append(self)
         raise ValueError
 
-    monkeypatch.setattr(notes.Notes, "plan", broken)
+    monkeypatch.setattr(notes.SearchTrace, "plan", broken)
     assert len(client.collection("docs").search({"v": query()}, limit=3)) == 3 and told
     assert client.status()["errors"] == []
 
@@ -471,7 +473,7 @@ def test_a_call_is_a_span_under_its_callers(served, database, monkeypatch):
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from vectordb.server import tracing
+    from vectordb.server.telemetry import tracing
 
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
@@ -497,7 +499,7 @@ def test_a_call_is_a_span_under_its_callers(served, database, monkeypatch):
 
 def test_exporters_are_chosen_by_the_environment(monkeypatch):
     pytest.importorskip("opentelemetry.sdk")
-    from vectordb.server import tracing
+    from vectordb.server.telemetry import tracing
 
     for kind, protocol, name in (
         ("none", "", "NoneType"),
@@ -520,7 +522,7 @@ def test_exporters_are_chosen_by_the_environment(monkeypatch):
 
 def test_nothing_of_opentelemetry_is_imported_unless_it_is_wanted(tmp_path):
     code = (
-        "import sys, vectordb; from vectordb.server.serve import start\n"
+        "import sys, vectordb; from vectordb.server.main import start\n"
         "database = vectordb.open(sys.argv[1]); start(database, port=0)[0].stop(0).wait(); database.close()\n"
         "print(any(name.startswith('opentelemetry') for name in sys.modules))\n"
         "sys.modules['opentelemetry'] = None\n"

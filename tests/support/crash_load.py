@@ -13,7 +13,8 @@ import numpy as np
 
 import vectordb
 from tests.support.upkeep import hurry
-from vectordb import Dense, Int, Keyword, Schema, Sparse, Text, failpoints
+from vectordb import Dense, Int, Keyword, Schema, Sparse, Text
+from vectordb.common import failpoints
 from vectordb.storage import compact, store
 
 IDS = 200

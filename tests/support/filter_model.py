@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 from hypothesis import strategies as st
-from vectordb_client import filter as f
-from vectordb_client.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
-from vectordb_client.values import coerce_element
+from vectordb_client.model import filter as f
+from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
+from vectordb_client.model.values import coerce_element
 
+from vectordb.common.tokenize import words
 from vectordb.filters.canonical import CountRange, MatchWords, Range
-from vectordb.words import words
 
 KINDS = {"kw": Keyword, "n": Int, "x": Float, "ok": Bool, "at": Datetime, "body": Text, "u": Uuid, "place": Geo}
 SCHEMA = Schema({"vec": Dense(4), "vec2": Dense(4)}, {name + s: kind(array=bool(s)) for name, kind in KINDS.items() for s in ("", "s")})

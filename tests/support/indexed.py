@@ -10,15 +10,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from vectordb_client.model.schema import Dense
+from vectordb_client.model.vectors import DenseColumn
 
-from vectordb.index import ann, calibrate, flat
-from vectordb.index import build as builder
+from vectordb.index import exact as flat
 from vectordb.index import file as index_file
-from vectordb.index.build import Options
-from vectordb.index.segment import Allowed, Segment
+from vectordb.index.dense import build as builder
+from vectordb.index.dense import calibrate
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.build import Options
+from vectordb.index.dense.segment import Segment, SegmentMask
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH
 from vectordb.storage import chunks, fields
-from vectordb.types import Dense, DenseColumn
 
 METRICS = ("cosine", "dot", "l2")
 KINDS = ("uncorrelated", "positive", "negative")
@@ -82,23 +85,23 @@ class Indexed:
         """Exact search, for comparison. rows: docids that may be found, None for all."""
         return flat.search_dense(self.table, queries, self.dtype, self.metric, k, rows)
 
-    def search(self, queries, k, rows=None, *, target=0.95, forced=-1, trace=None, parts=None, rest: Sequence[ann.Rest] = ()):
+    def search(self, queries, k, rows=None, *, target=0.95, forced=-1, trace=None, parts=None, rest: Sequence[ann.TailRange] = ()):
         """Search through the segment, or through ``parts``. rows: docids that may be found, None for all."""
         if parts is None:
-            parts = [ann.Part(self.segment, self.segment.all_allowed if rows is None else Allowed(self.segment, rows))]
+            parts = [ann.SegmentTarget(self.segment, self.segment.all_allowed if rows is None else SegmentMask(self.segment, rows))]
             rest = [*rest, *self.apart(rows)]
         given = (parts, rest, self.table, self.verified, lambda: None, queries, self.dtype, self.metric, k, target, forced, trace)
         return ann.search(*given)
 
-    def rest(self, wanted: np.ndarray) -> ann.Rest:
+    def rest(self, wanted: np.ndarray) -> ann.TailRange:
         """Rows outside of any segment as an argument of a search, with the chunks that can contain them."""
         if not len(wanted):
-            return ann.Rest(0, 0, wanted)
+            return ann.TailRange(0, 0, wanted)
         last = self.table[:, FIRST] <= wanted[-1]
         first = self.table[:, FIRST] <= wanted[0]
-        return ann.Rest(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
+        return ann.TailRange(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
 
-    def apart(self, rows: np.ndarray | None = None) -> list[ann.Rest]:
+    def apart(self, rows: np.ndarray | None = None) -> list[ann.TailRange]:
         """Those of the rows that are outliers of the segment."""
         return [self.rest(self.segment.apart if rows is None else np.intersect1d(self.segment.apart, rows))]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from vectordb_client.values import Id, restore
+from vectordb_client.model.values import Id, restore
 
 from tests.support.filter_model import holds
 from vectordb import Dense, Hits, Schema, Sparse

@@ -15,9 +15,12 @@ import numpy as np
 
 from tests.support import sparse_indexed
 from tests.support.indexed import Indexed, held_out, places, random_bytes, small, small_rows
-from vectordb.index import ann, calibrate, sparse_ann, sparse_calibrate
-from vectordb.index.segment import Allowed, Segment
-from vectordb.index.sparse_segment import SparseSegment
+from vectordb.index.dense import calibrate
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.impact import calibrate as sparse_calibrate
+from vectordb.index.impact import search as sparse_ann
+from vectordb.index.impact.segment import SparseSegment
 from vectordb.kernels import codes, jit, planner
 
 RNG_SEEDS = range(3)
@@ -38,7 +41,7 @@ def damaged(folder: Path, section: str) -> None:
 def search_all(indexed: Indexed, opened: Segment) -> None:
     queries = held_out(3, indexed.vectors.shape[1])
     for wanted in (None, indexed.every(3), indexed.docids[:40]):
-        parts = [ann.Part(opened, opened.all_allowed if wanted is None else Allowed(opened, wanted))]
+        parts = [ann.SegmentTarget(opened, opened.all_allowed if wanted is None else SegmentMask(opened, wanted))]
         matches = indexed.docids if wanted is None else wanted
         for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, planner.PLAN])]:
             if wanted is None and plan == planner.GRAPH_TWO_HOP:
@@ -61,7 +64,7 @@ def damaged_sparse(folder: Path, section: str) -> None:
         path.write_bytes(damage)
         opened = SparseSegment.open(path)
         for wanted in (None, indexed.docids[::3].copy()):
-            part = ann.Part(opened, Allowed(opened, wanted))
+            part = ann.SegmentTarget(opened, SegmentMask(opened, wanted))
             matches = indexed.inside if wanted is None else wanted
             for forced in range(-1, len(sparse_calibrate.SETTINGS)):
                 for k in (5, 100):

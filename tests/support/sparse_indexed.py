@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from vectordb_client.model.schema import Sparse
+from vectordb_client.model.vectors import SparseColumn
 
-from vectordb.index import ann, flat, sparse_ann, sparse_build
+from vectordb.index import exact as flat
+from vectordb.index.dense import search as ann
+from vectordb.index.dense.segment import SegmentMask
+from vectordb.index.impact import build as sparse_build
+from vectordb.index.impact import search as sparse_ann
+from vectordb.index.impact.segment import SparseSegment
 from vectordb.index.saturation import Saturation
-from vectordb.index.segment import Allowed
-from vectordb.index.sparse_segment import SparseSegment
 from vectordb.storage import chunks, fields, format
-from vectordb.types import Sparse, SparseColumn
 
 Query = tuple[np.ndarray, np.ndarray]
 
@@ -105,8 +109,8 @@ class Indexed:
         """Search through the segment, and exactly over rows outside of it. rows: docids that may be found."""
         wanted = self.docids if rows is None else rows
         outside = np.setdiff1d(wanted, self.inside).astype(np.uint32)
-        part = ann.Part(self.segment, Allowed(self.segment, None if rows is None else rows))
-        rest = [ann.Rest(0, len(self.table), outside)] if len(outside) else []
+        part = ann.SegmentTarget(self.segment, SegmentMask(self.segment, None if rows is None else rows))
+        rest = [ann.TailRange(0, len(self.table), outside)] if len(outside) else []
         return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace, saturation)
 
     def exact(self, queries: Sequence[Query], k: int, rows=None, saturation=None) -> list[flat.Found]:

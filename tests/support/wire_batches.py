@@ -6,9 +6,9 @@ from datetime import UTC
 
 import numpy as np
 from hypothesis import strategies as st
-from vectordb_client import wire
-from vectordb_client.batch import UNSET, make_batch
-from vectordb_client.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+from vectordb_client.model.batch import UNSET, make_batch
+from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+from vectordb_client.rpc import wire
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 SCHEMA = Schema(

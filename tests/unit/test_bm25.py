@@ -7,12 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 import xxhash
+from vectordb_client.errors import EncoderError
+from vectordb_client.model.schema import Sparse
+from vectordb_client.model.vectors import query_vector
 
 from vectordb import encoders
+from vectordb.common.tokenize import words
 from vectordb.encoders.bm25 import FrozenBM25
-from vectordb.errors import EncoderError
-from vectordb.types import Sparse, query_vector
-from vectordb.words import words
 
 TEXTS = ["the quick brown fox jumps", "the lazy dog and the other dog", "fox", "a much longer text about dogs and foxes and dogs and dogs"]
 

@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from vectordb_client.errors import EncoderError, InvalidArgumentError
+from vectordb_client.model.schema import Dense, MultiVector, Sparse
+from vectordb_client.model.vectors import query_vector
 
 from vectordb import encoders
-from vectordb.errors import EncoderError, InvalidArgumentError
-from vectordb.types import Dense, MultiVector, Sparse, query_vector
 
 wordllama = pytest.importorskip("wordllama", reason="the wordllama package is not installed")
 

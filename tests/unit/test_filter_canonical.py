@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError
-from vectordb_client.filter import (
+from vectordb_client.model.filter import (
     MAX_DEPTH,
     All,
     And,
@@ -31,7 +31,7 @@ from vectordb_client.filter import (
     Or,
     Prefix,
 )
-from vectordb_client.schema import Keyword, Schema
+from vectordb_client.model.schema import Keyword, Schema
 
 from tests.support.filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
 from vectordb.filters.canonical import CountRange, MatchWords, Range, canonical

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError, LimitError
-from vectordb_client.filter import (
+from vectordb_client.model.filter import (
     MAX_DEPTH,
     All,
     And,

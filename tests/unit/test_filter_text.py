@@ -6,11 +6,11 @@ import datetime
 import uuid
 
 import pytest
+from vectordb_client.model.schema import Dense
 
 from vectordb import Bool, Datetime, F, Float, Geo, Int, Keyword, Schema, Text, Uuid
 from vectordb.filters.canonical import canonical
 from vectordb.filters.text import SHOWN_CHARACTERS, told
-from vectordb.types import Dense
 
 SCHEMA = Schema(
     {"v": Dense(2)},

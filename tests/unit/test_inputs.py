@@ -32,7 +32,7 @@ from vectordb import (
     Text,
     VectorDBError,
 )
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")

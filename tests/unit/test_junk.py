@@ -18,7 +18,7 @@ from vectordb_client import AsyncClient, Client
 
 import vectordb
 from vectordb import Datetime, Dense, F, Float, Int, InvalidArgumentError, Keyword, MultiVector, Schema, Sparse, Text, Uuid, VectorDBError
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 SCHEMA = Schema(
     {"v": Dense(3), "s": Sparse(), "m": MultiVector(2)},
@@ -314,7 +314,7 @@ def test_an_argument_of_another_name_says_what_it_is_called_here(collection, tmp
 
     async def asked():
         async with AsyncClient("127.0.0.1:1") as client:
-            from vectordb_client.aio import AsyncCollection
+            from vectordb_client.rpc.aio import AsyncCollection
 
             assert inspect.iscoroutinefunction(AsyncCollection.search)
             await AsyncCollection(client, None).search({"v": [1, 2, 3]}, top_k=3)

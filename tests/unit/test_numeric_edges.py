@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-import vectordb_client.vectors
+import vectordb_client.model.vectors
 from vectordb_client import Client
-from vectordb_client.norms import MAX_NORM
+from vectordb_client.model.norms import MAX_NORM
 
 import vectordb
 from vectordb import DBSF, RRF, Dense, Index, InvalidArgumentError, Linear, MultiVector, Prefetch, Relative, Schema, Sparse
-from vectordb.server.serve import start
+from vectordb.server.main import start
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_the_largest_scores_there_are_can_be_told(database):
 def unbounded(monkeypatch):
     """Writes take any finite vector while the test says so."""
     with monkeypatch.context() as patch:
-        patch.setattr(vectordb_client.vectors, "check_norms", lambda *_: None)
-        patch.setattr(vectordb_client.vectors, "check_sparse_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.vectors, "check_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.vectors, "check_sparse_norms", lambda *_: None)
         yield patch
 
 

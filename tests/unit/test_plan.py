@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
-from vectordb_client.plan import Plan
+from vectordb_client.model.plan import Plan
 
 import vectordb
 from vectordb import Dense, Int, MultiVector, Schema, Sparse

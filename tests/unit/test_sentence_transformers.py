@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vectordb_client.errors import EncoderError, InvalidArgumentError
+from vectordb_client.model.schema import Dense, Sparse
 
 from vectordb import encoders
-from vectordb.errors import EncoderError, InvalidArgumentError
-from vectordb.types import Dense, Sparse
 
 
 def needs(package):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vectordb.words import MAX_WORD, words
+from vectordb.common.tokenize import MAX_WORD, words
 
 
 def test_words_are_runs_of_letters_and_digits_without_case():
@@ -165,7 +165,7 @@ def test_letters_of_other_scripts_have_the_words_they_had():
 
 
 def _changed() -> str:
-    import vectordb.words as module
+    import vectordb.common.tokenize as module
 
     blocks = "".join(f"{chr(low)}-{chr(high)}" for low, high in module._JOINED_BLOCKS)
     return blocks + module._SYLLABLES + module._EMOJI + module._KEYCAP

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from ..errors import NotFoundError
+from vectordb_client.errors import NotFoundError
+
 from .options import Command
 
 _GROUP = "vectordb.commands"

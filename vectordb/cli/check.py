@@ -17,7 +17,7 @@ def add_arguments(parser: Command) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.data.exists():
         raise no_database(arguments.data)
-    from ..backup import check
+    from ..maintenance.backup import check
 
     report = check(arguments.data)
     problems, notes = [str(problem) for problem in report.problems], list(report.notes)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import AlreadyExistsError, NotFoundError, StorageError
+from vectordb_client.errors import AlreadyExistsError, NotFoundError, StorageError
+
 from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
 
 _FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"

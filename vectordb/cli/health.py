@@ -13,7 +13,7 @@ def add_arguments(parser: Command) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..server.health import check
+    from ..server.telemetry.health import check
 
     check(arguments.target, arguments.timeout, **tls(arguments))
     print("serving")

@@ -14,7 +14,7 @@ def add_arguments(parser: Command) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from vectordb_client.values import to_json
+    from vectordb_client.model.values import to_json
 
     from .render import print_info
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidArgumentError, NotFoundError, VectorDBError, shown
-from ..server.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
+from vectordb_client.errors import InvalidArgumentError, NotFoundError, VectorDBError, shown
+
+from ..server.access.keys import FILE_NAME, ROLES, Key, create, expiry, file_of, read, revoke
 from ..storage.place import DATA, is_snapshot
 from .options import Command, add_directory, open_directory, require_directory
 

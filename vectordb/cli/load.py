@@ -13,19 +13,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
-from ..types import check_name
+from vectordb_client.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
+from vectordb_client.model.schema import check_name
+
 from . import options
 from .options import Command, add_collection, add_directory, add_file_mode, open_directory, pair, positive, require_directory
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from vectordb_client.model.schema import Schema
 
     from ..collection import Collection
     from ..database import Database
     from ..transfer import Columns, NewCollection, Source
-    from ..types import Schema
 
 _DETAILS = """\
 A row is either a full point, {"id": …, "vectors": {…}, "attributes": {…}, "payload": …}, or flat: one column per attribute and vector
@@ -189,7 +190,7 @@ def _planned(
     """The schema of a new collection and its term words: from the schema file, or inferred from the data and printed."""
     if arguments.schema:
         return _read_schema(arguments.schema)
-    from vectordb_client.info_text import schema_text
+    from vectordb_client.model.info_text import schema_text
 
     from ..transfer import infer
 

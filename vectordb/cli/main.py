@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vectordb_client._version import __version__
+from vectordb_client.errors import VectorDBError
 
-from ..errors import VectorDBError
 from ..interrupt import STATUS, ends_soon, exits_soon
 from .options import Command
 

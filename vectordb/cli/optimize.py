@@ -6,9 +6,9 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from vectordb_client.info_text import indexes
+from vectordb_client.errors import DeadlineError
+from vectordb_client.model.info_text import indexes
 
-from ..errors import DeadlineError
 from . import options
 from .options import Command, add_collection, add_directory, open_directory, seconds
 

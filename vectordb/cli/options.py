@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgumentError, NotFoundError
+from vectordb_client.errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from vectordb_client import Client
+    from vectordb_client.model.schema import Schema
 
     from ..database import Database
-    from ..types import Schema
 
 KEY_VARIABLE = "VECTORDB_API_KEY"  # not a flag: every user of a machine can see command lines
 DIR_HELP = "the database's directory"

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgumentError, shown
+from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.results import Hit, Hits, Point
+from vectordb_client.model.schema import Schema
+
 from ..transfer.forms import attribute_cell, cell_id, dumps, full_record, write_vector
-from ..types import Hit, Hits, Point, Schema
 
 if TYPE_CHECKING:
     from rich.console import Console

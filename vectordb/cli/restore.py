@@ -16,7 +16,7 @@ def add_arguments(parser: Command) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..backup import restore
+    from ..maintenance.backup import restore
 
     mode = {} if arguments.file_mode is None else {"file_mode": arguments.file_mode}
     manifest = restore(arguments.source, arguments.data, **mode)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidArgumentError, StorageError, shown
-from ..types import Schema
+from vectordb_client.errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.model.schema import Schema
+
 from .options import Command, add_place, check_columns, console, names, opened, positive
 
 _DETAILS = """\

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..errors import VectorDBError
+from vectordb_client.errors import VectorDBError
+
 from ..server import settings
 from .options import Command, add_directory
 
@@ -17,7 +18,7 @@ def add_arguments(parser: Command) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        from ..server.serve import serve
+        from ..server.main import serve
     except ImportError as error:
         raise VectorDBError(f"can't load the service: {error}; install vectordb and its dependencies again") from error
     flags = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}

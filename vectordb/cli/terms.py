@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import AlreadyExistsError
+from vectordb_client.errors import AlreadyExistsError
+
 from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..server.status import quantile
+from ..server.telemetry.status import quantile
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -155,7 +155,7 @@ def _size(size: float) -> str:
 
 def main(interval: float, once: bool, as_json: bool, connect: Callable[[], Any], console: Console) -> None:
     """Run ``vectordb top``. A service that becomes unreachable is retried; one that cannot be reached at the start is an error."""
-    from ..errors import UnavailableError
+    from vectordb_client.errors import UnavailableError
 
     with connect() as client:
         last: list[Status] = []

@@ -14,18 +14,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vectordb_client.errors import AlreadyExistsError, EncoderError, VectorDBError
+
 from ..encoders import load
-from ..errors import AlreadyExistsError, EncoderError, VectorDBError
 from . import show
 from .corpus import Entry, collect
 from .queries import COLLECTION, DENSE, ENCODER, PLAN_FILTERS, QUERIES, QUESTIONS, SCHEMA, TERMS, TERMS_SCHEMA, Query
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from vectordb_client.model.results import Hits
 
     from ..collection import Collection
     from ..database import Database
-    from ..types import Hits
 
 LIMIT = 10
 RECALLS = (0.95, 0.99)  # asked of the index

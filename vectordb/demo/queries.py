@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from vectordb_client.filter import F
-
-from ..types import DBSF, Bool, Dense, Int, Keyword, Relative, Schema, Sparse, Text
+from vectordb_client.model.filter import F
+from vectordb_client.model.ranking import DBSF, Relative
+from vectordb_client.model.schema import Bool, Dense, Int, Keyword, Schema, Sparse, Text
 
 COLLECTION = "docstrings"
 DENSE, TERMS = "text", "terms"  # the two vector fields

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..errors import InvalidArgumentError, UnavailableError
-from ..server.serve import check_free
+from vectordb_client.errors import InvalidArgumentError, UnavailableError
+
+from ..server.main import check_free
 from ..server.settings import PREFIX
 
 HOST = "127.0.0.1"

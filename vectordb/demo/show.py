@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from vectordb_client.model.results import Hit, Hits
 
-from ..types import Hit, Hits
 from .queries import Query
 
 WIDTH = 100

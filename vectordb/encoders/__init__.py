@@ -12,7 +12,8 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from ..errors import EncoderError, shown
+from vectordb_client.errors import EncoderError, shown
+
 from .base import Encoder
 
 __all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]

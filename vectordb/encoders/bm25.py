@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import xxhash
+from vectordb_client.errors import EncoderError
+from vectordb_client.model.schema import VectorField
+from vectordb_client.model.vectors import SparseColumn
 
-from .. import deadline
-from ..errors import EncoderError
-from ..types import SparseColumn, VectorField
-from ..words import RULE, words
+from ..common import deadline
+from ..common.tokenize import RULE, words
 from .base import Encoded, Encoder, State, boolean, number, unknown, word
 
 # Lucene's list of English stop words.

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
+from vectordb_client.model.vectors import SparseColumn
 
-from .. import deadline
-from ..errors import EncoderError, InvalidArgumentError, shown
-from ..types import SparseColumn
+from ..common import deadline
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
 
 _INSTALL = "pip install 'sentence-transformers>=5.1'"

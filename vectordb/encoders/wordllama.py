@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
 
-from .. import deadline
-from ..errors import EncoderError, InvalidArgumentError, shown
+from ..common import deadline
 from .base import Encoded, Encoder, State, choice, dense_column, fingerprint
 
 _BATCH = 256  # texts tokenised in one call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vectordb_client.filter import Filter, from_dict, not_a_filter
+from vectordb_client.model.filter import Filter, from_dict, not_a_filter
 
 from .parse import parse
 

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
+from vectordb_client.model.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
+from vectordb_client.model.schema import Schema
 
-from .. import deadline, memory
+from ..common import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import fields, format
 from ..storage.fields import Ordinals
 from ..storage.store import Store
-from ..types import Schema
 from . import as_filter
 from .canonical import canonical
 from .nodes import CountRange, MatchWords, Range, weight

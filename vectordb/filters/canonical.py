@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
-from vectordb_client.filter import (
+from vectordb_client.model.filter import (
     All,
     And,
     Between,
@@ -47,11 +47,11 @@ from vectordb_client.filter import (
     Or,
     Prefix,
 )
-from vectordb_client.schema import Attribute, Schema
-from vectordb_client.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
+from vectordb_client.model.schema import Attribute, Schema
+from vectordb_client.model.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
 
-from .. import deadline
-from ..words import RULE, words
+from ..common import deadline
+from ..common.tokenize import RULE, words
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make

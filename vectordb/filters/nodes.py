@@ -1,13 +1,13 @@
-"""Node types that occur only in canonical filters. Their values are in stored form (``vectordb_client.values``)."""
+"""Node types that occur only in canonical filters. Their values are in stored form (``vectordb_client.model.values``)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from vectordb_client.filter import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
+from vectordb_client.model.filter import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
 
-from ..words import words
+from ..common.tokenize import words
 
 
 @dataclass(frozen=True, eq=False)

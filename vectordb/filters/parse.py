@@ -29,7 +29,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
-from vectordb_client.filter import (
+from vectordb_client.model.filter import (
     MAX_DEPTH,
     MAX_VALUES,
     All,
@@ -54,9 +54,9 @@ from vectordb_client.filter import (
     Prefix,
     join,
 )
-from vectordb_client.moments import read_moment
+from vectordb_client.model.moments import read_moment
 
-from .. import deadline
+from ..common import deadline
 
 _TOKEN = re.compile(
     r"""\s*(?:

@@ -13,10 +13,10 @@ from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
+from vectordb_client.errors import CorruptionError
 
-from ..checksums import xxh3
-from ..errors import CorruptionError
-from ..failpoints import reach
+from ..common.checksums import xxh3
+from ..common.failpoints import reach
 from ..kernels.codes import LINE
 
 MAGIC = b"VDBINDEX"

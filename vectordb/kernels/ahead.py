@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import background
+from ..common import background
 from . import internals, jit, store
 from .progress import Progress, progress_for
 from .signatures import Signature, recorded

@@ -21,7 +21,7 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
     """The passing rows of [low, high) whose scores may be the highest, as keys of docids and upper bounds, into ``heap``; returns (how
     many, slope, base): a score is the upper bound less at most 2·(slope·lacking[row] + base), by Cauchy–Schwarz.
 
-    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Passing``. lacking:
+    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Mask``. lacking:
     float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these. Rows whose bound is below
     ``floor`` are passed over.
     """

@@ -24,7 +24,7 @@ R_SETTING, R_LOCAL, R_SCORED, R_MICROSECONDS, R_RECALL, R_FALLBACK = range(6)
 REPORT_WIDTH = 6
 
 
-class Passing(NamedTuple):
+class Mask(NamedTuple):
     """The rows that may be found. bits: uint64, a bit a row, where ``filtered``; counts: int32, passing rows of each cluster; matches: of
     all.
     """
@@ -50,7 +50,7 @@ class Clusters(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Scratch arrays: see ``vectordb/index/scratch.py``. histogram: int64, rows by Hamming distance."""
+    """Scratch arrays: see ``vectordb/index/dense/scratch.py``. histogram: int64, rows by Hamming distance."""
 
     visited: np.ndarray
     epoch: np.ndarray

@@ -1,7 +1,7 @@
 """The choice of a plan: what was measured when a segment was built, interpolated for a request.
 
 A *setting* is a plan with its parameters. A *cell* is a selectivity and a way in which a filter lies to the query; for each, recall and
-microseconds of every setting were measured (``vectordb/index/calibrate.py``).
+microseconds of every setting were measured (``vectordb/index/dense/calibrate.py``).
 """
 
 from __future__ import annotations

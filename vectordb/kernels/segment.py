@@ -59,7 +59,7 @@ from .layout import (
     VISITED_ROWS,
     WORDS,
     Clusters,
-    Passing,
+    Mask,
     Space,
 )  # fmt: skip
 from .planner import (
@@ -460,7 +460,7 @@ def search_segment(
     touched = 0
     for q in range(len(queries)):
         own = q if len(all_matches) > 1 else 0
-        allowed = Passing(filtered, all_bits[own], all_counts[own], all_matches[own])
+        allowed = Mask(filtered, all_bits[own], all_counts[own], all_matches[own])
         report = reports[q]
         report[:] = 0
         report[R_SETTING] = report[R_LOCAL] = -1

@@ -16,20 +16,21 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 from pyroaring import BitMap
+from vectordb_client.errors import EncoderError
+from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.vectors import SparseColumn
 
 from .. import encoders
+from ..common.failpoints import reach
+from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
-from ..errors import EncoderError
-from ..failpoints import reach
-from ..snapshot import View
+from ..engine.snapshot import View
 from ..storage import catalog, change_log, compact, fields, format, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
 from ..storage.commit import Committer
 from ..storage.store import Store
-from ..types import Schema, Sparse, SparseColumn
-from ..words import RULE, words
-from .tasks import discard
+from .jobs import discard
 
 STEPS = (
     "convert.written",

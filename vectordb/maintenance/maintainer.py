@@ -12,10 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vectordb_client.values import check_wait
-
-from .. import background, deadline
-from ..errors import (
+from vectordb_client.errors import (
     ClosedError,
     CorruptionError,
     DeadlineError,
@@ -26,15 +23,19 @@ from ..errors import (
     VectorDBError,
     shown,
 )
-from ..files import files_of
-from ..index.build import Cancelled
-from ..index.graphs import Unbuildable
-from ..snapshot import Snapshots, View
+from vectordb_client.model.values import check_wait
+
+from ..common import background, deadline
+from ..engine.index_files import files_of
+from ..engine.snapshot import Snapshots, View
+from ..index.dense.build import Cancelled
+from ..index.dense.graphs import Unbuildable
 from ..storage import catalog, locks, modes, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
 from ..storage.store import Store
-from . import convert, policy, tasks
+from . import convert, policy
+from . import jobs as tasks
 from .policy import Build
 from .purge import Purge
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..snapshot import OpenSegment, View
+from vectordb_client.model.schema import Dense, Sparse, VectorField
+
+from ..engine.snapshot import OpenSegment, View
 from ..storage.segments import Record
-from ..types import Dense, Sparse, VectorField
 
 SEAL_ROWS = 8_192  # with fewer rows an exact scan of the tail costs no more than a segment
 SEAL_ALWAYS_ROWS = 131_072  # a tail of this size is indexed even during writes, so a bulk load ends in a few large segments
@@ -31,7 +32,7 @@ OPTIMIZE_ROWS = 256  # optimize() leaves a smaller tail without an index
 
 
 @dataclass(frozen=True)
-class Piece:
+class Span:
     """Docids [first, end) of a field: the range of an index record, or with ``record`` None a range that no record covers.
 
     rows: live rows with the field. dead: rows of the file that died since it was built. lost: the file can't be used. drift: factor, at
@@ -78,24 +79,24 @@ def most_rows(spec: Dense | Sparse) -> int:
     return max(1, min(MAX_SEGMENT_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
 
 
-def survey(view: View, field: int) -> list[Piece]:
+def survey(view: View, field: int) -> list[Span]:
     """All docids of the collection as consecutive ranges: index records, and gaps between them."""
     snapshot = view.snapshot
     there = {part.file: part for part in snapshot.segments(field)}
     pieces = [_piece(view, record, there.get(record.file)) for record in snapshot.records.get(field, ())]
     low = 0
-    for piece in [*pieces, Piece(view.rows, view.rows, 0)]:
+    for piece in [*pieces, Span(view.rows, view.rows, 0)]:
         if low < piece.first:
-            pieces.append(Piece(low, piece.first, len(snapshot.live_between(view.store, field, low, piece.first))))
+            pieces.append(Span(low, piece.first, len(snapshot.live_between(view.store, field, low, piece.first))))
         low = max(low, piece.end)
     return sorted(pieces, key=lambda piece: piece.first)
 
 
-def _piece(view: View, record: Record, part: OpenSegment | None) -> Piece:
+def _piece(view: View, record: Record, part: OpenSegment | None) -> Span:
     if part is None:
-        return Piece(record.first, record.end, record.rows, 0, record, lost=True)
+        return Span(record.first, record.end, record.rows, 0, record, lost=True)
     dead = view.snapshot.dead_in(part)
-    return Piece(record.first, record.end, record.rows - dead, dead, record, drift=_drift(view, record.field, part))
+    return Span(record.first, record.end, record.rows - dead, dead, record, drift=_drift(view, record.field, part))
 
 
 def _drift(view: View, field: int, part: OpenSegment) -> float:
@@ -107,7 +108,7 @@ def _drift(view: View, field: int, part: OpenSegment) -> float:
     return max(now / then, then / now)
 
 
-def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], quiet: bool) -> tuple[int, Build] | None:
+def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Span], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful build for the background; a lower rank is more useful. None if no build is due."""
     limit = most_rows(spec)
     kinds = {
@@ -123,13 +124,13 @@ def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Pie
     return None
 
 
-def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Piece], rows: int, sequence: int) -> Build | None:
+def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Span], rows: int, sequence: int) -> Build | None:
     """The next build that ``optimize`` needs to reach as few segments as possible, without dead rows. None if there is none.
 
     rows, sequence: of the collection when optimize() was called. Later writes and deletions are ignored, so that it ends.
     """
     limit = most_rows(spec)
-    group: list[Piece] = []
+    group: list[Span] = []
     for piece in [*(piece for piece in pieces if piece.first < rows), None]:
         if piece is not None and (not group or sum(p.rows for p in group) + piece.rows <= limit):
             group.append(piece)
@@ -140,7 +141,7 @@ def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Seque
     return None
 
 
-def _improvable(group: Sequence[Piece], sequence: int) -> bool:
+def _improvable(group: Sequence[Span], sequence: int) -> bool:
     segments = [piece for piece in group if piece.record is not None]
     if any(piece.drift > OPTIMIZED_DRIFT and piece.record.sequence < sequence for piece in segments):
         return True
@@ -149,28 +150,28 @@ def _improvable(group: Sequence[Piece], sequence: int) -> bool:
     return sum(piece.rows for piece in group if piece.record is None) >= OPTIMIZE_ROWS
 
 
-def _build(kind: str, name: str, field: int, group: Sequence[Piece]) -> Build:
+def _build(kind: str, name: str, field: int, group: Sequence[Span]) -> Build:
     replaced = tuple(piece.record for piece in group if piece.record is not None)
     return Build(kind, name, field, group[0].first, group[-1].end, replaced)
 
 
-def _lost(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _lost(pieces: Sequence[Span]) -> Iterator[list[Span]]:
     return ([piece] for piece in pieces if piece.lost)
 
 
-def _drifted(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _drifted(pieces: Sequence[Span]) -> Iterator[list[Span]]:
     return ([piece] for piece in pieces if piece.drift > MEAN_DRIFT)
 
 
-def _tails(pieces: Sequence[Piece], quiet: bool) -> Iterator[list[Piece]]:
+def _tails(pieces: Sequence[Span], quiet: bool) -> Iterator[list[Span]]:
     enough = SEAL_ROWS if quiet else SEAL_ALWAYS_ROWS
     return ([piece] for piece in pieces if piece.record is None and piece.rows >= enough)
 
 
-def _tiers(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
+def _tiers(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
     """Groups of neighbours to merge: ``MERGE_SEGMENTS`` of one size tier, and smaller ones between them. The lowest tier comes first."""
     for tier in sorted({_tier(piece) for piece in pieces if piece.record is not None}):
-        group: list[Piece] = []
+        group: list[Span] = []
         for piece in [*pieces, None]:
             fits = piece is not None and _tier(piece) <= tier and sum(p.rows for p in group) + piece.rows <= limit
             if fits and (group or piece.record is not None):
@@ -181,13 +182,13 @@ def _tiers(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
             group = [piece] if piece is not None and piece.record is not None and _tier(piece) <= tier else []
 
 
-def _tier(piece: Piece) -> int:
+def _tier(piece: Span) -> int:
     return int(math.log(max(piece.rows / SEAL_ROWS, 1), TIER_FACTOR))
 
 
-def _dead(pieces: Sequence[Piece], limit: int) -> Iterator[list[Piece]]:
+def _dead(pieces: Sequence[Span], limit: int) -> Iterator[list[Span]]:
     """Groups of neighbouring segments with many dead rows."""
-    group: list[Piece] = []
+    group: list[Span] = []
     for piece in [*pieces, None]:
         heavy = piece is not None and piece.record is not None and piece.dead > DEAD_SHARE * (piece.rows + piece.dead)
         if heavy and sum(p.rows for p in group) + piece.rows <= limit:

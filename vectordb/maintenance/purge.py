@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.errors import StorageError
+from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
-from ..errors import StorageError
-from ..failpoints import reach
-from ..snapshot import View
-from ..storage import change_log, compact, format, residue
+from ..common.failpoints import reach
+from ..engine.snapshot import View
+from ..storage import change_log, compact, format
+from ..storage import erasure_scan as residue
 from ..storage.commit import Committer
 from ..storage.env import Env
-from ..storage.residue import Needles, Search
-from ..types import DenseColumn, MultiColumn, SparseColumn
+from ..storage.erasure_scan import Patterns, Search
 from . import convert, policy
 from .policy import Build
 
@@ -59,7 +60,7 @@ class Purge:
 
         Raises LockedError, StorageError or CorruptionError. Steps finished before stay done.
         """
-        before, needles, erased = _bytes(self._env.path), Needles(), {}
+        before, needles, erased = _bytes(self._env.path), Patterns(), {}
         done = {"rows_dropped": 0, "segments_built": 0}
         for number in numbers:
             with self._pinned(number) as view:
@@ -112,7 +113,7 @@ class Purge:
             "deleted rows are still stored, because other writers kept adding new ones; run purge again when there are fewer writes"
         )
 
-    def _found(self, needles: Needles) -> dict[str, Any]:
+    def _found(self, needles: Patterns) -> dict[str, Any]:
         """The result of the scan of all files. alike: how many of the searched byte strings also occur in live points."""
         found = residue.in_files(Search(needles.all), self._env.path)
         alike: set[bytes] = set()
@@ -143,7 +144,7 @@ def _still_stored(view: View, erased: BitMap) -> bool:
     )
 
 
-def _collect(view: View, number: int, needles: Needles) -> BitMap:
+def _collect(view: View, number: int, needles: Patterns) -> BitMap:
     """Add the bytes of dead rows that are still stored to the needles. Returns all dead rows."""
     table = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
     stored = BitMap()

@@ -9,27 +9,30 @@ from functools import cached_property
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.filter import Filter, HasVector
+from vectordb_client.model.filter import Filter, HasVector
+from vectordb_client.model.schema import Dense, MultiVector, Sparse
 
-from .. import deadline, encoders
+from .. import encoders
+from ..common import deadline
 from ..encoders import bm25
+from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import FilterCache, matching
-from ..index import ann, flat, sparse_ann
+from ..index import exact as flat
+from ..index.dense import search as ann
+from ..index.dense.segment import SegmentMask
+from ..index.impact import search as sparse_ann
 from ..index.saturation import Saturation
-from ..index.segment import Allowed
-from ..snapshot import OpenSegment, View
 from ..storage import format
 from ..storage.tables import ChunkTable
-from ..types import Dense, MultiVector, Sparse
 from . import terms
 from .audit import Audits, audits_of, budget, learn
-from .notes import Ran, current
 from .request import Arm, Search
+from .trace import ArmTrace, current
 
 MAX_PREPARED = 64  # prepared arms and filters cached per snapshot
 
 
-class Wanted:
+class RowFilter:
     """The rows that a search may return: those that match its filter, or all live rows. With ``given`` (docids, uint32 ascending) only
     these, which the caller has filtered already: the candidates of a prefetch.
     """
@@ -38,9 +41,9 @@ class Wanted:
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
 
-    def among(self, docids: np.ndarray) -> Wanted:
+    def among(self, docids: np.ndarray) -> RowFilter:
         """The same restricted to these docids, which must be rows that the search may return."""
-        return Wanted(self.view, self.node, self._cache, np.sort(docids))
+        return RowFilter(self.view, self.node, self._cache, np.sort(docids))
 
     @cached_property
     def bitmap(self) -> BitMap | None:
@@ -75,7 +78,7 @@ class Wanted:
             self._rows = self.view.snapshot.live_rows() if bitmap is None else np.asarray(bitmap.to_array(), dtype=np.uint32)
         return self._rows
 
-    def allowed(self, part: OpenSegment) -> Allowed:
+    def allowed(self, part: OpenSegment) -> SegmentMask:
         """The mask of a segment. It is cached by the filter and valid until a row of the segment dies."""
         if self.everything:
             return part.segment.all_allowed
@@ -85,7 +88,7 @@ class Wanted:
         found = self._cache.get(key)
         if found is not None and found[0] == dead:
             return found[1]
-        allowed = Allowed(part.segment, self.rows())
+        allowed = SegmentMask(part.segment, self.rows())
         self._cache.put(key, dead, allowed, allowed.nbytes)
         return allowed
 
@@ -106,7 +109,7 @@ class Wanted:
         return rows[start:end].copy()  # a copy: it may be cached, and a view would keep the whole array alive
 
 
-def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: Wanted, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
+def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: RowFilter, cache: FilterCache) -> tuple[list[flat.Found], dict | None]:
     """Search an arm. Returns the k best rows of each query, and the arm's entry of the plan if the search is explained, else None."""
     deadline.check()
     queries = queries_of(view, arm, cache)
@@ -186,7 +189,7 @@ def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray |
     table, saturation = view.table(field, format.POSTINGS), saturation_of(view, arm.name)
     if len(queries) == 1:
         return [flat.search_sparse(table, *queries[0], k, rows, saturation)]
-    return deadline.spread(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries)
+    return deadline.map_with_deadline(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
@@ -210,28 +213,28 @@ class Prepared:
 
     node: Filter | None
     opened: tuple[OpenSegment, ...]
-    parts: list[ann.Part]
-    rest: list[ann.Rest]
+    parts: list[ann.SegmentTarget]
+    rest: list[ann.TailRange]
     table: ChunkTable
     matches: int
     audits: Audits
 
 
-def prepared(view: View, arm: Arm, wanted: Wanted, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
+def prepared(view: View, arm: Arm, wanted: RowFilter, opened: tuple[OpenSegment, ...], tail: Sequence[tuple[int, int]]) -> Prepared:
     """The ``Prepared`` of an arm, cached in the snapshot. Raises CorruptionError."""
     cache, key = view.snapshot.prepared, (arm.name, id(wanted.node))
     found = cache.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
     table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
-    parts = [ann.Part(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
-    rest = [ann.Rest(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
+    parts = [ann.SegmentTarget(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
+    rest = [ann.TailRange(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
         table.verify(range(piece.low, piece.high))
     for part in opened:
         if len(docids := wanted.those_of(part.segment.apart)):
             table.verify_rows(docids)
-            rest.append(ann.Rest(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
+            rest.append(ann.TailRange(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
     if len(cache) >= MAX_PREPARED:
         cache.clear()
     found = cache[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))
@@ -243,7 +246,7 @@ def _search_segments(
     search: Search,
     arm: Arm,
     k: int,
-    wanted: Wanted,
+    wanted: RowFilter,
     queries: Sequence,
     opened: tuple[OpenSegment, ...],
     tail: Sequence[tuple[int, int]],
@@ -271,13 +274,13 @@ def _search_segments(
         _audit(view, search, arm, k, queries, parts, opened, trace, found[0], ready.audits)
     if notes is not None:
         of = sparse_ann if isinstance(spec, Sparse) else ann
-        ran = Ran(
+        ran = ArmTrace(
             lambda: [of.plan_name(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)],
             ready.matches,
             found,
             lambda: _segments_plan(search, arm, k, parts, rest, trace),
         )
-        notes.ran(search, arm.name, ran)
+        notes.record_arm(search, arm.name, ran)
     return found, _segments_plan(search, arm, k, parts, rest, trace) if search.explain else None
 
 
@@ -287,7 +290,7 @@ def _audit(
     arm: Arm,
     k: int,
     queries: Sequence,
-    parts: Sequence[ann.Part],
+    parts: Sequence[ann.SegmentTarget],
     opened: Sequence[OpenSegment],
     trace: ann.Trace,
     found: flat.Found,
@@ -301,7 +304,7 @@ def _audit(
         with view.again() as now:
             if now.sequence != sequence:
                 return None
-            return _exactly(now, arm, queries, k, Wanted(now, search.filter, None).rows())[0]
+            return _exactly(now, arm, queries, k, RowFilter(now, search.filter, None).rows())[0]
 
     judged = (sparse_ann if isinstance(arm.spec, Sparse) else ann).judged
     predictions = [judged(part, reports[0], k) for part, reports in zip(parts, trace.reports, strict=True)]
@@ -327,7 +330,7 @@ def sign(arm: Arm) -> float:
     return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
 
 
-def exact_plan(search: Search, arm: Arm, wanted: Wanted) -> dict | None:
+def exact_plan(search: Search, arm: Arm, wanted: RowFilter) -> dict | None:
     """The plan's entry of an arm that was searched without an index; None if the search isn't explained."""
     return _exact_plan(arm, wanted.matches) if search.explain else None
 
@@ -340,10 +343,12 @@ def _exact_plan(arm: Arm, rows: int) -> dict:
 def _note_exact(search: Search, arm: Arm, rows: int, found: Sequence[flat.Found]) -> None:
     notes = current()
     if notes is not None:
-        notes.ran(search, arm.name, Ran(lambda: ("exact",), rows, found, lambda: _exact_plan(arm, rows)))
+        notes.record_arm(search, arm.name, ArmTrace(lambda: ("exact",), rows, found, lambda: _exact_plan(arm, rows)))
 
 
-def _segments_plan(search: Search, arm: Arm, k: int, parts: Sequence[ann.Part], rest: Sequence[ann.Rest], trace: ann.Trace) -> dict:
+def _segments_plan(
+    search: Search, arm: Arm, k: int, parts: Sequence[ann.SegmentTarget], rest: Sequence[ann.TailRange], trace: ann.Trace
+) -> dict:
     """The plan's entry of an arm that was searched by its segments. It describes the first of several queries."""
     segments, worst = [], 1.0
     explained = (sparse_ann if isinstance(arm.spec, Sparse) else ann).explained

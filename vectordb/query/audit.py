@@ -10,10 +10,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from vectordb_client.errors import InvalidArgumentError, VectorDBError, shown
 
-from .. import background
-from ..errors import InvalidArgumentError, VectorDBError, shown
-from ..index import ann, flat
+from ..common import background
+from ..index import exact as flat
+from ..index.dense import search as ann
 from ..storage.env import Env
 
 DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
@@ -150,7 +151,7 @@ def check_share(share: Any) -> float:
 def learn(
     audits: Audits,
     key: Key,
-    parts: Sequence[ann.Part],
+    parts: Sequence[ann.SegmentTarget],
     judged: Sequence[tuple[int, float] | None],
     k: int,
     found: flat.Found,

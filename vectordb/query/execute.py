@@ -7,20 +7,23 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+from vectordb_client.model.ranking import Linear
+from vectordb_client.model.results import Hit, Hits
+from vectordb_client.model.schema import Dense
 
-from .. import deadline
+from ..common import deadline
+from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache
-from ..index import ann, flat
-from ..snapshot import View
+from ..index import exact as flat
+from ..index.dense import search as ann
 from ..storage import format
-from ..types import Dense, Hit, Hits, Linear
-from .arms import Wanted, exact_plan, prepared, queries_of, score_rows, search_arm, sign
+from .arms import RowFilter, exact_plan, prepared, queries_of, score_rows, search_arm, sign
 from .fusion import HasVectors, Ranked, ShownScore, explained_sums, fuse, merged
 from .linear import Listed, Source, top
 from .missing import Group, groups, has_vectors, lacking, rescaled
-from .notes import Clock, all_exact, current
 from .read import attribute_reader, pieces
 from .request import Arm, Search
+from .trace import Clock, all_exact, current
 
 CEILING_ROUNDING = 1e-4  # relative margin on the highest possible score, far above the rounding error of float32 sums [by hand]
 
@@ -33,7 +36,7 @@ class Answers:
     def __init__(self, view: View, search: Search, cache: FilterCache):
         self._view, self._search, self._cache = view, search, cache
         self._explained: dict = {}
-        self._wanted = Wanted(view, search.filter, cache)
+        self._wanted = RowFilter(view, search.filter, cache)
         self._clock: Clock | None = None
 
     def __iter__(self) -> Iterator[Hits | Iterator[list[Hit]]]:
@@ -41,7 +44,7 @@ class Answers:
         if not search.queries:
             return
         notes = current()
-        clock = self._clock = None if notes is None else notes.began(search, view.snapshot.live, view.sequence)
+        clock = self._clock = None if notes is None else notes.start(search, view.snapshot.live, view.sequence)
         if not search.explain and len(search.arms) == 1 and search.prefetch is None:  # the fast path: most searches are of this form
             (arm,) = search.arms
             found, _ = search_arm(view, search, arm, search.limit, self._wanted, self._cache)
@@ -79,7 +82,7 @@ def whole(answers: Answers) -> list[Hits]:
     return found if plan is None else [Hits(list(hits), plan) for hits in found]
 
 
-def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+def _stage(view: View, search: Search, wanted: RowFilter, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
     """Run a stage, after the prefetch stage before it if there is one. Yields the ranking of each query. explained: is filled with
     the stage's plan if the search is explained.
     """
@@ -91,7 +94,7 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
     clock.lap("prefetch")
     notes = current()
     if notes is not None:
-        notes.gave(search.prefetch, len(candidates[0]))
+        notes.record_prefetch(search.prefetch, len(candidates[0]))
     for q, docids in enumerate(candidates):
         plan: dict = {}
         yield from _fused_arms(view, search.of_query(q), wanted.among(docids), cache, clock, plan)
@@ -100,7 +103,7 @@ def _stage(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock
             explained |= plan | {"prefetch": before}
 
 
-def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+def _fused_arms(view: View, search: Search, wanted: RowFilter, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
     """Search the arms of a stage and fuse them. Yields the ranking of each query. explained: as in ``_stage``."""
     if len(search.arms) > 1 and isinstance(search.fusion, Linear):
         yield from _summed_arms(view, search, wanted, cache, clock, explained)
@@ -125,7 +128,7 @@ def _fused_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, 
         yield ranked
 
 
-def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
+def _summed_arms(view: View, search: Search, wanted: RowFilter, cache: FilterCache, clock: Clock, explained: dict) -> Iterator[Ranked]:
     """Search the arms of a stage by linear fusion (the threshold algorithm of ``linear``). Yields the ranking of each query.
 
     With missing="renormalise", points that lack the same fields form a group with its own weights. Each group is searched by itself, so its
@@ -158,7 +161,7 @@ def _summed_arms(view: View, search: Search, wanted: Wanted, cache: FilterCache,
 
 
 def _source(
-    view: View, search: Search, arm: Arm, weight: float, wanted: Wanted, cache: FilterCache, clock: Clock, plans: dict[str, dict]
+    view: View, search: Search, arm: Arm, weight: float, wanted: RowFilter, cache: FilterCache, clock: Clock, plans: dict[str, dict]
 ) -> Source:
     """An arm of one query as linear fusion reads it. plans: receives the plan of the arm's last list if the search is explained."""
 
@@ -220,7 +223,7 @@ def _has_vectors(view: View, search: Search) -> HasVectors:
     return lambda name, docids: has_vectors(view, arms[name], docids)
 
 
-def _fusion_plan(view: View, search: Search, wanted: Wanted, cache: FilterCache) -> dict:
+def _fusion_plan(view: View, search: Search, wanted: RowFilter, cache: FilterCache) -> dict:
     """The fusion's entry of the plan. lacking: field → the number of rows that may be returned and have no vector there, if there are
     any.
     """
@@ -282,8 +285,8 @@ def _stage_plan(arms: list[dict], fusion: dict | None) -> dict:
     return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": None}
 
 
-def _plan(view: View, search: Search, wanted: Wanted, stage: dict, clock: Clock) -> dict:
-    """How the search was run, as plain data (``vectordb_client.plan.Plan``)."""
+def _plan(view: View, search: Search, wanted: RowFilter, stage: dict, clock: Clock) -> dict:
+    """How the search was run, as plain data (``vectordb_client.model.plan.Plan``)."""
     live = view.snapshot.live
     return {
         "sequence": view.sequence,

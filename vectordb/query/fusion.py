@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from vectordb_client.model.ranking import DBSF, RRF, Fusion
+from vectordb_client.model.results import ArmScore
 
-from ..index.flat import Found
+from ..index.exact import Found
 from ..kernels.fusion import merge_lists
-from ..types import DBSF, RRF, ArmScore, Fusion
 from .linear import Ranking
 from .missing import rescaled
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..files import files_of
+from vectordb_client.model.results import CollectionInfo
+from vectordb_client.model.schema import Dense, Sparse, Text
+
+from ..engine.index_files import files_of
+from ..engine.snapshot import View
 from ..kernels import ITEMS
-from ..snapshot import View
 from ..storage import fields, format
-from ..types import CollectionInfo, Dense, Sparse, Text
 from .audit import audits_of
 from .terms import dictionary
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.filter import And, Filter, HasVector, Not
+from vectordb_client.model.filter import And, Filter, HasVector, Not
 
+from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache, matching
 from ..filters.nodes import make
 from ..kernels.dense import hold
-from ..snapshot import View
-from .arms import Wanted
+from .arms import RowFilter
 from .request import Arm
 
 LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less than a search
@@ -43,7 +43,7 @@ def rescaled(weights: np.ndarray, has: np.ndarray) -> np.ndarray:
     return np.where(has, scaled, 0.0)
 
 
-def lacking(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) -> dict[str, BitMap]:
+def lacking(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> dict[str, BitMap]:
     """Arm → the rows that a search may return and that have no vector there; only arms for which there are such rows."""
     found, rows = {}, None
     for arm in arms:
@@ -58,7 +58,7 @@ def lacking(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache)
     return found
 
 
-def _rows(wanted: Wanted) -> BitMap:
+def _rows(wanted: RowFilter) -> BitMap:
     if wanted.given is not None:
         return BitMap(wanted.given)
     return wanted.bitmap if wanted.bitmap is not None else wanted.view.dead.flip(0, wanted.view.rows)
@@ -68,10 +68,10 @@ class Group(NamedTuple):
     """The rows that have vectors for the same arms. has: a flag for each arm. wanted: the rows."""
 
     has: tuple[bool, ...]
-    wanted: Wanted
+    wanted: RowFilter
 
 
-def groups(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) -> list[Group]:
+def groups(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> list[Group]:
     """Group the rows that a search may return by the arms for which they have a vector. Rows without any are left out."""
     without = lacking(view, wanted, arms, cache)
     if not without:
@@ -91,7 +91,7 @@ def groups(view: View, wanted: Wanted, arms: Sequence[Arm], cache: FilterCache) 
             found.append(Group(has, wanted.among(np.asarray(rows.to_array(), np.uint32))))
         elif any(has):
             conditions = tuple([(arm.name, present) for arm, present in zip(arms, has, strict=True) if arm.name in without])
-            found.append(Group(has, Wanted(view, _restricted(wanted.node, conditions), cache)))
+            found.append(Group(has, RowFilter(view, _restricted(wanted.node, conditions), cache)))
     return [group for group in found if any(group.has)]
 
 

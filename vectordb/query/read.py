@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from vectordb_client.filter import Filter
-from vectordb_client.values import not_a_cursor
+from vectordb_client.errors import CorruptionError, shown
+from vectordb_client.model.filter import Filter
+from vectordb_client.model.results import Point
+from vectordb_client.model.schema import Schema
+from vectordb_client.model.values import Id, not_a_cursor, restore
+from vectordb_client.model.vectors import point_vector
 
-from .. import deadline
-from ..errors import CorruptionError, shown
+from ..common import deadline
+from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache, matching
-from ..snapshot import View
 from ..storage import format
-from ..types import Id, Point, Schema, point_vector, restore
 
 PLAIN = ("keyword", "text", "int", "float", "bool")  # types of attributes whose stored form is the user's form
 # Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.

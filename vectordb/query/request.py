@@ -7,27 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from vectordb_client.filter import Filter
-from vectordb_client.ranking import check_prefetch, checked_fusion
-from vectordb_client.values import MAX_LIMIT, check_count
-from vectordb_client.vectors import query_texts
+from vectordb_client.errors import InvalidArgumentError, listing, shown
+from vectordb_client.model.filter import Filter
+from vectordb_client.model.ranking import Fusion, Prefetch, check_prefetch, checked_fusion
+from vectordb_client.model.schema import Schema, VectorField
+from vectordb_client.model.values import DEFAULT_RECALL, MAX_LIMIT, check_count, check_recall
+from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
-from ..errors import InvalidArgumentError, listing, shown
 from ..filters.bitmap import FilterCache
-from ..types import (
-    DEFAULT_RECALL,
-    Fusion,
-    Prefetch,
-    Schema,
-    VectorField,
-    check_recall,
-    query_fields,
-    query_vector,
-    query_vectors,
-)
 
 MIN_CANDIDATES = 100  # candidates of each arm by default, at least
-MAX_FAMILIAR = 512  # checked searches cached by ``Familiar``
+MAX_FAMILIAR = 512  # checked searches cached by ``PreparedSearchCache``
 
 
 Words = Callable[[Sequence[int]], dict[int, str]]
@@ -175,7 +165,7 @@ def _candidates(stage: Prefetch) -> int:
     return int(max(stage.candidates, stage.limit))
 
 
-class Familiar:
+class PreparedSearchCache:
     """A cache of checked searches. A search that differs from an earlier one only in its query vectors needs only these checked."""
 
     def __init__(self):

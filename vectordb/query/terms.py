@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..index import flat
+from ..engine.snapshot import View
+from ..index import exact as flat
 from ..index.saturation import Saturation
-from ..snapshot import View
 from ..storage import format, term_words
 from ..storage.tables import ChunkTable
 from .read import vectors_of

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from vectordb_client.errors import UnavailableError
 
-from ..errors import UnavailableError
-from .guard import Guard
+from .access.guard import Guard
 
 log = logging.getLogger("vectordb.server")
 _TOLD_SECONDS = 1.0  # for calls to end with their own error once told to

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..memory import Pool
+from ..common.memory import Pool
 from .settings import Settings
 
 _GROUPS = Path("/proc/self/cgroup")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidArgumentError, shown
+from vectordb_client.errors import InvalidArgumentError, shown
+
 from ..storage import modes
 
 PREFIX = "VECTORDB_SERVE_"

@@ -24,9 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from .. import deadline
-from ..memory import Allowance
-from .watch import Watch
+from ..common import deadline
+from ..common.memory import Allowance
+from .telemetry.telemetry import Telemetry
 
 SLICE = 0.01  # seconds that a call runs between two checks whether it should rest
 LINGER = 0.05  # seconds after its last call for which a caller still counts as present
@@ -80,7 +80,7 @@ class Place:
 
     __slots__ = ("arrived", "caller", "lane", "read", "refuse", "run", "since", "state", "thread", "wake")
 
-    def __init__(self, lane: Lane, caller: Caller, refuse: Callable[[], None]):
+    def __init__(self, lane: RequestPool, caller: Caller, refuse: Callable[[], None]):
         self.lane, self.caller, self.refuse = lane, caller, refuse
         self.state = QUEUED
         self.read: Callable[[], None] | None = None
@@ -90,13 +90,13 @@ class Place:
         self.wake: threading.Event | None = None
 
 
-class Turn(deadline.Patience):
+class Turn(deadline.Deadline):
     """The deadline of a call that may rest at a check in its own thread. place: None never rests."""
 
     __slots__ = ("_place",)
 
     def __init__(
-        self, seconds: float | None, place: Place | None, within: deadline.Patience | None = None, allowance: Allowance | None = None
+        self, seconds: float | None, place: Place | None, within: deadline.Deadline | None = None, allowance: Allowance | None = None
     ):
         super().__init__(seconds, within, allowance)
         self._place = place
@@ -108,7 +108,7 @@ class Turn(deadline.Patience):
             place.lane.rest(place, super().check)
 
 
-class Lane:
+class RequestPool:
     """The threads for calls of one kind, with a bounded queue.
 
     watch: told when a call starts to wait and when its thread starts it. rests: whether long calls rest for others. hurried: whether
@@ -120,7 +120,7 @@ class Lane:
         name: str,
         threads: int,
         queue: int,
-        watch: Watch,
+        watch: Telemetry,
         rests: bool = False,
         hurried: Callable[[], bool] = lambda: False,
         cores: int = CORES,

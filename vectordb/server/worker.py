@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 
-from ..errors import VectorDBError
-from .serve import run
+from vectordb_client.errors import VectorDBError
+
+from .main import run
 from .settings import Settings
 from .workers import READY
 

@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import InvalidArgumentError, UnavailableError
-from . import metrics
-from .listen import address_of, announce, check_free, reason
+from vectordb_client.errors import InvalidArgumentError, UnavailableError
+
+from .address import address_of, announce, check_free, reason
 from .settings import Settings
+from .telemetry import metrics
 
 SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
 

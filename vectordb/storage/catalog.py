@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import lmdb
 import msgspec
+from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
+from vectordb_client.model.schema import Attribute, Schema, Sparse, Text, VectorField, check_name
+from vectordb_client.model.schema_diff import exists_already
 
-from ..errors import LimitError, NotFoundError, SchemaError, shown
-from ..failpoints import reach
-from ..types import Attribute, Schema, Sparse, Text, VectorField, check_name, exists_already
-from ..words import RULE
+from ..common.failpoints import reach
+from ..common.tokenize import RULE
 from . import format
 
 MAX_COLLECTIONS = 10_000

@@ -12,8 +12,8 @@ from typing import Any
 
 import lmdb
 import msgspec
+from vectordb_client.errors import InvalidArgumentError, shown
 
-from ..errors import InvalidArgumentError, shown
 from . import format
 
 DROPPED_AT_ONCE = 1_024  # most entries that one write drops: if a limit is lowered, the next writes share the work

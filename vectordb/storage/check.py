@@ -13,11 +13,13 @@ from typing import Any
 import lmdb
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.errors import VectorDBError, shown
+from vectordb_client.model.schema import Dense, MultiVector, Sparse, check_name
+from vectordb_client.model.terms import is_word
+from vectordb_client.model.values import check_id
 
-from ..errors import VectorDBError, shown
+from ..common.tokenize import RULE, words
 from ..kernels.columns import ELEMENT_END
-from ..types import Dense, MultiVector, Sparse, check_id, check_name, is_word
-from ..words import RULE, words
 from . import catalog, change_log, chunks, fields, format, locks, place, segments, term_words
 from .chunks import Chunk
 from .env import close_env, is_open, open_env, read_only

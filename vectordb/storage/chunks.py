@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from vectordb_client.errors import CorruptionError
 
-from ..errors import CorruptionError
 from ..kernels import TABLE_WIDTH, TINY_WEIGHT
 
 FIXED, RAGGED, POSTINGS = 1, 2, 3

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import lmdb
+from vectordb_client.errors import ClosedError, DeadlineError, StorageError
 
-from .. import deadline
-from ..errors import ClosedError, DeadlineError, StorageError
+from ..common import deadline
 from .env import Env, check_durability
 
 Work = Callable[[lmdb.Transaction], Any]
@@ -20,7 +20,7 @@ class _Item:
 
     def __init__(self, work: Work, durability: str):
         self._work = work
-        self._patience = deadline.pending()
+        self._patience = deadline.current()
         self.durability = durability
         self.done = False
         self.result: Any = None
@@ -28,13 +28,13 @@ class _Item:
 
     def work(self, txn: lmdb.Transaction) -> Any:
         """Run the work under the deadline of its caller. The thread that runs it may belong to another writer."""
-        with deadline.under(self._patience):
+        with deadline.scope(self._patience):
             return self._work(txn)
 
     def given_up(self) -> bool:
         """Whether the caller no longer waits. Then the item is finished with an error, and the others of its group continue without it."""
         try:
-            with deadline.under(self._patience):
+            with deadline.scope(self._patience):
                 deadline.check()
         except DeadlineError as error:
             self.error, self.done = error, True

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import lmdb
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.errors import CorruptionError
 
-from ..errors import CorruptionError
-from ..failpoints import reach
+from ..common.failpoints import reach
 from ..kernels import COUNT, DOCIDS, FIRST, LAST
 from . import chunks, format
 from .catalog import Meta
@@ -21,7 +21,7 @@ PARTS = (format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS)
 
 
 @dataclass(frozen=True)
-class Run:
+class CompactionUnit:
     """Neighbouring chunks of a part, by first docid, to be written again as one chunk. nbytes: their present size."""
 
     field: int
@@ -47,7 +47,7 @@ def dead_counts(table: ChunkTable, dead: np.ndarray) -> np.ndarray:
     return counts
 
 
-def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
+def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[CompactionUnit]:
     """The chunks to write again: those with a share of dead rows above ``share``, joined with small neighbours up to ``CHUNK_BYTES``."""
     if not len(table) or not len(dead):
         return
@@ -59,9 +59,9 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
     left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # approximate bytes without dead rows
     taken: list[int] = []
 
-    def run() -> Iterator[Run]:
+    def run() -> Iterator[CompactionUnit]:
         if wanted[taken].any():
-            yield Run(field, part, tuple(table.firsts[c] for c in taken), int(table.sizes[taken].sum()))
+            yield CompactionUnit(field, part, tuple(table.firsts[c] for c in taken), int(table.sizes[taken].sum()))
 
     for c in range(len(table)):
         joins = wanted[c] or left[c] <= limit // 2
@@ -74,7 +74,7 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Run]:
     yield from run()
 
 
-def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: BitMap) -> tuple[int, list[CorruptionError]]:
+def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
     """Write the chunks of runs again without the rows in ``dead``. Returns (number of row records dropped, errors of damaged chunks).
 
     Chunks that were removed or grew since the plan was made are used as they are now. Damaged ones stay unchanged.
@@ -94,7 +94,7 @@ def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[Run], dead: 
     return records, damage
 
 
-def _rewrite_run(store: Store, run: Run, dead: BitMap) -> int:
+def _rewrite_run(store: Store, run: CompactionUnit, dead: BitMap) -> int:
     """Write one run again; returns how many rows were dropped."""
     whole, dropped, read = [], 0, []
     for first in run.firsts:

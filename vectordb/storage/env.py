@@ -11,8 +11,8 @@ from pathlib import Path
 from weakref import WeakSet
 
 import lmdb
+from vectordb_client.errors import CorruptionError, StorageError
 
-from ..errors import CorruptionError, StorageError
 from . import format, integrity, locks, place
 from .lmdb_env import Env, check_durability, check_version
 from .lmdb_errors import in_our_words
@@ -123,7 +123,7 @@ def is_open(path: Path) -> bool:
 
 
 @contextmanager
-def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction, integrity.Survey]]:
+def read_only(path: Path, alone: bool = True) -> Iterator[tuple[lmdb.Transaction, integrity.IntegrityReport]]:
     """A read transaction over a directory, and the survey of its data file. Creates and changes no file.
 
     alone: nobody else writes to the directory, for example a snapshot. Otherwise writers of other processes wait until the end.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import lmdb
 import numpy as np
+from vectordb_client.model.schema import Attribute, Dense, MultiVector, Sparse, VectorField
+from vectordb_client.model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
 
+from ..common.tokenize import words
 from ..kernels.columns import ELEMENT_END
-from ..types import Attribute, Column, Dense, DenseColumn, MultiColumn, MultiVector, Sparse, SparseColumn, VectorField
-from ..words import words
 from . import chunks, format
 from .chunks import Chunk
 

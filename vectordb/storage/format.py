@@ -12,9 +12,8 @@ from collections.abc import Iterable
 
 import msgspec
 import xxhash
-
-from ..errors import CorruptionError
-from ..types import Id
+from vectordb_client.errors import CorruptionError
+from vectordb_client.model.values import Id
 
 Stored = bytes | memoryview  # a value as LMDB returns it
 VERSION = 4  # written by this code; the first write to a directory of an older format raises it

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import lmdb
-from vectordb_client.values import check_durability
+from vectordb_client.errors import ClosedError, CorruptionError, FormatVersionError, LockedError, StorageError, VectorDBError
+from vectordb_client.model.values import check_durability
 
-from ..deadline import Patience
-from ..errors import ClosedError, CorruptionError, FormatVersionError, LockedError, StorageError, VectorDBError
-from ..failpoints import reach
+from ..common.deadline import Deadline
+from ..common.failpoints import reach
 from . import format, integrity, locks, modes, place
 from .change_log import Limits
 from .gate import Gate
@@ -60,7 +60,7 @@ class Env:
         self.users = 0
         self._told = False  # whether the log already says that the files were moved or replaced
         self.pid = os.getpid()
-        self.patience = Patience()  # the deadline of reads that have none of their own: it ends when the directory is closed
+        self.patience = Deadline()  # the deadline of reads that have none of their own: it ends when the directory is closed
         self.folder = -1  # the directory's descriptor
         self._broken: str | None = None
         self._write_lock = threading.Lock()
@@ -154,7 +154,7 @@ class Env:
         found = place.files(self.path)
         self._files = found if writable else found._replace(lock=None)
 
-    def _check_records(self, survey: integrity.Survey | None, salvage: bool) -> None:
+    def _check_records(self, survey: integrity.IntegrityReport | None, salvage: bool) -> None:
         data = self.path / place.DATA
         with self.read() as txn:
             version = check_version(self.path, txn.get(format.FORMAT_KEY))
@@ -377,7 +377,7 @@ class Env:
             txn.put(format.FORMAT_KEY, format.CURRENT)
         txn.seal(counted)
 
-    def survey(self) -> integrity.Survey:
+    def survey(self) -> integrity.IntegrityReport:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
         with self.gate.entered(), in_our_words(self.path):
             self._check_in_place()  # the survey opens the file by its path

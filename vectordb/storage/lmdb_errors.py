@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
-
-from ..errors import ClosedError, CorruptionError, FormatVersionError, StorageError, VectorDBError
+from vectordb_client.errors import ClosedError, CorruptionError, FormatVersionError, StorageError, VectorDBError
 
 MAX_READERS = 1022  # LMDB keeps a page-sized table of reader slots; these fill 16 pages
 FORKED = "opened before a fork, which LMDB does not support; start child processes with 'spawn', or open it only in the child"

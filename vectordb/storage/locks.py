@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import LockedError, StorageError
+from vectordb_client.errors import LockedError, StorageError
+
 from . import modes
 
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX

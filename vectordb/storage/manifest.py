@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 import xxhash
+from vectordb_client.errors import CorruptionError, FormatVersionError, shown
 
-from ..errors import CorruptionError, FormatVersionError, shown
 from . import format, place, segments
 
 VERSION = 1

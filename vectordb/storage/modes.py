@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import InvalidArgumentError, shown
+from vectordb_client.errors import InvalidArgumentError, shown
 
 PRIVATE = 0o600  # only the owner may read and write
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CorruptionError, InvalidArgumentError, StorageError, shown
+from vectordb_client.errors import CorruptionError, InvalidArgumentError, StorageError, shown
 
 DATA, LOCK = "data.mdb", "lock.mdb"
 INDEXES = "indexes"

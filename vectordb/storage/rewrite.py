@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lmdb
+from vectordb_client.errors import LockedError, StorageError, VectorDBError
 
-from ..errors import LockedError, StorageError, VectorDBError
-from ..failpoints import reach
+from ..common.failpoints import reach
 from . import format, integrity, locks, modes, place
 from .lmdb_errors import in_our_words
 

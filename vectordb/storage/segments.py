@@ -10,9 +10,9 @@ from pathlib import Path
 import lmdb
 import msgspec
 import xxhash
+from vectordb_client.errors import CorruptionError
 
-from ..checksums import AT_ONCE
-from ..errors import CorruptionError
+from ..common.checksums import AT_ONCE
 from . import format
 from .store import Store
 

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import lmdb
 import numpy as np
 from pyroaring import BitMap
+from vectordb_client.errors import CorruptionError, LimitError
+from vectordb_client.model.schema import Schema, VectorField
+from vectordb_client.model.values import Id
+from vectordb_client.model.vectors import Column
 
-from ..errors import CorruptionError, LimitError
-from ..failpoints import reach
-from ..types import Column, Id, Schema, VectorField
-from ..words import RULE
+from ..common.failpoints import reach
+from ..common.tokenize import RULE
 from . import catalog, change_log, chunks, fields, format
 from .catalog import Meta
 from .chunks import Chunk

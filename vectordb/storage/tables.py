@@ -8,8 +8,8 @@ from ctypes import c_uint8, string_at
 from typing import Any
 
 import numpy as np
+from vectordb_client.errors import CorruptionError
 
-from ..errors import CorruptionError
 from ..kernels import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, ITEMS, TABLE_WIDTH
 from . import chunks
 from .chunks import Chunk

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import lmdb
+from vectordb_client.errors import CorruptionError
 
-from ..errors import CorruptionError
 from . import format
 
 

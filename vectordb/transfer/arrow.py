@@ -7,8 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import InvalidArgumentError, StorageError, VectorDBError
-from ..types import Point, Schema, Sparse
+from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError
+from vectordb_client.model.results import Point
+from vectordb_client.model.schema import Schema, Sparse
+
 from .forms import Layout, cell_id, dumps, id_cell, loads, stored, write_vector
 from .sources import Row, Source
 

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import InvalidArgumentError, StorageError, VectorDBError, shown
+from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError, shown
+from vectordb_client.model.results import Point
+from vectordb_client.model.schema import Schema
+
 from ..storage import modes
-from ..types import Point, Schema
 from .forms import Layout, dumps, flat_cells, full_record
 from .sources import ENDINGS
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from vectordb_client.values import coerce, to_json
-
-from ..errors import InvalidArgumentError, SchemaError, VectorDBError, shown
-from ..types import Point, Schema, Sparse, VectorField
+from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from vectordb_client.model.results import Point
+from vectordb_client.model.schema import Schema, Sparse, VectorField
+from vectordb_client.model.values import coerce, to_json
 
 POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
 _RESERVED = {"id", "payload"}

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vectordb_client.schema import MAX_FIELDS
-
-from ..errors import InvalidArgumentError, SchemaError, VectorDBError, shown
-from ..types import (
+from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from vectordb_client.model.schema import (
+    MAX_FIELDS,
     Attribute,
     Bool,
     Datetime,
@@ -38,6 +37,7 @@ from ..types import (
     VectorField,
     check_name,
 )
+
 from .arrow import kept_schema
 from .forms import Columns, is_full, loads
 from .sources import Row, Source, source_of

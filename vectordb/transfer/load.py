@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.model.batch import make_batch
+from vectordb_client.model.schema import Schema
+from vectordb_client.model.values import check_id
+
 from ..storage import modes
 from ..storage.lmdb_errors import of_files
-from ..types import Schema, check_id, make_batch
 from .forms import Columns, Layout, dumps
 from .sources import Row, Source, source_of
 from .terms import set_all

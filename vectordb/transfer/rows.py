@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from ..errors import InvalidArgumentError, LimitError
+from vectordb_client.errors import InvalidArgumentError, LimitError
+
 from .forms import loads
 from .sources import Row, Source
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.errors import InvalidArgumentError, StorageError, shown
 
 MAX_ROW_BYTES = 32 << 20
 ENDINGS = {

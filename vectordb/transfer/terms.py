@@ -8,9 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.errors import InvalidArgumentError, StorageError, shown
+from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.terms import check_sparse, check_words
+
 from ..storage import modes
-from ..types import Schema, Sparse, check_sparse, check_words
 
 if TYPE_CHECKING:
     from ..collection import Collection

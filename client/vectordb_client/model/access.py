@@ -1,0 +1,236 @@
+"""Operators of databases and collections: ``db["docs"]``, ``len(docs)``, ``id in docs``, iteration.
+
+The embedded database and the clients inherit them from here, so they behave alike.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
+
+from ..errors import InvalidArgumentError, shown
+from .results import Point
+from .values import check_id
+
+C = TypeVar("C")
+P = ParamSpec("P")
+
+# The name of a method in another vector database → what to write here.
+_DATABASE_METHODS = {
+    **dict.fromkeys(("get_collection", "open_collection", "open_table", "table"), "collection(name)"),
+    **dict.fromkeys(("get_or_create_collection", "recreate_collection"), "create_collection(name, schema, exist_ok=True)"),
+    **dict.fromkeys(("list_collections", "get_collections", "table_names", "collection_names"), "collections()"),
+    **dict.fromkeys(("delete_collection", "drop", "drop_table", "delete_table"), "drop_collection(name)"),
+    **dict.fromkeys(("create_table", "create"), "create_collection(name, schema)"),
+    **dict.fromkeys(("has_collection", "collection_exists"), "name in db"),
+    **{name: f"collection(name).{name}(…)" for name in ("search", "upsert", "update", "get", "count", "scroll", "delete", "optimize")},
+    **dict.fromkeys(("query", "find"), "collection(name).search(…)"),
+    **dict.fromkeys(("add", "insert"), "collection(name).upsert(…)"),
+    **dict.fromkeys(("backup", "dump", "save"), "snapshot(path)"),
+    **dict.fromkeys(("commit", "persist", "sync"), "flush()"),
+}
+_COLLECTION_METHODS = {
+    **dict.fromkeys(("query", "query_points", "find", "similarity_search", "knn", "nearest"), "search({field: vector}, limit=…)"),
+    **dict.fromkeys(("add", "insert", "put", "add_documents", "upload", "write"), "upsert(…)"),
+    **dict.fromkeys(("upsert_many", "add_many", "insert_many", "upload_points", "upload_collection", "add_all"), "bulk(…)"),
+    **dict.fromkeys(("remove", "drop_points", "delete_many"), "delete(ids) or delete(filter=…)"),
+    **dict.fromkeys(("clear", "truncate", "delete_all"), 'delete(filter="ALL")'),
+    **dict.fromkeys(("fetch", "retrieve", "peek", "find_one"), "get(ids)"),
+    **dict.fromkeys(("size", "num_entities", "count_rows"), "count() or len(…)"),
+    **dict.fromkeys(("all", "list", "iter", "items", "to_list", "scan"), "iterate()"),
+    **dict.fromkeys(("describe", "stats", "get_info"), "info()"),
+    **dict.fromkeys(("create_index", "build_index", "compact", "vacuum", "reindex"), "optimize(), which builds indexes"),
+    **dict.fromkeys(("search_many", "query_batch", "search_all", "batch_search"), "search_batch({field: vectors})"),
+    **dict.fromkeys(("set_payload", "modify"), "update(…)"),
+    **dict.fromkeys(("add_field", "add_columns", "alter"), "add_fields(…)"),
+}
+
+
+class NoSuchMethodError(InvalidArgumentError, AttributeError):
+    """An object has no attribute of this name. The message says what the method is called here."""
+
+
+class AwaitError(InvalidArgumentError, TypeError):
+    """An operator was used on an asyncio object whose answer has to be awaited. The message says what to write."""
+
+
+class AwaitForgottenError(InvalidArgumentError, AttributeError):
+    """An answer of asyncio was used before it was awaited. The message says what to write."""
+
+
+class Awaited(Coroutine[Any, Any, C]):
+    """The coroutine of a call. Whoever uses its answer without ``await`` gets an error that says so."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, C], call: str):
+        self._coroutine, self._call = coroutine, call
+
+    def __await__(self) -> Generator[Any, Any, C]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("__", "cr_", "gi_", "ag_")):
+            return getattr(self._coroutine, name)  # what debuggers and event loops look at
+        self._coroutine.close()  # or Python would warn of it as well
+        raise AwaitForgottenError(f"{self._call} has to be awaited before .{name} is used; write await {self._call}", field=name)
+
+
+def awaited(method: Callable[P, Coroutine[Any, Any, C]]) -> Callable[P, Coroutine[Any, Any, C]]:
+    """Let the answer of a method explain a forgotten ``await``."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **given: P.kwargs) -> Coroutine[Any, Any, C]:
+        return Awaited(method(*args, **given), f"client.{method.__name__}({shown(args[1]) if len(args) > 1 else '…'})")
+
+    return call
+
+
+class _Hinting:
+    """Explains an unknown attribute where its name is known from another database."""
+
+    _meant: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        what = f"{type(self).__name__!r} object has no attribute {name!r}"
+        meant = self._meant.get(name)
+        if meant is None:
+            raise AttributeError(what, name=name, obj=self)
+        raise NoSuchMethodError(f"{what}; write {meant}", field=name)
+
+
+class Collections(_Hinting, Generic[C]):
+    """A mapping-like view of a database: names of collections → collections."""
+
+    _meant = _DATABASE_METHODS
+
+    def collection(self, name: str) -> C:
+        """The collection of this name."""
+        raise NotImplementedError
+
+    def collections(self) -> list[str]:
+        """The names of all collections."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> C:
+        """``db["docs"]`` is ``db.collection("docs")``. Raises NotFoundError."""
+        return self.collection(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a collection of this name."""
+        return name in self.collections()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the collections."""
+        return iter(self.collections())
+
+    def __len__(self) -> int:
+        """The number of collections."""
+        return len(self.collections())
+
+    def __bool__(self) -> bool:
+        return True  # an empty database is not a missing one
+
+
+class PointsOfCollection(_Hinting):
+    """Operators on the points of a collection."""
+
+    _meant = _COLLECTION_METHODS
+
+    def get(self, ids: Any, *, with_attributes: Any = True) -> Any:
+        """Points by id."""
+        raise NotImplementedError
+
+    def count(self) -> int:
+        """The number of points."""
+        raise NotImplementedError
+
+    def iterate(self) -> Iterator[Point]:
+        """All points."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """The number of points: ``count()``."""
+        return self.count()
+
+    def __contains__(self, id: object) -> bool:
+        """Whether there is a point with this id. Raises InvalidArgumentError for a value that can't be an id."""
+        return self.get(check_id(id), with_attributes=False) is not None
+
+    def __iter__(self) -> Iterator[Point]:
+        """All points in id order, without vectors, read page by page: ``iterate()``."""
+        return self.iterate()
+
+    def __bool__(self) -> bool:
+        return True  # an empty collection is not a missing one
+
+
+class AsyncCollections(_Hinting):
+    """The operators that an asyncio database supports: ``async for name in client``."""
+
+    _meant = _DATABASE_METHODS
+
+    async def collections(self) -> list[str]:
+        """The names of all collections."""
+        raise NotImplementedError
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """The names of the collections."""
+        for name in await self.collections():
+            yield name
+
+    def __getitem__(self, name: str) -> NoReturn:
+        raise AwaitError(f"a client of asyncio can't be indexed; write await client.collection({name!r})", field="name", value=name)
+
+    def __contains__(self, name: object) -> NoReturn:
+        raise AwaitError(
+            f"a client of asyncio doesn't support `in`; write {name!r} in await client.collections()", field="name", value=name
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise AwaitError(
+            "a client of asyncio is iterated with `async for`; write async for name in client, or for name in await client.collections()",
+            field="name",
+        )
+
+    def __len__(self) -> NoReturn:
+        raise AwaitError("a client of asyncio has no len(); write len(await client.collections())", field="name")
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class AsyncPointsOfCollection(_Hinting):
+    """The operators that an asyncio collection supports: ``async for point in collection``."""
+
+    _meant = _COLLECTION_METHODS
+
+    def iterate(self) -> AsyncIterator[Point]:
+        """All points."""
+        raise NotImplementedError
+
+    def __aiter__(self) -> AsyncIterator[Point]:
+        """All points in id order, without vectors, read page by page: ``iterate()``."""
+        return self.iterate()
+
+    def __contains__(self, id: object) -> NoReturn:
+        raise AwaitError(
+            f"a collection of asyncio doesn't support `in`; write await collection.get({id!r}) is not None", field="ids", value=id
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise AwaitError("a collection of asyncio is iterated with `async for`; write async for point in collection", field="ids")
+
+    def __len__(self) -> NoReturn:
+        raise AwaitError("a collection of asyncio has no len(); write await collection.count()", field="ids")
+
+    def __bool__(self) -> bool:
+        return True

@@ -1,0 +1,128 @@
+"""Unknown and missing arguments: an error that gives the name which the argument has here, or says what to write."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from ..errors import InvalidArgumentError
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
+_MEANT = {
+    "limit": "k top_k topk n n_results num_results max_results size top count",
+    "vectors": "vector query queries query_vector query_vectors query_embeddings embedding embeddings data fields",
+    "text": "query query_text query_texts texts document documents",
+    "filter": "where filters query_filter scroll_filter expr condition",
+    "attributes": "metadata metadatas properties fields columns",
+    "payload": "payloads document documents",
+    "ids": "id point_id point_ids keys",
+    "with_attributes": "with_payload with_metadata include_metadata include output_fields",
+    "with_vectors": "with_vector include_vectors include_values return_vectors",
+    "cursor": "offset next_page_offset page_token",
+    "chunk": "batch_size chunk_size",
+    "parallel": "max_workers workers threads num_threads",
+    "fusion": "rerank reranker ranker",
+    "schema": "vectors_config vectors attributes fields metadata dimension dim vector_size",
+    "exist_ok": "if_not_exists get_or_create exists_ok overwrite",
+    "exact": "exhaustive brute_force",
+    "explain": "debug profile",
+    "dim": "dims dimension dimensions ndim size vector_size",
+    "metric": "distance space similarity",
+    "array": "multiple many list multi",
+    "path": "directory dir folder uri persist_directory location",
+    "target": "host address url uri endpoint",
+    "api_key": "key token apikey",
+    "tls": "secure ssl https",
+}
+# Argument → an example of it, for a call that leaves it out.
+_SUCH = {"dim": "384", "target": "'localhost:7070'"}
+# (method, argument of another database) → what to do here.
+_ADVICE = {
+    ("search", "offset"): "search with limit = offset + n, and slice: hits[offset:]",
+    ("search", "score_threshold"): "filter the hits: [hit for hit in hits if hit.score >= …]",
+    ("search", "order_by"): "hits are ordered by score; use scroll() to read points in the order of ids",
+    ("search", "group_by"): "search with a higher limit, and group the hits",
+    ("search", "ef"): "write recall=…, and the planner finds the effort",
+    ("scroll", "order_by"): "points come in the order of ids",
+    ("delete", "all"): 'write filter="ALL"',
+    **{
+        (method, name): "write attributes={field: texts}, with the attribute that an encoder reads as the field, or payload=…"
+        for method in ("upsert", "update", "bulk")
+        for name in ("documents", "texts")
+    },
+    ("create_collection", "metric"): "write Schema(vectors={'v': Dense(384, metric=…)})",
+    ("create_collection", "embedding_function"): "write Dense(…, encoder=…, source=…) in the schema",
+}
+_ADVICE |= {("search", name): _ADVICE["search", "ef"] for name in ("nprobe", "num_candidates", "ef_search", "search_params", "params")}
+_ADVICE |= {("search", name): _ADVICE["search", "score_threshold"] for name in ("threshold", "min_score", "max_distance", "distance")}
+_ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
+
+
+class UnknownArgumentError(InvalidArgumentError, TypeError):
+    """A method has no argument of this name, or one is missing. The message says what to write instead."""
+
+
+def named(method: Method) -> Method:
+    """Wrap a method or function so that unknown, superfluous and missing arguments raise UnknownArgumentError instead of a TypeError."""
+    signature = inspect.signature(method)
+    parameters = [name for name in signature.parameters if name != "self"]
+    positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    required = [name for name in positional if signature.parameters[name].default is inspect.Parameter.empty]
+    bound = int("self" in signature.parameters)
+
+    def check(args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        called = type(args[0]).__name__ if method.__name__ == "__init__" else method.__name__
+        for name, value in given.items():
+            if name not in parameters:
+                raise _unknown(called, name, value, parameters) from None
+        missing = [name for name in required[max(len(args) - bound, 0) :] if name not in given]
+        if missing:
+            write = f"{called}({', '.join(_SUCH.get(name, name) for name in required)})"
+            raise UnknownArgumentError(f"{called}() needs {' and '.join(missing)}; write {write}", field=missing[0]) from None
+        if len(args) - bound > len(positional):
+            named_only = [name for name in parameters if name not in positional]
+            takes = f"takes {', '.join(positional)} by position" if positional else "takes no argument by position"
+            others = f", and the others by name: {', '.join(f'{name}=…' for name in named_only)}" if named_only else ""
+            what = f"{called}() {takes}{others}"
+            raise UnknownArgumentError(what, field=named_only[0] if named_only else None, value=args[len(positional) + bound])
+
+    if inspect.iscoroutinefunction(method):
+
+        @functools.wraps(method)
+        async def call_async(*args: Any, **given: Any) -> Any:
+            try:
+                return await method(*args, **given)
+            except TypeError:
+                check(args, given)
+                raise
+
+        return cast(Method, call_async)
+
+    @functools.wraps(method)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return method(*args, **given)
+        except TypeError:
+            check(args, given)
+            raise
+
+    return cast(Method, call)
+
+
+def named_class(made: Class) -> Class:
+    """``named`` for the constructor of a class."""
+    setattr(made, "__init__", named(made.__init__))  # noqa: B010 - pyright refuses the assignment
+    return made
+
+
+def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> UnknownArgumentError:
+    if (method, name) in _ADVICE:
+        return UnknownArgumentError(f"{method}() has no argument {name!r}; {_ADVICE[method, name]}", field=name, value=value)
+    meant = [ours for ours, theirs in _MEANT.items() if ours in parameters and name.lower() in theirs.split()]
+    meant = meant or difflib.get_close_matches(name, parameters, 1)
+    advice = f"write {' or '.join(f'{ours}=…' for ours in meant)}" if meant else f"there are: {', '.join(parameters)}"
+    return UnknownArgumentError(f"{method}() has no argument {name!r}; {advice}", field=name, value=value)

@@ -1,0 +1,410 @@
+"""Batches: the checked, columnar form of a write. Users give columns, points, dicts or tables.
+
+The embedded database applies a Batch, the client sends it, and the server reads it back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
+from .info_text import many
+from .results import Point
+from .schema import Dense, Schema, Sparse
+from .values import Id, check_id, coerce, is_single_id, read_with
+from .vectors import Column, dense_column, multi_column, opened, sparse_column
+
+MAX_BATCH = 100_000
+
+
+class _Unset:
+    """The value of a field that an update leaves as it is."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __reduce__(self):
+        return "UNSET"
+
+
+UNSET = _Unset()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``len(ids)`` points to upsert or update, checked against a schema.
+
+    Attributes:
+        kind: "upsert" or "update".
+        ids: distinct ids.
+        vectors: field → column. The ``rows`` of a column say which points it covers.
+        attributes: name → one value in its stored form for each point; None is null, UNSET (updates only) leaves the value as it is.
+        payload: one JSON value for each point; None is none, UNSET (updates only) leaves the value as it is.
+        removed: field → int32 rows whose vector an update removes.
+        if_version: the expected version of each point, or None.
+        if_filter: a filter that each point must match, or None.
+    """
+
+    kind: str
+    ids: Sequence[Id]
+    vectors: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    payload: Sequence[Any] | None = None
+    removed: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    if_version: Sequence[int | None] | None = None
+    if_filter: Any = None
+
+
+def make_batch(
+    schema: Schema,
+    kind: str,
+    points: Sequence[Point | Mapping] | None = None,
+    *,
+    ids: Any = None,
+    vectors: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    payload: Sequence[Any] | None = None,
+    if_version: Any = None,
+    if_filter: Any = None,
+) -> Batch:
+    """Check the arguments of ``upsert`` or ``update``: columns (``ids=…``), a list of points or dicts, or a table.
+
+    Raises InvalidArgumentError, SchemaError or LimitError, which name the field and the value.
+    """
+    table = as_table(points)
+    if table is not None:
+        ids, vectors, attributes, payload = _of_table(table, schema, ids, vectors, attributes, payload)
+    elif points is not None:
+        if ids is not None or vectors is not None or attributes is not None or payload is not None:
+            raise InvalidArgumentError("give either points or columns (ids, vectors, attributes, payload), not both", field="points")
+        ids, vectors, attributes, payload = _columns_of(points, schema, kind)
+    elif ids is None:
+        raise InvalidArgumentError("ids are missing; write upsert(ids=[…], …) or upsert([{'id': …}])", field="ids")
+    ids = check_ids(ids)
+    n = len(ids)
+    columns, removed = {}, {}
+    for name, value in _mapping(vectors, "vectors").items():
+        spec = schema.vector(name)
+        if value is None:
+            if kind == "update":
+                removed[name] = np.arange(n, dtype=np.int32)
+            continue
+        column, gone = _vector_column(name, spec, value, n, ids)
+        if column is not None:
+            columns[name] = column
+        if kind == "update" and len(gone):
+            removed[name] = gone
+    checked = {}
+    for name, values in _mapping(attributes, "attributes").items():
+        spec = schema.attribute(name)
+        if values is None:
+            values = [None] * n
+        elif type(values) is not list:
+            framed = _framed(name, values)
+            if framed is not None and spec.kind == "int":
+                framed = whole(framed)
+            values = (
+                framed
+                if framed is not None
+                else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
+            )
+        _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
+        checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
+    if payload is not None:
+        advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
+        payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
+        _check_length("payload", payload, n)
+        payload = _each(payload, ids, lambda value: None if value is None else _plain_json(value), kind == "update")
+    return Batch(kind, ids, columns, checked, payload, removed, versions_of(if_version, ids), if_filter)
+
+
+def _each(values: Sequence[Any], ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
+    """Convert one value for each point. unset: keep UNSET. An error of ``convert`` is raised with the point and its row."""
+    made: list = []
+    try:
+        for value in values:
+            made.append(value if unset and value is UNSET else convert(value))
+    except InvalidArgumentError as error:
+        row = len(made)
+        place = f"point {shown(ids[row])}" if len(values) == 1 else f"point {shown(ids[row])}, row {row}"
+        raise type(error)(f"{error.message} ({place})", field=error.field, value=error.value) from error.__cause__
+    return made
+
+
+def check_ids(ids: Any) -> list[Id]:
+    """Check a list of distinct ids. Raises InvalidArgumentError, which names the wrong or repeated id."""
+    ids = listed_ids(ids)
+    if len(ids) > MAX_BATCH:
+        raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
+    checked = _each_checked(ids)
+    if len(set(checked)) != len(checked):
+        seen = set()
+        for value in checked:
+            if value in seen:
+                raise InvalidArgumentError(f"id {shown(value)} appears twice in the batch", field="ids", value=value)
+            seen.add(value)
+    return checked
+
+
+def check_deleted_ids(ids: Any, if_version: Any = None) -> list[Id]:
+    """Check the ids of a deletion: one id, a column, or a set. Raises InvalidArgumentError, which names the wrong or repeated id."""
+    if is_single_id(ids):
+        return check_ids([ids])
+    _check_column(ids)
+    if not isinstance(ids, (set, frozenset)):
+        return check_ids(ids)
+    if if_version is not None and not isinstance(if_version, Mapping) and not is_integer(if_version):
+        what = "if_version is a list, but ids are a set, which has no order; pass ids as a list, or if_version as a mapping from id"
+        raise InvalidArgumentError(what, field="if_version", value=if_version)
+    return check_ids(list(ids))
+
+
+_FILTER = re.compile(
+    r"""[\s(]*(NOT\b[\s(]*)?(`[^`]+`|[A-Za-z_][\w.-]*)
+    (?:(?:\s+==?\s+|\s*(?:!=|<=|>=|<|>)\s*)(?:'[^']*'|"[^"]*"|[+-]?\d[\d.eE+-]*|true\b|false\b)
+      |\s+(?:NOT\s+)?(?:IN|CONTAINS|CONTAINS\s+(?:ANY|ALL))\s*[('"]
+      |\s+BETWEEN\s+\S+\s+AND\s
+      |\s+IS\s+(?:NOT\s+)?NULL\b
+      |\s+(?:MATCH|MATCH\s+\w+|STARTSWITH|GLOB)\s+['"])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def check_not_a_filter(ids: Any, count: int) -> None:
+    """Raise InvalidArgumentError if a deletion by one id found no point, and the id reads like a filter. count: the points deleted."""
+    if count == 0 and isinstance(ids, str) and _FILTER.match(ids):
+        what = f"no point has the id {shown(ids)}, which reads like a filter; write delete(filter={ids!r})"
+        raise InvalidArgumentError(what, field="ids", value=ids)
+
+
+def check_each_id(ids: Any) -> list[Id]:
+    """Check ids to read, which may repeat. Raises InvalidArgumentError, which names the wrong id."""
+    _check_column(ids)
+    return _each_checked(listed_ids(ids))
+
+
+def listed_ids(ids: Any) -> Sequence:
+    """Ids as a list, without a check of each. Raises InvalidArgumentError."""
+    if isinstance(ids, np.ndarray) and ids.ndim != 1:
+        raise InvalidArgumentError(f"ids must be one-dimensional, not of shape {ids.shape}", field="ids", value=ids.shape)
+    framed = _framed("ids", ids)
+    return (
+        whole(framed)
+        if framed is not None
+        else _listed("ids", ids, "ids must be a list or array of ids", f"; write [{shown(ids)}]" if is_single_id(ids) else "")
+    )
+
+
+def _check_column(ids: Any) -> None:
+    """Raise the error of ``check_id`` for what is neither an id nor a list of ids."""
+    if ids is None or isinstance(ids, (float, bytes)):
+        check_id(ids)
+
+
+def _each_checked(ids: Sequence) -> list[Id]:
+    try:
+        return [check_id(value) for value in ids]
+    except InvalidArgumentError as error:
+        row = next(row for row, value in enumerate(ids) if not _good_id(value))
+        raise type(error)(f"row {row}: {error.message}", field=error.field, value=error.value) from None
+
+
+def _good_id(value: Any) -> bool:
+    try:
+        check_id(value)
+    except InvalidArgumentError:
+        return False
+    return True
+
+
+def _framed(name: str, values: Any) -> list | None:
+    return read_with(name, values, frame_column)
+
+
+def _listed(name: str, values: Any, wanted: str, hint: str = "") -> Sequence:
+    """The values of a column. Raises InvalidArgumentError, which says what is expected, and ``hint``."""
+    found = read_with(name, values, listed)
+    if found is None:
+        hint = "; a set has no order; pass a list" if isinstance(values, (set, frozenset)) else hint
+        raise InvalidArgumentError(f"{wanted}, not {shown(values)}{hint}", field=name, value=values)
+    return found
+
+
+def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
+    """``if_version=`` as one expected version for each point: from an int for all, a list, or a mapping from id. 0: must not exist."""
+    if if_version is None:
+        return None
+    if isinstance(if_version, Mapping):
+        unknown = set(if_version) - set(ids)
+        if unknown:
+            value = next(iter(unknown))
+            raise InvalidArgumentError(f"if_version names {shown(value)}, which is not in the batch", field="if_version", value=value)
+        versions = [if_version.get(i) for i in ids]
+    elif is_integer(if_version):
+        versions = [int(if_version)] * len(ids)
+    else:
+        framed = _framed("if_version", if_version)
+        versions = framed if framed is not None else _listed("if_version", if_version, "if_version must be an integer, a list or a mapping")
+        _check_length("if_version", versions, len(ids))
+        versions = [int(value) if is_integer(value) else value for value in versions]
+    for value in versions:
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
+            raise InvalidArgumentError(f"if_version {shown(value)} is not a version number", field="if_version", value=value)
+    return versions
+
+
+def _mapping(value: Any, field: str) -> Mapping:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(f"{field} must be a mapping of field names to columns, not {shown(value)}", field=field, value=value)
+    return value
+
+
+def _check_length(name: str, values: Sequence, n: int, hint: str = "") -> None:
+    if len(values) != n:
+        what = f"{name} has {many(len(values), 'value')} for {many(n, 'id')}{hint}"
+        raise InvalidArgumentError(what, field=name, value=len(values))
+
+
+def one_value(name: str, value: Any, n: int) -> str:
+    """What to write instead of a single value in place of a column."""
+    if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)):
+        return ""
+    return f"; write {{{name!r}: [{shown(value)}{', …' * (n > 1)}]}}"
+
+
+def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
+    """The column of a field, and the rows with None."""
+    rows, gone = None, np.empty(0, np.int32)
+    if isinstance(value, Column):
+        rows = value.rows
+        if rows is not None and (
+            len(rows) != len(value) or (rows[1:] <= rows[:-1]).any() or (len(rows) and not 0 <= rows[0] <= rows[-1] < n)
+        ):
+            raise InvalidArgumentError(f"rows of vectors {name!r} are not ascending rows of the batch", field=name, value=len(rows))
+    else:
+        value = opened(name, spec, value)
+    if isinstance(value, (list, tuple)) and len(value) == n and any(v is UNSET or is_null(v) or is_nan(v) for v in value):
+        value = [None if v is not UNSET and (is_null(v) or is_nan(v)) else v for v in value]
+        rows = np.array([row for row, v in enumerate(value) if v is not None and v is not UNSET], dtype=np.int32)
+        gone = np.array([row for row, v in enumerate(value) if v is None], dtype=np.int32)
+        value = [value[row] for row in rows]
+    count = n if rows is None else len(rows)
+    named = ids if rows is None else [ids[r] for r in rows]
+    if count == 0:
+        return None, gone
+    if isinstance(spec, Dense):
+        return dense_column(name, spec, value, count, rows, named), gone
+    if isinstance(spec, Sparse):
+        return sparse_column(name, spec, value, count, rows, named), gone
+    return multi_column(name, spec, value, count, rows, named), gone
+
+
+def _plain_json(value: Any) -> Any:
+    """The payload after a round trip through JSON: keys are strings, tuples are lists. Raises InvalidArgumentError."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_to_json)
+        text.encode()
+        return json.loads(text, parse_int=_integer)
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "; a missing value is None" if "float" in str(error) else ""
+        raise InvalidArgumentError(f"payload {shown(value)} has no JSON form: {error}{hint}", field="payload", value=value) from None
+
+
+def _to_json(value: Any) -> Any:
+    if is_null(value):
+        return None
+    if isinstance(value, np.bool_) or is_number(value):
+        return value.item()
+    raise TypeError(f"{shown(value)} is a {type(value).__name__}")
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if -(2**63) <= number < 2**64:
+        return number
+    raise ValueError(f"{digits} doesn't fit 64 bits")
+
+
+_POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
+
+
+def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dict, list | None]:
+    """Points as columns. A field that a point doesn't have is None in an upsert and UNSET in an update."""
+    if isinstance(points, (str, bytes, Mapping, Point)) or not hasattr(points, "__iter__"):
+        hint = ""
+        if isinstance(points, Mapping):
+            hint = "; write [{'id': …}] for one point, or upsert(ids=…, vectors={…}, attributes={…}) for columns"
+        raise InvalidArgumentError(f"points must be a list of points or dicts, not {shown(points)}{hint}", field="points", value=points)
+    points = _listed("points", points, "points must be a list of points or dicts")
+    ids, vectors, attributes, payload = [], {}, {}, []
+    missing = UNSET if kind == "update" else None
+    for row, point in enumerate(points):
+        if isinstance(point, Point):
+            point = {"id": point.id, "vectors": point.vectors, "attributes": point.attributes, "payload": point.payload}
+            if point["payload"] is None:
+                del point["payload"]
+        if not isinstance(point, Mapping) or "id" not in point:
+            raise InvalidArgumentError(
+                f"point {row} must be a Point or a dict with an 'id', not {shown(point)}", field="points", value=point
+            )
+        for key in point:
+            if key not in _POINT_KEYS:
+                there = f"there are: {', '.join(sorted(_POINT_KEYS))}"
+                part = "vectors" if key in schema.vectors else "attributes" if key in schema.attributes else None
+                if part is not None:
+                    there = f"write {{{part!r}: {{{key!r}: …}}}}, or pass a table"
+                what = f"point {shown(point['id'])} has an unknown key {shown(key)}; {there}"
+                raise InvalidArgumentError(what, field="points", value=key)
+        ids.append(point["id"])
+        for name, value in _mapping(point.get("vectors"), "vectors").items():
+            vectors.setdefault(name, {})[row] = value
+        for name, value in _mapping(point.get("attributes"), "attributes").items():
+            attributes.setdefault(name, {})[row] = value
+        payload.append(point.get("payload", missing))
+    columns, attributes = (
+        {name: [by_row.get(row, missing) for row in range(len(points))] for name, by_row in part.items()} for part in (vectors, attributes)
+    )
+    if all(value is missing for value in payload):
+        payload = None
+    return ids, columns, attributes, payload
+
+
+def _of_table(table: Table, schema: Schema, ids: Any, vectors: Any, attributes: Any, payload: Any) -> tuple[Any, dict, dict, Any]:
+    """The columns of a table by name: ``id`` (unless ids are given as an argument), the fields of the schema, and ``payload``.
+
+    Columns given as arguments are added. Raises SchemaError for any other column, and InvalidArgumentError.
+    """
+    columns = dict(table.columns)
+    if ids is None:
+        if "id" not in columns:
+            what = f"the table has no column 'id'; rename a column, or pass ids=…. Its columns: {listing(columns)}"
+            raise InvalidArgumentError(what, field="columns")
+        ids = columns.pop("id")
+    taken = {"vectors": {**_mapping(vectors, "vectors")}, "attributes": {**_mapping(attributes, "attributes")}}
+    unknown = []
+    for name, column in columns.items():
+        part = "vectors" if name in schema.vectors else "attributes" if name in schema.attributes else None
+        if part is not None and name not in taken[part]:
+            taken[part][name] = column
+        elif part is None and name == "payload" and payload is None:
+            payload = column
+        elif part is not None or name == "payload":
+            raise InvalidArgumentError(f"{name!r} is given twice: in the table and as an argument", field="columns", value=name)
+        else:
+            unknown.append(name)
+    if unknown:
+        fields = listing([*schema.vectors, *schema.attributes])
+        what = f"these columns are not fields of the collection: {listing(map(shown, unknown), 10)}"
+        advice = "leave them out, add the fields with add_fields(…), or put them into a column 'payload'"
+        raise SchemaError(f"{what}; {advice}. The fields: {fields}", field="columns", value=unknown)
+    return ids, taken["vectors"], taken["attributes"], payload

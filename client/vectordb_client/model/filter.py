@@ -1,0 +1,453 @@
+"""Filters: the Python builder ``F``, and the JSON form (``to_dict``, ``from_dict``). ``filter_nodes`` has the nodes of the tree.
+
+    (F("lines") > 20) & F("module").isin(["json", "asyncio"])
+    {"op": "and", "filters": [{"op": "gt", "field": "lines", "value": 20}, {"op": "in", "field": "module", "values": ["json", "asyncio"]}]}
+
+``vectordb.filters.parse`` reads the string notation, ``lines > 20 AND module IN ('json', 'asyncio')``.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ..errors import FilterError, LimitError, shown
+from .filter_nodes import (
+    COMPARISONS,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_VALUES,
+    MODES,
+    PARENTHESES,
+    All,
+    And,
+    Between,
+    Compare,
+    ContainsAll,
+    ContainsAny,
+    Count,
+    Filter,
+    GeoBox,
+    GeoRadius,
+    Glob,
+    HasId,
+    HasVector,
+    In,
+    IsNull,
+    Match,
+    Not,
+    Nothing,
+    Or,
+    Prefix,
+    check_field,
+    join,
+)
+from .moments import read_moment
+
+__all__ = [
+    "COMPARISONS",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "MAX_VALUES",
+    "MODES",
+    "All",
+    "And",
+    "Between",
+    "Compare",
+    "ContainsAll",
+    "ContainsAny",
+    "Count",
+    "F",
+    "Filter",
+    "GeoBox",
+    "GeoRadius",
+    "Glob",
+    "HasId",
+    "HasVector",
+    "In",
+    "IsNull",
+    "Match",
+    "Not",
+    "Nothing",
+    "Or",
+    "Prefix",
+    "from_dict",
+    "join",
+    "to_dict",
+]
+
+
+class _Comparable:
+    """The left side of a comparison. It is not a filter by itself."""
+
+    __hash__ = None  # type: ignore[assignment]
+    __array_ufunc__ = None  # so that numpy doesn't take over comparisons
+
+    def _compare(self, op: str, value: Any) -> Filter:
+        raise NotImplementedError
+
+    def __eq__(self, value: Any) -> Filter:  # type: ignore[override]
+        return self._compare("eq", value)
+
+    def __ne__(self, value: Any) -> Filter:  # type: ignore[override]
+        return self._compare("ne", value)
+
+    def __lt__(self, value: Any) -> Filter:
+        return self._compare("lt", value)
+
+    def __le__(self, value: Any) -> Filter:
+        return self._compare("le", value)
+
+    def __gt__(self, value: Any) -> Filter:
+        return self._compare("gt", value)
+
+    def __ge__(self, value: Any) -> Filter:
+        return self._compare("ge", value)
+
+    def _alone(self, *_: Any) -> Any:
+        raise FilterError(f"{self!r} alone is not a filter; write {self!r} == True, or another comparison, and {PARENTHESES}")
+
+    __bool__ = __and__ = __rand__ = __or__ = __ror__ = __invert__ = _alone
+
+
+class _CountOf(_Comparable):
+    def __init__(self, field: str):
+        self._name = field
+
+    def __repr__(self) -> str:
+        return f"F({self._name!r}).count()"
+
+    def _compare(self, op: str, value: Any) -> Filter:
+        return Count(self._name, op, value)
+
+
+class NoSuchTestError(FilterError, AttributeError):
+    """``F`` has no method of this name. The message says what to write instead."""
+
+
+def _no_such_test(field: str, name: str) -> AttributeError:
+    if name.startswith("_"):
+        return AttributeError(name)
+    meant = _MEANT.get(name.rstrip("_").lower())
+    there = ", ".join(method for method in vars(F) if not method.startswith("_"))
+    advice = f"write {meant}" if meant else f"its methods: {there}"
+    return NoSuchTestError(f"{field} has no {name!r}; {advice}", field="filter", value=name)
+
+
+_MEANT = {
+    **dict.fromkeys(("in", "any_of", "is_in", "one_of"), ".isin([…])"),
+    **dict.fromkeys(("notin", "not_in", "nin", "is_not_in"), ".not_in([…])"),
+    **dict.fromkeys(("like", "ilike", "regex", "matches"), ".glob('*…*') for a Keyword, or .match_all('…') for a Text"),
+    **dict.fromkeys(("match", "search", "match_text"), ".match_all('…'), .match_any('…') or .match_phrase('…')"),
+    **dict.fromkeys(("isnull", "isna", "is_na", "is_none", "is_missing", "is_empty"), ".is_null()"),
+    **dict.fromkeys(("notnull", "notna", "is_not_none", "exists", "isnotnull"), ".is_not_null()"),
+    **dict.fromkeys(("starts_with", "prefix"), ".startswith('…')"),
+    **dict.fromkeys(("eq", "equals"), "== …"),
+    **dict.fromkeys(("ne", "neq"), "!= …"),
+    **dict.fromkeys(("gt", "lt", "gte", "lte", "ge", "le", "range"), "> … or .between(low, high)"),
+    **dict.fromkeys(("len", "size", "length"), ".count()"),
+}
+
+
+class _Builder(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NoSuchTestError(f"F has no {name!r}; write F({name!r}) for a field", field="filter", value=name)
+
+
+class F(_Comparable, metaclass=_Builder):
+    """Builds filters on an attribute: ``(F("lines") > 20) & F("tags").contains_any(["a", "b"])``.
+
+    ``== != < <= > >=`` compare with a value; ``== None`` is ``is_null()``. Combine filters with ``&``, ``|`` and ``~``, each comparison in
+    parentheses. On an array attribute a condition holds if one element satisfies it. Null satisfies no comparison but ``!=``.
+
+    Args:
+        field: the name of an attribute.
+
+    Raises:
+        FilterError: (any method) a value can't be compared, or two conditions are combined with ``and`` or ``or``.
+
+    Example:
+        ```python
+        docs.search({"v": query}, filter=(F("year") >= 2020) & F("lang").isin(["en", "de"]))
+        docs.count(F("tags").contains("draft") | F("title").is_null())
+        ```
+    """
+
+    def __init__(self, field: str):
+        self._name = check_field(field)
+
+    def __repr__(self) -> str:
+        return f"F({self._name!r})"
+
+    def _compare(self, op: str, value: Any) -> Filter:
+        if value is None and op in ("eq", "ne"):
+            return IsNull(self._name) if op == "eq" else Not(IsNull(self._name))
+        if isinstance(value, _Comparable):
+            raise FilterError(f"{self!r} can be compared with a value, not with another field: {value!r}", field=self._name)
+        return Compare(self._name, op, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_such_test(f"F({self.__dict__.get('_name')!r})", name)
+
+    def isin(self, values: Iterable) -> Filter:
+        """The value (or one element of an array) is one of ``values``. An empty list matches no point."""
+        return In(self._name, values)
+
+    def not_in(self, values: Iterable) -> Filter:
+        """The complement of ``isin``. It includes points whose value is null."""
+        return Not(In(self._name, values))
+
+    def between(self, low: Any, high: Any) -> Filter:
+        """``low <= value <= high``. For an array, one element lies in the range."""
+        return Between(self._name, low, high)
+
+    def is_null(self) -> Filter:
+        """The point has no value."""
+        return IsNull(self._name)
+
+    def is_not_null(self) -> Filter:
+        """The point has a value. An empty array is a value."""
+        return Not(IsNull(self._name))
+
+    def contains(self, value: Any) -> Filter:
+        """``value`` is an element of the array. For a part of a Keyword use ``glob``, for words of a Text ``match_all``."""
+        return ContainsAny(self._name, [value])
+
+    def contains_any(self, values: Iterable) -> Filter:
+        """At least one of ``values`` is an element of the array. The list must not be empty."""
+        return ContainsAny(self._name, values)
+
+    def contains_all(self, values: Iterable) -> Filter:
+        """All of ``values`` are elements of the array. The list must not be empty."""
+        return ContainsAll(self._name, values)
+
+    def count(self) -> _CountOf:
+        """The number of values, to compare with an integer: ``F("tags").count() >= 2``. 0 for null, 1 for a value that is not an array."""
+        return _CountOf(self._name)
+
+    def match_any(self, text: str) -> Filter:
+        """The text contains at least one of these words, in upper or lower case."""
+        return Match(self._name, "any", text)
+
+    def match_all(self, text: str) -> Filter:
+        """The text contains all of these words, in any order, in upper or lower case."""
+        return Match(self._name, "all", text)
+
+    def match_phrase(self, text: str) -> Filter:
+        """The text contains these words one after another, in upper or lower case."""
+        return Match(self._name, "phrase", text)
+
+    def startswith(self, prefix: str) -> Filter:
+        """The keyword starts with ``prefix``. Upper and lower case differ."""
+        return Prefix(self._name, prefix)
+
+    def glob(self, pattern: str) -> Filter:
+        """The whole keyword matches a pattern of ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star. Upper and lower case differ."""
+        return Glob(self._name, pattern)
+
+    def geo_radius(self, lat: float, lon: float, meters: float) -> Filter:
+        """The place is at most ``meters`` away from (lat, lon), which are in degrees."""
+        return GeoRadius(self._name, lat, lon, meters)
+
+    def geo_box(self, south: float, west: float, north: float, east: float) -> Filter:
+        """The place is inside the box, borders included. All are in degrees; west > east crosses the antimeridian."""
+        return GeoBox(self._name, south, west, north, east)
+
+    @staticmethod
+    def all() -> Filter:
+        """Every point. In the string notation: ``ALL``."""
+        return All()
+
+    @staticmethod
+    def has_id(ids: Iterable) -> Filter:
+        """The point's id is one of ``ids``."""
+        return HasId(ids)
+
+    @staticmethod
+    def has_vector(field: str) -> Filter:
+        """The point has a vector in the vector field."""
+        return HasVector(field)
+
+
+def not_a_filter(value: Any) -> FilterError:
+    """The error for a value that is not a filter in any notation. It says what to write."""
+    hint = ""
+    if isinstance(value, F):
+        hint = f"; write a comparison, such as {value!r} == True"
+    elif isinstance(value, (list, tuple)):
+        hint = "; combine several filters with & or |"
+    forms = """F('n') > 1, "n > 1" or {"op": "gt", "field": "n", "value": 1}"""
+    what = f"filter must be a comparison of F, a string or a dict, such as {forms}, not {shown(value)} ({type(value).__name__}){hint}"
+    return FilterError(what, field="filter", value=value)
+
+
+def to_dict(node: Filter) -> dict:
+    """The JSON form of a filter: dicts, lists, strings, numbers and bools. ``from_dict`` reads it back as an equal filter."""
+    if isinstance(node, (And, Or)):
+        return {"op": "and" if isinstance(node, And) else "or", "filters": [to_dict(child) for child in node.children]}
+    if isinstance(node, Not):
+        child = node.child
+        return {"op": "is_not_null", "field": child.field} if isinstance(child, IsNull) else {"op": "not", "filter": to_dict(child)}
+    if isinstance(node, Compare):
+        return {"op": node.op, "field": node.field, "value": _to_json(node.value)}
+    if isinstance(node, Count):
+        return {"op": "count", "field": node.field, "compare": node.op, "value": node.n}
+    for op, (made, keys) in _LEAVES.items():
+        if type(node) is made:
+            return {"op": op, **{key: _to_json(part) for key, part in zip(keys, node._parts(), strict=True)}}
+    raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
+
+
+def _to_json(value: Any) -> Any:
+    kind = type(value)
+    if kind is tuple:
+        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, np.datetime64, uuid.UUID} else list(value)
+    if kind is datetime:
+        return {"datetime": value.isoformat()}
+    if kind is np.datetime64:
+        return {"datetime": str(value)}
+    return {"uuid": str(value)} if kind is uuid.UUID else value
+
+
+# op → the class of the node, and the keys of its fields in order
+_LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
+    "in": (In, ("field", "values")),
+    "between": (Between, ("field", "low", "high")),
+    "is_null": (IsNull, ("field",)),
+    "contains_any": (ContainsAny, ("field", "values")),
+    "contains_all": (ContainsAll, ("field", "values")),
+    "match": (Match, ("field", "mode", "value")),
+    "prefix": (Prefix, ("field", "value")),
+    "glob": (Glob, ("field", "value")),
+    "has_id": (HasId, ("values",)),
+    "has_vector": (HasVector, ("field",)),
+    "geo_radius": (GeoRadius, ("field", "lat", "lon", "meters")),
+    "geo_box": (GeoBox, ("field", "south", "west", "north", "east")),
+    "all": (All, ()),
+    "nothing": (Nothing, ()),
+}
+_FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
+    **_LEAVES,
+    **{op: (lambda field, value, op=op: Compare(field, op, value), ("field", "value")) for op in COMPARISONS},
+    "count": (Count, ("field", "compare", "value")),
+    "contains": (lambda field, value: ContainsAny(field, [value]), ("field", "value")),
+    "not_in": (lambda field, values: Not(In(field, values)), ("field", "values")),
+    "is_not_null": (lambda field: Not(IsNull(field)), ("field",)),
+    "and": (And, ("filters",)),
+    "or": (Or, ("filters",)),
+    "not": (Not, ("filter",)),
+}
+
+
+# The op of another language, in lower case and without "$" → the op here.
+_OPS_ELSEWHERE = {
+    **{op: op for op in _FORMS},
+    **dict.fromkeys(("gte", ">=", "=>"), "ge"),
+    **dict.fromkeys(("lte", "<=", "=<"), "le"),
+    **dict.fromkeys(("=", "==", "equals", "is"), "eq"),
+    **dict.fromkeys(("!=", "<>", "neq", "not_equals"), "ne"),
+    ">": "gt",
+    "<": "lt",
+    **dict.fromkeys(("nin", "notin", "not in"), "not_in"),
+    **dict.fromkeys(("isin", "any", "any_of"), "in"),
+    **dict.fromkeys(("isnull", "is_none", "is_empty"), "is_null"),
+    **dict.fromkeys(("notnull", "not_null", "exists"), "is_not_null"),
+    "startswith": "prefix",
+    **dict.fromkeys(("like", "regex"), "glob"),
+}
+_KEYS = {"op", "should", "must", "must_not", *(key for _, keys in _FORMS.values() for key in keys)}
+
+
+def from_dict(data: Any) -> Filter:
+    """Read the JSON form of a filter. Raises FilterError, and LimitError if the filter is too deep or too large."""
+    return _from_dict(data, 1)
+
+
+def _from_dict(data: Any, depth: int) -> Filter:
+    if depth > MAX_DEPTH:
+        raise LimitError(f"a filter is at most {MAX_DEPTH} levels deep", field="filter", value=depth)
+    if not isinstance(data, Mapping):
+        raise FilterError(
+            f'a filter is an object with an \'op\', not {shown(data)}; for example {{"op": "all"}}', field="filter", value=data
+        )
+    op = data.get("op")
+    if not isinstance(op, str) or op not in _FORMS:
+        if isinstance(op, str) and (meant := _OPS_ELSEWHERE.get(op.lstrip("$").lower())):
+            raise FilterError(f"unknown filter op {shown(op)}; write {meant!r}", field="op", value=op)
+        if "op" in data:
+            what = f"unknown filter op {shown(op)}; the ops: {', '.join(_FORMS)}"
+        else:
+            what = f"a filter needs an 'op', and {shown(dict(data))} has none"
+        raise FilterError(f"{what}. {_example(data)}", field="op", value=op)
+    make, keys = _FORMS[op]
+    for key in data:
+        if key != "op" and key not in keys:
+            raise FilterError(
+                f"filter op {op!r} has no key {shown(key)}; it has: {', '.join(keys) or 'none'}", field=shown(key), value=data[key]
+            )
+    parts = []
+    for key in keys:
+        if key not in data:
+            raise FilterError(f"filter op {op!r} needs the key {key!r}", field=key, value=data)
+        part = data[key]
+        if key == "filter":
+            part = _from_dict(part, depth + 1)
+        elif key == "filters":
+            part = tuple([_from_dict(child, depth + 1) for child in _list(op, key, part, MAX_NODES)])
+        elif key == "values":
+            part = _list(op, key, part, MAX_VALUES)
+            if dict in set(map(type, part)):
+                part = list(map(_typed, part))
+        elif isinstance(part, Mapping):
+            part = _typed(part)
+        parts.append(part)
+    return make(*parts)
+
+
+def _example(data: Mapping) -> str:
+    """How to write a dict that is not a filter here, for example one in the notation of another database."""
+    if not data:
+        return 'All points are {"op": "all"}'
+    field, value = next(iter(data.items()))
+    if len(data) == 1 and isinstance(field, str) and not field.startswith("$") and field not in _KEYS:
+        op, value = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("eq", value)
+        op = str(op).lstrip("$").lower()
+        op = _OPS_ELSEWHERE.get(op, op)
+        if op in ("in", "not_in") and isinstance(value, (list, tuple)) and len(value) <= 5:
+            return f"Write {_as_json({'op': op, 'field': field, 'values': list(value)})}"
+        if op in COMPARISONS and isinstance(value, (str, int, float)):
+            return f"Write {_as_json({'op': op, 'field': field, 'value': value})}"
+    return 'One is {"op": "eq", "field": "package", "value": "numpy"}; they are joined by {"op": "and", "filters": […]}'
+
+
+def _as_json(data: dict) -> str:
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _list(op: str, key: str, part: Any, limit: int) -> Any:
+    if not isinstance(part, (list, tuple)):
+        raise FilterError(f"{key!r} of filter op {op!r} must be a list, not {shown(part)}", field=key, value=part)
+    if len(part) > limit:
+        raise LimitError(f"{key!r} of filter op {op!r} has {len(part)} elements, at most {limit} are allowed", field=key, value=len(part))
+    return part
+
+
+def _typed(value: Any) -> Any:
+    """The datetime or UUID of a typed JSON form. Any other value is returned unchanged."""
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) == 1:
+        ((name, text),) = value.items()
+        if isinstance(text, str) and name in ("datetime", "uuid"):
+            try:
+                return read_moment(text) if name == "datetime" else uuid.UUID(text)
+            except ValueError:
+                raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
+    raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

@@ -1,0 +1,444 @@
+"""What reads and writes return: points, pages, hits, changes, and facts about a collection."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from ..errors import shown
+from . import export, info_text
+from .plan import Plan
+from .schema import Schema
+from .values import Id
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SHOWN_HITS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point.
+
+    Attributes:
+        id: an unsigned 64-bit integer, a string or a UUID.
+        vectors: field → vector. Dense vectors are ``(dim,)`` arrays, multi-vectors ``(rows, dim)`` arrays, both float32 or float16; sparse
+            vectors are ``(terms, weights)``, uint64 and float32 arrays of one length. A read fills in only the fields that were asked for.
+        attributes: name → value. Attributes that are null are left out, so ``attributes["year"]`` may raise KeyError; write
+            ``attributes.get("year")``.
+        payload: any JSON value.
+        version: the sequence of the write that made the point what it is. None for a point that was not read from a database.
+
+    Example:
+        ```python
+        docs.upsert([Point("a", vectors={"v": [0.1, 0.2]}, attributes={"year": 2021})])
+        ```
+    """
+
+    id: Id
+    vectors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    payload: Any = None
+    version: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The point as a dict with the keys id, vectors, attributes, payload and version. ``upsert`` accepts it."""
+        return export.point_dict(self)
+
+    def _repr_html_(self) -> str:
+        return Page((self,), None)._repr_html_()
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The point as a JSON object. ``upsert([json.loads(text)])`` and ``vectordb import`` read it back.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form, such as NaN.
+        """
+        return export.json_text(self.to_dict(), indent)
+
+
+class WriteResult(int):
+    """What a write returns: the sequence number of its batch, as an int.
+
+    Attributes:
+        count: how many points were written or deleted.
+    """
+
+    count: int
+
+    def __new__(cls, sequence: int, count: int):
+        self = super().__new__(cls, sequence)
+        self.count = count
+        return self
+
+    @property
+    def sequence(self) -> int:
+        """The sequence number of the batch. Every batch of a collection has a higher one than the batch before."""
+        return int(self)
+
+    def __repr__(self) -> str:
+        return f"WriteResult(sequence={int(self)}, count={self.count})"
+
+    def __reduce__(self):
+        return WriteResult, (int(self), self.count)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one batch did to a collection.
+
+    Attributes:
+        sequence: the sequence number of the batch.
+        kind: "write": the ids were written. "delete": the ids were deleted. "schema": fields were added.
+        ids: the ids that this batch wrote or deleted and that no later batch wrote or deleted.
+        points: the written points, in the order of ids, if vectors or attributes were asked for; else None.
+        schema: the schema of the collection now, for the kind "schema"; else None.
+    """
+
+    sequence: int
+    kind: str
+    ids: tuple[Id, ...] = ()
+    points: tuple[Point, ...] | None = None
+    schema: Schema | None = None
+
+
+class ArmScore(NamedTuple):
+    """The part of one arm (one field) in the score of a hit. The contributions of all arms add up to the score.
+
+    Attributes:
+        rank: the place of the hit among the candidates of this arm, from 1. None if it is not among them, or if the place is unknown
+            (linear fusion).
+        score: the score of the arm itself: cosine, inner product, squared distance and so on. None if the hit is not among the candidates
+            of this arm, or with linear fusion if it has no score in this arm at all. The arm then contributes 0.
+        normalized: the score after the fusion normalized it; ``contribution = weight · normalized``.
+        weight: the weight of the arm for this hit. It is rescaled if the hit has no vector in the field of another arm and the fusion has
+            missing="renormalise".
+        contribution: what the arm adds to the score of the hit.
+        missing: whether score is None because the point has no vector in the field of this arm.
+    """
+
+    rank: int | None
+    score: float | None
+    normalized: float | None
+    weight: float
+    contribution: float
+    missing: bool = False
+
+
+class Hit(NamedTuple):
+    """One result of a search.
+
+    Attributes:
+        id: the id of the point.
+        score: of one arm: the cosine or the inner product (higher is closer), or the squared Euclidean distance of an l2 field (lower is
+            closer). Of several arms: the fused score (higher is better).
+        attributes: name → value of the attributes that were asked for. Attributes that are null are left out, so ``attributes["year"]`` may
+            raise KeyError; write ``attributes.get("year")``.
+        payload: the payload of the point, if attributes were asked for.
+        arms: field → ArmScore, if several arms were fused; else empty.
+        vectors: field → vector, if vectors were asked for; in the form of ``Point.vectors``.
+    """
+
+    id: Id
+    score: float
+    attributes: Mapping[str, Any]
+    payload: Any
+    arms: Mapping[str, ArmScore]
+    vectors: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as a dict with the keys id, score, attributes and payload, and arms and vectors where it has some."""
+        return export.hit_dict(self)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The hit as a JSON object, see ``Hits.to_json``."""
+        return export.json_text(self.to_dict(), indent)
+
+
+class Hits(Sequence[Hit]):
+    """The result of one query: a sequence of Hit, best first.
+
+    Attributes:
+        plan: how the search was run, if ``explain=True`` was asked for; else None. ``print(hits.plan)`` shows it as a short text.
+
+    Example:
+        ```python
+        hits = docs.search({"v": query}, limit=10)
+        for hit in hits:
+            print(hit.id, hit.score, hit.attributes["title"])
+        hits.ids, hits.scores      # numpy arrays
+        hits.to_pandas()           # a DataFrame
+        ```
+    """
+
+    def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
+        self._made: tuple[Hit, ...] | None = tuple(hits)
+        self._bare: tuple[np.ndarray, np.ndarray] | None = None
+        self.plan = None if plan is None else Plan(plan)
+
+    @classmethod
+    def bare(cls, ids: np.ndarray, scores: np.ndarray) -> Hits:
+        """Hits that consist of ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) only. A Hit is made when it is read."""
+        hits = cls.__new__(cls)
+        hits._made, hits._bare, hits.plan = None, (ids, scores), None
+        return hits
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) of ``bare`` hits, as views that must not be written to; else None."""
+        return self._bare
+
+    @property
+    def _hits(self) -> tuple[Hit, ...]:
+        if self._made is None:
+            assert self._bare is not None
+            ids, scores = self._bare
+            self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._bare[0]) if self._bare is not None else len(self._hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Hits: ...
+    def __getitem__(self, index: int | slice) -> Hit | Hits:
+        if isinstance(index, slice):
+            return Hits(self._hits[index], self.plan)
+        try:
+            return self._hits[index]
+        except IndexError:
+            raise IndexError(f"there is no hit {index}: the search found {info_text.many(len(self), 'hit')}") from None
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._hits)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids: a uint64 array ``(n,)`` if all are integers, else an object array."""
+        if self._bare is not None:
+            return self._bare[0].copy()
+        ids = [hit.id for hit in self._hits]
+        if all(type(i) is int for i in ids):
+            return np.array(ids, dtype=np.uint64)
+        column = np.empty(len(ids), dtype=object)
+        column[:] = ids
+        return column
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The scores: a float32 array ``(n,)``."""
+        if self._bare is not None:
+            return self._bare[1].copy()
+        scores = np.array([hit.score for hit in self._hits], dtype=np.float64)  # a sum of float32 scores may exceed the float32 range
+        return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hits) and self._hits == other._hits
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        first = ", ".join(f"{hit.id!r}: {hit.score:.4g}" for hit in self._hits[:_SHOWN_HITS])
+        return f"Hits({len(self)}: {first}{', …' if len(self) > _SHOWN_HITS else ''})"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict for each hit: id, score, attributes, payload, and arms and vectors where a hit has some."""
+        return [export.hit_dict(hit) for hit in self._hits]
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The hits as a JSON array of the dicts of ``to_dicts``.
+
+        Ids are numbers, strings or ``{"uuid": "…"}``. Datetimes are in ISO 8601, UUIDs strings, places ``[lat, lon]``, vectors lists of
+        numbers, sparse vectors ``{"indices": […], "values": […]}``.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form.
+        """
+        return export.json_text(self.to_dicts(), indent)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A DataFrame of pandas: id, score, one column for each attribute and each vector field, and payload where there is one.
+
+        An attribute with the name of another column is called ``attributes.NAME``. Vectors are arrays, one in each cell.
+
+        Raises:
+            VectorDBError: pandas is not installed.
+        """
+        return export.to_pandas(self._columns())
+
+    def to_polars(self) -> polars.DataFrame:
+        """A DataFrame of polars with the columns and types of ``to_arrow``.
+
+        Raises:
+            VectorDBError: polars or pyarrow is not installed.
+        """
+        return export.to_polars(self._columns())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table with the columns of ``to_pandas``.
+
+        Ids are uint64, or strings where any is not an integer. UUIDs are strings, datetimes timestamps in UTC, vectors lists, sparse
+        vectors structs of ``indices`` and ``values``, payloads JSON text.
+
+        Raises:
+            VectorDBError: pyarrow is not installed.
+        """
+        return export.to_arrow(self._columns())
+
+    def _columns(self, most: int | None = None) -> dict[str, list[Any]]:
+        return export.columns_of([export.hit_dict(hit) for hit in self._hits[:most]], ("id", "score"))
+
+    def _repr_html_(self) -> str:
+        title = f"{len(self):,} hit{'s' * (len(self) != 1)}"
+        return export.html_table(title, self._columns(export.HTML_ROWS), len(self))
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a scroll: a sequence of points, integer ids first, then strings, then UUIDs, each in ascending order.
+
+    Attributes:
+        points: the points of the page.
+        cursor: pass it to ``scroll(cursor=…)`` to get the next page. None: this is the last page.
+    """
+
+    points: tuple[Point, ...]
+    cursor: str | None
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Point, ...]: ...
+    def __getitem__(self, index: int | slice) -> Point | tuple[Point, ...]:
+        try:
+            return self.points[index]
+        except IndexError:
+            raise IndexError(f"there is no point {index}: the page has {info_text.many(len(self.points), 'point')}") from None
+
+    def __repr__(self) -> str:
+        first = ", ".join(shown(point.id) for point in self.points[:_SHOWN_HITS])
+        more = ", …" if len(self.points) > _SHOWN_HITS else ""
+        return f"Page({len(self.points)} points: {first}{more}; cursor={self.cursor!r})"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict for each point: id, vectors, attributes, payload, version. ``upsert`` accepts the list."""
+        return [export.point_dict(point) for point in self.points]
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The points as a JSON array, each in the form of ``Point.to_json``. ``upsert(json.loads(text))`` reads it back.
+
+        Args:
+            indent: spaces for each level; None writes one line.
+
+        Raises:
+            InvalidArgumentError: a value has no JSON form.
+        """
+        return export.json_text(self.to_dicts(), indent)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A DataFrame of pandas: id, one column for each attribute and each vector field, and payload where there is one.
+
+        ``upsert`` accepts the table. An attribute called "id" or "payload" becomes the column ``attributes.NAME``, which it doesn't accept.
+
+        Raises:
+            VectorDBError: pandas is not installed.
+        """
+        return export.to_pandas(self._columns())
+
+    def to_polars(self) -> polars.DataFrame:
+        """A DataFrame of polars with the columns and types of ``to_arrow``.
+
+        Raises:
+            VectorDBError: polars or pyarrow is not installed.
+        """
+        return export.to_polars(self._columns())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table with the columns of ``to_pandas`` and the types of ``Hits.to_arrow``.
+
+        Raises:
+            VectorDBError: pyarrow is not installed.
+        """
+        return export.to_arrow(self._columns())
+
+    def _columns(self, most: int | None = None) -> dict[str, list[Any]]:
+        return export.columns_of([export.point_dict(point) for point in self.points[:most]], ("id",))
+
+    def _repr_html_(self) -> str:
+        more = "" if self.cursor is None else ", more pages follow"
+        title = f"{len(self):,} point{'s' * (len(self) != 1)}{more}"
+        return export.html_table(title, self._columns(export.HTML_ROWS), len(self))
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """Facts about a collection. ``print(info)`` shows them as a short text.
+
+    Attributes:
+        name: the name of the collection.
+        schema: its vector fields and attributes.
+        points: the number of live points.
+        sequence: the sequence number of the newest write.
+        deleted_rows: rows of deleted and replaced points that are still stored until a compaction removes them. The counts in
+            ``statistics`` (rows, chunks, nonzeros, dictionary) include them; ``optimize()`` removes them.
+        bytes: the size of the stored values. Index files are not included.
+        statistics: field → facts. All fields: kind, rows, chunks, bytes. Dense and sparse fields also have:
+
+            * segments: one dict for each index file: first and end (its range of rows), rows, dead (deleted rows among them), bytes; for
+              dense fields graph (whether it has a graph) and, if there are any, apart (outliers that every search scores exactly).
+            * damaged: index files that are not used because they are damaged. stale: index files that are not used because another
+              version wrote them; they are rebuilt.
+            * tail: the number of live rows that are not indexed yet.
+            * dictionary (sparse): terms, imbalance of their frequencies, postings_a_query (postings that an exact search for the terms of a
+              stored row reads), heaviest (term, rows, and word where it is known).
+            * recall: one dict for each recall that was asked for: audited (searches that were repeated exactly in the background), mean
+              (the recall they reached), predicted, p5 (the 5th percentile), since the answering process opened the directory.
+        maintenance: state (running, idle, failed, or off: only on request); task, stage and share (0 to 1) of the work under way; error of
+            the last failure; pending: the number of tasks that wait.
+    """
+
+    name: str
+    schema: Schema
+    points: int
+    sequence: int
+    deleted_rows: int
+    bytes: int
+    statistics: Mapping[str, Mapping[str, Any]]
+    maintenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return info_text.info_text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as plain JSON data."""
+        return {
+            **{key: getattr(self, key) for key in ("name", "points", "sequence", "deleted_rows", "bytes")},
+            "schema": self.schema.to_dict(),
+            "statistics": {name: dict(values) for name, values in self.statistics.items()},
+            "maintenance": dict(self.maintenance),
+        }
+
+    def _repr_html_(self) -> str:
+        return export.html_text(str(self))

@@ -1,0 +1,274 @@
+"""Answers of a service as messages and back: points, hits with their plan, facts about a collection. Pure, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidArgumentError
+from ..model.moments import read_moment
+from ..model.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
+from ..model.schema import Schema
+from ..model.values import Id
+from ..model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
+from ..v1 import vectordb_pb2 as pb
+from .packing import HitsPacker, PointsPacker, Room
+from .wire import (
+    array_of,
+    pack_json,
+    unpack_bits,
+    unpack_column,
+    unpack_ids,
+    unpack_items,
+    unpack_json,
+    unpack_json_list,
+)
+
+# ---- Attributes ----
+
+
+def forms_of(schema: Schema) -> pb.AttributeForms | None:
+    """The attributes whose JSON form is a string or a list, by kind. None if there are none."""
+    names = {kind: [n for n, spec in schema.attributes.items() if spec.kind == kind] for kind in ("datetime", "uuid", "geo")}
+    if not any(names.values()):
+        return None
+    return pb.AttributeForms(datetimes=names["datetime"], uuids=names["uuid"], geos=names["geo"])
+
+
+def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
+    if not data:
+        return [{} for _ in range(n)]
+    rows = unpack_json_list(data, n, "attributes")
+    if not all(type(row) is dict for row in rows):
+        raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
+    name = ""
+    try:
+        for names, convert in ((forms.datetimes, read_moment), (forms.uuids, uuid.UUID)):
+            for name in names:
+                for row in rows:
+                    value = row.get(name)
+                    if value is not None:
+                        row[name] = [convert(v) for v in value] if type(value) is list else convert(value)
+        for name in forms.geos:
+            for row in rows:
+                value = row.get(name)
+                if value is not None:
+                    row[name] = tuple(value) if value and type(value[0]) is not list else [tuple(v) for v in value]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidArgumentError(f"attribute {name!r} of the answer can't be read: {error}", field=name) from None
+    return rows
+
+
+def _unpack_payloads(data: bytes, n: int) -> list:
+    return unpack_json_list(data, n, "payload") if data else [None] * n
+
+
+# ---- Vectors of points ----
+
+
+def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
+    rows: list[dict] = [{} for _ in range(n)]
+    for message in messages:
+        column = unpack_column(message, n)
+        if column is None:
+            continue
+        if isinstance(column, SparseColumn):
+            column = SparseColumn(column.indptr, column.terms.copy(), column.weights.copy(), column.rows)
+        elif isinstance(column, DenseColumn):  # copies, because the bytes of a message are read-only
+            column = DenseColumn(column.values.copy(), column.rows)
+        else:
+            column = MultiColumn(column.indptr, column.values.copy(), column.rows)
+        for position, row in enumerate(range(n) if column.rows is None else column.rows.tolist()):
+            rows[row][message.field] = point_vector(column, position)
+    return rows
+
+
+# ---- Points ----
+
+
+def pack_points(points: Sequence[Point], schema: Schema, forms: pb.AttributeForms | None) -> pb.Points:
+    """Points as a message. Fields that a point doesn't have are not sent."""
+    packer = PointsPacker(schema, forms, Room())
+    packer.add(points)
+    return packer.message()
+
+
+def unpack_points(message: pb.Points) -> list[Point]:
+    """The points of a message. Raises InvalidArgumentError if its columns have different lengths."""
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    rows, payloads, vectors = (
+        _unpack_rows(message.attributes, n, message.forms),
+        _unpack_payloads(message.payloads, n),
+        _unpack_vectors(message.vectors, n),
+    )
+    versions = unpack_items(message.versions, "q", n, "versions")
+    return [Point(*point[:4], None if point[4] < 0 else point[4]) for point in zip(ids, vectors, rows, payloads, versions, strict=True)]
+
+
+def pack_found(points: Sequence[Point | None], schema: Schema, forms: pb.AttributeForms | None) -> pb.GetResponse:
+    """The answer to a ``get``: points, and None for ids that don't exist."""
+    return pack_get([p is not None for p in points], [[p for p in points if p is not None]], schema, forms, Room())
+
+
+def pack_get(
+    there: Sequence[bool], pieces: Iterable[Sequence[Point]], schema: Schema, forms: pb.AttributeForms | None, room: Room
+) -> pb.GetResponse:
+    """``pack_found`` for points that are read in pieces. there: whether each id exists. Raises LimitError if the answer is too large."""
+    packer = PointsPacker(schema, forms, room)
+    for points in pieces:
+        packer.add(points)
+    bits = b"" if all(there) else np.packbits(there, bitorder="little").tobytes()
+    return pb.GetResponse(points=packer.message(), found=bits)
+
+
+def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
+    """One point or None for each of the n requested ids."""
+    points = unpack_points(message.points)
+    if not message.found and len(points) == n:
+        return list(points)
+    found = unpack_bits(message.found, n, "found")
+    if found.sum() != len(points):
+        raise InvalidArgumentError(f"the answer holds {len(points)} points, its bitmap {int(found.sum())}", field="found")
+    rest = iter(points)
+    return [next(rest) if there else None for there in found]
+
+
+def pack_page(
+    pieces: Iterable[Sequence[Point]],
+    more: bool,
+    cursor_at: Callable[[Id], str],
+    schema: Schema,
+    forms: pb.AttributeForms | None,
+    room: Room,
+) -> pb.ScrollResponse:
+    """The answer to a ``scroll``: as many points as fit, at least one.
+
+    pieces: the points of the page, read in pieces. more: whether further points follow the page. cursor_at: id → the cursor behind it.
+    Raises LimitError if a single point is too large.
+    """
+    packer = PointsPacker(schema, forms, room)
+    last: Id | None = None
+    for points in pieces:
+        fitting = packer.add_fitting(points)
+        if fitting:
+            last = points[fitting - 1].id
+        if fitting < len(points):
+            more = True
+            break
+    return pb.ScrollResponse(points=packer.message(), cursor=cursor_at(last) if more and last is not None else None)
+
+
+def unpack_page(message: pb.ScrollResponse) -> Page:
+    return Page(tuple(unpack_points(message.points)), message.cursor if message.HasField("cursor") else None)
+
+
+# ---- Hits ----
+
+
+def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: Schema, room: Room | None = None) -> None:
+    """Fill a message with the hits of a query, whole or read in pieces. Raises LimitError if the answer is too large."""
+    room = room or Room()
+    bare = found.columns if isinstance(found, Hits) else None
+    if bare is not None:
+        ids, scores = bare
+        room.take(12 * len(ids))
+        message.ids.integers = ids.astype("<u8", copy=False).tobytes()
+        message.single_scores = scores.astype("<f4", copy=False).tobytes()
+        return
+    packer = HitsPacker(schema, room)
+    for hits in (found,) if isinstance(found, Hits) else found:
+        packer.add(hits)
+    packer.fill(message)
+    if isinstance(found, Hits) and found.plan is not None:
+        message.plan = pack_plan(found.plan)
+
+
+def pack_plan(plan: Mapping[str, Any]) -> bytes:
+    """The plan of a search as JSON."""
+    return pack_json(_finite(plan), "plan")
+
+
+def _unpack_arms(messages: Sequence[pb.ArmScores], n: int) -> list[dict[str, ArmScore]]:
+    rows: list[dict[str, ArmScore]] = [{} for _ in range(n)]
+    for message in messages:
+        arm = message.arm
+        ranks = unpack_items(message.ranks, "I", n, "ranks")
+        scores = [None if s != s else s for s in unpack_items(message.scores, "d", n, "scores")]
+        normalized = [None if s != s else s for s in unpack_items(message.normalized, "d", n, "normalized")]
+        weights = unpack_items(message.weights, "d", n, "weights")
+        contributions = unpack_items(message.contributions, "d", n, "contributions")
+        missing = unpack_bits(message.missing, n, "missing").tolist()
+        for i, row in enumerate(rows):
+            if contributions[i] == contributions[i]:
+                row[arm] = ArmScore(ranks[i] or None, scores[i], normalized[i], weights[i], contributions[i], missing[i])
+    return rows
+
+
+def unpack_hits(message: pb.Hits, forms: pb.AttributeForms) -> Hits:
+    """The hits of a message. Raises InvalidArgumentError if its columns have different lengths."""
+    if message.single_scores:
+        ids, scores = array_of(message.ids.integers, "<u8", "ids"), array_of(message.single_scores, "<f4", "scores")
+        if len(ids) != len(scores):
+            raise InvalidArgumentError(f"scores are {len(scores)}, ids {len(ids)}", field="scores", value=len(scores))
+        return Hits.bare(ids, scores)
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    scores = unpack_items(message.scores, "d", n, "scores")
+    attributes, payloads = _unpack_rows(message.attributes, n, forms), _unpack_payloads(message.payloads, n)
+    arms, vectors = _unpack_arms(message.arms, n), _unpack_vectors(message.vectors, n)
+    plan = unpack_json(message.plan, "plan") if message.HasField("plan") else None
+    return Hits([Hit(ids[i], scores[i], attributes[i], payloads[i], arms[i], vectors[i]) for i in range(n)], plan)
+
+
+# ---- Facts ----
+
+
+def _finite(value: Any) -> Any:
+    """The value with None in place of infinities and NaN, which JSON can't represent."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def pack_info(info: CollectionInfo) -> pb.CollectionInfo:
+    return pb.CollectionInfo(
+        points=info.points,
+        sequence=info.sequence,
+        deleted_rows=info.deleted_rows,
+        bytes=info.bytes,
+        statistics=pack_json(_finite(info.statistics), "statistics"),
+        maintenance=pack_json(_finite(info.maintenance), "maintenance"),
+    )
+
+
+def pack_optimized(result: Mapping[str, Any]) -> pb.OptimizeResponse:
+    return pb.OptimizeResponse(result=pack_json(_finite(result), "result"))
+
+
+def unpack_optimized(message: pb.OptimizeResponse) -> dict[str, Any]:
+    return unpack_json(message.result, "result")
+
+
+def pack_schema(schema: Schema) -> bytes:
+    return pack_json(schema.to_dict(), "schema")
+
+
+def unpack_schema(data: bytes) -> Schema:
+    return Schema.from_dict(unpack_json(data, "schema"))
+
+
+def unpack_info(name: str, message: pb.DescribeCollectionResponse) -> CollectionInfo:
+    info = message.info
+    statistics, maintenance = (
+        unpack_json(data, field) if data else {} for data, field in ((info.statistics, "statistics"), (info.maintenance, "maintenance"))
+    )
+    counts = (info.points, info.sequence, info.deleted_rows, info.bytes)
+    return CollectionInfo(name, unpack_schema(message.schema), *counts, statistics, maintenance)

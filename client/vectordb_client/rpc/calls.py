@@ -1,0 +1,431 @@
+"""The calls behind each method, shared by both clients. Pure, no I/O.
+
+Each function is a generator. It yields ``(rpc name, request message)``, is sent the response message, and returns the result. ``Client``
+drives it with blocking calls, ``AsyncClient`` by awaiting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..errors import InvalidArgumentError, SchemaError, shown
+from ..model.batch import Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..model.foreign import repeatable
+from ..model.ranking import Prefetch, check_prefetch
+from ..model.results import CollectionInfo, Hits, Page, WriteResult
+from ..model.schema import Schema, check_name, check_schema
+from ..model.terms import check_page, check_sparse, check_words
+from ..model.values import check_count, check_durability, check_id, check_recall, check_wait, is_single_id, not_a_cursor, text_of
+from ..model.vectors import query_fields, query_texts, query_vector, query_vectors
+from ..v1 import vectordb_pb2 as pb
+from . import answers, wire, wire_terms
+from . import changes as change_stream
+from .split import split_batch
+
+T = TypeVar("T")
+Steps = Generator[tuple[str, Any], Any, T]
+_ANSWER_SECONDS = 5.0
+_LONGEST_WAIT = 1e9
+
+
+class Service:
+    """The state that a client keeps about its service.
+
+    max_message_bytes: the limit of the service, once it was read. seen: collection → (its number, the highest sequence number of this
+    client's writes). Reads send it, so that no process of the service answers from an older state.
+    """
+
+    __slots__ = ("_lock", "max_message_bytes", "seen")
+
+    def __init__(self):
+        self.max_message_bytes: int | None = None
+        self.seen: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def wrote(self, collection: str, number: int, sequence: int) -> None:
+        """Record the sequence number of a write."""
+        with self._lock:
+            self.seen[collection] = max(self.seen.get(collection, (0, 0)), (number, sequence))
+
+
+class Remote:
+    """The state that a client keeps about a collection: its name, and its schema as last read.
+
+    number: distinguishes it from other collections that had the same name; each request sends it. revision: of the schema. outdated: an
+    answer had a newer revision, so the schema is read again before its next use.
+    """
+
+    __slots__ = ("name", "number", "outdated", "revision", "schema", "service")
+
+    def __init__(self, service: Service, name: str, described: Any):
+        self.service = service
+        self.name = name
+        self.adopt(described)
+
+    def adopt(self, described: Any) -> None:
+        """Take schema, number and revision from a response."""
+        self.schema = answers.unpack_schema(described.schema)
+        self.number = described.collection_number
+        self.revision = described.revision
+        self.outdated = False
+
+
+# ---- The service and its collections ----
+
+
+def server_info() -> Steps[dict]:
+    info = yield "ServerInfo", pb.ServerInfoRequest()
+    return {"version": info.version, "max_message_bytes": info.max_message_bytes, "max_batch": info.max_batch}
+
+
+def status() -> Steps[dict]:
+    response = yield "Status", pb.StatusRequest()
+    return wire.unpack_json(response.status, "status")
+
+
+def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
+    check_schema(schema)
+    request = pb.CreateCollectionRequest(
+        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=_flag(exist_ok, "exist_ok")
+    )
+    return Remote(service, name, (yield "CreateCollection", request))
+
+
+def collection(service: Service, name: str) -> Steps[Remote]:
+    return Remote(service, name, (yield "DescribeCollection", pb.DescribeCollectionRequest(name=check_name(name, "collection"))))
+
+
+def collections() -> Steps[list[str]]:
+    response = yield "ListCollections", pb.ListCollectionsRequest()
+    return list(response.names)
+
+
+def drop_collection(name: str) -> Steps[None]:
+    yield "DropCollection", pb.DropCollectionRequest(name=check_name(name, "collection"))
+
+
+def info(remote: Remote) -> Steps[CollectionInfo]:
+    response = yield from _ask(remote, "DescribeCollection", _seen(remote, pb.DescribeCollectionRequest(name=remote.name, info=True)))
+    remote.adopt(response)
+    return answers.unpack_info(remote.name, response)
+
+
+def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> Steps[None]:
+    exist_ok = _flag(exist_ok, "exist_ok")
+    added = {"vectors": vectors, "attributes": attributes}
+
+    def build(schema: Schema) -> bytes:
+        # Check the whole schema, because a new vector field may name an existing attribute as its source.
+        whole = schema.with_fields(**added, exist_ok=exist_ok).to_dict()
+        return wire.pack_json({part: {name: whole[part][name] for name in names or ()} for part, names in added.items()}, "schema")
+
+    fields = yield from _with_schema(remote, build)
+    request = pb.AddFieldsRequest(collection=remote.name, fields=fields, exist_ok=exist_ok)
+    remote.adopt((yield from _ask(remote, "AddFields", request)))
+
+
+def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
+    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``patience``."""
+    seconds = check_wait(timeout)
+    request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    response = yield from _ask(remote, "Optimize", request)
+    return answers.unpack_optimized(response)
+
+
+def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
+    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=_flag(archive, "archive"))
+    return wire.unpack_json(response.manifest, "manifest")
+
+
+def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
+    """Purge one collection, or all. timeout: as in ``optimize``."""
+    seconds = check_wait(timeout)
+    if remote is None:
+        response = yield "Purge", pb.PurgeRequest(timeout=seconds)
+    else:
+        response = yield from _ask(remote, "Purge", pb.PurgeRequest(collection=remote.name, timeout=seconds))
+    return wire.unpack_json(response.result, "result")
+
+
+def patience(timeout: Any) -> float | None:
+    """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
+    number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
+    return timeout + _ANSWER_SECONDS if number else None
+
+
+# ---- Writes ----
+
+
+class Columns(NamedTuple):
+    """The keyword arguments of ``make_batch``."""
+
+    ids: Any
+    vectors: Any
+    attributes: Any
+    payload: Any
+    if_version: Any
+    if_filter: Any
+
+
+def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:
+    """Write one batch, or several if one exceeds the message limit. The result has the last sequence number and the sum of the counts."""
+    points, columns = repeatable(points), Columns(*map(repeatable, columns))  # a generator can be read once, and these may be read twice
+    batch = yield from _with_schema(remote, lambda schema: make_batch(schema, kind, points, **columns._asdict()))
+    limit = yield from _max_message_bytes(remote.service)
+    durability = _durability(durability)
+
+    def pack(part: Batch) -> pb.WriteRequest:
+        request = pb.WriteRequest(collection=remote.name, durability=durability)
+        wire.pack_batch(request.batch, part, remote.schema)
+        return request
+
+    sequence, count = 0, 0
+    for request in split_batch(batch, limit, pack):
+        response = yield from _ask(remote, "Write", request)
+        remote.service.wrote(remote.name, response.collection, response.sequence)
+        sequence, count = response.sequence, count + response.count
+    return WriteResult(sequence, count)
+
+
+def _max_message_bytes(service: Service) -> Steps[int]:
+    limit = service.max_message_bytes
+    if limit is None:
+        facts = yield from server_info()
+        limit = service.max_message_bytes = int(facts["max_message_bytes"])
+    return limit
+
+
+def set_terms(remote: Remote, field: Any, terms: Any, durability: Any) -> Steps[int]:
+    """One request, or several if one exceeds the message limit."""
+    words = check_words(terms)
+    yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
+    durability, limit = _durability(durability), (yield from _max_message_bytes(remote.service))
+    changed = 0
+    for request in wire_terms.pack_words(remote.name, field, words, durability, limit):
+        response = yield from _ask(remote, "SetTerms", request)
+        changed += response.changed
+    return changed
+
+
+def terms(remote: Remote, field: Any, after: Any, limit: Any) -> Steps[dict[int, str]]:
+    after, limit = check_page(after, limit)
+    yield from _with_schema(remote, lambda schema: check_sparse(schema, field))
+    request = pb.ListTermsRequest(collection=remote.name, field=field, after=after, limit=limit)
+    return wire_terms.unpack_page((yield from _ask(remote, "ListTerms", request)))
+
+
+def delete(remote: Remote, ids: Any, filter: Any, if_version: Any, if_filter: Any, durability: Any) -> Steps[WriteResult]:
+    if ids is None and if_version is not None:
+        raise InvalidArgumentError("if_version needs ids", field="if_version", value=if_version)
+    request = pb.DeleteRequest(
+        collection=remote.name,
+        filter=wire.pack_filter(filter),
+        if_filter=wire.pack_filter(if_filter),
+        durability=_durability(durability),
+    )
+    if ids is not None:
+        checked = check_deleted_ids(ids, if_version)
+        request.ids.CopyFrom(wire.pack_ids(checked))
+        request.if_version = wire.pack_versions(versions_of(if_version, checked))
+    response = yield from _ask(remote, "Delete", request)
+    remote.service.wrote(remote.name, response.collection, response.sequence)
+    check_not_a_filter(ids, response.count)
+    return WriteResult(response.sequence, response.count)
+
+
+def _durability(value: Any) -> str | None:
+    return None if value is None else check_durability(value)
+
+
+def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
+    """``build(schema)``. If the schema doesn't permit it, the schema is read again first.
+
+    Another client may have added a field, or dropped the collection, since it was read.
+    """
+    refused = None
+    if not remote.outdated:
+        try:
+            return build(remote.schema)
+        except (SchemaError, InvalidArgumentError) as error:
+            refused = error
+    known = remote.revision
+    remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
+    if refused is not None and known and remote.revision == known:
+        raise refused
+    return build(remote.schema)
+
+
+def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
+    """One call about this collection, and no other with the same name."""
+    request.collection_number = remote.number
+    response = yield name, request
+    if getattr(response, "revision", 0) > remote.revision:
+        remote.outdated = True
+    return response
+
+
+# ---- Reads ----
+
+
+def _seen(remote: Remote, request: Any) -> Any:
+    """The request, extended so that the answer shows the writes of this client."""
+    known = remote.service.seen.get(remote.name)
+    if known is not None:
+        request.seen.collection, request.seen.sequence = known
+    return request
+
+
+def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> Steps[Any]:
+    single = is_single_id(ids)
+    asked = [check_id(ids)] if single else check_each_id(ids)
+    request = pb.GetRequest(
+        collection=remote.name,
+        ids=wire.pack_ids(asked),
+        with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+        with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+    )
+    response = yield from _ask(remote, "Get", _seen(remote, request))
+    points = answers.unpack_found(response, len(asked))
+    return points[0] if single else points
+
+
+class SearchOptions(NamedTuple):
+    """The arguments of a search besides its queries."""
+
+    filter: Any
+    limit: int
+    recall: float | None
+    exact: bool
+    fusion: Any
+    candidates: int | None
+    prefetch: Any
+    with_attributes: Any
+    with_vectors: Any
+    explain: bool
+
+
+def search(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions) -> Steps[Hits]:
+    results = yield from _search(remote, vectors, text, wanted, False)
+    return results[0]
+
+
+def search_batch(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions) -> Steps[list[Hits]]:
+    return (yield from _search(remote, vectors, text, wanted, True))
+
+
+def _search(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions, batch: bool) -> Steps[list[Hits]]:
+    request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
+    response = yield from _ask(remote, "Search", _seen(remote, request))
+    if len(response.results) != request.queries:
+        raise InvalidArgumentError(f"the answer has {len(response.results)} results for {request.queries} queries", field="results")
+    forms = response.forms
+    return [answers.unpack_hits(hits, forms) for hits in response.results]
+
+
+def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: SearchOptions, batch: bool) -> pb.SearchRequest:
+    """The request of one query, or of many. Raises the errors of the embedded search."""
+    # Fields are filled in place, and only where they differ from the default, because this takes a notable part of a short search.
+    request = pb.SearchRequest(collection=name)
+    sizes: list[int] = []
+    _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
+    for next_size, size in itertools.pairwise(sizes):
+        if size != next_size:
+            what = f"all stages of a search must have the same number of queries, but a prefetch has {size} and the next {next_size}"
+            raise InvalidArgumentError(what, field="vectors", value=size)
+    request.queries = next(iter(sizes), 0 if batch else 1)
+    request.batch = batch
+    for field, message in (
+        ("filter", wire.pack_filter(wanted.filter)),
+        ("with_attributes", wire.pack_selection(wanted.with_attributes, "with_attributes")),
+        ("with_vectors", wire.pack_selection(wanted.with_vectors, "with_vectors")),
+    ):
+        if message is not None:
+            getattr(request, field).CopyFrom(message)
+    if wanted.recall is not None:
+        request.recall = check_recall(wanted.recall)
+    request.exact = _flag(wanted.exact, "exact")
+    request.explain = _flag(wanted.explain, "explain")
+    return request
+
+
+def _fill_stage(
+    message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: list[int], before: int
+) -> None:
+    """Fill in the fields that a search and its prefetch stages share. before: the number of the stage.
+
+    sizes: the number of queries of each stage that has some; this stage is added to it.
+    """
+    message.limit = check_count("prefetch.limit" if before else "limit", stage.limit)
+    counts: dict[str, int] = {}
+    for field, value in query_fields(schema, stage.vectors).items():
+        spec = schema.vector(field)
+        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
+        wire.pack_queries(message.vectors.add(), field, spec, queries)
+        counts[field] = len(queries)
+    for query in _texts(schema, stage.text, batch):
+        message.texts.append(query)
+        encoded = [field for field, spec in schema.vectors.items() if spec.encoder is not None and field not in counts]
+        counts |= dict.fromkeys([query.field] if query.field else encoded, len(query.texts))
+    if len(set(counts.values())) > 1:
+        raise InvalidArgumentError(f"all fields must have the same number of queries, not {counts}", field="vectors", value=counts)
+    sizes += list(counts.values())[:1]
+    fusion = wire.pack_fusion(stage.fusion)
+    if fusion is not None:
+        message.fusion.CopyFrom(fusion)
+    if stage.candidates is not None:
+        message.candidates = check_count("candidates", stage.candidates)
+    if stage.prefetch is not None:
+        _fill_stage(message.prefetch, schema, check_prefetch(stage.prefetch, before), batch, sizes, before + 1)
+
+
+def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
+    if text is None:
+        return []
+    by_field, queries = (text if isinstance(text, Mapping) else {"": text}), []
+    for field, value in by_field.items():
+        if by_field is text:
+            schema.vector(field)
+        queries.append(pb.TextQuery(field=field, texts=query_texts(value, batch)))
+    return queries
+
+
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{field} must be True or False, not {shown(value)}", field=field, value=value)
+    return bool(value)
+
+
+def count(remote: Remote, filter: Any) -> Steps[int]:
+    request = pb.CountRequest(collection=remote.name, filter=wire.pack_filter(filter))
+    response = yield from _ask(remote, "Count", _seen(remote, request))
+    return response.count
+
+
+def scroll(remote: Remote, filter: Any, limit: Any, cursor: Any, with_vectors: Any, with_attributes: Any) -> Steps[Page]:
+    request = pb.ScrollRequest(
+        collection=remote.name,
+        filter=wire.pack_filter(filter),
+        limit=check_count("limit", limit),
+        cursor=_cursor(cursor),
+        with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
+        with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
+    )
+    return answers.unpack_page((yield from _ask(remote, "Scroll", _seen(remote, request))))
+
+
+def _cursor(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.isascii()):
+        raise not_a_cursor(value)
+    return value
+
+
+def changes(remote: Remote, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
+    """The request of a change stream. ``changes.Assembly`` puts its answers together."""
+    request = change_stream.request(remote.name, since, follow, with_vectors, with_attributes)
+    request.collection_number = remote.number
+    return request

@@ -1,0 +1,445 @@
+"""Requests to a service as messages and back: ids, vectors, attributes, filters and batches. Pure, no I/O.
+
+``pack_*`` turns checked values into messages (the client). ``unpack_*`` reads messages that may contain anything: lengths, shapes and
+ranges are checked before numpy reads them, and every fault raises InvalidArgumentError, which names the field.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from ..errors import FilterError, InvalidArgumentError, shown
+from ..model.batch import UNSET, Batch, make_batch
+from ..model.ranking import FUSIONS, MISSING, checked_fusion
+from ..model.schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
+from ..model.values import Id, restore, text_of, to_json
+from ..model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
+from ..v1 import vectordb_pb2 as pb
+
+_KINDS = {int: 0, str: 1, uuid.UUID: 2}
+_DTYPES = {pb.DTYPE_FLOAT32: np.dtype("<f4"), pb.DTYPE_FLOAT16: np.dtype("<f2")}
+_COLUMNS = {Dense: DenseColumn, Sparse: SparseColumn, MultiVector: MultiColumn}
+_CHUNK = 4096  # arguments of one struct call
+
+# ---- Bytes and JSON ----
+
+_json = json.JSONEncoder(default=to_json, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def pack_json(value: Any, field: str) -> bytes:
+    """UTF-8 JSON. Raises InvalidArgumentError if the value has no JSON form."""
+    try:
+        return _json(value).encode()
+    except Exception as error:  # RecursionError too, and errors of time zones
+        raise InvalidArgumentError(f"{field} has no JSON form: {error}", field=field, value=value) from None
+
+
+def unpack_json(data: bytes, field: str) -> Any:
+    """Any JSON value. Raises InvalidArgumentError."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"{field} is not JSON: {error}", field=field) from None
+
+
+def unpack_json_list(data: bytes, n: int, field: str) -> list:
+    """A JSON array of n values."""
+    values = unpack_json(data, field)
+    if not isinstance(values, list) or len(values) != n:
+        raise InvalidArgumentError(f"{field} must be a JSON array of {n} values", field=field)
+    return values
+
+
+def pack_doubles(values: Sequence[float]) -> bytes:
+    """float64, little-endian. struct is faster than numpy for Python floats in the number of a result list."""
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def unpack_items(data: bytes, code: str, n: int, field: str) -> tuple:
+    """n Python numbers of a struct code. Raises InvalidArgumentError if the length differs."""
+    size = struct.calcsize("<" + code)
+    if len(data) != n * size:
+        raise InvalidArgumentError(f"{field} has {len(data)} bytes, not {n} × {size}", field=field, value=len(data))
+    return struct.unpack(f"<{n}{code}", data)
+
+
+def array_of(data: bytes, dtype: Any, field: str) -> np.ndarray:
+    """A read-only array over the bytes of the message."""
+    dtype = np.dtype(dtype)
+    if len(data) % dtype.itemsize:
+        raise InvalidArgumentError(f"{field} has {len(data)} bytes, not a multiple of {dtype.itemsize}", field=field, value=len(data))
+    return np.frombuffer(data, dtype)
+
+
+def pack_bits(flags: Sequence[bool] | np.ndarray) -> bytes:
+    """A bitmap, lowest bit first; empty if no bit is set."""
+    flags = np.asarray(flags, dtype=bool)
+    return np.packbits(flags, bitorder="little").tobytes() if flags.any() else b""
+
+
+def unpack_bits(data: bytes, n: int, field: str) -> np.ndarray:
+    """bool ``(n,)``; empty bytes are n unset bits."""
+    if not data:
+        return np.zeros(n, dtype=bool)
+    if len(data) != (n + 7) // 8:
+        raise InvalidArgumentError(f"{field} is a bitmap of {len(data)} bytes, not of {n} bits", field=field, value=len(data))
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=n, bitorder="little").astype(bool)
+
+
+# ---- Ids ----
+
+
+def pack_ids(ids: Sequence[Id]) -> pb.Ids:
+    """A column of checked ids."""
+    kinds = set(map(type, ids))
+    if len(kinds) <= 1:
+        kind, same = next(iter(kinds), int), cast(Any, ids)  # all of one type
+        if kind is int:
+            return pb.Ids(integers=_integers(same))
+        return pb.Ids(strings=same) if kind is str else pb.Ids(uuids=b"".join([i.bytes for i in same]))
+    return pb.Ids(
+        kinds=bytes([_KINDS[type(i)] for i in ids]),
+        integers=_integers([i for i in ids if type(i) is int]),
+        strings=[i for i in ids if type(i) is str],
+        uuids=b"".join([i.bytes for i in ids if type(i) is uuid.UUID]),
+    )
+
+
+def _integers(ids: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(ids)}Q", *ids) if len(ids) <= _CHUNK else np.array(ids, dtype="<u8").tobytes()
+
+
+def unpack_ids(message: pb.Ids) -> list[Any]:
+    """The ids in order. Strings are not checked here; ``check_id`` does that."""
+    data, strings, uuids = message.integers, message.strings, message.uuids
+    integers = unpack_items(data, "Q", len(data) // 8, "ids")
+    if not message.kinds:
+        if bool(integers) + bool(strings) + bool(uuids) > 1:
+            raise InvalidArgumentError("ids of several kinds need 'kinds'", field="ids")
+        if strings:
+            return list(strings)
+        return _uuids(uuids) if uuids else list(integers)
+    sources = (integers, strings, _uuids(uuids))
+    kinds = message.kinds
+    if max(kinds) > 2 or any(kinds.count(kind) != len(source) for kind, source in enumerate(sources)):
+        raise InvalidArgumentError("'kinds' of ids doesn't agree with the ids given", field="ids", value=len(kinds))
+    nexts = [iter(source).__next__ for source in sources]
+    return [nexts[kind]() for kind in kinds]
+
+
+def _uuids(data: bytes) -> list[uuid.UUID]:
+    if len(data) % 16:
+        raise InvalidArgumentError(f"UUIDs of ids have {len(data)} bytes, not a multiple of 16", field="ids", value=len(data))
+    return [uuid.UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)]
+
+
+# ---- Vectors ----
+
+
+def pack_column(message: pb.VectorColumn, field: str, column: Column | None, removed: np.ndarray | None = None) -> None:
+    """Fill a message with a checked column. None with ``removed``: the vectors of these rows are only removed."""
+    message.field = field
+    if isinstance(column, DenseColumn):
+        dense = message.dense
+        dense.data, dense.dtype = _numbers(column.values)
+        dense.dim = column.values.shape[1]
+    elif isinstance(column, SparseColumn):
+        sparse = message.sparse
+        sparse.counts = _counts(column.indptr)
+        sparse.terms = np.ascontiguousarray(column.terms, "<u8").tobytes()
+        sparse.weights = np.ascontiguousarray(column.weights, "<f4").tobytes()
+    elif column is not None:
+        multi = message.multi
+        multi.counts = _counts(column.indptr)
+        multi.data, multi.dtype = _numbers(column.values)
+        multi.dim = column.values.shape[1]
+    if column is not None and column.rows is not None:
+        message.rows = np.ascontiguousarray(column.rows, "<i4").tobytes()
+    if removed is not None:
+        message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
+
+
+def _numbers(values: np.ndarray) -> tuple[bytes, pb.DType]:
+    if values.dtype == np.float16:
+        return np.ascontiguousarray(values, "<f2").tobytes(), pb.DTYPE_FLOAT16
+    return np.ascontiguousarray(values, "<f4").tobytes(), pb.DTYPE_FLOAT32
+
+
+def _counts(indptr: np.ndarray) -> bytes:
+    return np.diff(indptr).astype("<u4").tobytes()
+
+
+def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
+    """The column of n points, or of their ``rows``. None if the message has no vectors."""
+    kind, field = message.WhichOneof("vectors"), message.field
+    if kind is None:
+        return None
+    rows = unpack_rows(message.rows, n, field) if message.HasField("rows") else None
+    count = n if rows is None else len(rows)
+    if kind == "dense":
+        return DenseColumn(_matrix(message.dense, count, field), rows)
+    if kind == "sparse":
+        sparse = message.sparse
+        indptr = _indptr(sparse.counts, count, field)
+        terms, weights = array_of(sparse.terms, "<u8", field), array_of(sparse.weights, "<f4", field)
+        if not len(terms) == len(weights) == indptr[-1]:
+            raise InvalidArgumentError(
+                f"vectors {field!r} have {len(terms)} terms and {len(weights)} weights for counts of {indptr[-1]}", field=field
+            )
+        return SparseColumn(indptr, terms, weights, rows)
+    multi = message.multi
+    indptr = _indptr(multi.counts, count, field)
+    return MultiColumn(indptr, _matrix(multi, int(indptr[-1]), field), rows)
+
+
+def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
+    """int32 positions, ascending, from 0 to n − 1."""
+    rows = array_of(data, "<i4", field)
+    # The bounds are checked first, so that differences can't overflow.
+    if len(rows) and (rows.min() < 0 or rows.max() >= n or (np.diff(rows) <= 0).any()):
+        raise InvalidArgumentError(f"rows of vectors {field!r} are not ascending positions below {n}", field=field)
+    return rows
+
+
+def _indptr(data: bytes, n: int, field: str) -> np.ndarray:
+    counts = array_of(data, "<u4", field)
+    if len(counts) != n:
+        raise InvalidArgumentError(f"vectors {field!r} have {len(counts)} counts for {n} points", field=field, value=len(counts))
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(counts, dtype=np.int64, out=indptr[1:])
+    return indptr
+
+
+def _matrix(message: pb.DenseVectors | pb.MultiVectors, n: int, field: str) -> np.ndarray:
+    dtype = _DTYPES.get(message.dtype)
+    if dtype is None:
+        raise InvalidArgumentError(
+            f"vectors {field!r} have dtype {message.dtype}, not FLOAT32 or FLOAT16", field=field, value=message.dtype
+        )
+    dim, data = message.dim, message.data
+    if not 1 <= dim <= MAX_DIM:
+        raise InvalidArgumentError(f"vectors {field!r} have {dim} dimensions; 1 to {MAX_DIM} are possible", field=field, value=dim)
+    if len(data) != n * dim * dtype.itemsize:
+        raise InvalidArgumentError(
+            f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data)
+        )
+    return np.frombuffer(data, dtype).reshape(n, dim)
+
+
+def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column | None]:
+    columns = {}
+    for message in messages:
+        spec = schema.vector(message.field)
+        if message.field in columns:
+            raise InvalidArgumentError(f"vector field {message.field!r} appears twice", field=message.field)
+        column = unpack_column(message, n)
+        if column is not None and not isinstance(column, _COLUMNS[type(spec)]):
+            kind = message.WhichOneof("vectors")
+            raise InvalidArgumentError(
+                f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind
+            )
+        columns[message.field] = column
+    return columns
+
+
+# ---- Filters, selections, fusion ----
+
+
+def pack_filter(value: Any) -> pb.Filter | None:
+    """A filter as a string, a dict or a tree. Raises FilterError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return pb.Filter(text=text_of(value, "filter"))
+    if not isinstance(value, Mapping):
+        from ..model.filter import Filter, not_a_filter, to_dict
+
+        if not isinstance(value, Filter):
+            raise not_a_filter(value)
+        value = to_dict(value)
+    try:
+        return pb.Filter(json=pack_json(value, "filter"))
+    except InvalidArgumentError as error:
+        raise FilterError(error.message, field="filter", value=value) from None
+
+
+def unpack_filter(holder: Any, field: str = "filter") -> Any:
+    """The filter of a request: a string, a JSON value, or None."""
+    if not holder.HasField(field):
+        return None
+    message = getattr(holder, field)
+    form = message.WhichOneof("form")
+    if form is None:
+        raise FilterError("the filter is empty", field=field)
+    return message.text if form == "text" else unpack_json(message.json, field)
+
+
+def pack_selection(value: Any, field: str) -> pb.Selection | None:
+    """``with_vectors=`` / ``with_attributes=``: True, False or names."""
+    if isinstance(value, bool):
+        return pb.Selection(all=True) if value else None
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
+        raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
+    for name in value:
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
+    return pb.Selection(names=[text_of(name, field) for name in value])
+
+
+def unpack_selection(request: Any, field: str) -> bool | list[str]:
+    """True, False or a list of names. An empty list differs from False: it still selects the payload."""
+    if not request.HasField(field):
+        return False
+    message = getattr(request, field)
+    return True if message.all else list(message.names)
+
+
+def pack_fusion(value: Any) -> pb.Fusion | None:
+    """A fusion; None for the default."""
+    if isinstance(value, str):
+        if value == "rrf":
+            return None
+        return pb.Fusion(method=text_of(value, "fusion"))
+    checked = checked_fusion(value)
+    return pb.Fusion(
+        method=checked.name,
+        k=getattr(checked, "k", None),
+        weights={text_of(name, "fusion"): float(weight) for name, weight in checked.weights.items()},
+        missing=None if checked.missing == MISSING[0] else checked.missing,
+    )
+
+
+def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
+    if not request.HasField("fusion"):
+        return "rrf"
+    message = request.fusion
+    if message.method not in FUSIONS or not (message.weights or message.HasField("k") or message.missing):
+        return message.method  # a name without options; the query checks it
+    options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
+    if message.HasField("k"):
+        if message.method != "rrf":
+            raise InvalidArgumentError(f"fusion {message.method!r} has no k", field="fusion", value=message.k)
+        options["k"] = message.k
+    if message.missing:
+        options["missing"] = message.missing
+    return FUSIONS[message.method](**options)
+
+
+# ---- Batches ----
+
+
+def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
+    """Stored values in the form that JSON can represent."""
+    if spec.kind in ("datetime", "uuid"):
+        return [None if value is None or value is UNSET else restore(spec, value) for value in values]
+    return [None if value is UNSET else value for value in values]
+
+
+def pack_versions(versions: Sequence[int | None] | None) -> bytes:
+    """``if_version`` as int64, −1 for any."""
+    return b"" if versions is None else np.array([-1 if v is None else v for v in versions], dtype="<i8").tobytes()
+
+
+def unpack_versions(data: bytes, n: int) -> list[int | None] | None:
+    return [None if v == -1 else v for v in unpack_items(data, "q", n, "if_version")] if data else None
+
+
+def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
+    """Fill a message with a checked batch."""
+    update = batch.kind == "update"
+    message.kind = pb.WRITE_KIND_UPDATE if update else pb.WRITE_KIND_UPSERT
+    message.ids.CopyFrom(pack_ids(batch.ids))
+    for name in dict.fromkeys((*batch.vectors, *batch.removed)):
+        pack_column(message.vectors.add(), name, batch.vectors.get(name), batch.removed.get(name))
+    for name, values in batch.attributes.items():
+        column = message.attributes.add(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name))
+        if update:
+            column.unset = pack_bits([value is UNSET for value in values])
+    if batch.payload is not None:
+        message.payload.json = pack_json([None if value is UNSET else value for value in batch.payload], "payload")
+        message.payload.unset = pack_bits([value is UNSET for value in batch.payload])
+    message.if_version = pack_versions(batch.if_version)
+    if batch.if_filter is not None:
+        message.if_filter.CopyFrom(cast(pb.Filter, pack_filter(batch.if_filter)))
+
+
+def unpack_batch(message: pb.Batch, schema: Schema) -> Batch:
+    """The batch, checked against the schema like the input of a user. Raises InvalidArgumentError, SchemaError or LimitError."""
+    kind = {pb.WRITE_KIND_UPSERT: "upsert", pb.WRITE_KIND_UPDATE: "update"}.get(message.kind)
+    if kind is None:
+        raise InvalidArgumentError(f"a batch must be an upsert or an update, not kind {message.kind}", field="kind", value=message.kind)
+    ids = unpack_ids(message.ids)
+    n = len(ids)
+    columns = _unpack_columns(message.vectors, n, schema)
+    attributes: dict[str, list[Any]] = {}
+    for column in message.attributes:
+        if column.name in attributes:
+            raise InvalidArgumentError(f"attribute {column.name!r} appears twice", field=column.name)
+        attributes[column.name] = _unpack_values(column, n, kind, column.name)
+    batch = make_batch(
+        schema,
+        kind,
+        ids=ids,
+        vectors={name: column for name, column in columns.items() if column is not None},
+        attributes=attributes,
+        payload=_unpack_values(message.payload, n, kind, "payload") if message.HasField("payload") else None,
+        if_version=unpack_versions(message.if_version, n),
+        if_filter=unpack_filter(message, "if_filter"),
+    )
+    for column in message.vectors:
+        if column.removed:
+            batch.removed[column.field] = _removed(column, batch, n)
+    return batch
+
+
+def _unpack_values(column: pb.JsonColumn, n: int, kind: str, field: str) -> list:
+    values = unpack_json_list(column.json, n, field)
+    if column.unset:
+        if kind != "update":
+            raise InvalidArgumentError(f"{field}: only an update may leave values unset", field=field)
+        for row in np.flatnonzero(unpack_bits(column.unset, n, field)):
+            values[row] = UNSET
+    return values
+
+
+def _removed(message: pb.VectorColumn, batch: Batch, n: int) -> np.ndarray:
+    field, rows = message.field, unpack_rows(message.removed, n, message.field)
+    if batch.kind != "update":
+        raise InvalidArgumentError(f"vectors {field!r}: only an update may remove vectors", field=field)
+    column = batch.vectors.get(field)
+    if column is not None and (column.rows is None or np.intersect1d(column.rows, rows).size):
+        raise InvalidArgumentError(f"vectors {field!r} are set and removed for the same point", field=field)
+    return rows
+
+
+# ---- Queries ----
+
+
+def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column]:
+    """The query vectors of a request: field → column with one vector for each query."""
+    columns = _unpack_columns(requests, n, schema)
+    for message in requests:
+        if columns[message.field] is None or message.HasField("rows") or message.removed:
+            raise InvalidArgumentError(f"query vectors {message.field!r} need one vector for each of {n} queries", field=message.field)
+    return columns  # type: ignore[return-value]
+
+
+def pack_queries(message: pb.VectorColumn, field: str, spec: VectorField, queries: Sequence[Any]) -> None:
+    """Fill a message with checked query vectors of ``query_vector``."""
+    if isinstance(spec, Dense):
+        values = queries[0].reshape(1, -1) if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
+        pack_column(message, field, DenseColumn(values))
+    elif isinstance(spec, Sparse):
+        indptr = np.cumsum([0, *(len(terms) for terms, _ in queries)])
+        terms = np.concatenate([np.empty(0, np.uint64), *(terms for terms, _ in queries)])
+        weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in queries)])
+        pack_column(message, field, SparseColumn(indptr, terms, weights))
+    else:
+        values = np.concatenate(queries) if queries else np.empty((0, spec.dim), np.float32)
+        pack_column(message, field, MultiColumn(np.cumsum([0, *map(len, queries)]), values))

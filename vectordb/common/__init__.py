@@ -1,0 +1,1 @@
+"""What every layer uses: cooperative cancellation, failpoints, checksums, memory budgets, tokenizing."""

@@ -1,0 +1,224 @@
+"""Applies one checked change inside a write transaction. Deterministic: the same changes in the same order give the same bytes.
+
+Everything that can fail (a missing id, a precondition) is checked before the first write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lmdb
+import numpy as np
+from pyroaring import BitMap
+from vectordb_client.errors import NotFoundError, PreconditionError, shown
+from vectordb_client.model.batch import UNSET, Batch
+from vectordb_client.model.results import WriteResult
+from vectordb_client.model.values import Id
+from vectordb_client.model.vectors import Column
+
+from ..filters import as_filter
+from ..filters.bitmap import matching
+from ..filters.canonical import canonical
+from ..storage import catalog, fields, term_words
+from ..storage.catalog import Meta
+from ..storage.change_log import Limits
+from ..storage.fields import Ordinals
+from ..storage.store import Store
+from . import snapshot
+from .snapshot import Snapshot, View
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Points to delete, by id or by filter."""
+
+    ids: Sequence[Id] | None = None
+    filter: Any = None
+    if_version: Sequence[int | None] | None = None
+    if_filter: Any = None
+    at: int = 0  # time of the call, Unix time in milliseconds
+
+
+@dataclass(frozen=True)
+class Write:
+    """A batch, the counters of its encoders (field name → counters to add), and the words of its terms (field name → term → word).
+
+    at: time of the call, Unix time in milliseconds.
+    encoded: BM25 field name → the field number that the batch was encoded for.
+    """
+
+    batch: Batch
+    counted: Mapping[str, dict] = field(default_factory=dict)
+    words: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    at: int = 0
+    encoded: Mapping[str, int] = field(default_factory=dict)
+
+
+class OvertakenError(Exception):
+    """A field was converted after the batch was encoded for it. The batch must be encoded again."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The result of a change: its receipt, and the term numbers it used, which may be cached once it is committed."""
+
+    result: WriteResult
+    used: Mapping[int, Ordinals] = field(default_factory=dict)
+
+
+class Transaction:
+    """A collection inside a write transaction. newest: a snapshot of this process, which saves reading what did not change."""
+
+    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int, limits: Limits):
+        self.txn = txn
+        self.limits = limits
+        self.map_moves = map_moves
+        self.collection = collection
+        self.newest = newest
+        self.store = Store(txn, collection)
+        self.meta: Meta = catalog.read_meta(txn, collection)
+        self.schema = catalog.schema_of(self.meta) if newest is None or newest.meta.revision != self.meta.revision else newest.schema
+        self.sequence = self.store.state()[0] + 1
+
+    def matching(self, condition: Any) -> BitMap:
+        """Live rows that match a filter, including earlier changes of this transaction."""
+        seen = snapshot.load(self.txn, self.collection, self.newest, self.map_moves)
+        view = View(None, self.txn, seen, self.collection)
+        return matching(canonical(as_filter(condition), self.schema), view, None)
+
+
+def apply(
+    txn: lmdb.Transaction,
+    collection: int,
+    change: Write | Delete,
+    newest: Snapshot | None = None,
+    map_moves: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Applied:
+    """Apply one change. newest: a snapshot of this process, which only saves work. limits: of the change log.
+
+    Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
+    """
+    inside = Transaction(txn, collection, newest, map_moves, limits)
+    return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
+
+
+def _check(inside: Transaction, ids: Sequence[Id], entries: Sequence, if_version: Sequence | None, if_filter: Any) -> None:
+    if if_version is not None:
+        for value, entry, wanted in zip(ids, entries, if_version, strict=True):
+            version = 0 if entry is None else entry[1]
+            if wanted is not None and wanted != version:
+                if not version:
+                    state = f"doesn't exist (expected version {wanted})"
+                else:
+                    state = f"is at version {version}, not at version {wanted}" if wanted else f"exists already (version {version})"
+                raise PreconditionError(f"if_version: point {shown(value)} {state}", field="if_version", value=value)
+    if if_filter is not None:
+        allowed = inside.matching(if_filter)
+        for value, entry in zip(ids, entries, strict=True):
+            if entry is None or entry[0] not in allowed:
+                raise PreconditionError(f"if_filter: point {shown(value)} doesn't match the filter", field="if_filter", value=value)
+
+
+def _write(inside: Transaction, change: Write) -> Applied:
+    batch, store, schema = change.batch, inside.store, inside.schema
+    if any(inside.meta.fields.get(name) != number for name, number in change.encoded.items()):
+        raise OvertakenError
+    entries = store.entries(batch.ids)
+    if batch.kind == "update":
+        for value, entry in zip(batch.ids, entries, strict=True):
+            if entry is None:
+                raise NotFoundError(f"there is no point {shown(value)} to update", field="ids", value=value)
+    _check(inside, batch.ids, entries, batch.if_version, batch.if_filter)
+    if not batch.ids:
+        return Applied(WriteResult(inside.sequence - 1, 0))
+    replaced = [entry[0] for entry in entries if entry is not None]
+    if batch.kind == "update":
+        vectors, attributes, payloads = _updated(inside, batch, np.array(replaced, dtype=np.int64))
+    else:
+        vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
+    columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
+    known = {} if inside.newest is None else inside.newest.known
+    used, _ = store.write_rows(
+        inside.meta,
+        schema,
+        inside.sequence,
+        batch.ids,
+        attributes,
+        payloads,
+        vectors,
+        columns,
+        replaced,
+        known,
+        change.at,
+        inside.limits,
+    )
+    for name, counted in change.counted.items():
+        store.add_encoder_state(inside.meta.fields[name], counted)
+    for name, words in change.words.items():
+        term_words.add(inside.txn, inside.collection, inside.meta.fields[name], words)
+    return Applied(WriteResult(inside.sequence, len(batch.ids)), used)
+
+
+def _by_row(batch: Batch) -> list[dict]:
+    """The attributes as one dict per point, without nulls."""
+    rows: list[dict] = [{} for _ in batch.ids]
+    for name, values in batch.attributes.items():
+        for row, value in zip(rows, values, strict=True):
+            if value is not None:
+                row[name] = value
+    return rows
+
+
+def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dict[str, Column], list[dict], list]:
+    """Complete rows for an update: the stored values, replaced where the batch has new ones."""
+    order = np.argsort(docids)
+    rows: list = [None] * len(docids)
+    for row, record in zip(order.tolist(), inside.store.rows(docids[order]), strict=True):
+        rows[row] = record
+    for name, values in batch.attributes.items():
+        for row, value in zip(rows, values, strict=True):
+            if value is None:
+                row.attributes.pop(name, None)
+            elif value is not UNSET:
+                row.attributes[name] = value
+    payloads = [row.payload for row in rows]
+    if batch.payload is not None:
+        payloads = [old if new is UNSET else new for old, new in zip(payloads, batch.payload, strict=True)]
+    vectors: dict[str, Column] = {}
+    everything = np.arange(len(docids), dtype=np.int32)
+    for name, spec in inside.schema.vectors.items():
+        new = batch.vectors.get(name)
+        if new is not None and new.rows is None:
+            vectors[name] = new
+            continue
+        old = inside.store.vectors(inside.meta.fields[name], spec, docids[order])
+        if old is not None:  # its row numbers refer to the sorted docids: translate them to the batch's order
+            old = fields.reordered(spec, old, order[old.rows])
+            named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
+            old = fields.without(spec, old, named)
+        column = fields.overlaid(spec, old, new)
+        if column is not None:
+            vectors[name] = column
+    return vectors, [row.attributes for row in rows], payloads
+
+
+def _delete(inside: Transaction, change: Delete) -> Applied:
+    store = inside.store
+    if change.ids is not None:
+        ids, entries = change.ids, store.entries(change.ids)
+    else:
+        docids = np.asarray(inside.matching(change.filter).to_array(), dtype=np.int64)
+        ids = [row.id for row in store.rows(docids)]
+        entries = store.entries(ids)
+    _check(inside, ids, entries, change.if_version, change.if_filter)
+    there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
+    if not there:
+        return Applied(WriteResult(inside.sequence - 1, 0))
+    bm25 = catalog.bm25_fields(inside.meta, inside.schema)
+    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], bm25, change.at, inside.limits)
+    return Applied(WriteResult(inside.sequence, len(there)))

@@ -1,0 +1,140 @@
+"""Encoding the texts of a batch into vectors before it is written."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
+from vectordb_client.model.batch import Batch
+from vectordb_client.model.schema import Dense, VectorField
+from vectordb_client.model.terms import is_word
+from vectordb_client.model.vectors import SparseColumn
+
+from .. import encoders
+from ..common import deadline
+from ..storage import change_log, fields
+from .apply import Write
+from .snapshot import Snapshots
+
+MAX_FREQUENCY = 1 << 24  # of a term in a text: float32 represents every whole number up to it
+MAX_LENGTH = (1 << 32) - 1  # words of a text
+NO_TERMS = np.empty(0, np.uint64)
+
+
+def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]) -> Write:
+    """The batch with its texts encoded, for every field with an encoder and a source.
+
+    worded: field → terms (ascending) whose words are known to be stored; ``words`` of the result holds the words of other terms.
+    """
+    with snapshots.pin() as view:
+        schema, made = view.schema, {}
+        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+        for name in batch.vectors:
+            if view.schema.is_bm25(name):
+                _check_frequencies(name, batch)
+        for name, spec in view.schema.vectors.items():
+            if spec.source is None or spec.source not in batch.attributes:
+                continue
+            rows = _rows_to_encode(batch, name, batch.attributes[spec.source])
+            if rows:
+                made[name] = (spec, rows, view.store.encoder_state(view.fields[name]), view.snapshot.meta.encoders[name])
+    vectors, removed, counted, words = dict(batch.vectors), dict(batch.removed), {}, {}
+    for name, (spec, rows, state, identity) in made.items():
+        deadline.check()
+        texts = [batch.attributes[spec.source][row] for row in rows]
+        column, counters, words_but = load_encoder(name, spec, identity).encode_documents(texts, state)
+        if counters:
+            counted[name] = counters
+        new = words_but(worded.get(name, NO_TERMS)) if words_but is not None else None
+        if new:
+            words[name] = {term: word for term, word in new.items() if is_word(word)}
+        places = np.array(rows, dtype=np.int32)
+        column = _placed(column, places if column.rows is None else places[column.rows])
+        given = _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None
+        whole = fields.overlaid(spec, given, column)
+        assert whole is not None
+        vectors[name] = whole
+        if batch.kind == "update":  # a text without terms removes the vector of the old text
+            silent = np.setdiff1d(places, column.rows).astype(np.int32)
+            removed[name] = np.union1d(removed.get(name, silent), silent).astype(np.int32)
+    if batch.kind == "update":
+        for name, spec in schema.vectors.items():
+            if spec.source in batch.attributes and spec.source is not None:
+                gone = [row for row, text in enumerate(batch.attributes[spec.source]) if text is None]
+                given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+                gone = np.array([row for row in gone if row not in given], dtype=np.int32)
+                removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
+    batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
+    return Write(batch, counted, words, change_log.now(), encoded)
+
+
+def _check_frequencies(name: str, batch: Batch) -> None:
+    """Raise InvalidArgumentError if the vectors of a BM25 field are not term frequencies."""
+    column = batch.vectors[name]
+    assert isinstance(column, SparseColumn)
+    weights = column.weights
+    bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
+    rule = "the vector of a BM25 field holds the frequency of each term"
+    if len(bad):
+        row, term, value = np.searchsorted(column.indptr, bad[0], side="right") - 1, int(column.terms[bad[0]]), float(weights[bad[0]])
+        wrong = f"has {value:g} for term {term}; {rule}: whole numbers from 1 to {MAX_FREQUENCY}. Leave the vector out to encode the text"
+    else:
+        lengths = fields.lengths_of(column)
+        if lengths.max(initial=0) <= MAX_LENGTH:
+            return
+        row, value = lengths.argmax(), int(lengths.max())
+        wrong = f"adds up to {value} words; {rule}, and they add up to at most {MAX_LENGTH}"
+    point = batch.ids[int(_rows_of(column)[row])]
+    raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
+
+
+def _rows_of(column) -> np.ndarray:
+    return np.arange(len(column), dtype=np.int32) if column.rows is None else column.rows
+
+
+def _placed(column, rows: np.ndarray):
+    """The column with these rows."""
+    return type(column)(**{**vars(column), "rows": rows})
+
+
+def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
+    """Rows that have a text and no vector."""
+    given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+    return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
+
+
+def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
+    """Field → identity of its encoder. Raises EncoderError if an encoder is unknown or doesn't fit its field."""
+    identities = {}
+    for name, spec in vectors.items():
+        if spec.encoder is not None:
+            encoder = encoders.load(spec.encoder)
+            encoder.check(spec)
+            identities[name] = encoder.identity
+    return identities
+
+
+def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
+    """Raise SchemaError if an index needs a library that isn't installed."""
+    for name, spec in vectors.items():
+        if isinstance(spec, Dense) and spec.index is not None and spec.index.graph_builder == "hnswlib":
+            try:
+                importlib.import_module("hnswlib")
+            except ImportError as error:
+                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed ({error}): pip install 'hnswlib>=0.8'"
+                raise SchemaError(what, field="graph_builder", value="hnswlib") from error
+
+
+def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:
+    """The encoder of a field. Raises EncoderError if it isn't the one the field was built with, because their vectors can't be compared."""
+    encoder = encoders.load_as(spec.encoder, identity)
+    if encoder is None:
+        installed = encoders.load(spec.encoder).identity
+        raise EncoderError(
+            f"vector field {name!r} was built with encoder {identity}, but {installed} is installed: their vectors can't be compared",
+            field=name,
+            value=installed,
+        )
+    return encoder

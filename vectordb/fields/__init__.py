@@ -1,0 +1,1 @@
+"""The vector field types: how each is stored, checked, encoded and searched exactly."""

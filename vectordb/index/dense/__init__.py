@@ -1,0 +1,1 @@
+"""The HNSW index of dense fields: build, calibrate, search."""

@@ -1,0 +1,286 @@
+"""Build the index file of a dense segment: learn the quantisation, cluster and encode the rows, build the graph, calibrate the plans,
+write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...common import background
+from ...kernels.codes import LINE, ZERO, encode_rows, pack_signs, stride_of, words_of
+from ..file import write
+from . import calibrate
+from .frame import BLOCK, Frame, usable
+from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
+from .scratch import aligned_copy
+from .segment import Layout
+
+GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast
+ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more
+MAX_CLUSTERS = 4_096
+ROWS_LEARNED = 64  # rows per cluster in the sample for k-means
+TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed
+FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
+    threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
+    """
+
+    graph_builder: str = "faiss"
+    degree: int = 16
+    ef_construction: int = 80
+    seed: int = 0
+    threads: int = 0
+
+    def kept(self) -> dict[str, str | int]:
+        """The options that are recorded in the file."""
+        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
+
+class Cancelled(Exception):
+    """The build was cancelled."""
+
+
+Progress = Callable[[str, float], None]
+
+
+def build(
+    path: Path,
+    vectors: np.ndarray,
+    docids: np.ndarray,
+    metric: str,
+    options: Options,
+    progress: Progress = lambda stage, share: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Index vectors (float32 ``(n, dim)``, n ≥ 1) of rows ``docids`` (uint32, ascending) into a new file and sync it.
+
+    ``vectors`` is overwritten if some rows have to be kept apart (outliers, which get no code). progress: called with a stage and the share
+    of it that is done, 0 … 1. Raises Cancelled soon after ``cancelled()`` returns true, StorageError when a library fails to build a part
+    of the index, and OSError.
+    """
+
+    def step(stage: str, share: float) -> None:
+        if cancelled():
+            raise Cancelled(stage)
+        progress(stage, share)
+
+    threads = options.threads or background.cores()
+    rng = np.random.default_rng(options.seed)
+    good = usable(vectors, metric == "cosine")
+    if not good.any():
+        # A file must hold at least one row. Its code is meaningless, but the only row is always scored at full precision.
+        good[0], vectors[0] = True, 0
+    vectors, docids, unusable = _parted(vectors, docids, good)
+    frame = Frame.learned(vectors, metric == "cosine", max(ROWS_LEARNED * _clusters_of(len(vectors)), 4_096), rng)
+    step("clusters", 0.0)
+    centroids = _centroids(frame, len(vectors), options.seed, threads)
+    codes, lengths, assigned, lacking = _encoded(frame, vectors, centroids, step)
+    near = lengths <= frame.limit
+    if not near.all():
+        codes, lengths, assigned, lacking = codes[near], lengths[near], assigned[near], lacking[near]
+    vectors, docids, far = _parted(vectors, docids, near)
+    apart = {name: np.concatenate([unusable[name], far[name]]) for name in far}
+    n = len(vectors)
+    order = np.argsort(assigned, kind="stable")
+    place = np.empty(n, np.int32)  # the position of each row in cluster order
+    place[order] = np.arange(n, dtype=np.int32)
+    sections = _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) | {"lacking": lacking[order]}
+    meta = {
+        "rows": n,
+        "dim": vectors.shape[1],
+        "metric": metric,
+        "first": int(docids[0]),
+        "step": float(frame.step),
+        "code_error": frame.error,
+        "reach": frame.reach,
+        "longest": float(lengths.max()),
+        "options": options.kept(),
+    }
+    if len(apart["docids"]):
+        sections["apart"] = np.sort(apart["docids"])
+        meta["apart_longest"] = float(apart["lengths"].max())
+    # Some rows serve as calibration queries. They are added to the graph after the calibration, so that it measures queries that are not in
+    # the graph.
+    linked = n >= GRAPH_ROWS
+    held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
+    drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
+    links, entry = next(drafts)
+    step("calibration", 0.0)
+    draft = Layout(meta | entry, sections | links)
+    model = calibrate.calibrate(
+        draft, vectors, docids, order, held, metric, options.seed, threads, lambda share: step("calibration", share)
+    )
+    links, entry = next(drafts)
+    write(path, meta | entry, sections | links | model)
+
+
+def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to ``count`` random rows, ascending, without duplicate vectors: repeating a query measures nothing new."""
+    some = rng.permutation(len(vectors))[: TRIES * count]
+    _, first = np.unique(vectors[some], axis=0, return_index=True)
+    return np.sort(some[np.sort(first)[:count]])
+
+
+def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
+    """(codes, norms, clusters, residual norms) of all rows: uint8 ``(n, stride)``; float64, of the rotated vector; int64, the nearest
+    centroid; float32, of the difference between the rotated vector and its code.
+    """
+    n, dim = vectors.shape
+    lacking = np.empty(n, np.float32)
+    codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float64), np.empty(n, np.int64)
+    for low in range(0, n, BLOCK):
+        block = frame.rotated(vectors[low : low + BLOCK])
+        encode_rows(block, frame.step, codes[low : low + BLOCK])
+        lengths[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        gaps = block - (codes[low : low + BLOCK, :dim].astype(np.float32) - ZERO) * frame.step
+        lacking[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps, dtype=np.float64))
+        assigned[low : low + BLOCK] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
+        step("codes", (low + len(block)) / n)
+    return codes, lengths, assigned, lacking
+
+
+def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(vectors, docids, {docids and lengths of the others}) of the rows to keep. Vectors are compacted in place: they may take
+    gigabytes.
+    """
+    others = vectors[~kept].astype(np.float64)
+    parted = {"docids": docids[~kept], "lengths": np.sqrt(np.einsum("ij,ij->i", others, others))}
+    if not len(others):
+        return vectors, docids, parted
+    at = 0
+    for low in range(0, len(vectors), BLOCK):
+        block = vectors[low : low + BLOCK][kept[low : low + BLOCK]]
+        vectors[at : at + len(block)] = block
+        at += len(block)
+    return vectors[:at], np.ascontiguousarray(docids[kept]), parted
+
+
+def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:
+    """The sections that describe rows and clusters, with rows in cluster order."""
+    n, dim = len(docids), len(frame.mean)
+    arranged = aligned_copy(codes[order])
+    signs = aligned_copy(np.zeros((-(-n // LINE), words_of(dim), LINE), np.uint64))
+    pack_signs(arranged, dim, signs)
+    middles = centroids * frame.step
+    centroid_codes = np.empty((len(centroids), arranged.shape[1]), np.uint8)
+    encode_rows(middles, frame.step, centroid_codes)
+    first = int(docids[0])
+    inverse = np.full(int(docids[-1]) - first + 1, -1, np.int32)
+    inverse[docids.astype(np.int64) - first] = place
+    sections = {
+        "docids": docids[order].astype(np.uint32),
+        "inverse": inverse,
+        "codes": arranged,
+        "signs": signs,
+        "mean": frame.mean,
+        "flips": frame.flips,
+        "centroids": aligned_copy(centroid_codes),
+        "offsets": np.concatenate([[0], np.cumsum(np.bincount(assigned, minlength=len(centroids)))]).astype(np.int32),
+    }
+    if metric == "l2":
+        sections["bias"] = -np.square(lengths[order]).astype(np.float32)
+        sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
+    return sections
+
+
+def _graphs(options, metric, vectors, codes, held, place, threads, step) -> Iterator[tuple[dict, dict]]:
+    """(sections, header entries) of the graph without the held-out rows, then of the whole graph."""
+    step("graph", 0.0)
+    n = len(vectors)
+    rest = np.setdiff1d(np.arange(n), held, assume_unique=True)
+    source = _graph_source(metric, vectors, codes)
+    with of_library(options.graph_builder):
+        builder = _builder(options, metric != "dot", source, n, threads)
+        for low, high in blocks_of(len(rest)):
+            builder.add(source(rest[low:high]))
+            step("graph", high / n)
+        graph = builder.export()
+    yield _arranged_graph(graph, rest, place)
+    with of_library(options.graph_builder):
+        builder.add(source(held))
+        graph = builder.export()
+    yield _arranged_graph(graph, np.concatenate([rest, held]), place)
+
+
+def _clusters_of(rows: int) -> int:
+    """The number of clusters of a segment."""
+    return int(min(MAX_CLUSTERS, max(1, min(rows // ROWS_A_CLUSTER, 2 * np.sqrt(rows)))))
+
+
+def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
+    """The centroids: k-means of faiss on the sample, float32 ``(clusters, dim)``, in units of the step, so that no square overflows."""
+    count = _clusters_of(rows)
+    training = np.clip(frame.sample, -127, 127).astype(np.float32)
+    if count == 1 or len(training) <= count:
+        return training.mean(axis=0, keepdims=True)
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        means = faiss.Kmeans(
+            training.shape[1], count, niter=6, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=ROWS_LEARNED, verbose=False
+        )
+        with of_library("faiss"):
+            means.train(training)
+    finally:
+        faiss.omp_set_num_threads(before)
+    return np.ascontiguousarray(means.centroids, np.float32)
+
+
+def _nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The nearest centroid of each row."""
+    if len(centroids) == 1:
+        return np.zeros(len(rows), np.int64)
+    lengths = np.einsum("ij,ij->i", centroids, centroids)
+    found = np.empty(len(rows), np.int64)
+    for low in range(0, len(rows), 8_192):
+        found[low : low + 8_192] = np.argmin(lengths - 2 * (rows[low : low + 8_192] @ centroids.T), axis=1)
+    return found
+
+
+def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from rows to the float32 vectors that the graph is built over, by squared Euclidean distance. These are the byte codes.
+    For dot they are the vectors with one more dimension, which turns maximum inner product into nearest neighbour (Bachrach et al. 2014).
+    """
+    if metric != "dot":
+        width = -(-vectors.shape[1] // 16) * 16
+        return lambda rows: codes[rows, : min(width, codes.shape[1])].astype(np.float32)
+    largest = np.float32(max(float(vectors.max()), -float(vectors.min())) or 1.0)
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    extra = (np.sqrt(squares.max() - squares) / largest).astype(np.float32)
+    return lambda rows: np.concatenate([vectors[rows] / largest, extra[rows, None]], axis=1)
+
+
+def _builder(options: Options, bytes_: bool, source: Callable[[np.ndarray], np.ndarray], rows: int, threads: int):
+    """A trained builder of the graph."""
+    width = source(np.zeros(1, np.int64)).shape[1]
+    if options.graph_builder == "hnswlib":
+        return HnswlibBuilder(width, rows, options.degree, options.ef_construction, options.seed, threads)
+    builder = FaissBuilder(width, bytes_, options.degree, options.ef_construction, options.seed, threads)
+    builder.train(source(np.arange(0, rows, max(rows // 20_000, 1))))
+    return builder
+
+
+def _arranged_graph(graph: Graph, inserted: np.ndarray, place: np.ndarray) -> tuple[dict, dict]:
+    """(sections, header entries): a graph whose rows were numbered by insertion, renumbered to cluster order. Rows that are not in the
+    graph have no links.
+    """
+    where = np.append(place[inserted], np.int32(-1)).astype(np.int32)  # the last element maps −1, "no link", to itself
+    links = np.full((len(place), graph.bottom.shape[1]), -1, np.int32)
+    links[where[:-1]] = where[graph.bottom]
+    sections = {
+        "graph": aligned_copy(links),
+        "upper_rows": where[graph.upper_rows],
+        "upper_offsets": graph.upper_offsets,
+        "upper_links": graph.upper_links,
+    }
+    return sections, {"entry_row": int(where[graph.entry_row]), "entry_slot": graph.entry_slot, "top_level": graph.top_level}

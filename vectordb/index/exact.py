@@ -1,0 +1,203 @@
+"""Exact search: scores every candidate row. It takes tables of chunk addresses and returns docids and scores. Tests of recall compare with
+it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..common import background, deadline, memory
+from ..kernels import COUNT, FIRST, ITEMS, LAST, TINY_WEIGHT, dense, sparse, topk
+from .saturation import Saturation, numbers_of
+
+METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
+Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
+_NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
+# Cost estimates in multiplications, by which scans are cut into pieces between checks of the deadline.
+_ROW_WORK, _KEPT_WORK = 16, 256  # of a row, beside its products; of a row that enters the heap of the best
+_TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block; of a posting; and the assumed number of terms in a row
+_PARALLEL_BYTES = 4 << 20  # smaller scans run on one thread: starting a second one costs more than it saves
+_SORTED = 1 << 19  # keys unpacked between two checks of the deadline
+_HEAP_BYTES = 64 << 20  # limit for the heaps of all threads of a scan; a single thread may exceed it
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def pool() -> ThreadPoolExecutor:
+    """The process's thread pool for kernels, one thread per core. A forked process gets a new pool."""
+    global _pool
+    if _pool is None or _pool[0] != os.getpid():
+        _pool = (os.getpid(), ThreadPoolExecutor(background.CORES, thread_name_prefix="vectordb-kernel"))
+    return _pool[1]
+
+
+def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, queries: int, k: int) -> list[np.ndarray]:
+    """Run ``work(low, high)`` over all chunks, on several cores if the scan is large enough. Returns the k best keys of each query."""
+    heaps = 8 * queries * k
+    cores = min(background.cores(), len(table), max(_HEAP_BYTES // heaps, 1))
+    if cores < 2 or nbytes < _PARALLEL_BYTES:
+        with memory.held(heaps, "the best rows so far"):
+            return work(0, len(table))
+    counts = np.cumsum(table[:, COUNT])
+    bounds = [0, *(np.searchsorted(counts, counts[-1] * np.arange(1, cores) / cores) + 1).tolist(), len(table)]
+    with memory.held((cores + 1) * heaps, "the best rows so far"):
+        parts = deadline.map_with_deadline(pool(), work, bounds[:-1], bounds[1:])
+        return [np.sort(np.concatenate(keys))[::-1][:k] for keys in zip(*parts, strict=True)]
+
+
+def scan_dense(
+    table: np.ndarray,
+    queries: np.ndarray,
+    half: bool,
+    metric: int,
+    rows: np.ndarray,
+    filtered: bool,
+    low: int,
+    high: int,
+    heaps: np.ndarray,
+    sizes: np.ndarray,
+) -> None:
+    """``dense.dense_topk`` over chunks [low, high), split into calls that are short enough to check the deadline between them.
+
+    heaps: int64 ``(queries, k)``, and sizes: int64 ``(queries,)``, the best keys so far; updated in place.
+    """
+    counts = table[low:high, COUNT]
+    total = int(counts.sum())
+    if filtered:
+        total = min(total, len(rows))
+    row = queries.shape[1] + _ROW_WORK + _KEPT_WORK * min(heaps.shape[1], total) // max(total, 1)
+    costs, total = counts * row, total * row
+    if total * len(queries) <= deadline.WORK:
+        deadline.check()
+        dense.dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes)
+        return
+    for begin, end in deadline.stretches(costs * len(queries)):
+        for some in _shares(len(queries), int(costs[begin:end].sum())):
+            dense.dense_topk(table, queries[some], half, metric, rows, filtered, low + begin, low + end, heaps[some], sizes[some])
+
+
+def _shares(n: int, cost: int) -> Iterator[slice]:
+    """Slices that divide n items of a cost each, so that a slice costs at most ``deadline.WORK`` or has one item. Checks the deadline
+    before each slice.
+    """
+    most = max(deadline.WORK // max(cost, 1), 1)
+    for at in range(0, n, most):
+        deadline.check()
+        yield slice(at, at + most)
+
+
+def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
+    """The exact top k of each query, best first.
+
+    queries: float32 ``(n, dim)``. rows: the docids to consider (uint32, ascending); None: all. Scores are dot products, cosines or negated
+    squared distances. Ties go to the lower docid.
+    """
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    total = int(table[:, COUNT].sum()) if rows is None else len(rows)
+    k = min(k, total)
+    if k == 0:
+        return [nothing()] * len(queries)
+    half = dtype == "float16"
+
+    def work(low: int, high: int) -> list[np.ndarray]:
+        heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
+        scan_dense(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
+        return [heaps[q, : sizes[q]] for q in range(len(queries))]
+
+    nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
+    memory.hold(12 * len(queries) * k, "the rows found")
+    best = _over_chunks(work, table, nbytes, len(queries), k)
+    return [_unpacked(keys) for keys in deadline.each(best, max(_SORTED // k, 1))]
+
+
+def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
+    """The exact top k by MaxSim (aggregation "maxsim": the sum, over the query's rows, of the best match) or by the best pair. query:
+    float32 ``(rows, dim)``.
+    """
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
+    if k == 0:
+        return nothing()
+    half, cosine = dtype == "float16", metric == "cosine"
+
+    def work(low: int, high: int) -> list[np.ndarray]:
+        heap, size = np.empty(k, np.int64), 0
+        costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # for each row of the query
+        for begin, end in deadline.stretches(costs * len(query)):
+            most = int(table[low + begin : low + end, COUNT].sum())
+            most = min(most, len(wanted)) if filtered else most
+            totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
+            found = 0
+            for some in _shares(len(query), int(costs[begin:end].sum())):
+                found = dense.maxsim_add(
+                    table, query[some], half, cosine, wanted, filtered, low + begin, low + end, totals, tops, docids
+                )  # fmt: skip
+            size = dense.offer_rows(docids[:found], (totals if aggregation == "maxsim" else tops)[:found], heap, size)
+        return [heap[:size]]
+
+    nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
+    return _unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
+
+
+def search_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, k: int, rows: np.ndarray | None, saturation: Saturation | None = None
+) -> Found:
+    """The exact top k among the rows that share a term with the query, by inner product, or by BM25 if ``saturation`` is given (the stored
+    weights are then term frequencies). terms: uint64, ascending. weights: float32.
+    """
+    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
+    if k == 0 or not len(terms) or not len(table):
+        return nothing()
+    span = int((table[:, LAST] - table[:, FIRST]).max()) + 1
+    scores, touched = np.zeros(span, np.float32), np.zeros(span, np.bool_)
+    signed = bool((weights < TINY_WEIGHT).any())
+    numbers, lengths = numbers_of(saturation)
+    norms = np.zeros(0 if saturation is None else span, np.float32)
+    best = _NO_KEYS
+    for low, high in deadline.stretches(_term_costs(table, len(terms))):
+        heap = np.empty(k, np.int64)
+        given = (table, terms, weights, signed, wanted, filtered, low, high, lengths, numbers, norms)
+        size = sparse.sparse_topk(*given, scores, touched, heap)
+        best = np.sort(np.concatenate([best, heap[:size]]))[-k:] if len(best) else heap[:size]
+    return _unpacked(best)
+
+
+def _term_costs(table: np.ndarray, terms: int) -> np.ndarray:
+    """The cost of looking up terms in each inverted block and reading their postings, int64, one for each chunk."""
+    return _TERM_WORK * terms + table[:, COUNT] * (_POSTING_WORK * min(terms, _ROW_TERMS))
+
+
+def score_sparse(
+    table: np.ndarray, terms: np.ndarray, weights: np.ndarray, rows: np.ndarray, saturation: Saturation | None = None
+) -> Found:
+    """The given rows (docids, uint32) that share a term with the query, best first, scored from the forward index. The scores are the same
+    as those of ``search_sparse``.
+    """
+    keys, size = np.empty(len(rows), np.int64), 0
+    for some in _shares(len(rows), _POSTING_WORK * (len(terms) + _ROW_TERMS)):
+        size += sparse.sparse_scores(table, terms, weights, rows[some], numbers_of(saturation)[0], keys[size:])
+    return _unpacked(keys[:size])
+
+
+def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
+    """The number of live rows that have each term, int64. dead_words: a bitmap of the dead rows; None: no row is dead."""
+    out = np.zeros(len(terms), np.int64)
+    empty = np.empty(0, np.uint64)
+    for low, high in deadline.stretches(_term_costs(table, len(terms))):
+        sparse.document_frequencies(table[low:high], terms, empty if dead_words is None else dead_words, dead_words is not None, out)
+    return out
+
+
+def _unpacked(keys: np.ndarray) -> Found:
+    docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
+    topk.unpack(keys, docids, scores)
+    return docids, scores
+
+
+def nothing() -> Found:
+    """An empty result."""
+    return np.empty(0, np.int64), np.empty(0, np.float32)

@@ -1,0 +1,1 @@
+"""The impact-ordered index of sparse fields: build, calibrate, search."""

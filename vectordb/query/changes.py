@@ -1,0 +1,191 @@
+"""The change stream: what each batch did, in order, from a sequence on. It keeps replicas and caches up to date.
+
+The log says which docids a batch wrote and which ids it deleted; the points are read from the rows. A row that a later batch replaced or
+deleted appears only in that batch. So the cost depends on the number of live points, not on how often they were written, and applying all
+changes gives the present state of the collection.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from pyroaring import BitMap
+from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
+from vectordb_client.model.results import Change
+from vectordb_client.model.values import check_since
+
+from ..engine.snapshot import Snapshots, View
+from ..storage.env import Env
+from . import read
+from .request import check_selection, selected
+
+LOOK_SECONDS = 0.02  # between two checks for new changes
+_ROWS = 1_000  # rows (approximately) and batches that are read per transaction
+_BATCHES, _TOLD = 256, 16  # most batches per transaction; most of them with points
+
+
+def changes(
+    env: Env,
+    snapshots: Snapshots,
+    since: Any,
+    follow: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    timeout: Any,
+) -> Iterator[Change]:
+    """See ``Collection.changes``."""
+    return _whole(pieces(env, snapshots, since, follow, with_vectors, with_attributes, timeout))
+
+
+def pieces(
+    env: Env,
+    snapshots: Snapshots,
+    since: Any,
+    follow: Any,
+    with_vectors: Any,
+    with_attributes: Any,
+    timeout: Any,
+) -> Iterator[tuple[Change, bool]]:
+    """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
+    since = check_since(since)
+    if not isinstance(follow, bool):
+        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
+    since = int(since)
+    with snapshots.pin() as view:
+        attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+        vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+        if since > view.sequence:
+            raise InvalidArgumentError(f"since is {since}, but the newest sequence is {view.sequence}", field="since", value=since)
+        _check_kept(view, since)
+    # Names are looked up for each change, because "all" includes fields that are added meanwhile.
+    wanted = (with_attributes if with_attributes is True else attributes, True if with_vectors is True else vectors)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    return _stream(env, snapshots, since, follow, wanted, deadline)
+
+
+def _whole(found: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
+    parts: list[Change] = []
+    for part, more in found:
+        parts.append(part)
+        if not more:
+            yield part if len(parts) == 1 else _joined(parts)
+            parts = []
+
+
+def _joined(parts: list[Change]) -> Change:
+    """Join the parts of a batch into one change."""
+    ids = tuple(value for part in parts for value in part.ids)
+    return Change(parts[0].sequence, "write", ids, tuple(point for part in parts for point in part.points))
+
+
+def _stream(
+    env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
+) -> Iterator[tuple[Change, bool]]:
+    row = 0  # where the next part of the batch after ``at`` begins
+    while True:
+        try:
+            seen = _newest(env)
+            with snapshots.pin() as view:
+                found = _after(view, at, row, *wanted)
+        except ClosedError:
+            if follow:
+                return
+            raise
+        for change, row in found:
+            yield change, row > 0
+            at = at if row else change.sequence
+        late = not row and deadline is not None and time.monotonic() >= deadline  # a batch that was begun is completed
+        if late and not follow:
+            raise DeadlineError(f"the timeout passed before the changes after sequence {at} were read", field="timeout")
+        if late or not (found or follow):
+            return
+        if not found and not _waited(env, seen, deadline):
+            return
+
+
+def _newest(env: Env) -> tuple[int, int]:
+    """What changes with every commit. The number of the newest transaction is not enough: a purge replaces data.mdb, and the new file
+    counts anew, so it can be at the same number.
+    """
+    return env.newest_transaction(), env.map_moves
+
+
+def _waited(env: Env, seen: tuple[int, int], deadline: float | None) -> bool:
+    """Wait for a commit after ``seen``. False if the deadline passed or the database was closed."""
+    try:
+        while _newest(env) == seen:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+    except ClosedError:
+        return False
+    return True
+
+
+def _check_kept(view: View, since: int) -> None:
+    """Raises NotFoundError if the batch after ``since`` was dropped from the log."""
+    if since < view.sequence and view.store.log(since + 1) is None:
+        oldest = view.store.oldest_log()
+        raise NotFoundError(
+            f"since is {since}, but the oldest change in the log is {oldest}; read the whole collection, then continue from its sequence",
+            field="since",
+            value=since,
+        )
+
+
+def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], vectors: bool | Sequence[str]) -> list[tuple[Change, int]]:
+    """The next changes after ``since``; at least one, if there are any. The first starts at row ``row`` of its batch.
+
+    Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
+    """
+    _check_kept(view, since)
+    names = selected(vectors, view.schema.vectors)
+    found: list[tuple[Change, int]] = []
+    rows = told = 0
+    for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
+        entry = view.store.log(sequence)
+        change, row = _change(view, sequence, entry, row, attributes, names)
+        found.append((change, row))
+        rows += len(change.ids)
+        told += change.points is not None
+        if rows >= _ROWS or row or told == _TOLD:
+            break
+    return found
+
+
+def _change(
+    view: View, sequence: int, entry: dict, row: int, attributes: bool | Sequence[str], vectors: Sequence[str]
+) -> tuple[Change, int]:
+    """(part of a change from row ``row`` on, the row where its next part begins, or 0 if this is the last part)."""
+    if entry["op"] == "schema":
+        return Change(sequence, "schema", schema=view.schema), 0
+    if entry["op"] == "delete":
+        if "ids" not in entry:
+            raise NotFoundError(
+                f"since is less than {sequence}, but a purge removed the ids that were deleted there; read the whole collection, then "
+                "continue from its sequence",
+                field="since",
+                value=sequence,
+            )
+        return Change(sequence, "delete", tuple(uuid.UUID(bytes=value) if type(value) is bytes else value for value in entry["ids"])), 0
+    low, high = entry["first"], entry["first"] + entry["rows"]
+    docids = np.asarray((BitMap(range(low + row, high)) - view.dead).to_array(), dtype=np.int64)
+    if attributes is False and not vectors:
+        return Change(sequence, "write", tuple(_plain(view.ids(docids)))), 0
+    if not len(docids):
+        return Change(sequence, "write", (), ()), 0
+    some = docids[: read.PIECE_ROWS]
+    entries, ids = [(docid, sequence) for docid in some.tolist()], _plain(view.ids(some))
+    points = next(read.points(view, ids, entries, attributes, vectors))
+    more = len(points) < len(docids)
+    return Change(sequence, "write", tuple(ids[: len(points)]), tuple(points)), int(docids[len(points)]) - low if more else 0
+
+
+def _plain(ids: Any) -> list:
+    return [value.item() if isinstance(value, np.generic) else value for value in ids]

@@ -1,0 +1,1 @@
+"""Who may call what: keys, rules, limits, audit log, TLS."""
