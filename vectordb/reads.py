@@ -14,8 +14,9 @@ from vectordb_client.model.batch import check_each_id
 from vectordb_client.model.ranking import Prefetch
 from vectordb_client.model.results import Change, CollectionInfo, Hits, Page, Point
 from vectordb_client.model.schema import Schema
+from vectordb_client.model.steps import run_steps
 from vectordb_client.model.terms import check_page, check_sparse
-from vectordb_client.model.tuning import FusionTuning, drive, tune
+from vectordb_client.model.tuning import FusionTuning, tune
 from vectordb_client.model.values import Id, check_id, is_single_id
 
 from .engine.encoding import load_encoder
@@ -419,7 +420,8 @@ class Reads(PointsOfCollection):
             InvalidArgumentError: an argument is wrong, or there are fewer judged queries than folds.
             VectorDBError: what ``search_batch`` raises.
         """
-        return drive(tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed), self.search_batch)
+        steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments))
 
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text."""

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from vectordb_client import Client, Dense, F, InvalidArgumentError, LimitError, Prefetch, RateLimitError, Schema, Sparse
 from vectordb_client.model.schema import Int
 from vectordb_client.rpc import calls
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS
 from vectordb_client.rpc.status import error_of, status_of
 
 import vectordb
@@ -168,8 +168,7 @@ def _many(docs, n):
     name, request = next(
         calls.search(docs._remote, VECTOR, None, calls.SearchOptions(None, 1, None, False, "rrf", None, None, False, False, False))
     )
-    path, write, read = METHODS[name]
-    method = docs._client._channel.unary_unary(path, write, read)
+    method = docs._client._channel.unary_unary(METHODS[name].path, request.__class__.SerializeToString, METHODS[name].response.FromString)
     return [method.future(request, timeout=20) for _ in range(n)]
 
 

@@ -43,7 +43,7 @@ from vectordb_client import (
     errors,
 )
 from vectordb_client.model.schema import Datetime, Geo, Int, Text, Uuid
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
@@ -113,7 +113,7 @@ def waiting(release: threading.Event) -> list:
 
 def raw(address, rpc, data, timeout=10.0):
     with grpc.insecure_channel(address) as channel:
-        return channel.unary_unary(METHODS[rpc][0])(data, timeout=timeout)
+        return channel.unary_unary(METHODS[rpc].path)(data, timeout=timeout)
 
 
 def same(a, b) -> None:

@@ -130,7 +130,7 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
-    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``patience``."""
+    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``call_timeout``."""
     seconds = check_wait(timeout)
     request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
     response = yield from _ask(remote, "Optimize", request)
@@ -152,7 +152,7 @@ def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
     return wire.unpack_json(response.result, "result")
 
 
-def patience(timeout: Any) -> float | None:
+def call_timeout(timeout: Any) -> float | None:
     """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
     number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
     return timeout + _ANSWER_SECONDS if number else None

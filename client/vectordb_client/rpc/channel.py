@@ -12,22 +12,10 @@ from typing import Any
 
 from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
-from google.protobuf.message_factory import GetMessageClass
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, UnavailableError, VectorDBError, shown
-from ..v1 import vectordb_pb2 as pb
+from .methods import METHODS
 from .status import DETAIL_KEY, error_of
-
-_SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
-METHODS = {
-    method.name: (
-        f"/{_SERVICE.full_name}/{method.name}",
-        GetMessageClass(method.input_type).SerializeToString,
-        GetMessageClass(method.output_type).FromString,
-    )
-    for method in _SERVICE.methods
-}
-STREAMS = frozenset(method.name for method in _SERVICE.methods if method.server_streaming)
 
 DEFAULT_PORT = 7070
 _RESOLVED = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
@@ -55,6 +43,16 @@ def open_channel(aio: Any, target: str, options: list[tuple[str, Any]], tls: Any
     """A channel of the module ``aio`` (grpc or grpc.aio), encrypted if ``tls`` is given."""
     credentials = tls_credentials(tls, tls_cert, tls_key)
     return aio.insecure_channel(target, options) if credentials is None else aio.secure_channel(target, credentials, options)
+
+
+def bind(channel: Any) -> dict[str, Any]:
+    """For each method by name a callable that sends a request over the channel."""
+    return {
+        method.name: (channel.unary_stream if method.streams else channel.unary_unary)(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
+        for method in METHODS.values()
+    }
 
 
 def tls_credentials(tls: Any, tls_cert: Any, tls_key: Any) -> grpc.ChannelCredentials | None:

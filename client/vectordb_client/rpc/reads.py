@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
@@ -12,7 +11,8 @@ from ..model.arguments import named
 from ..model.ranking import Prefetch
 from ..model.results import Change, CollectionInfo, Hits, Page, Point
 from ..model.schema import Schema
-from ..model.tuning import FusionTuning, drive, tune
+from ..model.steps import run_steps
+from ..model.tuning import FusionTuning, tune
 from ..model.values import Id
 from . import calls, changes
 
@@ -26,6 +26,9 @@ class Reads(PointsOfCollection):
     def __init__(self, client: Client, remote: calls.Remote):
         self._client = client
         self._remote = remote
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r} of {self._client.target!r})"
 
     @property
     def name(self) -> str:
@@ -73,6 +76,7 @@ class Reads(PointsOfCollection):
         Raises:
             InvalidArgumentError: an id is not valid, or a name is not in the schema.
         """
+        # aio: large=not is_single_id(ids) and is_large(ids)
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
     @named
@@ -137,6 +141,7 @@ class Reads(PointsOfCollection):
             ```
         """
         wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
+        # aio: large=is_large(limit)
         return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
 
     @named
@@ -181,6 +186,7 @@ class Reads(PointsOfCollection):
             VectorDBError: what ``search`` raises.
         """
         wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
+        # aio: large=is_large(*lists_in(vectors), *lists_in(text), limit)
         return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
 
     def tune_fusion(
@@ -221,7 +227,7 @@ class Reads(PointsOfCollection):
             VectorDBError: what ``search_batch`` raises.
         """
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
-        return drive(steps, functools.partial(self.search_batch, timeout=timeout))
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @named
     def count(self, filter: FilterLike | None = None, *, timeout: float | None = None) -> int:
@@ -276,6 +282,7 @@ class Reads(PointsOfCollection):
                 page = docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
+        # aio: large=is_large(limit)
         return self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
 
     def iterate(
