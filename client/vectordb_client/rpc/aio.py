@@ -17,6 +17,7 @@ import grpc.aio
 from ..errors import ClosedError, DeadlineError
 from ..model.access import AsyncCollections, AwaitError, awaited
 from ..model.arguments import named
+from ..model.checks import check_timeout
 from ..model.schema import Schema
 from . import calls
 from .aio_collection import AsyncCollection
@@ -27,7 +28,6 @@ from .channel import (
     channel_options,
     check_fork,
     check_target,
-    check_timeout,
     failure,
     metadata_of,
     open_channel,

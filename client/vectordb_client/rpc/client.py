@@ -13,6 +13,7 @@ import grpc
 from ..errors import ClosedError, DeadlineError
 from ..model.access import Collections
 from ..model.arguments import named
+from ..model.checks import check_timeout
 from ..model.schema import Schema
 from . import calls
 from .channel import (
@@ -22,7 +23,6 @@ from .channel import (
     channel_options,
     check_fork,
     check_target,
-    check_timeout,
     failure,
     metadata_of,
     open_channel,
