@@ -11,6 +11,7 @@ from vectordb_client.model.access import PointsOfCollection
 from vectordb_client.model.aliases import FilterLike, FusionLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
+from vectordb_client.model.checks import check_count, check_selection
 from vectordb_client.model.ranking import Prefetch
 from vectordb_client.model.results import Change, CollectionInfo, Hits, Page, Point
 from vectordb_client.model.schema import Schema
@@ -26,7 +27,7 @@ from .query import execute, read
 from .query.changes import changes
 from .query.changes import pieces as change_pieces
 from .query.info import describe
-from .query.request import PreparedSearchCache, Words, check_limit, check_selection, make_search, selected
+from .query.request import PreparedSearchCache, Words, make_search, selected
 from .storage import term_words
 from .storage.commit import Committer
 from .storage.env import Env
@@ -205,7 +206,7 @@ class Reads(PointsOfCollection):
         with_attributes: Any,
     ) -> T:
         """Return ``take(pieces, more)``: the points of a page, read in pieces, and whether more points follow the page."""
-        check_limit(limit)
+        check_count("limit", limit)
         with self._snapshots.pin() as view:
             selections = _selections(view, with_attributes, with_vectors)
             wanted = self._filters.bind(filter, view.schema)
@@ -228,7 +229,7 @@ class Reads(PointsOfCollection):
         Raises:
             VectorDBError: what ``scroll`` raises.
         """
-        check_limit(page, "page")
+        check_count("page", page)
         cursor = None
         while True:
             found = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)

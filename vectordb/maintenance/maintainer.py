@@ -16,14 +16,12 @@ from vectordb_client.errors import (
     ClosedError,
     CorruptionError,
     DeadlineError,
-    InvalidArgumentError,
     LockedError,
     NotFoundError,
     StorageError,
     VectorDBError,
-    shown,
 )
-from vectordb_client.model.values import check_wait
+from vectordb_client.model.checks import check_flag, check_wait
 
 from ..common import background, deadline
 from ..engine.index_files import files_of
@@ -191,8 +189,7 @@ class Maintainer:
 
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]:
         """See ``Collection.optimize``."""
-        if not isinstance(wait, bool):
-            raise InvalidArgumentError(f"wait must be True or False, not {shown(wait)}", field="wait", value=wait)
+        check_flag("wait", wait)
         check_wait(timeout)
         request = self._asked(_Request(number))
         if not wait:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from vectordb_client.errors import InvalidArgumentError, listing, shown
+from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.checks import DEFAULT_RECALL, MAX_LIMIT, check_count, check_flag, check_recall, check_selection
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.ranking import Fusion, Prefetch, check_prefetch, checked_fusion
 from vectordb_client.model.schema import Schema, VectorField
-from vectordb_client.model.values import DEFAULT_RECALL, MAX_LIMIT, check_count, check_recall
 from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
 from ..filters.bitmap import FilterCache
@@ -93,11 +92,11 @@ def make_search(
     encode: a function (field, spec, texts) → (query vectors, a function from the term ids of the first to their words). Raises
     InvalidArgumentError, SchemaError, FilterError or EncoderError, which name the field and the value.
     """
-    check_limit(limit)
+    check_count("limit", limit)
     if recall is not None:
-        recall = check_recall(recall)
-    _check_flag("exact", exact)
-    _check_flag("explain", explain)
+        recall = check_recall("recall", recall)
+    check_flag("exact", exact)
+    check_flag("explain", explain)
     stages = [Prefetch(vectors, text, limit, fusion, candidates, prefetch), *_stages(prefetch)]
     bound = filters.bind(filter, schema)
     attributes = check_selection("with_attributes", with_attributes, schema.attributes)
@@ -211,31 +210,6 @@ class PreparedSearchCache:
         if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
             return None
         return tuple(vectors), id(filter), limit, recall, attributes
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if value is not True and value is not False and not isinstance(value, np.bool_):
-        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
-
-
-def check_limit(limit: Any, name: str = "limit") -> None:
-    """Check a limit. Raises InvalidArgumentError unless it is an integer from 1 to 100,000."""
-    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-        check_count(name, limit)
-
-
-def check_selection(name: str, value: Any, fields: Mapping[str, Any]) -> bool | Sequence[str]:
-    """Check a selection of fields: True, False or a list of names. Raises InvalidArgumentError, which names an unknown field."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
-        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
-    if not all(isinstance(field, str) for field in value):
-        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
-    for field in value:
-        if field not in fields:
-            raise InvalidArgumentError(f"{name}: no field {shown(field)}; the fields are: {listing(fields)}", field=name, value=field)
-    return tuple(value)
 
 
 def selected(choice: bool | Sequence[str], fields: Mapping[str, Any]) -> Sequence[str]:

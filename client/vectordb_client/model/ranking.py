@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, shown
 from .arguments import named_class
-from .values import check_count
+from .checks import check_count
 
 if TYPE_CHECKING:
     from .aliases import FusionLike, Vector, VectorColumn

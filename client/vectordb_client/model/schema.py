@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
+from .checks import check_flag
 from .options import check_integer, choice
 
 MAX_DIM = 65_536
@@ -167,8 +168,7 @@ class Sparse:
             object.__setattr__(self, "weighting", self.weighting or "idf")
         elif self.weighting == "none":
             object.__setattr__(self, "weighting", None)
-        if not isinstance(self.binary, bool):
-            raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
+        check_flag("binary", self.binary, SchemaError)
         _check_index(self.index, SparseIndex)
 
     @property
@@ -222,8 +222,7 @@ class _Attribute:
     kind: ClassVar[str] = ""
 
     def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
+        check_flag("array", self.array, SchemaError)
 
 
 class Keyword(_Attribute):

@@ -15,8 +15,9 @@ import grpc.aio
 
 from ..errors import ClosedError, DeadlineError
 from ..model.access import AwaitError
+from ..model.checks import check_timeout
 from . import calls
-from .channel import bind, check_fork, check_timeout, failure, open_channel, tls_credentials
+from .channel import bind, check_fork, failure, open_channel, tls_credentials
 from .transport import Endpoint, seconds_left
 
 T = TypeVar("T")

@@ -11,16 +11,15 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from ..errors import InvalidArgumentError, SchemaError, shown
+from ..errors import InvalidArgumentError, SchemaError
 from ..model.batch import Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_recall, check_wait, not_a_cursor
 from ..model.foreign import repeatable
 from ..model.ranking import Prefetch, check_prefetch
 from ..model.results import CollectionInfo, Hits, Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
 from ..model.terms import check_page, check_sparse, check_words
-from ..model.values import check_count, check_durability, check_id, check_recall, check_wait, is_single_id, not_a_cursor, text_of
+from ..model.values import check_id, is_single_id, text_of
 from ..model.vectors import query_fields, query_texts, query_vector, query_vectors
 from ..v1 import vectordb_pb2 as pb
 from . import answers, wire, wire_terms
@@ -30,7 +29,6 @@ from .split import split_batch
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
 _ANSWER_SECONDS = 5.0
-_LONGEST_WAIT = 1e9
 
 
 class Service:
@@ -91,7 +89,7 @@ def status() -> Steps[dict]:
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
     check_schema(schema)
     request = pb.CreateCollectionRequest(
-        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=_flag(exist_ok, "exist_ok")
+        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=check_flag("exist_ok", exist_ok)
     )
     return Remote(service, name, (yield "CreateCollection", request))
 
@@ -116,7 +114,7 @@ def info(remote: Remote) -> Steps[CollectionInfo]:
 
 
 def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> Steps[None]:
-    exist_ok = _flag(exist_ok, "exist_ok")
+    exist_ok = check_flag("exist_ok", exist_ok)
     added = {"vectors": vectors, "attributes": attributes}
 
     def build(schema: Schema) -> bytes:
@@ -132,13 +130,13 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
     """timeout: seconds that the service waits at most. The call itself gets a few more, see ``call_timeout``."""
     seconds = check_wait(timeout)
-    request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    request = pb.OptimizeRequest(collection=remote.name, wait=check_flag("wait", wait), timeout=seconds)
     response = yield from _ask(remote, "Optimize", request)
     return answers.unpack_optimized(response)
 
 
 def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
-    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=_flag(archive, "archive"))
+    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=check_flag("archive", archive))
     return wire.unpack_json(response.manifest, "manifest")
 
 
@@ -154,7 +152,7 @@ def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
 
 def call_timeout(timeout: Any) -> float | None:
     """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
-    number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
+    number = isinstance(timeout, (int, float)) and 0 <= timeout < LONGEST_WAIT
     return timeout + _ANSWER_SECONDS if number else None
 
 
@@ -347,9 +345,9 @@ def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: S
         if message is not None:
             getattr(request, field).CopyFrom(message)
     if wanted.recall is not None:
-        request.recall = check_recall(wanted.recall)
-    request.exact = _flag(wanted.exact, "exact")
-    request.explain = _flag(wanted.explain, "explain")
+        request.recall = check_recall("recall", wanted.recall)
+    request.exact = check_flag("exact", wanted.exact)
+    request.explain = check_flag("explain", wanted.explain)
     return request
 
 
@@ -392,12 +390,6 @@ def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
             schema.vector(field)
         queries.append(pb.TextQuery(field=field, texts=query_texts(value, batch)))
     return queries
-
-
-def _flag(value: Any, field: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise InvalidArgumentError(f"{field} must be True or False, not {shown(value)}", field=field, value=value)
-    return bool(value)
 
 
 def count(remote: Remote, filter: Any) -> Steps[int]:

@@ -129,13 +129,6 @@ def _with_port(host: str) -> str:
     return f"{host.rstrip(':/')}:{DEFAULT_PORT}"
 
 
-def check_timeout(timeout: Any) -> float | None:
-    """Check a timeout: seconds above 0; None and infinity have no limit. Raises InvalidArgumentError."""
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
-    return None if timeout == float("inf") else timeout  # gRPC treats infinity as a deadline that has passed
-
-
 def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
     """The error of a failed call: the one that the service raised, if it sent one."""
     code, details = error.code(), error.details() or ""

@@ -11,8 +11,9 @@ from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
 
 from ..errors import ClosedError, DeadlineError
+from ..model.checks import check_timeout
 from . import calls
-from .channel import bind, call_metadata, channel_options, check_fork, check_target, check_timeout, failure, metadata_of, open_channel
+from .channel import bind, call_metadata, channel_options, check_fork, check_target, failure, metadata_of, open_channel
 from .retry import check_retries, pause_before_retry
 
 T = TypeVar("T")

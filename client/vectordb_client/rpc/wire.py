@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import FilterError, InvalidArgumentError, shown
+from ..errors import FilterError, InvalidArgumentError
 from ..model.batch import UNSET, Batch, make_batch
+from ..model.checks import check_selection
 from ..model.ranking import FUSIONS, MISSING, checked_fusion
 from ..model.schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from ..model.values import Id, restore, text_of, to_json
@@ -282,14 +283,10 @@ def unpack_filter(holder: Any, field: str = "filter") -> Any:
 
 def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
-    if isinstance(value, bool):
-        return pb.Selection(all=True) if value else None
-    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
-        raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
-    for name in value:
-        if not isinstance(name, str):
-            raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
-    return pb.Selection(names=[text_of(name, field) for name in value])
+    names = check_selection(field, value)
+    if isinstance(names, bool):
+        return pb.Selection(all=True) if names else None
+    return pb.Selection(names=[text_of(name, field) for name in names])
 
 
 def unpack_selection(request: Any, field: str) -> bool | list[str]:

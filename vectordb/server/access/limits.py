@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from vectordb_client.errors import LimitError, StorageError
 from vectordb_client.model.batch import MAX_BATCH
+from vectordb_client.model.checks import MAX_LIMIT
 from vectordb_client.rpc import wire
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ...common import memory
 from ...filters import as_filter
 from ...filters.nodes import weight
-from ...query.request import MAX_LIMIT, MIN_CANDIDATES
+from ...query.request import MIN_CANDIDATES
 from ..settings import Settings
 
 RATES_FILE = "rates.bin"
