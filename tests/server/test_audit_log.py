@@ -187,10 +187,9 @@ def test_no_vector_text_payload_or_key_is_in_any_log(tmp_path):
     token, key = keys.create(folder / "keys.json", "admin", vectors=True)
     code = (
         "import logging, sys; logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)\n"
-        "from vectordb.server import service\n"
-        "count = service.Service._count\n"
+        "from vectordb.server.methods.reads import ReadMethods\n"
         "def fails(self, request, context): raise RuntimeError(repr(request))\n"
-        "service.Service._count = fails\n"
+        "ReadMethods.count = fails\n"
         "from vectordb.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")]), "GRPC_VERBOSITY": "DEBUG"}

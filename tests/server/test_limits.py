@@ -22,7 +22,7 @@ from vectordb_client.rpc.status import error_of, status_of
 import vectordb
 from vectordb.common import deadline
 from vectordb.server.access import keys
-from vectordb.server.access.limits import Rates
+from vectordb.server.access.rates import Rates
 from vectordb.server.main import start
 from vectordb.server.settings import Settings
 
@@ -281,7 +281,7 @@ def test_a_thousand_keys_have_their_own_buckets(tmp_path, monkeypatch):
 def test_processes_share_a_bucket(tmp_path):
     """Together they get what one would: not a call more."""
     code = (
-        "import sys, time; from pathlib import Path; from vectordb.server.access.limits import Rates\n"
+        "import sys, time; from pathlib import Path; from vectordb.server.access.rates import Rates\n"
         "rates = Rates(Path(sys.argv[1]), 2000.0); time.monotonic = lambda: 50.0\n"
         "print(sum(rates.take('a') == 0.0 for _ in range(1500)))"
     )

@@ -29,12 +29,11 @@ from vectordb_client import (
 )
 from vectordb_client.model.schema import Int
 from vectordb_client.rpc import calls
-from vectordb_client.rpc.methods import METHODS
+from vectordb_client.rpc.methods import METHODS, SERVICE
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.server.main import start
-from vectordb.server.methods.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(8)}, {"n": Int()})
 

@@ -214,11 +214,11 @@ def test_a_read_that_comes_too_early_waits_and_then_says_so(served, read, monkey
     number, sequence = database.collection("docs").number, int(docs.upsert(ids=[1], attributes={"n": [1]}))
     read(docs)
     docs._client._service.wrote("docs", number, sequence + 1)
-    monkeypatch.setattr("vectordb.server.methods.service._FRESH_SECONDS", 0.05)
+    monkeypatch.setattr("vectordb.server.methods.served._FRESH_SECONDS", 0.05)
     with pytest.raises(UnavailableError) as caught:
         read(docs)
     assert (caught.value.field, caught.value.value) == ("seen", sequence + 1)
-    monkeypatch.setattr("vectordb.server.methods.service._FRESH_SECONDS", 20.0)
+    monkeypatch.setattr("vectordb.server.methods.served._FRESH_SECONDS", 20.0)
     writer = threading.Timer(0.1, lambda: database.collection("docs").upsert(ids=[2], attributes={"n": [2]}))
     writer.start()
     read(docs)  # answered once the write is there

@@ -60,6 +60,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     note: str = ""
 
 
+# The caller of all calls when no keys are in use.
+ANYBODY = Key(id="-", hash="", role="admin", vectors=True, created=datetime(1970, 1, 1, tzinfo=UTC))
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     keys: tuple[Key, ...]

@@ -14,10 +14,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from vectordb_client.errors import RateLimitError, VectorDBError
+from vectordb_client.rpc.methods import SERVICE
 
-from ..access.guard import Guard
-from ..methods.service import SERVICE, fail
-from ..receive import MessageFirst, Overdue
+from .access.guard import Guard
+from .methods.service import fail
+from .receive import MessageFirst, Overdue
 
 WATCHES = 1_000  # concurrent health watches
 SENDING_SECONDS = 5.0  # within which a watcher must accept an update
