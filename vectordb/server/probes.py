@@ -35,7 +35,7 @@ class Health(health.HealthServicer):
         self._unsent = Overdue(SENDING_SECONDS)
         self._watches = threading.BoundedSemaphore(WATCHES)
 
-    def Telemetry(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def Watch(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         if not self._watches.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"all {WATCHES} health watches are in use")
