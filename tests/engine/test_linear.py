@@ -12,7 +12,7 @@ import vectordb
 from tests.support.upkeep import until
 from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
 from vectordb.engine.index_files import files_of
-from vectordb.query.linear import Listed, Source, top
+from vectordb.query.fusion.linear import Listed, Source, top
 
 ROWS = 300
 SCHEMA = Schema(

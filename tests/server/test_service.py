@@ -282,9 +282,9 @@ def test_the_recall_asked_for_reaches_the_database(both, monkeypatch):
     embedded, served = both
     asked, real = [], embedded._search_pieces
 
-    def search(batch, take, given):
-        asked.append((given["recall"], given["exact"]))
-        return real(batch, take, given)
+    def search(request, *others):
+        asked.append((request.recall, request.exact))
+        return real(request, *others)
 
     monkeypatch.setattr(embedded, "_search_pieces", search)
     for options in ({}, {"recall": 0.5}, {"recall": 1}, {"recall": 0.99, "exact": True}):

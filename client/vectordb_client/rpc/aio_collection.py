@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..errors import InvalidArgumentError
 from ..model.access import AsyncPointsOfCollection
@@ -13,7 +13,6 @@ from ..model.aliases import (
     Column,
     Durability,
     FilterLike,
-    FusionLike,
     Ids,
     PointsLike,
     Selection,
@@ -23,9 +22,10 @@ from ..model.aliases import (
     Versions,
 )
 from ..model.arguments import named
-from ..model.ranking import Prefetch
 from ..model.results import Change, CollectionInfo, Hits, Page, Point, WriteResult
 from ..model.schema import Attribute, Schema, VectorField
+from ..model.search_request import SearchOptions, SearchRequest, takes_options
+from ..model.searching import PreparedSearch, Searching, like
 from ..model.tuning import FusionTuning, tune
 from ..model.values import Id, is_single_id
 from . import calls, changes
@@ -195,56 +195,42 @@ class AsyncCollection(AsyncPointsOfCollection):
         steps = calls.get(self._remote, ids, with_vectors, with_attributes)
         return await self._client._run(steps, timeout, large=not is_single_id(ids) and _large(ids))
 
-    @named
+    async def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, timeout: float | None = None) -> Any:
+        large = _large(request.limit) or (batch and _large(*_parts(vectors), *_parts(text)))
+        return await self._client._run(calls.search(self._remote, request, vectors, text, batch), timeout, large=large)
+
+    @like(Searching.search)
+    @takes_options
     async def search(
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
         text: str | Mapping[str, str] | None = None,
-        filter: FilterLike | None = None,
-        limit: int = 10,
-        recall: float | None = None,
-        exact: bool = False,
-        fusion: FusionLike = "rrf",
-        candidates: int | None = None,
-        prefetch: Prefetch | None = None,
-        with_attributes: Selection = True,
-        with_vectors: Selection = False,
-        explain: bool = False,
         timeout: float | None = None,
+        **options: Unpack[SearchOptions],
     ) -> Hits:
-        """Find the best ``limit`` points for a query of one or several arms. An arm is a vector field with its query.
+        return await self._search(SearchRequest.of(options), vectors, text, False, timeout)
 
-        Arguments, result and errors are those of ``Collection.search``.
-        """
-        wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        return await self._client._run(calls.search(self._remote, vectors, text, wanted), timeout, large=_large(limit))
-
-    @named
+    @like(Searching.search_batch)
+    @takes_options
     async def search_batch(
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-        filter: FilterLike | None = None,
-        limit: int = 10,
-        recall: float | None = None,
-        exact: bool = False,
-        fusion: FusionLike = "rrf",
-        candidates: int | None = None,
-        prefetch: Prefetch | None = None,
-        with_attributes: Selection = True,
-        with_vectors: Selection = False,
-        explain: bool = False,
         timeout: float | None = None,
+        **options: Unpack[SearchOptions],
     ) -> list[Hits]:
-        """Run many searches at once, in one message. All queries share the other arguments, which are those of ``search``.
+        return await self._search(SearchRequest.of(options), vectors, text, True, timeout)
 
-        Arguments, result and errors are those of ``Collection.search_batch``.
-        """
-        wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        steps = calls.search_batch(self._remote, vectors, text, wanted)
-        return await self._client._run(steps, timeout, large=_large(*_parts(vectors), *_parts(text), limit))
+    @like(Searching.prepare)
+    @takes_options
+    async def prepare(
+        self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
+    ) -> PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]:
+        request = SearchRequest.prepared(options)
+        await self._client._run(calls.prepare(self._remote, request), timeout)
+        return PreparedSearch(request, functools.partial(self._search, timeout=timeout))
 
     async def tune_fusion(
         self,

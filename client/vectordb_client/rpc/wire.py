@@ -17,7 +17,6 @@ import numpy as np
 from ..errors import FilterError, InvalidArgumentError
 from ..model.batch import UNSET, Batch, make_batch
 from ..model.checks import check_selection
-from ..model.ranking import FUSIONS, MISSING, checked_fusion
 from ..model.schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
 from ..model.values import Id, restore, text_of, to_json
 from ..model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
@@ -249,15 +248,15 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
     return columns
 
 
-# ---- Filters, selections, fusion ----
+# ---- Filters, selections ----
 
 
-def pack_filter(value: Any) -> pb.Filter | None:
+def pack_filter(value: Any, field: str = "filter") -> pb.Filter | None:
     """A filter as a string, a dict or a tree. Raises FilterError for anything else."""
     if value is None:
         return None
     if isinstance(value, str):
-        return pb.Filter(text=text_of(value, "filter"))
+        return pb.Filter(text=text_of(value, field))
     if not isinstance(value, Mapping):
         from ..model.filter import Filter, not_a_filter, to_dict
 
@@ -265,9 +264,9 @@ def pack_filter(value: Any) -> pb.Filter | None:
             raise not_a_filter(value)
         value = to_dict(value)
     try:
-        return pb.Filter(json=pack_json(value, "filter"))
+        return pb.Filter(json=pack_json(value, field))
     except InvalidArgumentError as error:
-        raise FilterError(error.message, field="filter", value=value) from None
+        raise FilterError(error.message, field=field, value=value) from None
 
 
 def unpack_filter(holder: Any, field: str = "filter") -> Any:
@@ -295,37 +294,6 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
         return False
     message = getattr(request, field)
     return True if message.all else list(message.names)
-
-
-def pack_fusion(value: Any) -> pb.Fusion | None:
-    """A fusion; None for the default."""
-    if isinstance(value, str):
-        if value == "rrf":
-            return None
-        return pb.Fusion(method=text_of(value, "fusion"))
-    checked = checked_fusion(value)
-    return pb.Fusion(
-        method=checked.name,
-        k=getattr(checked, "k", None),
-        weights={text_of(name, "fusion"): float(weight) for name, weight in checked.weights.items()},
-        missing=None if checked.missing == MISSING[0] else checked.missing,
-    )
-
-
-def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
-    if not request.HasField("fusion"):
-        return "rrf"
-    message = request.fusion
-    if message.method not in FUSIONS or not (message.weights or message.HasField("k") or message.missing):
-        return message.method  # a name without options; the query checks it
-    options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
-    if message.HasField("k"):
-        if message.method != "rrf":
-            raise InvalidArgumentError(f"fusion {message.method!r} has no k", field="fusion", value=message.k)
-        options["k"] = message.k
-    if message.missing:
-        options["missing"] = message.missing
-    return FUSIONS[message.method](**options)
 
 
 # ---- Batches ----

@@ -20,13 +20,12 @@ from vectordb_client import errors
 from vectordb_client._version import __version__
 from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, UnavailableError, VectorDBError, shown
 from vectordb_client.model.batch import check_each_id
-from vectordb_client.model.ranking import MAX_STAGES, Prefetch
 from vectordb_client.model.schema import Schema
-from vectordb_client.model.vectors import DenseColumn, point_vector
 from vectordb_client.rpc import answers, wire, wire_terms
 from vectordb_client.rpc.packing import Room
 from vectordb_client.rpc.retry import RETRY_AFTER_KEY
 from vectordb_client.rpc.status import DETAIL_KEY, status_of
+from vectordb_client.rpc.wire_search import unpack_search
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from ...common import memory
@@ -231,31 +230,14 @@ class Service(BackupMethods):
 
     def _search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
         collection, schema = self._find_fresh(request, context)
-        n = request.queries
-        if n != 1 and not request.batch:
-            raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
-        stage = _stage(request, n, schema, request.batch)
-        asked = {
-            "vectors": stage.vectors,
-            "text": stage.text,
-            "filter": wire.unpack_filter(request),
-            "limit": stage.limit,
-            "recall": _optional(request, "recall"),
-            "exact": request.exact,
-            "fusion": stage.fusion,
-            "candidates": stage.candidates,
-            "prefetch": stage.prefetch,
-            "with_attributes": wire.unpack_selection(request, "with_attributes"),
-            "with_vectors": wire.unpack_selection(request, "with_vectors"),
-            "explain": request.explain,
-        }
+        asked, vectors, text = unpack_search(request, schema)
         forms = self._attribute_forms(request.collection, schema) if request.HasField("with_attributes") else None
 
-        def take(found: Answers) -> pb.SearchResponse:
+        def take(results: Answers) -> pb.SearchResponse:
             response, room = pb.SearchResponse(forms=forms), self._room()
-            for hits in found:
+            for hits in results:
                 answers.pack_hits(response.results.add(), hits, schema, room)
-            plan = found.plan
+            plan = results.plan
             if plan is not None:
                 packed = answers.pack_plan(plan)
                 for result in response.results:
@@ -263,7 +245,7 @@ class Service(BackupMethods):
                     result.plan = packed
             return response
 
-        response = collection._search_pieces(request.batch, take, asked)
+        response = collection._search_pieces(asked, vectors, text, request.batch, take)
         response.revision = collection.revision
         return response
 
@@ -411,41 +393,3 @@ def _snake(name: str) -> str:
 
 def _optional(request: Any, field: str) -> Any:
     return getattr(request, field) if request.HasField(field) else None
-
-
-def _stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batch: bool, depth: int = 0) -> Prefetch:
-    """A search or one of its prefetch stages, decoded."""
-    if depth > MAX_STAGES:
-        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=depth)
-    columns = wire.query_columns(message.vectors, n, schema)
-    text = _texts(message, n)
-    return Prefetch(
-        vectors={name: _queries(column, n) if batch else point_vector(column, 0) for name, column in columns.items()} or None,
-        text=text if batch else _first(text),
-        limit=message.limit,
-        fusion=wire.unpack_fusion(message),
-        candidates=_optional(message, "candidates"),
-        prefetch=_stage(message.prefetch, n, schema, batch, depth + 1) if message.HasField("prefetch") else None,
-    )
-
-
-def _texts(request: pb.SearchRequest | pb.Prefetch, n: int) -> dict[str, list[str]] | list[str] | None:
-    """One list of texts for all fields with an encoder, or field → list of texts."""
-    texts: dict[str, list[str]] = {}
-    for query in request.texts:
-        if query.field in texts or (texts and not (query.field and "" not in texts)):
-            raise InvalidArgumentError(f"texts for field {query.field!r} are given twice", field="text")
-        if len(query.texts) != n:
-            raise InvalidArgumentError(f"there are {len(query.texts)} texts for {n} queries", field="text", value=len(query.texts))
-        texts[query.field] = list(query.texts)
-    return texts.get("", texts) if texts else None
-
-
-def _first(text: Any) -> Any:
-    if isinstance(text, dict):
-        return {field: values[0] for field, values in text.items()}
-    return text[0] if text else None
-
-
-def _queries(column: Any, n: int) -> Any:
-    return column.values if isinstance(column, DenseColumn) else [point_vector(column, i) for i in range(n)]
