@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
-from vectordb_client.model.fields import VECTOR_KINDS
+from vectordb_client.model.fields import VECTOR_TYPES
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
@@ -295,4 +295,4 @@ def test_the_words_alone_import_no_grpc():
 
 
 def test_columns_of_all_kinds_are_named_in_the_tests():
-    assert {DenseColumn, SparseColumn, MultiColumn} == {kind.column for kind in VECTOR_KINDS.values()}
+    assert {DenseColumn, SparseColumn, MultiColumn} == {kind.column for kind in VECTOR_TYPES.values()}

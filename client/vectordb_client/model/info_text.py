@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import many
-from .fields import VECTOR_KINDS
+from .fields import VECTOR_TYPES
 from .schema import Schema
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def options(spec: Mapping[str, Any]) -> str:
     def written(value: Any) -> str:
         if not isinstance(value, Mapping):
             return str(value)
-        return f"{VECTOR_KINDS[spec['kind']].index_options.__name__}({', '.join(f'{k}={v}' for k, v in value.items())})"
+        return f"{VECTOR_TYPES[spec['kind']].index_options.__name__}({', '.join(f'{k}={v}' for k, v in value.items())})"
 
     return ", ".join(f"{key}={written(value)}" for key, value in spec.items() if key != "kind")
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
-from .fields import HNSW, MAX_DIM, VECTOR_KINDS, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
+from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096
@@ -137,7 +137,7 @@ class Schema:
 
     def __post_init__(self):
         for what, fields, kinds in (
-            ("vector field", self.vectors, tuple(VECTOR_KINDS.values())),
+            ("vector field", self.vectors, tuple(VECTOR_TYPES.values())),
             ("attribute", self.attributes, tuple(ATTRIBUTE_KINDS.values())),
         ):
             _check_mapping(what, fields)
@@ -218,7 +218,7 @@ class Schema:
             if name not in there:
                 continue
             if type(there[name]) is not type(spec) or not _takes(there[name], spec):
-                asked = spelled(spec) if isinstance(spec, (*VECTOR_KINDS.values(), *ATTRIBUTE_KINDS.values())) else shown(spec)
+                asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_KINDS.values())) else shown(spec)
                 raise SchemaError(f"field {name!r} exists already, as {spelled(there[name])}, not {asked}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
@@ -237,7 +237,7 @@ class Schema:
         if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
             raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
         return cls(
-            _specs(data.get("vectors", {}), VECTOR_KINDS, "vector field"),
+            _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
             _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
         )
 

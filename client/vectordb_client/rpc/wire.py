@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
 from ..model.batch import UNSET, Batch, make_batch
-from ..model.fields import VECTOR_KINDS
+from ..model.fields import VECTOR_TYPES
 from ..model.fields.base import array_of
 from ..model.ranking import FUSIONS, MISSING, checked_fusion
 from ..model.schema import Attribute, Schema, VectorField
@@ -152,7 +152,7 @@ def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
         return None
     rows = unpack_rows(message.rows, n, field) if message.HasField("rows") else None
     count = n if rows is None else len(rows)
-    return VECTOR_KINDS[kind].column.unpack(getattr(message, kind), count, field, rows)
+    return VECTOR_TYPES[kind].column.unpack(getattr(message, kind), count, field, rows)
 
 
 def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:

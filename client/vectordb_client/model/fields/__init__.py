@@ -1,16 +1,16 @@
-"""The types of vector fields. A new type is one file here and one line in ``VECTOR_KINDS``, and the same in ``vectordb/fields``."""
+"""The types of vector fields. A new type is one file here and one line in ``VECTOR_TYPES``, and the same in ``vectordb/fields``."""
 
 from .base import MAX_DIM, Column, VectorField
 from .dense import HNSW, Dense, DenseColumn
 from .multi import MultiColumn, MultiVector
 from .sparse import ImpactIndex, Sparse, SparseColumn
 
-VECTOR_KINDS: dict[str, type[VectorField]] = {field_type.kind: field_type for field_type in (Dense, Sparse, MultiVector)}
+VECTOR_TYPES: dict[str, type[VectorField]] = {field_type.kind: field_type for field_type in (Dense, Sparse, MultiVector)}
 
 __all__ = [
     "HNSW",
     "MAX_DIM",
-    "VECTOR_KINDS",
+    "VECTOR_TYPES",
     "Column",
     "Dense",
     "DenseColumn",

@@ -1,6 +1,6 @@
 """The contract of a vector field type: the definition of a field, and the column that holds its vectors.
 
-A field type is one file in this package and one line in ``VECTOR_KINDS``. Code that handles vectors asks the definition
+A field type is one file in this package and one line in ``VECTOR_TYPES``. Code that handles vectors asks the definition
 (``spec.column``, ``spec.has_terms``) or the column, and never which type it has.
 """
 
@@ -25,7 +25,7 @@ _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
 class VectorField:
     """Base class of the definitions of vector fields.
 
-    kind: the name of the type, in JSON and in ``VECTOR_KINDS``. column: the class of its columns. index_options: the class of ``index``;
+    kind: the name of the type, in JSON and in ``VECTOR_TYPES``. column: the class of its columns. index_options: the class of ``index``;
     None: such a field can't have an index. has_terms: whether its vectors consist of terms, which may have words.
     """
 
