@@ -12,9 +12,9 @@ from tests.support.indexed import recall
 from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import accounts, hurry, idle, until
 from vectordb import Int, Schema, Sparse, SparseIndex, Text
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
 from vectordb.index.impact import search as sparse_ann
-from vectordb.storage.check import check
 
 ROWS = 1_200
 COLUMN = texts(11, ROWS, 400, 12)
