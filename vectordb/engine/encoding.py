@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
 from vectordb_client.model.batch import Batch
-from vectordb_client.model.schema import Dense, VectorField
+from vectordb_client.model.schema import VectorField
 from vectordb_client.model.terms import is_word
 
 from .. import encoders
@@ -29,7 +29,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
     """
     with snapshots.pin() as view:
         schema, made = view.schema, {}
-        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if spec.counts_words}
         for name in batch.vectors:
             if view.schema.is_bm25(name):
                 _check_frequencies(name, batch)
@@ -106,7 +106,7 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
 def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
     """Raise SchemaError if an index needs a library that isn't installed."""
     for name, spec in vectors.items():
-        if isinstance(spec, Dense) and spec.index is not None and spec.index.graph_builder == "hnswlib":
+        if getattr(spec.index, "graph_builder", None) == "hnswlib":
             try:
                 importlib.import_module("hnswlib")
             except ImportError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import lmdb
 import msgspec
 from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
-from vectordb_client.model.schema import Attribute, Schema, Sparse, Text, VectorField, check_name
+from vectordb_client.model.schema import Attribute, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
 from ..common.failpoints import reach
@@ -116,7 +116,7 @@ def add_fields(
 
 def ruled(spec: VectorField | Attribute) -> bool:
     """Whether ``Meta.rules`` has an entry for such a field."""
-    return isinstance(spec, Text) or (isinstance(spec, Sparse) and spec.counts_words)
+    return spec.kind == "text" or getattr(spec, "counts_words", False)
 
 
 def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, Attribute]) -> dict[str, int]:

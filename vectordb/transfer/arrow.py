@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError
 from vectordb_client.model.results import Point
-from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.schema import Schema
 
-from .forms import Layout, cell_id, dumps, id_cell, loads, stored, write_vector
+from .forms import Layout, cell_id, dumps, id_cell, loads, stored
 from .sources import Row, Source
 
 _SCHEMA_KEY = b"vectordb.schema"
@@ -114,7 +114,9 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
     fields += [pa.field(column, _arrow_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
     if with_vectors:
-        fields += [pa.field(column, _vector_type(pa, schema.vectors[name])) for column, name in layout.vectors.items()]
+        fields += [
+            pa.field(column, schema.vectors[name].column.arrow_type(pa, schema.vectors[name])) for column, name in layout.vectors.items()
+        ]
     fields.append(pa.field("payload", pa.string()))
     table_schema = pa.schema(fields, metadata={_SCHEMA_KEY: dumps(schema.to_dict()).encode()})
     count = 0
@@ -126,7 +128,7 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
             if with_vectors:
                 for name in layout.vectors.values():
                     spec = schema.vectors[name]
-                    columns.append([None if (v := p.vectors.get(name)) is None else write_vector(spec, v) for p in page])
+                    columns.append([None if (v := p.vectors.get(name)) is None else spec.column.to_json(v) for p in page])
             columns.append([None if p.payload is None else dumps(p.payload) for p in page])
             try:
                 arrays = [pa.array(values, type=f.type) for values, f in zip(columns, table_schema, strict=True)]
@@ -141,12 +143,3 @@ def _arrow_type(pa: Any, spec: Any) -> Any:
     types = {"keyword": pa.string(), "text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "uuid": pa.string()}
     types |= {"datetime": pa.timestamp("us", tz="UTC"), "geo": pa.list_(pa.float64(), 2)}
     return pa.list_(types[spec.kind]) if spec.array else types[spec.kind]
-
-
-def _vector_type(pa: Any, spec: Any) -> Any:
-    """The Arrow type of a vector field. float16 is widened to float32: lossless, and readable by more programs."""
-    if isinstance(spec, Sparse):
-        return pa.struct([("indices", pa.list_(pa.uint64())), ("values", pa.list_(pa.float32()))])
-    if spec.kind == "multi":
-        return pa.list_(pa.list_(pa.float32()))
-    return pa.list_(pa.float32(), spec.dim)

@@ -320,9 +320,8 @@ class _Plan:
 
 def said(spec: Attribute | VectorField) -> str:
     """A field's type in the report: ``float``, ``keyword[]``, ``dense of 256``."""
-    if isinstance(spec, (Dense, MultiVector)):
-        return f"{spec.kind} of {spec.dim}"
-    return spec.kind + ("[]" if getattr(spec, "array", False) else "")
+    dim = getattr(spec, "dim", None)
+    return f"{spec.kind} of {dim}" if dim else spec.kind + ("[]" if getattr(spec, "array", False) else "")
 
 
 def attribute_type(text: str) -> Attribute | None:
