@@ -114,9 +114,8 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
     fields += [pa.field(column, _arrow_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
     if with_vectors:
-        fields += [
-            pa.field(column, schema.vectors[name].column.arrow_type(pa, schema.vectors[name])) for column, name in layout.vectors.items()
-        ]
+        specs = {column: schema.vectors[name] for column, name in layout.vectors.items()}
+        fields += [pa.field(column, spec.column.arrow_type(pa, spec)) for column, spec in specs.items()]
     fields.append(pa.field("payload", pa.string()))
     table_schema = pa.schema(fields, metadata={_SCHEMA_KEY: dumps(schema.to_dict()).encode()})
     count = 0
