@@ -17,6 +17,7 @@ from vectordb_client.model.vectors import Column
 from ..common import deadline
 from ..kernels import columns
 from ..storage import catalog, chunks, fields, format, segments, tables
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.env import Env
 from ..storage.segments import Record, Records
@@ -39,7 +40,7 @@ class OpenSegment:
 class Snapshot:
     """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence."""
 
-    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, fields.Ordinals]):
+    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, Ordinals]):
         # ``load`` fills in the other attributes.
         self.sequence = sequence
         self.rows = rows
@@ -275,7 +276,7 @@ class View:
         return self.snapshot.meta.fields
 
     @property
-    def known(self) -> dict[int, fields.Ordinals]:
+    def known(self) -> dict[int, Ordinals]:
         return self.snapshot.known
 
     @property

@@ -18,9 +18,8 @@ from vectordb_client.model.schema import Dense, MultiVector, Sparse, check_name
 from vectordb_client.model.terms import is_word
 from vectordb_client.model.values import check_id
 
-from ..common.tokenize import RULE, words
-from ..kernels.columns import ELEMENT_END
-from . import catalog, change_log, chunks, fields, format, locks, place, segments, term_words
+from ..common.tokenize import RULE
+from . import attribute_forms, catalog, change_log, chunks, fields, format, locks, place, segments, term_words
 from .chunks import Chunk
 from .env import close_env, is_open, open_env, read_only
 from .segments import Record
@@ -29,6 +28,7 @@ from .store import Store, Texts, rule_of
 MAX_PROBLEMS = 1_000
 _NORM_TOLERANCE = 1e-5
 _LOOK_SECONDS = 0.25  # between two checks whether a process has opened the directory
+_NO_TERM = 2**32 - 2  # stands for a term that is not in the dictionary; no dictionary is that large
 _BLOCK = 65_536  # rows compared at a time
 _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of keys that a collection has only once
 _KINDS = (
@@ -238,8 +238,8 @@ class _Collection:
         self._meta()
         self._log()
         for field, spec in self.schema.attributes.items():
-            if spec.kind in ("keyword", "text", "uuid"):
-                self._dictionary(field, spec.kind)
+            if attribute_forms.FORMS[spec.stored].has_terms:
+                self._dictionary(field, attribute_forms.FORMS[spec.stored])
         self._small_records()
         self._term_words()
         layout = {(format.ROWS_FIELD, format.FORWARD): (chunks.RAGGED, 1)}
@@ -312,18 +312,16 @@ class _Collection:
                 len(dead) == self.rows - self.live, "change log", f"marks {len(dead)} rows as dead, but {self.rows - self.live} are dead"
             )
 
-    def _dictionary(self, field: str, kind: str) -> None:
+    def _dictionary(self, field: str, form: attribute_forms.Terms) -> None:
         number, found, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
         prefix = format.field_key(self.number, format.TERMS, number)
         for key, value in self.outer.walk(prefix):
             term = key[len(prefix) :]
             if self.expect(len(value) == 4, what, f"has {len(value)} bytes for the number of {shown(term)}, not 4"):
                 found[term] = int.from_bytes(value, "little")
-            if kind == "uuid":
-                self.expect(len(term) == 16, what, f"contains {shown(term)}, which is not a UUID")
-            else:
-                with self.outer.guard(self.where(f"{what} term {shown(term)}")):
-                    term.decode()
+            with self.outer.guard(self.where(f"{what} term {shown(term)}")):
+                fault = form.fault(term)
+                self.expect(fault is None, what, fault)
         ordinals = np.sort(np.fromiter(found.values(), np.int64, len(found)))
         self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "has gaps or repetitions in its term numbers")
         stored = self.txn.get(format.field_key(self.number, format.TERM_COUNT, number))
@@ -505,8 +503,12 @@ class _Collection:
     def _attribute(self, field: str, spec: Any, values: Sequence, first: int, end: int) -> None:
         number, what = self.meta.fields[field], f"attribute {field!r} rows {first} … {end - 1}"
         having = np.array([first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+        terms = self.terms.get(number, {})
         rule = rule_of(self.schema, field)
-        for part in self._layout(field, spec):
+        written = attribute_forms.encode(
+            spec, values, np.arange(first, end), rule, lambda wanted: {term: terms.get(term, _NO_TERM) for term in wanted}
+        )
+        for part in attribute_forms.parts_of(spec):
             if (number, part) in self.damaged:
                 continue
             chunk = self._part(number, part, first, end)
@@ -516,50 +518,9 @@ class _Collection:
                 docids is not None, what, f"part {part} covers {len(there)} rows, but {len(having)} records have the attribute"
             ):
                 continue
-            if not len(docids):
-                continue
-            chunk = self._kept(chunk, docids)
-            lists = [values[docid - first] if spec.array else [values[docid - first]] for docid in docids.tolist()]
-            sizes = np.array([len(row) for row in lists], dtype=np.int64)
-            if part == format.COUNTS:
-                good = self._same_pairs(chunk, sizes, docids)
-            elif part == format.POSTINGS:
-                numbers = [self._numbers(number, spec.kind, row, rule) for row in lists]
-                owners = np.repeat(docids, [len(row) for row in numbers])
-                good = self._same_pairs(chunk, np.array([n for row in numbers for n in row], np.int64), owners)
-            elif spec.kind == "text":
-                ordered = [self._spoken(number, row, rule) for row in lists]
-                flat = np.array([n for row in ordered for n in row], np.uint32)
-                good = np.array_equal(np.diff(chunk.offsets), [len(row) for row in ordered]) and np.array_equal(_as(chunk, np.uint32), flat)
-            else:
-                dtype = fields.NUMERIC[spec.kind]
-                flat = np.array([element for row in lists for element in row], dtype=dtype).reshape(-1)
-                good = np.array_equal(_as(chunk, dtype), flat) and (not spec.array or np.array_equal(np.diff(chunk.offsets), sizes))
-            self.expect(good, what, f"part {part} differs from the records")
-
-    def _numbers(self, field: int, kind: str, row: Sequence, rule: int) -> set[int]:
-        """The term numbers of a row's value; −1 for a term that is not in the dictionary."""
-        if kind == "bool":
-            return {int(value) for value in row}
-        terms = self.terms[field]
-        if kind == "text":
-            return {terms.get(word.encode(), -1) for text in row for word in words(text, rule)}
-        return {terms.get(fields.term_bytes(kind, value), -1) for value in row}
-
-    def _spoken(self, field: int, row: Sequence[str], rule: int) -> list[int]:
-        """The word numbers of texts, in order, with ``ELEMENT_END`` between texts."""
-        terms, ordered = self.terms[field], []
-        for position, text in enumerate(row):
-            ordered.extend([int(ELEMENT_END)] * (position > 0))
-            ordered.extend(terms.get(word.encode(), int(ELEMENT_END)) for word in words(text, rule))
-        return ordered
-
-    @staticmethod
-    def _same_pairs(chunk: Chunk, terms: np.ndarray, owners: np.ndarray) -> bool:
-        """Whether postings are exactly these (term, row) pairs."""
-        order = np.lexsort((owners, terms))
-        stored = np.repeat(chunk.terms.astype(np.int64), np.diff(chunk.indptr))
-        return np.array_equal(stored, terms[order]) and np.array_equal(chunk.docs.astype(np.int64) + chunk.first, owners[order])
+            if len(docids):
+                good = _same(self._kept(chunk, docids), self._kept(written[part], docids))
+                self.expect(good, what, f"part {part} differs from the records")
 
     def _vector(self, field: str, spec: Any, first: int, end: int) -> None:
         number, what = self.meta.fields[field], f"vector {field!r} rows {first} … {end - 1}"
@@ -667,14 +628,16 @@ def _layout(spec: Any) -> dict[int, tuple[int, int]]:
     if isinstance(spec, (Dense, MultiVector)):
         width = spec.dim * np.dtype(spec.dtype).itemsize
         return {format.FORWARD: (chunks.FIXED if isinstance(spec, Dense) else chunks.RAGGED, width)}
-    parts = {format.COUNTS: (chunks.POSTINGS, 0)} if spec.array else {}
-    if spec.kind in fields.NUMERIC:
-        parts[format.FORWARD] = (chunks.RAGGED if spec.array else chunks.FIXED, 16 if spec.kind == "geo" else 8)
-    else:
-        parts[format.POSTINGS] = (chunks.POSTINGS, 0)
-        if spec.kind == "text":
-            parts[format.FORWARD] = (chunks.RAGGED, 4)
-    return parts
+    return attribute_forms.parts_of(spec)
+
+
+def _same(one: Chunk, other: Chunk) -> bool:
+    """Whether two chunks of attribute values are equal."""
+    for name in ("docids", "data", "offsets", "terms", "indptr", "docs"):
+        mine, its = getattr(one, name), getattr(other, name)
+        if mine is not None and not np.array_equal(mine.reshape(-1), its.reshape(-1)):
+            return False
+    return True
 
 
 def _as(chunk: Chunk, dtype: Any) -> np.ndarray:

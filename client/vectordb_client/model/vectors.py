@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, shown
-from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, size_of, unwrapped
+from .foreign import MaskedError, compressed, is_integer, is_sparse, listed, read_with, size_of, unwrapped
 from .info_text import many
 from .norms import Refuse, check_norms, check_sparse_norms, surely_allowed
 from .schema import Dense, MultiVector, Schema, Sparse, VectorField
-from .values import Id, read_with, text_of
+from .values import Id, text_of
 
 MAX_TERMS = 65_535
 MAX_VECTOR_ROWS = 65_535
