@@ -28,7 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from vectordb_client.model import filter as f
-from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model
@@ -186,7 +185,7 @@ class Machine(RuleBasedStateMachine):
                 row.setdefault("attributes", {})[name] = value
                 points[i].attributes.pop(name, None)
                 if value is not None:
-                    points[i].attributes[name] = coerce(name, spec, value)
+                    points[i].attributes[name] = spec.coerce(name, value)
         if rng.random() < 0.5:
             columns["payload"] = [rng.choice(PAYLOADS) for _ in ids]
             for i, row, value in zip(ids, rows, columns["payload"], strict=True):

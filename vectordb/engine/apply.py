@@ -23,9 +23,9 @@ from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
 from ..storage import catalog, term_words
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
-from ..storage.fields import Ordinals
 from ..storage.store import Store
 from . import snapshot
 from .snapshot import Snapshot, View

@@ -17,7 +17,8 @@ from vectordb_client.model.vectors import Column
 from ..common import deadline
 from ..fields import FIELD_TYPES
 from ..kernels import columns
-from ..storage import catalog, fields, format, segments, tables
+from ..storage import catalog, format, segments, tables
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.env import Env
 from ..storage.segments import Record, Records
@@ -40,7 +41,7 @@ class OpenSegment:
 class Snapshot:
     """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence."""
 
-    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, fields.Ordinals]):
+    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, Ordinals]):
         # ``load`` fills in the other attributes.
         self.sequence = sequence
         self.rows = rows
@@ -276,7 +277,7 @@ class View:
         return self.snapshot.meta.fields
 
     @property
-    def known(self) -> dict[int, fields.Ordinals]:
+    def known(self) -> dict[int, Ordinals]:
         return self.snapshot.known
 
     @property

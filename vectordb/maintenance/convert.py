@@ -25,8 +25,7 @@ from ..common.failpoints import reach
 from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
 from ..engine.snapshot import View
-from ..storage import catalog, change_log, compact, format, segments, term_words
-from ..storage import fields as attribute_fields
+from ..storage import attribute_forms, catalog, change_log, compact, format, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
 from ..storage.commit import Committer
@@ -193,7 +192,7 @@ def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits:
         return _finished(store, meta, name, meta.fields[name], limits)
     new, known = _next_number(meta), {}
     for docids, values in _values(store, name, dead):
-        parts, used = attribute_fields.attribute_chunks(txn, number, new, schema.attributes[name], values, docids, known, RULE)
+        parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, known, RULE)
         known |= used
         for part, chunk in parts.items():
             store.append(new, part, chunk)

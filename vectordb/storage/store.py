@@ -18,10 +18,10 @@ from vectordb_client.model.values import Id
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import catalog, change_log, chunks, fields, format
+from . import attribute_forms, catalog, change_log, chunks, format
+from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
-from .fields import Ordinals
 
 # The newest chunks of a field are joined until they reach this size. Small writes stay cheap, and scans read long runs.
 CHUNK_BYTES = 2 << 20
@@ -222,7 +222,7 @@ class Store:
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
-            parts, numbered = fields.attribute_chunks(
+            parts, numbered = attribute_forms.write(
                 self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
             )
             if numbered:

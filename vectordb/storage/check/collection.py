@@ -11,10 +11,9 @@ from vectordb_client.errors import shown
 from vectordb_client.model.terms import is_word
 
 from ...common.tokenize import RULE
-from .. import catalog, change_log, chunks, format, segments, term_words
+from .. import attribute_forms, catalog, change_log, chunks, format, segments, term_words
 from ..segments import Record
 from ..store import Store, Texts
-from .attributes import attribute_parts
 from .chunks import check_chunks
 from .ids import check_ids
 from .rows import check_block
@@ -58,8 +57,9 @@ class CollectionCheck:
         self._meta()
         self._log()
         for field, spec in self.schema.attributes.items():
-            if spec.kind in ("keyword", "text", "uuid"):
-                self._dictionary(field, spec.kind)
+            form = attribute_forms.FORMS[spec.stored]
+            if form.has_terms:
+                self._dictionary(field, form)
         self._small_records()
         self._term_words()
         layout = {(format.ROWS_FIELD, format.FORWARD): (chunks.RAGGED, 1)}
@@ -86,7 +86,7 @@ class CollectionCheck:
         """part → (kind of its chunks, bytes of an item) of a field."""
         if field in self.schema.vectors:
             return self.types[spec.kind].parts(spec, self.schema.is_bm25(field))
-        return attribute_parts(spec)
+        return attribute_forms.parts_of(spec)
 
     # Records
 
@@ -138,18 +138,16 @@ class CollectionCheck:
                 len(dead) == self.rows - self.live, "change log", f"marks {len(dead)} rows as dead, but {self.rows - self.live} are dead"
             )
 
-    def _dictionary(self, field: str, kind: str) -> None:
+    def _dictionary(self, field: str, form: attribute_forms.Terms) -> None:
         number, found, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
         prefix = format.field_key(self.number, format.TERMS, number)
         for key, value in self.walker.walk(prefix):
             term = key[len(prefix) :]
             if self.expect(len(value) == 4, what, f"has {len(value)} bytes for the number of {shown(term)}, not 4"):
                 found[term] = int.from_bytes(value, "little")
-            if kind == "uuid":
-                self.expect(len(term) == 16, what, f"contains {shown(term)}, which is not a UUID")
-            else:
-                with self.walker.guard(self.where(f"{what} term {shown(term)}")):
-                    term.decode()
+            with self.walker.guard(self.where(f"{what} term {shown(term)}")):
+                fault = form.fault(term)
+                self.expect(fault is None, what, fault or "")
         ordinals = np.sort(np.fromiter(found.values(), np.int64, len(found)))
         self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "has gaps or repetitions in its term numbers")
         stored = self.txn.get(format.field_key(self.number, format.TERM_COUNT, number))
