@@ -43,6 +43,7 @@ is kept in DIR/imports/. An import from standard input (FILE is -) starts over.
 
 
 def add_arguments(parser: Command) -> None:
+    from ..transfer.infer import type_names
     from ..transfer.sources import FORMATS, MAX_ROW_BYTES
 
     parser.epilog = _DETAILS
@@ -59,7 +60,7 @@ def add_arguments(parser: Command) -> None:
         action="append",
         default=[],
         type=pair,
-        help="with --create: set the type of a column: " + _TYPES,
+        help=f"with --create: set the type of a column: {', '.join(type_names())}, one of these with [] for an array, or payload",
     )
     add("--id-field", metavar="COLUMN", default="id", help="column that holds the id; # numbers the rows (default: id)")
     add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="read vector field NAME from COLUMN")
@@ -77,9 +78,6 @@ def add_arguments(parser: Command) -> None:
         default=MAX_ROW_BYTES,
         help=f"reject larger rows of a text file (default: {MAX_ROW_BYTES})",
     )
-
-
-_TYPES = "keyword, text, int, float, bool, datetime, uuid, geo, one of these with [] for an array, or payload"
 
 
 def run(arguments: argparse.Namespace) -> int:

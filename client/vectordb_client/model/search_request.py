@@ -154,6 +154,7 @@ class SearchOptions(TypedDict, total=False):
             check_flag,
             batch_doc="; every result has the plan of the first query",
             flag=Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost"),
+            show=None,
         ),
     ]
 
@@ -211,7 +212,7 @@ class SearchRequest:
         return request
 
     def shown(self) -> dict[str, Any]:
-        """The options that differ from their defaults, as JSON values, for plans and logs. Filter and prefetch are not among them."""
+        """The options that differ from their defaults, as JSON values, for plans and logs."""
         values = ((name, option, self.__dict__.get(name, option.default)) for name, option in OPTIONS.items())
         return {name: option.show(value) for name, option, value in values if option.show is not None and value is not option.default}
 

@@ -23,7 +23,7 @@ from ..model.aliases import (
 )
 from ..model.arguments import named
 from ..model.results import Change, CollectionInfo, Hits, Page, Point, WriteResult
-from ..model.schema import Attribute, Schema, VectorField
+from ..model.schema import AttributeType, Schema, VectorField
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
 from ..model.searching import PreparedSearch, Searching, like
 from ..model.tuning import FusionTuning, tune
@@ -326,7 +326,7 @@ class AsyncCollection(AsyncPointsOfCollection):
         self,
         *,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:

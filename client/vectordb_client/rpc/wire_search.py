@@ -13,7 +13,7 @@ from ..model.ranking import FUSIONS, MAX_STAGES, MISSING, Prefetch, checked_fusi
 from ..model.schema import Schema
 from ..model.search_request import OPTIONS, SearchRequest
 from ..model.values import text_of
-from ..model.vectors import DenseColumn, point_vector, query_fields, query_texts, query_vector, query_vectors
+from ..model.vectors import query_fields, query_texts, query_vector, query_vectors
 from ..v1 import vectordb_pb2 as pb
 from . import wire
 
@@ -179,7 +179,7 @@ def _unpack_stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schem
     if depth > MAX_STAGES:
         raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=depth)
     columns = wire.query_columns(message.vectors, n, schema)
-    vectors = {name: _queries(column, n) if batch else point_vector(column, 0) for name, column in columns.items()} or None
+    vectors = {name: column.vectors() if batch else column.vector(0) for name, column in columns.items()} or None
     text = _unpack_texts(message, n)
     if not batch and text is not None:
         text = {field: texts[0] for field, texts in text.items()} if isinstance(text, dict) else text[0]
@@ -189,10 +189,6 @@ def _unpack_stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schem
         before, its_text, its_options = _unpack_stage(message.prefetch, n, schema, batch, depth + 1)
         options["prefetch"] = Prefetch(before, its_text, **its_options)
     return vectors, text, options
-
-
-def _queries(column: Any, n: int) -> Any:
-    return column.values if isinstance(column, DenseColumn) else [point_vector(column, i) for i in range(n)]
 
 
 def _unpack_texts(message: pb.SearchRequest | pb.Prefetch, n: int) -> dict[str, list[str]] | list[str] | None:
