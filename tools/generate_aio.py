@@ -24,7 +24,9 @@ NAMES = {
     "Transport": "AsyncTransport",
     "Collections[Collection]": "AsyncCollections",
     "Collections": "AsyncCollections",
+    "PointsOfCollection, Searching": "AsyncPointsOfCollection",  # whose methods don't await
     "PointsOfCollection": "AsyncPointsOfCollection",
+    "PreparedSearch[Hits, list[Hits]]": "PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]",
     "Iterator": "AsyncIterator",
     "run_steps": "run_steps_async",
     "write_all": "write_all_async",
@@ -32,7 +34,13 @@ NAMES = {
 MODULES = {"client": "aio", "collection": "aio_collection", "reads": "aio_reads", "transport": "aio_transport"}
 COROUTINES = {"_run", "run_steps", "write_all"}
 # Names that only generated code uses → their module.
-IMPORTS = {"is_large": ".aio_transport", "lists_in": ".aio_transport", "is_single_id": "..model.values", "awaited": "..model.access"}
+IMPORTS = {
+    "Awaitable": "collections.abc",
+    "awaited": "..model.access",
+    "is_large": ".aio_transport",
+    "is_single_id": "..model.values",
+    "lists_in": ".aio_transport",
+}
 INTRODUCTIONS = {
     "Client": """A connection to a service for asyncio, with the methods of ``Client``, awaited.
 
@@ -123,7 +131,8 @@ class Source:
 
     def _renamed(self, text: str) -> str:
         """The text with other names, outside of strings and comments."""
-        tokens = re.compile(r'""".*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*|Collections\[Collection\]|[A-Za-z_]\w*', re.S)
+        phrases = "|".join(re.escape(name) for name in NAMES if not name.isidentifier())
+        tokens = re.compile(rf'""".*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*|{phrases}|[A-Za-z_]\w*', re.S)
         text = tokens.sub(lambda token: NAMES.get(token[0], token[0]), text)
         text = re.sub(r"^( *from \.)(\w+)( import)", lambda line: line[1] + MODULES.get(line[2], line[2]) + line[3], text, flags=re.M)
         text = re.sub(r"^__all__ = .*$", lambda line: re.sub(r'"(\w+)"', lambda name: f'"{NAMES[name[1]]}"', line[0]), text, flags=re.M)

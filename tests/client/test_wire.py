@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
+from vectordb_client.model.fields import VECTOR_TYPES
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
-from vectordb_client.model.schema import Dense, Index, Schema
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector
-from vectordb_client.rpc import answers, calls, wire
+from vectordb_client.model.schema import HNSW, Dense, Schema
+from vectordb_client.model.search_request import SearchRequest
+from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, query_vector
+from vectordb_client.rpc import answers, wire, wire_search
 from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
 
@@ -35,9 +37,9 @@ def plain(batch) -> dict:
         return range(len(column)) if column.rows is None else column.rows.tolist()
 
     vectors = {
-        name: {row: [np.asarray(part).tolist() for part in np.atleast_1d(point_vector(column, at))] for at, row in enumerate(rows(column))}
+        name: {row: [np.asarray(part).tolist() for part in np.atleast_1d(column.vector(at))] for at, row in enumerate(rows(column))}
         if not isinstance(column, SparseColumn)
-        else {row: tuple(part.tolist() for part in point_vector(column, at)) for at, row in enumerate(rows(column))}
+        else {row: tuple(part.tolist() for part in column.vector(at)) for at, row in enumerate(rows(column))}
         for name, column in batch.vectors.items()
     }
     return {
@@ -164,9 +166,9 @@ def test_a_year_beyond_datetime_comes_back_as_numpy():
 )
 def test_a_fusion_comes_back(fusion):
     request = pb.SearchRequest()
-    if (message := wire.pack_fusion(fusion)) is not None:
+    if (message := wire_search.pack_fusion(fusion)) is not None:
         request.fusion.CopyFrom(message)
-    assert wire.unpack_fusion(request) == fusion
+    assert wire_search.unpack_fusion(request) == fusion
 
 
 @pytest.mark.parametrize("value", [True, False, ["a", "b"], []])
@@ -191,16 +193,17 @@ def test_what_is_no_filter_is_refused_before_it_is_sent(bad):
         wire.pack_filter(bad)
 
 
-WANTED = calls.SearchOptions(None, 10, None, False, "rrf", None, None, True, False, False)
+def packed_search(vectors, batch=False, **options):
+    return wire_search.pack_search("c", SCHEMA, SearchRequest.of(options), vectors, None, batch)
 
 
 def test_queries_of_every_kind_arrive_as_they_were():
     queries = {"d": [1, 2, 3, 4], "s": {5: 1.0, 2: 2.0}, "m": [[1, 2], [3, 4]]}
-    request = calls.search_request("c", SCHEMA, queries, None, WANTED, False)
+    request = packed_search(queries)
     columns = wire.query_columns(pb.SearchRequest.FromString(request.SerializeToString()).vectors, 1, SCHEMA)
     for name, value in queries.items():
         expected = query_vector(name, SCHEMA.vectors[name], value)
-        found = point_vector(columns[name], 0)
+        found = columns[name].vector(0)
         for a, b in zip(expected, found, strict=True):
             assert np.array_equal(a, b)
 
@@ -223,30 +226,30 @@ def test_queries_of_every_kind_arrive_as_they_were():
 )
 def test_a_search_that_cannot_be_said_is_refused_by_name(changed, error, field):
     with pytest.raises(error) as caught:
-        calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(**changed), False)
+        packed_search({"d": [1, 2, 3, 4]}, **changed)
     assert caught.value.field == field
 
 
 def test_a_recall_is_said_where_it_is_named():
     def sent(recall):
-        request = calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(recall=recall), False)
+        request = packed_search({"d": [1, 2, 3, 4]}, recall=recall)
         return request.recall if request.HasField("recall") else None
 
     assert [sent(recall) for recall in (None, 0.95, 0.5, 1, np.float32(0.25))] == [None, 0.95, 0.5, 1.0, 0.25]
 
 
-@pytest.mark.parametrize("index", [Index(), None, Index("hnswlib"), Index(degree=4, ef_construction=2000)])
+@pytest.mark.parametrize("index", [HNSW(), None, HNSW("hnswlib"), HNSW(degree=4, ef_construction=2000)])
 def test_a_schema_keeps_its_index(index):
     schema = Schema({"d": Dense(4, index=index)})
     assert answers.unpack_schema(answers.pack_schema(schema)) == schema
     said = schema.to_dict()["vectors"]["d"].get("index", ...)
-    assert (said is ...) == (index == Index()) and (said is None) == (index is None)
+    assert (said is ...) == (index == HNSW()) and (said is None) == (index is None)
 
 
 def test_a_schema_that_says_nothing_of_an_index_has_the_default_one():
     stored = {"vectors": {"d": {"kind": "dense", "dim": 4}, "e": {"kind": "dense", "dim": 4, "index": {}}}, "attributes": {}}
-    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {Index()}
-    assert Dense(4) == Dense(4, index=Index()) != Dense(4, index=None)
+    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {HNSW()}
+    assert Dense(4) == Dense(4, index=HNSW()) != Dense(4, index=None)
 
 
 def test_facts_come_back_as_they_were():
@@ -263,7 +266,7 @@ def test_facts_come_back_as_they_were():
 
 def test_arms_of_a_batch_must_have_as_many_queries():
     with pytest.raises(InvalidArgumentError, match="same number of queries"):
-        calls.search_request("c", SCHEMA, {"d": np.ones((2, 4)), "m": [np.ones((1, 2))]}, None, WANTED, True)
+        packed_search({"d": np.ones((2, 4)), "m": [np.ones((1, 2))]}, True)
 
 
 def test_generated_code_is_what_the_proto_says():
@@ -287,4 +290,4 @@ def test_the_words_alone_import_no_grpc():
 
 
 def test_columns_of_all_kinds_are_named_in_the_tests():
-    assert {DenseColumn, SparseColumn, MultiColumn} == set(wire._COLUMNS.values())
+    assert {DenseColumn, SparseColumn, MultiColumn} == {kind.column for kind in VECTOR_TYPES.values()}

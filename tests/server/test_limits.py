@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from vectordb_client import Client, Dense, F, InvalidArgumentError, LimitError, Prefetch, RateLimitError, Schema, Sparse
 from vectordb_client.model.schema import Int
+from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.rpc import calls
 from vectordb_client.rpc.methods import METHODS
 from vectordb_client.rpc.status import error_of, status_of
@@ -165,10 +166,8 @@ def slow(database, monkeypatch):
 
 def _many(docs, n):
     """n searches at once, as futures of calls."""
-    name, request = next(
-        calls.search(docs._remote, VECTOR, None, calls.SearchOptions(None, 1, None, False, "rrf", None, None, False, False, False))
-    )
-    method = docs._client._channel.unary_unary(METHODS[name].path, request.__class__.SerializeToString, METHODS[name].response.FromString)
+    name, request = next(calls.search(docs._remote, SearchRequest({"limit": 1, "with_attributes": False}), VECTOR, None, False))
+    method = docs._client._channel.unary_unary(METHODS[name].path, type(request).SerializeToString, METHODS[name].response.FromString)
     return [method.future(request, timeout=20) for _ in range(n)]
 
 

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError
-from vectordb_client.model.checks import check_flag, check_selection, check_since, check_timeout
+from vectordb_client.model.checks import check_flag, check_names, check_selection, check_since, check_timeout
 from vectordb_client.model.results import Change
 
 from ..engine.snapshot import Snapshots, View
 from ..storage.env import Env
 from . import read
-from .request import selected
 
 LOOK_SECONDS = 0.02  # between two checks for new changes
 _ROWS = 1_000  # rows (approximately) and batches that are read per transaction
@@ -55,7 +54,7 @@ def pieces(
     check_flag("follow", follow)
     with snapshots.pin() as view:
         attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-        vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+        vectors = check_names("with_vectors", with_vectors, view.schema.vectors)
         if since > view.sequence:
             raise InvalidArgumentError(f"since is {since}, but the newest sequence is {view.sequence}", field="since", value=since)
         _check_kept(view, since)
@@ -141,7 +140,7 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
     Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
     """
     _check_kept(view, since)
-    names = selected(vectors, view.schema.vectors)
+    names = check_names("with_vectors", vectors, view.schema.vectors)
     found: list[tuple[Change, int]] = []
     rows = told = 0
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):

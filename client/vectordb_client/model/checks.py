@@ -55,6 +55,12 @@ def check_selection(name: str, value: Any, fields: Mapping[str, Any] | None = No
     return tuple(value)
 
 
+def check_names(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the fields that a selection selects."""
+    chosen = check_selection(name, value, fields)
+    return (tuple(fields) if chosen else ()) if isinstance(chosen, bool) else chosen
+
+
 def check_timeout(value: Any) -> float | None:
     """Check the timeout of a call: seconds above 0; None and infinity have no limit."""
     if value is not None and (not _is_seconds(value) or not value > 0):

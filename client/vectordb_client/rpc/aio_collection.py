@@ -9,7 +9,7 @@ from typing import Any
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from ..model.arguments import named
 from ..model.results import WriteResult
-from ..model.schema import Attribute, VectorField
+from ..model.schema import AttributeType, VectorField
 from . import calls
 from .aio_reads import AsyncReads
 from .aio_transport import is_large
@@ -224,7 +224,7 @@ class AsyncCollection(AsyncReads):
         self,
         *,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from vectordb_client.errors import LimitError
 from vectordb_client.model.batch import MAX_BATCH
 from vectordb_client.model.checks import MAX_LIMIT
+from vectordb_client.model.ranking import default_candidates
 from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
 from vectordb_client.v1 import vectordb_pb2 as pb
@@ -19,7 +20,6 @@ from vectordb_client.v1 import vectordb_pb2 as pb
 from ...common import memory
 from ...filters import as_filter
 from ...filters.nodes import weight
-from ...query.request import MIN_CANDIDATES
 from ..settings import Settings
 
 _UNITS = {"max_filter_nodes": "nodes and values", "max_query_rows": "rows"}  # setting → the unit that it counts
@@ -75,8 +75,7 @@ def _check_search(settings: Settings, request: pb.SearchRequest) -> None:
             if column.WhichOneof("vectors") == "multi":
                 _within("the query", _most_rows(column.multi.counts), "max_query_rows", settings.max_query_rows)
         if len(stage.vectors) + len(stage.texts) > 1:  # with several arms, each arm lists its candidates
-            usual = min(max(MIN_CANDIDATES, 4 * stage.limit), MAX_LIMIT)
-            longest = max(longest, stage.candidates if stage.HasField("candidates") else usual)
+            longest = max(longest, stage.candidates if stage.HasField("candidates") else default_candidates(stage.limit))
     if queries > 1:
         _within("queries × hits", queries * longest, "max_batch_hits", settings.max_batch_hits)
 

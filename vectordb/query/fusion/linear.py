@@ -1,0 +1,242 @@
+"""Linear fusion: the rows of the highest Σ weight · score, by the threshold algorithm (Fagin, Lotem, Naor 2003) in bulk.
+
+Each arm lists its best rows. The sum of an unseen row, one that no list contains, is bounded by the scores at the ends of the lists (the
+threshold). Listed rows are scored in the other arms, in the order of their upper bounds. If the k-th best sum exceeds the threshold, the
+result is proven. Otherwise all lists are made longer, until at last they contain every match. An arm that can list rows only by a scan is
+listed last, with a floor: the lowest score with which a row can still be among the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ...index.exact import Found
+
+# Constants: unit and meaning, then the source in brackets. [float]: from the rounding of the type. [by hand]: a round value, no benchmark
+# of it is recorded.
+DEEPER = 8  # factor by which lists grow when they prove nothing [by hand]
+MOST = 64  # factor by which a list with a floor may be longer than the others [by hand]
+SCORED_AT_ONCE = 64  # rows scored in all arms before the first estimate of the k-th best sum, at least [by hand]
+ROUNDING = 1e-6  # relative margin by which a floor is lowered, so that rounding can't exclude a row [float]
+LEAST_WEIGHT = 1e-100  # smallest weight for which a floor is computed; with smaller ones rounding would exceed the margin [float]
+
+
+class Listed(NamedTuple):
+    """A list of an arm's best rows with their scores, or upper bounds of these, highest first.
+
+    slack: the true score of row i is in [bound[i] − slack[i], bound[i]]; None if the values are exact scores. unseen_bound: an upper bound
+    of the score of every row that isn't listed; None if every match is listed. ranked: False if unlisted rows may rank between the listed
+    ones.
+    """
+
+    found: Found
+    slack: np.ndarray | None
+    unseen_bound: float | None
+    ranked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An arm of a linear fusion.
+
+    needed: a row that doesn't match this arm is not a hit (l2); in other arms such a row scores 0. best(k, floor): the list of the k best
+    rows; rows that score less than ``floor`` may be left out. scores(docids): the matches among some docids (int64, ascending) with exact
+    scores, in any order. guess(k): k good rows with exact scores, found quickly; given where ``best`` needs a scan, which a floor makes
+    cheaper. ceiling: an upper bound of all scores.
+    """
+
+    weight: float
+    needed: bool
+    best: Callable[[int, float], Listed]
+    scores: Callable[[np.ndarray], Found]
+    guess: Callable[[int], Found] | None = None
+    ceiling: float = np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A result. docids: int64 ``(n,)``, best first. sums: float64 ``(n,)``. scores: float64 ``(arms, n)``, NaN where a row doesn't match an
+    arm. ranks: int64 ``(arms, n)``, the row's rank in an arm, from 1; 0 if unknown. proven: no other row can be among the best. depth: the
+    length of the longest list. scored: the number of scores that were looked up.
+    """
+
+    docids: np.ndarray
+    sums: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+    proven: bool
+    depth: int
+    scored: int
+
+    def among(self, at: Sequence[int], arms: int) -> Ranking:
+        """The same ranking with lines for ``arms`` arms in all; ``at``: which of them the present lines belong to."""
+        scores, ranks = np.full((arms, len(self.docids)), np.nan), np.zeros((arms, len(self.docids)), np.int64)
+        scores[at], ranks[at] = self.scores, self.ranks
+        return replace(self, scores=scores, ranks=ranks)
+
+
+def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranking:
+    """The best ``limit`` rows. Ties go to the lower docid. depth: the length of the first lists.
+
+    exact: the arms' lists are exact, so longer lists can prove the result. Otherwise every listed row is scored and nothing is proven.
+    """
+    lists = _first_lists(sources, limit, depth)
+    while True:
+        pool = _Pool(sources, lists)
+        pool.score_best(limit, exact)
+        best, proven = pool.best(limit)
+        if proven or not exact:
+            return pool.ranking(best, proven and exact)
+        depth *= DEEPER
+        lists = [
+            listed if listed.unseen_bound is None else source.best(max(depth, DEEPER * len(listed.found[0])), -np.inf)
+            for source, listed in zip(sources, lists, strict=True)
+        ]
+
+
+def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[Listed]:
+    """The first lists of all arms. The last arm that can guess is listed with a floor, computed from the sums of the guessed rows."""
+    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
+    guessing = [a for a, source in enumerate(sources) if source.guess is not None]
+    if not guessing:
+        return lists
+    pool = _Pool(sources, lists)
+    pool.score_best(limit, True)
+    for a in guessing[:-1]:
+        lists[a] = sources[a].best(depth, -np.inf)
+    a, floor = guessing[-1], -np.inf
+    weight, (_, guessed) = sources[a].weight, lists[a].found
+    others = sum(_unseen_part(sources[i], lists[i]) for i in range(len(sources)) if i != a)
+    if weight >= LEAST_WEIGHT and len(guessed) == limit and others > -np.inf:
+        # A row that no other arm lists and that scores less than this can't be among the best.
+        floor = (pool.kth_sum(limit) - others) / weight
+        floor -= ROUNDING * (abs(floor) + 1.0)
+        if floor > sources[a].ceiling:  # no unlisted row can score that much, so the arm needs no scan
+            lists[a] = lists[a]._replace(unseen_bound=sources[a].ceiling, ranked=False)
+            return lists
+        floor = min(floor, float(guessed[-1]))  # list the arm's own best rows in any case
+    lists[a] = sources[a].best(MOST * depth if floor > -np.inf else depth, floor)
+    return lists
+
+
+def _guessed(found: Found) -> Listed:
+    """A list of guessed rows. Its unseen_bound may be wrong, but it serves to find rows of high sums."""
+    return Listed(found, None, float(found[1][-1]) if len(found[1]) else None)
+
+
+class _Pool:
+    """The listed rows (docids, int64 ascending) and what is known about them.
+
+    known: bool ``(arms, rows)``, whether a row's score in an arm is known. scores: float64, that score; NaN: no match, or not known.
+    upper_bound: float64, the most that an arm can add to a row's sum. threshold: the most that the sum of an unseen row can be.
+    """
+
+    def __init__(self, sources: Sequence[Source], lists: Sequence[Listed]):
+        self.sources, self.lists = sources, lists
+        self.docids = np.unique(np.concatenate([listed.found[0] for listed in lists]))
+        shape = len(sources), len(self.docids)
+        self.scores, self.known, self.upper_bound = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.empty(shape)
+        self.scored = 0
+        unseen = [_unseen_part(source, listed) for source, listed in zip(sources, lists, strict=True)]
+        complete = all(listed.unseen_bound is None for listed in lists)
+        self.threshold = -np.inf if complete else sum(unseen)
+        for a, listed in enumerate(lists):
+            docids, scores = listed.found
+            at = np.searchsorted(self.docids, docids)
+            self.upper_bound[a] = unseen[a]
+            if listed.slack is None:
+                self._learn(a, at, scores)
+            else:
+                self.upper_bound[a, at] = sources[a].weight * scores.astype(np.float64)
+
+    def _learn(self, a: int, at: np.ndarray, scores: np.ndarray) -> None:
+        """Record the exact scores of rows in an arm. at: their places in ``docids``."""
+        self.known[a, at] = True
+        self.scores[a, at] = scores
+        self.upper_bound[a, at] = self.sources[a].weight * self.scores[a, at]
+
+    def score_best(self, limit: int, exact: bool) -> None:
+        """Look up the scores, in all arms, of the rows that may be among the best; of every row if the lists aren't exact."""
+        rows, first = len(self.docids), max(2 * limit, SCORED_AT_ONCE)
+        if not exact or rows <= first:
+            return self._score(np.arange(rows))
+        self._score(np.argpartition(-self.sums(), first)[:first])
+        return self._score(np.flatnonzero(self.sums() >= self.kth_sum(limit)))
+
+    def kth_sum(self, limit: int) -> float:
+        """The ``limit``-th highest sum of the rows that are scored in all arms: a lower bound of what a row needs to be among the best."""
+        complete = self.sums()[self.known.all(axis=0)]
+        return float(np.partition(complete, len(complete) - limit)[len(complete) - limit]) if len(complete) >= limit else -np.inf
+
+    def _score(self, at: np.ndarray) -> None:
+        """Look up rows in all arms in which their scores aren't known."""
+        for a in range(len(self.sources)):
+            self._look_up(a, at)
+
+    def _look_up(self, a: int, at: np.ndarray) -> None:
+        unknown = np.sort(at[~self.known[a, at]])
+        if len(unknown):
+            source = self.sources[a]
+            self.known[a, unknown], self.upper_bound[a, unknown] = True, -np.inf if source.needed else 0.0  # until it is seen to match
+            docids, scores = source.scores(self.docids[unknown])
+            self._learn(a, np.searchsorted(self.docids, docids), scores)
+            self.scored += len(unknown)
+
+    def sums(self) -> np.ndarray:
+        """An upper bound of each row's sum; the sum itself where all scores are known. Added in the order of the arms."""
+        total = np.zeros(len(self.docids))
+        for bound in self.upper_bound:
+            total += bound
+        return total
+
+    def best(self, limit: int) -> tuple[np.ndarray, bool]:
+        """(places of the best rows in ``docids``, best first; whether it is proven that no other row can be among them)."""
+        sums = np.where(self.known.all(axis=0), self.sums(), -np.inf)
+        at = np.flatnonzero(sums > -np.inf)
+        at = at[np.lexsort((self.docids[at], -sums[at]))[:limit]]
+        # Strictly less: an unseen row of an equal sum may have a lower docid, and would then come first.
+        return at, bool(self.threshold == -np.inf or (len(at) == limit and self.threshold < sums[at[-1]]))
+
+    def ranking(self, best: np.ndarray, proven: bool) -> Ranking:
+        ranks = np.array([self._ranks(a, best) for a in range(len(self.sources))])
+        return Ranking(
+            self.docids[best],
+            self.sums()[best],
+            self.scores[:, best],
+            ranks,
+            proven,
+            max(len(listed.found[0]) for listed in self.lists),
+            self.scored,
+        )
+
+    def _ranks(self, a: int, best: np.ndarray) -> np.ndarray:
+        """The ranks of hits in an arm's list, from 1; 0 for a hit that isn't listed, or that unlisted rows may precede."""
+        (docids, scores), slack, unseen_bound, ranked = self.lists[a]
+        if not ranked:
+            return np.zeros(len(best), np.int64)
+        at = np.searchsorted(self.docids, docids)
+        if slack is not None:
+            # To rank the hits, look up the rows whose true score may be either above or below that of a hit.
+            bounds = scores.astype(np.float64)
+            hits = np.sort(self.scores[a, best])
+            hits = hits[~np.isnan(hits)]
+            self._look_up(a, at[np.searchsorted(hits, bounds - slack) < np.searchsorted(hits, bounds, "right")])
+            true = np.where(self.known[a, at], self.scores[a, at], bounds)
+            order = np.lexsort((docids, -true))
+            at = at[order] if unseen_bound is None else at[order][true[order] > unseen_bound]
+        places = np.zeros(len(self.docids), np.int64)
+        places[at] = np.arange(1, len(at) + 1)
+        return np.where(np.isnan(self.scores[a, best]), 0, places[best])
+
+
+def _unseen_part(source: Source, listed: Listed) -> float:
+    """The most that an arm can add to the sum of a row that it doesn't list."""
+    if listed.unseen_bound is None:  # every match is listed, so the row doesn't match
+        return -np.inf if source.needed else 0.0
+    if source.weight == 0:
+        return 0.0
+    return source.weight * (listed.unseen_bound if source.needed else max(listed.unseen_bound, 0.0))

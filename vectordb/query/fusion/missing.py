@@ -1,0 +1,111 @@
+"""Points that have no vector in the field of some arm: find them, and rescale the weights of their other arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from pyroaring import BitMap
+from vectordb_client.model.filter import And, Filter, HasVector, Not
+
+from ...engine.snapshot import View
+from ...filters.bitmap import FilterCache, matching
+from ...filters.nodes import make
+from ...kernels.dense import hold
+from ..arms import RowFilter
+from ..request import Arm, Search
+
+LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less than a search
+
+
+def arm_weights(search: Search) -> np.ndarray:
+    """The weight of each arm in the fusion, float64 ``(arms,)``."""
+    return np.array([float(search.fusion.weights.get(arm.name, 1.0)) for arm in search.arms])
+
+
+def has_vectors(view: View, arm: Arm, docids: np.ndarray) -> np.ndarray:
+    """bool ``(n,)``: which of these rows (int64 docids) have a vector in the arm's field."""
+    present = np.empty(len(docids), np.bool_)
+    hold(view.table(view.fields[arm.name]), docids, present)
+    return present
+
+
+def rescaled(weights: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """The weights of the arms for each point, float64 ``(arms, n)``: weight · (sum of all weights) ÷ (sum of the weights of the arms that
+    the point has), and 0 for arms that it lacks. If all arms of a point have weight 0, they keep it.
+
+    weights: float64 ``(arms,)``. has: bool ``(arms, n)``, whether a point has a vector for an arm.
+    """
+    weights = weights[:, None]
+    own, every = np.zeros(has.shape[1]), np.zeros(has.shape[1])
+    for weight, present in zip(weights, has, strict=True):
+        own += np.where(present, weight, 0.0)
+        every += weight
+    # Divide first: the quotient is at most 1, so nothing overflows. If the sums are equal, the weights stay bit for bit the same.
+    scaled = np.where(own == every, weights, weights / np.where(own > 0, own, 1.0) * every)
+    return np.where(has, scaled, 0.0)
+
+
+def lacking(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> dict[str, BitMap]:
+    """Arm → the rows that a search may return and that have no vector there; only arms for which there are such rows."""
+    found, rows = {}, None
+    for arm in arms:
+        has = matching(HasVector(arm.name), view, cache)
+        if wanted.given is None and wanted.bitmap is None and len(has) == view.snapshot.live:
+            continue
+        if rows is None:
+            rows = _rows(wanted)
+        without = rows - has
+        if without:
+            found[arm.name] = without
+    return found
+
+
+def _rows(wanted: RowFilter) -> BitMap:
+    if wanted.given is not None:
+        return BitMap(wanted.given)
+    return wanted.bitmap if wanted.bitmap is not None else wanted.view.dead.flip(0, wanted.view.rows)
+
+
+class Group(NamedTuple):
+    """The rows that have vectors for the same arms. has: a flag for each arm. wanted: the rows."""
+
+    has: tuple[bool, ...]
+    wanted: RowFilter
+
+
+def groups(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> list[Group]:
+    """Group the rows that a search may return by the arms for which they have a vector. Rows without any are left out."""
+    without = lacking(view, wanted, arms, cache)
+    if not without:
+        return [Group((True,) * len(arms), wanted)]
+    parts = [((), _rows(wanted))]
+    for arm in arms:
+        absent = without.get(arm.name, BitMap())
+        parts = [
+            ((*has, flag), rows)
+            for has, all_rows in parts
+            for flag, rows in ((True, all_rows - absent), (False, all_rows & absent))
+            if rows
+        ]
+    found = []
+    for has, rows in parts:
+        if wanted.given is not None or len(rows) <= LISTED:
+            found.append(Group(has, wanted.among(np.asarray(rows.to_array(), np.uint32))))
+        elif any(has):
+            conditions = tuple([(arm.name, present) for arm, present in zip(arms, has, strict=True) if arm.name in without])
+            found.append(Group(has, RowFilter(view, _restricted(wanted.node, conditions), cache)))
+    return [group for group in found if any(group.has)]
+
+
+@lru_cache(maxsize=256)
+def _restricted(node: Filter | None, conditions: tuple[tuple[str, bool], ...]) -> Filter:
+    """A canonical filter, restricted to rows that have (True) or lack (False) vectors in some fields. Cached, so that equal arguments give
+    the same object: prepared arms are cached by the identity of the filter.
+    """
+    fields = [HasVector(name) if present else make(Not, child=HasVector(name)) for name, present in conditions]
+    given = () if node is None else node.children if type(node) is And else (node,)
+    children = (*given, *fields)
+    return children[0] if len(children) == 1 else make(And, children=children)
