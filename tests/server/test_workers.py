@@ -163,7 +163,7 @@ def test_all_are_started_after_the_first_is_ready_and_announced_once(tmp_path):
 
     def announce():
         announced.append(1)
-        made.tell("signal", signal.SIGTERM)
+        made.report("signal", signal.SIGTERM)
 
     assert made.run(announce) == 0
     assert announced == [1]
@@ -175,7 +175,7 @@ def test_a_worker_that_will_not_end_is_killed(monkeypatch):
         READY.replace("sys.stdin.readline()", "import signal; signal.signal(15, signal.SIG_IGN); sys.stdin.readline()") + "time.sleep(60)"
     )
     made = supervisor(stubborn)
-    assert made.run(lambda: made.tell("signal", signal.SIGTERM)) == 0
+    assert made.run(lambda: made.report("signal", signal.SIGTERM)) == 0
 
 
 def test_several_workers_need_linux(monkeypatch, tmp_path):

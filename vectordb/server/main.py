@@ -91,7 +91,7 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
     keys = Keys(file_of(path, settings.keys_file))
     if settings.keys_file:
         keys.require()
-    check_exposure(settings, keys.wanted)
+    check_exposure(settings, keys.required)
     server_credentials(settings)
     folder = Path(path).absolute().parent
     if not folder.is_dir():

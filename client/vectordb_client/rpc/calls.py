@@ -251,9 +251,9 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
             return build(remote.schema)
         except (SchemaError, InvalidArgumentError) as error:
             refused = error
-    known = remote.revision
+    revision = remote.revision
     remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
-    if refused is not None and known and remote.revision == known:
+    if refused is not None and revision and remote.revision == revision:
         raise refused
     return build(remote.schema)
 
@@ -272,9 +272,9 @@ def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
 
 def _seen(remote: Remote, request: Any) -> Any:
     """The request, extended so that the answer shows the writes of this client."""
-    known = remote.service.seen.get(remote.name)
-    if known is not None:
-        request.seen.collection, request.seen.sequence = known
+    position = remote.service.seen.get(remote.name)
+    if position is not None:
+        request.seen.collection, request.seen.sequence = position
     return request
 
 

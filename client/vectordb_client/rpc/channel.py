@@ -101,8 +101,8 @@ def check_target(target: Any) -> str:
     if re.match(r"[.~]{0,2}/|~$", target):
         what = f"target must be 'host:port', not {shown(target)}, which is a path: write vectordb.open({target!r}) for a directory"
         raise InvalidArgumentError(what, field="target", value=target)
-    scheme, found, rest = target.partition("://")
-    if found:
+    scheme, separator, rest = target.partition("://")
+    if separator:
         host = rest.split("/")[0] or "localhost"
         what = f"target must be 'host:port', not {shown(target)}: write {_with_port(host)!r}"
         secure = ", and tls=True for an encrypted connection" if scheme.lower() in ("https", "grpcs") else ""
@@ -132,15 +132,15 @@ def _with_port(host: str) -> str:
 def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
     """The error of a failed call: the one that the service raised, if it sent one."""
     code, details = error.code(), error.details() or ""
-    found = dict(metadata_of(error)).get(DETAIL_KEY)
-    if found is None:
+    detail = dict(metadata_of(error)).get(DETAIL_KEY)
+    if detail is None:
         if closed and code is grpc.StatusCode.CANCELLED:
             return ClosedError("the client was closed")
         if code is grpc.StatusCode.UNAVAILABLE:
             return UnavailableError(f"{target} can't be reached: {connection_problem(details)}", field="target", value=target)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"{target} didn't answer before the timeout", field="timeout")
-    return error_of(code.name, details, found)
+    return error_of(code.name, details, detail)
 
 
 def connection_problem(details: str) -> str:

@@ -53,7 +53,7 @@ class Guard:
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
-        check_exposure(settings, self.keys.wanted)
+        check_exposure(settings, self.keys.required)
         self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
         rates_file = None if database._read_only is not None else Path(database.path) / rates.FILE_NAME
         self._rates = rates.Rates(rates_file, settings.requests_per_second)

@@ -19,7 +19,7 @@ class ReadMethods(Methods):
         forms = self.served.forms(request.collection, schema)
         response = collection._get_pieces(
             check_each_id(wire.unpack_ids(request.ids)),
-            lambda there, pieces: answers.pack_get(there, pieces, schema, forms, self.served.room()),
+            lambda exists, pieces: answers.pack_get(exists, pieces, schema, forms, self.served.room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
             with_attributes=wire.unpack_selection(request, "with_attributes"),
         )
