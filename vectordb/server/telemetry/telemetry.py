@@ -160,6 +160,8 @@ class Telemetry:
         if request is not None:
             facts |= {name: getattr(request, name) for name in ("queries", "limit", "exact") if hasattr(request, name)}
             facts["filter"] = self._filter(request)
+        if noted is not None and noted.search is not None:
+            facts["request"] = noted.search.request.shown()
         if noted is not None and noted.clock is not None:
             facts["milliseconds"] |= noted.clock.milliseconds
             plan = noted.plan()
