@@ -57,10 +57,10 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
 @inner
 def docid_bits(segment, filtered, bits):
     """The docids that may be found, a bit each from the segment's first on: those of its rows, or of the rows with a bit in ``bits``."""
-    words = (segment[SPAN] + 63) >> 6
+    u64s = (segment[SPAN] + 63) >> 6
     if not filtered:
-        return carray(pointer(segment[PRESENT]), words, np.uint64)
-    found = np.zeros(words, np.uint64)
+        return carray(pointer(segment[PRESENT]), u64s, np.uint64)
+    found = np.zeros(u64s, np.uint64)
     rows, first = segment[ROWS], segment[FIRST_DOCID]
     docids = carray(pointer(segment[DOCIDS_AT]), rows, np.uint32)
     for w in range((rows + 63) >> 6):
