@@ -12,7 +12,6 @@ from vectordb_client.model.filter import Filter
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id, not_a_cursor, restore
-from vectordb_client.model.vectors import point_vector
 
 from ..common import deadline
 from ..engine.snapshot import View
@@ -84,7 +83,7 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
             column = view.vectors(name, ordered)
             if column is not None:
                 for position, row in enumerate(order[column.rows].tolist()):
-                    found[row][name] = point_vector(column, position)
+                    found[row][name] = column.vector(position)
     return found
 
 

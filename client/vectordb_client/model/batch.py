@@ -18,9 +18,9 @@ from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, sho
 from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
 from .info_text import many
 from .results import Point
-from .schema import Dense, Schema, Sparse
+from .schema import Schema, VectorField
 from .values import Id, check_id, coerce, is_single_id, read_with
-from .vectors import Column, dense_column, multi_column, opened, sparse_column
+from .vectors import Column, opened
 
 MAX_BATCH = 100_000
 
@@ -282,7 +282,7 @@ def one_value(name: str, value: Any, n: int) -> str:
     return f"; write {{{name!r}: [{shown(value)}{', …' * (n > 1)}]}}"
 
 
-def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
+def _vector_column(name: str, spec: VectorField, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
     """The column of a field, and the rows with None."""
     rows, gone = None, np.empty(0, np.int32)
     if isinstance(value, Column):
@@ -302,11 +302,7 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
     named = ids if rows is None else [ids[r] for r in rows]
     if count == 0:
         return None, gone
-    if isinstance(spec, Dense):
-        return dense_column(name, spec, value, count, rows, named), gone
-    if isinstance(spec, Sparse):
-        return sparse_column(name, spec, value, count, rows, named), gone
-    return multi_column(name, spec, value, count, rows, named), gone
+    return spec.column.read(name, spec, value, count, rows, named), gone
 
 
 def _plain_json(value: Any) -> Any:

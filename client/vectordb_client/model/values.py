@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, VectorDBError, shown
-from .foreign import is_integer, is_nan, is_null, is_number, listed, plain
+from .foreign import is_integer, is_nan, is_null, is_number, listed, plain, read_with
 from .moments import microseconds, moment_at, read_moment
 from .schema import Attribute
 
@@ -201,18 +201,6 @@ _COERCE = {
 }
 _PYTHON = frozenset((str, int, bool, list, tuple, datetime, uuid.UUID))  # never null
 _PLAIN = {"keyword": str, "int": int, "bool": bool, "text": str}
-
-
-def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
-    """``read(values)`` for an object of any library. Whatever the object raises becomes an InvalidArgumentError."""
-    if hasattr(values, "__next__"):
-        return read(values)  # errors of the caller's own iterator reach the caller unchanged
-    try:
-        return read(values)
-    except VectorDBError:
-        raise
-    except Exception as error:
-        raise InvalidArgumentError(f"{name} can't be read: {error}", field=name, value=values) from error
 
 
 def coerce_element(name: str, kind: str, value: Any) -> Any:

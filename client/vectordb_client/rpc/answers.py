@@ -13,7 +13,6 @@ from ..model.moments import read_moment
 from ..model.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.values import Id
-from ..model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
 from ..v1 import vectordb_pb2 as pb
 from .packing import HitsPacker, PointsPacker, Room
 from .wire import (
@@ -75,14 +74,9 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
         column = unpack_column(message, n)
         if column is None:
             continue
-        if isinstance(column, SparseColumn):
-            column = SparseColumn(column.indptr, column.terms.copy(), column.weights.copy(), column.rows)
-        elif isinstance(column, DenseColumn):  # copies, because the bytes of a message are read-only
-            column = DenseColumn(column.values.copy(), column.rows)
-        else:
-            column = MultiColumn(column.indptr, column.values.copy(), column.rows)
+        column = column.copied()  # the bytes of a message are read-only
         for position, row in enumerate(range(n) if column.rows is None else column.rows.tolist()):
-            rows[row][message.field] = point_vector(column, position)
+            rows[row][message.field] = column.vector(position)
     return rows
 
 
