@@ -140,14 +140,11 @@ class SegmentTarget:
 
 @dataclass(frozen=True)
 class TailRange:
-    """A range of rows without an index: chunks [low, high) of the table, and the docids to scan in them (uint32, ascending). outliers:
-    segments cover these rows (``IndexKind.apart``).
-    """
+    """A range of rows without an index: chunks [low, high) of the table, and the docids to scan in them (uint32, ascending)."""
 
     low: int
     high: int
     docids: np.ndarray
-    outliers: bool = False
 
 
 class Chunks(Protocol):
@@ -227,16 +224,24 @@ class Report:
         return list(zip(self.targets, self.runs, strict=True))
 
 
+def joined(reports: Sequence[Report]) -> Report:
+    """One report of several kinds' segments, by their first docids."""
+    pairs = [pair for report in reports for pair in report._pairs()]
+    pairs.sort(key=lambda pair: pair[0].segment.first)
+    tail = sum(report.tail_microseconds for report in reports)
+    return Report([target for target, _ in pairs], reports[0].k, [run for _, run in pairs], tail)
+
+
 class Bounds(NamedTuple):
     """Upper bounds of the scores of one query, for linear fusion.
 
-    upper_bound: of all scores. best(k, threshold): the k rows with the highest upper bounds: ((docids, bounds), slack). The true score of
-    row i is in [bounds[i] − slack[i], bounds[i]]. A row that isn't returned scores less than ``threshold`` or, if k rows are returned, no
-    more than the last bound. plan: the name of the plan that ``explain`` shows.
+    upper_bound: of all scores. search(request, threshold): the k rows with the highest upper bounds: ((docids, bounds), slack). The true
+    score of row i is in [bounds[i] − slack[i], bounds[i]]. A row that isn't returned scores less than ``threshold`` or, if k rows are
+    returned, no more than the last bound. plan: the name that ``explain`` shows.
     """
 
     upper_bound: float
-    best: Callable[[int, float], tuple[Found, np.ndarray]]
+    search: Callable[[SegmentRequest, float], tuple[Found, np.ndarray]]
     plan: str
 
 
@@ -305,8 +310,8 @@ class IndexKind:
         return {}
 
     @staticmethod
-    def usable(segments: Sequence[IndexKind], request: SegmentRequest, exact: bool) -> bool:
-        """Whether the index can answer a request (whose targets aren't set yet). exact: the answer must be the exact one."""
+    def usable(segments: Sequence[Any], queries: Sequence[Any], k: int, exact: bool, saturation: Saturation | None) -> bool:
+        """Whether these files can answer queries for k results. exact: the answer must be the exact one. Others as in SegmentRequest."""
         return not exact
 
     @staticmethod
@@ -317,8 +322,10 @@ class IndexKind:
         raise NotImplementedError
 
     @staticmethod
-    def bounds(request: SegmentRequest) -> Bounds | None:
-        """Upper bounds of all scores for the first query; None if this kind or one of its files has none, so that a scan is needed."""
+    def bounds(segments: Sequence[Any], tail: Sequence[Any], spec: Any, query: Any) -> Bounds | None:
+        """Upper bounds of all scores for a query; None if this kind or one of the files has none, so that a scan is needed. tail: the
+        ranges of rows that no file covers.
+        """
         return None
 
     # An open file
@@ -402,6 +409,13 @@ def kinds_of(spec: Any) -> list[type[IndexKind]]:
 def kind_for(spec: Any, rows: int) -> type[IndexKind]:
     """The kind of a new file of ``rows`` rows of an indexed field: the one registered last that suits it."""
     return next(kind for kind in reversed(kinds_of(spec)) if kind.suits(spec, rows))
+
+
+def check_options(fields: Mapping[str, Any]) -> None:
+    """Raise SchemaError if the index of a field (name → definition) can't be built here, such as for a missing library."""
+    for name, spec in fields.items():
+        for kind in kinds_of(spec):
+            kind.check_options(name, spec.index)
 
 
 class BuildOptions:

@@ -125,6 +125,7 @@ class PlanModel:
             "considered": self.considered(target, run.local, k) if ran else [],
             "rows_scored": int(run.scored),
             **({} if run.postings is None else {"postings": run.postings}),
+            **({} if run.elapsed is None else {"microseconds": round(run.elapsed, 1)}),
         }
 
     def located(self, run: Run) -> dict[str, Any]:

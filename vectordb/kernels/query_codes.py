@@ -10,7 +10,7 @@ from .dense import COSINE, L2
 from .jit import inner, pointer
 from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, ROTATED_MEAN, SAMPLE_RADIUS, STEP
 
-DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
+DEVIATIONS = 3.0  # standard deviations of the codes' error, within which rows are scored again [chosen, not measured]
 
 
 @inner

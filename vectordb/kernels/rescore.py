@@ -12,7 +12,7 @@ from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
-RESCORED_AT_ONCE = 16
+RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored [chosen, not measured]
 
 
 @inner

@@ -83,10 +83,11 @@ from .scoring import Scoring, score_rows
 from .topk import make_key
 
 CHOOSE, LOOK = -1, -2
-# Unit and meaning, then the source in brackets. [chosen]: chosen, not measured.
-KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for [chosen]
+# Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
+# (bench/RESULTS.md, "Under filters"). [chosen]: chosen, not measured.
+KEPT_LEAST = 40  # rows kept by codes, besides KEPT times the results asked for [P2]
 SPARSELY = 64  # with fewer than one docid in so many matching, rows are looked up one by one [chosen]
-LEAST_CAP = 1_000  # rows that a graph search may score before it is given up, besides half of the matches [chosen]
+LEAST_CAP = 1_000  # rows that a graph search may score before it is given up, besides half of the matches [P2]
 
 
 @inner
@@ -232,8 +233,8 @@ def search_segment(
         if forced == CHOOSE:
             growth, extra = beyond(k, depth, allowed.matches)
             setting, safe = plan_for(
-                segment, settings, levels, correlations, recalls, costs, corrections, target, signs, allowed, clusters, space, cells, weights,
-                growth, extra, report,
+                segment, settings, levels, correlations, recalls, costs, corrections, target, signs, allowed, clusters, space, cells,
+                weights, growth, extra, report,
             )  # fmt: skip
         report[R_SETTING] = setting
         if np.int64(settings[setting, PLAN]) not in COMPILED_PLANS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,9 @@ _CODES_AT_ONCE = 8  # byte codes multiplied in the time of one float, for the sa
 _PARALLEL_CODES = 64 << 20  # bytes of codes; a smaller scan uses one core, which reads about as fast as the memory delivers [chosen]
 
 
-def usable(segments: Sequence, request: SegmentRequest, exact: bool) -> bool:
+def usable(segments: Sequence[DenseSegment], queries: np.ndarray, k: int, exact: bool, saturation: None) -> bool:
     """``IndexKind.usable``: an exact search and one for more than MAX_DEPTH results read all vectors."""
-    return not exact and request.k <= MAX_DEPTH
+    return not exact and k <= MAX_DEPTH
 
 
 def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
@@ -136,26 +137,21 @@ def run_plan(plan: Plan, segment: DenseSegment, bits: np.ndarray | None, query: 
     return plan.kernel(segment, bits, query, tuple(setting[planner.EFFORT :].tolist()), planner.KEPT * k + kernel.KEPT_LEAST)
 
 
-def bounds(request: SegmentRequest) -> Bounds | None:
+def bounds(segments: Sequence[DenseSegment], tail: Sequence, spec: Any, query: np.ndarray) -> Bounds | None:
     """``IndexKind.bounds``, from the byte codes of verified files that hold the norms of the codes' residuals."""
-    segments, spec, query = [target.segment for target in request.targets], request.spec, request.queries[0]
     # Bounds can be trusted only in verified files, and files of earlier versions don't contain them.
     if not all(segment.verified and segment.residual_norms is not None for segment in segments):
         return None
     upper_bound = np.inf
     if spec.metric == "cosine":
         upper_bound = 1.0 + CEILING_ROUNDING
-    elif spec.metric == "dot" and all(piece.outliers for piece in request.tail):
+    elif spec.metric == "dot" and not tail:
         upper_bound = max(segment.upper_bound(query) for segment in segments) * (1.0 + CEILING_ROUNDING)
-
-    def best(k: int, threshold: float) -> tuple[Found, np.ndarray]:
-        return search_bounded(request._replace(k=k), threshold)
-
-    return Bounds(upper_bound, best, "scan of byte codes with error bounds")
+    return Bounds(upper_bound, search_bounded, "scan of byte codes with error bounds")
 
 
 def search_bounded(request: SegmentRequest, threshold: float) -> tuple[Found, np.ndarray]:
-    """The k rows with the highest upper bounds of their scores for one query: ((docids, bounds), slack), as ``Bounds.best``."""
+    """The k rows with the highest upper bounds of their scores for one query: ((docids, bounds), slack), as ``Bounds.search``."""
     query, k = request.queries[0], request.k
 
     def scan(target: SegmentTarget, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from .. import exact
 from ..base import Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
 from ..model import MEASURED_EVERY
-from ..saturation import numbers_for, stretch
+from ..saturation import Saturation, numbers_for, stretch
 from .model import Choice, first_pass
 from .scratch import MAX_QUERY_TERMS, ImpactScratch
 from .segment import ImpactSegment
@@ -32,17 +32,17 @@ _CHOSEN_ANEW = 256  # searches for which a chosen plan is cached; corrections mo
 _NOTHING = Run(-1, -1, 0, 0.0, 1.0, False, 0.0, 0)
 
 
-def usable(segments: Sequence[ImpactSegment], request: SegmentRequest, exact: bool) -> bool:
+def usable(segments: Sequence[ImpactSegment], queries: Sequence[Query], k: int, exact: bool, saturation: Saturation | None) -> bool:
     """``IndexKind.usable``. The index can't answer where a weight is negative or tiny, because the plans rely on sums that only grow; for
     more than MAX_DEPTH results; and for too many terms or scores outside SCORES, because sums have 16 bits. An exact search uses the
     lossless plans, once all files have been verified.
     """
     if exact and not all(segment.verified for segment in segments):
         return False
-    if request.k > MAX_DEPTH or any(segment.signed for segment in segments):
+    if k > MAX_DEPTH or any(segment.signed for segment in segments):
         return False
-    most = max((segment.most * stretch(request.saturation, segment.mean) for segment in segments), default=0.0)
-    for terms, weights in request.queries:
+    most = max((segment.most * stretch(saturation, segment.mean) for segment in segments), default=0.0)
+    for terms, weights in queries:
         if not len(terms):
             continue
         bound = most * float(weights.sum(dtype=np.float64))
