@@ -12,7 +12,7 @@ from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, P
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
 from vectordb_client.model.results import WriteResult
-from vectordb_client.model.schema import Attribute, VectorField
+from vectordb_client.model.schema import AttributeType, VectorField
 from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.rpc.bulk import Bulk, BulkResult, write_all
 
@@ -232,7 +232,11 @@ class Collection(Reads):
         return result
 
     def add_fields(
-        self, *, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None, exist_ok: bool = False
+        self,
+        *,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
+        exist_ok: bool = False,
     ) -> None:
         """Add vector fields and attributes. Existing points have no value in them.
 

@@ -10,11 +10,11 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
 from vectordb.index.base import open_file
 from vectordb.index.file import IndexFile
 from vectordb.storage import catalog, format, segments
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4), "w": Dense(4, "l2")}, {"n": Int()})
 ROWS = 120

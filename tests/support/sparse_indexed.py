@@ -12,12 +12,13 @@ from vectordb_client.model.schema import Sparse
 from vectordb_client.model.vectors import SparseColumn
 
 from tests.support.indexed import Chunks, ask
+from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
 from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
-from vectordb.storage import chunks, fields, format
+from vectordb.storage import chunks, format
 
 Query = tuple[np.ndarray, np.ndarray]
 
@@ -49,7 +50,7 @@ def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
 
 def saturation_of(column: SparseColumn, longer: float, lengths=None) -> Saturation:
     """BM25's saturation for rows of term frequencies, with an average text length of ``longer`` × that of these rows. lengths: a table."""
-    words = int(longer * fields.lengths_of(column).sum())
+    words = int(longer * column.sums().sum())
     return Saturation(1.2, 0.75, len(column), words, *([] if lengths is None else [lengths]))
 
 
@@ -77,8 +78,7 @@ class Indexed:
             high = min(low + 700, self.count)
             start, end = column.indptr[low], column.indptr[high]
             part = SparseColumn(column.indptr[low : high + 1] - start, column.terms[start:end], column.weights[start:end])
-            counted = None if saturation is None else fields.lengths_of(part)
-            made = fields.vector_chunks(self.spec, part, self.docids[low:high], counted)
+            made = FIELD_TYPES["sparse"].encode(self.spec, part, self.docids[low:high], bm25=saturation is not None)
             self.values.append(np.frombuffer(bytes(chunks.encode(made[format.POSTINGS])), np.uint8))
             if saturation is not None:
                 self.also.append(np.frombuffer(bytes(chunks.encode(made[format.LENGTHS])), np.uint8))

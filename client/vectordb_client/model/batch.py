@@ -6,6 +6,7 @@ The embedded database applies a Batch, the client sends it, and the server reads
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
-from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
+from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
 from .info_text import many
 from .results import Point
 from .schema import Schema, VectorField
-from .values import Id, check_id, coerce, is_single_id, read_with
+from .values import Id, check_id, is_single_id
 from .vectors import Column, opened
 
 MAX_BATCH = 100_000
@@ -109,15 +110,13 @@ def make_batch(
             values = [None] * n
         elif type(values) is not list:
             framed = _framed(name, values)
-            if framed is not None and spec.kind == "int":
-                framed = whole(framed)
             values = (
-                framed
+                spec.read_frame(framed)
                 if framed is not None
                 else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
             )
         _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
-        checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
+        checked[name] = _each(values, ids, functools.partial(spec.coerce, name), kind == "update")
     if payload is not None:
         advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
         payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)

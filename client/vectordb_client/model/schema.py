@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
+from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
 from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
 Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
@@ -42,74 +43,6 @@ def check_name(name: Any, what: str) -> str:
 
 @named_class
 @dataclass(frozen=True)
-class _Attribute:
-    """array: each point has a list of values, and a condition holds if any element satisfies it."""
-
-    array: bool = False
-    kind: ClassVar[str] = ""
-
-    def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
-
-
-class Keyword(_Attribute):
-    """Strings of at most 480 UTF-8 bytes that are compared as a whole: =, IN, STARTSWITH, GLOB. ``array=True``: a list for each point."""
-
-    kind = "keyword"
-
-
-class Int(_Attribute):
-    """Signed 64-bit integers. ``array=True``: a list for each point."""
-
-    kind = "int"
-
-
-class Float(_Attribute):
-    """Finite 64-bit floats. ``array=True``: a list for each point."""
-
-    kind = "float"
-
-
-class Bool(_Attribute):
-    """True or False. ``array=True``: a list for each point."""
-
-    kind = "bool"
-
-
-class Datetime(_Attribute):
-    """Moments: a ``datetime``, a ``date`` (its midnight), or a string in ISO 8601, stored as microseconds in UTC.
-
-    A value without a time zone is UTC. Nanoseconds of numpy, pandas and Arrow are cut off. ``array=True``: a list for each point.
-    """
-
-    kind = "datetime"
-
-
-class Text(_Attribute):
-    """Text of any length, split into Unicode words without regard to case, for MATCH."""
-
-    kind = "text"
-
-
-class Uuid(_Attribute):
-    """``uuid.UUID`` or its string form. ``array=True``: a list for each point."""
-
-    kind = "uuid"
-
-
-class Geo(_Attribute):
-    """Places on Earth: ``(lat, lon)`` in degrees, or ``{"lat": …, "lon": …}``. ``array=True``: a list for each point."""
-
-    kind = "geo"
-
-
-Attribute = Keyword | Int | Float | Bool | Datetime | Text | Uuid | Geo
-ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
-
-
-@named_class
-@dataclass(frozen=True)
 class Schema:
     """The vector fields and attributes of a collection.
 
@@ -132,13 +65,13 @@ class Schema:
     """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
-    attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
         for what, fields, kinds in (
             ("vector field", self.vectors, tuple(VECTOR_TYPES.values())),
-            ("attribute", self.attributes, tuple(ATTRIBUTE_KINDS.values())),
+            ("attribute", self.attributes, tuple(ATTRIBUTE_TYPES.values())),
         ):
             _check_mapping(what, fields)
             for name, spec in fields.items():
@@ -177,7 +110,7 @@ class Schema:
             hint = f" ({name!r} is an attribute{write})"
         raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}{hint}", field="vectors", value=name)
 
-    def attribute(self, name: Any) -> Attribute:
+    def attribute(self, name: Any) -> AttributeType:
         """The definition of an attribute. Raises SchemaError, which lists the attributes that exist."""
         if isinstance(name, str) and name in self.attributes:
             return self.attributes[name]
@@ -197,7 +130,7 @@ class Schema:
     def with_fields(
         self,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         *,
         exist_ok: bool = False,
     ) -> Schema:
@@ -218,7 +151,7 @@ class Schema:
             if name not in there:
                 continue
             if type(there[name]) is not type(spec) or not _takes(there[name], spec):
-                asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_KINDS.values())) else shown(spec)
+                asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_TYPES.values())) else shown(spec)
                 raise SchemaError(f"field {name!r} exists already, as {spelled(there[name])}, not {asked}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
@@ -238,7 +171,7 @@ class Schema:
             raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
         return cls(
             _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
-            _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
+            _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
         )
 
 
@@ -254,21 +187,21 @@ def _such(what: str, given: Any) -> str:
             return f"Dense({given})"
         return "Sparse()" if given is Sparse or (isinstance(given, str) and given == "sparse") else "Dense(384)"
     if isinstance(given, type):
-        return f"{(given if issubclass(given, _Attribute) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
-    kind = ATTRIBUTE_KINDS.get(given.lower()) if isinstance(given, str) else None
+        return f"{(given if issubclass(given, AttributeType) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
+    kind = ATTRIBUTE_TYPES.get(given.lower()) if isinstance(given, str) else None
     return f"{(kind or Keyword).__name__}()"
 
 
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def _takes(there: VectorField | Attribute, asked: VectorField | Attribute) -> bool:
+def _takes(there: VectorField | AttributeType, asked: VectorField | AttributeType) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = getattr(there, "weighting", None) == "none"
     return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
 
 
-def _spec_dict(spec: VectorField | Attribute) -> dict:
+def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
     if options.get("index") is not None:
         options["index"] = changed_options(options["index"])
@@ -280,7 +213,7 @@ def changed_options(spec: Any) -> dict:
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 
-def spelled(spec: VectorField | Attribute) -> str:
+def spelled(spec: VectorField | AttributeType) -> str:
     """The definition as Python would write it, without options that have their default."""
     shown = ("dim", *changed_options(spec))
     options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}

@@ -19,8 +19,8 @@ from ..model.batch import UNSET, Batch, make_batch
 from ..model.fields import VECTOR_TYPES
 from ..model.fields.base import array_of
 from ..model.ranking import FUSIONS, MISSING, checked_fusion
-from ..model.schema import Attribute, Schema, VectorField
-from ..model.values import Id, restore, text_of, to_json
+from ..model.schema import Schema, VectorField
+from ..model.values import Id, text_of, to_json
 from ..model.vectors import Column
 from ..v1 import vectordb_pb2 as pb
 
@@ -266,13 +266,6 @@ def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
 # ---- Batches ----
 
 
-def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
-    """Stored values in the form that JSON can represent."""
-    if spec.kind in ("datetime", "uuid"):
-        return [None if value is None or value is UNSET else restore(spec, value) for value in values]
-    return [None if value is UNSET else value for value in values]
-
-
 def pack_versions(versions: Sequence[int | None] | None) -> bytes:
     """``if_version`` as int64, −1 for any."""
     return b"" if versions is None else np.array([-1 if v is None else v for v in versions], dtype="<i8").tobytes()
@@ -290,7 +283,8 @@ def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
     for name in dict.fromkeys((*batch.vectors, *batch.removed)):
         pack_column(message.vectors.add(), name, batch.vectors.get(name), batch.removed.get(name))
     for name, values in batch.attributes.items():
-        column = message.attributes.add(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name))
+        spec, known = schema.attribute(name), [None if value is UNSET else value for value in values]
+        column = message.attributes.add(name=name, json=pack_json(known if spec.plain else [*map(spec.restore, known)], name))
         if update:
             column.unset = pack_bits([value is UNSET for value in values])
     if batch.payload is not None:
