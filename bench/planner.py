@@ -21,10 +21,9 @@ import numpy as np
 
 import vectordb
 from vectordb import Dense, Int, Schema
-from vectordb.index.dense import search as ann
-from vectordb.index.dense.calibrate import FILTER_PLANS, PLAN_NAMES
-from vectordb.index.dense.segment import SegmentMask
-from vectordb.kernels import layout, planner
+from vectordb.index.base import Run, SegmentMask, SegmentRequest, SegmentTarget
+from vectordb.index.dense.plans import PLANS
+from vectordb.kernels import planner
 
 from . import data, facts
 from .filters import Columns, grid
@@ -75,23 +74,20 @@ class Bench:
         self.collection.optimize()
         self.built = time.perf_counter() - started
 
-    def run(self, view, allowed: Sequence[SegmentMask], forced: int, target: float) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
-        """(microseconds per query, docids found by each query, report of each query)."""
+    def run(self, view, allowed: Sequence[SegmentMask], forced: int, target: float) -> tuple[float, list[np.ndarray], list[Run]]:
+        """(microseconds per query, docids found by each query, how each was run)."""
         table, opened = view.chunks(view.fields["v"]), view.snapshot.segments(view.fields["v"])
-        dtype, metric = "float32", self.dataset.metric
-        fixed = (table.rows, table.verified, table.confirm)
+        segment, spec = opened[0].segment, view.schema.vectors["v"]
 
-        def search(i: int, trace: ann.Trace | None) -> np.ndarray:
-            part = ann.SegmentTarget(opened[0].segment, allowed[i])
-            return ann.search([part], [], *fixed, self.queries[i : i + 1], dtype, metric, K, target, forced, trace)[0][0]
+        def search(i: int, timed: bool):
+            part = SegmentTarget(segment, allowed[i])
+            request = SegmentRequest([part], [], table, self.queries[i : i + 1], spec, K, target, None, forced, timed, timed)
+            return segment.search(request)
 
-        reports = []
-        for i in range(len(allowed)):
-            search(i, trace := ann.Trace())
-            reports.append(trace.reports[0][0])
+        reports = [search(i, True)[1].runs[0] for i in range(len(allowed))]
         # The second pass is measured, so that the processor's caches are in the state that a stream of different queries leaves.
         started = time.perf_counter_ns()
-        found = [search(i, None) for i in range(len(allowed))]
+        found = [search(i, False)[0][0][0] for i in range(len(allowed))]
         return (time.perf_counter_ns() - started) / len(allowed) / 1e3, found, reports
 
     def cell(self, name: str, masks: Sequence[np.ndarray | None]) -> list[Outcome]:
@@ -104,11 +100,12 @@ class Bench:
                     made[id(mask)] = SegmentMask(segment, None if mask is None else np.flatnonzero(mask).astype(np.uint32))
             allowed = [made[id(mask)] for mask in masks]
             truths = [self._truth(i, mask) for i, mask in enumerate(masks)]
-            settings = ann.model_for(segment.models, K).settings
+            settings = segment.model(K).settings
             ran = {}
             for setting in range(len(settings)):
                 plan = int(settings[setting, planner.PLAN])
-                if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan in planner.GRAPH_PLANS and not segment.has_graph):
+                needs = PLANS[plan].needs
+                if ("filter" in needs and not allowed[0].filtered) or ("graph" in needs and not segment.has_graph):
                     continue
                 slow = plan in (planner.SCAN, planner.EXACT) and allowed[0].matches[0] > 20_000  # exact: 20 queries suffice
                 some = slice(0, 20) if slow else slice(None)
@@ -121,11 +118,9 @@ class Bench:
                 good = [(cost, setting) for setting, (cost, recall) in ran.items() if recall >= target]
                 cost, setting = min(good) if good else (None, -1)
                 best = (
-                    "none" if setting < 0 else f"{PLAN_NAMES[int(settings[setting, planner.PLAN])]} {settings[setting, planner.EFFORT]:g}"
+                    "none" if setting < 0 else f"{PLANS[int(settings[setting, planner.PLAN])].name} {settings[setting, planner.EFFORT]:g}"
                 )
-                chosen = Counter(
-                    PLAN_NAMES[int(settings[int(r[layout.R_SETTING]), planner.PLAN])] for r in reports if r[layout.R_SETTING] >= 0
-                )
+                chosen = Counter(PLANS[int(settings[int(r.setting), planner.PLAN])].name for r in reports if r.setting >= 0)
                 outcomes.append(
                     Outcome(
                         cell=name,
@@ -133,7 +128,7 @@ class Bench:
                         target=target,
                         recall=float(recalls.mean()),
                         p5=float(np.percentile(recalls, 5)),
-                        predicted=float(np.mean([min(r[layout.R_RECALL], 1.0) for r in reports])),
+                        predicted=float(np.mean([min(r.recall, 1.0) for r in reports])),
                         microseconds=microseconds,
                         best_microseconds=cost,
                         best=best,
