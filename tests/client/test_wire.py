@@ -14,7 +14,7 @@ from vectordb_client.model.fields import VECTOR_TYPES
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
-from vectordb_client.model.schema import Dense, Index, Schema
+from vectordb_client.model.schema import HNSW, Dense, Schema
 from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, query_vector
 from vectordb_client.rpc import answers, calls, wire
 from vectordb_client.rpc.split import slice_batch
@@ -236,18 +236,18 @@ def test_a_recall_is_said_where_it_is_named():
     assert [sent(recall) for recall in (None, 0.95, 0.5, 1, np.float32(0.25))] == [None, 0.95, 0.5, 1.0, 0.25]
 
 
-@pytest.mark.parametrize("index", [Index(), None, Index("hnswlib"), Index(degree=4, ef_construction=2000)])
+@pytest.mark.parametrize("index", [HNSW(), None, HNSW("hnswlib"), HNSW(degree=4, ef_construction=2000)])
 def test_a_schema_keeps_its_index(index):
     schema = Schema({"d": Dense(4, index=index)})
     assert answers.unpack_schema(answers.pack_schema(schema)) == schema
     said = schema.to_dict()["vectors"]["d"].get("index", ...)
-    assert (said is ...) == (index == Index()) and (said is None) == (index is None)
+    assert (said is ...) == (index == HNSW()) and (said is None) == (index is None)
 
 
 def test_a_schema_that_says_nothing_of_an_index_has_the_default_one():
     stored = {"vectors": {"d": {"kind": "dense", "dim": 4}, "e": {"kind": "dense", "dim": 4, "index": {}}}, "attributes": {}}
-    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {Index()}
-    assert Dense(4) == Dense(4, index=Index()) != Dense(4, index=None)
+    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {HNSW()}
+    assert Dense(4) == Dense(4, index=HNSW()) != Dense(4, index=None)
 
 
 def test_facts_come_back_as_they_were():

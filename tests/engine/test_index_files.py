@@ -15,10 +15,10 @@ from tests.engine.test_upgrade import make
 from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until
 from vectordb import Dense, Schema, Sparse
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
 from vectordb.index import file as index_file
 from vectordb.storage import format, segments
-from vectordb.storage.check import check
 
 ROWS, DIM = 400, 12
 FIELDS = ("v", "w", "s", "b")

@@ -10,10 +10,10 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
 from vectordb.index.dense.segment import Segment
 from vectordb.storage import catalog, format, segments
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4), "w": Dense(4, "l2")}, {"n": Int()})
 ROWS = 120

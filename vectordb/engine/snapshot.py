@@ -10,13 +10,14 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.schema import Dense, Schema
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
 from vectordb_client.model.vectors import Column
 
 from ..common import deadline
+from ..fields import FIELD_TYPES
 from ..kernels import columns
-from ..storage import catalog, chunks, fields, format, segments, tables
+from ..storage import catalog, format, segments, tables
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.env import Env
@@ -311,22 +312,14 @@ class View:
 
     def vectors(self, name: str, docids: np.ndarray) -> Column | None:
         """Copies of vectors. docids: int64, ascending; ``rows`` of the column are indexes into them. None if no row has the field."""
-        spec, found, rows = self.schema.vectors[name], [], []
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, fields.item_bytes(spec)):
-            found.append(chunks.picked(chunk, positions))
-            rows.append(indexes)
-        return fields.column_of(spec, chunks.joined(found), np.concatenate(rows).astype(np.int32)) if found else None
+        spec = self.schema.vectors[name]
+        field_type = FIELD_TYPES[spec.kind]
+        return field_type.vectors(spec, self.chunks(self.fields[name]).chunks_with(docids, field_type.item_bytes(spec)))
 
     def vector_bytes(self, name: str, docids: np.ndarray) -> np.ndarray:
         """Size of each row's vector in bytes, int64; 0 for rows without one. docids: int64, ascending."""
         spec = self.schema.vectors[name]
-        width = fields.item_bytes(spec)
-        if isinstance(spec, Dense):
-            return np.full(len(docids), width, np.int64)
-        sizes = np.zeros(len(docids), np.int64)
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, width):
-            sizes[indexes] = np.diff(chunk.offsets)[positions].astype(np.int64) * (width + (chunk.extra is not None) * 4)
-        return sizes
+        return FIELD_TYPES[spec.kind].sizes(spec, self.chunks(self.fields[name]), docids)
 
 
 class Snapshots:

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from vectordb_client.model.vectors import Column
+from vectordb_client.model.fields import Column
 
 from ..index.exact import Found
 from ..storage import chunks, format
+from ..storage.check.rows import FieldRows
 from ..storage.chunks import Chunk
 from ..storage.tables import ChunkTable
 
 if TYPE_CHECKING:
     from ..index.saturation import Saturation
 
+_NORM_TOLERANCE = 1e-5  # relative
 Part = tuple[int, int]  # the kind of the chunks of a part, and the bytes of an item
 
 
@@ -95,8 +97,8 @@ class FieldType(ABC):
         """
 
     @abstractmethod
-    def check(self, rows: Any, spec: Any) -> None:
-        """Check a block of rows (``storage.check.rows.FieldRows``) for everything that must hold for vectors of this type."""
+    def check(self, rows: FieldRows, spec: Any) -> None:
+        """Check a block of rows for everything that must hold for vectors of this type."""
 
     # ---- Search ----
 
@@ -155,3 +157,34 @@ class RowSource:
     def release(self) -> None:
         """End the transaction, once the rows are copied: an open one keeps LMDB from reusing pages. ``blocks`` may not be called then."""
         self._release()
+
+
+# ---- What several types share ----
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy of one that is read-only or not contiguous, as those in a service's messages are: numba would compile each
+    kernel once more for it.
+    """
+    return array if array.flags.carray else array.copy()
+
+
+def norms(values: np.ndarray) -> np.ndarray:
+    """Euclidean norms of rows, float32. Computed in float64, so that they do not overflow."""
+    wide = values.astype(np.float64)
+    return np.sqrt(np.einsum("ij,ij->i", wide, wide)).astype(np.float32)
+
+
+def values_of(spec: Any, chunk: Any) -> np.ndarray:
+    """The items of a chunk as ``(items, dim)`` of the field's dtype, a view."""
+    return chunk.data.reshape(-1).view(spec.dtype).reshape(-1, spec.dim)
+
+
+def check_values(rows: FieldRows, spec: Any, chunk: Any) -> None:
+    """Check that numbers are finite, and that the norms of a field with a cosine are those of its vectors."""
+    values = values_of(spec, chunk)
+    rows.expect(np.isfinite(values).all(), "has values that are not finite")
+    right = (chunk.norms is not None) == (spec.metric == "cosine")
+    if rows.expect(right, "has norms though its metric needs none, or lacks them") and chunk.norms is not None:
+        same = np.allclose(chunk.norms, norms(values), rtol=_NORM_TOLERANCE, atol=0)
+        rows.expect(same, "has norms that differ from the lengths of its vectors")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import lmdb
 import msgspec
 from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
-from vectordb_client.model.schema import AttributeType, Schema, Sparse, VectorField, check_name
+from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
 from ..common.failpoints import reach
@@ -116,9 +116,9 @@ def add_fields(
 
 def ruled(spec: VectorField | AttributeType) -> bool:
     """Whether ``Meta.rules`` has an entry for such a field."""
-    if isinstance(spec, AttributeType):
-        return attribute_forms.FORMS[spec.stored].follows_rule
-    return isinstance(spec, Sparse) and spec.counts_words
+    if isinstance(spec, VectorField):
+        return spec.counts_words
+    return attribute_forms.FORMS[spec.stored].follows_rule
 
 
 def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, AttributeType]) -> dict[str, int]:

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError
 from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import Point
-from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.schema import Schema
 
-from .forms import Layout, arrow_values, cell_id, dumps, id_cell, loads, write_vector
+from .forms import Layout, arrow_values, cell_id, dumps, id_cell, loads
 from .sources import Row, Source
 
 _SCHEMA_KEY = b"vectordb.schema"
@@ -115,7 +115,8 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
     fields += [pa.field(column, _attribute_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
     if with_vectors:
-        fields += [pa.field(column, _vector_type(pa, schema.vectors[name])) for column, name in layout.vectors.items()]
+        specs = {column: schema.vectors[name] for column, name in layout.vectors.items()}
+        fields += [pa.field(column, spec.column.arrow_type(pa, spec)) for column, spec in specs.items()]
     fields.append(pa.field("payload", pa.string()))
     table_schema = pa.schema(fields, metadata={_SCHEMA_KEY: dumps(schema.to_dict()).encode()})
     count = 0
@@ -127,7 +128,7 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
             if with_vectors:
                 for name in layout.vectors.values():
                     spec = schema.vectors[name]
-                    columns.append([None if (v := p.vectors.get(name)) is None else write_vector(spec, v) for p in page])
+                    columns.append([None if (v := p.vectors.get(name)) is None else spec.column.to_json(v) for p in page])
             columns.append([None if p.payload is None else dumps(p.payload) for p in page])
             try:
                 arrays = [pa.array(values, type=f.type) for values, f in zip(columns, table_schema, strict=True)]
@@ -140,12 +141,3 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
 
 def _attribute_type(pa: Any, spec: AttributeType) -> Any:
     return pa.list_(spec.arrow_type(pa)) if spec.array else spec.arrow_type(pa)
-
-
-def _vector_type(pa: Any, spec: Any) -> Any:
-    """The Arrow type of a vector field. float16 is widened to float32: lossless, and readable by more programs."""
-    if isinstance(spec, Sparse):
-        return pa.struct([("indices", pa.list_(pa.uint64())), ("values", pa.list_(pa.float32()))])
-    if spec.kind == "multi":
-        return pa.list_(pa.list_(pa.float32()))
-    return pa.list_(pa.float32(), spec.dim)

@@ -18,12 +18,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
 from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.attributes.base import read_json_cell, strict_json
 from vectordb_client.model.results import Point
-from vectordb_client.model.schema import Schema, Sparse, VectorField
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import to_json
 
 POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
@@ -67,7 +66,7 @@ class Layout:
         if self.canonical and not cells and is_full(record):
             return {
                 "id": read_id(_present(record.get("id"), "id")),
-                "vectors": {n: read_vector(self.schema.vector(n), v) for n, v in (record.get("vectors") or {}).items()},
+                "vectors": {n: self.schema.vector(n).column.from_json(v) for n, v in (record.get("vectors") or {}).items()},
                 "attributes": {
                     name: read_attribute(self.schema.attribute(name), value)
                     for name, value in (record.get("attributes") or {}).items()
@@ -91,7 +90,7 @@ class Layout:
                 spec = self.schema.vectors[self.vectors[column]]
                 value = _json_cell(column, value) if isinstance(value, str) else value
                 if value is not None:
-                    point["vectors"][self.vectors[column]] = read_vector(spec, value)
+                    point["vectors"][self.vectors[column]] = spec.column.from_json(value)
             elif column in self.attributes:
                 spec = self.schema.attributes[self.attributes[column]]
                 point["attributes"][self.attributes[column]] = read_cell(column, spec, value) if cells else read_attribute(spec, value)
@@ -162,27 +161,6 @@ def id_cell(value: Any) -> str:
     return dumps(write_id(value))
 
 
-def read_vector(spec: VectorField, value: Any) -> Any:
-    """A vector from its JSON form: numbers, rows of numbers, ``{"indices": [...], "values": [...]}`` or ``{"TERM": weight}``."""
-    if isinstance(spec, Sparse) and isinstance(value, Mapping) and set(value) == {"indices", "values"}:
-        return (value["indices"], value["values"])
-    if isinstance(spec, Sparse) and isinstance(value, Mapping):
-        try:
-            return {int(term): weight for term, weight in value.items()}
-        except (TypeError, ValueError):
-            what = f'{shown(value)} is not a sparse vector; its terms must be integers, as in {{"17": 0.5}}'
-            raise InvalidArgumentError(what, field="vectors", value=value) from None
-    return value
-
-
-def write_vector(spec: VectorField, value: Any) -> Any:
-    """A vector as JSON data. A float32 is written with all digits of a double, so reading it gives the same float32."""
-    if isinstance(spec, Sparse):
-        terms, weights = value
-        return {"indices": np.asarray(terms).tolist(), "values": np.asarray(weights).tolist()}
-    return np.asarray(value).tolist()
-
-
 def read_attribute(spec: AttributeType, value: Any) -> Any:
     """An attribute from its JSON or Arrow form, as ``upsert`` takes it."""
     return [*map(spec.from_file, value)] if spec.array and isinstance(value, list) else spec.from_file(value)
@@ -233,7 +211,7 @@ def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
     """The full JSON record of a point. Null attributes and an empty payload are left out."""
     record: dict[str, Any] = {"id": write_id(point.id)}
     if with_vectors:
-        record["vectors"] = {name: write_vector(schema.vectors[name], vector) for name, vector in point.vectors.items()}
+        record["vectors"] = {name: schema.vectors[name].column.to_json(vector) for name, vector in point.vectors.items()}
     record["attributes"] = {name: value for name, value in point.attributes.items() if value is not None}
     if point.payload is not None:
         record["payload"] = point.payload
@@ -247,7 +225,7 @@ def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
     if with_vectors:
         for name in layout.vectors.values():
             vector = point.vectors.get(name)
-            cells.append("" if vector is None else dumps(write_vector(layout.schema.vectors[name], vector)))
+            cells.append("" if vector is None else dumps(layout.schema.vectors[name].column.to_json(vector)))
     return [*cells, "" if point.payload is None else dumps(point.payload)]
 
 

@@ -313,9 +313,8 @@ class _Plan:
 
 def type_text(spec: AttributeType | VectorField) -> str:
     """A field's type in the report: ``float``, ``keyword[]``, ``dense of 256``."""
-    if isinstance(spec, (Dense, MultiVector)):
-        return f"{spec.kind} of {spec.dim}"
-    return spec.kind + ("[]" if getattr(spec, "array", False) else "")
+    dim = getattr(spec, "dim", None)
+    return f"{spec.kind} of {dim}" if dim else spec.kind + ("[]" if getattr(spec, "array", False) else "")
 
 
 def type_names() -> list[str]:
