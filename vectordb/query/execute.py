@@ -11,15 +11,16 @@ from vectordb_client.model.results import Hit, Hits
 from ..common import deadline
 from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache
-from ..filters.text import told
+from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
-from .arms import RowFilter, search_arm, sign
+from .arms import search_arm, sign
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
 from .read import attribute_reader, pieces
 from .request import Arm, Search
+from .row_filter import RowFilter
 from .trace import Clock, current, stage_plan, whole_plan
 
 
@@ -71,7 +72,7 @@ class Answers:
             return None
         request = search.request.shown()
         if search.filter is not None:
-            request = {"filter": told(search.filter, values=True)} | request
+            request = {"filter": to_string(search.filter, values=True)} | request
         return {"request": request, **whole_plan(search, self._view.snapshot.live, self._view.sequence, self._rows.matches, stage, clock)}
 
     def _rank(self, search: Search, rows: RowFilter, clock: Clock) -> Iterator[tuple[Ranked, dict | None]]:

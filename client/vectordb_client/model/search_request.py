@@ -213,18 +213,20 @@ class SearchRequest:
 
     def shown(self) -> dict[str, Any]:
         """The options that differ from their defaults, as JSON values, for plans and logs."""
-        values = ((name, option, self.__dict__.get(name, option.default)) for name, option in OPTIONS.items())
-        return {name: option.show(value) for name, option, value in values if option.show is not None and value is not option.default}
+        values = ((option, name, getattr(self, name)) for name, option in OPTIONS.items() if option.show is not None)
+        return {name: option.show(value) for option, name, value in values if value is not option.default}
 
     def __getattr__(self, name: str) -> Any:
+        if name in OPTIONS:  # it was added to the table after this request was made
+            return OPTIONS[name].default
         raise AttributeError(f"a search has no option {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a search request can't be changed: {name}")
 
     def __repr__(self) -> str:
-        given = {name: self.__dict__[name] for name in OPTIONS if self.__dict__.get(name) is not OPTIONS[name].default}
-        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        values = [(name, getattr(self, name)) for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
+        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in values)})"
 
 
 _kept: dict[tuple, SearchRequest] = {}

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from vectordb_client.model.results import ArmScore
-from vectordb_client.model.schema import Dense
 
 from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache
-from ...index.dense import search as ann
 from ...index.exact import Found
-from ..arms import RowFilter, exact_plan, prepared, queries_of, score_rows, search_arm, sign
+from .. import segments
+from ..arms import exact_plan, queries_of, score_rows, search_arm, sign
 from ..request import Arm, Search
+from ..row_filter import RowFilter
 from ..trace import Clock
 from .linear import Listed, Ranking, Source, top
 from .missing import Group, arm_weights, groups, has_vectors, rescaled
 from .ranks import Ranked
-
-CEILING_ROUNDING = 1e-4  # relative margin on the highest possible score, far above the rounding error of float32 sums [by hand]
 
 
 def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, clock: Clock) -> Iterator[tuple[Ranked, list[dict], dict]]:
@@ -73,10 +71,9 @@ def _source(
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        ready = prepared(view, arm, rows, *cover)
-        bounds, slack = ann.search_bounded(ready.parts, ready.rest, ready.table.rows, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
+        hits, slack = search_bounds(k, floor)
         plan = exact_plan(search, arm, rows)
-        return listed(k, bounds, plan and plan | {"plan": "scan of byte codes with error bounds"}, slack, floor)
+        return listed(k, hits, plan and plan | {"plan": bounds.plan}, slack, floor)
 
     def scores(docids: np.ndarray) -> Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
@@ -85,23 +82,11 @@ def _source(
         lists, plan = search_arm(view, search, arm, k, rows, filters)
         return listed(k, lists[0], plan, None, -np.inf).found
 
-    unbounded = search.exact or not search.proven or rows.given is not None or not isinstance(arm.spec, Dense)
-    cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
-    # Bounds can be trusted only in verified files, and files of earlier versions don't contain them.
-    bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
-    if not bounded:
+    bounded = segments.bounded(view, search, arm, rows, queries)
+    if bounded is None:
         return Source(weight, sign(arm) < 0, best, scores)
-    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, _ceiling(arm.spec, queries[0], cover))
-
-
-def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
-    """An upper bound of all scores of an arm, rounding included."""
-    opened, tail = cover
-    if spec.metric == "cosine":
-        return 1.0 + CEILING_ROUNDING
-    if spec.metric == "dot" and not tail:
-        return max(part.segment.ceiling(query) for part in opened) * (1.0 + CEILING_ROUNDING)
-    return np.inf
+    bounds, search_bounds = bounded
+    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, bounds.upper_bound)
 
 
 def _explained(view: View, search: Search, weights: Sequence[float], ranking: Ranking, ranked: bool) -> Ranked:

@@ -22,7 +22,7 @@ from vectordb_client.rpc.status import status_of
 
 from ...filters import as_filter
 from ...filters.canonical import canonical
-from ...filters.text import told
+from ...filters.text import to_string
 from ...query import audit, trace
 from ...storage.modes import PRIVATE
 from ..settings import Settings
@@ -159,6 +159,8 @@ class Telemetry:
         if request is not None:
             facts |= {name: getattr(request, name) for name in ("queries", "limit", "exact") if hasattr(request, name)}
             facts["filter"] = self._filter(request)
+        if searched is not None and searched.search is not None:
+            facts["request"] = searched.search.request.shown()
         if searched is not None and searched.clock is not None:
             facts["milliseconds"] |= searched.clock.milliseconds
             plan = searched.plan()
@@ -175,7 +177,7 @@ class Telemetry:
             if given is None:
                 return None
             schema = self.database.collection(request.collection).schema
-            return told(canonical(as_filter(given), schema), self.settings.slow_query_values)
+            return to_string(canonical(as_filter(given), schema), self.settings.slow_query_values)
         except VectorDBError:
             return "not valid"
 
