@@ -257,9 +257,9 @@ class Collection(Reads):
             if meta is not None:
                 state = store.state()
                 assert state is not None
-                store.touch(state[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
+                store.touch(state[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._directory.change_log)
 
-        self._committer.run(work, self._durability)
+        self._handle.write(work)
 
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         """Name the terms of a sparse field. Explained searches and ``info`` then show words instead of term numbers.
@@ -285,7 +285,7 @@ class Collection(Reads):
         with self._snapshots.pin() as view:
             number = view.fields[check_sparse(view.schema, field)]
         work = functools.partial(term_words.change, collection=self._number, field=number, words=words)
-        return self._committer.run(work, self._durability if durability is None else durability)
+        return self._handle.write(work, durability)
 
     def _batch(self, kind: str, points, ids, vectors, attributes, payload, if_version, if_filter) -> Batch:
         columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
@@ -293,16 +293,16 @@ class Collection(Reads):
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
         def work(txn):
-            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves, self._env.change_log)
+            return apply(txn, self._number, change, self._directory, self._snapshots.newest)
 
-        applied = self._committer.run(work, self._durability if durability is None else durability)
+        applied = self._handle.write(work, durability)
         newest = self._snapshots.newest
         if newest is not None:
             for field, numbered in applied.used.items():
                 known = newest.known.setdefault(field, {})
                 if len(known) < MAX_KNOWN_TERMS:
                     known.update(numbered)
-        self._maintainer.wrote(self._number, applied.result.count)
+        self._directory.maintainer.wrote(self._number, applied.result.count)
         return applied.result
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
@@ -323,8 +323,8 @@ class Collection(Reads):
             LockedError: another process maintained the directory during the whole timeout.
             CorruptionError: stored data is damaged. The error names it; everything else was done.
         """
-        self._committer.check_writable()
-        return self._maintainer.optimize(self._number, wait, timeout)
+        self._handle.check_writable()
+        return self._directory.maintainer.optimize(self._number, wait, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
@@ -350,5 +350,5 @@ class Collection(Reads):
             StorageError: the file system refused a write.
             CorruptionError: stored data is damaged.
         """
-        self._committer.check_writable()
-        return self._maintainer.purge((self._number,), timeout)
+        self._handle.check_writable()
+        return self._directory.maintainer.purge((self._number,), timeout)

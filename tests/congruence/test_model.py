@@ -36,7 +36,7 @@ from tests.support.nightly import cases
 from tests.support.reference import Model, Stored, check_ranking, stored_vector, tolerance
 from tests.support.worker import Worker
 from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Prefetch, Schema, Sparse
-from vectordb.storage.check import check
+from vectordb.maintenance.backup import check
 
 IDS = [*filter_model.IDS, *range(100, 130), 2**64 - 1, "b", "é", "z" * 480]
 FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two

@@ -15,6 +15,7 @@ from vectordb_client.model.schema import Dense, MultiVector, Sparse
 from .. import encoders
 from ..common import deadline
 from ..encoders import bm25
+from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import FilterCache, matching
 from ..index import exact as flat
@@ -25,7 +26,7 @@ from ..index.saturation import Saturation
 from ..storage import format
 from ..storage.tables import ChunkTable
 from . import terms
-from .audit import Audits, audits_of, budget, learn
+from .audit import learn
 from .request import Arm, Search
 from .trace import ArmTrace, current
 
@@ -237,7 +238,7 @@ def prepared(view: View, arm: Arm, wanted: RowFilter, opened: tuple[OpenSegment,
             rest.append(ann.TailRange(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
     if len(cache) >= MAX_PREPARED:
         cache.clear()
-    found = cache[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, audits_of(view.env))
+    found = cache[key] = Prepared(wanted.node, opened, parts, rest, table, wanted.matches, view.directory.audits)
     return found
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import VectorDBError, shown
@@ -22,7 +21,9 @@ from ..common.tokenize import RULE, words
 from ..kernels.columns import ELEMENT_END
 from . import catalog, change_log, chunks, fields, format, locks, place, segments, term_words
 from .chunks import Chunk
-from .env import close_env, is_open, open_env, read_only
+from .format import Txn
+from .lmdb_env import Env
+from .reader import read_only
 from .segments import Record
 from .store import Store, Texts, rule_of
 
@@ -33,7 +34,7 @@ _BLOCK = 65_536  # rows compared at a time
 _SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of keys that a collection has only once
 _KINDS = (
     *_SINGLE,
-    *(format.IDS, format.DEAD, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
+    *(format.IDS, format.TOMBSTONES, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
     format.SEGMENT,
 )
 _OPERATIONS = ("write", "delete", "schema")
@@ -61,26 +62,23 @@ class Report:
         return not self.problems
 
 
-def check(path: str | os.PathLike, untouched: bool = False) -> Report:
+def check(path: str | os.PathLike, untouched: bool = False, env: Env | None = None) -> Report:
     """Check the database of a directory in one read transaction. Writes nothing. untouched: nobody else writes to the directory.
 
-    If a process has the directory open, the check is one more LMDB reader. Otherwise it creates no files and makes writers wait: so
-    if a process opens the directory meanwhile, the check starts again as an LMDB reader.
-    Raises StorageError, CorruptionError or FormatVersionError if the directory can't be opened at all.
+    env: the open environment of the directory; the check is then one more LMDB reader. Without it the check creates no files and makes
+    writers wait, and raises Overtaken if a process has or opens the directory.
+    Raises StorageError, CorruptionError or FormatVersionError if the directory can't be read at all.
     """
     where = place.resolved(path)
     if untouched:
         return _alone(where, path, None)
-    if not is_open(where) and not locks.in_use(where):
-        with suppress(_Overtaken):
-            return _alone(where, path, _Looker(where))
-    env = open_env(where, create=False, salvage=True)
-    try:
-        survey = env.survey()  # first of all: damaged trees must not be read
-        with env.read() as txn:
-            return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.problem)
-    finally:
-        close_env(env)
+    if env is None:
+        looker = _Looker(where)
+        looker.look()
+        return _alone(where, path, looker)
+    survey = env.survey()  # first of all: damaged trees must not be read
+    with env.read() as txn:
+        return _Check(txn, segments.folder(env.path)).run(os.fspath(path), survey.problem)
 
 
 def _alone(where: Path, path: str | os.PathLike, overtaken: _Looker | None) -> Report:
@@ -88,7 +86,7 @@ def _alone(where: Path, path: str | os.PathLike, overtaken: _Looker | None) -> R
         return _Check(txn, segments.folder(where), overtaken).run(os.fspath(path), survey.problem)
 
 
-class _Overtaken(Exception):
+class Overtaken(Exception):
     """Another process has opened the directory and may want to write."""
 
 
@@ -100,12 +98,12 @@ class _Looker:
         self._next = 0.0
 
     def look(self) -> None:
-        """Raises _Overtaken."""
+        """Raises Overtaken."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LOOK_SECONDS
             if locks.in_use(self._path):
-                raise _Overtaken
+                raise Overtaken
 
 
 class _Full(Exception):
@@ -113,7 +111,7 @@ class _Full(Exception):
 
 
 class _Check:
-    def __init__(self, txn: lmdb.Transaction, folder: Path, overtaken: _Looker | None = None):
+    def __init__(self, txn: Txn, folder: Path, overtaken: _Looker | None = None):
         self.txn = txn
         self.folder = folder
         self._overtaken = overtaken
@@ -152,7 +150,7 @@ class _Check:
             self._overtaken.look()
         try:
             yield
-        except (_Full, _Overtaken):
+        except (_Full, Overtaken):
             raise
         except VectorDBError as error:
             self.problem(where, error.message)
@@ -160,11 +158,7 @@ class _Check:
             self.problem(where, f"can't be read: {type(error).__name__}: {error}")
 
     def walk(self, prefix: bytes) -> Iterator[tuple[bytes, format.Stored]]:
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and (key := bytes(cursor.key())).startswith(prefix):
-            yield key, cursor.value()
-            more = cursor.next()
+        return format.walk(self.txn, prefix)
 
     def _catalog(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -356,10 +350,10 @@ class _Collection:
     def _dead(self) -> BitMap:
         """The docids of all dead rows."""
         dead = BitMap()
-        for key, value in self.outer.walk(format.key(self.number, format.DEAD)):
+        for key, value in self.outer.walk(format.key(self.number, format.TOMBSTONES)):
             block = int.from_bytes(key[5:], "big")
             with self.outer.guard(self.where(f"dead rows block {block}")):
-                bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
+                bitmap = BitMap.deserialize(format.verify_checksum(value, "dead rows"))
                 good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
                 self.expect(good, f"dead rows block {block}", "is empty or contains rows of another block")
                 dead |= bitmap
