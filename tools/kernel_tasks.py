@@ -8,7 +8,7 @@ import numpy as np
 
 import vectordb
 from vectordb import Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 
 ROWS = 3_000
 

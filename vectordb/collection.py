@@ -12,7 +12,7 @@ from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, P
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
 from vectordb_client.model.results import WriteResult
-from vectordb_client.model.schema import Attribute, VectorField
+from vectordb_client.model.schema import AttributeType, VectorField
 from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.rpc.bulk import Bulk, BulkResult, write_all
 
@@ -224,14 +224,18 @@ class Collection(Reads):
             except OvertakenError:  # at most once for each field, while it is converted
                 continue
         for name, words in write.words.items():
-            known = self._worded.get(name, NO_TERMS)
-            if len(known) < MAX_WORDED_TERMS:
+            stored = self._worded.get(name, NO_TERMS)
+            if len(stored) < MAX_WORDED_TERMS:
                 # If two threads add terms at the same time, some are lost here; those are looked up again.
-                self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
+                self._worded[name] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
         return result
 
     def add_fields(
-        self, *, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None, exist_ok: bool = False
+        self,
+        *,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
+        exist_ok: bool = False,
     ) -> None:
         """Add vector fields and attributes. Existing points have no value in them.
 
@@ -249,7 +253,7 @@ class Collection(Reads):
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_graph_builders(vectors)
-        at = change_log.now()
+        time = change_log.now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
@@ -257,7 +261,7 @@ class Collection(Reads):
             if meta is not None:
                 state = store.state()
                 assert state is not None
-                store.touch(state[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._directory.change_log)
+                store.touch(state[0] + 1, {"op": "schema", "at": time, "revision": meta.revision}, self._directory.change_log)
 
         self._handle.write(work)
 
@@ -302,7 +306,7 @@ class Collection(Reads):
                 known = newest.known.setdefault(field, {})
                 if len(known) < MAX_KNOWN_TERMS:
                     known.update(numbered)
-        self._directory.maintainer.wrote(self._number, applied.result.count)
+        self._maintainer.wrote(self._number, applied.result.count)
         return applied.result
 
     def optimize(self, wait: bool = True, timeout: float | None = None) -> dict[str, Any]:
@@ -324,7 +328,7 @@ class Collection(Reads):
             CorruptionError: stored data is damaged. The error names it; everything else was done.
         """
         self._handle.check_writable()
-        return self._directory.maintainer.optimize(self._number, wait, timeout)
+        return self._maintainer.optimize(self._number, wait, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
@@ -351,4 +355,4 @@ class Collection(Reads):
             CorruptionError: stored data is damaged.
         """
         self._handle.check_writable()
-        return self._directory.maintainer.purge((self._number,), timeout)
+        return self._maintainer.purge((self._number,), timeout)

@@ -38,11 +38,12 @@ T = TypeVar("T")
 class Reads(PointsOfCollection):
     """What a collection is opened with, and its methods that read. ``Collection`` adds those that write."""
 
-    def __init__(self, name: str, number: int, handle: Handle[Maintainer]):
+    def __init__(self, name: str, number: int, handle: Handle):
         self.name = name
         self._number = number
         self._handle = handle
         self._directory = handle.directory
+        self._maintainer: Maintainer = handle.directory.maintainer
         self._snapshots = Snapshots(handle.directory, number)
         self._filters = FilterCache()
         self._familiar = PreparedSearchCache()
@@ -408,8 +409,7 @@ class Reads(PointsOfCollection):
     def info(self) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text."""
         with self._snapshots.pin() as view:
-            maintainer = self._directory.maintainer
-            facts = maintainer.status(self._number) | {"pending": maintainer.pending(view)}
+            facts = self._maintainer.status(self._number) | {"pending": self._maintainer.pending(view)}
             return describe(view, self.name, facts)
 
     def changes(

@@ -28,7 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from vectordb_client.model import filter as f
-from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model
@@ -36,7 +35,7 @@ from tests.support.nightly import cases
 from tests.support.reference import Model, Stored, check_ranking, stored_vector, tolerance
 from tests.support.worker import Worker
 from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Prefetch, Schema, Sparse
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 
 IDS = [*filter_model.IDS, *range(100, 130), 2**64 - 1, "b", "é", "z" * 480]
 FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two
@@ -186,7 +185,7 @@ class Machine(RuleBasedStateMachine):
                 row.setdefault("attributes", {})[name] = value
                 points[i].attributes.pop(name, None)
                 if value is not None:
-                    points[i].attributes[name] = coerce(name, spec, value)
+                    points[i].attributes[name] = spec.coerce(name, value)
         if rng.random() < 0.5:
             columns["payload"] = [rng.choice(PAYLOADS) for _ in ids]
             for i, row, value in zip(ids, rows, columns["payload"], strict=True):

@@ -15,7 +15,7 @@ from vectordb import Schema, Sparse, Text
 from vectordb.collection import Collection
 from vectordb.common import failpoints
 from vectordb.common.tokenize import RULE, words
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.maintenance.convert import STEPS
 from vectordb.storage import format
 from vectordb.storage.reader import read_only

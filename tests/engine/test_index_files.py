@@ -15,8 +15,8 @@ from tests.engine.test_upgrade import make
 from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until
 from vectordb import Dense, Schema, Sparse
+from vectordb.engine.check import check
 from vectordb.index import file as index_file
-from vectordb.maintenance.backup import check
 from vectordb.storage import format, segments
 
 ROWS, DIM = 400, 12

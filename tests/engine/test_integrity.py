@@ -12,8 +12,8 @@ import pytest
 import vectordb
 from tests.support.worker import Worker
 from vectordb import CorruptionError, Dense, FormatVersionError, Int, Keyword, Schema
+from vectordb.engine.check import check
 from vectordb.kernels import pages
-from vectordb.maintenance.backup import check
 from vectordb.storage import format, integrity
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int(), "k": Keyword()})

@@ -13,10 +13,10 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, idle, index_files, until, vectors
 from vectordb import (
+    HNSW,
     ClosedError,
     DeadlineError,
     Dense,
-    Index,
     Int,
     InvalidArgumentError,
     LockedError,
@@ -219,7 +219,7 @@ def test_segments_never_exceed_the_limit(manual, rng, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "spec", [Dense(4, "cosine"), Dense(4, "dot", "float16"), Dense(4, "l2"), Dense(4, "l2", "float16", index=Index(degree=4))]
+    "spec", [Dense(4, "cosine"), Dense(4, "dot", "float16"), Dense(4, "l2"), Dense(4, "l2", "float16", index=HNSW(degree=4))]
 )
 def test_rows_without_the_field_are_left_out_and_the_vectors_are_the_ones_written(manual, rng, monkeypatch, spec):
     hurry(monkeypatch)

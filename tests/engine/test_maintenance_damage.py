@@ -10,8 +10,8 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
+from vectordb.engine.check import check
 from vectordb.index.dense.segment import Segment
-from vectordb.maintenance.backup import check
 from vectordb.storage import catalog, format, segments
 
 SCHEMA = Schema({"v": Dense(4), "w": Dense(4, "l2")}, {"n": Int()})

@@ -16,8 +16,8 @@ from tests.support import forked
 from tests.support.upkeep import index_files, vectors
 from vectordb import Dense, InvalidArgumentError, Keyword, LockedError, MultiVector, Schema, Sparse, Text
 from vectordb.common import failpoints
+from vectordb.engine.check import check
 from vectordb.maintenance import requests
-from vectordb.maintenance.backup import check
 from vectordb.maintenance.purge import STEPS
 from vectordb.storage import erasure_scan as residue
 from vectordb.storage import rewrite

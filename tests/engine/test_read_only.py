@@ -18,7 +18,7 @@ from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import LockedError, StorageError
 from vectordb.cli import main
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.storage import locks, place
 
 NOBODY = 65534

@@ -11,9 +11,9 @@ import vectordb
 from tests.support.indexed import recall
 from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import accounts, hurry, idle, until
-from vectordb import Int, Schema, Sparse, SparseIndex, Text
+from vectordb import ImpactIndex, Int, Schema, Sparse, Text
+from vectordb.engine.check import check
 from vectordb.index.impact import search as sparse_ann
-from vectordb.maintenance.backup import check
 
 ROWS = 1_200
 COLUMN = texts(11, ROWS, 400, 12)
@@ -246,7 +246,7 @@ def test_a_field_without_an_index_never_gets_one(database):
 
 
 def test_options_reach_the_file(database):
-    docs = filled(database, Sparse(index=SparseIndex(levels=5)))
+    docs = filled(database, Sparse(index=ImpactIndex(levels=5)))
     docs.optimize()
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])

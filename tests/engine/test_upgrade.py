@@ -15,8 +15,8 @@ import vectordb
 from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until, vectors
 from vectordb import Dense, FormatVersionError, Schema, Sparse, StorageError
+from vectordb.engine.check import check
 from vectordb.index import file as index_file
-from vectordb.maintenance.backup import check
 from vectordb.storage import chunks, format, integrity
 
 _spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")

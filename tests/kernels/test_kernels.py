@@ -24,6 +24,7 @@ from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
 from tests.support import sparse_indexed
 from tests.support.indexed import METRICS, Indexed, clustered, held_out
+from vectordb.fields import FIELD_TYPES
 from vectordb.index.dense import calibrate
 from vectordb.index.dense.scratch import Scratch, aligned
 from vectordb.index.dense.segment import SegmentMask
@@ -49,7 +50,7 @@ from vectordb.kernels import (
     sparse,
     topk,
 )
-from vectordb.storage import chunks, fields, format
+from vectordb.storage import chunks, format
 
 MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, query_codes, precise, segment, bounded, impact, fusion)
 KERNELS = {
@@ -59,6 +60,10 @@ KERNELS = {
     if isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
 }
 SEEDS = range(6)
+
+
+def forward_chunk(spec, column, docids):
+    return FIELD_TYPES[spec.kind].encode(spec, column, docids)[format.FORWARD]
 
 
 def at_address(address: int, shape, dtype) -> np.ndarray:
@@ -188,7 +193,7 @@ def same_ranking(one, other):
 def test_dense(seed, metric, dtype, filtered):
     rng = np.random.default_rng(seed)
     spec = DenseField(int(rng.integers(1, 20)), metric, dtype)
-    table = table_of(rng, lambda d: fields.forward_chunk(spec, DenseColumn(rng.standard_normal((len(d), spec.dim)).astype(dtype)), d))
+    table = table_of(rng, lambda d: forward_chunk(spec, DenseColumn(rng.standard_normal((len(d), spec.dim)).astype(dtype)), d))
     queries = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
     rows = wanted_of(rng, table.docids)
     k = int(rng.integers(1, 15))
@@ -210,7 +215,7 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
 
     def make(docids):
         indptr = np.concatenate([[0], np.cumsum(rng.integers(1, 4, len(docids)))])
-        return fields.forward_chunk(spec, MultiColumn(indptr, rng.standard_normal((int(indptr[-1]), spec.dim)).astype(dtype)), docids)
+        return forward_chunk(spec, MultiColumn(indptr, rng.standard_normal((int(indptr[-1]), spec.dim)).astype(dtype)), docids)
 
     table = table_of(rng, make)
     query = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
@@ -242,7 +247,7 @@ def sparse_table(rng, signed, part=1):
         weights = rng.random(len(terms)).astype(np.float32) + 0.1
         weights = weights * rng.choice([-1, 1], len(terms)).astype(np.float32) if signed else weights
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, weights)
-        return fields.vector_chunks(SparseField(), column, docids)[part]
+        return FIELD_TYPES["sparse"].encode(SparseField(), column, docids)[part]
 
     return table_of(rng, make), pool
 
@@ -292,7 +297,7 @@ LONG = np.array([[3e38, -3e38, 3e38], [3e38, 3e38, 3e38], [-3e38, 1.0, 0.0], [1.
 
 @pytest.mark.parametrize("metric", ["dot", "l2"])
 def test_rows_too_long_for_float32_have_scores_in_order(metric):
-    table = Table([fields.forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
+    table = Table([forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
     query = np.array([[2.0, 2.0, 1.0]], np.float32)
     exact = LONG.astype(np.float64) @ query[0] if metric == "dot" else -((LONG.astype(np.float64) - query[0]) ** 2).sum(axis=1)
     largest = np.finfo(np.float32).max
@@ -316,7 +321,7 @@ def test_sparse_sums_beyond_float32_are_finite_and_the_same_in_both_indexes():
     terms, weights = np.array([1, 2, 3], np.uint64), np.array([1e16, 1e16, 1.0], np.float32)
     rows = [[3e38, -3e38, 1.0], [3e38, 3e38, 1.0], [-3e38, 1.0, 1.0], [1.0, 2.0, 3.0]]
     column = SparseColumn(np.arange(0, 13, 3), np.tile(terms, 4), np.array(rows, np.float32).ravel())
-    parts = fields.vector_chunks(SparseField(), column, np.arange(4))
+    parts = FIELD_TYPES["sparse"].encode(SparseField(), column, np.arange(4))
     forward, inverted = Table([parts[0]]), Table([parts[1]])
     wanted, found = np.arange(4, dtype=np.uint32), []
     for n, given in both("sparse.sparse_scores", forward.rows, terms, weights, wanted, NOT_COUNTED[1], np.zeros(4, np.int64)):
@@ -340,7 +345,7 @@ def texts_table(seed, part):
         sizes = numbers.integers(0, 5, len(docids))
         terms = np.concatenate([np.sort(numbers.permutation(pool)[:n]) for n in sizes] + [pool[:0]])
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, numbers.integers(1, 9, len(terms)).astype(np.float32))
-        return fields.vector_chunks(SparseField(), column, docids, fields.lengths_of(column))[part]
+        return FIELD_TYPES["sparse"].encode(SparseField(), column, docids, bm25=True)[part]
 
     parts = [make(docids) for docids in spans(rng, int(rng.choice([1, 3])))]
     return Table([chunks.joined(parts)] if part == format.LENGTHS else parts), pool

@@ -21,7 +21,7 @@ from tests.support.nightly import cases, record
 from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import CorruptionError, VectorDBError
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.storage import format
 
 FLIPS = cases(60, 3_000)

@@ -15,7 +15,7 @@ import pytest
 import vectordb
 from tests.support.worker import Worker
 from vectordb import CorruptionError, Dense, Int, Keyword, MultiVector, Schema, Sparse, StorageError, Text, VectorDBError
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.storage import chunks
 
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(4)}, {"k": Keyword(), "n": Int(), "t": Text()})

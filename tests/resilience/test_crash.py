@@ -17,7 +17,7 @@ from tests.support.crash_load import SCHEMA, Model, small, write_on
 from tests.support.nightly import cases, record
 from tests.support.upkeep import index_files
 from vectordb.common import failpoints
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.storage import catalog, segments
 
 ROUNDS = cases(1, 15)  # kills at each step

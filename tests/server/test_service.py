@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 from vectordb_client import (
+    HNSW,
     RRF,
     AlreadyExistsError,
     Client,
@@ -22,7 +23,7 @@ from vectordb_client import (
     Dense,
     F,
     FilterError,
-    Index,
+    ImpactIndex,
     InvalidArgumentError,
     Keyword,
     LimitError,
@@ -36,7 +37,6 @@ from vectordb_client import (
     Schema,
     SchemaError,
     Sparse,
-    SparseIndex,
     UnavailableError,
     VectorDBError,
     WriteResult,
@@ -348,7 +348,7 @@ def test_counts_pages_and_iteration_are_the_same(both):
 def test_sparse_indexes_through_the_service_are_the_same(database, client):
     rng = np.random.default_rng(3)
     rows = [{int(t): float(w) for t, w in zip(rng.integers(0, 60, 8), rng.random(8) + 0.1, strict=True)} for _ in range(400)]
-    fields = {"s": Sparse(index=SparseIndex(levels=8)), "b": Sparse(binary=True), "exact": Sparse(index=None)}
+    fields = {"s": Sparse(index=ImpactIndex(levels=8)), "b": Sparse(binary=True), "exact": Sparse(index=None)}
     docs = client.create_collection("sparse", Schema(fields, {"n": Int()}))
     docs.upsert(ids=list(range(400)), vectors=dict.fromkeys(fields, rows), attributes={"n": list(range(400))})
     assert docs.optimize()["segments_built"] == 2
@@ -395,18 +395,18 @@ def test_an_optimize_through_the_service_is_the_same(database, client):
                 assert hits.plan["arms"][0]["recall"]["target"] == recall and not hits.plan["exact"]
 
 
-@pytest.mark.parametrize("index", [None, Index(degree=8, ef_construction=40)])
+@pytest.mark.parametrize("index", [None, HNSW(degree=8, ef_construction=40)])
 def test_a_field_keeps_its_index_through_the_service(database, client, index):
     served = client.create_collection("docs", Schema({"d": Dense(8, index=index)}))
     served.add_fields(vectors={"more": Dense(2, index=index), "usual": Dense(2)})
     for place in (database, client):
         found = {name: spec.index for name, spec in place.collection("docs").schema.vectors.items()}
-        assert found == {"d": index, "more": index, "usual": Index()}
+        assert found == {"d": index, "more": index, "usual": HNSW()}
 
 
 def test_a_graph_builder_that_is_not_installed_is_refused_where_it_would_build(database, client, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
-    made = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    made = Schema({"d": Dense(8, index=HNSW("hnswlib"))})
     caught = []
     for place in (database, client):
         collection = place.create_collection(f"docs{len(caught)}", Schema({"d": Dense(8)}))
@@ -420,7 +420,7 @@ def test_a_graph_builder_that_is_not_installed_is_refused_where_it_would_build(d
 
 def test_a_graph_builder_that_is_installed_is_taken(database, client, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", types.ModuleType("hnswlib"))
-    schema = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    schema = Schema({"d": Dense(8, index=HNSW("hnswlib"))})
     assert client.create_collection("docs", schema).schema == database.collection("docs").schema == schema
 
 

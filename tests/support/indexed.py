@@ -13,6 +13,7 @@ import pytest
 from vectordb_client.model.schema import Dense
 from vectordb_client.model.vectors import DenseColumn
 
+from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index import file as index_file
 from vectordb.index.dense import build as builder
@@ -21,7 +22,7 @@ from vectordb.index.dense import search as ann
 from vectordb.index.dense.build import Options
 from vectordb.index.dense.segment import Segment, SegmentMask
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH
-from vectordb.storage import chunks, fields
+from vectordb.storage import chunks, format
 
 METRICS = ("cosine", "dot", "l2")
 KINDS = ("uncorrelated", "positive", "negative")
@@ -59,7 +60,7 @@ class Indexed:
         self.vectors = stored.astype(np.float32)
         spec = Dense(vectors.shape[1], metric, dtype)
         pieces = [slice(low, low + 700) for low in range(0, len(vectors), 700)]
-        made = [fields.forward_chunk(spec, DenseColumn(stored[piece]), self.docids[piece]) for piece in pieces]
+        made = [FIELD_TYPES["dense"].encode(spec, DenseColumn(stored[piece]), self.docids[piece])[format.FORWARD] for piece in pieces]
         self._values = [np.frombuffer(bytes(chunks.encode(chunk)), np.uint8) for chunk in made]
         self.table = np.array([chunks.table_row(value, "test") for value in self._values], np.int64).reshape(-1, TABLE_WIDTH)
         self.verified = np.ones(len(self.table), np.uint8)

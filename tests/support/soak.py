@@ -24,7 +24,7 @@ import numpy as np
 from vectordb_client import Client, Dense, Int, Keyword, Schema, UnavailableError
 
 from tests.support.nightly import record
-from vectordb.maintenance.backup import check
+from vectordb.engine.check import check
 from vectordb.server import settings
 from vectordb.warm import warm
 

@@ -11,6 +11,7 @@ import numpy as np
 from vectordb_client.model.schema import Sparse
 from vectordb_client.model.vectors import SparseColumn
 
+from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index.dense import search as ann
 from vectordb.index.dense.segment import SegmentMask
@@ -18,7 +19,7 @@ from vectordb.index.impact import build as sparse_build
 from vectordb.index.impact import search as sparse_ann
 from vectordb.index.impact.segment import SparseSegment
 from vectordb.index.saturation import Saturation
-from vectordb.storage import chunks, fields, format
+from vectordb.storage import chunks, format
 
 Query = tuple[np.ndarray, np.ndarray]
 
@@ -50,7 +51,7 @@ def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
 
 def saturation_of(column: SparseColumn, longer: float, lengths=None) -> Saturation:
     """BM25's saturation for rows of term frequencies, with an average text length of ``longer`` × that of these rows. lengths: a table."""
-    words = int(longer * fields.lengths_of(column).sum())
+    words = int(longer * column.sums().sum())
     return Saturation(1.2, 0.75, len(column), words, *([] if lengths is None else [lengths]))
 
 
@@ -78,8 +79,7 @@ class Indexed:
             high = min(low + 700, self.count)
             start, end = column.indptr[low], column.indptr[high]
             part = SparseColumn(column.indptr[low : high + 1] - start, column.terms[start:end], column.weights[start:end])
-            counted = None if saturation is None else fields.lengths_of(part)
-            made = fields.vector_chunks(self.spec, part, self.docids[low:high], counted)
+            made = FIELD_TYPES["sparse"].encode(self.spec, part, self.docids[low:high], bm25=saturation is not None)
             self.values.append(np.frombuffer(bytes(chunks.encode(made[format.POSTINGS])), np.uint8))
             if saturation is not None:
                 self.also.append(np.frombuffer(bytes(chunks.encode(made[format.LENGTHS])), np.uint8))

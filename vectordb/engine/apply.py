@@ -17,12 +17,13 @@ from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
 from vectordb_client.model.vectors import Column
 
+from .. import fields
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, fields, term_words
+from ..storage import catalog, term_words
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
-from ..storage.fields import Ordinals
 from ..storage.format import Txn
 from ..storage.store import Store
 from .directory import Directory
@@ -70,7 +71,7 @@ class Applied:
 class Transaction:
     """A collection inside a write transaction. newest: a snapshot of this process, which saves reading what did not change."""
 
-    def __init__(self, txn: Txn, collection: int, directory: Directory[Any], newest: Snapshot | None):
+    def __init__(self, txn: Txn, collection: int, directory: Directory, newest: Snapshot | None):
         self.txn = txn
         self.directory = directory
         self.limits = directory.change_log
@@ -88,7 +89,7 @@ class Transaction:
         return matching(canonical(as_filter(condition), self.schema), view, None)
 
 
-def apply(txn: Txn, collection: int, change: Write | Delete, directory: Directory[Any], newest: Snapshot | None = None) -> Applied:
+def apply(txn: Txn, collection: int, change: Write | Delete, directory: Directory, newest: Snapshot | None = None) -> Applied:
     """Apply one change. newest: a snapshot of this process, which only saves work.
 
     Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
@@ -133,6 +134,13 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
+
+    def write_vectors(docids: np.ndarray) -> None:
+        for name, column in vectors.items():
+            if len(column):
+                covered = docids if column.rows is None else docids[column.rows]
+                fields.write(store, inside.meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
+
     used, _ = store.write_rows(
         inside.meta,
         schema,
@@ -140,7 +148,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
         batch.ids,
         attributes,
         payloads,
-        vectors,
+        write_vectors,
         columns,
         replaced,
         known,
@@ -186,12 +194,13 @@ def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dic
         if new is not None and new.rows is None:
             vectors[name] = new
             continue
-        old = inside.store.vectors(inside.meta.fields[name], spec, docids[order])
+        old = fields.read(inside.store, inside.meta.fields[name], spec, docids[order])
         if old is not None:  # its row numbers refer to the sorted docids: translate them to the batch's order
-            old = fields.reordered(spec, old, order[old.rows])
+            rows_of_old = order[old.rows]
+            old = old.take(np.argsort(rows_of_old), np.sort(rows_of_old).astype(np.int32))
             named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
-            old = fields.without(spec, old, named)
-        column = fields.overlaid(spec, old, new)
+            old = old.without(named)
+        column = new if old is None else old.overlaid(new)
         if column is not None:
             vectors[name] = column
     return vectors, [row.attributes for row in rows], payloads

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from vectordb_client.errors import CorruptionError, NotFoundError, StorageError
 from vectordb_client.model.aliases import Durability
@@ -23,7 +23,7 @@ from ..storage.lmdb_errors import in_our_words
 from .audits import Audits
 from .index_files import Files
 
-_open: list[Directory[Any]] = []
+_open: list[Directory] = []
 _lock = threading.Lock()
 
 
@@ -46,31 +46,19 @@ class Options:
     change_log: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Maintenance(Protocol):
-    """What a directory needs of the object that maintains it. The layer above implements it."""
-
-    def lost(self, file: str) -> None:
-        """An index file was found to be damaged or stale."""
-
-    def stop(self) -> None:
-        """The directory is being closed: end all work."""
-
-
-M = TypeVar("M", bound=Maintenance)
-
-
-class Directory(Generic[M]):
+class Directory:
     """One open directory.
 
     Attributes:
         path: absolute, links resolved.
         change_log: limits of the change logs, for the writes of this process.
         write_timeout: seconds that writes of maintenance wait for other processes; the first handle has set it.
+        maintainer: the ``maintenance.Maintainer`` of the directory. It belongs to a layer above, so a handle brings it; None before that.
         handles, background: numbers of open handles, and of those that want maintenance without being asked.
         closing: the last handle is being closed. ``closed`` is set when that is done.
     """
 
-    def __init__(self, env: Env, write_timeout: float, maintainer: Callable[[Directory[M]], M]):
+    def __init__(self, env: Env, write_timeout: float):
         self.env = env
         self.path = env.path
         self.index_files = Files(segments.folder(env.path))
@@ -81,8 +69,13 @@ class Directory(Generic[M]):
         self.handles = self.background = 0
         self.closing = False
         self.closed = threading.Event()
-        self.maintainer = maintainer(self)
-        self.index_files.on_loss = self.maintainer.lost
+        self.maintainer: Any = None
+
+    def attach(self, maintainer: Callable[[Directory], Any]) -> None:
+        """Make the maintainer, unless there is one."""
+        if self.maintainer is None:
+            self.maintainer = maintainer(self)
+            self.index_files.on_loss = self.maintainer.lost
 
     def write(self, work: Work, durability: Durability = "commit") -> Any:
         """Commit ``work(txn)`` for maintenance; returns its result."""
@@ -97,10 +90,10 @@ class Directory(Generic[M]):
             return None
 
 
-class Handle(Generic[M]):
+class Handle:
     """One opening of a directory, with its options. read_only: why it can't write, or None."""
 
-    def __init__(self, directory: Directory[M], options: Options):
+    def __init__(self, directory: Directory, options: Options):
         self.directory = directory
         self.read_only = directory.env.read_only or ("it was opened with read_only=True" if options.read_only else None)
         self._options = options
@@ -134,7 +127,8 @@ class Handle(Generic[M]):
                 return
             directory.closing = True
         try:
-            directory.maintainer.stop()
+            if directory.maintainer is not None:
+                directory.maintainer.stop()
             directory.env.close()
         finally:
             with _lock:
@@ -142,8 +136,8 @@ class Handle(Generic[M]):
             directory.closed.set()
 
 
-def open_directory(path: str | os.PathLike[str], options: Options, maintainer: Callable[[Directory[M]], M]) -> Handle[M]:
-    """Open a directory, or share it if this process has it open. maintainer: makes the object that maintains a newly opened directory.
+def open_directory(path: str | os.PathLike[str], options: Options, maintainer: Callable[[Directory], Any] | None = None) -> Handle:
+    """Open a directory, or share it if this process has it open. maintainer: makes the object that maintains it.
 
     Raises InvalidArgumentError, or StorageError or one of its subclasses.
     """
@@ -154,13 +148,15 @@ def open_directory(path: str | os.PathLike[str], options: Options, maintainer: C
         with _lock:
             directory = _of_path(where)
             if directory is None:
-                directory = Directory(_environment(where, options, read_only), options.write_timeout, maintainer)
+                directory = Directory(_environment(where, options, read_only), options.write_timeout)
                 _open.append(directory)
             elif directory.env.damage and not options.salvage:
                 raise CorruptionError(directory.env.damage, field="path", value=str(where))
             elif options.file_mode is not None:
                 directory.env.file_mode = options.file_mode
             if not directory.closing:
+                if maintainer is not None:
+                    directory.attach(maintainer)
                 return Handle(directory, options)
         directory.closed.wait()
 
@@ -178,12 +174,12 @@ def _environment(where: Path, options: Options, read_only: str | None) -> Env:
     return env
 
 
-def _usable(directory: Directory[Any]) -> bool:
+def _usable(directory: Directory) -> bool:
     env = directory.env
     return env.pid == os.getpid() and (directory.closing or not (env.closed or env.moved()))
 
 
-def _of_path(where: Path) -> Directory[Any] | None:
+def _of_path(where: Path) -> Directory | None:
     """The open directory of a path, or None.
 
     Raises StorageError if this process has the same files open under another path, or files that no longer belong to this directory: LMDB

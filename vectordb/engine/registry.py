@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..storage import segments
 from ..storage.format import Txn
@@ -30,7 +29,7 @@ class Registry:
     records: by field number, in the order of docids. problems: a line for each damaged record.
     """
 
-    def __init__(self, txn: Txn, collection: int, replacements: int, previous: Registry | None, directory: Directory[Any]):
+    def __init__(self, txn: Txn, collection: int, replacements: int, previous: Registry | None, directory: Directory):
         self.replacements = replacements  # the number of changes of the registry
         self.records, self.problems = segments.records(txn, collection)
         self._env, self._files = directory.env, directory.index_files

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.schema import Dense, Schema
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
 from vectordb_client.model.vectors import Column
 
 from ..common import deadline
+from ..fields import FIELD_TYPES
 from ..kernels import columns
-from ..storage import catalog, chunks, fields, format, tables
+from ..storage import catalog, format, tables
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.format import Txn
 from ..storage.segments import Records
@@ -46,7 +48,7 @@ class Snapshot:
     meta: Meta
     schema: Schema
     dead: BitMap
-    known: dict[int, fields.Ordinals]
+    known: dict[int, Ordinals]
     compactions: int
     registry: Registry
     indexable: dict[int, Indexed]
@@ -59,7 +61,7 @@ class Snapshot:
     _dead_words: np.ndarray | None = None
 
     @classmethod
-    def read(cls, txn: Txn, collection: int, directory: Directory[Any], previous: Snapshot | None = None) -> Snapshot:
+    def read(cls, txn: Txn, collection: int, directory: Directory, previous: Snapshot | None = None) -> Snapshot:
         """The snapshot of a collection in a transaction. previous: another snapshot, which saves reading what did not change.
 
         Raises NotFoundError if the collection was dropped.
@@ -196,7 +198,7 @@ class View:
 
     __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn")
 
-    def __init__(self, directory: Directory[Any], txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
+    def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
         self.directory = directory
         self.txn = txn
@@ -232,7 +234,7 @@ class View:
         return self.snapshot.meta.fields
 
     @property
-    def known(self) -> dict[int, fields.Ordinals]:
+    def known(self) -> dict[int, Ordinals]:
         return self.snapshot.known
 
     @property
@@ -267,28 +269,20 @@ class View:
 
     def vectors(self, name: str, docids: np.ndarray) -> Column | None:
         """Copies of vectors. docids: int64, ascending; ``rows`` of the column are indexes into them. None if no row has the field."""
-        spec, picked, rows = self.schema.vectors[name], [], []
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, fields.item_bytes(spec)):
-            picked.append(chunks.picked(chunk, positions))
-            rows.append(indexes)
-        return fields.column_of(spec, chunks.joined(picked), np.concatenate(rows).astype(np.int32)) if picked else None
+        spec = self.schema.vectors[name]
+        field_type = FIELD_TYPES[spec.kind]
+        return field_type.vectors(spec, self.chunks(self.fields[name]).chunks_with(docids, field_type.item_bytes(spec)))
 
     def vector_bytes(self, name: str, docids: np.ndarray) -> np.ndarray:
         """Size of each row's vector in bytes, int64; 0 for rows without one. docids: int64, ascending."""
         spec = self.schema.vectors[name]
-        width = fields.item_bytes(spec)
-        if isinstance(spec, Dense):
-            return np.full(len(docids), width, np.int64)
-        sizes = np.zeros(len(docids), np.int64)
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, width):
-            sizes[indexes] = np.diff(chunk.offsets)[positions].astype(np.int64) * (width + (chunk.extra is not None) * 4)
-        return sizes
+        return FIELD_TYPES[spec.kind].sizes(spec, self.chunks(self.fields[name]), docids)
 
 
 class Snapshots:
     """The newest snapshot of a collection in this process. Readers pin it; after a commit of any process it is replaced."""
 
-    def __init__(self, directory: Directory[Any], collection: int):
+    def __init__(self, directory: Directory, collection: int):
         self.directory = directory
         self._env = directory.env
         self._collection = collection

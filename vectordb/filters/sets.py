@@ -207,7 +207,8 @@ BOOLS = _Bools("bool", 0, 1, np.int64)
 COUNTS = _Counts("count", 0, 2**63 - 1, np.int64)
 KEYWORDS = Unordered("keyword")
 IDS = _Ids("id")
-DOMAINS = {"int": INTS, "datetime": INTS, "float": FLOATS, "bool": BOOLS, "keyword": KEYWORDS, "uuid": KEYWORDS}
+# stored form (``AttributeType.stored``) → domain, of the forms that are compared as a whole
+DOMAINS = {"int64": INTS, "float64": FLOATS, "flag": BOOLS, "string": KEYWORDS, "uuid": KEYWORDS}
 
 
 class Scalar:

@@ -119,14 +119,14 @@ class ArchiveWriter:
         return True
 
     def write(self, name: str, writer: Callable[[int], None]) -> None:
-        at = self._file.tell()
+        start = self._file.tell()
         self._file.write(bytes(_SECTOR))
         self._file.flush()
         writer(self._file.fileno())
         end = self._file.seek(0, os.SEEK_END)
-        self._file.seek(at)
-        self._file.write(_header(name, end - at - _SECTOR))
-        self._taken[name] = _pour(self._file, None, end - at - _SECTOR)
+        self._file.seek(start)
+        self._file.write(_header(name, end - start - _SECTOR))
+        self._taken[name] = _pour(self._file, None, end - start - _SECTOR)
         self._pad()
 
     def digest(self, name: str) -> dict[str, Any]:
@@ -200,15 +200,15 @@ class SnapshotReader:
                 member = self._tar.getmember(name)
             except KeyError:
                 raise _MissingError(f"{name} is missing") from None
-            found = self._tar.extractfile(member) if member.isreg() else None
-        if found is None:
+            file = self._tar.extractfile(member) if member.isreg() else None
+        if file is None:
             raise _MissingError(f"{name} is not a regular file")
-        return found
+        return file
 
     def problems(self) -> list[str]:
         """Missing, changed and damaged files, one line each."""
-        found = [wrong for name in self.manifest["files"] if (wrong := self._wrong(name, None)) is not None]
-        return [f"{self.path}: {wrong}" for wrong in found]
+        wrong = (self._wrong(name, None) for name in self.manifest["files"])
+        return [f"{self.path}: {what}" for what in wrong if what is not None]
 
     def strangers(self, made: Path) -> list[str]:
         """Index files that the manifest names and the registry doesn't, one line each. made: the folder with data.mdb."""
@@ -237,12 +237,12 @@ class SnapshotReader:
         wanted = self.manifest["files"][name]
         try:
             with self._open(name) as file, _archive_errors(self.path):
-                found = _pour(file, write)
+                read = _pour(file, write)
         except _MissingError as error:
             return f"file {error}"
-        if found["bytes"] != wanted["bytes"]:
-            return f"file {name} has {found['bytes']} bytes, not {wanted['bytes']}"
-        return None if found["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
+        if read["bytes"] != wanted["bytes"]:
+            return f"file {name} has {read['bytes']} bytes, not {wanted['bytes']}"
+        return None if read["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
 
 
 class _MissingError(Exception):

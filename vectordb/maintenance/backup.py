@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,16 @@ from vectordb_client.errors import AlreadyExistsError, CorruptionError, StorageE
 from vectordb_client.model.arguments import named
 
 from ..common.failpoints import reach
-from ..engine.directory import Options, is_open, open_directory
+from ..engine.check import check as check_directory
 from ..storage import catalog, format, modes, place, segments
 from ..storage import manifest as manifests
-from ..storage.check import Overtaken, Report
-from ..storage.check import check as check_directory
+from ..storage.check import IntegrityReport
 from ..storage.format import Txn
 from ..storage.lmdb_env import Env
 from ..storage.lmdb_errors import of_files
 from ..storage.segments import Record
 from ..storage.store import Store
 from .archive import ArchiveWriter, FolderWriter, SnapshotReader
-from .scheduler import Maintainer
 
 STEPS = (
     "snapshot.begun",
@@ -76,9 +74,9 @@ def _write(env: Env, sink: FolderWriter | ArchiveWriter, scratch: Path) -> dict[
     files = {manifests.DATA: sink.digest(manifests.DATA)}
     for record in records:
         name = f"{segments.FOLDER}/{record.file}"
-        found = sink.digest(name)
-        if (found["bytes"], found["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
-            files[name] = found
+        copied = sink.digest(name)
+        if (copied["bytes"], copied["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
+            files[name] = copied
         else:  # damaged, so it is left out
             sink.leave_out(name)
     manifest["files"] = {name: {"bytes": file["bytes"], "xxh3_128": file["xxh3_128"]} for name, file in sorted(files.items())}
@@ -114,22 +112,20 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
         return snapshot.manifest | {"path": str(target)}
 
 
-def check(path: str | os.PathLike) -> Report:
-    """Check a database directory or a snapshot, without changing it. Raises StorageError, CorruptionError or FormatVersionError if it can't
-    be read at all.
-    """
+def check(path: str | os.PathLike) -> IntegrityReport:
+    """Check a database directory or a snapshot, without changing it. Raises the errors of ``engine.check.check``."""
     path = place.given(path)
     with of_files(path):
         return _check(path)
 
 
-def _check(path: Path) -> Report:
+def _check(path: Path) -> IntegrityReport:
     if not is_snapshot(path):
-        return _check_database(path)
+        return check_directory(path)
     with SnapshotReader(path) as source:
         problems = source.problems()
         if problems:  # files that fail their checksums are not examined further
-            return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
+            return IntegrityReport(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
             return _checked(source, path)
         folder = tempfile.gettempdir()
@@ -138,20 +134,7 @@ def _check(path: Path) -> Report:
             return _checked(source, Path(scratch) / "copy")
 
 
-def _check_database(path: Path) -> Report:
-    """The report of ``check`` on a database, which a process may have open or open meanwhile."""
-    where = place.resolved(path)
-    if not is_open(where):
-        with suppress(Overtaken):
-            return check_directory(path)
-    handle = open_directory(where, Options(create=False, salvage=True), Maintainer)
-    try:
-        return check_directory(path, env=handle.directory.env)
-    finally:
-        handle.close()
-
-
-def _checked(source: SnapshotReader, made: Path) -> Report:
+def _checked(source: SnapshotReader, made: Path) -> IntegrityReport:
     """The report of ``check`` on the files of a snapshot, which were copied to ``made``."""
     report = check_directory(made, untouched=True)
     return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))

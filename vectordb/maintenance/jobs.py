@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
@@ -110,7 +109,7 @@ def _sparse_rows(view: View, task: Build, spec: Sparse, docids: np.ndarray, end:
     return Rows(docids, end, write, options.kept())
 
 
-def build(directory: Directory[Any], number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
+def build(directory: Directory, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
     """Run a build; returns the number of rows indexed. Releases ``view`` once rows are copied. Raises Cancelled if the plan is outdated.
 
     The file is completed and synced under a temporary name, then renamed, then registered. A crash leaves at most a file without a record.
@@ -149,7 +148,7 @@ def build(directory: Directory[Any], number: int, view: View, task: Build, progr
     return count
 
 
-def _register(directory: Directory[Any], number: int, task: Build, record: Record | None) -> None:
+def _register(directory: Directory, number: int, task: Build, record: Record | None) -> None:
     """Register a record in place of those it replaces, and remove their files. Raises Cancelled if the collection changed meanwhile."""
 
     def work(txn) -> bool:
@@ -225,7 +224,7 @@ def in_batches(units: list[CompactionUnit]) -> Iterator[list[CompactionUnit]]:
         yield group
 
 
-def compact_batch(directory: Directory[Any], number: int, group: list[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
+def compact_batch(directory: Directory, number: int, group: list[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
     """Run one transaction of compaction; returns (row records dropped, errors of damaged chunks). It isn't synced."""
     done = directory.write(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
     reach("compact.committed")

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import StorageError
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
+from .. import fields
 from ..common.failpoints import reach
 from ..engine.directory import Directory
 from ..engine.snapshot import View
+from ..fields import FIELD_TYPES
 from ..storage import change_log, compact, erasure_scan, format
 from ..storage.erasure_scan import Patterns, Search
 from . import convert, policy
@@ -41,7 +42,7 @@ _ROUNDS = 20  # of compaction, because writers may create new chunks with dead r
 class Purge:
     """One purge of some collections. pin, build, compact: functions of the ``Runner`` that take a collection number."""
 
-    directory: Directory[Any]
+    directory: Directory
     pin: Callable[[int], View]
     build: Callable[[int, Build], int]
     compact: Callable[[int], dict[str, int]]
@@ -69,11 +70,11 @@ class Purge:
         reach("purge.forgotten")
         self.directory.env.rewrite(self.directory.write_timeout, patience)
         after = _bytes(self.directory.path)
-        found = self._found(patterns)
+        scan = self._scan(patterns)
         reach("purge.scanned")
         sizes = {"bytes_before": before, "bytes_after": after, "bytes_reclaimed": max(before - after, 0)}
         counts = {"ids": patterns.ids, "rows": patterns.rows, "vectors": patterns.vectors, "vague": patterns.vague}
-        return done | sizes | counts | found
+        return done | sizes | counts | scan
 
     def _index_anew(self, number: int, erased: BitMap) -> int:
         built = 0
@@ -104,14 +105,14 @@ class Purge:
             "deleted rows are still stored, because other writers kept adding new ones; run purge again when there are fewer writes"
         )
 
-    def _found(self, patterns: Patterns) -> dict[str, Any]:
+    def _scan(self, patterns: Patterns) -> dict[str, Any]:
         """The result of the scan of all files. alike: how many of the searched byte strings also occur in live points."""
-        found = erasure_scan.in_files(Search(patterns.all), self.directory.path)
+        hits = erasure_scan.in_files(Search(patterns.all), self.directory.path)
         alike: set[bytes] = set()
-        if found:
+        if hits:
             with self.directory.env.read() as txn:
-                alike = erasure_scan.in_records(Search(found), txn)
-        left = sorted({file for pattern, files in found.items() if pattern not in alike for file in files})
+                alike = erasure_scan.in_records(Search(hits), txn)
+        left = sorted({file for pattern, files in hits.items() if pattern not in alike for file in files})
         return {"alike": len(alike), "proven": not left, "residue": left}
 
 
@@ -149,24 +150,7 @@ def _collect(view: View, number: int, patterns: Patterns) -> BitMap:
         if entry is None:
             patterns.ids += patterns.add(erasure_scan.id_pattern(format.id_key(number, value)))
     for name, spec in view.schema.vectors.items():
-        column = view.store.vectors(view.fields[name], spec, docids)
-        for vector in _pieces(column, view.schema.is_bm25(name)) if column is not None else ():
+        column = fields.read(view.store, view.fields[name], spec, docids)
+        for vector in FIELD_TYPES[spec.kind].stored_bytes(column, view.schema.is_bm25(name)) if column is not None else ():
             patterns.vectors += patterns.add(vector)
     return view.dead.copy()
-
-
-def _pieces(column: DenseColumn | MultiColumn | SparseColumn, bm25: bool):
-    """The stored bytes of each vector; for a sparse one the bytes of its terms, and of its weights, which are stored separately. BM25 term
-    frequencies are left out: they are equal for many texts, so they identify none.
-    """
-    if isinstance(column, DenseColumn):
-        yield from (row.tobytes() for row in column.values)
-        return
-    bounds = zip(column.indptr[:-1].tolist(), column.indptr[1:].tolist(), strict=True)
-    if isinstance(column, MultiColumn):
-        yield from (column.values[low:high].tobytes() for low, high in bounds)
-        return
-    for low, high in bounds:
-        yield column.terms[low:high].tobytes()
-        if not bm25:
-            yield column.weights[low:high].tobytes()

@@ -31,7 +31,7 @@ NOTHING_DONE = {"segments_built": 0, "rows_indexed": 0, "rows_dropped": 0, "byte
 class Runner:
     """Runs jobs in the maintenance thread of a directory. stopping: says whether the directory is being closed."""
 
-    def __init__(self, directory: Directory[Any], requests: Requests, failures: Failures, stopping: Callable[[], bool]):
+    def __init__(self, directory: Directory, requests: Requests, failures: Failures, stopping: Callable[[], bool]):
         self.status = Status()
         self.not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
         self._directory = directory

@@ -36,7 +36,7 @@ Step = tuple[int, tuple[str, ...], Callable[[], Any]]  # (rank, kind of job, wor
 class Maintainer:
     """Maintains one directory. Failed jobs are logged, shown by ``status`` and tried again. They never make a read or write fail."""
 
-    def __init__(self, directory: Directory[Maintainer]):
+    def __init__(self, directory: Directory):
         self._directory = directory
         self._env = directory.env
         self._condition = threading.Condition()

@@ -9,21 +9,19 @@ from functools import cached_property
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.model.filter import Filter, HasVector
-from vectordb_client.model.schema import Dense, MultiVector, Sparse
+from vectordb_client.model.filter import Filter
+from vectordb_client.model.schema import Dense, Sparse
 
-from .. import encoders
 from ..common import deadline
-from ..encoders import bm25
 from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View
+from ..fields import FIELD_TYPES
 from ..filters.bitmap import FilterCache, matching
 from ..index import exact as flat
 from ..index.dense import search as ann
 from ..index.dense.segment import SegmentMask
 from ..index.impact import search as sparse_ann
 from ..index.saturation import Saturation
-from ..storage import format
 from ..storage.tables import ChunkTable
 from . import terms
 from .audit import learn
@@ -131,35 +129,12 @@ def search_arm(view: View, search: Search, arm: Arm, k: int, wanted: RowFilter, 
 
 def queries_of(view: View, arm: Arm, cache: FilterCache) -> Sequence:
     """An arm's queries as kernels take them. The weights of a sparse query are multiplied by IDF where the field asks for it."""
-    if isinstance(arm.spec, Dense):
-        return np.array(arm.queries)  # a copy: kernels are compiled for contiguous, writable arrays
-    if isinstance(arm.spec, MultiVector):
-        return [_writable(query) for query in arm.queries]
-    table = view.table(view.fields[arm.name], format.POSTINGS)
-    queries = [(_writable(asked), _writable(weights)) for asked, weights in arm.queries]
-    return [(asked, _weights(view, arm.name, arm.spec, table, asked, weights, cache)) for asked, weights in queries]
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy of one that is read-only or not contiguous, as those in a service's messages are: numba would compile each
-    kernel once more for it.
-    """
-    return array if array.flags.carray else array.copy()
+    return FIELD_TYPES[arm.spec.kind].prepare(view, arm.name, arm.queries, cache)
 
 
 def saturation_of(view: View, name: str) -> Saturation | None:
     """The BM25 formula for the field's term frequencies with the statistics of this snapshot; None if the field is not a BM25 field."""
-    if not view.schema.is_bm25(name):
-        return None
-    cache, key = view.snapshot.prepared, ("saturation", name)
-    saturation = cache.get(key)
-    if saturation is None:
-        field = view.fields[name]
-        live = view.store.texts(field)
-        options = encoders.options_of(view.schema.vectors[name].encoder)
-        k1, b = options.get("k1", bm25.K1), options.get("b", bm25.B)
-        saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
-    return saturation
+    return FIELD_TYPES[view.schema.vectors[name].kind].saturation(view, name)
 
 
 def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Sequence[tuple[int, int]]]:
@@ -181,28 +156,13 @@ def _cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> t
 
 def _exactly(view: View, arm: Arm, queries: Sequence, k: int, rows: np.ndarray | None) -> list[flat.Found]:
     """Search an arm without an index. rows: the docids to consider (uint32, ascending); None: all."""
-    spec, field = arm.spec, view.fields[arm.name]
-    if isinstance(spec, Dense):
-        return flat.search_dense(view.table(field), queries, spec.dtype, spec.metric, k, rows)
-    if isinstance(spec, MultiVector):
-        table = view.table(field)
-        return [flat.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
-    table, saturation = view.table(field, format.POSTINGS), saturation_of(view, arm.name)
-    if len(queries) == 1:
-        return [flat.search_sparse(table, *queries[0], k, rows, saturation)]
-    return deadline.map_with_deadline(flat.pool(), lambda query: flat.search_sparse(table, *query, k, rows, saturation), queries)
+    return FIELD_TYPES[arm.spec.kind].search(view, arm.name, queries, k, rows)
 
 
 def score_rows(view: View, arm: Arm, queries: Sequence, rows: np.ndarray) -> list[flat.Found]:
     """The exact scores of given rows (docids, uint32 ascending) for each query, best first. Rows that don't match the arm are left out."""
     deadline.check()
-    spec, table = arm.spec, view.chunks(view.fields[arm.name])
-    table.verify_rows(rows)
-    if isinstance(spec, Dense):
-        return flat.search_dense(table.rows, queries, spec.dtype, spec.metric, len(rows), rows)
-    if isinstance(spec, MultiVector):
-        return [flat.search_multi(table.rows, query, spec.dtype, spec.metric, spec.aggregation, len(rows), rows) for query in queries]
-    return [flat.score_sparse(table.rows, *query, rows, saturation_of(view, arm.name)) for query in queries]
+    return FIELD_TYPES[arm.spec.kind].score(view, arm.name, queries, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +187,7 @@ def prepared(view: View, arm: Arm, wanted: RowFilter, opened: tuple[OpenSegment,
     found = cache.get(key)
     if found is not None and found.node is wanted.node and found.opened is opened:
         return found
-    table = view.chunks(view.fields[arm.name], format.POSTINGS if isinstance(arm.spec, Sparse) else format.FORWARD)
+    table = view.chunks(view.fields[arm.name], FIELD_TYPES[arm.spec.kind].search_part)
     parts = [ann.SegmentTarget(part.segment, wanted.allowed(part), wanted.node is None) for part in opened]
     rest = [ann.TailRange(*table.covering(low, high), wanted.between(low, high)) for low, high in tail]
     for piece in rest:
@@ -313,22 +273,9 @@ def _audit(
     budget.start(lambda: learn(audits, key, parts, predictions, k, found, exact, ranges))
 
 
-def _weights(
-    view: View, name: str, spec: Sparse, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: FilterCache
-) -> np.ndarray:
-    """Query weights, multiplied by inverse document frequencies over the live rows if the field has weighting="idf"."""
-    if spec.weighting != "idf" or not len(terms):
-        return weights
-    dead = view.snapshot.dead_words() if view.dead else None
-    frequency = flat.document_frequencies(table, terms, dead)
-    saturation = saturation_of(view, name)
-    total = len(matching(HasVector(name), view, cache)) if saturation is None else saturation.documents
-    return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
-
-
 def sign(arm: Arm) -> float:
     """1, or −1 for l2: internal scores are negated squared distances (higher is better), and users see squared distances."""
-    return -1.0 if isinstance(arm.spec, Dense) and arm.spec.metric == "l2" else 1.0
+    return FIELD_TYPES[arm.spec.kind].sign(arm.spec)
 
 
 def exact_plan(search: Search, arm: Arm, wanted: RowFilter) -> dict | None:
@@ -337,8 +284,7 @@ def exact_plan(search: Search, arm: Arm, wanted: RowFilter) -> dict | None:
 
 
 def _exact_plan(arm: Arm, rows: int) -> dict:
-    plan = "exact term-at-a-time" if isinstance(arm.spec, Sparse) else "exact scan"
-    return {"field": arm.name, "kind": arm.spec.kind, "plan": plan, "exact": True, "rows": rows}
+    return {"field": arm.name, "kind": arm.spec.kind, "plan": FIELD_TYPES[arm.spec.kind].exact_plan, "exact": True, "rows": rows}
 
 
 def _note_exact(search: Search, arm: Arm, rows: int, found: Sequence[flat.Found]) -> None:

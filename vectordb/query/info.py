@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import CollectionInfo
-from vectordb_client.model.schema import Dense, Sparse, Text
+from vectordb_client.model.schema import Dense, Sparse
 
 from ..engine.snapshot import View
 from ..kernels import ITEMS
-from ..storage import fields, format
+from ..storage import attribute_forms, format
 from .terms import dictionary
 
 
@@ -29,7 +30,8 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         number = view.fields[field]
         parts = [format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS]
         sizes = [_bytes(view, number, part) for part in parts]
-        table = view.snapshot.table(view.store, number, fields.main_part(spec))
+        main = attribute_forms.main_part(spec) if field in view.schema.attributes else format.FORWARD
+        table = view.snapshot.table(view.store, number, main)
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
         if isinstance(spec, Sparse):
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
@@ -50,9 +52,9 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
 
 
-def _kept(field: str, spec: Sparse | Text) -> str:
+def _kept(field: str, spec: Sparse | AttributeType) -> str:
     """How a field that an earlier version of vectordb made differs from one of today, and what to do about it."""
-    if isinstance(spec, Text):
+    if isinstance(spec, AttributeType):
         return (
             "This field was made by an earlier version of vectordb: it does not split text in scripts without spaces (Thai, Khmer …) into "
             "words, and does not index emoji. optimize() converts it."

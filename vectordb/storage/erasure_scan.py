@@ -60,9 +60,9 @@ class Search:
 
     def within(self, block: bytes | bytearray) -> set[bytes]:
         """The patterns that occur in the block."""
-        found: set[bytes] = set()
+        hits: set[bytes] = set()
         if len(block) < _ANCHOR or not self.patterns:
-            return found
+            return hits
         whole = np.frombuffer(block, np.uint8)
         for shift in range(_ANCHOR):
             count = (len(block) - shift) // _ANCHOR
@@ -76,8 +76,8 @@ class Search:
             likely, anchors = likely[exact], anchors[exact]
             for anchor in np.unique(anchors).tolist():
                 ends = likely[anchors == np.uint64(anchor)] * _ANCHOR + shift + _ANCHOR
-                found.update(pattern for pattern in self._by_anchor[anchor] if pattern not in found and _ends_at(whole, pattern, ends))
-        return found
+                hits.update(pattern for pattern in self._by_anchor[anchor] if pattern not in hits and _ends_at(whole, pattern, ends))
+        return hits
 
 
 def _slots(u64s: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def _ends_at(whole: np.ndarray, pattern: bytes, ends: np.ndarray) -> bool:
 
 def in_files(search: Search, folder: Path) -> dict[bytes, set[str]]:
     """pattern → the files under a directory that contain it, as relative paths."""
-    found: dict[bytes, set[str]] = {}
+    hits: dict[bytes, set[str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
             continue
@@ -105,10 +105,10 @@ def in_files(search: Search, folder: Path) -> dict[bytes, set[str]]:
             with open(path, "rb") as file:
                 for block in _overlapping(file, search.longest):
                     for pattern in search.within(block):
-                        found.setdefault(pattern, set()).add(str(path.relative_to(folder)))
+                        hits.setdefault(pattern, set()).add(str(path.relative_to(folder)))
         except FileNotFoundError:  # an index file that was replaced in the meantime
             continue
-    return found
+    return hits
 
 
 def _overlapping(file, overlap: int) -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def _overlapping(file, overlap: int) -> Iterator[bytes]:
 
 def in_records(search: Search, txn: Txn) -> set[bytes]:
     """The patterns that occur in existing records, that is, in those of live rows."""
-    found: set[bytes] = set()
+    hits: set[bytes] = set()
     pending = bytearray()
     cursor = txn.cursor()
     more = cursor.first()
@@ -131,6 +131,6 @@ def in_records(search: Search, txn: Txn) -> set[bytes]:
         pending += _SEPARATOR
         more = cursor.next()
         if len(pending) >= _BLOCK or not more:
-            found |= search.within(pending)
+            hits |= search.within(pending)
             pending = bytearray()
-    return found
+    return hits

@@ -129,14 +129,11 @@ class Env:
             version = format.check_version(self.path, txn.get(format.FORMAT_KEY))
         if survey is not None:  # checked after the version, because a newer version may compute another digest
             problem = replace(survey, digested=version >= format.DIGEST_VERSION).problem
-            if problem is not None:
-                self._refuse(f"{data} is damaged: {problem}; run `vectordb check` for details", salvage)
-
-    def _refuse(self, what: str, salvage: bool) -> None:
-        """Some records are missing or changed, but every page can be read: raise CorruptionError, or with ``salvage`` note the damage."""
-        if not salvage:
-            raise CorruptionError(f"{what}; open with salvage=True to read what is left", field="path", value=str(self.path))
-        self.damage = what
+            if problem is not None:  # some records are missing or changed, but every page can be read
+                self.damage = f"{data} is damaged: {problem}; run `vectordb check` for details"
+                if not salvage:
+                    what = f"{self.damage}; open with salvage=True to read what is left"
+                    raise CorruptionError(what, field="path", value=str(self.path))
 
     @property
     def closed(self) -> bool:
@@ -152,12 +149,10 @@ class Env:
         """How often the map has moved. Addresses from before a move are invalid."""
         return self.gate.moves
 
-    def _has_data(self) -> bool:
-        with self._lmdb.begin() as txn:
-            return txn.get(b"data") is not None
-
     def _initialise(self) -> None:
-        if self._has_data():  # another process created it in the meantime
+        with self._lmdb.begin() as txn:
+            created = txn.get(b"data") is not None
+        if created:  # by another process, in the meantime
             self._db = self._lmdb.open_db(b"data", create=False)
             return
         with self._lmdb.begin(write=True) as txn:
@@ -251,7 +246,7 @@ class Env:
         """
         check_durability(durability)
         with self.writing(timeout):
-            return self._write_growing(work, durability)
+            return self.commit(work, durability)
 
     @contextmanager
     def writing(self, timeout: float) -> Iterator[None]:
@@ -266,7 +261,8 @@ class Env:
         finally:
             self._write_lock.release()
 
-    def _write_growing(self, work, durability: str):
+    def commit(self, work: Callable[[integrity.WriteTransaction], Any], durability: str) -> Any:
+        """``write`` for a caller that already holds the write lock."""
         while True:
             moves = self.gate.enter()
             try:
@@ -330,10 +326,6 @@ class Env:
     def room(self) -> int:
         """Size of the map for a copy of all records, bytes."""
         return _rounded(INITIAL_MAP + 2 * self.size())
-
-    def commit(self, work: Callable[[integrity.WriteTransaction], Any], durability: str) -> Any:
-        """``write`` for a caller that already holds the write lock."""
-        return self._write_growing(work, durability)
 
     @contextmanager
     def let_go(self) -> Iterator[None]:
@@ -431,13 +423,8 @@ class Env:
             shape, info = txn.stat(self._db), self._lmdb.info()
         used = shape["branch_pages"] + shape["leaf_pages"] + shape["overflow_pages"]
         free = max(info["last_pgno"] + 1 - used, 0)
-        return {
-            "readers": info["num_readers"],
-            "used": used,
-            "free": free,
-            "page_bytes": shape["psize"],
-            "map_bytes": info["map_size"],
-        }
+        pages = {"used": used, "free": free, "page_bytes": shape["psize"]}
+        return {"readers": info["num_readers"], **pages, "map_bytes": info["map_size"]}
 
     def _check_usable(self) -> None:
         if self.gate.void is not None:
@@ -458,11 +445,8 @@ class Env:
         if self.damage:
             raise CorruptionError(f"{self.path} is damaged, so writes are refused: {self.damage}", field="path", value=str(self.path))
         if self._broken:
-            raise StorageError(
-                f"{self.path} refuses writes until it is closed and opened again, because a write or sync failed: {self._broken}",
-                field="path",
-                value=str(self.path),
-            )
+            what = f"{self.path} refuses writes until it is closed and opened again, because a write or sync failed: {self._broken}"
+            raise StorageError(what, field="path", value=str(self.path))
 
     def close(self) -> None:
         """Sync and unmap, once the open transactions have ended. Running reads end with ClosedError at their next ``deadline.check()``."""

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, type_of
+from vectordb_client.model.attributes.keyword import MAX_KEYWORD_BYTES
 from vectordb_client.model.schema import (
     MAX_FIELDS,
-    Attribute,
-    Bool,
     Datetime,
     Dense,
     Float,
-    Geo,
     Int,
     Keyword,
     MultiVector,
     Schema,
     Sparse,
     Text,
-    Uuid,
     VectorField,
     check_name,
 )
@@ -42,17 +39,13 @@ from .arrow import kept_schema
 from .forms import Columns, is_full, loads
 from .sources import Row, Source, source_of
 
-TYPES = {"keyword": Keyword, "text": Text, "int": Int, "float": Float, "bool": Bool, "datetime": Datetime, "uuid": Uuid, "geo": Geo}
 PAYLOAD = "payload"
 _KEYWORD_BYTES = 120  # on average; longer strings are prose and become Text, which is matched by words rather than by equality
-_MOST_KEYWORD_BYTES = 480
 _LEAST_DIM = 8  # shorter lists of numbers become array attributes
 _MOSTLY = 0.9  # share of lists with the same length from which a column is taken for vectors with some wrong values
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 _MOST_COLUMNS = 2_000  # columns examined; a file that uses data as keys may have any number
 _SHOWN = 40  # characters shown of a value
-_STRINGS = {"text", "datetime", "uuid"}
 _NUMBERS = {"int", "float", "big int"}
 
 
@@ -104,7 +97,7 @@ class Found:
 
     def _scalar(self, value: Any) -> str:
         kind = _scalar(value)
-        if kind in _STRINGS and isinstance(value, str):
+        if isinstance(value, str):
             size = len(value.encode("utf-8", "replace"))
             self.bytes, self.strings, self.longest = self.bytes + size, self.strings + 1, max(self.longest, size)
         return kind
@@ -122,7 +115,7 @@ class Found:
                 return f"rows of {dim} numbers"
             return "list of lists"
         kinds = {self._scalar(v) for v in value}
-        if len(kinds) > 1 and not kinds <= _STRINGS:
+        if len(kinds) > 1 and not all(map(_is_text, kinds)):
             return "mixed list"
         self.elements |= kinds
         return f"list of {'text' if len(kinds) > 1 else kinds.pop()}"
@@ -152,7 +145,7 @@ def infer_schema(
     columns: Columns | None = None,
     text: Iterable[str] = (),
     encoders: Iterable[str] = ("bm25",),
-    attributes: Mapping[str, Attribute | None] | None = None,
+    attributes: Mapping[str, AttributeType | None] | None = None,
 ) -> Schema:
     """The schema of ``infer``."""
     return infer(file, columns, text, encoders, attributes).schema
@@ -163,7 +156,7 @@ def infer(
     columns: Columns | None = None,
     text: Iterable[str] = (),
     encoders: Iterable[str] = ("bm25",),
-    attributes: Mapping[str, Attribute | None] | None = None,
+    attributes: Mapping[str, AttributeType | None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Inference:
     """The schema that fits all rows of a file, or the one stored in an exported Parquet file.
@@ -257,10 +250,10 @@ class _Seen:
 class _Plan:
     """Chooses the fields for the columns."""
 
-    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None], room: int):
+    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, AttributeType | None], room: int):
         self._columns, self._seen, self._wanted, self._room = columns, seen, wanted, room - len(wanted) - len(columns.vectors)
         self.vectors: dict[str, VectorField] = {}
-        self.attributes: dict[str, Attribute] = {}
+        self.attributes: dict[str, AttributeType] = {}
 
     def choose(self) -> None:
         named = {column: name for name, column in self._columns.vectors.items()}
@@ -294,7 +287,7 @@ class _Plan:
         self.vectors[name] = _vector(name, found)
         found.becomes = f"{name}: {said(self.vectors[name])}" if name != found.name else said(self.vectors[name])
 
-    def _attribute(self, column: str, found: Found, spec: Attribute | None, as_requested: str = "") -> None:
+    def _attribute(self, column: str, found: Found, spec: AttributeType | None, as_requested: str = "") -> None:
         if spec is not None:
             self.attributes[column] = spec
         found.becomes = (said(spec) if spec is not None else PAYLOAD) + as_requested
@@ -318,20 +311,24 @@ class _Plan:
         found.becomes, found.note = f"text, {', '.join(made)}", ""
 
 
-def said(spec: Attribute | VectorField) -> str:
+def said(spec: AttributeType | VectorField) -> str:
     """A field's type in the report: ``float``, ``keyword[]``, ``dense of 256``."""
-    if isinstance(spec, (Dense, MultiVector)):
-        return f"{spec.kind} of {spec.dim}"
-    return spec.kind + ("[]" if getattr(spec, "array", False) else "")
+    dim = getattr(spec, "dim", None)
+    return f"{spec.kind} of {dim}" if dim else spec.kind + ("[]" if getattr(spec, "array", False) else "")
 
 
-def attribute_type(text: str) -> Attribute | None:
+def type_names() -> list[str]:
+    """The kinds of attributes, those of strings first."""
+    return [*dict.fromkeys(("keyword", "text", *ATTRIBUTE_TYPES))]
+
+
+def attribute_type(text: str) -> AttributeType | None:
     """``float``, ``keyword[]`` for an array, or ``payload`` (None). Raises InvalidArgumentError."""
     if text == PAYLOAD:
         return None
-    kind = TYPES.get(text.removesuffix("[]"))
+    kind = ATTRIBUTE_TYPES.get(text.removesuffix("[]"))
     if kind is None:
-        what = f"a type must be one of {', '.join(TYPES)} (with [] for an array) or payload, not {shown(text)}"
+        what = f"a type must be one of {', '.join(type_names())} (with [] for an array) or payload, not {shown(text)}"
         raise InvalidArgumentError(what, field="attribute", value=text)
     return kind(array=text.endswith("[]"))
 
@@ -363,7 +360,7 @@ def _vector(name: str, found: Found) -> VectorField:
     raise SchemaError(f"column {found.name!r} does not hold vectors: {found.held()}", field=name, value=value)
 
 
-def _as_attribute(found: Found) -> Attribute | None:
+def _as_attribute(found: Found) -> AttributeType | None:
     """The attribute type that fits all values, or None."""
     kinds = set(found.kinds) - {"empty list"}
     if not kinds:
@@ -376,10 +373,10 @@ def _as_attribute(found: Found) -> Attribute | None:
         return Int(array)
     if "float" in kinds and kinds <= _NUMBERS:
         return Float(array)
-    if len(kinds) == 1 and (kind := next(iter(kinds))) in ("bool", "datetime", "uuid"):
-        return TYPES[kind](array)
-    if kinds <= _STRINGS and found.strings:
-        prose = found.bytes / found.strings > _KEYWORD_BYTES or found.longest > _MOST_KEYWORD_BYTES
+    if len(kinds) == 1 and (kind := ATTRIBUTE_TYPES.get(next(iter(kinds)))) not in (None, Text):
+        return kind(array)
+    if all(map(_is_text, kinds)) and found.strings:
+        prose = found.bytes / found.strings > _KEYWORD_BYTES or found.longest > MAX_KEYWORD_BYTES
         return Text(array) if prose else Keyword(array)
     return None
 
@@ -398,7 +395,7 @@ def _advice(column: str, found: Found) -> str:
         return f"--vector-field {column}={column} makes it vectors of {found.lengths.most_common(1)[0][0]} and rejects the other rows"
     most = max((kind for kind in found.kinds if kind in kinds), key=lambda kind: found.kinds[kind][0])
     array, kind = most.startswith("list of "), most.removeprefix("list of ")
-    if kind not in TYPES:
+    if kind not in ATTRIBUTE_TYPES:
         return ""
     other = f"{'keyword' if kind == 'text' else kind}{'[]' * array}"
     return f"--attribute {column}={other} sets the type" if other != found.becomes else ""
@@ -438,17 +435,16 @@ def _is_numbers(value: Any) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return "datetime" if _is_date(value) else "uuid" if _is_uuid(value) else "text"
+        return next((kind for kind, attribute in ATTRIBUTE_TYPES.items() if attribute.is_in_text(value)), "text")
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
         return "int" if -(2**63) <= value < 2**63 else "big int"
     if isinstance(value, (float, np.floating, Decimal)):
         return "float"
-    if isinstance(value, (datetime, date, np.datetime64)):
-        return "datetime"
-    if isinstance(value, uuid.UUID):
-        return "uuid"
+    attribute = Datetime if isinstance(value, date) else type_of(value)
+    if attribute is not None:
+        return attribute.kind
     return (
         "null"
         if value is None
@@ -460,21 +456,9 @@ def _scalar(value: Any) -> str:
     )
 
 
-def _is_date(text: str) -> bool:
-    if not text[:1].isdecimal() or not _DATE.fullmatch(text):
-        return False
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return len(text) == 36 and str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+def _is_text(kind: str) -> bool:
+    """Whether values of a kind may be strings in a file."""
+    return kind == "text" or (kind in ATTRIBUTE_TYPES and bool(ATTRIBUTE_TYPES[kind].python))
 
 
 def _example(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, shown
-from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.terms import check_sparse, check_words
 
 from ..storage import modes
@@ -82,7 +82,7 @@ def set_all(collection: Collection, field: str, words: Mapping[int, str | None])
 def schema_file(collection: Collection, with_vectors: bool) -> dict[str, Any]:
     """The schema as JSON data, with a section ``terms``: the words that an import of the points would not restore by encoding texts."""
     schema = collection.schema
-    kept = [name for name, spec in schema.vectors.items() if isinstance(spec, Sparse) and (with_vectors or spec.encoder is None)]
+    kept = [name for name, spec in schema.vectors.items() if spec.has_terms and (with_vectors or spec.encoder is None)]
     words = {name: {str(term): word for term, word in all_terms(collection, name)} for name in kept}
     named = {name: found for name, found in words.items() if found}
     return schema.to_dict() | ({"terms": named} if named else {})

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, LimitError, shown
+from .attributes import type_of
 from .foreign import is_null, listed, plain
 from .moments import microseconds, moment_at
 from .values import check_id
@@ -138,7 +139,9 @@ def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
 
 
 def _value(field: str, value: Any) -> Any:
-    """One value as str, bool, int, finite float, datetime in UTC, or UUID. Years that datetime can't represent are datetime64[us].
+    """One value as str, bool, int, finite float, datetime in UTC, UUID, or a value of another type of attributes.
+
+    Years that datetime can't represent are datetime64[us].
 
     Raises FilterError.
     """
@@ -174,6 +177,8 @@ def _value(field: str, value: Any) -> Any:
             field=field,
             value=value,
         )
+    if type_of(value) is not None:
+        return value
     raise FilterError(
         f"{field!r} can't be compared with {shown(value)} ({type(value).__name__}): give a string, number, bool, date, datetime or UUID",
         field=field,
