@@ -24,9 +24,10 @@ def embedded(directory):
 
 
 @pytest.fixture
-def settings():
+def settings(tmp_path):
     """Settings of the service; test modules override this."""
-    return {}
+    (tmp_path / "snapshots").mkdir()
+    return {"snapshot_dir": str(tmp_path / "snapshots")}
 
 
 @pytest.fixture

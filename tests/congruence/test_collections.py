@@ -8,9 +8,11 @@ import uuid
 
 import pytest
 
+import vectordb
 from tests.congruence.filled import BOOKS, INDEXED
 from tests.congruence.filled import SCHEMA as EVERYTHING
 from vectordb import AlreadyExistsError, Datetime, Dense, Index, Int, InvalidArgumentError, NotFoundError, Schema, SchemaError
+from vectordb.maintenance import backup
 
 SCHEMA = Schema({"v": Dense(2)}, {"n": Int()})
 # With an AsyncClient, what has to wait is no operator.
@@ -74,6 +76,23 @@ def test_a_graph_builder_that_is_installed_is_taken(database, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", types.ModuleType("hnswlib"))
     schema = Schema({"d": Dense(8, index=Index("hnswlib"))})
     assert database.create_collection("docs", schema).schema == schema
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_snapshot_is_whole_and_can_be_restored(database, embedded, tmp_path, archive):
+    """A service writes it into its folder of snapshots, under the given name."""
+    database.create_collection("docs", SCHEMA).upsert(ids=list(range(20)), attributes={"n": list(range(20))})
+    (tmp_path / "snapshots").mkdir(exist_ok=True)
+    path = str(tmp_path / "snapshots" / "monday-1.tar")
+    name = path if database is embedded else "monday-1.tar"
+    manifest = database.snapshot(name, archive=archive)
+    assert manifest["path"] == path and manifest["collections"] == {"docs": {"sequence": 1, "points": 20}}
+    assert backup.check(path).ok
+    vectordb.restore(path, tmp_path / "back")
+    with vectordb.open(tmp_path / "back") as back:
+        assert list(back.collection("docs")) == list(embedded.collection("docs"))
+    with pytest.raises(AlreadyExistsError):
+        database.snapshot(name)
 
 
 # ---- As containers ----

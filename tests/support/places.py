@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,19 @@ class Blocking:
         return self._result(aiter(self._awaited))
 
     def _result(self, answer: Any) -> Any:
-        if isinstance(answer, AsyncIterator):
+        if isinstance(answer, AsyncGenerator):
             return self._items(answer)
         answer = self._run(answer)
         return Blocking(answer, self._loop) if isinstance(answer, AsyncCollection) else answer
 
-    def _items(self, answer: AsyncIterator[Any]) -> Iterator[Any]:
-        with contextlib.suppress(StopAsyncIteration):
+    def _items(self, answer: AsyncGenerator[Any]) -> Iterator[Any]:
+        try:
             while True:
                 yield self._run(anext(answer))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._run(answer.aclose())
 
     def _run(self, answer: Any) -> Any:
         async def wait():
