@@ -195,7 +195,7 @@ def _planned(
     from ..transfer import infer
 
     task = bar.add_task("reading", total=1.0, points="")
-    found = infer(
+    inferred = infer(
         source,
         columns,
         arguments.text,
@@ -204,15 +204,15 @@ def _planned(
         lambda done: bar.update(task, completed=done),
     )
     bar.remove_task(task)
-    if found.columns:
+    if inferred.columns:
         console.print("Columns of the file, and what they become:")
-        for column in found.columns:
+        for column in inferred.columns:
             console.print(f"  {column}", markup=False)
-        if found.more:
-            console.print(f"  {found.more:,} values in more columns → payload")
+        if inferred.more:
+            console.print(f"  {inferred.more:,} values in more columns → payload")
     console.print("Schema:")
-    console.print(schema_text(found.schema), markup=False)
-    return found.schema, {}
+    console.print(schema_text(inferred.schema), markup=False)
+    return inferred.schema, {}
 
 
 def _target(
@@ -223,8 +223,8 @@ def _target(
     from ..transfer.terms import set_all
 
     name = arguments.collection
-    there = opened().collections() if arguments.data.exists() else []
-    if name in there:
+    existing = opened().collections() if arguments.data.exists() else []
+    if name in existing:
         collection = opened().collection(name)
         words: Mapping[str, Any] = {}
         if arguments.schema:
@@ -235,8 +235,8 @@ def _target(
             set_all(collection, field, named)
         return collection
     if not arguments.create:
-        known = ", ".join(there) or "none"
-        raise NotFoundError(f"no collection {name!r} (existing: {known}); add --create to create it", field="collection", value=name)
+        names = ", ".join(existing) or "none"
+        raise NotFoundError(f"no collection {name!r} (existing: {names}); add --create to create it", field="collection", value=name)
     check_name(name, "collection")
     schema, words = planned()
     return NewCollection(opened, name, schema, words)

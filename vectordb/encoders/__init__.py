@@ -44,18 +44,18 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
         raise EncoderError(what, field="encoder", value=spec)
     name, inner = match.group(1), (match.group(2) or "").strip()
     options: dict[str, str] = {}
-    at = 0
-    while at < len(inner):
-        option = _OPTION.match(inner, at)
+    position = 0
+    while position < len(inner):
+        option = _OPTION.match(inner, position)
         if not option:
             example = "model=/folder" if "sentence" in name or name == "sparse-encoder" else "k1=0.9"
-            what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[at:])}"
+            what = f"encoder {shown(spec)}: options are written as option=value, such as {example}, not {shown(inner[position:])}"
             raise EncoderError(what, field="encoder", value=spec)
         key, value = option.groups()
         if key in options:
             raise EncoderError(f"encoder {shown(spec)}: option {key!r} is given twice; give it once", field="encoder", value=spec)
         options[key] = value[1:-1] if value[:1] in ("'", '"') else value
-        at = option.end()
+        position = option.end()
     return name, options
 
 
@@ -93,8 +93,8 @@ def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
     options: dict[str, Any] = {}
     for key, text in given.items():
         if key not in encoder.options:
-            known = ", ".join(encoder.options)
-            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {known}", field="encoder", value=spec)
+            options = ", ".join(encoder.options)
+            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {options}", field="encoder", value=spec)
         try:
             options[key] = encoder.options[key](text)
         except ValueError as error:
