@@ -12,13 +12,14 @@ from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, P
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
 from vectordb_client.model.results import WriteResult
-from vectordb_client.model.schema import Attribute, VectorField
+from vectordb_client.model.schema import AttributeType, VectorField
 from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.rpc.bulk import Bulk, BulkResult, write_all
 
 from .engine.apply import Delete, OvertakenError, Write, apply
-from .engine.encoding import NO_TERMS, check_graph_builders, encoded, encoder_identities
+from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
+from .index.base import check_options
 from .reads import Reads
 from .storage import catalog, change_log, term_words
 from .storage.store import Store
@@ -231,7 +232,11 @@ class Collection(Reads):
         return result
 
     def add_fields(
-        self, *, vectors: Mapping[str, VectorField] | None = None, attributes: Mapping[str, Attribute] | None = None, exist_ok: bool = False
+        self,
+        *,
+        vectors: Mapping[str, VectorField] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
+        exist_ok: bool = False,
     ) -> None:
         """Add vector fields and attributes. Existing points have no value in them.
 
@@ -248,7 +253,7 @@ class Collection(Reads):
         self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
-        check_graph_builders(vectors)
+        check_options(vectors)
         at = change_log.now()
 
         def work(txn) -> None:

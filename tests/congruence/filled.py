@@ -9,18 +9,18 @@ import numpy as np
 
 from tests.support import filter_model
 from vectordb import (
+    HNSW,
     Bool,
     Datetime,
     Dense,
     Float,
     Geo,
-    Index,
+    ImpactIndex,
     Int,
     Keyword,
     MultiVector,
     Schema,
     Sparse,
-    SparseIndex,
     Text,
     Uuid,
 )
@@ -53,9 +53,9 @@ BOOKS = Schema(
 )
 INDEXED = Schema(
     {
-        "d": Dense(8, index=Index(degree=8, ef_construction=40)),
+        "d": Dense(8, index=HNSW(degree=8, ef_construction=40)),
         "flat": Dense(8, index=None),
-        "s": Sparse(index=SparseIndex(levels=8)),
+        "s": Sparse(index=ImpactIndex(levels=8)),
         "bits": Sparse(binary=True),
         "plain": Sparse(index=None),
     },

@@ -11,7 +11,7 @@ import pytest
 import vectordb
 from tests.congruence.filled import BOOKS, INDEXED
 from tests.congruence.filled import SCHEMA as EVERYTHING
-from vectordb import AlreadyExistsError, Datetime, Dense, Index, Int, InvalidArgumentError, NotFoundError, Schema, SchemaError
+from vectordb import HNSW, AlreadyExistsError, Datetime, Dense, Int, InvalidArgumentError, NotFoundError, Schema, SchemaError
 from vectordb.maintenance import backup
 
 SCHEMA = Schema({"v": Dense(2)}, {"n": Int()})
@@ -53,17 +53,17 @@ def test_fields_that_another_added_are_found(database, embedded):
     assert docs.get(502).attributes == {"late": 2}
 
 
-@pytest.mark.parametrize("index", [None, Index(degree=8, ef_construction=40)])
+@pytest.mark.parametrize("index", [None, HNSW(degree=8, ef_construction=40)])
 def test_a_field_keeps_its_index(database, index):
     docs = database.create_collection("docs", Schema({"d": Dense(8, index=index)}))
     docs.add_fields(vectors={"more": Dense(2, index=index), "usual": Dense(2)})
     found = {name: spec.index for name, spec in database.collection("docs").schema.vectors.items()}
-    assert found == {"d": index, "more": index, "usual": Index()}
+    assert found == {"d": index, "more": index, "usual": HNSW()}
 
 
 def test_a_graph_builder_that_is_not_installed_is_refused_where_it_would_build(database, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
-    made = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    made = Schema({"d": Dense(8, index=HNSW("hnswlib"))})
     docs = database.create_collection("docs", SCHEMA)
     for call in (lambda: database.create_collection("no", made), lambda: docs.add_fields(vectors={"e": made.vector("d")})):
         with pytest.raises(SchemaError, match=r"pip install 'hnswlib>=0\.8'") as error:
@@ -74,7 +74,7 @@ def test_a_graph_builder_that_is_not_installed_is_refused_where_it_would_build(d
 
 def test_a_graph_builder_that_is_installed_is_taken(database, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", types.ModuleType("hnswlib"))
-    schema = Schema({"d": Dense(8, index=Index("hnswlib"))})
+    schema = Schema({"d": Dense(8, index=HNSW("hnswlib"))})
     assert database.create_collection("docs", schema).schema == schema
 
 

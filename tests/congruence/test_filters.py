@@ -8,7 +8,6 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, given, settings
 from vectordb_client.model import filter as nodes
-from vectordb_client.model.values import coerce
 
 from tests.congruence.filled import EVERY, N, every_point
 from tests.support import filter_model
@@ -69,7 +68,7 @@ def test_every_kind_of_filter_is_among_them():
 
 ROWS = [
     {"id": point["id"], "vectors": set(point["vectors"]), **dict.fromkeys(EVERY.attributes)}
-    | {name: coerce(name, EVERY.attributes[name], value) for name, value in point["attributes"].items()}
+    | {name: EVERY.attributes[name].coerce(name, value) for name, value in point["attributes"].items()}
     for point in every_point()
 ]
 

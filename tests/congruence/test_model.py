@@ -30,7 +30,6 @@ from hypothesis.stateful import (
 )
 from vectordb_client import Client
 from vectordb_client.model import filter as f
-from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model
@@ -39,7 +38,7 @@ from tests.support.places import TIMEOUT, serving
 from tests.support.reference import Model, Stored, check_ranking, stored_vector, tolerance
 from tests.support.worker import Worker
 from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Prefetch, Schema, Sparse
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 
 IDS = [*filter_model.IDS, *range(100, 130), 2**64 - 1, "b", "é", "z" * 480]
 FIELDS = ["vec", "vec2", "vec3"]  # filters of filter_model ask for the first two
@@ -193,7 +192,7 @@ class Machine(RuleBasedStateMachine):
                 row.setdefault("attributes", {})[name] = value
                 points[i].attributes.pop(name, None)
                 if value is not None:
-                    points[i].attributes[name] = coerce(name, spec, value)
+                    points[i].attributes[name] = spec.coerce(name, value)
         if rng.random() < 0.5:
             columns["payload"] = [rng.choice(PAYLOADS) for _ in ids]
             for i, row, value in zip(ids, rows, columns["payload"], strict=True):

@@ -14,8 +14,8 @@ import vectordb
 from tests.support.upkeep import hurry, until
 from vectordb import F, InvalidArgumentError, Linear, Schema, SchemaError, Sparse, Text, VectorDBError
 from vectordb.common.tokenize import words
+from vectordb.engine.check import check
 from vectordb.maintenance import policy
-from vectordb.storage.check import check
 from vectordb.storage.store import Store
 
 ENCODER = "bm25(language=none, k1=1.4, b=0.6)"

@@ -30,8 +30,8 @@ from vectordb import (
     Text,
     Uuid,
 )
+from vectordb.engine.check import check
 from vectordb.storage import catalog, chunks, format
-from vectordb.storage.check import check
 
 SCHEMA = Schema(
     {"v": Dense(4), "h": Dense(2, "l2", "float16"), "m": MultiVector(3), "s": Sparse()},
@@ -237,7 +237,7 @@ DAMAGE = {
     "an integer": (replace_chunk("n", F, lambda c: changed(c, data=c.data[::-1].copy())), "attribute 'n'"),
     "a moment": (replace_chunk("at", F, lambda c: changed(c, data=c.data[::-1].copy())), "attribute 'at'"),
     "a place": (replace_chunk("g", F, lambda c: changed(c, data=c.data[::-1].copy())), "attribute 'g'"),
-    "rows of an attribute": (replace_chunk("n", F, lambda c: chunks.sliced(c, 0, len(c) - 1)), "attribute 'n'"),
+    "rows of an attribute": (replace_chunk("n", F, lambda c: c.slice(0, len(c) - 1)), "attribute 'n'"),
     "a keyword's rows": (replace_chunk("k", P, lambda c: chunks.postings(c.docids, [0] * len(c), c.docids)), "attribute 'k'"),
     "a bool's rows": (replace_chunk("ok", P, lambda c: chunks.postings(c.docids, [1] * len(c), c.docids)), "attribute 'ok'"),
     "an array's lengths": (replace_chunk("ns", C, lambda c: chunks.postings(c.docids, [1] * len(c), c.docids)), "attribute 'ns'"),
@@ -293,7 +293,7 @@ def test_a_writer_may_go_on_meanwhile(filled):
 
 
 def test_a_long_list_of_problems_is_cut(filled, monkeypatch):
-    monkeypatch.setattr("vectordb.storage.check.MAX_PROBLEMS", 5)
+    monkeypatch.setattr("vectordb.storage.check.walker.MAX_PROBLEMS", 5)
     damage(filled, lambda txn, n, m: [txn.put(format.key(n, b"?", bytes([i])), b"") for i in range(9)])
     found = problems_of(filled)
     assert len(found) == 6 and "only the first 5" in found[-1]

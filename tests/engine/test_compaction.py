@@ -14,9 +14,9 @@ import vectordb
 from tests.engine.test_chunks import MAKE, docids_of, rows_of
 from tests.support.upkeep import hurry, vectors
 from vectordb import Bool, CorruptionError, Dense, F, Float, Geo, Int, Keyword, MultiVector, Schema, Sparse, Text, Uuid
+from vectordb.engine.check import check
 from vectordb.maintenance import policy
 from vectordb.storage import chunks, compact, format, store
-from vectordb.storage.check import check
 
 SCHEMA = Schema(
     {"v": Dense(4), "h": Dense(3, "l2", "float16"), "m": MultiVector(2), "s": Sparse(weighting="idf")},
@@ -321,7 +321,7 @@ def test_kept_rows_say_what_they_said(seed, rows, gap, kind, pattern):
     rng = np.random.default_rng(seed)
     chunk = MAKE[kind](rng, docids_of(rng, rows, gap))
     keep = np.array([pattern >> (i % 20) & 1 or i == rows - 1 for i in range(rows)], np.bool_)
-    some = chunks.kept(chunk, keep)
+    some = chunk.keep(keep)
     expected = rows_of(chunk)
     assert rows_of(some) == {docid: expected[docid] for docid in chunk.docids[keep].tolist()}
     assert rows_of(chunks.decode(bytes(chunks.encode(some)), "kept")) == rows_of(some)

@@ -15,9 +15,9 @@ from vectordb import Schema, Sparse, Text
 from vectordb.collection import Collection
 from vectordb.common import failpoints
 from vectordb.common.tokenize import RULE, words
+from vectordb.engine.check import check
 from vectordb.maintenance.convert import STEPS
 from vectordb.storage import format
-from vectordb.storage.check import check
 from vectordb.storage.env import open_env
 
 TEXTS = GOLDEN / "texts"

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.model import filter as f
 from vectordb_client.model.filter import to_dict
-from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model
@@ -57,7 +56,7 @@ class Rows:
                     attributes[name] = [rng.choice(pool) for _ in range(rng.randrange(4))] if array else rng.choice(pool)
             vectors = {name: [1, 2, 3, 4] for name in ("vec", "vec2") if rng.random() < 0.6}
             points.append({"id": i, "attributes": attributes, "vectors": vectors})
-            stored = {name: coerce(name, filter_model.SCHEMA.attributes[name], value) for name, value in attributes.items()}
+            stored = {name: filter_model.SCHEMA.attributes[name].coerce(name, value) for name, value in attributes.items()}
             self.rows[i] = {"id": i, "vectors": set(vectors), **dict.fromkeys(NAMES), **stored}
         self.collection.upsert(points)
 

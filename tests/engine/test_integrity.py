@@ -12,9 +12,9 @@ import pytest
 import vectordb
 from tests.support.worker import Worker
 from vectordb import CorruptionError, Dense, FormatVersionError, Int, Keyword, Schema
+from vectordb.engine.check import check
 from vectordb.kernels import pages
 from vectordb.storage import format, integrity
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int(), "k": Keyword()})
 

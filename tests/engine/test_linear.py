@@ -10,7 +10,7 @@ import pytest
 
 import vectordb
 from tests.support.upkeep import until
-from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
+from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
 from vectordb.engine.index_files import files_of
 from vectordb.query.linear import Listed, Source, top
 
@@ -261,7 +261,7 @@ def test_a_point_without_an_l2_vector_is_no_hit_and_one_without_another_scores_n
 
 def test_where_a_recall_is_named_indexes_are_used_and_no_score_is_taken_for_zero(database):
     rng = np.random.default_rng(7)
-    docs = database.create_collection("docs", Schema({"d": Dense(16, index=Index(degree=8, ef_construction=40)), "s": Sparse()}))
+    docs = database.create_collection("docs", Schema({"d": Dense(16, index=HNSW(degree=8, ef_construction=40)), "s": Sparse()}))
     rows = rng.standard_normal((1500, 16))
     terms = [{int(t): float(rng.random() + 0.1) for t in rng.choice(200, 5, replace=False)} for _ in rows]
     docs.upsert(ids=range(1500), vectors={"d": rows, "s": terms})

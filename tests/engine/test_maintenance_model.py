@@ -11,8 +11,8 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until
 from vectordb import Dense, Int, Keyword, Linear, Schema, Sparse
+from vectordb.engine.check import check
 from vectordb.storage import compact, segments, store
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 STEPS = 60

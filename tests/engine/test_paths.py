@@ -15,10 +15,10 @@ import vectordb
 from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Dense, Int, InvalidArgumentError, Schema, StorageError, VectorDBError
+from vectordb.engine.check import check
 from vectordb.maintenance import maintainer
-from vectordb.storage import check as check_module
 from vectordb.storage import integrity, modes, place
-from vectordb.storage.check import check
+from vectordb.storage.check import walker
 from vectordb.storage.lmdb_errors import translated
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
@@ -494,9 +494,9 @@ def test_check_writes_nothing_to_a_snapshot_or_beside_it(tmp_path, archive):
 def test_a_check_that_somebody_comes_to_write_beside_lets_him_and_begins_again(tmp_path, monkeypatch):
     path = tmp_path / "data"
     filled(path)
-    monkeypatch.setattr(check_module, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(walker, "_LOOK_SECONDS", 0.0)
     with Worker() as worker:
-        looked, run = [], check_module._Looker.look
+        looked, run = [], walker.Lookout.check
 
         def look(self) -> None:
             if not looked:
@@ -504,7 +504,7 @@ def test_a_check_that_somebody_comes_to_write_beside_lets_him_and_begins_again(t
                 worker.call(come, str(path))
             run(self)
 
-        monkeypatch.setattr(check_module._Looker, "look", look)
+        monkeypatch.setattr(walker.Lookout, "check", look)
         assert check(path).ok and looked
         assert worker.call(go, str(path)) == 301
     assert check(path).points == 301

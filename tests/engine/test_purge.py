@@ -16,11 +16,11 @@ from tests.support import forked
 from tests.support.upkeep import index_files, vectors
 from vectordb import Dense, InvalidArgumentError, Keyword, LockedError, MultiVector, Schema, Sparse, Text
 from vectordb.common import failpoints
+from vectordb.engine.check import check
 from vectordb.maintenance import maintainer
 from vectordb.maintenance.purge import STEPS
 from vectordb.storage import erasure_scan as residue
 from vectordb.storage import rewrite
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(8)}, {"k": Keyword(), "body": Text()})
 POINTS, GONE = 400, 150

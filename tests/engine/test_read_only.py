@@ -18,8 +18,8 @@ from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import LockedError, StorageError
 from vectordb.cli import main
+from vectordb.engine.check import check
 from vectordb.storage import locks, place
-from vectordb.storage.check import check
 
 NOBODY = 65534
 QUERY = {"v": [1.0, 1.0, 1.0, 1.0]}

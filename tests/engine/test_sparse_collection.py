@@ -11,10 +11,10 @@ import vectordb
 from tests.support.indexed import recall
 from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import accounts, hurry, idle, until
-from vectordb import Int, Schema, Sparse, SparseIndex, Text
+from vectordb import ImpactIndex, Int, Schema, Sparse, Text
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
-from vectordb.index.impact import search as sparse_ann
-from vectordb.storage.check import check
+from vectordb.index.base import Report
 
 ROWS = 1_200
 COLUMN = texts(11, ROWS, 400, 12)
@@ -247,7 +247,7 @@ def test_a_field_without_an_index_never_gets_one(database):
 
 
 def test_options_reach_the_file(database):
-    docs = filled(database, Sparse(index=SparseIndex(levels=5)))
+    docs = filled(database, Sparse(index=ImpactIndex(levels=5)))
     docs.optimize()
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
@@ -306,7 +306,7 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     from vectordb.query import audit
 
     monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
     audit.audits_of(database._env).share = 1.0
     docs = filled(database)
     docs.optimize()
@@ -314,7 +314,7 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
     monkeypatch.setattr(type(opened.segment.corrections), "learn_recall", lambda self, *said: learned.append(said))
-    monkeypatch.setattr(sparse_ann, "judged", lambda part, report, k: (1, 0.96))
+    monkeypatch.setattr(Report, "judged", lambda self: [(1, 0.96)])
     docs.search({"s": queries(1)[0]})
     until(lambda: learned and not budget.busy)
     plan, predicted, actual = learned[0]

@@ -21,9 +21,9 @@ from tests.support.nightly import cases, record
 from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import CorruptionError, VectorDBError
+from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
 from vectordb.storage import format
-from vectordb.storage.check import check
 
 FLIPS = cases(60, 3_000)
 PAGE = 4_096

@@ -17,8 +17,8 @@ from tests.support.crash_load import SCHEMA, Model, small, write_on
 from tests.support.nightly import cases, record
 from tests.support.upkeep import index_files
 from vectordb.common import failpoints
+from vectordb.engine.check import check
 from vectordb.storage import catalog, segments
-from vectordb.storage.check import check
 
 ROUNDS = cases(1, 15)  # kills at each step
 AT_RANDOM = cases(5, 75)

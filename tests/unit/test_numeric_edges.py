@@ -11,7 +11,7 @@ from vectordb_client import Client
 from vectordb_client.model.norms import MAX_NORM
 
 import vectordb
-from vectordb import DBSF, RRF, Dense, Index, InvalidArgumentError, Linear, MultiVector, Prefetch, Relative, Schema, Sparse
+from vectordb import DBSF, HNSW, RRF, Dense, InvalidArgumentError, Linear, MultiVector, Prefetch, Relative, Schema, Sparse
 from vectordb.server.main import start
 
 
@@ -88,7 +88,7 @@ def test_a_service_and_its_client_refuse_the_same(client):
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e10, float(WITHIN)])
 def test_long_vectors_are_found_as_exactly_through_an_index_as_without(database, metric, scale):
     rng = np.random.default_rng(1)
-    docs = database.create_collection("docs", Schema({"v": Dense(16, metric, index=Index(degree=8, ef_construction=40))}))
+    docs = database.create_collection("docs", Schema({"v": Dense(16, metric, index=HNSW(degree=8, ef_construction=40))}))
     rows = rng.standard_normal((1500, 16))
     rows = (rows / np.linalg.norm(rows, axis=1).max() * scale).astype(np.float32)
     docs.upsert(ids=range(1500), vectors={"v": rows})
@@ -228,7 +228,7 @@ def test_dbsf_is_of_the_sample_deviation_and_not_clipped(database):
 def test_a_cosine_is_never_beyond_one_and_the_same_everywhere(database, client, dtype):
     rng = np.random.default_rng(3)
     schema = Schema(
-        {"v": Dense(37, dtype=dtype, index=Index(degree=8, ef_construction=40)), "m": MultiVector(37, dtype=dtype), "s": Sparse()}
+        {"v": Dense(37, dtype=dtype, index=HNSW(degree=8, ef_construction=40)), "m": MultiVector(37, dtype=dtype), "s": Sparse()}
     )
     docs = database.create_collection("docs", schema)
     base = rng.standard_normal((150, 37))
@@ -269,7 +269,7 @@ def indexed(tmp_path_factory):
     """3,000 points, some without a vector, most of them in segments."""
     rng = np.random.default_rng(4)
     with vectordb.open(tmp_path_factory.mktemp("first") / "data", durability="batched", maintenance=False) as database:
-        schema = Schema({"d": Dense(16, index=Index(degree=8, ef_construction=40)), "s": Sparse()}, {"n": vectordb.Int()})
+        schema = Schema({"d": Dense(16, index=HNSW(degree=8, ef_construction=40)), "s": Sparse()}, {"n": vectordb.Int()})
         docs = database.create_collection("docs", schema)
         rows = [row if rng.random() < 0.9 else None for row in rng.standard_normal((3000, 16))]
         terms = [{int(t): float(rng.random() + 0.1) for t in rng.choice(200, 8, replace=False)} for _ in rows]

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
     """field → query vector, as ``Collection.search`` takes them."""
-    from ..transfer.forms import loads, read_vector
+    from ..transfer.forms import loads
 
     queries: dict[str, Any] = {}
     for given in arguments.vector:
@@ -101,7 +101,7 @@ def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
         if name in queries:
             raise InvalidArgumentError(f"--vector gives field {shown(name)} twice", field="vector", value=name)
         try:
-            queries[name] = read_vector(schema.vector(name), loads(_content(text)))
+            queries[name] = schema.vector(name).column.from_json(loads(_content(text)))
         except ValueError as error:
             if isinstance(error, InvalidArgumentError):
                 raise

@@ -18,13 +18,14 @@ from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
 from vectordb_client.model.vectors import Column
 
+from .. import fields
 from ..filters import as_filter
 from ..filters.bitmap import matching
 from ..filters.canonical import canonical
-from ..storage import catalog, fields, term_words
+from ..storage import catalog, term_words
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
-from ..storage.fields import Ordinals
 from ..storage.store import Store
 from . import snapshot
 from .snapshot import Snapshot, View
@@ -143,6 +144,13 @@ def _write(inside: Transaction, change: Write) -> Applied:
         vectors, attributes, payloads = batch.vectors, _by_row(batch), batch.payload or [None] * len(batch.ids)
     columns = batch.attributes if batch.kind == "upsert" else {name: [row.get(name) for row in attributes] for name in schema.attributes}
     known = {} if inside.newest is None else inside.newest.known
+
+    def write_vectors(docids: np.ndarray) -> None:
+        for name, column in vectors.items():
+            if len(column):
+                covered = docids if column.rows is None else docids[column.rows]
+                fields.write(store, inside.meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
+
     used, _ = store.write_rows(
         inside.meta,
         schema,
@@ -150,7 +158,7 @@ def _write(inside: Transaction, change: Write) -> Applied:
         batch.ids,
         attributes,
         payloads,
-        vectors,
+        write_vectors,
         columns,
         replaced,
         known,
@@ -196,12 +204,13 @@ def _updated(inside: Transaction, batch: Batch, docids: np.ndarray) -> tuple[dic
         if new is not None and new.rows is None:
             vectors[name] = new
             continue
-        old = inside.store.vectors(inside.meta.fields[name], spec, docids[order])
+        old = fields.read(inside.store, inside.meta.fields[name], spec, docids[order])
         if old is not None:  # its row numbers refer to the sorted docids: translate them to the batch's order
-            old = fields.reordered(spec, old, order[old.rows])
+            rows_of_old = order[old.rows]
+            old = old.take(np.argsort(rows_of_old), np.sort(rows_of_old).astype(np.int32))
             named = np.concatenate([batch.removed.get(name, everything[:0]), everything[:0] if new is None else new.rows])
-            old = fields.without(spec, old, named)
-        column = fields.overlaid(spec, old, new)
+            old = old.without(named)
+        column = new if old is None else old.overlaid(new)
         if column is not None:
             vectors[name] = column
     return vectors, [row.attributes for row in rows], payloads

@@ -10,19 +10,23 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.schema import Dense, Schema
+from vectordb_client.model.fields import VectorField
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
 from vectordb_client.model.vectors import Column
 
 from ..common import deadline
+from ..fields import FIELD_TYPES
+from ..index.base import IndexKind
 from ..kernels import columns
-from ..storage import catalog, chunks, fields, format, segments, tables
+from ..storage import catalog, format, segments, tables
+from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
 from ..storage.env import Env
 from ..storage.segments import Record, Records
 from ..storage.store import Store
 from ..storage.tables import ChunkTable
-from .index_files import AnySegment, Files, Indexed, files_of
+from .index_files import Files, files_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +36,14 @@ class OpenSegment:
     first: int
     end: int
     file: str
-    segment: AnySegment
+    segment: IndexKind
     record: Record
 
 
 class Snapshot:
     """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence."""
 
-    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, fields.Ordinals]):
+    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, Ordinals]):
         # ``load`` fills in the other attributes.
         self.sequence = sequence
         self.rows = rows
@@ -53,7 +57,7 @@ class Snapshot:
         self.derived = (0, 0)  # numbers of compactions and of replacements of index files
         self.records: Records = {}
         self.record_problems: list[str] = []
-        self.indexable: dict[int, Indexed] = {}  # field number → definition, of fields that can have index files
+        self.indexable: dict[int, VectorField] = {}  # field number → definition, of fields that can have index files
         self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
         self._files: Files | None = None
         self._files_changes = 0
@@ -179,8 +183,8 @@ def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     return [*found, (low, rows)] if low < rows else found
 
 
-def _indexable(meta: Meta, schema: Schema) -> dict[int, Indexed]:
-    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Indexed)}
+def _indexable(meta: Meta, schema: Schema) -> dict[int, VectorField]:
+    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
 
 
 def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
@@ -275,7 +279,7 @@ class View:
         return self.snapshot.meta.fields
 
     @property
-    def known(self) -> dict[int, fields.Ordinals]:
+    def known(self) -> dict[int, Ordinals]:
         return self.snapshot.known
 
     @property
@@ -310,22 +314,14 @@ class View:
 
     def vectors(self, name: str, docids: np.ndarray) -> Column | None:
         """Copies of vectors. docids: int64, ascending; ``rows`` of the column are indexes into them. None if no row has the field."""
-        spec, found, rows = self.schema.vectors[name], [], []
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, fields.item_bytes(spec)):
-            found.append(chunks.picked(chunk, positions))
-            rows.append(indexes)
-        return fields.column_of(spec, chunks.joined(found), np.concatenate(rows).astype(np.int32)) if found else None
+        spec = self.schema.vectors[name]
+        field_type = FIELD_TYPES[spec.kind]
+        return field_type.vectors(spec, self.chunks(self.fields[name]).chunks_with(docids, field_type.item_bytes(spec)))
 
     def vector_bytes(self, name: str, docids: np.ndarray) -> np.ndarray:
         """Size of each row's vector in bytes, int64; 0 for rows without one. docids: int64, ascending."""
         spec = self.schema.vectors[name]
-        width = fields.item_bytes(spec)
-        if isinstance(spec, Dense):
-            return np.full(len(docids), width, np.int64)
-        sizes = np.zeros(len(docids), np.int64)
-        for chunk, indexes, positions in self.chunks(self.fields[name]).chunks_with(docids, width):
-            sizes[indexes] = np.diff(chunk.offsets)[positions].astype(np.int64) * (width + (chunk.extra is not None) * 4)
-        return sizes
+        return FIELD_TYPES[spec.kind].sizes(spec, self.chunks(self.fields[name]), docids)
 
 
 class Snapshots:

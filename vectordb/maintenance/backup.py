@@ -27,10 +27,10 @@ from vectordb_client.errors import AlreadyExistsError, CorruptionError, NotFound
 from vectordb_client.model.arguments import named
 
 from ..common.failpoints import reach
+from ..engine.check import check as check_directory
 from ..storage import catalog, format, modes, place, segments
 from ..storage import manifest as manifests
-from ..storage.check import Report
-from ..storage.check import check as check_directory
+from ..storage.check import IntegrityReport
 from ..storage.env import Env, read_only, sync_folder
 from ..storage.lmdb_errors import of_files
 from ..storage.segments import Record
@@ -116,20 +116,20 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
         return snapshot.manifest | {"path": str(target)}
 
 
-def check(path: str | os.PathLike) -> Report:
+def check(path: str | os.PathLike) -> IntegrityReport:
     """Check a database directory or a snapshot, without changing it. Raises the errors of ``storage.check.check``."""
     path = place.given(path)
     with of_files(path):
         return _check(path)
 
 
-def _check(path: Path) -> Report:
+def _check(path: Path) -> IntegrityReport:
     if not is_snapshot(path):
         return check_directory(path)
     with _Source(path) as source:
         problems = source.problems()
         if problems:  # files that fail their checksums are not examined further
-            return Report(str(path), tuple(problems), 0, 0, 0, 0, 0)
+            return IntegrityReport(str(path), tuple(problems), 0, 0, 0, 0, 0)
         if path.is_dir():
             return _checked(source, path)
         folder = tempfile.gettempdir()
@@ -138,7 +138,7 @@ def _check(path: Path) -> Report:
             return _checked(source, Path(scratch) / "copy")
 
 
-def _checked(source: _Source, made: Path) -> Report:
+def _checked(source: _Source, made: Path) -> IntegrityReport:
     """The report of ``check`` on the files of a snapshot, which were copied to ``made``."""
     report = check_directory(made, untouched=True)
     return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))

@@ -20,12 +20,12 @@ from vectordb_client.errors import EncoderError
 from vectordb_client.model.schema import Schema, Sparse
 from vectordb_client.model.vectors import SparseColumn
 
-from .. import encoders
+from .. import encoders, fields
 from ..common.failpoints import reach
 from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
 from ..engine.snapshot import View
-from ..storage import catalog, change_log, compact, fields, format, segments, term_words
+from ..storage import attribute_forms, catalog, change_log, compact, format, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
 from ..storage.commit import Committer
@@ -58,11 +58,11 @@ class _Made:
 def wanted(schema: Schema) -> list[str]:
     """Names of the fields whose definition allows a conversion."""
     specs = {**schema.vectors, **schema.attributes}
-    return [name for name in specs if name in schema.earlier and _convertible(specs[name])]
+    return [name for name in specs if name in schema.earlier and (name in schema.attributes or _convertible(specs[name]))]
 
 
-def _convertible(spec) -> bool:
-    return not isinstance(spec, Sparse) or (spec.weighting == "idf" and spec.source is not None and not spec.binary)
+def _convertible(spec: Sparse) -> bool:
+    return spec.weighting == "idf" and spec.source is not None and not spec.binary
 
 
 def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
@@ -136,7 +136,7 @@ def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: B
     for docids in _live(store, field, dead, first):
         records = store.rows(docids)
         texts = [row.attributes.get(spec.source) for row in records]
-        old = store.vectors(field, spec, docids)
+        old = fields.read(store, field, spec, docids)
         for row in _made_by_hand(before, texts, old)[:1].tolist():
             raise KeptError(f"the vector of point {records[row].id!r} wasn't made from {spec.source!r}")
         made = encoder.encode_documents(texts)
@@ -173,8 +173,8 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_M
     for part in made:
         alive = ~np.isin(part.docids, np.asarray(dead.to_array(), np.int64))
         if alive.any():
-            column = part.column if alive.all() else fields.without(spec, _placed(part.column), np.flatnonzero(~alive))
-            store.write_vectors(new, spec, column, part.docids[alive], bm25=True)
+            column = part.column if alive.all() else part.column.take(np.flatnonzero(alive))
+            fields.write(store, new, spec, column, part.docids[alive], bm25=True)
     reach("convert.written")
     term_words.copy(txn, number, old, new)
     for part in made:
@@ -192,7 +192,7 @@ def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits:
         return _finished(store, meta, name, meta.fields[name], limits)
     new, known = _next_number(meta), {}
     for docids, values in _values(store, name, dead):
-        parts, used = fields.attribute_chunks(txn, number, new, schema.attributes[name], values, docids, known, RULE)
+        parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, known, RULE)
         known |= used
         for part, chunk in parts.items():
             store.append(new, part, chunk)
@@ -212,10 +212,6 @@ def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
 def _next_number(meta: Meta) -> int:
     """An unused field number. The highest number is always in use, so numbers are never reused."""
     return max(meta.fields.values()) + 1
-
-
-def _placed(column: SparseColumn) -> SparseColumn:
-    return SparseColumn(column.indptr, column.terms, column.weights, np.arange(len(column), dtype=np.int32))
 
 
 def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> list[str]:
@@ -254,7 +250,7 @@ def recount(txn, number: int) -> None:
             continue
         for docids in _live(store, field, dead, 0):
             texts = [row.attributes.get(spec.source) or "" for row in store.rows(docids)]
-            counted = before.counters(fields.lengths_of(before.frequencies(texts)))
+            counted = before.counters(before.frequencies(texts).sums())
             total = {key: total[key] + counted[key] for key in total}
         if total["documents"]:
             store.add_encoder_state(field, total)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import StorageError
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
+from .. import fields
 from ..common.failpoints import reach
 from ..engine.snapshot import View
+from ..fields import FIELD_TYPES
 from ..storage import change_log, compact, format
 from ..storage import erasure_scan as residue
 from ..storage.commit import Committer
@@ -158,24 +159,7 @@ def _collect(view: View, number: int, needles: Patterns) -> BitMap:
         if entry is None:
             needles.ids += needles.add(residue.id_needle(format.id_key(number, value)))
     for name, spec in view.schema.vectors.items():
-        column = view.store.vectors(view.fields[name], spec, docids)
-        for vector in _pieces(column, view.schema.is_bm25(name)) if column is not None else ():
+        column = fields.read(view.store, view.fields[name], spec, docids)
+        for vector in FIELD_TYPES[spec.kind].stored_bytes(column, view.schema.is_bm25(name)) if column is not None else ():
             needles.vectors += needles.add(vector)
     return view.dead.copy()
-
-
-def _pieces(column: DenseColumn | MultiColumn | SparseColumn, bm25: bool):
-    """The stored bytes of each vector; for a sparse one the bytes of its terms, and of its weights, which are stored separately. BM25 term
-    frequencies are left out: they are equal for many texts, so they identify none.
-    """
-    if isinstance(column, DenseColumn):
-        yield from (row.tobytes() for row in column.values)
-        return
-    bounds = zip(column.indptr[:-1].tolist(), column.indptr[1:].tolist(), strict=True)
-    if isinstance(column, MultiColumn):
-        yield from (column.values[low:high].tobytes() for low, high in bounds)
-        return
-    for low, high in bounds:
-        yield column.terms[low:high].tobytes()
-        if not bm25:
-            yield column.weights[low:high].tobytes()

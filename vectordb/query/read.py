@@ -11,15 +11,13 @@ from vectordb_client.errors import CorruptionError, shown
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
-from vectordb_client.model.values import Id, not_a_cursor, restore
-from vectordb_client.model.vectors import point_vector
+from vectordb_client.model.values import Id, not_a_cursor
 
 from ..common import deadline
 from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache, matching
 from ..storage import format
 
-PLAIN = ("keyword", "text", "int", "float", "bool")  # types of attributes whose stored form is the user's form
 # Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.
 SORTED_MATCHES = 20_000
 PIECE_ROWS, PIECE_BYTES = 1_024, 1 << 20  # rows, and bytes, read at a time
@@ -29,15 +27,13 @@ def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[d
     """A function from the stored attributes of a record to the selected ones, in the user's form; None when none are selected."""
     if names is False:
         return None
-    special = {name: spec for name, spec in schema.attributes.items() if spec.kind not in PLAIN}
+    special = {name: spec.restore for name, spec in schema.attributes.items() if not spec.plain}
     if names is True:
         if not special:
             return lambda stored: stored
-        return lambda stored: {name: restore(special[name], value) if name in special else value for name, value in stored.items()}
+        return lambda stored: {name: special[name](value) if name in special else value for name, value in stored.items()}
     chosen = tuple(names)
-    return lambda stored: {
-        name: restore(special[name], stored[name]) if name in special else stored[name] for name in chosen if name in stored
-    }
+    return lambda stored: {name: special[name](stored[name]) if name in special else stored[name] for name in chosen if name in stored}
 
 
 def pieces(
@@ -84,7 +80,7 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
             column = view.vectors(name, ordered)
             if column is not None:
                 for position, row in enumerate(order[column.rows].tolist()):
-                    found[row][name] = point_vector(column, position)
+                    found[row][name] = column.vector(position)
     return found
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import lmdb
 import msgspec
 from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
-from vectordb_client.model.schema import Attribute, Schema, Sparse, Text, VectorField, check_name
+from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
 from vectordb_client.model.schema_diff import exists_already
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import format
+from . import attribute_forms, format
 
 MAX_COLLECTIONS = 10_000
 
@@ -95,7 +95,7 @@ def add_fields(
     txn: lmdb.Transaction,
     number: int,
     vectors: Mapping[str, VectorField],
-    attributes: Mapping[str, Attribute],
+    attributes: Mapping[str, AttributeType],
     encoders: Mapping[str, str],
     exist_ok: bool = False,
 ) -> Meta | None:
@@ -114,12 +114,14 @@ def add_fields(
     return changed
 
 
-def ruled(spec: VectorField | Attribute) -> bool:
+def ruled(spec: VectorField | AttributeType) -> bool:
     """Whether ``Meta.rules`` has an entry for such a field."""
-    return isinstance(spec, Text) or (isinstance(spec, Sparse) and spec.counts_words)
+    if isinstance(spec, VectorField):
+        return spec.counts_words
+    return attribute_forms.FORMS[spec.stored].follows_rule
 
 
-def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, Attribute]) -> dict[str, int]:
+def _newest_rules(vectors: Mapping[str, VectorField], attributes: Mapping[str, AttributeType]) -> dict[str, int]:
     return {name: RULE for name, spec in (*vectors.items(), *attributes.items()) if ruled(spec)}
 
 

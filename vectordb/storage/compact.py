@@ -106,7 +106,7 @@ def _rewrite_run(store: Store, run: CompactionUnit, dead: BitMap) -> int:
         dropped += len(keep) - int(keep.sum())
         read.append(first)
         if keep.any():
-            whole.append(chunk if keep.all() else chunks.kept(chunk, keep))
+            whole.append(chunk if keep.all() else chunk.keep(keep))
     if not dropped:
         return 0
     pieces = []

@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import CorruptionError, LimitError
-from vectordb_client.model.schema import Schema, VectorField
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import catalog, change_log, chunks, fields, format
+from . import attribute_forms, catalog, change_log, chunks, format
+from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
-from .fields import Ordinals
 
 # The newest chunks of a field are joined until they reach this size. Small writes stay cheap, and scans read long runs.
 CHUNK_BYTES = 2 << 20
@@ -141,7 +140,7 @@ class Store:
         """Append a chunk of rows to a part, joining it with the newest chunks as long as these are not larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
         limit = POSTINGS_BYTES if chunk.kind == chunks.POSTINGS else CHUNK_BYTES
-        pieces, size, count = [chunk], chunks.size_of(chunk), len(chunk)
+        pieces, size, count = [chunk], chunk.nbytes, len(chunk)
         stale = []
         cursor = self.txn.cursor()
         more = cursor.prev() if cursor.set_range(prefix + b"\xff" * 4) else cursor.last()
@@ -187,7 +186,7 @@ class Store:
         ids: Sequence[Id],
         attributes: Sequence[dict],
         payloads: Sequence,
-        vectors: dict[str, Column],
+        write_vectors: Callable[[np.ndarray], None],
         columns: dict[str, Sequence],
         replaced: Sequence[int],
         known: dict[int, Ordinals],
@@ -196,6 +195,7 @@ class Store:
     ) -> tuple[dict[int, Ordinals], int]:
         """Append one row per point, map the ids to the rows, and mark replaced rows dead. Returns (term numbers used, first docid).
 
+        write_vectors: called with the docids of the rows (int64) to append their vectors.
         attributes: stored forms by row, which ``get`` returns. columns: the same values by attribute, for filters.
         at: Unix time in milliseconds.
         """
@@ -217,15 +217,12 @@ class Store:
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
         self.append(format.ROWS_FIELD, format.FORWARD, chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8)))
         reach("write.records")
-        for name, column in vectors.items():
-            if len(column):
-                covered = docids if column.rows is None else docids[column.rows]
-                self.write_vectors(meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
+        write_vectors(docids)
         reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
-            parts, numbered = fields.attribute_chunks(
+            parts, numbered = attribute_forms.write(
                 self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
             )
             if numbered:
@@ -237,14 +234,6 @@ class Store:
         entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
-
-    def write_vectors(self, field: int, spec: VectorField, column: Column, docids: np.ndarray, bm25: bool) -> None:
-        """Append the vectors of rows ``docids``. For BM25 fields also store the text lengths and update the counters of live texts."""
-        lengths = fields.lengths_of(column) if bm25 else None
-        for part, chunk in fields.vector_chunks(spec, column, docids, lengths).items():
-            self.append(field, part, chunk)
-        if bm25:
-            self.add_encoder_state(field, {"documents": len(docids), "words": int(lengths.sum())})
 
     def delete_rows(
         self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
@@ -309,16 +298,6 @@ class Store:
             raise CorruptionError(f"row {int(docids[found.index(None)])} has no record", field="rows")
         return found
 
-    def vectors(self, field: int, spec: VectorField, docids: np.ndarray) -> Column | None:
-        """The vectors of ascending docids. ``rows`` of the column are indexes into docids. None if no row has the field."""
-        columns, rows = [], []
-        for chunk, indexes, positions in self.chunks_with(field, format.FORWARD, docids):
-            columns.append(chunks.picked(chunk, positions))
-            rows.append(indexes)
-        if not columns:
-            return None
-        return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
-
     def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
         """Words per text, int64, for those of the ascending docids that have the BM25 field."""
         found = [
@@ -350,12 +329,12 @@ def rule_of(schema: Schema, name: str) -> int:
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
     """Split a chunk into pieces of at most about ``limit`` bytes, or one row. Pieces of postings span at most ``BLOCK_ROWS`` rows."""
-    pieces = -(-chunks.size_of(chunk) // limit)
+    pieces = -(-chunk.nbytes // limit)
     if chunk.kind == chunks.POSTINGS:
         pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))
     if pieces <= 1 or len(chunk) == 1:
         yield chunk
         return
     middle = len(chunk) // 2
-    yield from split(chunks.sliced(chunk, 0, middle), limit)
-    yield from split(chunks.sliced(chunk, middle, len(chunk)), limit)
+    yield from split(chunk.slice(0, middle), limit)
+    yield from split(chunk.slice(middle, len(chunk)), limit)

@@ -1,0 +1,40 @@
+"""True or False."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...errors import InvalidArgumentError, shown
+from .base import AttributeType, wrong
+
+_TRUE, _FALSE = {"true", "t", "yes", "1"}, {"false", "f", "no", "0"}
+
+
+class Bool(AttributeType):
+    """True or False. ``array=True``: a list for each point."""
+
+    kind = "bool"
+    stored = "flag"
+
+    @classmethod
+    def coerce_one(cls, name: str, value: Any) -> bool:
+        if not isinstance(value, (bool, np.bool_)):
+            raise wrong(name, value, "True or False")
+        return bool(value)
+
+    @classmethod
+    def from_cell(cls, name: str, text: str) -> bool:
+        word = text.strip().lower()
+        if word not in _TRUE | _FALSE:
+            raise InvalidArgumentError(f"{name} must be true or false, not {shown(text)}", field=name, value=text)
+        return word in _TRUE
+
+    @classmethod
+    def to_cell(cls, value: bool) -> str:
+        return "true" if value else "false"
+
+    @classmethod
+    def arrow_type(cls, pyarrow: Any) -> Any:
+        return pyarrow.bool_()

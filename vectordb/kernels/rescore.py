@@ -1,0 +1,127 @@
+"""Rows of a segment scored at full precision, out of the chunks: the best that codes found, or all of them in the order of the chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from . import COUNT, DATA, DOCIDS, FIRST, LAST, NORMS
+from .bitset import bits_between
+from .dense import COSINE, cosine_of, lower_bound, place_of, score_row
+from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
+from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
+from .topk import make_key, offer, row_of, score_of, sort_keys
+
+RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored [chosen, not measured]
+
+
+@inner
+def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, found):
+    """Rows of ``results`` from the ``start``-th on scored at full precision from the chunks, into ``heap`` (keys by docid), best codes
+    first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (found, chunks
+    newly touched, whether it ended so).
+    """
+    metric = segment[METRIC]
+    docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
+    order = results[:size].copy()
+    sort_keys(order)
+    width = segment[DIM] * (2 if half else 4)
+    places = np.empty(RESCORED_AT_ONCE, np.int64)
+    chunks = np.empty(RESCORED_AT_ONCE, np.int64)
+    k = len(heap)
+    touched = 0
+    done = start
+    while done < size:
+        if found == k and score_of(order[size - 1 - done]) + shift + bound < score_of(heap[0]):
+            return found, touched, True
+        n = min(RESCORED_AT_ONCE, size - done)
+        for i in range(n):
+            c, position = place_of(table, np.int64(docids[row_of(order[size - 1 - done - i])]))
+            chunks[i], places[i] = c, position
+            if c >= 0:
+                if verified[c] != 1:  # 2 is another thread's mark, which may not be confirmed yet
+                    verified[c] = 2
+                    touched += 1
+                prefetch_lines(table[c, DATA] + position * width, 8)
+        for i in range(n):
+            c = chunks[i]
+            if c >= 0:
+                score = score_row(query, table[c, DATA] + places[i] * width, half, metric)
+                if metric == COSINE:
+                    score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]])
+                found = offer(heap, found, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
+        done += n
+    return found, touched, False
+
+
+@inner
+def docid_bits(segment, filtered, bits):
+    """The docids that may be found, a bit each from the segment's first on: those of its rows, or of the rows with a bit in ``bits``."""
+    u64s = (segment[SPAN] + 63) >> 6
+    if not filtered:
+        return carray(pointer(segment[PRESENT]), u64s, np.uint64)
+    found = np.zeros(u64s, np.uint64)
+    rows, first = segment[ROWS], segment[FIRST_DOCID]
+    docids = carray(pointer(segment[DOCIDS_AT]), rows, np.uint32)
+    for w in range((rows + 63) >> 6):
+        word = bits_between(True, bits, w, 0, rows)
+        while word != 0:
+            at = np.int64(docids[64 * w + count_trailing_zeros(word)]) - first
+            word &= word - np.uint64(1)
+            if 0 <= at < segment[SPAN]:
+                found[at >> 6] |= np.uint64(1) << np.uint64(at & 63)
+    return found
+
+
+@inner
+def place_after(docids, count, position, docid):
+    """The first place from ``position`` on whose docid (ascending) is at least that one, by steps that double."""
+    low, high, step = position, position, 1
+    while high < count and np.int64(docids[high]) < docid:
+        low = high + 1
+        high += step
+        step <<= 1
+    return lower_bound(docids, low, min(high, count), docid)
+
+
+@inner
+def score_all(segment, query, filtered, bits, table, verified, half, heap, found):
+    """Every row that may be found scored at full precision, into ``heap`` (keys by docid). Returns (found, chunks newly touched, rows
+    scored).
+    """
+    metric, first, end = segment[METRIC], segment[FIRST_DOCID], segment[FIRST_DOCID] + segment[SPAN]
+    wanted = docid_bits(segment, filtered, bits)
+    width = segment[DIM] * (2 if half else 4)
+    k = len(heap)
+    touched, scored = 0, np.int64(0)
+    for c in range(len(table)):
+        low, high = max(table[c, FIRST], first), min(table[c, LAST] + 1, end)
+        if low >= high:
+            continue
+        count, data, start = table[c, COUNT], table[c, DATA], table[c, FIRST]
+        docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
+        norms = carray(pointer(table[c, NORMS]), count, np.float32)
+        listed = table[c, DOCIDS] != 0
+        position, used = np.int64(0), False
+        for w in range((low - first) >> 6, ((high - 1 - first) >> 6) + 1):
+            word = bits_between(True, wanted, w, low - first, high - first)
+            while word != 0:
+                docid = first + 64 * w + count_trailing_zeros(word)
+                word &= word - np.uint64(1)
+                at = docid - start
+                if listed:
+                    at = position = place_after(docids, count, position, docid)
+                    if at >= count or np.int64(docids[at]) != docid:
+                        continue
+                used = True
+                score = score_row(query, data + at * width, half, metric)
+                if metric == COSINE:
+                    score = cosine_of(score, norms[at])
+                key = make_key(score, docid)
+                if found < k or key > heap[0]:
+                    found = offer(heap, found, k, key)
+                scored += 1
+        if used and verified[c] != 1:  # as in ``rescore``
+            verified[c] = 2
+            touched += 1
+    return found, touched, scored

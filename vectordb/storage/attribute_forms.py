@@ -1,0 +1,234 @@
+"""The forms in which attribute values are stored. A type of attributes names one of them (``AttributeType.stored``).
+
+Numbers are columns, by row. Other values are numbered terms with lists of the rows that have them (postings); a dictionary has the number
+of each term. Arrays also have postings of their lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+import numpy as np
+from vectordb_client.errors import shown
+from vectordb_client.model.attributes import AttributeType
+
+from ..common.tokenize import words
+from ..kernels.columns import ELEMENT_END
+from . import chunks, format
+from .chunks import Chunk
+
+Ordinals = dict[bytes, int]
+Number = Callable[[Iterable[bytes]], Ordinals]  # numbers terms
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of an attribute that some rows have. docids: int64, ascending.
+
+    elements: the values, of arrays those of all rows one after another. sizes: int64, elements of each row; None: not an array.
+    rule: the version of the word rules.
+    """
+
+    docids: np.ndarray
+    elements: Sequence[Any]
+    sizes: np.ndarray | None
+    rule: int
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The docid of each element."""
+        return self.docids if self.sizes is None else np.repeat(self.docids, self.sizes)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where the elements of each row begin, and at the end their number."""
+        return np.concatenate([[0], np.cumsum(np.ones(len(self.docids), np.int64) if self.sizes is None else self.sizes)])
+
+
+class Column:
+    """Numbers. width: how many of them a value is."""
+
+    main = format.FORWARD  # the part from which to read which rows have a scalar; all parts list them
+    has_terms = follows_rule = False
+
+    def __init__(self, dtype: Any, width: int = 1):
+        self.dtype, self.width = dtype, width
+
+    def parts(self, array: bool) -> dict[int, tuple[int, int]]:
+        """part → (kind of its chunks, bytes of a value or item)."""
+        return {format.FORWARD: (chunks.RAGGED if array else chunks.FIXED, np.dtype(self.dtype).itemsize * self.width)}
+
+    def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
+        """part → chunk. number: numbers terms."""
+        items = np.array(values.elements, dtype=self.dtype)
+        if values.sizes is None:
+            return {format.FORWARD: chunks.fixed(values.docids, items)}
+        return {format.FORWARD: chunks.ragged(values.docids, values.offsets, items)}
+
+
+class Flags:
+    """True and False: postings without a dictionary."""
+
+    main = format.POSTINGS
+    dtype = None
+    has_terms = follows_rule = False
+
+    def parts(self, array: bool) -> dict[int, tuple[int, int]]:
+        return {format.POSTINGS: (chunks.POSTINGS, 0)}
+
+    def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
+        numbers = np.array(self.numbers(values.elements, number), np.uint64)
+        if values.sizes is None:
+            return {format.POSTINGS: chunks.postings(values.docids, numbers, values.docids)}
+        return {format.POSTINGS: _postings(values.docids, values.owners, numbers)}
+
+    def numbers(self, values: Sequence[Any], number: Number) -> list[int]:
+        """The number of each value in the postings. What ``number`` leaves out is left out."""
+        return [*map(int, values)]
+
+
+class Terms(Flags):
+    """Values that are compared as a whole: postings with a dictionary. size: bytes of each term, None if they are UTF-8 of any length."""
+
+    has_terms = True
+
+    def __init__(self, to_bytes: Callable[[Any], bytes], size: int | None = None):
+        self.to_bytes, self.size = to_bytes, size
+
+    def numbers(self, values: Sequence[Any], number: Number) -> list[int]:
+        terms = [*map(self.to_bytes, values)]
+        numbered = number(dict.fromkeys(terms))
+        return [numbered[term] for term in terms if term in numbered]
+
+    def fault(self, term: bytes) -> str | None:
+        """What is wrong with a term of the dictionary, None if nothing is. Raises UnicodeDecodeError."""
+        if self.size is None:
+            term.decode()
+        elif len(term) != self.size:
+            return f"contains {shown(term)}, which is not a UUID"
+        return None
+
+
+class Words(Terms):
+    """Text: postings of its words with a dictionary, and a column of the words in order, for phrases."""
+
+    main = format.FORWARD
+    follows_rule = True
+
+    def __init__(self):
+        super().__init__(str.encode)
+
+    def parts(self, array: bool) -> dict[int, tuple[int, int]]:
+        return {**super().parts(array), format.FORWARD: (chunks.RAGGED, 4)}
+
+    def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
+        texts = [[word.encode() for word in words(text, values.rule)] for text in values.elements]
+        numbered = number(dict.fromkeys(word for text in texts for word in text))
+        numbers = np.array([numbered[word] for text in texts for word in text], dtype=np.uint32)
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        postings = _postings(values.docids, np.repeat(values.owners, lengths), numbers)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = ends[values.offsets]
+        if values.sizes is not None:
+            # A mark between the elements of an array prevents matches across them.
+            later = np.setdiff1d(np.arange(len(texts)), values.offsets)  # all but the first element of each row
+            numbers = np.insert(numbers, ends[later], ELEMENT_END)
+            offsets = offsets + np.searchsorted(later, values.offsets)
+        return {format.POSTINGS: postings, format.FORWARD: chunks.ragged(values.docids, offsets, numbers)}
+
+
+def _postings(docids: np.ndarray, owners: np.ndarray, numbers: np.ndarray) -> Chunk:
+    """The postings of (docid, number) pairs, which may repeat."""
+    pairs = np.unique(owners.astype(np.uint64) << np.uint64(32) | numbers)
+    return chunks.postings(docids, pairs & np.uint64(2**32 - 1), (pairs >> np.uint64(32)).astype(np.int64))
+
+
+Form = Column | Flags
+FORMS: dict[str, Form] = {
+    "int64": Column(np.int64),
+    "float64": Column(np.float64),
+    "place": Column(np.float64, 2),
+    "flag": Flags(),
+    "string": Terms(str.encode),
+    "uuid": Terms(bytes, 16),
+    "text": Words(),
+}
+
+
+def parts_of(spec: AttributeType) -> dict[int, tuple[int, int]]:
+    """part → (kind of its chunks, bytes of a value or item)."""
+    counts = {format.COUNTS: (chunks.POSTINGS, 0)} if spec.array else {}
+    return counts | FORMS[spec.stored].parts(spec.array)
+
+
+def main_part(spec: AttributeType) -> int:
+    """The part from which to read which rows have the attribute."""
+    return format.COUNTS if spec.array else FORMS[spec.stored].main
+
+
+def encode(spec: AttributeType, values: Sequence, docids: np.ndarray, rule: int, number: Number) -> dict[int, Chunk]:
+    """part → chunk for values of rows, in stored form. docids: ascending, one per value. None values are left out.
+
+    rule: the version of the word rules, for Text. number: numbers the terms of the dictionary.
+    """
+    present = [row for row, value in enumerate(values) if value is not None]
+    if not present:
+        return {}
+    docids = np.asarray(docids, np.int64)[present]
+    values = [values[row] for row in present]
+    if not spec.array:
+        return FORMS[spec.stored].encode(Values(docids, values, None, rule), number)
+    sizes = np.array([len(value) for value in values], dtype=np.int64)
+    counts = {format.COUNTS: chunks.postings(docids, sizes.astype(np.uint64), docids)}
+    elements = [element for value in values for element in value]
+    return counts | FORMS[spec.stored].encode(Values(docids, elements, sizes, rule), number)
+
+
+def write(
+    txn: lmdb.Transaction,
+    collection: int,
+    field: int,
+    spec: AttributeType,
+    values: Sequence,
+    docids: np.ndarray,
+    known: Ordinals,
+    rule: int,
+) -> tuple[dict[int, Chunk], Ordinals]:
+    """(part → chunk, term → number used) for one attribute: ``encode``, with the dictionary of the field, to which it adds new terms."""
+    used: Ordinals = {}
+
+    def number(terms: Iterable[bytes]) -> Ordinals:
+        used.update(ordinals(txn, collection, field, terms, known))
+        return used
+
+    return encode(spec, values, docids, rule, number), used
+
+
+def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
+    """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
+    numbers: Ordinals = {}
+    prefix = format.field_key(collection, format.TERMS, field)
+    count_key = format.field_key(collection, format.TERM_COUNT, field)
+    following = None
+    added = []
+    for term in terms:
+        ordinal = known.get(term)
+        if ordinal is None:
+            stored = txn.get(prefix + term)
+            if stored is None:
+                if following is None:
+                    count = txn.get(count_key)
+                    following = int.from_bytes(count, "little") if count else 0
+                ordinal = following
+                following += 1
+                added.append((prefix + term, ordinal.to_bytes(4, "little")))
+            else:
+                ordinal = int.from_bytes(stored, "little")
+        numbers[term] = ordinal
+    if added:
+        txn.putmulti(added)
+        txn.put(count_key, following.to_bytes(4, "little"))
+    return numbers
