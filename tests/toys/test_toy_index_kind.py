@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.toys import checked
 from vectordb_client.model.fields import HNSW
 
 import vectordb
+from tests.support.toys import checked
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, F, Int, Schema
 from vectordb.index import INDEX_KINDS, exact
