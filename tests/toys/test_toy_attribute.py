@@ -16,8 +16,8 @@ from vectordb_client.model.attributes import ATTRIBUTE_TYPES
 from vectordb_client.model.attributes.base import RANGES, AttributeType, wrong
 
 import vectordb
+from vectordb.engine.check import check
 from vectordb.server.main import start
-from vectordb.storage.check import check
 from vectordb.transfer import export_points, import_points, infer_schema
 
 PART = 1 << 20  # a version has three numbers below this one
