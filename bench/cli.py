@@ -1,7 +1,7 @@
-"""The commands ``vectordb bench run | report | tune | list | install``. Without vectordb's command line: ``python -m bench.cli``.
+"""The commands ``vectordb bench run | compare | report | tune | list | install``. Without vectordb's command line: ``python -m bench.cli``.
 
-Exit codes: 0 success; 1 an error, a floor that was missed, or an exact mode of vectordb with recall below 1.000; 2 a wrong command line;
-130 interrupted.
+Exit codes: 0 success; 1 an error, a floor or a suite's bound that was missed, or an exact mode of vectordb with recall below 1.000; 2 a
+wrong command line; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _QUICK_SUITES = ("dense", "filtered", "sparse", "ingest", "footprint")
-_QUICK_DATA = {"sparse": "sparse-10k", "hybrid": "hybrid-10k"}
+_QUICK_SIZE = {"-100k": "-10k", "-50k": "-10k"}
 
 
 def add_commands(bench: argparse.ArgumentParser) -> None:
@@ -31,12 +31,17 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
         return made
 
     run = command("run", _run, "measure systems with one or more suites; write results.json, report.md and plots", _RUN_DETAILS)
-    run.add_argument("--suite", action="append", metavar="NAME[,NAME…]", help="suites to run (default: all; `bench list` shows them)")
+    run.add_argument(
+        "--suite",
+        action="append",
+        metavar="NAME[,NAME…]",
+        help="suites to run (default: those that compare any systems; `bench list` shows them)",
+    )
     run.add_argument(
         "--systems",
         default=None,
         metavar="NAME[,NAME…]",
-        help="systems to measure (default: vectordb and every installed peer; `bench list` shows them)",
+        help="systems to measure (default: vectordb and every installed peer, or those of the suite; `bench list` shows them)",
     )
     run.add_argument(
         "--data", action="append", metavar="NAME", help="a data set, by name or path; may be repeated (default: each suite has its own)"
@@ -46,13 +51,9 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
         "--metric", choices=("cosine", "dot", "l2"), help="the metric, when --data is a file (default: the file's own, else cosine)"
     )
     run.add_argument("--column", metavar="NAME", help="the vector column, when --data is a Parquet file")
-    run.add_argument("--cells", metavar="TEXT", help="run only the cells whose name contains TEXT, such as 'equality 1 %%'")
-    run.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="the run's folder (default: bench-DATE-TIME); if DIR holds an unfinished run of the same command, that run continues",
-    )
+    run.add_argument("--cells", metavar="TEXT", help="run only the cells and probes whose name contains TEXT, such as 'equality 1 %%'")
+    out = "the run's folder (default: bench-DATE-TIME); if DIR holds an unfinished run of the same command, that run continues"
+    run.add_argument("--out", metavar="DIR", type=Path, help=out)
     run.add_argument("--quick", action="store_true", help="use small data sets and few cells; takes less than five minutes")
     run.add_argument("--queries", type=_count, metavar="N", help="queries per cell (500; with --quick: 100)")
     run.add_argument("--repeats", type=_count, metavar="N", help="how often each setting is repeated (3)")
@@ -74,6 +75,15 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
         help="exit with code 1 unless some setting of SYSTEM reaches RECALL in every cell (of SUITE); may be repeated",
     )
     run.add_argument("--keep", action="store_true", help="keep the systems' files after the run")
+
+    compare = command("compare", _compare, "compare this vectordb with that of another checkout, in turns", _COMPARE_DETAILS)
+    compare.add_argument("checkout", metavar="CHECKOUT", type=Path, help="the folder of the other checkout")
+    compare.add_argument("--suite", action="append", metavar="NAME[,NAME…]", help="suites to run (default: compare)")
+    compare.add_argument("--data", action="append", metavar="NAME", help="a data set (default: each suite has its own)")
+    compare.add_argument("--cells", metavar="TEXT", help="run only the cells and probes whose name contains TEXT")
+    compare.add_argument("--rounds", type=_count, metavar="N", help="measured rounds (6; with --quick: 3)")
+    compare.add_argument("--quick", action="store_true", help="fewer rounds and calls; takes less than 90 seconds")
+    compare.add_argument("--out", metavar="DIR", type=Path, help=out)
 
     report = command("report", _report, "write the report and the plots again, from the results of one or more runs")
     report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="a results.json, a results.json.gz or a run's folder")
@@ -100,6 +110,10 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
 _RUN_DETAILS = """\
 To continue a run that was stopped, give the same command with its --out. A system that can't run is listed with the reason; the others run.
 Data sets are made or downloaded once, into $VECTORDB_BENCH_CACHE (~/.cache/vectordb/bench).
+"""
+_COMPARE_DETAILS = """\
+Both are measured by this checkout's benchmark, each round in new processes: A B, B A, … Kernels are compiled before, in an unmeasured
+round. A ratio above 1 says that this checkout is faster. Nothing else should run on the machine meanwhile.
 """
 _TUNE = "vectordb bench tune DIR COLLECTION [options]"
 _TUNE_DETAILS = """\
@@ -160,33 +174,54 @@ def _run(arguments: argparse.Namespace) -> int:
     return _guarded(lambda: _run_plan(arguments))
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from . import systems
+
+    other = f"vectordb@{arguments.checkout}"
+    reason = systems.available(other)
+    if reason is not None:
+        _say(f"vectordb bench: {reason}")
+        return 2
+    arguments.suite, arguments.systems = arguments.suite or ["compare"], f"vectordb,{other}"
+    arguments.repeats, arguments.queries = arguments.rounds or (3 if arguments.quick else 6), 200 if arguments.quick else None
+    arguments.cap, arguments.queries_file, arguments.metric, arguments.column, arguments.floor = None, None, None, None, []
+    arguments.threads, arguments.limit, arguments.group, arguments.keep = 0, 7200, 0, False
+    return _run(arguments)
+
+
 def _run_plan(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from . import journal, suites, systems
+    from . import checks, journal, suites, systems
     from .progress import Progress
     from .run import Plan, run
 
-    everything = list(_QUICK_SUITES) if arguments.quick else list(suites.SUITES)
-    chosen = _names(arguments.suite, suites.SUITES, "suite") if arguments.suite else everything
+    usual = _QUICK_SUITES if arguments.quick else [name for name, kind in suites.SUITES.items() if not kind.systems]
+    chosen = _names(arguments.suite, suites.SUITES, "suite") if arguments.suite else list(usual)
+    own: dict[str, list[str]] = {}
     if arguments.systems:
-        files = [name for name in arguments.systems.split(",") if systems.is_file(name)]
-        named = _names([arguments.systems], [*systems.SYSTEMS, *files], "system")
+        given = [name for name in arguments.systems.split(",") if systems.is_file(name) or systems.checkout_of(name)]
+        named = _names([arguments.systems], [*systems.SYSTEMS, *given], "system")
     else:
-        named = [name for name in systems.SYSTEMS if systems.available(name) is None and name != "exact"]
+        installed = [name for name in systems.SYSTEMS if systems.available(name) is None]
+        own = {
+            suite: [name for name in suites.SUITES[suite].systems if name in installed] for suite in chosen if suites.SUITES[suite].systems
+        }
+        named = [name for name in installed if name != "exact"] if set(chosen) - set(own) else []
+    every = dict.fromkeys([*named, *(name for names in own.values() for name in names)])
     for system, suite, _ in arguments.floor:
-        if system not in named or suite not in (None, *chosen):
+        if system not in every or suite not in (None, *chosen):
             raise _Usage(f"--floor {system}{f'@{suite}' if suite else ''}: this run doesn't measure it; add it to --systems or --suite")
     scale = suites.QUICK if arguments.quick else suites.Scale()
     given = {name: getattr(arguments, name) for name in ("queries", "repeats", "cap") if getattr(arguments, name) is not None}
-    defaults = dict.fromkeys(suites.SUITES, "clustered-10k") | _QUICK_DATA if arguments.quick else suites.DEFAULT_DATA
-    pairs = [(suite, name) for suite in chosen for name in (arguments.data or [defaults[suite]])]
+    pairs = [(suite, name) for suite in chosen for name in _data_of(suite, arguments)]
     options = {"queries": arguments.queries_file, "metric": arguments.metric, "column": arguments.column}
     options = {name: str(value) for name, value in options.items() if value is not None}
-    plan = Plan(pairs, named, replace(scale, **given), arguments.cells, arguments.threads, arguments.limit, arguments.group, options)
+    scale = replace(scale, **given)
+    plan = Plan(pairs, named, scale, arguments.cells, arguments.threads, arguments.limit, arguments.group, options, own)
     out = arguments.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     console = Console(stderr=True)
-    console.print(f"{', '.join(chosen)}: {', '.join(named)}; results go to {out}", markup=False, highlight=False)
+    console.print(f"{', '.join(chosen)}: {', '.join(every)}; results go to {out}", markup=False, highlight=False)
     try:
         found = run(plan, out, Progress(console), arguments.keep)
     except KeyboardInterrupt:
@@ -196,14 +231,28 @@ def _run_plan(arguments: argparse.Namespace) -> int:
     found["floors_missed"] = journal.floors_missed(found, arguments.floor)
     journal.write(found, out / "results.json")
     _written(found, out)
-    for text in found["floors_missed"]:
-        _say(f"floor missed: {text}")
-    return 1 if found["floors_missed"] else 0
+    missed = [f"floor missed: {text}" for text in found["floors_missed"]] + [f"missed: {text}" for text in checks.missed(found)]
+    for text in missed:
+        _say(text)
+    return 1 if missed else 0
+
+
+def _data_of(suite: str, arguments: argparse.Namespace) -> Sequence[str]:
+    """The names of the data sets on which the suite runs."""
+    from . import suites
+
+    names = arguments.data or suites.SUITES[suite].data
+    if not names:
+        raise _Usage(f"the suite {suite} has no data of its own: pass --data")
+    if arguments.quick and not arguments.data:
+        for size, small in _QUICK_SIZE.items():
+            names = [name.replace(size, small) for name in names]
+    return names
 
 
 def _written(found: dict, out: Path) -> None:
-    """Write report.md and the plots into the folder ``out``, and print the report's path."""
-    from . import report
+    """Write report.md and the plots into the folder ``out``. Prints the figures of probes, and the report's path."""
+    from . import report, sections
 
     pictures: dict[str, list[str]] = {}
     try:
@@ -213,6 +262,7 @@ def _written(found: dict, out: Path) -> None:
     except ImportError as error:
         _say(f"no plots: {error}; pip install matplotlib")
     (out / "report.md").write_text(report.markdown(found, pictures), encoding="utf-8")
+    print("\n\n".join(sections.probed(found)), end="\n\n")
     print(out / "report.md")
 
 
@@ -268,8 +318,8 @@ def _list(arguments: argparse.Namespace) -> int:
         return made
 
     shown = table("suites", "name", "time (≈: an estimate)", "measures")
-    for name in suites.SUITES:
-        shown.add_row(name, suites.TIMES[name], suites.ABOUT[name])
+    for name, kind in suites.SUITES.items():
+        shown.add_row(name, kind.time, kind.about)
     console.print(shown, "")
     shown = table(
         "data sets (a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels)",

@@ -92,13 +92,17 @@ def tree(pids: Iterable[int]) -> list[int]:
     return found
 
 
+_MEMORY = {"rss": "VmRSS", "anon": "RssAnon", "file": "RssFile", "peak": "VmHWM"}
+
+
 def memory(pids: Iterable[int]) -> dict[str, int]:
-    """Memory in bytes. rss: resident now. peak: the sum of the processes' high-water marks (VmHWM), an upper bound of their joint peak."""
-    result = {"rss": 0, "peak": 0}
+    """Memory in bytes. rss: resident now; of it anon: the processes' own, file: pages of mapped files. peak: the sum of the processes'
+    high-water marks (VmHWM), an upper bound of their joint peak."""
+    result = dict.fromkeys(_MEMORY, 0)
     for pid in pids:
         fields = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)
-        result["rss"] += int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
-        result["peak"] += int(fields.get("VmHWM", "0 kB").split()[0]) * 1024
+        for name, field in _MEMORY.items():
+            result[name] += int(fields.get(field, "0 kB").split()[0]) * 1024
     return result
 
 

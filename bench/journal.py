@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import metrics
+from . import checks, metrics
 
 FORMAT = 1
 
@@ -64,6 +64,8 @@ def results(journal: Journal, about: dict) -> dict:
     for name, kind in (parts | {"exact_modes": "exact mode"}).items():
         found[name] = [_bare(fact) for fact in journal.of(kind)]
     found["measurements"] = [_measurement(passes) for passes in groups.values()]
+    found["figures"] = checks.figures(journal.of("probe"))
+    found["checks"] = checks.checked(found["figures"])
     found["problems"] = [_bare(fact) for fact in journal.of("problem")]
     return found
 
@@ -126,6 +128,8 @@ def merged(runs: list[dict]) -> dict:
         "exact_modes": ("suite", "dataset", "system"),
         "measurements": ("suite", "dataset", "stage", "cell", "system", "setting"),
         "problems": ("suite", "dataset", "system", "where"),
+        "figures": ("suite", "dataset", "cell", "system", "what"),
+        "checks": ("suite", "dataset", "what"),
     }
     for part, names in keys.items():
         kept: dict[str, dict] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 PERCENTILES = (50, 95, 99, 99.9)
-_RESAMPLES = 2000
+RESAMPLES = 2000
 
 
 def recall(good: int, k: int, matches: int) -> float:
@@ -32,7 +32,7 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
         low, high = values[0] * (1 - room), values[0] + (1 - values[0]) * room
         return (float(low), float(values[0])) if values[0] >= 1 else (float(low), float(high))
     rng = np.random.default_rng(seed)
-    means = np.concatenate([values[rng.integers(0, n, (100, n))].mean(axis=1) for _ in range(_RESAMPLES // 100)])
+    means = np.concatenate([values[rng.integers(0, n, (100, n))].mean(axis=1) for _ in range(RESAMPLES // 100)])
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

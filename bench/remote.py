@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from . import facts
-from .systems import Unsupported, python_of
+from .data import cache_folder
+from .systems import Unsupported, checkout_of, python_of
 
 _GRACE = 20.0
 
@@ -46,7 +48,7 @@ class Remote:
         command = [python, str(Path(__file__).with_name("worker.py")), str(path)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(python), start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(system, python), start_new_session=True
             )
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -120,9 +122,13 @@ class Remote:
         self._selector.close()
 
 
-def _environment(python: str) -> dict[str, str]:
-    """Environment variables of a worker. With the current interpreter it imports the same vectordb; others get no PYTHONPATH."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+def _environment(system: str, python: str) -> dict[str, str]:
+    """Environment variables of a worker. With the current interpreter it imports the same vectordb, or that of the system's checkout, with
+    a folder of its own for compiled kernels; others get no PYTHONPATH."""
+    environment, checkout = dict(os.environ, PYTHONUNBUFFERED="1"), checkout_of(system)
+    if checkout is not None:
+        kernels = cache_folder() / "kernels" / hashlib.sha256(str(checkout).encode()).hexdigest()[:16]
+        return dict(environment, PYTHONPATH=os.pathsep.join(map(str, (checkout, checkout / "client"))), VECTORDB_CACHE_DIR=str(kernels))
     if python != sys.executable:
         environment.pop("PYTHONPATH", None)
         return environment

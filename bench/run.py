@@ -1,16 +1,15 @@
 """The runner of the suites: starts a worker for each system, fills one at a time, searches them in turn, and judges the answers.
 
 Everything goes to the journal. Interleaving: within a cell, for each repeat, the systems take turns setting by setting (the first setting
-of each, then the second of each, …), and each repeat begins with the next system. All workers are alive, but only one works. So changes of
-the machine (other load, clock speed) affect all systems alike. The report shows the spread over the repeats. If memory is too small for all
-systems, ``Plan.group`` of them are alive at a time, one group after the other.
+of each, then the second of each, …), and each repeat begins with the next system; probes likewise. All workers are alive, but only one
+works. So changes of the machine (other load, clock speed) affect all systems alike. The report shows the spread over the repeats. If memory
+is too small for all systems, ``Plan.group`` of them are alive at a time, one group after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,22 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from . import data, facts, loads, metrics, suites, systems, truth
-from .data import Dataset, store
+from . import data, facts, judging, suites, systems, truth
+from .crew import Crew, short
+from .data import store
 from .filters import Columns, Filter
 from .journal import Journal, key_of, results, write
 from .progress import Progress
-from .remote import Died, Failed, Remote
-from .suites import Cell, Scale, Stage, Suite
+from .remote import Died, Failed
+from .suites import Cell, Probe, Scale, Stage, Suite
 from .systems import Unsupported
 
-_CRASHES = 3
 _TIMEOUT = 1.0  # seconds; the service suite counts a slower request as timed out
 
 
 @dataclass
 class Plan:
-    """What to run. pairs: (suite, data set). limit: longest time of a build in seconds. group: systems alive at a time, 0 for all."""
+    """What to run. pairs: (suite, data set). of_suite: the systems of suites that are not made for all. limit: longest time of a build in
+    seconds. group: systems alive at a time, 0 for all."""
 
     pairs: list[tuple[str, str]]
     systems: list[str]
@@ -44,6 +44,7 @@ class Plan:
     limit: float = 7200.0
     group: int = 0
     data_options: dict[str, Any] = field(default_factory=dict)
+    of_suite: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return json.loads(json.dumps(asdict(self), default=str))
@@ -72,7 +73,7 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
     try:
         for suite, dataset in plan.pairs:
             with progress:
-                for names in _groups(plan):
+                for names in _groups(plan, suite):
                     _Pair(plan, suite, dataset, names, out, journal, progress).run(keep)
         journal.add("complete", {"fact": "complete", "at": time.strftime("%Y-%m-%d %H:%M")})
     finally:
@@ -88,10 +89,11 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
     return found
 
 
-def _groups(plan: Plan) -> list[list[str]]:
+def _groups(plan: Plan, suite: str) -> list[list[str]]:
     """The systems in groups that are alive together. At least one group, so that missing data is reported even without systems."""
-    size = plan.group or len(plan.systems) or 1
-    return [plan.systems[low : low + size] for low in range(0, len(plan.systems), size)] or [[]]
+    names = plan.of_suite.get(suite, plan.systems)
+    size = plan.group or len(names) or 1
+    return [names[low : low + size] for low in range(0, len(names), size)] or [[]]
 
 
 class _Pair:
@@ -100,40 +102,36 @@ class _Pair:
     def __init__(self, plan: Plan, suite: str, dataset: str, names: list[str], out: Path, journal: Journal, progress: Progress):
         self.plan, self.name, self.dataset_name, self.names, self.out = plan, suite, dataset, names, out
         self.journal, self.progress = journal, progress
-        self.threads = plan.threads or facts.machine()["cores"]
-        self.workers: dict[str, Remote] = {}
-        self.about: dict[str, dict] = {}
-        self.crashes: dict[str, int] = {}
+        self.place = {"suite": suite, "dataset": dataset}
+        self.does: dict[str, set[str]] = {}
 
     def key(self, *parts: Any) -> str:
         return key_of(self.name, self.dataset_name, *parts)
 
     def problem(self, system: str, where: str, error: Exception, kind: str = "failed") -> None:
         what = "unsupported" if isinstance(error, Unsupported) else kind
-        place = {"suite": self.name, "dataset": self.dataset_name, "system": system, "where": where}
+        place = {**self.place, "system": system, "where": where}
         fact = {"fact": "problem", **place, "kind": what, "message": str(error), "details": getattr(error, "details", "")}
         self.journal.add(self.key("problem", system, where), fact)
         self.progress.say(f"{system}: {what} ({where}): {error}")
 
+    def stage(self, text: str) -> None:
+        self.progress.stage(f"{self.name} · {self.dataset_name}: {text}")
+
     def run(self, keep: bool) -> None:
-        self.progress.stage(f"{self.name} · {self.dataset_name}: data and truth")
+        self.stage("data and truth")
         try:
             self._load()
         except data.DataError as error:
             self.problem("-", "data", error, "no data")
             return
-        self.scratch = self.out / "work" / f"{self.name}-{_short(self.dataset_name)}"
         try:
             for name in self.names:
                 self._start(name)
             for stage in self.suite.stages:
                 self._stage(stage)
         finally:
-            for worker in self.workers.values():
-                worker.close()
-            if not keep:
-                for place in self.scratch.glob("*/"):
-                    shutil.rmtree(place, ignore_errors=True)
+            self.crew.close(keep)
 
     def _load(self) -> None:
         options = self.plan.data_options if Path(self.dataset_name).exists() else {}
@@ -144,7 +142,7 @@ class _Pair:
         count = min(scale.queries, whole.query_count)
         self.queries = np.sort(rng.choice(whole.query_count, count, replace=False)).tolist()
         own = None
-        if self.name == "filtered" and "place" in whole.attributes:
+        if self.name in ("filtered", "planner") and "place" in whole.attributes:
             arm = "dense" if whole.vectors is not None else "sparse"
             # Also used to measure the correlation of each filter.
             self.near = truth.exact(whole.only(arm), self.queries, min(1000, max(10, len(whole) // 1000)))
@@ -153,14 +151,16 @@ class _Pair:
         self.dataset = self.original = store.into_memory(whole.only(self.suite.arm).keep(self.suite.attributes))
         self.columns = Columns(self.dataset.attributes, len(self.dataset))
         self.alive: np.ndarray | None = None
-        facts_of = {"fact": "dataset", "suite": self.name, **self.dataset.describe(), "name": self.dataset_name, "asked": len(self.queries)}
+        facts_of = {"fact": "dataset", **self.place, **self.dataset.describe(), "name": self.dataset_name, "asked": len(self.queries)}
         self.journal.add(self.key("dataset"), facts_of)
-
-    # Workers
+        self.scratch = self.out / "work" / f"{self.name}-{short(self.dataset_name)}"
+        job = {"dataset": str(self.folder), "attributes": self.suite.attributes, "arm": self.suite.arm, "quiet": self.suite.quiet}
+        threads = self.plan.threads or facts.machine()["cores"]
+        self.crew = Crew(job | {"threads": threads}, self.scratch, self.plan.limit, self.progress)
 
     def _start(self, name: str) -> None:
         """Start the system's worker, unless the journal says that the system has finished this suite."""
-        self.progress.stage(f"{self.name} · {self.dataset_name}: {name} starts")
+        self.stage(f"{name} starts")
         try:
             reason = systems.available(name)
             if reason is not None:
@@ -170,132 +170,63 @@ class _Pair:
                 raise Unsupported(f"it doesn't support: {', '.join(sorted(self.suite.needs - kind.does))}")
             if self.dataset.vectors is not None and self.dataset.metric not in kind.metrics:
                 raise Unsupported(f"it doesn't support the metric {self.dataset.metric}")
-            if self._finished(name):
+            if self.key("finished", name) in self.journal:
                 return
-            self.workers[name] = self._worker(name)
-            self.about[name] = self.workers[name].ask("hello")
+            about = self.crew.start(name)
         except (Unsupported, Failed) as error:
-            self.problem(name, "start", error)
-            self._drop(name)
+            self._failed(name, "start", error)
             return
-        self.journal.add(key_of("system", name), {"fact": "system", "name": name, **self.about[name]})
+        self.does[name] = set(about["does"])
+        self.journal.add(key_of("system", name), {"fact": "system", "name": name, **about})
 
-    def _worker(self, name: str) -> Remote:
-        job = {"dataset": str(self.folder), "attributes": self.suite.attributes, "arm": self.suite.arm, "threads": self.threads}
-        place = self.scratch / _short(name)
-        return Remote(name, job | {"folder": str(place)}, self.scratch)
-
-    def _drop(self, name: str) -> None:
-        worker = self.workers.pop(name, None)
-        if worker is not None:
-            worker.close()
-
-    def _finished(self, name: str) -> bool:
-        return self.key("finished", name) in self.journal
-
-    def _revive(self, name: str, stage: Stage) -> None:
-        """After a crash: start a new worker and repeat the operations up to this stage. Raises Failed or Unsupported if that fails."""
-        self._drop(name)
-        self.crashes[name] = self.crashes.get(name, 0) + 1
-        if self.crashes[name] >= _CRASHES:
-            raise Failed(f"given up after {_CRASHES} crashes")
-        self.progress.say(f"{name}: restarting after a crash")
-        shutil.rmtree(self.scratch / _short(name), ignore_errors=True)
-        self.workers[name] = self._worker(name)
-        self.workers[name].ask("hello")
-        for earlier in self.suite.stages[: self.suite.stages.index(stage) + 1]:
-            for op, arguments in earlier.ops:
-                self._operate(name, op, arguments)
+    def _failed(self, name: str, where: str, error: Exception) -> None:
+        """The system takes no further part."""
+        self.problem(name, where, error)
+        self.crew.drop(name)
 
     # Stages
 
     def _stage(self, stage: Stage) -> None:
-        if stage.changed:
-            self._changed(0.15)
+        workers = self.crew.workers
+        if stage.changed and self.dataset is self.original:
+            self.dataset, self.alive, self.crew.change = judging.changed(self.original, suites.CHANGED, self.scratch)
         for op, arguments in stage.ops:
-            for name in list(self.workers):
-                self.progress.stage(f"{self.name} · {self.dataset_name}: {name}: {op}")
-                try:
-                    made = self._operate(name, op, arguments)
-                except (Unsupported, Failed) as error:
-                    self.problem(name, f"{stage.name}: {op}", error)
-                    if op != "ingest" or isinstance(error, Died):
-                        self._drop(name)
-                    continue
-                fact = {
-                    "fact": "operation",
-                    "suite": self.name,
-                    "dataset": self.dataset_name,
-                    "stage": stage.name,
-                    "system": name,
-                    "op": op,
-                }
-                self.journal.add(self.key(stage.name, op, arguments, name), {**fact, **made})
-        sweeps = {name: self._sweep(name) for name in list(self.workers)} if stage.cells else {}
+            for name in list(workers):
+                self._operate(stage, name, op, arguments)
+        sweeps = {name: self._sweep(name) for name in list(workers)} if stage.cells else {}
         for number, cell in enumerate(stage.cells):
             self._cell(stage, cell, sweeps, f"{number + 1}/{len(stage.cells)}")
+        for number, probe in enumerate(stage.probes):
+            self._probe(stage, probe, f"{number + 1}/{len(stage.probes)}")
         if stage.loads:
-            for name in list(self.workers):
+            for name in list(workers):
                 self._loads(stage, name)
         if stage is self.suite.stages[-1]:
-            for name in self.workers:
+            for name in workers:
                 self.journal.add(self.key("finished", name), {"fact": "finished", "system": name})
 
-    def _operate(self, name: str, op: str, arguments: dict) -> dict:
-        worker, limit = self.workers[name], self.plan.limit
-        if op == "restart":
-            with_cold = arguments.get("cold", False)
-            self._drop(name)
-            if with_cold:
-                facts.drop_cache(self.scratch / _short(name))
-            self.workers[name] = self._worker(name)
-            self.workers[name].ask("hello")
-            return self.workers[name].ask("reopen", limit=limit) | {"cold": with_cold}
-        if op in ("build", "ingest"):
-            if any((self.scratch / _short(name)).glob("*")):
-                # The folder may hold files of an earlier run or stage; the process that has them open must end first.
-                self._drop(name)
-                shutil.rmtree(self.scratch / _short(name))
-                worker = self.workers[name] = self._worker(name)
-            return worker.ask(op, limit=limit, **arguments)
-        self._changed(arguments["share"])
-        paths = {"dataset": str(self.changed_folder), "rows": str(self.changed_rows), "deleted": str(self.deleted_rows)}
-        return worker.ask("change", limit=limit, **paths)
-
-    def _changed(self, share: float) -> None:
-        """Apply the change to the data: this share of the rows gets other vectors, and as many other rows are deleted."""
-        if self.dataset is not self.original:
+    def _operate(self, stage: Stage, name: str, op: str, arguments: dict) -> None:
+        self.stage(f"{name}: {op}")
+        try:
+            made = self.crew.operate(name, op, arguments)
+        except (Unsupported, Failed) as error:
+            self.problem(name, f"{stage.name}: {op}", error)
+            if op != "ingest" or isinstance(error, Died):
+                self.crew.drop(name)
             return
-        rng = np.random.default_rng(1)
-        n = len(self.original)
-        chosen = rng.permutation(n)[: 2 * round(share * n)]
-        updated, gone = np.sort(chosen[: len(chosen) // 2]), np.sort(chosen[len(chosen) // 2 :])
-        vectors = np.array(self.original.vectors)
-        other = vectors[rng.permutation(n)[: len(updated)]]
-        spread = np.linalg.norm(other, axis=1, keepdims=True) * 0.3 / np.sqrt(vectors.shape[1])
-        vectors[updated] = other + spread * rng.standard_normal(other.shape, dtype=np.float32)
-        if self.original.metric == "cosine":
-            vectors[updated] = data.unit(vectors[updated])
-        changed = Dataset(**{**vars(self.original), "vectors": vectors, "hash": ""})
-        self.changed_folder = self.scratch / "changed.data"
-        store.write(changed, self.changed_folder)
-        self.changed_rows, self.deleted_rows = self.scratch / "rows.npy", self.scratch / "gone.npy"
-        np.save(self.changed_rows, updated)
-        np.save(self.deleted_rows, gone)
-        self.dataset, self.alive = changed, np.ones(n, dtype=bool)
-        self.alive[gone] = False
+        fact = {"fact": "operation", **self.place, "stage": stage.name, "system": name, "op": op}
+        self.journal.add(self.key(stage.name, op, arguments, name), {**fact, **made})
 
     def _sweep(self, name: str) -> list[tuple[dict, bool, bool]]:
         """(setting, whether it is the exact mode, whether it runs only once) in order of rising effort. A suite without sweeps uses one
         setting, at two thirds of the list."""
         try:
-            found = self.workers[name].ask("sweep", suite=self.name)
+            found = self.crew.workers[name].ask("sweep", suite=self.name)
         except (Unsupported, Failed) as error:
-            self.problem(name, "sweep", error)
-            self._drop(name)
+            self._failed(name, "sweep", error)
             return []
         if self.suite.sweeps:
-            fact = {"fact": "exact mode", "suite": self.name, "dataset": self.dataset_name, "system": name, "setting": found["exact"]}
+            fact = {"fact": "exact mode", **self.place, "system": name, "setting": found["exact"]}
             self.journal.add(self.key("exact mode", name), fact)
         chosen = found["sweep"] if self.suite.sweeps else found["sweep"][len(found["sweep"]) * 2 // 3 :][:1]
         turns = [(setting, setting == found["exact"], False) for setting in chosen]
@@ -316,21 +247,23 @@ class _Pair:
         for i, (turn, key) in enumerate(zip(turns, keys, strict=True)):
             name, setting, exact, repeat = turn
             self.progress.step(f"{self.name} · {self.dataset_name} · {cell.name} ({count}): {name} {_words(setting)}", i, len(turns))
-            if key in self.journal or self._skipped(key) or name not in self.workers:
+            if key in self.journal or self._skipped(key) or name not in self.crew.workers:
                 continue
             try:
                 fact = self._pass(name, cell, setting, exact, path, expected, filters)
             except (Unsupported, Failed) as error:
-                self._failed(name, stage, cell, setting, error)
+                where = f"{stage.name}: {cell.name}"
+                # What a system doesn't support in one setting it supports in none, so the whole cell is skipped.
+                self._recover(name, stage, where if isinstance(error, Unsupported) else f"{where}: {key_of(setting)}", error)
                 continue
-            place = {"suite": self.name, "dataset": self.dataset_name, "stage": stage.name, "cell": cell.name}
+            place = {**self.place, "stage": stage.name, "cell": cell.name}
             self.journal.add(key, {"fact": "pass", **place, "system": name, "setting": setting, "exact": exact, "repeat": repeat, **fact})
 
     def _turns(self, sweeps: dict[str, list]) -> Iterator[tuple[str, dict, bool, int]]:
         """(system, setting, exact, repeat) in the order of the runs. An exact mode that is not in the sweep runs only once."""
         names = list(sweeps)
         for repeat in range(self.plan.scale.repeats):
-            order = names[repeat % len(names) :] + names[: repeat % len(names)] if names else []
+            order = _rotated(names, repeat)
             for i in range(max((len(sweep) for sweep in sweeps.values()), default=0)):
                 for name in order:
                     if i < len(sweeps[name]):
@@ -344,20 +277,19 @@ class _Pair:
         marks = (f"{stage}: {cell}", f"{stage}: {cell}: {setting}")
         return any(key_of(suite, dataset, "problem", name, mark) in self.journal for mark in marks)
 
-    def _failed(self, name: str, stage: Stage, cell: Cell, setting: dict, error: Exception) -> None:
-        where = f"{stage.name}: {cell.name}"
-        # What a system doesn't support in one setting it supports in none, so the whole cell is skipped.
-        self.problem(name, where if isinstance(error, Unsupported) else f"{where}: {key_of(setting)}", error)
+    def _recover(self, name: str, stage: Stage, where: str, error: Exception) -> None:
+        """Report a problem. If the worker has died, start another and repeat the operations up to this stage."""
+        self.problem(name, where, error)
         if isinstance(error, Died):
+            stages = self.suite.stages[: self.suite.stages.index(stage) + 1]
             try:
-                self._revive(name, stage)
+                self.crew.revive(name, [op for one in stages for op in one.ops])
             except (Unsupported, Failed) as again:
-                self.problem(name, f"{where}: start again", again)
-                self._drop(name)
+                self._failed(name, f"{where}: start again", again)
 
     def _describe(self, stage: Stage, cell: Cell, filters: Sequence[Filter] | None, expected: truth.Truth) -> str | None:
         """Add the cell to the journal. Returns the path of a file with its filters, or None if it has none."""
-        place = {"suite": self.name, "dataset": self.dataset_name, "stage": stage.name, "cell": cell.name}
+        place = {**self.place, "stage": stage.name, "cell": cell.name}
         fact = {"fact": "cell", **place, "k": cell.k, "queries": len(expected.ids), "fewest_matches": int(expected.matches.min())}
         if cell.where is None:
             self.journal.add(self.key("cell", stage.name, cell.name), fact)
@@ -377,29 +309,47 @@ class _Pair:
     def _pass(self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters) -> dict:
         """One pass over the queries with one setting: run it in the worker and judge the answers. Returns the fact for the journal."""
         queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
-        out = self.scratch / f"{_short(name)}.answers.npz"
+        out = self.scratch / f"{short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
-        said = self.workers[name].ask("measure", limit=6 * cap + 600, **arguments)
-        with np.load(out) as answers:
-            times, ids, ends = answers["times"].tolist(), answers["ids"], answers["ends"]
-        recall, returned, wrong, under, answered = [], [], 0, 0, {}
-        for i in range(said["requests"]):
-            found = ids[ends[i] : ends[i + 1]]
-            allowed = self.alive if filters is None else filters[i].mask if self.alive is None else filters[i].mask & self.alive
-            judged = truth.judge(expected, self.dataset, i, queries[i], found, cell.k, allowed)
-            matches = int(expected.matches[i])
-            recall.append(round(metrics.recall(judged.good, cell.k, matches), 5))
-            returned.append(judged.returned)
-            wrong += judged.wrong
-            under += judged.returned < min(cell.k, matches)
-            answered[queries[i]] = found.tolist()
-        fact = {"times_ns": times, "recall": recall, "returned": returned, "wrong": wrong, "under": under, "cores": said["cores"]}
-        if cell.quality and self.dataset.qrels:
-            quality = metrics.rankings(self.dataset.qrels, answered, cell.k)
-            fact["quality"] = {
-                measure: {part: value for part, value in one.items() if part != "queries"} for measure, one in quality.items()
-            }
-        return fact
+        said = self.crew.workers[name].ask("measure", limit=6 * cap + 600, **arguments)
+        judged = judging.passed(out, self.dataset, queries, cell.k, expected, filters, self.alive, cell.quality)
+        return judged | {"cores": said["cores"]}
+
+    # Probes
+
+    def _probe(self, stage: Stage, probe: Probe, count: str) -> None:
+        """Run a probe in each round in all systems that can, in turns."""
+        names = [name for name in self.crew.workers if probe.needs <= self.does[name]]
+        rounds = range(probe.rounds or self.plan.scale.repeats)
+        label = probe.cell.name if probe.cell else probe.name
+        keys = {(turn, name): self.key(stage.name, "probe", probe.name, label, name, turn) for turn in rounds for name in names}
+        if all(key in self.journal for key in keys.values()):
+            return
+        path = None
+        if probe.cell and probe.cell.where:
+            filters = probe.cell.where.filters(self.columns)
+            path = self._describe(
+                stage, probe.cell, filters, truth.exact(self.dataset, self.queries[: len(filters)], probe.cell.k, filters)
+            )
+        arguments = {"name": probe.name, "queries": self.queries, "filters": path}
+        for turn in rounds if probe.warm is None else (-1, *rounds):
+            for name in _rotated(names, turn):
+                key = keys.get((turn, name))
+                if name not in self.crew.workers or key in self.journal:
+                    continue
+                self.stage(f"{label} ({count}): {name}, {'warm-up' if turn < 0 else f'round {turn + 1}'}")
+                try:
+                    if probe.fresh:
+                        self.crew.renew(name)
+                    options = probe.options | (probe.warm or {} if turn < 0 else {})
+                    made = self.crew.workers[name].ask("probe", limit=self.plan.limit, turn=max(turn, 0), options=options, **arguments)
+                except (Unsupported, Failed) as error:
+                    names = [other for other in names if other != name]
+                    self._recover(name, stage, label, error)
+                    continue
+                if turn >= 0:
+                    fact = {"fact": "probe", **self.place, "cell": probe.cell.name if probe.cell else "", "system": name, "round": turn}
+                    self.journal.add(key, fact | made)
 
     # Loads
 
@@ -410,21 +360,21 @@ class _Pair:
             return
         client = None
         try:
-            address = self.workers[name].ask("serve")["address"]
-            job = {"dataset": str(self.folder), "attributes": [], "arm": self.suite.arm, "threads": self.threads}
-            client = Remote(name, job | {"folder": str(self.scratch / f"{_short(name)}-client")}, self.scratch / "clients")
+            address = self.crew.workers[name].ask("serve")["address"]
+            client = self.crew.client(name)
             best = 0.0
             for load in stage.loads:
                 for repeat in range(self.plan.scale.repeats):
-                    self.progress.stage(f"{self.name} · {self.dataset_name}: {name}: {load.name}")
+                    self.stage(f"{name}: {load.name}")
                     key = self.key(stage.name, "load", load.name, name, repeat)
                     if key not in self.journal:
                         seconds = self.plan.scale.load_seconds
                         arguments = {"mode": load.mode, "clients": load.clients, "rate": load.share * best, "seconds": seconds}
                         arguments |= {"timeout": _TIMEOUT, "queries": self.queries, "setting": sweep[0][0], "address": address}
                         made = client.ask("load", limit=120 + 10 * seconds, **arguments)
-                        place = {"suite": self.name, "dataset": self.dataset_name, "stage": stage.name, "system": name, "load": load.name}
-                        self.journal.add(key, {"fact": "load", **place, "setting": sweep[0][0], "repeat": repeat, **self._summed(made)})
+                        place = {**self.place, "stage": stage.name, "system": name, "load": load.name, "setting": sweep[0][0]}
+                        figures = judging.loaded(made, self.dataset, self.queries)
+                        self.journal.add(key, {"fact": "load", **place, "repeat": repeat, **figures})
                     if load.mode == "closed":
                         best = max(best, self.journal.facts[key]["qps"])
         except (Unsupported, Failed) as error:
@@ -433,28 +383,14 @@ class _Pair:
             if client is not None:
                 client.close()
 
-    def _summed(self, made: dict) -> dict:
-        """The figures of a load. Its answers are judged like those of searches; each distinct answer is weighted by its count."""
-        every = np.array(made["milliseconds"])
-        expected = truth.exact(self.dataset, self.queries, loads.K)
-        total, right, under = 0, 0.0, 0
-        for i, count, rows in made["answers"]:
-            judged = truth.judge(expected, self.dataset, i, self.queries[i], np.array(rows), loads.K)
-            matches = int(expected.matches[i])
-            right += count * metrics.recall(judged.good, loads.K, matches)
-            under += count * (judged.returned < min(loads.K, matches))
-            total += count
-        rest = {name: made[name] for name in ("failed", "reason", "timed_out", "asked_rate", "seconds", "milliseconds")}
-        figures = metrics.percentiles(every) if len(every) else {}
-        return {"qps": len(every) / made["seconds"], "recall": right / total if total else None, "under": under, **figures, **rest}
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    first = turn % max(1, len(names))
+    return names[first:] + names[:first]
 
 
 def _words(setting: dict) -> str:
     return " ".join(f"{name}={value}" for name, value in setting.items())
-
-
-def _short(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)[-60:]
 
 
 def _brief(expression: dict) -> str:

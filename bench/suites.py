@@ -1,12 +1,13 @@
 """The suites as data: the stages that a system goes through, and the cells that are searched after each.
 
 A stage has operations (build, change, restart, …), which one system after the other carries out while the others rest. Then come cells:
-searches that all systems do in turn. The module ``run`` carries them out.
+searches that all systems do in turn; loads of several clients; and probes: other figures, measured by functions of ``probes`` in turn. The
+module ``run`` carries them out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from . import filters
 from .data import Dataset
 from .filters import Where
 
+CHANGED = 0.15  # share of the rows that "churn" updates, and as many that it deletes
 TARGETS = (0.90, 0.95, 0.99)
+TEN = "clustered:n=10,queries=256"  # a data set of ten points: what a search costs beside its work
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,30 @@ class Load:
         )
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A function of ``probes``, "module.function", that each system's worker runs once a round; the systems take turns within a round.
+
+    needs: what a system must support. rounds: default ``Scale.repeats``. warm: options of an unmeasured round that comes first. fresh: each
+    run is in a new process with an empty folder. cell: the name and the filters of a cell. options: arguments of the function.
+    """
+
+    name: str
+    needs: frozenset[str] = frozenset()
+    rounds: int | None = None
+    warm: dict[str, Any] | None = None
+    fresh: bool = False
+    cell: Cell | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Stage:
     name: str
     ops: list[tuple[str, dict]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
     changed: bool = False  # the ground truth is that of the data after ``change``
 
 
@@ -84,49 +105,48 @@ class Suite:
     stages: list[Stage]
     attributes: list[str] = field(default_factory=list)
     sweeps: bool = True  # measure all settings of a system, or only one
+    quiet: bool = False  # without background work of the systems
 
 
-ABOUT = {
-    "dense": "recall against QPS for every setting of every system, k = 10 and 100",
-    "filtered": "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
-    "sparse": "recall against QPS on learned sparse vectors",
-    "hybrid": "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
-    "ingest": "points per second by batch size, with durable writes; slowest batch; time until a new point is found",
-    "churn": "recall and QPS after 30 % of the points were updated or deleted, and after a restart",
-    "service": "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop",
-    "footprint": "peak memory, disk, and the time to open with a cold and a warm page cache",
-}
-# Times that `vectordb bench list` shows, from the first run with all peers (RESULTS.md): two cores of an AMD EPYC (Zen 5), shared with
-# other work. "≈" marks an estimate for 100k × 384. The default queries and repeats take longer than those of that run.
-TIMES = {
-    "dense": "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
-    "filtered": "8 min to build 9 systems, 50k × 384; then 14 s per cell of 40 queries, 156 cells",
-    "sparse": "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
-    "hybrid": "6 min for 6 systems, 20k, 100 queries × 2 repeats",
-    "ingest": "≈ 1–3 min per system",
-    "churn": "≈ 4 min per system",
-    "service": "≈ 2 min per system",
-    "footprint": "≈ 2 min per system",
-}
-DEFAULT_DATA = {
-    "dense": "clustered-100k",
-    "filtered": "clustered-100k",
-    "sparse": "sparse-100k",
-    "hybrid": "hybrid-100k",
-    "ingest": "clustered-100k",
-    "churn": "clustered-100k",
-    "service": "clustered-100k",
-    "footprint": "clustered-100k",
-}
+@dataclass(frozen=True)
+class Check:
+    """A bound of the figures whose names match the pattern ``what``, in one suite.
+
+    value: how the figures of all rounds and cells become one number, see ``checks.VALUES``. other: a system to compare with by rounds:
+    "÷ NAME" (how many times as fast or as small vectordb is) or "− NAME" (the difference). data: check only this data set.
+    """
+
+    what: str
+    limit: float
+    most: bool = True  # the value must be at most the limit, else at least
+    value: str = "median"
+    other: str = ""
+    system: str = "vectordb"
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The suite of a name. about, time: what it measures and how long, for `bench list`. data: the data sets, if none are given. systems:
+    those that it is made for; empty: all."""
+
+    about: str
+    time: str
+    data: tuple[str, ...]
+    make: Callable[[Dataset, Scale, Sequence[int] | None], Suite]
+    systems: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 def make(name: str, dataset: Dataset, scale: Scale, own: Sequence[int] | None, cells: str | None = None) -> Suite:
-    """The suite for a data set. own: ``place`` of each query, for correlated filters. cells: keep only cells whose name contains it."""
-    suite = _MAKERS[name](dataset, scale, own)
+    """The suite for a data set. own: ``place`` of each query, for correlated filters. cells: keep those with it in their name."""
+    suite = SUITES[name].make(dataset, scale, own)
     if cells:
         for stage in suite.stages:
             stage.cells = [cell for cell in stage.cells if cells in cell.name]
-    used = {name for stage in suite.stages for cell in stage.cells if cell.where for name in cell.where.fields()}
+            stage.probes = [probe for probe in stage.probes if cells in (probe.cell.name if probe.cell else probe.name)]
+    every = [cell for stage in suite.stages for cell in (*stage.cells, *(probe.cell for probe in stage.probes)) if cell and cell.where]
+    used = {name for cell in every for name in cell.where.fields()}
     return replace(suite, attributes=sorted(used | set(suite.attributes)))
 
 
@@ -179,7 +199,7 @@ def _ingest(dataset: Dataset, scale: Scale, own) -> Suite:
 def _churn(dataset: Dataset, scale: Scale, own) -> Suite:
     stages = [
         Stage("built", [("build", {})], [Cell("k=10")]),
-        Stage("30 % changed", [("change", {"share": 0.15})], [Cell("k=10")], changed=True),
+        Stage("30 % changed", [("change", {})], [Cell("k=10")], changed=True),
         Stage("restarted", [("restart", {})], [Cell("k=10")], changed=True),
     ]
     return Suite("churn", "dense", frozenset({"dense", "delete"}), stages)
@@ -201,14 +221,176 @@ def _footprint(dataset: Dataset, scale: Scale, own) -> Suite:
     return Suite("footprint", "dense", frozenset({"dense", "reopen"}), stages, sweeps=False)
 
 
-_MAKERS: dict[str, Any] = {
-    "dense": _dense,
-    "filtered": _filtered,
-    "sparse": _sparse,
-    "hybrid": _hybrid,
-    "ingest": _ingest,
-    "churn": _churn,
-    "service": _service,
-    "footprint": _footprint,
+def _release(dataset: Dataset, scale: Scale, own) -> Suite:
+    """Every system is filled without ``finish``, so that no index is built: searches are exact."""
+    arm, ours = dataset.arm, frozenset({"ours"})
+    probes = [Probe("release.search", warm={}), Probe("release.server", frozenset({"serve", "dense"}))]
+    if len(dataset) >= 1_000:
+        probes.append(Probe("release.space", frozenset({"reopen"}), 1))
+    if len(dataset) >= 1_000 and arm == "dense":
+        some = [
+            Probe(f"release.{name}", frozenset({need})) for name, need in (("batch", "batch"), ("upsert", "durable"), ("rows", "durable"))
+        ]
+        probes += [*some, Probe("release.threads", ours), *(Probe(f"parts.{name}", ours) for name in ("filters", "text", "start"))]
+        probes += [Probe("parts.compiling", ours, 1), Probe("parts.changes", ours)]
+    attributes = [name for name in ("u_20", "price", "grade") if name in dataset.attributes and arm != "sparse"]
+    return Suite("release", arm, frozenset({arm}), [Stage("filled", [("build", {"finish": False})], probes=probes)], attributes, quiet=True)
+
+
+def _planner(dataset: Dataset, scale: Scale, own) -> Suite:
+    cells = [
+        cell for stage in _filtered(dataset, scale, own).stages for cell in stage.cells if cell.where.correlation in filters.CORRELATIONS
+    ]
+    ours = frozenset({"ours"})
+    probes = [Probe("planner.cell", ours, 1, cell=cell) for cell in (Cell("no filter"), *cells)]
+    probes += [Probe("release.threads", ours, options={"exact": False}), Probe("release.space", ours, 1)]
+    return Suite("planner", "dense", ours, [Stage("built", [("build", {})], probes=probes)], quiet=True)
+
+
+def _probed(name: str, arm: str, needs: str, build: bool, options: Callable[[Scale], dict] = lambda scale: {}, **more: Any) -> Callable:
+    """The maker of a suite of one probe. build: fill and finish the system before."""
+
+    def make(dataset: Dataset, scale: Scale, own) -> Suite:
+        probe = Probe(name, frozenset({needs}), options=options(scale), **more)
+        stage = Stage("built" if build else "started", [("build", {})] if build else [], probes=[probe])
+        return Suite(name, arm, frozenset({needs}), [stage], quiet=needs == "ours")
+
+    return make
+
+
+def _calls(scale: Scale) -> dict:
+    return {"calls": 600, "rows": 20_000} if scale.full_grid else {"calls": 200, "rows": 19_000}
+
+
+_RELEASE = (
+    Check("exact search, p50", 60, data=TEN),
+    Check("exact search, p50", 500, other="− vectordb", system="vectordb-service", data=TEN),
+    Check("exact search, p50", 1 / 1.3, False, other="÷ exact", data="clustered-100k"),
+    Check("exact search, p50", 3, False, other="÷ scipy-sparse", data="sparse-100k"),
+    Check("upsert, batches of 1,000, each synced", 20_000, False, data="clustered-100k"),
+    Check("upsert, batches of 1,000, each synced", 1, False, other="÷ qdrant-edge", data="clustered-100k"),
+    Check("filter of 3 clauses: each cached, the whole new, p50", 100, data="clustered-100k"),
+    Check("filter of 3 clauses: asked before, p50", 10, data="clustered-100k"),
+    Check("new process to first answer", 1, data="clustered-100k"),
+    Check("every kernel, empty cache, new process", 30, data="clustered-100k"),
+)
+_PLANNER = (
+    *(Check(f"target {target:.2f}: short of the target", 0.95, False, "share ≤ 0.01") for target in TARGETS),
+    Check(r"target .*: \|predicted − observed recall\|", 0.02, value="mean"),
+    Check("target .*: regret", 1.25, value="geometric mean"),
+    Check("target .*: regret", 2, value="highest"),
+    Check("single searches from 2 threads ÷ from 1", 1.8, False, data="clustered-100k"),
+    Check("points loaded and indexed", 4_000, False, data="clustered-100k"),
+)
+# The times that `vectordb bench list` shows are from the first run with all peers (RESULTS.md): two cores of an AMD EPYC (Zen 5), shared
+# with other work. "≈" marks an estimate for 100k × 384. The default queries and repeats take longer than those of that run.
+SUITES = {
+    "dense": Kind(
+        "recall against QPS for every setting of every system, k = 10 and 100",
+        "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
+        ("clustered-100k",),
+        _dense,
+    ),
+    "filtered": Kind(
+        "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
+        "8 min to build 9 systems, 50k × 384; then 14 s per cell of 40 queries, 156 cells",
+        ("clustered-100k",),
+        _filtered,
+    ),
+    "sparse": Kind(
+        "recall against QPS on learned sparse vectors",
+        "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
+        ("sparse-100k",),
+        _sparse,
+    ),
+    "hybrid": Kind(
+        "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
+        "6 min for 6 systems, 20k, 100 queries × 2 repeats",
+        ("hybrid-100k",),
+        _hybrid,
+    ),
+    "ingest": Kind(
+        "points per second by batch size, with durable writes; slowest batch; time until a new point is found",
+        "≈ 1–3 min per system",
+        ("clustered-100k",),
+        _ingest,
+    ),
+    "churn": Kind(
+        "recall and QPS after 30 % of the points were updated or deleted, and after a restart",
+        "≈ 4 min per system",
+        ("clustered-100k",),
+        _churn,
+    ),
+    "service": Kind(
+        "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop",
+        "≈ 2 min per system",
+        ("clustered-100k",),
+        _service,
+    ),
+    "footprint": Kind(
+        "peak memory, disk, and the time to open with a cold and a warm page cache",
+        "≈ 2 min per system",
+        ("clustered-100k",),
+        _footprint,
+    ),
+    "release": Kind(
+        "the figures of a release beside a few peers: exact search, writes, filters, start-up, compilation, memory, disk; ten bounds",
+        "≈ 6 min",
+        (TEN, "clustered-100k", "sparse-100k", "hybrid-100k"),
+        _release,
+        ("vectordb", "vectordb-service", "exact", "scipy-sparse", "qdrant-edge"),
+        _RELEASE,
+    ),
+    "planner": Kind(
+        "the planner in every cell of filters: predicted beside observed recall, and regret against every fixed setting",
+        "≈ 30 s per cell, 157 cells",
+        ("clustered-100k",),
+        _planner,
+        ("vectordb",),
+        _PLANNER,
+    ),
+    "proofs": Kind(
+        "linear fusion that is proven exact, by the weight of the sparse arm",
+        "≈ 2 min",
+        ("hybrid-100k",),
+        _probed("parts.proofs", "hybrid", "ours", True),
+        ("vectordb",),
+    ),
+    "quality": Kind(
+        "nDCG@10 of each arm and of rank and linear fusion on judged queries; needs --data FOLDER in BEIR's layout",
+        "by the data",
+        (),
+        _probed("quality.judged", "hybrid", "ours", False, rounds=1),
+        ("vectordb",),
+    ),
+    "bulk": Kind(
+        "the service: bulk writes, calls of one and of 64 queries, searches while points are written",
+        "≈ 3 min",
+        ("clustered-100k",),
+        _probed("serving.service", "dense", "serve", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
+        ("vectordb-service",),
+    ),
+    "background": Kind(
+        "latency of searches beside audits, verification, writes, index builds and optimize",
+        "≈ 2 min",
+        ("clustered-50k:dim=128",),
+        _probed(
+            "serving.background", "dense", "ours", True, lambda scale: {"searches": scale.ingest, "indexing": scale.load_seconds}, rounds=1
+        ),
+        ("vectordb",),
+    ),
+    "fairness": Kind(
+        "latency of one API key's searches while another key floods the service through eight connections",
+        "≈ 2 min",
+        ("clustered-100k:dim=128",),
+        _probed("serving.fairness", "dense", "ours", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
+        ("vectordb",),
+    ),
+    "compare": Kind(
+        "the cost of calls in two checkouts of vectordb, in turns and in new processes; see `bench compare`",
+        "≈ 4 min; 80 s with --quick",
+        (TEN,),
+        _probed("compare.checkout", "dense", "ours", False, _calls, warm={"calls": 20}, fresh=True),
+        ("vectordb",),
+    ),
 }
-SUITES = tuple(_MAKERS)

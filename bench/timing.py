@@ -1,4 +1,4 @@
-"""Timing of searches. ``overhead`` measures what the harness adds to each request; every report prints it."""
+"""Timing, of searches and of any other calls. ``overhead`` measures what the harness adds to each request; every report prints it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any
+
+import numpy as np
 
 _WARM_SECONDS = 0.1
 
@@ -46,10 +48,11 @@ def measure(
 
     It begins with a warm-up: ``warm`` unmeasured requests, or a tenth of a second of requests if those are more. Other systems ran before,
     so the processor's caches are cold. cap: no further chunk of queries begins after so many seconds, so a slow system is measured on
-    fewer queries.
+    fewer queries. warm: 0 for calls that must not be repeated, such as writes.
     """
     wheres = None if filters is None else filters
-    _warm(search, queries, k, wheres, cap, warm)
+    if warm:
+        _warm(search, queries, k, wheres, cap, warm)
     times, found = array("q", bytes(8 * len(queries))), [None] * len(queries)
     done, started = 0, time.monotonic()
     while done < len(queries) and (done == 0 or time.monotonic() - started < cap):
@@ -67,6 +70,49 @@ def _warm(search: Callable, queries: Sequence, k: int, filters: Sequence | None,
             return
         search(queries[i % len(queries)], k, None if filters is None else filters[i % len(queries)])
         i += 1
+
+
+def calls(call: Callable, values: Sequence, cap: float = 60.0, warm: int = 20) -> np.ndarray:
+    """Microseconds of each ``call(value)``. cap, warm: as in ``measure``."""
+    times, _, _ = measure(lambda value, k, where: call(value), values, 0, None, cap, warm)
+    return np.array(times) / 1e3
+
+
+def p50(call: Callable, values: Sequence, cap: float = 60.0) -> float:
+    """Median microseconds of ``call(value)``."""
+    return float(np.median(calls(call, values, cap)))
+
+
+def stream(call: Callable, values: Sequence, go_on: Callable[[int], bool]) -> np.ndarray:
+    """Microseconds of ``call(value)``, one after another over and over, as long as ``go_on(number of calls so far)`` is true."""
+    clock, times = time.perf_counter_ns, array("q")
+    while go_on(len(times)):
+        value = values[len(times) % len(values)]
+        start = clock()
+        call(value)
+        times.append(clock() - start)
+    return np.array(times) / 1e3
+
+
+def lasting(seconds: float) -> Callable[[int], bool]:
+    """For ``stream``: true until so many seconds have passed."""
+    end = time.perf_counter() + seconds
+    return lambda done: time.perf_counter() < end
+
+
+def seconds(call: Callable, *arguments: Any) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
+
+
+def rate(call: Callable[[], Any], total: float = 1.0) -> float:
+    """Calls per second, from the fastest call within about ``total`` seconds."""
+    best, end = 0.0, time.perf_counter() + total
+    while time.perf_counter() < end or not best:
+        best = max(best, 1 / seconds(call))
+    return best
 
 
 def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:

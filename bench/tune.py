@@ -8,11 +8,10 @@ a search says whether it is exact. The recall that float16 vectors would have is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -359,7 +358,7 @@ class _Bench:
                 self.collection.search_batch({self.field.name: asked}, limit=self.k, with_attributes=False)
 
             call()
-            made.append({"batch": batch, "qps": _rate(call) * batch})
+            made.append({"batch": batch, "qps": timing.rate(call, _ROUNDS) * batch})
         return made
 
     def _search(self, query: Any) -> Any:
@@ -378,15 +377,5 @@ class _Bench:
                     list(pool.map(self._search, queries))
 
                 call()
-                made.append({"threads": workers, "qps": _rate(call) * len(queries)})
+                made.append({"threads": workers, "qps": timing.rate(call, _ROUNDS) * len(queries)})
         return made
-
-
-def _rate(call: Callable[[], None]) -> float:
-    """Calls per second, from the fastest call within about a second."""
-    best, end = 0.0, perf_counter() + _ROUNDS
-    while perf_counter() < end or not best:
-        start = perf_counter()
-        call()
-        best = max(best, 1 / (perf_counter() - start))
-    return best

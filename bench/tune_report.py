@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .report import rate, short, size
+from .tables import rate, short, size
 
 _SLOW = 2.0  # a filter is called slow above this multiple of the unfiltered median
 

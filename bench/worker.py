@@ -13,8 +13,11 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,8 @@ import numpy as np
 
 from . import facts, timing
 from .data import store
-from .filters import Columns, Filter
-from .systems import Unsupported, load
+from .filters import Columns, Filter, Where
+from .systems import System, Unsupported, checkout_of, load
 
 _SENTINEL_SECONDS = 60.0
 
@@ -45,10 +48,27 @@ class Worker:
         self.job = job
         self.folder = Path(job["folder"]).resolve()  # absolute, because servers are started in other folders
         self.threads = job["threads"]
-        self.system = load(job["system"])()
+        self.system = self._empty()
         self.dataset = self._dataset(job["dataset"])
         self.columns = Columns(self.dataset.attributes, len(self.dataset))
         self.prepared: tuple[Any, ...] = ()
+
+    def _empty(self) -> System:
+        system = load(self.job["system"])()
+        system.quiet = self.job.get("quiet", False)
+        return system
+
+    @contextmanager
+    def fresh(self, synced: bool = True) -> Iterator[tuple[System, Path]]:
+        """For probes: another system of the same kind, to be created in an empty folder that is removed in the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="fresh-", dir=self.folder) as folder:
+            system = self._empty()
+            system.synced = synced
+            try:
+                yield system, Path(folder)
+            finally:
+                system.close()
 
     def _dataset(self, folder: str):
         whole = store.read(Path(folder), self.job["attributes"])
@@ -58,7 +78,12 @@ class Worker:
         return facts.tree([os.getpid(), *self.system.pids()])
 
     def hello(self) -> dict:
-        kind = self.system
+        kind, checkout = self.system, checkout_of(self.job["system"])
+        if checkout is not None:
+            import vectordb
+
+            if checkout not in Path(vectordb.__file__).resolve().parents:
+                raise RuntimeError(f"{vectordb.__file__} was imported, which is not in {checkout}")
         about = {"kind": kind.kind, "does": sorted(kind.does), "metrics": sorted(kind.metrics), "notes": kind.notes}
         return about | {"version": kind.version(), "python": sys.version.split()[0]}
 
@@ -69,7 +94,8 @@ class Worker:
 
     # Filling
 
-    def build(self) -> dict:
+    def build(self, finish: bool = True) -> dict:
+        """Fill an empty index. finish: also call the system's ``finish``."""
         rows, system = np.arange(len(self.dataset)), self.system
         self.folder.mkdir(parents=True, exist_ok=True)
         facts.forget_peak()
@@ -82,13 +108,15 @@ class Worker:
         for low in range(0, len(rows), step):
             system.insert(self.dataset, rows[low : low + step])
         inserted = time.perf_counter()
-        system.finish()
+        if finish:
+            system.finish()
         finished = time.perf_counter()
         after, cpu = facts.memory(self.pids()), facts.cpu_seconds(self.pids()) - cpu
         system.save(self.folder)
         times = {"create_s": created - start, "insert_s": inserted - created, "finish_s": finished - inserted, "build_s": finished - start}
         sizes = {"before": before["rss"], "after": after["rss"], "peak": after["peak"], "disk": system.disk(self.folder)}
-        return {"settings": settings, "points": len(rows), "batch": step, "cpu_s": cpu, **times, **sizes}
+        self.built = {"settings": settings, "points": len(rows), "batch": step, "finished": finish, "cpu_s": cpu, **times, **sizes}
+        return self.built
 
     def _import(self) -> None:
         """Import the system's library before timing. Its memory counts as the system's, but the import isn't part of the build time."""
@@ -185,15 +213,30 @@ class Worker:
     def _prepared(self, cell: str, queries: list[int], filters: str | None) -> tuple[Any, Any]:
         """Queries and filters in the system's format. Those of the current cell are kept from one repeat to the next."""
         if not self.prepared or self.prepared[0] != cell:
-            wheres: list[Filter | None] = [None] * len(queries)
-            if filters is not None:
-                expressions, made = json.loads(Path(filters).read_text()), {}
-                for i, expression in enumerate(expressions):
-                    key = json.dumps(expression, sort_keys=True)
-                    wheres[i] = made[key] = made.get(key) or Filter(expression, self.columns)
+            wheres = self._filters(filters, len(queries))
             self.prepared = ()
             self.prepared = (cell, *self.system.prepare([self.dataset.query(i) for i in queries], wheres))
         return self.prepared[1], self.prepared[2]
+
+    def _filters(self, path: str | None, count: int) -> Sequence[Filter | None]:
+        """The filter of each query, from the file of a cell's expressions."""
+        if path is None:
+            return [None] * count
+        return Where("", "", 0.0, "", json.loads(Path(path).read_text())).filters(self.columns)
+
+    # Probes
+
+    def probe(self, name: str, turn: int, queries: list[int], filters: str | None, options: dict) -> dict:
+        """Run a function of ``probes``, "module.function", which yields (what, value, unit). turn: the round, from 0 on. queries: indices
+        in the data set."""
+        module, _, function = name.partition(".")
+        probe = getattr(importlib.import_module(f"{__package__}.probes.{module}"), function)
+        self.turn, self.queries, self.filters = turn, queries, self._filters(filters, len(queries))
+        return {"figures": [(what, float(value), unit) for what, value, unit in probe(self, **options)]}
+
+    def asked(self, count: int | None = None) -> Sequence:
+        """For probes: the first ``count`` queries in the system's format."""
+        return self.system.prepare([self.dataset.query(i) for i in self.queries[:count]], [None] * len(self.queries[:count]))[0]
 
     # Serving
 

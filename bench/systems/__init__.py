@@ -45,7 +45,8 @@ SYSTEMS = {
 def load(name: str) -> type[System]:
     """The adapter class of a system. Raises KeyError for an unknown name and ImportError when the adapter can't be imported.
 
-    ``path/of/mine.py:MySystem`` loads an adapter of your own, written like those here (``from .base import System``).
+    ``vectordb@FOLDER`` is vectordb as it stands in that folder, see ``checkout_of``. ``path/of/mine.py:MySystem`` loads an adapter of your
+    own, written like those here (``from .base import System``).
     """
     if is_file(name):
         path, _, wanted = name.rpartition(":")
@@ -54,12 +55,18 @@ def load(name: str) -> type[System]:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
         return getattr(module, wanted)
-    module, _, wanted = SYSTEMS[name].partition(":")
+    module, _, wanted = SYSTEMS[name if checkout_of(name) is None else name.partition("@")[0]].partition(":")
     return getattr(import_module(f".{module}", __name__), wanted)
 
 
 def is_file(name: str) -> bool:
     return name not in SYSTEMS and name.rpartition(":")[0].endswith(".py")
+
+
+def checkout_of(name: str) -> Path | None:
+    """The folder of ``vectordb@FOLDER``, a checkout of another version that a worker imports instead of this one. None for other names."""
+    base, at, folder = name.partition("@")
+    return Path(folder).resolve() if at and base in ("vectordb", "vectordb-service") else None
 
 
 def python_of(name: str, envs: Path | None = None) -> str:
@@ -72,7 +79,10 @@ def python_of(name: str, envs: Path | None = None) -> str:
 
 def available(name: str) -> str | None:
     """None if the system is installed, else the reason why it can't run. Imports only the adapter, not the system's library."""
-    if name not in SYSTEMS and not is_file(name):
+    checkout = checkout_of(name)
+    if checkout is not None and not (checkout / "vectordb" / "__init__.py").exists():
+        return f"{checkout} is no checkout of vectordb"
+    if name not in SYSTEMS and not is_file(name) and checkout is None:
         return f"unknown system {name!r}"
     try:
         kind = load(name)

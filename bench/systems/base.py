@@ -35,7 +35,7 @@ class System:
 
     does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "delete": deletes, and
     upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has returned. "reopen": ``reopen``. "serve":
-    ``address`` and ``attach``.
+    ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection`` is vectordb's, for probes of its parts.
 
     exact_filters: whether the exact mode supports filters. metrics: supported metrics of dense data sets. The data set holds only the
     vectors that the suite searches, so ``dataset.arm`` says which.
@@ -49,6 +49,10 @@ class System:
     exact_filters: ClassVar[bool] = True
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "dot", "l2"})
     notes: ClassVar[str] = ""  # one line for the report: what its readers must know to judge the figures
+    # Set before ``create`` and ``reopen``. synced: a durable system syncs each batch. quiet: nothing may run in the background.
+    synced: bool = True
+    quiet: bool = False
+    converting: float = 0.0  # seconds that ``insert`` has spent on converting arrays into the system's own form
 
     def version(self) -> str:
         """Versions of the libraries and of the server, such as "faiss-cpu 1.11". Default: those of the distributions in ``needs``."""
@@ -122,6 +126,10 @@ class System:
     def search(self, query: Any, k: int, where: Any) -> Any:
         """The best k for one prepared query and filter. THIS CALL IS TIMED. Its result is passed to ``ids``, untimed."""
         raise NotImplementedError
+
+    def search_batch(self, queries: Sequence, k: int) -> Any:
+        """The best k for each of these prepared queries, in one call."""
+        raise Unsupported(f"{self.name} searches one query at a time")
 
     def ids(self, found: Any) -> np.ndarray:
         """The rows in a result of ``search``, best first: at most k, without padding. Not timed."""

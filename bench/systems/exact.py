@@ -16,7 +16,7 @@ class Exact(System):
     kind = "library"
     needs = ("numpy", "scipy")
     imports = ("numpy",)
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch"})
     notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"
 
     def create(self, dataset, folder: Path, threads: int) -> dict:
@@ -80,6 +80,10 @@ class Exact(System):
             dense, sparse = (self._best(self._scores(part), max(100, 4 * k), where) for part in query)
             return reciprocal_ranks((dense, sparse))[:k]
         return self._best(self._scores(query), k, where)
+
+    def search_batch(self, queries, k: int):
+        """One product of matrices, of dense vectors."""
+        return [self._best(scores, k, None) for scores in (self.vectors @ np.stack(queries).T).T.copy()]
 
     def _scores(self, query) -> np.ndarray:
         if isinstance(query, tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import numpy as np
@@ -68,9 +69,12 @@ class QdrantEdge(System):
 
     def insert(self, dataset, rows):
         listed = rows.tolist()
-        points = map(self.api.Point, listed, self._vectors(dataset, rows), self.attributes.records(dataset, listed))
-        self.shard.update(self.api.UpdateOperation.upsert_points(list(points)))
-        self.shard.flush()
+        start = time.perf_counter()
+        points = list(map(self.api.Point, listed, self._vectors(dataset, rows), self.attributes.records(dataset, listed)))
+        self.converting += time.perf_counter() - start
+        self.shard.update(self.api.UpdateOperation.upsert_points(points))
+        if self.synced:
+            self.shard.flush()
 
     def _vectors(self, dataset, rows) -> Iterable:
         dense = dataset.vectors[rows].tolist() if dataset.vectors is not None else None

@@ -26,7 +26,7 @@ class Embedded(System):
     kind = "ours"
     needs = ("vectordb",)
     imports = ("vectordb",)
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours"})
     notes = "its setting is the recall target, not a search effort"
 
     def version(self) -> str:
@@ -43,7 +43,8 @@ class Embedded(System):
     def _connect(self, folder: Path) -> None:
         import vectordb
 
-        self.database = vectordb.open(folder)
+        still = {"maintenance": False, "recall_audit": 0.0} if self.quiet else {}
+        self.database = vectordb.open(folder, durability="commit" if self.synced else "batched", **still)
 
     def _about(self, dataset) -> None:
         self.arm, self.probe = dataset.arm, dataset.query(0)
@@ -84,7 +85,10 @@ class Embedded(System):
 
     def prepare(self, queries, filters):
         """Queries as dicts for ``search``; filters as trees of ``F``, which an application also builds once."""
-        from vectordb_client.model.filter import from_dict
+        try:
+            from vectordb_client.model.filter import from_dict
+        except ImportError:  # a checkout of version 0.1
+            from vectordb_client.filter import from_dict
 
         made = {id(f): from_dict(f.expression) for f in filters if f is not None}
         asked = [{"dense": q[0], "sparse": q[1]} if self.arm == "hybrid" else {self.arm: q} for q in queries]
@@ -94,6 +98,10 @@ class Embedded(System):
 
     def search(self, query, k: int, where):
         return self.collection.search(query, filter=where, limit=k, with_attributes=False, **self.options)
+
+    def search_batch(self, queries, k: int):
+        columns = {name: np.stack([query[name] for query in queries]) for name in queries[0]}
+        return self.collection.search_batch(columns, limit=k, with_attributes=False, **self.options)
 
     def ids(self, found) -> np.ndarray:
         return np.fromiter(found.ids, dtype=np.int64, count=len(found))
@@ -108,28 +116,17 @@ class Service(Embedded):
     """``python -m vectordb serve`` on loopback, searched through ``vectordb_client``."""
 
     name = "vectordb-service"
-    does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "serve"})
+    does = Embedded.does - {"ours", "batch"} | {"serve"}
     notes = f"{Embedded.notes}; {_WORKERS} worker{'s' * (_WORKERS > 1)}"
     process: subprocess.Popen | None = None
 
     def _connect(self, folder: Path) -> None:
-        complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "vectordb", "serve", "--data", str(folder), "--port", "0", "--workers", str(_WORKERS)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
-        guard = threading.Timer(_START_SECONDS, self.process.kill)  # a server that hangs during start-up must not block the run
-        guard.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            guard.cancel()
-        found = re.search(r" on (\S+:\d+)", line)
-        if found is None:
-            complaints.seek(0)
-            raise RuntimeError(f"the service didn't start: {line.strip()} {complaints.read().strip()[-300:]}")
-        self._call(found.group(1))
+        still = ["--no-maintenance"] if self.quiet else []
+        self.process, target = started(folder, "--workers", str(_WORKERS), *still)
+        self._call(target)
 
     def _call(self, target: str) -> None:
-        from vectordb_client.rpc.client import Client
+        from vectordb_client import Client
 
         self.target = target
         self.database = Client(target, timeout=600.0)
@@ -155,8 +152,28 @@ class Service(Embedded):
             self.process = None
 
 
+def started(folder: Path, *options: str) -> tuple[subprocess.Popen, str]:
+    """Start ``vectordb serve`` on a free port; returns (process, "host:port"). Raises RuntimeError if it doesn't start."""
+    complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+    # -P: not the vectordb of the current folder, where the worker imported another.
+    command = [sys.executable, "-P", "-m", "vectordb", "serve", "--data", str(folder), "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+    guard = threading.Timer(_START_SECONDS, process.kill)  # a server that hangs during start-up must not block the run
+    guard.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        guard.cancel()
+    found = re.search(r" on (\S+:\d+)", line)
+    if found is None:
+        process.kill()
+        complaints.seek(0)
+        raise RuntimeError(f"the service didn't start: {line.strip()} {complaints.read().strip()[-300:]}")
+    return process, found.group(1)
+
+
 def _schema(dataset):
-    from vectordb_client.model.schema import Dense, Int, Keyword, Schema, Sparse
+    from vectordb_client import Dense, Int, Keyword, Schema, Sparse
 
     vectors: dict = {}
     if dataset.vectors is not None:

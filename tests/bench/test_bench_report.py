@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench import metrics, report
+from bench import metrics, report, sections, tables
 from tests.support.paths import GOLDEN
 
 REPORT = GOLDEN / "bench_report.md"
@@ -236,7 +236,7 @@ def test_shapes_of_filters_are_summed_up_by_the_geometric_mean_of_those_that_rea
             one["latency"] = one["latency"] | {"qps": 8000.0}
         if (one["system"], one["cell"]) == ("peer", "equality 1 % positive"):
             one["recall"] = one["recall"] | {"mean": 0.94}
-    summed = report.summary(report._Part(found, "filtered"), "made-2k")
+    summed = sections.summary(tables.Part(found, "filtered"), "made-2k")
     assert summed["vectordb", "none", 0.1] == (pytest.approx(4000), 2, 2)  # of 2,000 and 8,000
     assert summed["peer", "positive", 0.01] == (pytest.approx(5000), 1, 2)
     assert summed["peer", "negative", 0.1] == (None, 0, 2)
@@ -274,7 +274,7 @@ def test_plots_are_pictures_of_a_size_to_look_at(found, tmp_path):
 
 def test_names_on_a_plot_never_lie_on_each_other():
     pytest.importorskip("matplotlib")
-    from bench.plots import _apart
+    from bench.plots.style import _apart
 
     assert _apart([0.1, 0.5, 0.9], 0.05) == pytest.approx([0.1, 0.5, 0.9])
     crowded = _apart([0.5, 0.5, 0.51, 0.52, 0.9], 0.05)

@@ -130,8 +130,8 @@ def _no_such_test(field: str, name: str) -> AttributeError:
     if name.startswith("_"):
         return AttributeError(name)
     meant = _MEANT.get(name.rstrip("_").lower())
-    there = ", ".join(method for method in vars(F) if not method.startswith("_"))
-    advice = f"write {meant}" if meant else f"its methods: {there}"
+    methods = ", ".join(method for method in vars(F) if not method.startswith("_"))
+    advice = f"write {meant}" if meant else f"its methods: {methods}"
     return NoSuchTestError(f"{field} has no {name!r}; {advice}", field="filter", value=name)
 
 

@@ -54,6 +54,7 @@ class AttributeType:
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
+        message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
     array: bool = False
@@ -63,6 +64,7 @@ class AttributeType:
     plain: ClassVar[bool] = True
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
+    message_list: ClassVar[str] = ""
 
     def __post_init__(self):
         if not isinstance(self.array, bool):

@@ -28,6 +28,7 @@ class Datetime(AttributeType):
     operators = RANGES
     plain = False
     python = (datetime, np.datetime64)
+    message_list = "datetimes"
     restore_one = staticmethod(moment_at)
     from_json = staticmethod(read_moment)
 

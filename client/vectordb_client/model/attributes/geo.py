@@ -19,6 +19,7 @@ class Geo(AttributeType):
     stored = "place"
     operators = PLACES
     plain = False
+    message_list = "geos"
 
     @classmethod
     def coerce_one(cls, name: str, value: Any) -> tuple[float, float]:

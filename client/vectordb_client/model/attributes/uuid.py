@@ -15,6 +15,7 @@ class Uuid(AttributeType):
     stored = "uuid"
     plain = False
     python = (UUID,)
+    message_list = "uuids"
     from_json = UUID
 
     @classmethod
