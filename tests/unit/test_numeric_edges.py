@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-import vectordb_client.model.vectors
+import vectordb_client.model.fields
 from vectordb_client import Client
 from vectordb_client.model.norms import MAX_NORM
 
