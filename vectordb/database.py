@@ -20,7 +20,8 @@ from vectordb_client.model.values import check_durability
 from .collection import Collection
 from .engine.audits import check_share
 from .engine.directory import Options, open_directory
-from .engine.encoding import check_graph_builders, encoder_identities
+from .engine.encoding import encoder_identities
+from .index.base import check_options
 from .maintenance import Maintainer, backup
 from .storage import catalog, modes, place
 from .storage.change_log import Limits
@@ -199,7 +200,7 @@ class Database(Collections[Collection]):
         check_schema(schema)
         _check_flag("exist_ok", exist_ok)
         identities = encoder_identities(schema.vectors)
-        check_graph_builders(schema.vectors)
+        check_options(schema.vectors)
         try:
             number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities))
         except AlreadyExistsError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
-from vectordb_client.model.schema import check_name
+from vectordb_client.model.schema import Text, check_name
 
 from . import options
 from .options import Command, add_collection, add_directory, add_file_mode, open_directory, pair, positive, require_directory
@@ -259,14 +259,14 @@ def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
         what = f"collection {collection.name!r} already exists, and its {column!r} does not match {flag}"
         return AlreadyExistsError(f"{what}: {now}; {way}", field=flag)
 
-    from ..transfer.infer import said
+    from ..transfer.infer import type_text
 
     def now(column: str) -> str | None:
-        return said(schema.attributes[column]) if column in schema.attributes else None
+        return type_text(schema.attributes[column]) if column in schema.attributes else None
 
     for column in arguments.text:
         encoded = {field.encoder for field in schema.vectors.values() if field.source == column}
-        if now(column) != "text" or not set(arguments.encoder or ["bm25"]) <= encoded:
+        if schema.attributes.get(column) != Text() or not set(arguments.encoder or ["bm25"]) <= encoded:
             raise differs("--text", column, f"{now(column)}, encoded by {', '.join(sorted(map(str, encoded))) or 'nothing'}")
     for column, spec in arguments.attributes.items():
         if schema.attributes.get(column) != spec:

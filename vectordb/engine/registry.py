@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vectordb_client.model.fields import VectorField
+
+from ..index.base import IndexKind
 from ..storage import segments
 from ..storage.format import Txn
 from ..storage.segments import Record
 from .directory import Directory
-from .index_files import AnySegment, Indexed
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +21,7 @@ class OpenSegment:
     first: int
     end: int
     file: str
-    segment: AnySegment
+    segment: IndexKind
     record: Record
 
 
@@ -38,14 +40,14 @@ class Registry:
         # The segments of the previous registry, kept until those of this one are open: a file of both is mapped only once.
         self._open_before = {} if previous is None else {**previous._open_before, **previous._open}
 
-    def segments(self, field: int, specs: Mapping[int, Indexed], txn_id: int) -> tuple[OpenSegment, ...]:
+    def segments(self, field: int, specs: Mapping[int, VectorField], txn_id: int) -> tuple[OpenSegment, ...]:
         """The usable segments of a field, ordered by first docid. specs: the fields by number. txn_id: the caller's transaction."""
         if self._files.changes != self._changes:  # a file turned out to be unusable
             self._changes, self._open = self._files.changes, {}
         opened = self._open.get(field)
         return self._opened(field, specs, txn_id) if opened is None else opened
 
-    def _opened(self, field: int, specs: Mapping[int, Indexed], txn_id: int) -> tuple[OpenSegment, ...]:
+    def _opened(self, field: int, specs: Mapping[int, VectorField], txn_id: int) -> tuple[OpenSegment, ...]:
         opened, complete = [], True
         for record in self.records.get(field, ()):
             try:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
+from vectordb_client.model.fields import Column, VectorField
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common import deadline
 from ..fields import FIELD_TYPES
@@ -25,7 +25,6 @@ from ..storage.segments import Records
 from ..storage.store import Store
 from ..storage.tables import ChunkTable
 from .directory import Directory
-from .index_files import Indexed
 from .registry import OpenSegment, Registry
 
 
@@ -51,7 +50,7 @@ class Snapshot:
     known: dict[int, Ordinals]
     compactions: int
     registry: Registry
-    indexable: dict[int, Indexed]
+    indexable: dict[int, VectorField]
     vectors: frozenset[int]
     tables_before: dict[tuple[int, int], ChunkTable]
     prepared: dict[Any, Any] = field(default_factory=dict)
@@ -78,7 +77,7 @@ class Snapshot:
             schema, indexable, vectors = previous.schema, previous.indexable, previous.vectors
         else:
             schema = catalog.schema_of(meta)
-            indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Indexed)}
+            indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
             vectors = frozenset(meta.fields[name] for name in schema.vectors)
         dead = None if previous is None or rows - live != previous.rows - previous.live else previous.dead
         registry = None if previous is None else previous.registry

@@ -78,9 +78,9 @@ class FilterCache:
             return None
         cacheable = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
         if cacheable:
-            found = self._bound.get(given)
-            if found is not None and found[0] is schema:
-                return found[1]
+            cached = self._bound.get(given)
+            if cached is not None and cached[0] is schema:
+                return cached[1]
         node = canonical(as_filter(given), schema)
         if cacheable and weight(node) <= LONG_FILTER:
             if len(self._bound) >= CACHE_FILTERS:
@@ -120,9 +120,9 @@ def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
     """The live rows that match a canonical filter. The bitmap is shared: callers must not modify it."""
     if cache is None:
         return _evaluate(node, reader, None) - reader.dead
-    found = cache.get(("filter", node))
-    if found is not None and found[0] == reader.sequence:
-        return found[1]
+    cached = cache.get(("filter", node))
+    if cached is not None and cached[0] == reader.sequence:
+        return cached[1]
     bitmap = _evaluate(node, reader, cache)
     if reader.dead:
         bitmap = bitmap - reader.dead
@@ -155,8 +155,8 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
     # The key holds the field's number: converting a field gives it a new number, and its texts other words.
     key = ("leaf", node, reader.fields.get(node.field))
-    found = cache.get(key) if cache is not None else None
-    covered, bitmap = found if found is not None else (0, BitMap())
+    cached = cache.get(key) if cache is not None else None
+    covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
         newer = _LEAVES[kind](node, reader, covered)

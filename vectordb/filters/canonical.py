@@ -147,21 +147,24 @@ def _type(spec: AttributeType) -> str:
     return f"an array of {type(spec).__name__}" if spec.array else type(spec).__name__
 
 
-def _check_operator(field: str, spec: AttributeType, operator: str, value: Any) -> None:
-    """Raises FilterError if the attribute's type does not support an operator. value: for the error."""
-    if operator not in spec.operators.names:
-        what = f"{field!r} is {_type(spec)}, which supports only {spec.operators.text}; use {_TYPE_FOR[operator]} for {operator}"
-        raise FilterError(what, field=field, value=value)
+def _unsupported(field: str, spec: AttributeType, operator: str, value: Any) -> FilterError:
+    what = f"{field!r} is {_type(spec)}, which supports only {spec.operators.text}; use {_TYPE_FOR[operator]} for {operator}"
+    return FilterError(what, field=field, value=value)
 
 
-def _read(field: str, spec: AttributeType, read: Callable, value: Any, *more: Any) -> Any:
-    """``read(field, value, *more)`` for a method of the type. Raises FilterError where the type doesn't have the value."""
+def _refused(field: str, spec: AttributeType, value: Any, error: InvalidArgumentError) -> FilterError:
+    """The error for a value that the attribute's type doesn't have. error: of the type."""
+    if isinstance(error, FilterError):
+        return error
+    return FilterError(f"{field!r} is {_type(spec)}: {error.message}", field=field, value=value)
+
+
+def _stored(field: str, spec: AttributeType, value: Any) -> Any:
+    """The stored form of a value. Raises FilterError where the attribute's type doesn't have the value."""
     try:
-        return read(field, value, *more)
-    except FilterError:
-        raise
+        return spec.filter_value(field, value)
     except InvalidArgumentError as error:
-        raise FilterError(f"{field!r} is {_type(spec)}: {error.message}", field=field, value=value) from None
+        raise _refused(field, spec, value, error) from None
 
 
 def _set(field: str, spec: AttributeType, values: Any) -> Any:
@@ -172,16 +175,18 @@ def _set(field: str, spec: AttributeType, values: Any) -> Any:
 
 def _members(field: str, spec: AttributeType, values: Sequence, operator: str) -> Any:
     """The rows whose value is one of some values. operator: as the user wrote it."""
-    _check_operator(field, spec, operator, values[0] if values else None)
+    if operator not in spec.operators.names:
+        raise _unsupported(field, spec, operator, values[0] if values else None)
     stored = spec.filter_values(values, set(map(type, values)))
     if stored is None:
-        stored = [_read(field, spec, spec.filter_value, value) for value in deadline.each(values)]
+        stored = [_stored(field, spec, value) for value in deadline.each(values)]
     return _set(field, spec, DOMAINS[spec.stored].of(stored))
 
 
 def _bounds(field: str, spec: AttributeType, low: Any, high: Any, operator: str) -> Any:
     """The rows with a value from low to high; None is unbounded. The operators > and < exclude the bound itself."""
-    _check_operator(field, spec, operator, low if low is not None else high)
+    if operator not in spec.operators.names:
+        raise _unsupported(field, spec, operator, low if low is not None else high)
     domain = DOMAINS[spec.stored]
     low = domain.low if low is None else _bound(field, spec, low, operator == ">", True, domain.after)
     high = domain.high if high is None else _bound(field, spec, high, operator == "<", False, domain.before)
@@ -192,7 +197,10 @@ def _bound(field: str, spec: AttributeType, value: Any, exclusive: bool, lower: 
     """The outermost value of the attribute's type that lies in a range. step_in: the neighbour of a value, towards the range. exclusive:
     the bound itself is not in the range.
     """
-    nearest, bound = _read(field, spec, spec.filter_bound, value, lower)
+    try:
+        nearest, bound = spec.filter_bound(field, value, lower)
+    except InvalidArgumentError as error:
+        raise _refused(field, spec, value, error) from None
     # A value outside of the range, or an exclusive bound, is not in the range. Its neighbour is.
     outside = nearest < bound if lower else nearest > bound
     return step_in(nearest) if outside or (exclusive and nearest == bound) else nearest
@@ -275,7 +283,8 @@ def _count(node: Count, schema: Schema) -> Any:
 def _match(node: Match, schema: Schema) -> Any:
     field, mode = node.field, node.mode
     spec = _spec(field, schema)
-    _check_operator(field, spec, "MATCH", node.text)
+    if "MATCH" not in spec.operators.names:
+        raise _unsupported(field, spec, "MATCH", node.text)
     tokens = tuple(words(node.text, 1 if field in schema.earlier else RULE))
     if not tokens:
         return False
@@ -297,11 +306,12 @@ def _glob(node: Glob, schema: Schema) -> Any:
 def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
     """form, text: of the pattern, as ``glob.normal`` returns them."""
     spec = _spec(field, schema)
-    _check_operator(field, spec, operator, value)
+    if operator not in spec.operators.names:
+        raise _unsupported(field, spec, operator, value)
     if form == "exact":
         return _members(field, spec, (text,), operator)
     if form == "prefix":
-        return make(Prefix, field=field, value=_read(field, spec, spec.filter_value, text)) if text else _present(field, spec)
+        return make(Prefix, field=field, value=_stored(field, spec, text)) if text else _present(field, spec)
     return make(Glob, field=field, pattern=text)
 
 
@@ -319,7 +329,9 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
 
 def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
-    _check_operator(node.field, spec, "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX", None)
+    operator = "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX"
+    if operator not in spec.operators.names:
+        raise _unsupported(node.field, spec, operator, None)
     return node if node._parts()[1:] != (-90.0, -180.0, 90.0, 180.0) else _present(node.field, spec)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from vectordb_client.errors import NotFoundError
 
-from ..index.dense.build import Cancelled
-from ..index.dense.graphs import Unbuildable
+from ..index.base import Cancelled, Unbuildable
 from ..storage.lmdb_env import Env
 
 log = logging.getLogger("vectordb.maintenance")

@@ -12,7 +12,7 @@ from vectordb_client.errors import ClosedError, NotFoundError, StorageError, Vec
 from ..common import background
 from ..engine.directory import Directory
 from ..engine.snapshot import Snapshots, View
-from ..index.dense.build import Cancelled
+from ..index.base import Cancelled
 from ..storage import segments
 from ..storage.store import Store
 from . import convert, jobs, policy

@@ -15,7 +15,7 @@ from vectordb_client.model.values import check_wait
 
 from ..engine.directory import Directory
 from ..engine.snapshot import View
-from ..index.dense.build import Cancelled
+from ..index.base import Cancelled, kinds_of
 from ..storage import catalog, locks, modes, segments
 from ..storage.store import Store
 from . import jobs, policy, requests
@@ -87,7 +87,7 @@ class Maintainer:
         except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
-        wanted = sum(map(policy.wants_index, schema.vectors.values()))
+        wanted = sum(bool(kinds_of(spec)) for spec in schema.vectors.values())
         least = min(covered.values(), default=0) if len(covered) == wanted else 0
         folder = segments.folder(self._env.path)
         behind = bool(wanted) and rows - least >= policy.SEAL_ROWS

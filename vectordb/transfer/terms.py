@@ -84,7 +84,7 @@ def schema_file(collection: Collection, with_vectors: bool) -> dict[str, Any]:
     schema = collection.schema
     kept = [name for name, spec in schema.vectors.items() if spec.has_terms and (with_vectors or spec.encoder is None)]
     words = {name: {str(term): word for term, word in all_terms(collection, name)} for name in kept}
-    named = {name: found for name, found in words.items() if found}
+    named = {name: by_term for name, by_term in words.items() if by_term}
     return schema.to_dict() | ({"terms": named} if named else {})
 
 
@@ -135,10 +135,10 @@ def _term(text: str, where: str) -> int:
 
 def _json_object(path: Path, text: str) -> Any:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        terms = dict(pairs)
+        if len(terms) < len(pairs):
             raise InvalidArgumentError(f"{path} names a term twice", field="file", value=str(path))
-        return found
+        return terms
 
     try:
         return json.loads(text, object_pairs_hook=distinct)

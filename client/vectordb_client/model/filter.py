@@ -130,8 +130,8 @@ def _no_such_test(field: str, name: str) -> AttributeError:
     if name.startswith("_"):
         return AttributeError(name)
     meant = _MEANT.get(name.rstrip("_").lower())
-    there = ", ".join(method for method in vars(F) if not method.startswith("_"))
-    advice = f"write {meant}" if meant else f"its methods: {there}"
+    methods = ", ".join(method for method in vars(F) if not method.startswith("_"))
+    advice = f"write {meant}" if meant else f"its methods: {methods}"
     return NoSuchTestError(f"{field} has no {name!r}; {advice}", field="filter", value=name)
 
 
@@ -442,7 +442,7 @@ def _typed(value: Any) -> Any:
         ((name, text),) = value.items()
         if isinstance(text, str) and name in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[name].python:
             try:
-                return ATTRIBUTE_TYPES[name].from_json(text)
+                return ATTRIBUTE_TYPES[name]().from_json(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

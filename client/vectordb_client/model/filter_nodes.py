@@ -67,10 +67,10 @@ class Filter:
         raise FilterError("a filter has no truth value: combine filters with & | ~ (not and, or, not, nor a < F(x) < b: use between)")
 
     def _parts(self) -> tuple:
-        known = self.__dict__.get("_known")
-        if known is None:
-            known = self.__dict__["_known"] = tuple([getattr(self, name) for name in self.__match_args__])
-        return known
+        cached = self.__dict__.get("_cached_parts")
+        if cached is None:
+            cached = self.__dict__["_cached_parts"] = tuple([getattr(self, name) for name in self.__match_args__])
+        return cached
 
     def _types(self) -> Any:
         return None
@@ -83,14 +83,14 @@ class Filter:
         return hash(self) == hash(other) and self._parts() == other._parts() and self._types() == other._types()
 
     def __hash__(self) -> int:
-        known = self.__dict__.get("_hash")
-        if known is None:
-            known = self.__dict__["_hash"] = hash((type(self).__name__, *self._parts()))
-        return known
+        cached = self.__dict__.get("_hash")
+        if cached is None:
+            cached = self.__dict__["_hash"] = hash((type(self).__name__, *self._parts()))
+        return cached
 
     def __getstate__(self) -> dict:
         # Strings hash differently in each process.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_hash", "_known")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_hash", "_cached_parts")}
 
     def _set(self, **fields: Any) -> None:
         self.__dict__.update(fields)

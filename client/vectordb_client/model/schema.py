@@ -146,13 +146,13 @@ class Schema:
         """
         for what, fields in (("vector field", vectors), ("attribute", attributes)):
             _check_mapping(what, {} if fields is None else fields)
-        there = {**self.vectors, **self.attributes}
+        existing = {**self.vectors, **self.attributes}
         for name, spec in {**(vectors or {}), **(attributes or {})}.items():
-            if name not in there:
+            if name not in existing:
                 continue
-            if type(there[name]) is not type(spec) or not _takes(there[name], spec):
+            if type(existing[name]) is not type(spec) or not _takes(existing[name], spec):
                 asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_TYPES.values())) else shown(spec)
-                raise SchemaError(f"field {name!r} exists already, as {spelled(there[name])}, not {asked}", field=name, value=spec)
+                raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {asked}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
@@ -195,10 +195,10 @@ def _such(what: str, given: Any) -> str:
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def _takes(there: VectorField | AttributeType, asked: VectorField | AttributeType) -> bool:
+def _takes(existing: VectorField | AttributeType, asked: VectorField | AttributeType) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
-    frozen = getattr(there, "weighting", None) == "none"
-    return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
+    frozen = getattr(existing, "weighting", None) == "none"
+    return existing == asked or (frozen and dataclasses.replace(existing, weighting=None) == asked)
 
 
 def _spec_dict(spec: VectorField | AttributeType) -> dict:

@@ -27,9 +27,6 @@ from .wire import (
 
 # ---- Attributes ----
 
-# kind → the list in AttributeForms of the attributes of this kind. Those of other kinds are in ``others``.
-_LISTS = {"datetime": "datetimes", "uuid": "uuids", "geo": "geos"}
-
 
 def forms_of(schema: Schema) -> pb.AttributeForms | None:
     """The attributes whose JSON form is not the user's form, by kind. None if there are none."""
@@ -37,8 +34,8 @@ def forms_of(schema: Schema) -> pb.AttributeForms | None:
     for name, spec in schema.attributes.items():
         if spec.plain:
             continue
-        if spec.kind in _LISTS:
-            getattr(message, _LISTS[spec.kind]).append(name)
+        if spec.message_list:
+            getattr(message, spec.message_list).append(name)
         else:
             message.others[name] = spec.kind
     return message if message.ByteSize() else None
@@ -50,12 +47,12 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
     rows = unpack_json_list(data, n, "attributes")
     if not all(type(row) is dict for row in rows):
         raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
-    kinds = [(name, kind) for kind, names in _LISTS.items() for name in getattr(forms, names)]
-    for name, kind in (*kinds, *forms.others.items()):
+    listed = [(name, kind) for kind, t in ATTRIBUTE_TYPES.items() if t.message_list for name in getattr(forms, t.message_list)]
+    for name, kind in (*listed, *forms.others.items()):
         if kind not in ATTRIBUTE_TYPES:
             what = f"attribute {name!r} of the answer has the kind {kind!r}, which this client doesn't know"
             raise SchemaError(what, field=name, value=kind)
-        read = ATTRIBUTE_TYPES[kind].from_answer
+        read = ATTRIBUTE_TYPES[kind]().from_answer
         try:
             for row in rows:
                 value = row.get(name)

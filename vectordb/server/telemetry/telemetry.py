@@ -22,7 +22,7 @@ from vectordb_client.rpc.status import status_of
 from ...engine import audits
 from ...filters import as_filter
 from ...filters.canonical import canonical
-from ...filters.text import told
+from ...filters.text import to_string
 from ...query import trace as notes
 from ...storage.modes import PRIVATE
 from ..settings import Settings
@@ -176,7 +176,7 @@ class Telemetry:
             if given is None:
                 return None
             schema = self.database.collection(request.collection).schema
-            return told(canonical(as_filter(given), schema), self.settings.slow_query_values)
+            return to_string(canonical(as_filter(given), schema), self.settings.slow_query_values)
         except VectorDBError:
             return "not valid"
 
