@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lmdb
 import numpy as np
 from vectordb_client.errors import shown
 from vectordb_client.model.attributes import AttributeType
@@ -188,7 +187,7 @@ def encode(spec: AttributeType, values: Sequence, docids: np.ndarray, rule: int,
 
 
 def write(
-    txn: lmdb.Transaction,
+    txn: format.Txn,
     collection: int,
     field: int,
     spec: AttributeType,
@@ -207,7 +206,7 @@ def write(
     return encode(spec, values, docids, rule, number), used
 
 
-def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
+def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
     """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
     numbers: Ordinals = {}
     prefix = format.field_key(collection, format.TERMS, field)
