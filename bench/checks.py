@@ -40,6 +40,11 @@ def ratios(one: dict, other: dict) -> list[float]:
     return [a / b for a, b in pairs] if one["unit"] in HIGHER_IS_BETTER else []
 
 
+def best(one: dict) -> float:
+    """The figure of its best round."""
+    return min(one["values"]) if one["unit"] in LOWER_IS_BETTER else max(one["values"])
+
+
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """(median, lower, upper): the 95 % bootstrap interval of the median over rounds; of fewer than six the lowest and highest."""
     values = np.asarray(values, dtype=float)

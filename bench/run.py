@@ -331,8 +331,8 @@ class _Pair:
             path = self._describe(
                 stage, probe.cell, filters, truth.exact(self.dataset, self.queries[: len(filters)], probe.cell.k, filters)
             )
-        arguments = {"name": probe.name, "queries": self.queries, "filters": path, "options": probe.options}
-        for turn in (-1, *rounds) if probe.warm else rounds:
+        arguments = {"name": probe.name, "queries": self.queries, "filters": path}
+        for turn in rounds if probe.warm is None else (-1, *rounds):
             for name in _rotated(names, turn):
                 key = keys.get((turn, name))
                 if name not in self.crew.workers or key in self.journal:
@@ -341,7 +341,8 @@ class _Pair:
                 try:
                     if probe.fresh:
                         self.crew.renew(name)
-                    made = self.crew.workers[name].ask("probe", limit=self.plan.limit, turn=max(turn, 0), **arguments)
+                    options = probe.options | (probe.warm or {} if turn < 0 else {})
+                    made = self.crew.workers[name].ask("probe", limit=self.plan.limit, turn=max(turn, 0), options=options, **arguments)
                 except (Unsupported, Failed) as error:
                     names = [other for other in names if other != name]
                     self._recover(name, stage, label, error)

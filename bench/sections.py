@@ -10,6 +10,7 @@ from .suites import TARGETS
 from .tables import Part, milliseconds, qps_spread, rate, recall_text, seconds, size, table, words
 
 _FILTER_TARGET = 0.95
+_NOISE = 1.03  # ratio from which on two systems differ
 _FILTER_NOTE = f"""\
 The tables show QPS at recall ≥ {_FILTER_TARGET}, or × and the highest recall where no setting reached it. *s* is the measured selectivity,
 the share of matching rows. *ρ* is the correlation of query and filter: the share of matching rows among the query's nearest rows (0.1 % of
@@ -255,17 +256,63 @@ the lowest and highest)."""
 
 
 def _figures(part: Part) -> list[str]:
-    """What probes measured."""
+    """What probes measured. Of two systems, the figures stand side by side."""
     blocks = [_FIGURES_NOTE]
     for dataset in part.datasets:
-        here = [one for one in part.figures if one["dataset"] == dataset]
+        blocks.append(f"### {dataset}")
         for cells in (False, True):
-            rows = [_figure(one, here, part.systems) for one in here if bool(one["cell"]) == cells]
-            header = (*(("cell",) if cells else ()), "figure", "system", "", "unit", "×")
-            text = table(header, (row if cells else row[1:] for row in rows), left=len(header) - 3)
-            if rows:
-                blocks += [f"### {dataset}", f"<details><summary>By cell</summary>\n\n{text}\n\n</details>" if cells else text]
+            found: dict[tuple[str, str], dict[str, dict]] = {}
+            for one in part.figures:
+                if one["dataset"] == dataset and bool(one["cell"]) == cells:
+                    found.setdefault((one["cell"], one["what"]), {})[one["system"]] = one
+            make = _side_by_side if len(part.systems) == 2 and not cells else _one_by_one
+            text = make(found, part.systems)
+            if found:
+                blocks.append(f"<details><summary>By cell</summary>\n\n{text}\n\n</details>" if cells else text)
     return blocks
+
+
+def _one_by_one(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+    rows = []
+    for (cell, what), by_system in found.items():
+        first, *others = (by_system[system] for system in systems if system in by_system)
+        for one in (first, *others):
+            ratio = "" if one is first else _ratio(checks.ratios(first, one))
+            rows.append((*((cell,) if cell else ()), what, one["system"], _values(one), one["unit"], ratio))
+    header = (*(("cell",) if any(cell for cell, _ in found) else ()), "figure", "system", "", "unit", "×")
+    return table(header, rows, left=len(header) - 3)
+
+
+def _side_by_side(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+    """Also the ratio of the best rounds, which other work on the machine disturbs least, and a list of what differs beyond the noise."""
+    rows, slower, faster = [], [], []
+    for (_, what), by_system in found.items():
+        first, second = (by_system.get(system) for system in systems)
+        ratios = checks.ratios(first, second) if first and second else []
+        best = checks.ratios(*({**one, "values": [checks.best(one)]} for one in (first, second))) if ratios else []
+        rows.append(
+            (what, *(_values(one) if one else "–" for one in (first, second)), (first or second)["unit"], _ratio(ratios), _ratio(best))
+        )
+        _, low, high = checks.spread(ratios) if len(ratios) > 2 else (1, 1, 1)
+        if high < 1 / _NOISE and best[0] < 1:
+            slower.append(what)
+        elif low > _NOISE and best[0] > 1:
+            faster.append(what)
+    lines = [f"{systems[0]} is {word} in: {'; '.join(names) or 'nothing'}." for word, names in (("slower", slower), ("faster", faster))]
+    head = table(("figure", *systems, "unit", "×", "× of the best rounds"), rows)
+    return f"{head}\n\nBeyond {_NOISE - 1:.0%} in the whole interval and in the best rounds: {' '.join(lines)}"
+
+
+def _values(one: dict) -> str:
+    values = one["values"]
+    text = checks.figure(checks.VALUES["median"](values))
+    return f"{text} [{checks.figure(min(values))}–{checks.figure(max(values))}]" if len(set(values)) > 1 else text
+
+
+def _ratio(ratios: list[float]) -> str:
+    if len(ratios) < 2:
+        return "".join(map(checks.factor, ratios))
+    return "{} [{}–{}]".format(*map(checks.factor, checks.spread(ratios)))
 
 
 def probed(found: dict) -> list[str]:
@@ -279,19 +326,6 @@ def check_lines(found: dict) -> list[str]:
     bounds = found.get("checks", ())
     lines = [f"- {'' if one['met'] else '**missed**: '}{checks.bound(one)} ({one['suite']} · {one['dataset']})" for one in bounds]
     return ["## Checks", "\n".join(lines)] if lines else []
-
-
-def _figure(one: dict, found: list[dict], systems: list[str]) -> tuple[str, ...]:
-    """The row of one figure of one system."""
-    values = one["values"]
-    text = checks.figure(checks.VALUES["median"](values))
-    if len(set(values)) > 1:
-        text += f" [{checks.figure(min(values))}–{checks.figure(max(values))}]"
-    same = [other for other in found if (other["what"], other["cell"]) == (one["what"], one["cell"])]
-    first = min(same, key=lambda other: systems.index(other["system"]))
-    compared = [] if first is one else checks.ratios(first, one)
-    ratio = "{} [{}–{}]".format(*map(checks.factor, checks.spread(compared))) if compared else ""
-    return one["cell"], one["what"], one["system"], text, one["unit"], ratio
 
 
 _SECTIONS = {"filtered": _filtered, "ingest": _ingest, "churn": _churn, "service": _service, "footprint": _footprint}

@@ -17,8 +17,9 @@ from vectordb_client.model.terms import check_sparse, check_words
 from vectordb_client.rpc.bulk import Bulk, BulkResult, write_all
 
 from .engine.apply import Delete, OvertakenError, Write, apply
-from .engine.encoding import NO_TERMS, check_graph_builders, encoded, encoder_identities
+from .engine.encoding import NO_TERMS, encoded, encoder_identities
 from .filters import as_filter
+from .index.base import check_options
 from .reads import Reads
 from .storage import catalog, change_log, term_words
 from .storage.store import Store
@@ -252,7 +253,7 @@ class Collection(Reads):
         self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
-        check_graph_builders(vectors)
+        check_options(vectors)
         at = change_log.now()
 
         def work(txn) -> None:

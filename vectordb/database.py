@@ -19,7 +19,8 @@ from vectordb_client.model.schema_diff import exists_already
 
 from . import maintenance as upkeep
 from .collection import Collection
-from .engine.encoding import check_graph_builders, encoder_identities
+from .engine.encoding import encoder_identities
+from .index.base import check_options
 from .maintenance import backup
 from .query import audit
 from .storage import catalog, modes, place
@@ -221,7 +222,7 @@ class Database(Collections[Collection]):
         check_schema(schema)
         _check_flag("exist_ok", exist_ok)
         identities = encoder_identities(schema.vectors)
-        check_graph_builders(schema.vectors)
+        check_options(schema.vectors)
         try:
             number = self._committer.run(lambda txn: catalog.create(txn, name, schema, identities), self._durability)
         except AlreadyExistsError:

@@ -16,11 +16,11 @@ from .. import timing
 from ..data.synthetic import SEED
 from .release import Figures
 
-SMALL, LARGE, BATCHED = (1_000, 8), (20_000, 64), (10_000, 128)
+SMALL, DIM, BATCHED = (1_000, 8), 64, (10_000, 128)
 
 
-def checkout(worker, calls: int = 1_000) -> Figures:
-    """calls: the most calls of a figure."""
+def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
+    """calls: those of a figure. rows: of the large collection; from 20,000 on its index has a graph."""
     import vectordb_client
 
     import vectordb
@@ -29,9 +29,9 @@ def checkout(worker, calls: int = 1_000) -> Figures:
     from ..systems.vectordb import started
 
     rng, folder = np.random.default_rng(SEED), worker.folder
-    some, few = range(calls), max(20, calls // 5)
+    some, few, large_size, size = range(calls), max(20, calls // 5), (rows, DIM), f"{rows:,} × {DIM}"
 
-    def p50(call, values=some) -> float:
+    def p50(call, values: range = some) -> float:
         gc.collect()
         return timing.p50(call, values)
 
@@ -67,38 +67,38 @@ def checkout(worker, calls: int = 1_000) -> Figures:
         yield "get of one point", p50(lambda i: singles[0].get([i % few])), "µs"
 
         # Searches without an index
-        small, large = create("small", SMALL), create("large", LARGE, sparse=True)
+        small, large = create("small", SMALL), create("large", large_size, sparse=True)
         upsert(*small, 0, SMALL[0])
-        for low in range(0, LARGE[0], 1_000):
+        for low in range(0, rows, 1_000):
             upsert(*large, low, low + 1_000)
         tiny, docs = small[0], large[0]
-        near = {size: _queries(rng, one[1]["dense"]) for size, one in ((SMALL, small), (LARGE, large))}
+        near, near_small = (_queries(rng, one[1]["dense"]) for one in (large, small))
         terms = _terms(rng, 256, 8)
 
         def dense(i: int, **options) -> None:
-            docs.search({"dense": near[LARGE][i % 256]}, **options)
+            docs.search({"dense": near[i % 256]}, **options)
 
         def sparse(i: int) -> None:
             docs.search({"sparse": terms[i % 256]})
 
         def both(i: int) -> None:
-            docs.search({"dense": near[LARGE][i % 256], "sparse": terms[i % 256]}, fusion=RRF())
+            docs.search({"dense": near[i % 256], "sparse": terms[i % 256]}, fusion=RRF())
 
-        yield "search, 1,000 × 8", p50(lambda i: tiny.search({"dense": near[SMALL][i % 256]})), "µs"
-        yield "search, 20,000 × 64 without index", p50(dense), "µs"
-        yield "search, sparse, 20,000 without index", p50(sparse), "µs"
+        yield "search, 1,000 × 8", p50(lambda i: tiny.search({"dense": near_small[i % 256]})), "µs"
+        yield f"search, {size} without index", p50(dense), "µs"
+        yield f"search, sparse, {rows:,} without index", p50(sparse), "µs"
 
         # Searches with an index
-        yield "index of 20,000 × 64 and sparse", timing.seconds(docs.optimize), "s"
-        yield "search, 20,000 × 64", p50(dense), "µs"
-        yield "search, 20,000 × 64, ids only", p50(lambda i: dense(i, with_attributes=False)), "µs"
-        yield "search, 20,000 × 64, exact", p50(lambda i: dense(i, exact=True), range(few)), "µs"
+        yield f"index of {size} and sparse", timing.seconds(docs.optimize), "s"
+        yield f"search, {size}", p50(dense), "µs"
+        yield f"search, {size}, ids only", p50(lambda i: dense(i, with_attributes=False)), "µs"
+        yield f"search, {size}, exact", p50(lambda i: dense(i, exact=True), range(few)), "µs"
         new = count(8_000)
         yield "search, filter new by value", p50(lambda i: dense(i, filter=f"n < {next(new)} AND word = 'w7'")), "µs"
         yield "search, filter asked before", p50(lambda i: dense(i, filter="n < 15000 AND word = 'w7'")), "µs"
         yield "search, sparse", p50(sparse), "µs"
         yield "search, dense + sparse, RRF", p50(both), "µs"
-        yield "search_batch of 64, a query", p50(lambda i: docs.search_batch({"dense": near[LARGE][:64]}), range(few)) / 64, "µs"
+        yield "search_batch of 64, a query", p50(lambda i: docs.search_batch({"dense": near[:64]}), range(few)) / 64, "µs"
         yield "search_batch of 64 sparse, a query", p50(lambda i: docs.search_batch({"sparse": terms[:64]}), range(few)) / 64, "µs"
 
     # The service, and a new process
@@ -106,7 +106,7 @@ def checkout(worker, calls: int = 1_000) -> Figures:
     try:
         with vectordb_client.Client(target) as client:
             far, docs = client.collection("small"), client.collection("large")
-            yield "service: search, 1,000 × 8", p50(lambda i: far.search({"dense": near[SMALL][i % 256]})), "µs"
+            yield "service: search, 1,000 × 8", p50(lambda i: far.search({"dense": near_small[i % 256]})), "µs"
             yield "service: search, dense + sparse, RRF", p50(both), "µs"
             taken = timing.calls(lambda i: far.get([i]), range(few))
             yield "service: get of one point", np.median(taken), "µs"
@@ -120,7 +120,7 @@ def checkout(worker, calls: int = 1_000) -> Figures:
 def _new_process(folder: Path) -> Figures:
     from .parts import child
 
-    first = [child(_FIRST, str(folder)) for _ in range(3)]
+    first = [child(_FIRST, str(folder)) for _ in range(2)]
     for part in ("import", "open", "first search"):
         yield f"new process: {part}", np.median([one[part] for one in first]) * 1e3, "ms"
 

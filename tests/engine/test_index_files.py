@@ -143,7 +143,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
         swapped(folder / files[one], folder / files[other])
     named = {files[key] for pair in SWAPS[which] for key in pair}
     assert check(directory).ok and len(check(directory).notes) == len(named)
-    monkeypatch.setattr(index_file.Mapped, "verify", lambda self: None)  # read in the background, which is too late
+    monkeypatch.setattr(index_file.IndexFile, "verify", lambda self: None)  # read in the background, which is too late
     with vectordb.open(directory, maintenance=False) as database:
         for name in ("one", "two"):
             collection = database.collection(name)
@@ -204,25 +204,9 @@ def test_a_swapped_file_is_built_again_in_the_background(directory):
 
 def remade(path, change) -> dict:
     """Write an index file again with other contents, as another version would; returns what its record has to say."""
-    kind = index_file.Mapped
-    parts = {}
-
-    class Any(kind):
-        names = frozenset()
-
-        def __init__(self, path, meta, sections, nbytes, map_):
-            parts.update(meta=meta, sections=dict(sections))
-
-    Any.large = frozenset()
-    with pytest.MonkeyPatch.context() as patch:
-        raw = path.read_bytes()
-        head = index_file._head.size
-        length = index_file._head.unpack_from(raw)[2]
-        meta = msgspec.msgpack.decode(raw[head : head + length])
-        Any.kind, Any.names = meta.get("kind", "dense"), frozenset(meta["sections"])
-        patch.setattr(Any, "_check_settings", classmethod(lambda *_: None))
-        Any.open(path)
-    meta, sections = parts["meta"], {name: np.array(array) for name, array in parts["sections"].items()}
+    file = index_file.IndexFile(path)
+    sections = {name: array.copy() for name, array in file.read(file._places, ()).items()}
+    meta = file.meta
     change(meta, sections)
     index_file.write(path, meta, sections)
     return {"bytes": path.stat().st_size, "checksum": segments.checksum(path), "header": index_file.header_of(path)}
@@ -247,6 +231,7 @@ UNKNOWN = {
     "a plan": unknown_plan,
     "a section": lambda meta, sections: sections.update(residuals=np.zeros(4)),
     "a kind": lambda meta, sections: meta.update(kind="lists"),
+    "a codec": lambda meta, sections: meta.update(codecs=["byte", "sign", "rabitq"]),
     "a column of settings": lambda meta, sections: sections.update(settings=np.pad(sections["settings"], ((0, 0), (0, 1)))),
 }
 

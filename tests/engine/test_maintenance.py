@@ -25,8 +25,8 @@ from vectordb import (
     Sparse,
     StorageError,
 )
+from vectordb.index import base
 from vectordb.index.dense import build as builder
-from vectordb.index.dense import segment
 from vectordb.maintenance import jobs as tasks
 from vectordb.maintenance import policy
 from vectordb.maintenance.policy import Span
@@ -359,7 +359,7 @@ def test_closing_gives_up_a_build(directory, rng, monkeypatch):
         building.set()
         while not cancelled():
             time.sleep(0.005)
-        raise builder.Cancelled("test")
+        raise base.Cancelled("test")
 
     monkeypatch.setattr(builder, "build", endless)
     database = vectordb.open(directory)
@@ -530,8 +530,8 @@ def test_what_no_record_names_is_removed_by_the_maintainer_and_by_nobody_else(di
 def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(manual, rng, monkeypatch):
     hurry(monkeypatch)
     opened = []
-    open_ = segment.Segment.open.__func__
-    monkeypatch.setattr(segment.Segment, "open", classmethod(lambda cls, path: opened.append(path.name) or open_(cls, path)))
+    open_file = base.open_file
+    monkeypatch.setattr("vectordb.engine.index_files.open_file", lambda path: opened.append(path.name) or open_file(path))
     c = manual.create_collection("c", Schema({"v": Dense(4), "once": Dense(4)}, {"n": Int()}))
     c.upsert(ids=range(100), vectors={"v": vectors(rng, 100), "once": vectors(rng, 100)})
     c.optimize()
@@ -629,7 +629,7 @@ def test_background_work_gives_way_to_a_request_unless_it_is_the_same_work(datab
             time.sleep(0.005)
         time.sleep(0.1)
         if cancelled():
-            raise builder.Cancelled("graph")
+            raise base.Cancelled("graph")
         build(path, values, docids, metric, options, progress, cancelled)
         built.append(len(docids))
 

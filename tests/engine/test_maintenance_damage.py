@@ -12,7 +12,8 @@ from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
 from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
-from vectordb.index.dense.segment import Segment
+from vectordb.index.base import open_file
+from vectordb.index.file import IndexFile
 from vectordb.storage import catalog, format, segments
 
 SCHEMA = Schema({"v": Dense(4), "w": Dense(4, "l2")}, {"n": Int()})
@@ -103,11 +104,11 @@ def test_damage_is_noticed_answers_stay_right_and_the_file_is_built_again(sound,
 def reads_differently(before: bytes, path) -> bool:
     """Whether the damage touches a section or the header, and not only the padding between."""
     try:
-        segment = Segment.open(path)
+        segment = open_file(path)
         segment.verify()
     except Exception:
         return True
-    return segment.nbytes != len(before)
+    return segment.file.nbytes != len(before)
 
 
 def test_optimize_builds_a_missing_file_again(sound, monkeypatch):
@@ -125,15 +126,15 @@ def test_a_file_damaged_while_it_is_open_is_found_by_the_first_reading_through(s
     hurry(monkeypatch)
     with vectordb.open(directory) as database:
         c = database.collection("c")
-        verify = Segment.verify
+        verify = IndexFile.verify
 
-        def late(segment):
+        def late(file):
             for at in (0.3, 0.5, 0.7):
-                flip(segment.path, at)
-            verify(segment)
+                flip(file.path, at)
+            verify(file)
 
         with c._snapshots.pin() as view, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Segment, "verify", late)
+            patch.setattr(IndexFile, "verify", late)
             snapshot, field = view.snapshot, view.fields["v"]
             assert len(snapshot.segments(field)) == 1
             until(lambda: snapshot.segments(field) == ())  # of the same snapshot

@@ -14,7 +14,7 @@ from tests.support.upkeep import accounts, hurry, idle, until
 from vectordb import ImpactIndex, Int, Schema, Sparse, Text
 from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
-from vectordb.index.impact import search as sparse_ann
+from vectordb.index.base import Report
 
 ROWS = 1_200
 COLUMN = texts(11, ROWS, 400, 12)
@@ -52,15 +52,12 @@ def arm(hits) -> dict:
 def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]:
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
-        from vectordb.index import exact as flat
-        from vectordb.query.arms import RowFilter, _weights
-        from vectordb.storage import format
+        from vectordb.fields import FIELD_TYPES
+        from vectordb.query.row_filter import RowFilter
 
-        table = view.table(view.fields["s"], format.POSTINGS)
-        terms, weights = query
-        weights = _weights(view, "s", view.schema.vectors["s"], table, terms, weights, collection._filters)
-        node = collection._filters.bind(filter, view.schema)
-        docids, scores = flat.search_sparse(table, terms, weights, limit, RowFilter(view, node, collection._filters).rows())
+        sparse, node = FIELD_TYPES["sparse"], collection._filters.bind(filter, view.schema)
+        prepared = sparse.prepare(view, "s", [query], collection._filters)
+        ((docids, scores),) = sparse.search(view, "s", prepared, limit, RowFilter(view, node, collection._filters).rows())
         return list(zip(np.asarray(view.ids(docids)).tolist(), scores.tolist(), strict=True))
 
 
@@ -306,7 +303,7 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     from vectordb.query import audit
 
     monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
     audit.audits_of(database._env).share = 1.0
     docs = filled(database)
     docs.optimize()
@@ -314,7 +311,7 @@ def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
     monkeypatch.setattr(type(opened.segment.corrections), "learn_recall", lambda self, *said: learned.append(said))
-    monkeypatch.setattr(sparse_ann, "judged", lambda part, report, k: (1, 0.96))
+    monkeypatch.setattr(Report, "judged", lambda self: [(1, 0.96)])
     docs.search({"s": queries(1)[0]})
     until(lambda: learned and not budget.busy)
     plan, predicted, actual = learned[0]

@@ -260,7 +260,7 @@ def test_calls_that_wait_for_a_thread_are_counted_and_timed(database, served, mo
 
 def test_audits_are_metrics_and_a_fact_that_clients_read(database, served, monkeypatch):
     monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
     client = served(recall_audit=1.0)
     docs = client.collection("docs")
     for seed in range(6):

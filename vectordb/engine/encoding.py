@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
+from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
 from vectordb_client.model.batch import Batch
 from vectordb_client.model.schema import VectorField
 from vectordb_client.model.terms import is_word
@@ -101,17 +100,6 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
             encoder.check(spec)
             identities[name] = encoder.identity
     return identities
-
-
-def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
-    """Raise SchemaError if an index needs a library that isn't installed."""
-    for name, spec in vectors.items():
-        if getattr(spec.index, "graph_builder", None) == "hnswlib":
-            try:
-                importlib.import_module("hnswlib")
-            except ImportError as error:
-                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed ({error}): pip install 'hnswlib>=0.8'"
-                raise SchemaError(what, field="graph_builder", value="hnswlib") from error
 
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:

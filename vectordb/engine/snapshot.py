@@ -10,12 +10,13 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
+from vectordb_client.model.fields import Column, VectorField
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common import deadline
 from ..fields import FIELD_TYPES
+from ..index.base import IndexKind
 from ..kernels import columns
 from ..storage import catalog, format, segments, tables
 from ..storage.attribute_forms import Ordinals
@@ -24,7 +25,7 @@ from ..storage.env import Env
 from ..storage.segments import Record, Records
 from ..storage.store import Store
 from ..storage.tables import ChunkTable
-from .index_files import AnySegment, Files, Indexed, files_of
+from .index_files import Files, files_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class OpenSegment:
     first: int
     end: int
     file: str
-    segment: AnySegment
+    segment: IndexKind
     record: Record
 
 
@@ -55,7 +56,7 @@ class Snapshot:
         self.derived = (0, 0)  # numbers of compactions and of replacements of index files
         self.records: Records = {}
         self.record_problems: list[str] = []
-        self.indexable: dict[int, Indexed] = {}  # field number → definition, of fields that can have index files
+        self.indexable: dict[int, VectorField] = {}  # field number → definition, of fields that can have index files
         self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
         self._files: Files | None = None
         self._files_changes = 0
@@ -181,8 +182,8 @@ def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     return [*found, (low, rows)] if low < rows else found
 
 
-def _indexable(meta: Meta, schema: Schema) -> dict[int, Indexed]:
-    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if isinstance(spec, Indexed)}
+def _indexable(meta: Meta, schema: Schema) -> dict[int, VectorField]:
+    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
 
 
 def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:

@@ -28,8 +28,7 @@ from vectordb_client.model.values import check_wait
 from ..common import background, deadline
 from ..engine.index_files import files_of
 from ..engine.snapshot import Snapshots, View
-from ..index.dense.build import Cancelled
-from ..index.dense.graphs import Unbuildable
+from ..index.base import Cancelled, Unbuildable, kinds_of
 from ..storage import catalog, locks, modes, segments
 from ..storage.commit import Committer
 from ..storage.env import Env
@@ -149,7 +148,7 @@ class Maintainer:
         except (CorruptionError, NotFoundError):  # the next read of the collection raises it
             return
         covered = {field: sum(record.end - record.first for record in group) for field, group in records.items()}
-        wanted = sum(map(policy.wants_index, schema.vectors.values()))
+        wanted = sum(bool(kinds_of(spec)) for spec in schema.vectors.values())
         least = min(covered.values(), default=0) if len(covered) == wanted else 0
         folder = segments.folder(self._env.path)
         behind = bool(wanted) and rows - least >= policy.SEAL_ROWS

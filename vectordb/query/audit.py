@@ -13,8 +13,8 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError, VectorDBError, shown
 
 from ..common import background
-from ..index import exact as flat
-from ..index.dense import search as ann
+from ..index.base import IndexKind
+from ..index.exact import Found
 from ..storage.env import Env
 
 DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
@@ -151,11 +151,11 @@ def check_share(share: Any) -> float:
 def learn(
     audits: Audits,
     key: Key,
-    parts: Sequence[ann.SegmentTarget],
+    segments: Sequence[IndexKind],
     judged: Sequence[tuple[int, float] | None],
     k: int,
-    found: flat.Found,
-    exact: Callable[[], flat.Found | None],
+    found: Found,
+    exact: Callable[[], Found | None],
     ranges: Sequence[tuple[int, int]],
 ) -> None:
     """Compare the result of a search with the exact answer. Records the recall and corrects the predictions of each segment.
@@ -170,10 +170,10 @@ def learn(
     predicted = None
     known = [prediction for prediction in judged if prediction is not None]
     if len(known) == len(judged):
-        offsets = [float(part.segment.corrections.table[0, plan]) for part, (plan, _) in zip(parts, known, strict=True)]
+        offsets = [float(segment.corrections.table[0, plan]) for segment, (plan, _) in zip(segments, known, strict=True)]
         predicted = min(1.0, *(recall + offset for (_, recall), offset in zip(known, offsets, strict=True)))
     audits.learned(key, predicted, float(hit.mean()))
-    for part, prediction, (first, end) in zip(parts, judged, ranges, strict=True):
+    for segment, prediction, (first, end) in zip(segments, judged, ranges, strict=True):
         own = (truth[0][:k] >= first) & (truth[0][:k] < end)
         if own.sum() >= FEWEST and prediction is not None:
-            part.segment.corrections.learn_recall(*prediction, float(hit[own].mean()))
+            segment.corrections.learn_recall(*prediction, float(hit[own].mean()))

@@ -7,7 +7,7 @@ from typing import Any
 
 from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import CollectionInfo
-from vectordb_client.model.schema import Dense, Sparse
+from vectordb_client.model.schema import Sparse
 
 from ..engine.index_files import files_of
 from ..engine.snapshot import View
@@ -35,7 +35,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         main = attribute_forms.main_part(spec) if field in view.schema.attributes else format.FORWARD
         table = view.snapshot.table(view.store, number, main)
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
-        if isinstance(spec, Sparse):
+        if field in view.schema.vectors and spec.has_terms:
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
             facts["dictionary"] = dictionary(view, number)
         if field in view.schema.vectors and spec.encoder is not None:
@@ -44,7 +44,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:
             facts["note"] = _kept(field, spec)
-        if isinstance(spec, (Dense, Sparse)):
+        if field in view.schema.vectors and spec.index_options is not None:
             facts |= _index(view, number)
             facts["recall"] = audits_of(view.env).statistics(view.store.collection, field)
         statistics[field] = facts
@@ -85,7 +85,7 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "rows": part.record.rows,
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
-            **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
+            **part.segment.facts(),
             **({"apart": len(part.segment.apart)} if len(part.segment.apart) else {}),
         }
         for part in opened
