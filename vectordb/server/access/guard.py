@@ -48,14 +48,14 @@ class Guard:
     def __init__(self, database: Any, settings: Settings, telemetry: Telemetry):
         self.settings = settings
         self.database = database
-        self.open = deadline.Deadline(within=database._env.patience)  # of all calls: ended when the service shuts down
+        self.open = deadline.Deadline(within=database.directory.env.deadline)  # of all calls: ended when the service shuts down
         self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
         check_exposure(settings, self.keys.required)
         self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
-        rates_file = None if database._read_only is not None else Path(database.path) / rates.FILE_NAME
+        rates_file = None if database.read_only is not None else Path(database.path) / rates.FILE_NAME
         self._rates = rates.Rates(rates_file, settings.requests_per_second)
         self._pools = {
             "read": RequestPool("read", settings.threads, settings.queue, telemetry, rests=True, hurried=self._awaited),
@@ -74,7 +74,7 @@ class Guard:
 
     def _awaited(self) -> bool:
         """Whether another call waits for something that running calls hold."""
-        return self.database._env.awaited or self.memory.awaited
+        return self.database.directory.env.awaited or self.memory.awaited
 
     def arrive(self, method: Method, metadata: Iterable[tuple[str, Any]], behavior: Behavior) -> AdmittedCall:
         """A new call of a method, with its API key or with the error to refuse it with. Calling it runs ``behavior``."""

@@ -20,10 +20,11 @@ from vectordb_client.rpc import wire
 from vectordb_client.rpc.methods import Method
 from vectordb_client.rpc.status import status_of
 
+from ...engine import audits
 from ...filters import as_filter
 from ...filters.canonical import canonical
 from ...filters.text import to_string
-from ...query import audit, trace
+from ...query import trace
 from ...storage.modes import PRIVATE
 from ..settings import Settings
 from . import metrics, status
@@ -99,10 +100,10 @@ class Telemetry:
             from .tracing import Tracing
 
             self.tracing = Tracing()
-        self._audits = audit.audits_of(database._env)
+        self._audits = database.directory.audits
         self._audits.share = settings.recall_audit
         self._audits.listener = self._audited
-        self._names: dict[int, str] = {}
+        self._names: dict[int, str | None] = {}
 
     def begin(self, method: Method, context: grpc.ServicerContext) -> CallSpan:
         """A call starts in this thread. The caller sets its ``request`` and calls ``end``."""
@@ -181,7 +182,7 @@ class Telemetry:
         except VectorDBError:
             return "not valid"
 
-    def _audited(self, key: audit.Key, predicted: float | None, observed: float) -> None:
+    def _audited(self, key: audits.Key, predicted: float | None, observed: float) -> None:
         number, field, target = key
         name = self._name(number)
         if name is None:
@@ -191,12 +192,9 @@ class Telemetry:
             self.metrics.child("recall_predicted", name, field, f"{target:g}").observe(predicted)
 
     def _name(self, number: int) -> str | None:
-        """The name of the collection with this number; None if no handle is open."""
+        """The name of the collection with this number; None if it was dropped."""
         if number not in self._names:
-            opened = self.database._collections.get(number)
-            if opened is None:
-                return None
-            self._names[number] = opened.name
+            self._names[number] = self.database.directory.name_of(number)
         return self._names[number]
 
     def _sample(self) -> None:
