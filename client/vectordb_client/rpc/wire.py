@@ -17,11 +17,10 @@ import numpy as np
 from ..errors import FilterError, InvalidArgumentError
 from ..model.batch import UNSET, Batch, make_batch
 from ..model.checks import check_selection
-from ..model.fields import VECTOR_TYPES
+from ..model.fields import VECTOR_TYPES, Column
 from ..model.fields.base import array_of
 from ..model.schema import Schema, VectorField
 from ..model.values import Id, text_of, to_json
-from ..model.vectors import Column
 from ..v1 import vectordb_pb2 as pb
 
 _KINDS = {int: 0, str: 1, uuid.UUID: 2}
