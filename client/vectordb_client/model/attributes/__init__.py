@@ -28,9 +28,12 @@ ATTRIBUTE_TYPES: dict[str, type[AttributeType]] = {
 }
 
 
-scalar = functools.cache(lambda attribute_type: attribute_type())  # the definition of a scalar attribute of a type
+@functools.cache
+def scalar(attribute_type: type[AttributeType]) -> AttributeType:
+    """The definition of an attribute of a type that is not an array."""
+    return attribute_type()
 
 
 def type_of(value: Any) -> AttributeType | None:
-    """The type (scalar) whose values are of this Python class, see ``AttributeType.python``; None for the classes that JSON has."""
+    """The type whose values are of this Python class (``AttributeType.python``); None for the classes that JSON has."""
     return next((scalar(cls) for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)

@@ -137,11 +137,8 @@ class AttributeType:
         """The stored form of a value that the attribute is compared with. Raises InvalidArgumentError, which names the value."""
         return self.coerce_one(name, value)
 
-    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
-        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one.
-
-        classes: the classes of the values.
-        """
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one."""
         return None
 
     def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
