@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from .base import AttributeType
@@ -28,12 +27,6 @@ ATTRIBUTE_TYPES: dict[str, type[AttributeType]] = {
 }
 
 
-@functools.cache
-def scalar(attribute_type: type[AttributeType]) -> AttributeType:
-    """The definition of an attribute of a type that is not an array."""
-    return attribute_type()
-
-
 def type_of(value: Any) -> AttributeType | None:
     """The type whose values are of this Python class (``AttributeType.python``); None for the classes that JSON has."""
-    return next((scalar(cls) for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)
+    return next((cls() for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)
