@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import lmdb
 import numpy as np
 from vectordb_client.errors import shown
 from vectordb_client.model.attributes import AttributeType
@@ -175,7 +174,7 @@ def encode(spec: AttributeType, values: Sequence, docids: np.ndarray, rule: int,
 
 
 def write(
-    txn: lmdb.Transaction,
+    txn: format.Txn,
     collection: int,
     field: int,
     spec: AttributeType,
@@ -194,7 +193,7 @@ def write(
     return encode(spec, values, docids, rule, number), used
 
 
-def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
+def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
     """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
     numbers: Ordinals = {}
     prefix = format.field_key(collection, format.TERMS, field)
