@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import vectordb
 from tests.support.worker import Worker
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 from vectordb.warm import warm
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup, or in the background of a script

@@ -8,7 +8,7 @@ import numpy as np
 
 import vectordb
 from vectordb import Dense, F, Float, Geo, Int, Keyword, Linear, MultiVector, Prefetch, Schema, Sparse, Text
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 
 ROWS = 3_000
 
@@ -105,11 +105,11 @@ TASKS = {"search": search, "index": index, "more": more}
 ALSO = [
     ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),
     ("search", "columns.integer_ids", "int64[2C], int64[1C], uint8[1C], uint64[1C]"),
-    ("index", "impact.count_postings", "int64[1C], uint32[1C], int64, int64, int64[1C]"),
-    ("index", "impact.fill_lists", "int64[1C], uint32[1C], uint8[1C], int64, int64, int64[1C], uint16[1C], uint8[1C]"),
+    ("index", "impact_build.count_postings", "int64[1C], uint32[1C], int64, int64, int64[1C]"),
+    ("index", "impact_build.fill_lists", "int64[1C], uint32[1C], uint8[1C], int64, int64, int64[1C], uint16[1C], uint8[1C]"),
     ("index", "planner.kth_score", "float32[1A], bool, uint64[1C], int64"),
     ("index", "planner.kth_score", "float32[1C], bool, uint64[1C], int64"),
     ("index", "bitset.filter_by_score", "float32[1A], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
     ("index", "bitset.filter_by_score", "float32[1C], float32, float64, float64, float64, uint16[1C], int64, uint64[1C]"),
-    ("index", "planner.log_rho", "float64, float64"),
+    ("index", "planner.log_correlation", "float64, float64"),
 ]

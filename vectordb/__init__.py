@@ -57,11 +57,13 @@ if TYPE_CHECKING:
     from vectordb_client.model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
     from vectordb_client.model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
     from vectordb_client.model.schema import (
+        HNSW,
         Bool,
         Datetime,
         Dense,
         Float,
         Geo,
+        ImpactIndex,
         Index,
         Int,
         Keyword,
@@ -93,11 +95,12 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "vectordb_client.model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "vectordb_client.model.filter": "F Filter",
     "vectordb_client.model.plan": "Plan",
     "vectordb_client.model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "vectordb_client.model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
-    "vectordb_client.model.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
+    "vectordb_client.model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
     "vectordb_client.model.tuning": "FusionTuning",
     "vectordb_client.model.values": "Id",
 }
@@ -108,6 +111,7 @@ _ELSEWHERE = {
 }
 __all__ = [
     "DBSF",
+    "HNSW",
     "RRF",
     "AlreadyExistsError",
     "ArmScore",
@@ -140,6 +144,7 @@ __all__ = [
     "Hits",
     "Id",
     "Ids",
+    "ImpactIndex",
     "Index",
     "Int",
     "InvalidArgumentError",

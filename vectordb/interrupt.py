@@ -23,19 +23,19 @@ def ends_soon(seconds: float = SECONDS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
     before = signal.set_wakeup_fd(
-        told, warn_on_full_buffer=False
+        write_end, warn_on_full_buffer=False
     )  # the signal handler in C writes to it at once, even while Python code can't run
     over = threading.Event()
-    threading.Thread(target=_end, args=(heard, over, seconds), name="vectordb-interrupt", daemon=True).start()
+    threading.Thread(target=_end, args=(read_end, over, seconds), name="vectordb-interrupt", daemon=True).start()
     try:
         yield
     finally:
         over.set()
         signal.set_wakeup_fd(before)
-        os.close(told)  # the thread then reads the end of the pipe and closes its own side
+        os.close(write_end)  # the thread then reads the end of the pipe and closes its own side
 
 
 def exits_soon(seconds: float = SECONDS) -> None:

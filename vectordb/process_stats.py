@@ -40,7 +40,7 @@ def disk(database: Database) -> dict[str, int]:
 
 
 def _disk(root: Path) -> dict[str, int]:
-    found = {"data": 0, "indexes": 0, "unfinished": 0, "other": 0}
+    sizes = {"data": 0, "indexes": 0, "unfinished": 0, "other": 0}
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
@@ -50,16 +50,16 @@ def _disk(root: Path) -> dict[str, int]:
             elif path.parent == segments.folder(root) and segments.is_ours(name):
                 kind = "unfinished" if name.startswith(segments.TEMPORARY) else "indexes"
             try:
-                found[kind] += path.stat().st_blocks * 512
+                sizes[kind] += path.stat().st_blocks * 512
             except FileNotFoundError:  # removed meanwhile
                 pass
     system = os.statvfs(root)
-    return found | {"free": system.f_bavail * system.f_frsize}
+    return sizes | {"free": system.f_bavail * system.f_frsize}
 
 
 def pages(database: Database) -> dict[str, int]:
     """Of data.mdb: readers (reader slots in use), used and free pages, page_bytes and map_bytes."""
-    return database._env.facts()
+    return database.directory.env.facts()
 
 
 def kernels() -> dict[str, int]:
@@ -70,16 +70,16 @@ def kernels() -> dict[str, int]:
 
 def collections(database: Database) -> list[CollectionInfo]:
     """``info()`` of every collection."""
-    found = []
+    infos = []
     for name in database.collections():
         try:
-            found.append(database.collection(name).info())
+            infos.append(database.collection(name).info())
         except NotFoundError:  # dropped meanwhile
             pass
-    return found
+    return infos
 
 
 def builds(database: Database) -> dict[str, Any]:
     """Index builds of this process by kind, {kind: {"builds", "rows", "seconds"}}, and the number of failures."""
-    maintainer = database._maintainer
+    maintainer = database.directory.maintainer
     return {"built": {kind: dict(done) for kind, done in list(maintainer.built.items())}, "failures": maintainer.failures}

@@ -20,10 +20,8 @@ _EVERY_ROW = 20_000  # matching rows; exact plans over more are measured on 20 q
 
 def cell(worker) -> Figures:
     """Run the held-out queries with the planner at each target, and with every fixed setting."""
-    from vectordb.index.dense import search as ann
-    from vectordb.index.dense.calibrate import FILTER_PLANS, PLAN_NAMES
-    from vectordb.index.dense.segment import SegmentMask
-    from vectordb.kernels import layout, planner
+    from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget
+    from vectordb.kernels import planner
 
     dataset, filters = worker.dataset, worker.filters
     queries = np.ascontiguousarray(dataset.queries[worker.queries], np.float32)
@@ -34,32 +32,29 @@ def cell(worker) -> Figures:
             if where not in made:
                 made[where] = SegmentMask(segment, None if where is None else np.flatnonzero(where.mask).astype(np.uint32))
         allowed = [made[where] for where in filters]
-        settings = ann.model_for(segment.models, K).settings
+        settings, spec = segment.model(K).settings, view.schema.vectors["dense"]
         expected = truth.exact(dataset, worker.queries, K, filters)
 
-        def run(count: int, forced: int, target: float) -> tuple[float, np.ndarray, list[np.ndarray]]:
-            """(mean microseconds of a query, recall of each, report of each)."""
+        def run(count: int, forced: int, target: float) -> tuple[float, np.ndarray, list]:
+            """(mean microseconds of a query, recall of each, how each was run)."""
 
-            def search(i: int, trace: ann.Trace | None) -> np.ndarray:
-                part = ann.SegmentTarget(segment, allowed[i])
-                fixed = (table.rows, table.verified, table.confirm, queries[i : i + 1], "float32", dataset.metric, K, target)
-                return ann.search([part], [], *fixed, forced, trace)[0][0]
+            def search(i: int, timed: bool):
+                targets = [SegmentTarget(segment, allowed[i])]
+                return segment.search(SegmentRequest(targets, [], table, queries[i : i + 1], spec, K, target, None, forced, timed, timed))
 
-            reports = []
-            for i in range(count):
-                search(i, trace := ann.Trace())
-                reports.append(trace.reports[0][0])
+            reports = [search(i, True)[1].runs[0] for i in range(count)]
             # The second pass is measured, so that the processor's caches are in the state that a stream of different queries leaves.
-            taken = timing.calls(lambda i: search(i, None), range(count), warm=0)
-            return float(taken.mean()), np.array([_recall(worker, expected, i, search(i, None)) for i in range(count)]), reports
+            taken = timing.calls(lambda i: search(i, False), range(count), warm=0)
+            return float(taken.mean()), np.array([_recall(worker, expected, i, search(i, False)[0][0][0]) for i in range(count)]), reports
 
         def name(setting: int) -> str:
-            return PLAN_NAMES[int(settings[setting, planner.PLAN])]
+            return segment.plans[int(settings[setting, planner.PLAN])].name
 
         measured = []  # (microseconds, recall, setting)
         for setting in range(len(settings)):
             plan = int(settings[setting, planner.PLAN])
-            if (plan in FILTER_PLANS and not allowed[0].filtered) or (plan in planner.GRAPH_PLANS and not segment.has_graph):
+            needs = segment.plans[plan].needs
+            if ("filter" in needs and not allowed[0].filtered) or ("graph" in needs and not segment.has_graph):
                 continue
             slow = plan in (planner.SCAN, planner.EXACT) and allowed[0].matches[0] > _EVERY_ROW
             cost, recalls, _ = run(20 if slow else len(queries), setting, 1.0)
@@ -67,8 +62,8 @@ def cell(worker) -> Figures:
         yield "matching rows", np.median([one.matches[0] for one in allowed]), ""
         for target in TARGETS:
             cost, recalls, reports = run(len(queries), -1, target)
-            predicted = np.mean([min(report[layout.R_RECALL], 1.0) for report in reports])
-            chosen = Counter(name(int(report[layout.R_SETTING])) for report in reports if report[layout.R_SETTING] >= 0)
+            predicted = np.mean([min(report.recall, 1.0) for report in reports])
+            chosen = Counter(name(int(report.setting)) for report in reports if report.setting >= 0)
             label = f"target {target:.2f}"
             yield f"{label}: recall", recalls.mean(), ""
             yield f"{label}: recall, 5 % of the queries below", np.percentile(recalls, 5), ""

@@ -43,7 +43,24 @@ if TYPE_CHECKING:
     from .model.plan import Plan
     from .model.ranking import DBSF, RRF, Fusion, Linear, Prefetch, Relative
     from .model.results import ArmScore, Change, CollectionInfo, Hit, Hits, Page, Point, WriteResult
-    from .model.schema import Bool, Datetime, Dense, Float, Geo, Index, Int, Keyword, MultiVector, Schema, Sparse, SparseIndex, Text, Uuid
+    from .model.schema import (
+        HNSW,
+        Bool,
+        Datetime,
+        Dense,
+        Float,
+        Geo,
+        ImpactIndex,
+        Index,
+        Int,
+        Keyword,
+        MultiVector,
+        Schema,
+        Sparse,
+        SparseIndex,
+        Text,
+        Uuid,
+    )
     from .model.tuning import FusionTuning
     from .model.values import Id
     from .rpc.aio import AsyncClient, AsyncCollection
@@ -64,17 +81,19 @@ _EXPORTS = {
         "FormatVersionError InvalidArgumentError LimitError LockedError NotFoundError PermissionDeniedError PreconditionError "
         "RateLimitError SchemaError StorageError UnavailableError VectorDBError"
     ),
+    "model.fields": "Dense HNSW ImpactIndex MultiVector Sparse",
     "model.filter": "F Filter",
     "model.plan": "Plan",
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
-    "model.schema": "Bool Datetime Dense Float Geo Index Int Keyword MultiVector Schema Sparse SparseIndex Text Uuid",
+    "model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
     "model.tuning": "FusionTuning",
     "model.values": "Id",
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 __all__ = [
     "DBSF",
+    "HNSW",
     "RRF",
     "UNSET",
     "AlreadyExistsError",
@@ -111,6 +130,7 @@ __all__ = [
     "Hits",
     "Id",
     "Ids",
+    "ImpactIndex",
     "Index",
     "Int",
     "InvalidArgumentError",

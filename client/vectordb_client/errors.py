@@ -146,3 +146,8 @@ class RateLimitError(VectorDBError):
     def __init__(self, message: str, *, field: str | None = None, value: Any = None, retry_after: float | None = None):
         super().__init__(message, field=field, value=value)
         self.retry_after = retry_after
+
+
+def many(count: int, one: str, more: str | None = None) -> str:
+    """A count with its noun, such as ``1 row`` or ``2,000 rows``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from vectordb_client.model.schema import Dense, Index, Int, Keyword, Schema, Sparse, Text
+from vectordb_client.model.schema import HNSW, Dense, Int, Keyword, Schema, Sparse, Text
 
 import vectordb
 from vectordb import cli
@@ -125,13 +125,13 @@ def test_info_shows_fields_and_counts(capsys, data):
 def test_info_shows_how_a_field_is_indexed_when_it_was_said(capsys, data, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     with vectordb.open(data) as database:
-        fields = {"usual": Dense(2), "never": Dense(2, index=None), "better": Dense(2, index=Index(degree=32, ef_construction=200))}
+        fields = {"usual": Dense(2), "never": Dense(2, index=None), "better": Dense(2, index=HNSW(degree=32, ef_construction=200))}
         database.collection("docs").add_fields(vectors=fields)
     _, out, _ = run(capsys, "info", "--data", data)
     assert "index of v: none yet; 10 rows not indexed" in out.splitlines() and "index of never" not in out and "index of usual" not in out
     shown = {line.split()[0]: " ".join(line.split()[2:]) for line in out.splitlines()[2:] if line.strip()}
     assert shown["usual"].startswith("dim=2 0 rows") and shown["never"].startswith("dim=2, index=None 0 rows")
-    assert shown["better"].startswith("dim=2, index=Index(degree=32, ef_construction=200) 0 rows")
+    assert shown["better"].startswith("dim=2, index=HNSW(degree=32, ef_construction=200) 0 rows")
 
 
 SEGMENTS = [

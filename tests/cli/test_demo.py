@@ -239,10 +239,10 @@ def test_the_best_setting_of_a_plan_is_the_cheapest_that_reaches_the_target():
 
 
 def test_the_demo_has_words_for_every_plan():
-    from vectordb.kernels import impact, planner
+    from vectordb.index import INDEX_KINDS
 
-    assert set(show.PLANS["dense"]) == {plan.name for plan in planner.PLANS.values()}
-    assert set(show.PLANS["sparse"]) == set(impact.PLANS.values())
+    for name, kind in INDEX_KINDS.items():
+        assert set(show.PLANS[name]) == {plan.name for plan in kind.plans.values()}
 
 
 def test_searches_of_words_only_have_no_fusion():

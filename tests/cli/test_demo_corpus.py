@@ -3,6 +3,7 @@
 import pytest
 from vectordb_client.model.batch import make_batch
 from vectordb_client.model.filter import F  # noqa: F401 - the demo's code is evaluated with it
+from vectordb_client.model.ranking import DBSF, Relative  # noqa: F401 - and with these
 
 from vectordb.demo import corpus, queries, show
 from vectordb.demo import point as demo_point

@@ -170,10 +170,8 @@ def test_an_id_survives_its_cell(value):
 def test_a_value_survives_its_cell(kind):
     spec = KINDS[kind]()
     for value in VALUES[kind]:
-        from vectordb_client.model.values import coerce
-
         cell = attribute_cell(spec, value)
-        assert plain(coerce("x", spec, read_cell("x", spec, cell))) == plain(coerce("x", spec, value))
+        assert plain(spec.coerce("x", read_cell("x", spec, cell))) == plain(spec.coerce("x", value))
     assert read_cell("x", spec, attribute_cell(spec, None)) is None
 
 

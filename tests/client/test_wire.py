@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
+from vectordb_client.model.fields import VECTOR_TYPES, DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
-from vectordb_client.model.schema import Dense, Index, Schema
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector, query_vector
+from vectordb_client.model.schema import HNSW, Dense, Schema
+from vectordb_client.model.vectors import query_vector
 from vectordb_client.rpc import answers, calls, wire
 from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
@@ -35,9 +36,9 @@ def plain(batch) -> dict:
         return range(len(column)) if column.rows is None else column.rows.tolist()
 
     vectors = {
-        name: {row: [np.asarray(part).tolist() for part in np.atleast_1d(point_vector(column, at))] for at, row in enumerate(rows(column))}
+        name: {row: [np.asarray(part).tolist() for part in np.atleast_1d(column.vector(at))] for at, row in enumerate(rows(column))}
         if not isinstance(column, SparseColumn)
-        else {row: tuple(part.tolist() for part in point_vector(column, at)) for at, row in enumerate(rows(column))}
+        else {row: tuple(part.tolist() for part in column.vector(at)) for at, row in enumerate(rows(column))}
         for name, column in batch.vectors.items()
     }
     return {
@@ -200,7 +201,7 @@ def test_queries_of_every_kind_arrive_as_they_were():
     columns = wire.query_columns(pb.SearchRequest.FromString(request.SerializeToString()).vectors, 1, SCHEMA)
     for name, value in queries.items():
         expected = query_vector(name, SCHEMA.vectors[name], value)
-        found = point_vector(columns[name], 0)
+        found = columns[name].vector(0)
         for a, b in zip(expected, found, strict=True):
             assert np.array_equal(a, b)
 
@@ -235,18 +236,18 @@ def test_a_recall_is_said_where_it_is_named():
     assert [sent(recall) for recall in (None, 0.95, 0.5, 1, np.float32(0.25))] == [None, 0.95, 0.5, 1.0, 0.25]
 
 
-@pytest.mark.parametrize("index", [Index(), None, Index("hnswlib"), Index(degree=4, ef_construction=2000)])
+@pytest.mark.parametrize("index", [HNSW(), None, HNSW("hnswlib"), HNSW(degree=4, ef_construction=2000)])
 def test_a_schema_keeps_its_index(index):
     schema = Schema({"d": Dense(4, index=index)})
     assert answers.unpack_schema(answers.pack_schema(schema)) == schema
     said = schema.to_dict()["vectors"]["d"].get("index", ...)
-    assert (said is ...) == (index == Index()) and (said is None) == (index is None)
+    assert (said is ...) == (index == HNSW()) and (said is None) == (index is None)
 
 
 def test_a_schema_that_says_nothing_of_an_index_has_the_default_one():
     stored = {"vectors": {"d": {"kind": "dense", "dim": 4}, "e": {"kind": "dense", "dim": 4, "index": {}}}, "attributes": {}}
-    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {Index()}
-    assert Dense(4) == Dense(4, index=Index()) != Dense(4, index=None)
+    assert {spec.index for spec in Schema.from_dict(stored).vectors.values()} == {HNSW()}
+    assert Dense(4) == Dense(4, index=HNSW()) != Dense(4, index=None)
 
 
 def test_facts_come_back_as_they_were():
@@ -294,4 +295,4 @@ def test_the_words_alone_import_no_grpc():
 
 
 def test_columns_of_all_kinds_are_named_in_the_tests():
-    assert {DenseColumn, SparseColumn, MultiColumn} == set(wire._COLUMNS.values())
+    assert {DenseColumn, SparseColumn, MultiColumn} == {kind.column for kind in VECTOR_TYPES.values()}

@@ -13,7 +13,9 @@ from vectordb_client.model.schema import Dense, Schema
 import vectordb
 from tests.support.indexed import clustered, held_out
 from tests.support.upkeep import until
-from vectordb.index.dense import calibrate
+from vectordb.engine import audits
+from vectordb.index.dense.plans import PLANS
+from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import planner
 from vectordb.query import audit
 
@@ -23,8 +25,8 @@ ROWS, DIM = 3_000, 24
 @pytest.fixture
 def always(monkeypatch):
     """Every search is audited, one after another."""
-    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.arms.budget", budget := audit.Budget())
+    monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
     return budget
 
 
@@ -50,7 +52,7 @@ def segment_of(collection):
 
 def believing(segment, plan: int) -> int:
     """Make the least setting of a plan look perfect and free; returns it."""
-    setting = int(np.flatnonzero(calibrate.SETTINGS[:, planner.PLAN] == plan)[0])
+    setting = int(np.flatnonzero(settings_of(PLANS)[:, planner.PLAN] == plan)[0])
     # Copies: the models lie in the mapped file, whose checksums are looked at in the background.
     segment.models = tuple(replace(model, recalls=model.recalls.copy(), costs=model.costs.copy()) for model in segment.models)
     for model in segment.models:
@@ -75,7 +77,7 @@ def test_a_plan_that_finds_less_than_was_predicted_loses_trust(docs, always):
 
 def test_what_is_learned_is_the_recall_of_that_search(docs, always, monkeypatch):
     learned = []
-    monkeypatch.setattr(calibrate.Corrections, "learn_recall", lambda self, *said: learned.append(said))
+    monkeypatch.setattr(Corrections, "learn_recall", lambda self, *said: learned.append(said))
     believing(segment_of(docs), planner.CLUSTERS_SCAN)
     for query in held_out(20, DIM):
         found = {hit.id for hit in docs.search({"v": query}, recall=0.9)}
@@ -87,19 +89,19 @@ def test_what_is_learned_is_the_recall_of_that_search(docs, always, monkeypatch)
 
 
 def test_so_many_searches_are_audited_as_was_asked_for_and_none_while_it_rests(monkeypatch):
-    monkeypatch.setattr(audit, "budget", budget := audit.Budget())
+    monkeypatch.setattr(audits, "budget", budget := audits.Budget())
     for share, times in ((0.0, 0), (1 / 64, 3), (0.25, 48), (1.0, 192)):
-        audits = audit.Audits(share)
-        assert [audits.due() for _ in range(192)].count(True) == times
+        sample = audits.Audits(share)
+        assert [sample.due() for _ in range(192)].count(True) == times
     ran = threading.Event()
     budget.start(ran.set)
     until(lambda: ran.is_set() and rested(budget))
     budget._next = float("inf")
-    assert not any(audits.due() for _ in range(192))
+    assert not any(sample.due() for _ in range(192))
 
 
 def test_one_at_a_time():
-    budget, started, go, second = audit.Budget(), threading.Event(), threading.Event(), threading.Event()
+    budget, started, go, second = audits.Budget(), threading.Event(), threading.Event(), threading.Event()
     budget.start(lambda: (started.set(), go.wait(300)))
     until(started.is_set)
     budget.start(second.set)
@@ -143,7 +145,7 @@ def test_a_collection_that_is_gone_meanwhile_is_no_trouble(database, docs, alway
         go.wait(300)
         learn(*arguments)
 
-    monkeypatch.setattr("vectordb.query.arms.learn", later)
+    monkeypatch.setattr("vectordb.query.segments.learn", later)
     docs.search({"v": held_out(1, DIM)[0]})
     assert not rested(always)
     database.drop_collection("docs")
@@ -154,9 +156,9 @@ def test_a_collection_that_is_gone_meanwhile_is_no_trouble(database, docs, alway
 
 def test_rows_that_changed_meanwhile_teach_nothing(docs, always, monkeypatch):
     learned, go = [], threading.Event()
-    monkeypatch.setattr(calibrate.Corrections, "learn_recall", lambda self, *said: learned.append(said))
+    monkeypatch.setattr(Corrections, "learn_recall", lambda self, *said: learned.append(said))
     learn = audit.learn
-    monkeypatch.setattr("vectordb.query.arms.learn", lambda *arguments: (go.wait(300), learn(*arguments)))
+    monkeypatch.setattr("vectordb.query.segments.learn", lambda *arguments: (go.wait(300), learn(*arguments)))
     docs.search({"v": held_out(1, DIM)[0]})
     docs.delete([1, 2, 3])
     go.set()

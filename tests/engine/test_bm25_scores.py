@@ -14,8 +14,8 @@ import vectordb
 from tests.support.upkeep import hurry, until
 from vectordb import F, InvalidArgumentError, Linear, Schema, SchemaError, Sparse, Text, VectorDBError
 from vectordb.common.tokenize import words
+from vectordb.engine.check import check
 from vectordb.maintenance import policy
-from vectordb.storage.check import check
 from vectordb.storage.store import Store
 
 ENCODER = "bm25(language=none, k1=1.4, b=0.6)"
@@ -296,7 +296,7 @@ def test_counters_that_are_wrong_are_a_problem_of_check(directory):
         def spoil(by):
             with collection._snapshots.pin() as view:
                 field = view.fields["t"]
-            database._committer.run(lambda txn: Store(txn, collection.number).add_encoder_state(field, {"words": by}), "commit")
+            database._handle.write(lambda txn: Store(txn, collection.number).add_encoder_state(field, {"words": by}), "commit")
 
         spoil(1)
         assert any("texts of 't'" in problem for problem in check(directory).problems)

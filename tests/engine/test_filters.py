@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.model import filter as f
 from vectordb_client.model.filter import to_dict
-from vectordb_client.model.values import coerce
 
 import vectordb
 from tests.support import filter_model
@@ -57,7 +56,7 @@ class Rows:
                     attributes[name] = [rng.choice(pool) for _ in range(rng.randrange(4))] if array else rng.choice(pool)
             vectors = {name: [1, 2, 3, 4] for name in ("vec", "vec2") if rng.random() < 0.6}
             points.append({"id": i, "attributes": attributes, "vectors": vectors})
-            stored = {name: coerce(name, filter_model.SCHEMA.attributes[name], value) for name, value in attributes.items()}
+            stored = {name: filter_model.SCHEMA.attributes[name].coerce(name, value) for name, value in attributes.items()}
             self.rows[i] = {"id": i, "vectors": set(vectors), **dict.fromkeys(NAMES), **stored}
         self.collection.upsert(points)
 
@@ -129,7 +128,7 @@ def test_remembered_bitmaps_follow_every_change(database):
             rows.delete(rng.sample(sorted(rows.rows), min(len(rows.rows), 4)))
         else:
             rows.write(rng.sample(range(60), rng.choice([1, 3, 12])))
-        fresh = Collection("c", rows.collection._number, database._env, database._committer, "batched", database._maintainer)
+        fresh = Collection("c", rows.collection._number, database._handle)
         for node in rng.sample(questions, 8):
             expected = rows.matching(node)
             assert found(rows.collection, node) == expected
@@ -137,7 +136,7 @@ def test_remembered_bitmaps_follow_every_change(database):
 
 
 def test_a_small_cache_forgets_and_answers_the_same(filled):
-    small = vectordb.open(filled.collection._env.path)
+    small = vectordb.open(filled.collection._directory.env.path)
     collection = small.collection("c")
     collection._filters = FilterCache(2_000)
     for low in range(-4, 6):

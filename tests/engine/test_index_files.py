@@ -15,10 +15,9 @@ from tests.engine.test_upgrade import make
 from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until
 from vectordb import Dense, Schema, Sparse
-from vectordb.engine.index_files import files_of
+from vectordb.engine.check import check
 from vectordb.index import file as index_file
 from vectordb.storage import format, segments
-from vectordb.storage.check import check
 
 ROWS, DIM = 400, 12
 FIELDS = ("v", "w", "s", "b")
@@ -54,10 +53,10 @@ def answers_are_right(collection) -> None:
     for name, asked in queries().items():
         with collection._snapshots.pin() as view:
             number = view.fields[name]
-            view.snapshot._open[number] = ()  # as if there were no files
+            view.snapshot.registry._open[number] = ()  # as if there were no files
         exact = [[(h.id, round(h.score, 4)) for h in collection.search({name: query}, limit=10, exact=True)] for query in asked]
         with collection._snapshots.pin() as view:
-            view.snapshot._open.pop(number, None)
+            view.snapshot.registry._open.pop(number, None)
         there = 0
         for query, right in zip(asked, exact, strict=True):
             found = [h.score for h in collection.search({name: query}, limit=10, recall=0.99)]
@@ -87,7 +86,7 @@ def registry(database) -> dict[tuple[str, str, int], segments.Record]:
     found = {}
     for name in database.collections():
         collection = database.collection(name)
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             records, _ = segments.records(txn, collection._number)
         with collection._snapshots.pin() as view:
             names = {number: field for field, number in view.fields.items()}
@@ -103,7 +102,7 @@ def recorded(directory, change) -> None:
             made = change((name, field, first), msgspec.structs.asdict(record))
             if made is not None:
                 key = format.segment_key(number, record.field, first)
-                database._env.write(lambda txn, key=key, made=made: txn.put(key, format.pack_record(made)), "commit", 10.0)
+                database.directory.env.write(lambda txn, key=key, made=made: txn.put(key, format.pack_record(made)), "commit", 10.0)
 
 
 def without_headers(directory) -> None:
@@ -143,7 +142,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
         swapped(folder / files[one], folder / files[other])
     named = {files[key] for pair in SWAPS[which] for key in pair}
     assert check(directory).ok and len(check(directory).notes) == len(named)
-    monkeypatch.setattr(index_file.Mapped, "verify", lambda self: None)  # read in the background, which is too late
+    monkeypatch.setattr(index_file.IndexFile, "verify", lambda self: None)  # read in the background, which is too late
     with vectordb.open(directory, maintenance=False) as database:
         for name in ("one", "two"):
             collection = database.collection(name)
@@ -153,7 +152,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
                 files[key] for pair in SWAPS[which] for key in pair if key[0] == name
             }
             assert not any(facts[field]["stale"] for field in FIELDS)
-        assert files_of(database._env).damaged.keys() == named
+        assert database.directory.index_files.damaged.keys() == named
         for name in ("one", "two"):
             collection = database.collection(name)
             collection.optimize()
@@ -204,25 +203,9 @@ def test_a_swapped_file_is_built_again_in_the_background(directory):
 
 def remade(path, change) -> dict:
     """Write an index file again with other contents, as another version would; returns what its record has to say."""
-    kind = index_file.Mapped
-    parts = {}
-
-    class Any(kind):
-        names = frozenset()
-
-        def __init__(self, path, meta, sections, nbytes, map_):
-            parts.update(meta=meta, sections=dict(sections))
-
-    Any.large = frozenset()
-    with pytest.MonkeyPatch.context() as patch:
-        raw = path.read_bytes()
-        head = index_file._head.size
-        length = index_file._head.unpack_from(raw)[2]
-        meta = msgspec.msgpack.decode(raw[head : head + length])
-        Any.kind, Any.names = meta.get("kind", "dense"), frozenset(meta["sections"])
-        patch.setattr(Any, "_check_settings", classmethod(lambda *_: None))
-        Any.open(path)
-    meta, sections = parts["meta"], {name: np.array(array) for name, array in parts["sections"].items()}
+    file = index_file.IndexFile(path)
+    sections = {name: array.copy() for name, array in file.read(file._places, ()).items()}
+    meta = file.meta
     change(meta, sections)
     index_file.write(path, meta, sections)
     return {"bytes": path.stat().st_size, "checksum": segments.checksum(path), "header": index_file.header_of(path)}
@@ -247,6 +230,7 @@ UNKNOWN = {
     "a plan": unknown_plan,
     "a section": lambda meta, sections: sections.update(residuals=np.zeros(4)),
     "a kind": lambda meta, sections: meta.update(kind="lists"),
+    "a codec": lambda meta, sections: meta.update(codecs=["byte", "sign", "rabitq"]),
     "a column of settings": lambda meta, sections: sections.update(settings=np.pad(sections["settings"], ((0, 0), (0, 1)))),
 }
 

@@ -10,8 +10,7 @@ import pytest
 
 import vectordb
 from tests.support.upkeep import until
-from vectordb import Dense, F, Index, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
-from vectordb.engine.index_files import files_of
+from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
 from vectordb.query.linear import Listed, Source, top
 
 ROWS = 300
@@ -184,7 +183,7 @@ def collection(tmp_path_factory):
         docs.delete(list(range(305, 760, 11)))
         assert docs.info().statistics["d"]["segments"] and docs.info().statistics["d"]["tail"]
         docs.search(dict(zip(SCHEMA.vectors, [column(rng, name, 1)[0] for name in SCHEMA.vectors], strict=True)))
-        until(lambda: files_of(database._env).verified())
+        until(lambda: database.directory.index_files.verified())
         yield docs
 
 
@@ -261,7 +260,7 @@ def test_a_point_without_an_l2_vector_is_no_hit_and_one_without_another_scores_n
 
 def test_where_a_recall_is_named_indexes_are_used_and_no_score_is_taken_for_zero(database):
     rng = np.random.default_rng(7)
-    docs = database.create_collection("docs", Schema({"d": Dense(16, index=Index(degree=8, ef_construction=40)), "s": Sparse()}))
+    docs = database.create_collection("docs", Schema({"d": Dense(16, index=HNSW(degree=8, ef_construction=40)), "s": Sparse()}))
     rows = rng.standard_normal((1500, 16))
     terms = [{int(t): float(rng.random() + 0.1) for t in rng.choice(200, 5, replace=False)} for _ in rows]
     docs.upsert(ids=range(1500), vectors={"d": rows, "s": terms})
@@ -285,7 +284,7 @@ def test_a_proof_takes_plans_of_a_sparse_index_that_lose_nothing(database):
     docs.optimize()
     query, weights = {"d": rng.standard_normal(4), "s": terms[5]}, {"d": 0.01}
     assert docs.search({"s": terms[5]}, explain=True).plan["arms"][0]["recall"]["target"] == 0.95
-    until(lambda: files_of(database._env).verified())
+    until(lambda: database.directory.index_files.verified())
     hits = docs.search(query, fusion=Linear(weights), explain=True)
     check(hits, query, weights, summed(docs, query, weights, None), 10)
     arm = hits.plan["arms"][1]

@@ -11,8 +11,8 @@ import pytest
 import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until
 from vectordb import Dense, Int, Keyword, Linear, Schema, Sparse
+from vectordb.engine.check import check
 from vectordb.storage import compact, segments, store
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(4, "l2"), "w": Dense(3, "dot", "float16"), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 STEPS = 60
@@ -107,9 +107,9 @@ class Run:
         """Only where nobody has it open: what is mapped stays readable."""
         self.database.close()
         self.worker.call(elsewhere, self.path, self.seed, "close", {})
-        names = sorted(index_files(self.database._env.path))
+        names = sorted(index_files(self.database.directory.env.path))
         if names:
-            (segments.folder(self.database._env.path) / self.draw.choice(names)).unlink()
+            (segments.folder(self.database.directory.env.path) / self.draw.choice(names)).unlink()
         self.reopen()
 
     def check(self):

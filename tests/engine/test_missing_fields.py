@@ -7,14 +7,14 @@ import pytest
 from vectordb_client import Client
 
 import vectordb
-from vectordb import DBSF, RRF, Dense, Index, Int, Linear, Prefetch, Relative, Schema, Sparse
+from vectordb import DBSF, HNSW, RRF, Dense, Int, Linear, Prefetch, Relative, Schema, Sparse
 from vectordb.query import missing as groups_of
 from vectordb.server.main import start
 
 KINDS = [RRF, Relative, DBSF, Linear]
 ROWS = 1500
 SCHEMA = Schema(
-    {"img": Dense(16, index=Index(degree=8, ef_construction=40)), "far": Dense(4, "l2"), "txt": Sparse()},
+    {"img": Dense(16, index=HNSW(degree=8, ef_construction=40)), "far": Dense(4, "l2"), "txt": Sparse()},
     {"n": Int()},
 )
 

@@ -15,10 +15,10 @@ import vectordb
 from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Dense, Int, InvalidArgumentError, Schema, StorageError, VectorDBError
-from vectordb.maintenance import maintainer
-from vectordb.storage import check as check_module
+from vectordb.engine.check import check
+from vectordb.maintenance import backoff, requests, scheduler
 from vectordb.storage import integrity, modes, place
-from vectordb.storage.check import check
+from vectordb.storage.check import walker
 from vectordb.storage.lmdb_errors import translated
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
@@ -275,13 +275,13 @@ def test_a_commit_looks_at_two_files(tmp_path, monkeypatch):
 
 def test_maintenance_says_once_that_the_directory_is_gone(tmp_path, monkeypatch, caplog):
     hurry(monkeypatch)
-    monkeypatch.setattr(maintainer, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(maintainer, "WAKE_ROWS", 1)
+    monkeypatch.setattr(backoff, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler, "WAKE_ROWS", 1)
     filled(tmp_path / "data")
     with vectordb.open(tmp_path / "data") as database, caplog.at_level(logging.WARNING, "vectordb.maintenance"):
         c = database.collection("c")
         put(c, 1000, 2000)
-        upkeep = database._maintainer
+        upkeep = database.directory.maintainer
         (tmp_path / "data").rename(tmp_path / "elsewhere")
         upkeep._look(c.number)
         until(lambda: upkeep.failures > 4)
@@ -310,7 +310,7 @@ def test_a_purge_of_another_process_is_not_followed_to_another_directory(tmp_pat
 
 
 def purge(path: str) -> str:
-    maintainer.PATIENCE_SECONDS = 0.5
+    requests.PATIENCE_SECONDS = 0.5
     with vectordb.open(path, maintenance=False) as database:
         try:
             return str(database.purge())
@@ -409,8 +409,8 @@ def leak(path) -> None:
     """Say in both first pages that the file has a page more, which nothing has."""
     data = bytearray((path / "data.mdb").read_bytes())
     with vectordb.open(path, maintenance=False) as database:
-        last = database._env._lmdb.info()["last_pgno"]
-        size = database._env._lmdb.stat()["psize"]
+        last = database.directory.env._lmdb.info()["last_pgno"]
+        size = database.directory.env._lmdb.stat()["psize"]
     for page in (0, 1):
         at = page * size + integrity._META_BYTES - integrity._end.size
         number, transaction = integrity._end.unpack_from(data, at)
@@ -494,9 +494,9 @@ def test_check_writes_nothing_to_a_snapshot_or_beside_it(tmp_path, archive):
 def test_a_check_that_somebody_comes_to_write_beside_lets_him_and_begins_again(tmp_path, monkeypatch):
     path = tmp_path / "data"
     filled(path)
-    monkeypatch.setattr(check_module, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(walker, "_LOOK_SECONDS", 0.0)
     with Worker() as worker:
-        looked, run = [], check_module._Looker.look
+        looked, run = [], walker.Lookout.check
 
         def look(self) -> None:
             if not looked:
@@ -504,7 +504,7 @@ def test_a_check_that_somebody_comes_to_write_beside_lets_him_and_begins_again(t
                 worker.call(come, str(path))
             run(self)
 
-        monkeypatch.setattr(check_module._Looker, "look", look)
+        monkeypatch.setattr(walker.Lookout, "check", look)
         assert check(path).ok and looked
         assert worker.call(go, str(path)) == 301
     assert check(path).points == 301
@@ -675,3 +675,14 @@ def left_open(folder: str) -> list[str]:
 
 def test_a_database_in_memory_is_gone_when_the_process_ends(tmp_path):
     assert left_open(str(tmp_path)) == []
+
+
+def test_the_address_of_a_service_is_not_a_directory_and_memory_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("localhost:7070", "https://db.example.org"):
+        with pytest.raises(InvalidArgumentError, match="Client"):
+            vectordb.open(address)
+    with vectordb.open(":memory:") as db:
+        db.create_collection("docs", SCHEMA).upsert(ids=[1])
+        assert len(db["docs"]) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -18,8 +18,8 @@ from tests.support.upkeep import until
 from tests.support.worker import Worker
 from vectordb import LockedError, StorageError
 from vectordb.cli import main
+from vectordb.engine.check import check
 from vectordb.storage import locks, place
-from vectordb.storage.check import check
 
 NOBODY = 65534
 QUERY = {"v": [1.0, 1.0, 1.0, 1.0]}
@@ -232,7 +232,7 @@ _reading: dict[str, list] = {}
 
 
 def begin_reading(path: str) -> None:
-    env = _theirs[path]._env
+    env = _theirs[path].directory.env
     _reading[path] = [env, env.begin_read()]
 
 

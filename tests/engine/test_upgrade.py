@@ -15,9 +15,9 @@ import vectordb
 from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until, vectors
 from vectordb import Dense, FormatVersionError, Schema, Sparse, StorageError
+from vectordb.engine.check import check
 from vectordb.index import file as index_file
 from vectordb.storage import chunks, format, integrity
-from vectordb.storage.check import check
 
 _spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
 make = importlib.util.module_from_spec(_spec)

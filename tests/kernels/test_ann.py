@@ -12,29 +12,47 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.indexed import DIM, KINDS, METRICS, ROWS, Indexed, clustered, filtered, grouped, held_out, large, recall, small
-from vectordb.index.dense import calibrate, scratch
-from vectordb.index.dense import search as ann
+from tests.support.indexed import (
+    DIM,
+    KINDS,
+    METRICS,
+    ROWS,
+    Chunks,
+    Indexed,
+    Trace,
+    clustered,
+    filtered,
+    grouped,
+    held_out,
+    large,
+    recall,
+    small,
+)
+from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget
 from vectordb.index.dense.build import Options
-from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.dense.kind import HNSWFile
+from vectordb.index.dense.plans import PLANS
+from vectordb.index.dense.scratch import DenseScratch
+from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import layout, planner
 
-PLANS = calibrate.SETTINGS[:, planner.PLAN].astype(int)
-NAMES = calibrate.PLAN_NAMES
+SETTINGS = settings_of(PLANS)
+RUNS = SETTINGS[:, planner.PLAN].astype(int)  # the plan of each setting
+NAMES = [plan.name for plan in PLANS.values()]
 SHARES = (0.3, 0.05)
 QUERIES = 64
 
 
 def setting(plan: int, effort: float) -> int:
     """The setting of a plan whose effort is the nearest to one; of two as near, the one that keeps more by sign bits."""
-    own = np.flatnonzero(np.equal(PLANS, plan))
-    distance = np.abs(calibrate.SETTINGS[own, planner.EFFORT] - effort)
+    own = np.flatnonzero(np.equal(RUNS, plan))
+    distance = np.abs(SETTINGS[own, planner.EFFORT] - effort)
     nearest = own[distance == distance.min()]
-    return int(nearest[np.argmax(calibrate.SETTINGS[nearest, planner.WIDTH])])
+    return int(nearest[np.argmax(SETTINGS[nearest, planner.WIDTH])])
 
 
 def settings_for(has_filter: bool) -> list[int]:
-    return [s for s, plan in enumerate(PLANS) if has_filter or plan != planner.GRAPH_TWO_HOP]
+    return [s for s, plan in enumerate(RUNS) if has_filter or plan != planner.ACORN]
 
 
 def in_the_oracles_words(indexed: Indexed, queries, found, rows):
@@ -59,10 +77,10 @@ def test_every_setting_returns_rows_in_the_oracles_order_with_its_scores(metric,
         found = indexed.search(queries, k, rows, forced=forced)
         in_the_oracles_words(indexed, queries, found, rows)
         sizes = [len(docids) for docids, _ in found]
-        if PLANS[forced] in calibrate.GRAPH_PLANS:
+        if RUNS[forced] in planner.GRAPH_PLANS:
             assert max(sizes) <= min(k, matches)
         else:
-            assert sizes == [min(k, matches)] * len(queries), (NAMES[PLANS[forced]], k)
+            assert sizes == [min(k, matches)] * len(queries), (NAMES[RUNS[forced]], k)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -75,21 +93,21 @@ def test_a_scan_finds_what_the_oracle_finds(metric):
     assert np.mean(recalls) >= 0.995  # 1.0 with each metric
 
 
-def preferring(one: Segment, plan: int) -> Segment:
+def preferring(one: HNSWFile, plan: int) -> HNSWFile:
     """A segment whose models claim that a plan is perfect and cheap. It shares everything else with the first."""
-    settled = np.equal(PLANS, plan)
+    settled = np.equal(RUNS, plan)
     claims = {"recalls": settled.astype(np.float32), "costs": np.where(settled, 1, 1000).astype(np.float32)}
     models = []
     for model in one.models:
         tables = {name: np.ascontiguousarray(np.broadcast_to(row, model.recalls.shape)) for name, row in claims.items()}
         models.append(dataclasses.replace(model, **tables))
-    other = object.__new__(Segment)
-    other.__dict__.update(one.__dict__, models=tuple(models), corrections=calibrate.Corrections())
+    other = object.__new__(HNSWFile)
+    other.__dict__.update(one.__dict__, models=tuple(models), corrections=Corrections.of(PLANS))
     return other
 
 
 @functools.cache
-def in_parts(metric: str) -> tuple[Indexed, Segment, np.ndarray, np.ndarray]:
+def in_parts(metric: str) -> tuple[Indexed, HNSWFile, np.ndarray, np.ndarray]:
     """Two segments, rows after them that are in none, and rows among theirs that neither holds (dead when they were built).
 
     Returns (the first with all rows, the second segment, docids of the first's, of the second's).
@@ -116,7 +134,7 @@ def requests(draw):
         "seed": draw(st.integers(0, 10_000)),
         "k": draw(st.one_of(st.integers(1, 30), st.integers(100, 1_200))),
         "target": draw(st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0])),
-        "plan": draw(st.none() | st.sampled_from(range(len(calibrate.PLAN_NAMES)))),
+        "plan": draw(st.none() | st.sampled_from(range(len(NAMES)))),
         "queries": draw(st.integers(1, 3)),
     }
 
@@ -142,9 +160,9 @@ def test_never_fewer_than_asked_for_and_never_a_row_that_does_not_match(request)
     for one in (indexed.segment, second):
         plan = request["plan"]
         allowed = SegmentMask(one, None if request["kind"] == "all" else wanted)
-        if plan is not None and (allowed.filtered or plan != planner.GRAPH_TWO_HOP):
+        if plan is not None and (allowed.filtered or plan != planner.ACORN):
             one = preferring(one, plan)
-        parts.append(ann.SegmentTarget(one, allowed))
+        parts.append(SegmentTarget(one, allowed))
     rest = [indexed.rest(wanted[wanted > second_docids[-1]])]
     queries = held_out(request["queries"], 13)
     found = indexed.search(queries, request["k"], target=request["target"], parts=parts, rest=rest)
@@ -167,7 +185,7 @@ def cell(metric: str, kind: str, share: float) -> list[tuple[np.ndarray, np.ndar
 def mean_recall(indexed: Indexed, requests, **how) -> float:
     found = []
     for query, rows, allowed, oracle in requests:
-        (answer,) = indexed.search(query, 10, rows, parts=[ann.SegmentTarget(indexed.segment, allowed)], **how)
+        (answer,) = indexed.search(query, 10, rows, parts=[SegmentTarget(indexed.segment, allowed)], **how)
         found.append(recall(answer, oracle))
     return float(np.mean(found))
 
@@ -176,11 +194,11 @@ def mean_recall(indexed: Indexed, requests, **how) -> float:
 # What was observed with cosine, dot and l2 is beside it. Plans that fail far from the query are why there is a choice: None asks nothing.
 FLOORS = {
     (planner.SCAN, 0): (0.98, 0.98, 0.98),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 1.000 0.998 1.000
-    (planner.FUNNEL, 2.2): (0.95, 0.95, 0.91),  # 0.998 0.988 0.994; 0.998 0.991 0.988; 0.988 0.952 0.958
+    (planner.BINARY_SCAN, 2.2): (0.95, 0.95, 0.91),  # 0.998 0.988 0.994; 0.998 0.991 0.988; 0.988 0.952 0.958
     (planner.CLUSTERS_SCAN, 1_000): (0.97, 0.97, 0.95),  # 1.000 1.000 1.000; 1.000 1.000 1.000; 0.997 0.991 0.994
-    (planner.CLUSTERS_FUNNEL, 1_000): (0.95, 0.95, 0.84),  # 1.000 0.991 0.997; 1.000 0.998 0.995; 0.933 0.892 0.881
+    (planner.CLUSTERS_BINARY, 1_000): (0.95, 0.95, 0.84),  # 1.000 0.991 0.997; 1.000 0.998 0.995; 0.933 0.892 0.881
     (planner.GRAPH_BEAM, 4): (0.94, 0.94, 0.74),  # 1.000 0.977 1.000; 1.000 0.977 1.000; 0.950 0.802 0.991
-    (planner.GRAPH_TWO_HOP, 6): (0.95, 0.95, 0.79),  # 1.000 0.986 1.000; 1.000 0.991 1.000; 0.959 0.850 0.997
+    (planner.ACORN, 6): (0.95, 0.95, 0.79),  # 1.000 0.986 1.000; 1.000 0.991 1.000; 0.959 0.850 0.997
     (planner.POST_FILTER, 8): (0.93, 0.95, None),  # 1.000 0.967 1.000; 1.000 0.991 1.000; 0.017 0.097 0.081
 }
 
@@ -199,7 +217,7 @@ def test_a_graph_by_hnswlib_finds_as_much_as_one_by_faiss():
     assert indexed.segment.meta["options"]["graph_builder"] == "hnswlib"
     for kind, i in (("uncorrelated", 0), ("positive", 1), ("negative", 2)):
         requests = [(query, rows, SegmentMask(indexed.segment, rows), oracle) for query, rows, _, oracle in cell("cosine", kind, SHARES[0])]
-        for plan, effort in ((planner.GRAPH_BEAM, 4), (planner.GRAPH_TWO_HOP, 6)):
+        for plan, effort in ((planner.GRAPH_BEAM, 4), (planner.ACORN, 6)):
             assert mean_recall(indexed, requests, forced=setting(plan, effort)) >= FLOORS[plan, effort][i], (NAMES[plan], kind)
 
 
@@ -214,7 +232,7 @@ def test_the_recall_asked_for_is_met(target, scans, monkeypatch):
     means, queries = {}, held_out(QUERIES)
     for metric in METRICS:
         indexed = large(metric)
-        monkeypatch.setattr(indexed.segment, "corrections", calibrate.Corrections())
+        monkeypatch.setattr(indexed.segment, "corrections", Corrections.of(PLANS))
         if not scans:
             indexed.segment.corrections.table[1, planner.SCAN] = 1e6
         found = indexed.search(queries, 10, target=target)
@@ -260,10 +278,10 @@ def same(one, other):
 @pytest.fixture
 def settled(monkeypatch):
     """Costs are not learned: what was chosen once is chosen again."""
-    monkeypatch.setattr(calibrate.Corrections, "learn_cost", lambda *_: None)
+    monkeypatch.setattr(Corrections, "learn_cost", lambda *_: None)
 
 
-@pytest.mark.parametrize("forced", [-1, setting(planner.GRAPH_BEAM, 2), setting(planner.CLUSTERS_FUNNEL, 1_000)])
+@pytest.mark.parametrize("forced", [-1, setting(planner.GRAPH_BEAM, 2), setting(planner.CLUSTERS_BINARY, 1_000)])
 @pytest.mark.parametrize("has_filter", [False, True])
 def test_a_batch_finds_what_its_queries_find_alone(forced, has_filter, settled):
     indexed = large("cosine")
@@ -271,13 +289,13 @@ def test_a_batch_finds_what_its_queries_find_alone(forced, has_filter, settled):
     queries = held_out(37)
     together = indexed.search(queries, 10, rows, forced=forced)
     same(together, [indexed.search(query[None, :], 10, rows, forced=forced)[0] for query in queries])
-    trace = ann.Trace()
+    trace = Trace()
     same(together, indexed.search(queries, 10, rows, forced=forced, trace=trace))
-    (report,) = trace.reports
-    assert report.shape == (37, layout.REPORT_WIDTH) and len(trace.microseconds) == 1
+    (run,) = trace.report.runs
+    assert run.setting >= 0 and run.elapsed > 0
 
 
-@pytest.mark.parametrize("forced", [-1, setting(planner.GRAPH_TWO_HOP, 3), setting(planner.FUNNEL, 2)])
+@pytest.mark.parametrize("forced", [-1, setting(planner.ACORN, 3), setting(planner.BINARY_SCAN, 2)])
 def test_two_threads_find_what_one_does(forced, settled):
     """Each has marks, heaps and distances of its own."""
     rows = {metric: large(metric).every(3) for metric in METRICS}
@@ -307,7 +325,7 @@ def test_marks_of_long_ago_are_cleared_when_their_number_comes_round():
     indexed, forced = large("l2"), setting(planner.GRAPH_BEAM, 3)
     queries = held_out(1)
     expected = indexed.search(queries, 10, forced=forced)
-    space = scratch.of_thread(indexed.segment.rows, indexed.segment.clusters, DIM)
+    space = DenseScratch.of_thread(indexed.segment.rows, indexed.segment.clusters, DIM)
     space._arrays[layout.VISITED][:] = 4  # as the first searches after it would leave them
     space._arrays[layout.EPOCH][0] = 2**32 - 2
     for _ in range(3):
@@ -321,7 +339,7 @@ def test_marks_of_long_ago_are_cleared_when_their_number_comes_round():
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.floats(0, 1e9), st.floats(0, 1e9)), max_size=60))
 def test_what_running_teaches_stays_within_bounds(measurements):
-    learned = calibrate.Corrections()
+    learned = Corrections.of(PLANS)
     for of_cost, plan, predicted, actual in measurements:
         (learned.learn_cost if of_cost else learned.learn_recall)(plan, predicted, actual)
     recalls, costs = learned.table
@@ -330,7 +348,7 @@ def test_what_running_teaches_stays_within_bounds(measurements):
 
 
 def test_costs_and_recalls_follow_what_is_measured():
-    learned = calibrate.Corrections()
+    learned = Corrections.of(PLANS)
     for _ in range(400):
         learned.learn_cost(2, 10.0, 20.0)
         learned.learn_recall(3, 0.95, 0.85)
@@ -345,11 +363,14 @@ def test_a_plan_that_runs_slower_than_predicted_is_chosen_less(monkeypatch):
     indexed, queries = large("cosine"), held_out(QUERIES)
 
     def chosen(factors) -> np.ndarray:
-        monkeypatch.setattr(indexed.segment, "corrections", calibrate.Corrections())
+        monkeypatch.setattr(indexed.segment, "corrections", Corrections.of(PLANS))
         indexed.segment.corrections.table[1] = factors
-        trace = ann.Trace()
-        indexed.search(queries, 10, trace=trace)
-        return PLANS[trace.reports[0][:, layout.R_SETTING].astype(int)]
+        found = []
+        for query in queries:
+            trace = Trace()
+            indexed.search(query[None], 10, trace=trace)
+            found.append(RUNS[int(trace.report.runs[0].setting)])
+        return np.array(found)
 
     before = chosen(np.ones(len(NAMES)))
     favourite = int(np.bincount(before).argmax())
@@ -359,12 +380,12 @@ def test_a_plan_that_runs_slower_than_predicted_is_chosen_less(monkeypatch):
 
 
 def test_a_plan_that_is_explained(settled, monkeypatch):
-    indexed, trace = large("dot"), ann.Trace()
-    monkeypatch.setattr(indexed.segment, "corrections", calibrate.Corrections())
+    indexed, trace = large("dot"), Trace()
+    monkeypatch.setattr(indexed.segment, "corrections", Corrections.of(PLANS))
     rows = indexed.every(3)
-    part = ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, rows))
+    part = SegmentTarget(indexed.segment, SegmentMask(indexed.segment, rows))
     indexed.search(held_out(1), 10, parts=[part], trace=trace)
-    shown = ann.explained(part, trace.reports[0][0], 10)
+    (shown,) = trace.report.explained()
     assert (shown["rows"], shown["matches"], shown["selectivity"]) == (ROWS, len(rows), len(rows) / ROWS)
     assert 0 < shown["local_selectivity"] < 1 and shown["plan"] in NAMES and not shown["fallback"]
     costs = [row["microseconds"] for row in shown["considered"]]
@@ -378,25 +399,28 @@ def test_a_plan_that_is_explained(settled, monkeypatch):
 def test_a_plan_that_can_not_be_run_is_refused():
     indexed = small("l2")
     with pytest.raises(ValueError, match="filter"):
-        indexed.search(held_out(1, 24), 10, forced=setting(planner.GRAPH_TWO_HOP, 6))
+        indexed.search(held_out(1, 24), 10, forced=setting(planner.ACORN, 6))
     without = Indexed(clustered(3, 200, 24), "l2", GRAPH_ROWS=300)
-    for plan in calibrate.GRAPH_PLANS:
+    for plan in planner.GRAPH_PLANS:
         with pytest.raises(ValueError, match="graph"):
             without.search(held_out(1, 24), 10, without.every(2), forced=setting(plan, 6))
 
 
 def test_chunks_that_a_search_read_are_marked_and_confirmed_once():
     indexed = small("cosine")
-    verified, calls = np.zeros(len(indexed.table), np.uint8), []
+    chunks, calls = Chunks(indexed.table), []
+    chunks.verified[:] = 0
 
     def confirm():
-        calls.append(np.flatnonzero(verified == 2).tolist())
-        verified[verified == 2] = 1
+        calls.append(np.flatnonzero(chunks.verified == 2).tolist())
+        chunks.verified[chunks.verified == 2] = 1
 
-    part = ann.SegmentTarget(indexed.segment, indexed.segment.all_allowed)
+    chunks.confirm = confirm
+
+    part = SegmentTarget(indexed.segment, indexed.segment.all_allowed)
     for _ in range(2):
-        ann.search([part], [], indexed.table, verified, confirm, held_out(1, 24), "float32", "cosine", 5, 0.95)
+        HNSWFile.search(SegmentRequest([part], [], chunks, held_out(1, 24), indexed.spec, 5, 0.95))
     assert len(calls) == 1 and calls[0]
-    verified[:] = 2  # marks of another thread, which hasn't confirmed them yet
-    ann.search([part], [], indexed.table, verified, confirm, held_out(1, 24), "float32", "cosine", 5, 0.95)
+    chunks.verified[:] = 2  # marks of another thread, which hasn't confirmed them yet
+    HNSWFile.search(SegmentRequest([part], [], chunks, held_out(1, 24), indexed.spec, 5, 0.95))
     assert len(calls) == 2

@@ -17,41 +17,72 @@ import numba
 import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
+from vectordb_client.model.fields import DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.schema import Dense as DenseField
 from vectordb_client.model.schema import MultiVector
 from vectordb_client.model.schema import Sparse as SparseField
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
 from tests.support import sparse_indexed
 from tests.support.indexed import METRICS, Indexed, clustered, held_out
-from vectordb.index.dense import calibrate
-from vectordb.index.dense.scratch import Scratch, aligned
-from vectordb.index.dense.segment import SegmentMask
+from vectordb.fields import FIELD_TYPES
+from vectordb.index.base import SegmentMask
+from vectordb.index.dense.plans import PLANS
+from vectordb.index.dense.scratch import DenseScratch
 from vectordb.index.impact import calibrate as sparse_calibrate
-from vectordb.index.impact.scratch import Scratch as SparseScratch
+from vectordb.index.impact.scratch import ImpactScratch
+from vectordb.index.model import settings_of
+from vectordb.index.scratch import aligned
 from vectordb.kernels import (
     COUNT,
     TABLE_WIDTH,
+    binary_scan,
     bitset,
     bounded,
+    clusters,
     codes,
     columns,
     dense,
     fusion,
     graph,
     impact,
+    impact_build,
+    impact_layout,
+    impact_lists,
+    impact_rows,
     jit,
     layout,
     planner,
-    precise,
     query_codes,
+    rescore,
+    scoring,
     segment,
     sparse,
     topk,
 )
-from vectordb.storage import chunks, fields, format
+from vectordb.storage import chunks, format
 
-MODULES = (topk, bitset, dense, sparse, columns, codes, graph, planner, query_codes, precise, segment, bounded, impact, fusion)
+MODULES = (
+    topk,
+    bitset,
+    dense,
+    sparse,
+    columns,
+    codes,
+    scoring,
+    binary_scan,
+    clusters,
+    graph,
+    planner,
+    query_codes,
+    rescore,
+    segment,
+    bounded,
+    impact_lists,
+    impact_rows,
+    impact_build,
+    impact,
+    fusion,
+)
 KERNELS = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": kernel
     for module in MODULES
@@ -59,6 +90,10 @@ KERNELS = {
     if isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__
 }
 SEEDS = range(6)
+
+
+def forward_chunk(spec, column, docids):
+    return FIELD_TYPES[spec.kind].encode(spec, column, docids)[format.FORWARD]
 
 
 def at_address(address: int, shape, dtype) -> np.ndarray:
@@ -188,7 +223,7 @@ def same_ranking(one, other):
 def test_dense(seed, metric, dtype, filtered):
     rng = np.random.default_rng(seed)
     spec = DenseField(int(rng.integers(1, 20)), metric, dtype)
-    table = table_of(rng, lambda d: fields.forward_chunk(spec, DenseColumn(rng.standard_normal((len(d), spec.dim)).astype(dtype)), d))
+    table = table_of(rng, lambda d: forward_chunk(spec, DenseColumn(rng.standard_normal((len(d), spec.dim)).astype(dtype)), d))
     queries = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
     rows = wanted_of(rng, table.docids)
     k = int(rng.integers(1, 15))
@@ -210,7 +245,7 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
 
     def make(docids):
         indptr = np.concatenate([[0], np.cumsum(rng.integers(1, 4, len(docids)))])
-        return fields.forward_chunk(spec, MultiColumn(indptr, rng.standard_normal((int(indptr[-1]), spec.dim)).astype(dtype)), docids)
+        return forward_chunk(spec, MultiColumn(indptr, rng.standard_normal((int(indptr[-1]), spec.dim)).astype(dtype)), docids)
 
     table = table_of(rng, make)
     query = rng.standard_normal((int(rng.integers(1, 4)), spec.dim)).astype(np.float32)
@@ -242,7 +277,7 @@ def sparse_table(rng, signed, part=1):
         weights = rng.random(len(terms)).astype(np.float32) + 0.1
         weights = weights * rng.choice([-1, 1], len(terms)).astype(np.float32) if signed else weights
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, weights)
-        return fields.vector_chunks(SparseField(), column, docids)[part]
+        return FIELD_TYPES["sparse"].encode(SparseField(), column, docids)[part]
 
     return table_of(rng, make), pool
 
@@ -292,7 +327,7 @@ LONG = np.array([[3e38, -3e38, 3e38], [3e38, 3e38, 3e38], [-3e38, 1.0, 0.0], [1.
 
 @pytest.mark.parametrize("metric", ["dot", "l2"])
 def test_rows_too_long_for_float32_have_scores_in_order(metric):
-    table = Table([fields.forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
+    table = Table([forward_chunk(DenseField(3, metric), DenseColumn(LONG), np.arange(4))])
     query = np.array([[2.0, 2.0, 1.0]], np.float32)
     exact = LONG.astype(np.float64) @ query[0] if metric == "dot" else -((LONG.astype(np.float64) - query[0]) ** 2).sum(axis=1)
     largest = np.finfo(np.float32).max
@@ -316,7 +351,7 @@ def test_sparse_sums_beyond_float32_are_finite_and_the_same_in_both_indexes():
     terms, weights = np.array([1, 2, 3], np.uint64), np.array([1e16, 1e16, 1.0], np.float32)
     rows = [[3e38, -3e38, 1.0], [3e38, 3e38, 1.0], [-3e38, 1.0, 1.0], [1.0, 2.0, 3.0]]
     column = SparseColumn(np.arange(0, 13, 3), np.tile(terms, 4), np.array(rows, np.float32).ravel())
-    parts = fields.vector_chunks(SparseField(), column, np.arange(4))
+    parts = FIELD_TYPES["sparse"].encode(SparseField(), column, np.arange(4))
     forward, inverted = Table([parts[0]]), Table([parts[1]])
     wanted, found = np.arange(4, dtype=np.uint32), []
     for n, given in both("sparse.sparse_scores", forward.rows, terms, weights, wanted, NOT_COUNTED[1], np.zeros(4, np.int64)):
@@ -340,7 +375,7 @@ def texts_table(seed, part):
         sizes = numbers.integers(0, 5, len(docids))
         terms = np.concatenate([np.sort(numbers.permutation(pool)[:n]) for n in sizes] + [pool[:0]])
         column = SparseColumn(np.concatenate([[0], np.cumsum(sizes)]), terms, numbers.integers(1, 9, len(terms)).astype(np.float32))
-        return fields.vector_chunks(SparseField(), column, docids, fields.lengths_of(column))[part]
+        return FIELD_TYPES["sparse"].encode(SparseField(), column, docids, bm25=True)[part]
 
     parts = [make(docids) for docids in spans(rng, int(rng.choice([1, 3])))]
     return Table([chunks.joined(parts)] if part == format.LENGTHS else parts), pool
@@ -627,7 +662,7 @@ def call_nearer(distances, threshold):
 @pytest.mark.parametrize("dim", [1, 63, 64, 65, 384, 1_000])
 def test_distances_of_signs(dim):
     rng = np.random.default_rng(dim)
-    words = codes.words_of(dim)
+    words = codes.u64s_of(dim)
     rows = rng.integers(1, 256, (150, codes.stride_of(dim)), np.uint8)
     blocks = aligned((3, words, 64), np.uint64)
     blocks[:] = 0
@@ -636,7 +671,7 @@ def test_distances_of_signs(dim):
     blocks[:] = one
     signs = rows[:, :dim] > codes.ZERO
     query = rng.standard_normal(dim).astype(np.float32)
-    (_, (_, word)), (_, (_, other)) = both("codes.sign_words", query, np.ones(words, np.uint64))
+    (_, (_, word)), (_, (_, other)) = both("codes.sign_bits", query, np.ones(words, np.uint64))
     np.testing.assert_array_equal(word, other)
     apart = (signs != (query > 0)).sum(axis=1)
     out, stand_in = np.empty(64, np.uint16), np.empty(64, np.uint16)
@@ -764,10 +799,10 @@ def test_predictions_lie_between_what_was_measured(seed):
 @pytest.mark.parametrize("graph_there", [False, True])
 def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_there):
     rng = np.random.default_rng(seed)
-    settings = calibrate.SETTINGS
+    settings = settings_of(PLANS)
     plans = settings[:, planner.PLAN].astype(int)
     recalls, costs = rng.random((1, len(settings))).astype(np.float32), (rng.random((1, len(settings))) * 100).astype(np.float32)
-    corrections = np.stack([-0.1 * rng.random(len(planner.PLANS)), 1 + rng.random(len(planner.PLANS))])
+    corrections = np.stack([-0.1 * rng.random(len(PLANS)), 1 + rng.random(len(PLANS))])
     cells, weights = np.zeros(4, np.int64), np.array([1.0, 0, 0, 0])
     exact, scan = plans == planner.EXACT, plans == planner.SCAN
     recalls[0, scan] = rng.choice([0.5, 0.98])
@@ -788,11 +823,11 @@ def test_the_cheapest_setting_that_reaches_the_target_is_chosen(seed, graph_ther
             larger[scan] += unsure
         made = [both("planner.cost_of", s, settings, cells, weights, costs, int(exact.argmax()), growth, extra) for s in range(len(plans))]
         np.testing.assert_allclose([[result for result, _ in pair] for pair in made], np.stack([larger, larger], axis=1), rtol=1e-6)
-        usable = graph_there | ~np.isin(plans, calibrate.GRAPH_PLANS)
+        usable = graph_there | ~np.isin(plans, planner.GRAPH_PLANS)
         cost, bare = (np.where((expected >= least) & usable, larger * corrections[1, plans], np.inf) for least in (needed, target))
         chosen, safe = one
         assert chosen == (bare if cost.min() > planner.MUCH_CHEAPER * bare.min() else cost).argmin()
-        assert safe == np.where(np.isin(plans, planner.ENDING_PLANS), cost, np.inf).argmin()
+        assert safe == np.where(np.isin(plans, planner.TERMINATING_PLANS), cost, np.inf).argmin()
         if target == 1:
             assert plans[chosen] == planner.EXACT
     others = ~exact
@@ -815,7 +850,7 @@ def test_a_plan_is_found_wherever_it_stands_in_a_table():
 
 @pytest.mark.parametrize(("local", "share", "expected"), [(0.5, 0.5, 0.0), (0.0, 0.1, -8.0), (0.4, 0.1, 2.0), (1e-9, 0.5, -8.0)])
 def test_rho(local, share, expected):
-    assert [result for result, _ in both("planner.log_rho", local, share)] == [pytest.approx(expected)] * 2
+    assert [result for result, _ in both("planner.log_correlation", local, share)] == [pytest.approx(expected)] * 2
 
 
 def test_a_scan_costs_in_proportion_to_what_matches():
@@ -872,7 +907,7 @@ class Links:
         self.scores = (scores + (self.bias if biased else 0)).astype(np.float32)
 
     def scoring(self):
-        return graph.Scoring(
+        return scoring.Scoring(
             self.codes.ctypes.data, self.stride, self.query.ctypes.data, np.float32(0.5), self.offset, self.bias, self.biased
         )
 
@@ -887,7 +922,7 @@ class Links:
         n = size = 0
         for row in starts:
             n = topk.push_best(heaps[0], n, self.key(row))
-            if name == "graph.two_hop" or not middle[0] or self.passing[row]:
+            if name == "graph.acorn" or not middle[0] or self.passing[row]:
                 size = topk.offer(heaps[1], size, ef, self.key(row))
         given = (self.scoring(), self.n, self.graph.ctypes.data, self.degree, *middle)
         ran = both(name, *given, ef, cap, visited, np.uint32(4), heaps[0], n, heaps[1], size)
@@ -899,7 +934,7 @@ class Links:
 def test_beam(seed, biased, filtered):
     links = Links(seed, biased)
     for row in range(min(links.n, 9)):
-        for score, _ in both("graph.code_score", links.scoring(), row):
+        for score, _ in both("scoring.code_score", links.scoring(), row):
             assert score == links.scores[row]
     for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
         one, other = links.search("graph.beam", np.array([0]), ef, cap, filtered, links.bits)
@@ -924,7 +959,7 @@ def test_two_hop(seed, biased):
     links = Links(seed, biased)
     starts = np.flatnonzero(links.passing)[:3]
     for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
-        one, other = links.search("graph.two_hop", starts, ef, cap, links.bits)
+        one, other = links.search("graph.acorn", starts, ef, cap, links.bits)
         for mine, its in zip(one, other, strict=True):
             np.testing.assert_array_equal(mine, its)
         results, scored, visited = one
@@ -970,7 +1005,7 @@ def made_segment(metric, dtype):
 
 
 @pytest.mark.parametrize(("metric", "dtype"), list(itertools.product(METRICS, ["float32", "float16"])))
-@pytest.mark.parametrize("plan", [-1, *planner.PLANS], ids=["chosen", *calibrate.PLAN_NAMES])
+@pytest.mark.parametrize("plan", [-1, *PLANS], ids=["chosen", *(plan.name for plan in PLANS.values())])
 def test_search_segment(metric, dtype, plan):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
@@ -979,14 +1014,14 @@ def test_search_segment(metric, dtype, plan):
     forced = -1 if plan < 0 else int(settings[min(1, len(settings) - 1)])
     queries = held_out(3, 20)
     rng = np.random.default_rng(plan + 1)
-    scratch = Scratch(searched.rows, searched.clusters, searched.dim)
+    scratch = DenseScratch(searched.rows, searched.clusters, searched.dim)
     for wanted, k in itertools.product((None, indexed.docids[rng.random(320) < 0.5], indexed.docids[200:230]), (3, 30)):
-        if wanted is None and plan in calibrate.FILTER_PLANS:
+        if wanted is None and plan >= 0 and "filter" in PLANS[plan].needs:
             continue
         allowed = SegmentMask(searched, wanted)
         heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, layout.REPORT_WIDTH))
         (touched, one), (also_touched, other) = both(
-            "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.locals, model.recalls,
+            "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.correlations, model.recalls,
             model.costs, searched.corrections.table, 0.95, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
             allowed.matches, queries, k, indexed.table, np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes, report,
         )  # fmt: skip
@@ -1005,7 +1040,7 @@ def test_bounded_scores(metric):
     query = held_out(1, 20)[0]
     for wanted, floor in ((None, -np.inf), (indexed.docids[::3].copy(), -np.inf), (None, 0.0)):
         allowed = SegmentMask(found, wanted)
-        arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.lacking, found.longest, floor, np.zeros(30, np.int64))
+        arguments = (allowed.filtered, allowed.bits[0], 10, 300, found.residual_norms, found.max_norm, floor, np.zeros(30, np.int64))
         codes_of_query = aligned((found.description[layout.STRIDE],), np.int8)
         (one, given), (other, also) = both("bounded.bounded_topk", found.description, query, codes_of_query, *arguments)
         assert one[0] == other[0] and one[1:] == pytest.approx(other[1:], rel=1e-4)
@@ -1041,7 +1076,7 @@ def test_locate_terms(seed, spread):
     pools = {"hashes": rng.integers(0, 2**64, 40, dtype=np.uint64), "consecutive": np.arange(7, 50, dtype=np.uint64), "one": [2**64 - 1]}
     terms = np.unique(np.array(pools[spread], np.uint64))
     asked = np.concatenate([rng.permutation(terms), rng.integers(0, 2**64, 5, dtype=np.uint64), terms[:1] - np.uint64(1)])
-    (_, one), (_, other) = both("impact.locate_terms", terms, asked, np.zeros(len(asked), np.int64))
+    (_, one), (_, other) = both("impact_lists.locate_terms", terms, asked, np.zeros(len(asked), np.int64))
     np.testing.assert_array_equal(one[-1], other[-1])
     at = np.searchsorted(terms, asked)
     known = (at < len(terms)) & (terms[np.minimum(at, len(terms) - 1)] == asked)
@@ -1057,17 +1092,17 @@ def test_impact_ordered_lists_hold_each_posting_once(seed):
     terms = np.nonzero(held)[1].astype(np.uint16)
     level = rng.integers(0, levels, len(terms)).astype(np.uint8)
     low, high = sorted(rng.integers(0, rows + 1, 2).tolist())
-    (_, one), (_, other) = both("impact.count_postings", row_at, terms, low, high, np.ones(vocabulary, np.int64))
+    (_, one), (_, other) = both("impact_build.count_postings", row_at, terms, low, high, np.ones(vocabulary, np.int64))
     np.testing.assert_array_equal(one[-1], other[-1])
     np.testing.assert_array_equal(one[-1], held[low:high].sum(axis=0))
     ends, size = np.cumsum(one[-1]), int(one[-1].sum())
     given = (row_at, terms, level, low, high, ends - one[-1], np.zeros(size, np.uint16), np.zeros(size, np.uint8))
-    (_, one), (_, other) = both("impact.fill_lists", *given)
+    (_, one), (_, other) = both("impact_build.fill_lists", *given)
     docs, own = one[-2:]
     np.testing.assert_array_equal(docs, other[-2])
     np.testing.assert_array_equal(own, other[-1])
     runs = np.zeros(3 * size, np.uint16)
-    (used, one), (also, other) = both("impact.write_runs", ends, docs, own, levels, np.zeros(vocabulary, np.uint32), runs)
+    (used, one), (also, other) = both("impact_build.write_runs", ends, docs, own, levels, np.zeros(vocabulary, np.uint32), runs)
     assert used == also
     np.testing.assert_array_equal(one[-1], other[-1])
     begins, found = np.append(one[-2], used), set()
@@ -1105,19 +1140,19 @@ def test_search_impacts(kind, setting):
     indexed = sparse_segment(kind)
     searched = indexed.segment
     plan, share, misses = sparse_calibrate.SETTINGS[setting].tolist()
-    space = SparseScratch(searched.rows, searched.vocabulary)
+    space = ImpactScratch(searched.rows, searched.vocabulary)
     for seed, k, filtered in itertools.product(range(2), (3, 20), (True, False)):
         rng = np.random.default_rng(seed)
         terms = np.unique(rng.choice(searched.sections["terms"][:60], 5))
         weights = (rng.random(len(terms)) + 0.1).astype(np.float32)
         bits = searched.every_bit & (rng.integers(0, 2**64, len(searched.every_bit), dtype=np.uint64) if filtered else ~np.uint64(0))
-        heap, report = np.zeros(k, np.int64), np.zeros(impact.REPORT_WIDTH, np.int64)
+        heap, report = np.zeros(k, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
         given = (int(plan), share, misses, k, int(np.bitwise_count(bits).sum()), bits, terms, weights, heap, report)
         (size, one), (also, other) = both("impact.search_impacts", searched.description, space.work, searched.saturation, *given)
         assert size == also
         np.testing.assert_array_equal(one[-1], other[-1])
         same_ranking(keys_of([one[-2]], [size], 5.0), keys_of([other[-2]], [also], 5.0))
-        assert not space._arrays[impact.QUERY].any()  # left clean for the next query
+        assert not space._arrays[impact_layout.QUERY].any()  # left clean for the next query
 
 
 def test_pack():
@@ -1131,6 +1166,13 @@ def test_pack():
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
+        "binary_scan.binary_scan",
+        "binary_scan.keep_near",
+        "binary_scan.near_blocks",
+        "binary_scan.tighten",
+        "clusters.nearest_cluster",
+        "clusters.search_clusters",
+        "clusters.selectivity_near",
         "codes._transform",
         "columns.holds_phrase",
         "columns.holds_words",
@@ -1144,47 +1186,40 @@ def test_no_kernel_is_without_a_test():
         "dense.select",
         "dense.widest",
         "dense.within",
-        "graph.prefetch_row",
-        "impact.add_lists",
-        "impact.by_impacts",
         "fusion.comes_before",
         "fusion.sink",
-        "impact.contributions_of",
-        "impact.counted_score",
-        "impact.floor_of",
-        "impact.gaps_of",
-        "impact.group_maxima",
-        "impact.in_order_of_terms",
-        "impact.learn_gap",
-        "impact.norm_of",
-        "impact.least_contribution",
-        "impact.place_terms",
-        "impact.prefetch_row",
-        "impact.reach",
-        "impact.row_score",
-        "impact.rows_as_high",
-        "impact.rows_between",
+        "graph.enter",
+        "graph.search_graph",
+        "graph.seed",
+        "impact.by_impacts",
+        "impact.least_sum",
         "impact.rows_of_groups",
-        "impact.score_rows",
-        "precise.docid_bits",
-        "precise.place_after",
-        "precise.rescore",
-        "precise.score_all",
+        "impact_lists.add_lists",
+        "impact_lists.contributions_of",
+        "impact_lists.floor_of",
+        "impact_lists.group_maxima",
+        "impact_lists.least_contribution",
+        "impact_lists.place_terms",
+        "impact_lists.rows_as_high",
+        "impact_lists.rows_between",
+        "impact_rows.counted_score",
+        "impact_rows.gaps_of",
+        "impact_rows.in_order_of_terms",
+        "impact_rows.learn_gap",
+        "impact_rows.norm_of",
+        "impact_rows.prefetch_row",
+        "impact_rows.row_score",
+        "impact_rows.score_rows",
         "query_codes.encode",
         "query_codes.encode_signs",
         "query_codes.normalise",
-        "segment.enter",
-        "segment.funnel",
-        "segment.funnel_blocks",
-        "segment.keep_near",
-        "segment.nearest_cluster",
+        "rescore.docid_bits",
+        "rescore.place_after",
+        "rescore.rescore",
+        "rescore.score_all",
+        "scoring.prefetch_row",
+        "scoring.score_rows",
         "segment.plan_for",
-        "segment.score_rows",
-        "segment.search_clusters",
-        "segment.search_graph",
-        "segment.seed",
-        "segment.selectivity_near",
-        "segment.tighten",
         "sparse.finite",
         "sparse.saturated",
         "sparse.set_bits",
@@ -1205,7 +1240,7 @@ def test_no_kernel_is_without_a_test():
         "codes.pack_signs",
         "codes.rotate",
         "codes.rotate_rows",
-        "codes.sign_words",
+        "codes.sign_bits",
         "columns.integer_ids",
         "columns.rows_in_area",
         "columns.rows_in_range",
@@ -1219,35 +1254,35 @@ def test_no_kernel_is_without_a_test():
         "dense.of_unit_length",
         "dense.offer_rows",
         "fusion.merge_lists",
+        "graph.acorn",
         "graph.beam",
-        "graph.code_score",
         "graph.descend",
-        "graph.two_hop",
-        "impact.count_postings",
-        "impact.fill_lists",
-        "impact.locate_terms",
         "impact.search_impacts",
-        "impact.write_runs",
+        "impact_build.count_postings",
+        "impact_build.fill_lists",
+        "impact_build.write_runs",
+        "impact_lists.locate_terms",
         "planner.beyond",
         "planner.choose",
         "planner.cost_of",
         "planner.kth_score",
-        "planner.log_rho",
+        "planner.log_correlation",
         "planner.predict",
         "planner.scan_cost",
         "planner.setting_of",
         "planner.weights_of",
+        "scoring.code_score",
         "segment.search_segment",
         "sparse.document_frequencies",
-        "sparse.norms_between",
         "sparse.find_term",
+        "sparse.norms_between",
         "sparse.postings_union",
-        "sparse.sparse_scores",
         "sparse.present_rows",
+        "sparse.sparse_scores",
         "sparse.sparse_topk",
         "topk.make_key",
-        "topk.pack",
         "topk.offer",
+        "topk.pack",
         "topk.pop_best",
         "topk.push_best",
         "topk.row_of",

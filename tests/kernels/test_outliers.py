@@ -9,12 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.indexed import METRICS, Indexed, clustered, grouped, recall
+from tests.support.indexed import METRICS, Indexed, Trace, clustered, grouped, recall
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, Int, Linear, Schema, Sparse, StorageError, VectorDBError
+from vectordb.index.base import SegmentMask, SegmentTarget, open_file
 from vectordb.index.dense import build, calibrate, frame, graphs
-from vectordb.index.dense import search as ann
-from vectordb.index.dense.segment import SegmentMask
+from vectordb.index.dense.plans import PLANS
+from vectordb.index.model import Corrections
 from vectordb.kernels import planner
 
 ROWS, DIM = 3_000, 24
@@ -123,16 +124,16 @@ def test_outliers_are_kept_apart_and_leave_the_codes_of_others_as_they_were(metr
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("shape", [None, *SHAPES])
 def test_nothing_is_chosen_that_should_cost_more_than_a_full_scan(metric, shape, monkeypatch):
-    monkeypatch.setattr(calibrate.Corrections, "learn_cost", lambda *_: None)
+    monkeypatch.setattr(Corrections, "learn_cost", lambda *_: None)
     one = indexed(metric, shape)
     query = queries_of(one.vectors)[:1]
     for k, rows, target in itertools.product((1, 10, 400, 1_500), (None, one.every(2), one.every(40)), (0.9, 0.999)):
-        part = ann.SegmentTarget(one.segment, one.segment.all_allowed if rows is None else SegmentMask(one.segment, rows))
-        trace = ann.Trace()
-        one.segment.corrections = calibrate.Corrections()
+        part = SegmentTarget(one.segment, one.segment.all_allowed if rows is None else SegmentMask(one.segment, rows))
+        trace = Trace()
+        one.segment.corrections = Corrections.of(PLANS)
         one.search(query, k, parts=[part], target=target, trace=trace)
-        shown = ann.explained(part, trace.reports[0][0], k)
-        full = [row["microseconds"] for row in shown["considered"] if row["plan"] == planner.PLANS[planner.EXACT].name]
+        (shown,) = trace.report.explained()
+        full = [row["microseconds"] for row in shown["considered"] if row["plan"] == PLANS[planner.EXACT].name]
         few = part.allowed.matches[0] <= max(4 * k + 40, 2 * calibrate.SCANNED)  # these are scored one by one, whatever is predicted
         assert few or shown["predicted"]["microseconds"] <= full[0] * 1.001, (k, target, shown["plan"])
 
@@ -173,12 +174,11 @@ def test_a_scan_that_can_not_tell_goes_over_to_the_vectors():
 @pytest.mark.parametrize("metric", ["dot", "l2"])
 @pytest.mark.parametrize("huge", [1, 40, ROWS])
 def test_vectors_too_large_for_squares_are_kept_apart(metric, huge, tmp_path):
-    from vectordb.index.dense.segment import Segment
 
     rows = plain()
     rows[:huge] = 3e38 * np.sign(rows[:huge])
     build.build(tmp_path / "index", rows, np.arange(5, 5 + ROWS, dtype=np.uint32), metric, build.Options(threads=1))
-    found = Segment.open(tmp_path / "index")
+    found = open_file(tmp_path / "index")
     found.verify()
     assert found.covered == ROWS and found.apart.tolist() == list(range(5 + (huge == ROWS), 5 + huge))
     assert np.isfinite([found.meta[name] for name in ("step", "code_error", "reach", "longest", "apart_longest")]).all()
@@ -290,7 +290,7 @@ def test_what_can_not_be_built_is_told_once_and_tried_again_when_something_chang
     collection = database.create_collection("c", Schema({"v": Dense(DIM)}))
     collection.upsert(ids=list(range(ROWS)), vectors={"v": plain()})
     assert "faiss can't build" in until(lambda: collection.info().maintenance["error"])
-    maintainer = collection._maintainer
+    maintainer = collection._directory.maintainer
     until(lambda: not maintainer._changed)  # nothing is waited for
     assert len(tries) == 1 and maintainer.failures == 1
     for times in (2, 3):

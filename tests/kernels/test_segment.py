@@ -14,14 +14,17 @@ from vectordb_client.errors import CorruptionError
 
 from tests.support.indexed import METRICS, Indexed, clustered, grouped, held_out, large, places, random_bytes, recall, small
 from tests.support.paths import ROOT
+from vectordb.index.base import Cancelled, SegmentMask, open_file
 from vectordb.index.dense import build as builder
-from vectordb.index.dense import segment
-from vectordb.index.dense.build import Cancelled, Options
-from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.dense.build import Options
+from vectordb.index.dense.kind import HNSWFile
+from vectordb.index.dense.plans import PLANS
+from vectordb.index.model import settings_of
 from vectordb.kernels import codes as kernel_codes
 from vectordb.kernels import planner
 
 MEASURED = {"recalls", "costs"}  # by the clock
+LARGE = sorted(HNSWFile.large.union(*(codec.large for codec in HNSWFile.codecs.values())))
 
 
 @pytest.fixture
@@ -29,9 +32,9 @@ def path(tmp_path):
     return tmp_path / "index"
 
 
-def opened(path: Path, file: bytes) -> Segment:
+def opened(path: Path, file: bytes) -> HNSWFile:
     path.write_bytes(file)
-    return Segment.open(path)
+    return open_file(path)
 
 
 def rotated(indexed: Indexed) -> np.ndarray:
@@ -47,7 +50,7 @@ def test_an_opened_segment_holds_the_rows_in_cluster_order(metric):
     indexed = small(metric)
     found, sections = indexed.segment, indexed.segment.sections
     assert (found.rows, found.dim, found.metric, found.has_graph) == (len(indexed.docids), 24, metric, True)
-    assert found.nbytes == len(indexed.file)
+    assert found.file.nbytes == len(indexed.file)
     np.testing.assert_array_equal(np.sort(found.docids), indexed.docids)
     np.testing.assert_array_equal(found.inverse[found.docids.astype(np.int64) - found.first], np.arange(found.rows))
     assert (found.inverse >= 0).sum() == found.rows
@@ -87,7 +90,7 @@ def reached(graph: np.ndarray, entry: int) -> int:
     return int(seen.sum())
 
 
-def graph_is_sound(found: Segment, degree: int) -> None:
+def graph_is_sound(found: HNSWFile, degree: int) -> None:
     graph, upper = found.sections["graph"], found.sections["upper_links"]
     assert graph.shape == (found.rows, 2 * degree) and upper.shape[1] == degree
     assert graph.max() < found.rows and graph.min() >= -1
@@ -140,7 +143,7 @@ def test_more_candidates_and_links_make_a_graph_that_finds_more(builder):
 
     def mean(**others) -> float:
         indexed = Indexed(rows, "l2", options=options_of(builder, **others))
-        (graph,) = np.flatnonzero((segment.calibrate.SETTINGS[:, :2] == (planner.GRAPH_BEAM, 2)).all(axis=1))[:1]
+        (graph,) = np.flatnonzero((settings_of(PLANS)[:, :2] == (planner.GRAPH_BEAM, 2)).all(axis=1))[:1]
         found = indexed.search(queries, 10, forced=int(graph))
         return float(np.mean([recall(*pair) for pair in zip(found, indexed.exact(queries, 10), strict=True)]))
 
@@ -164,7 +167,7 @@ def test_few_rows_get_no_graph():
 
 def test_a_file_that_is_not_there(path):
     with pytest.raises(FileNotFoundError):
-        Segment.open(path)
+        open_file(path)
 
 
 def test_a_file_that_was_cut_off_is_refused(path):
@@ -195,7 +198,7 @@ def test_opening_reads_all_but_the_large_sections(path):
     file = small("l2").file
     for name, (start, end) in places(file).items():
         damaged = random_bytes(file, start, end, 0)
-        if name in segment.Segment.large:
+        if name in LARGE:
             opened(path, damaged)
         else:
             with pytest.raises(CorruptionError, match=f"'{name}'"):
@@ -215,10 +218,10 @@ def test_a_flipped_bit_in_the_header_is_found(path):
 
 def test_searching_damage_that_is_not_found_yet_is_harmless(tmp_path):
     """In a process of its own, which would be gone."""
-    command = [sys.executable, "-m", "tests.support.search_apart", "damaged", tmp_path, *segment.Segment.large]
+    command = [sys.executable, "-m", "tests.support.search_apart", "damaged", tmp_path, *LARGE]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, (ran.returncode, ran.stdout, ran.stderr[-3000:])
-    assert ran.stdout.split() == list(segment.Segment.large)
+    assert ran.stdout.split() == LARGE
 
 
 # Building

@@ -12,20 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import CorruptionError
+from vectordb_client.model.schema import Dense
 
-from tests.support.indexed import places, recall
+from tests.support.indexed import Trace, places, recall
 from tests.support.paths import ROOT
 from tests.support.sparse_indexed import Indexed, columns, large, query_of, saturation_of, small, texts, topics_of
 from vectordb.index import exact as flat
-from vectordb.index.dense import search as ann
-from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.base import SegmentMask, SegmentTarget, open_file
 from vectordb.index.impact import build as sparse_build
 from vectordb.index.impact import calibrate
-from vectordb.index.impact import search as sparse_ann
-from vectordb.index.impact.segment import SparseSegment
+from vectordb.index.impact import search as sparse_search
+from vectordb.index.impact.kind import ImpactFile
+from vectordb.index.impact.plans import PLANS
+from vectordb.index.model import PLAN, Corrections
 from vectordb.kernels import impact as kernel
+from vectordb.kernels import impact_layout
 
-EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] != kernel.IMPACTS).tolist())
+EXACT = tuple(np.flatnonzero(calibrate.SETTINGS[:, PLAN] != kernel.IMPACTS).tolist())
 HELD = texts(3, 200)  # queries that ``large`` doesn't hold
 
 
@@ -179,37 +182,37 @@ def test_recall_of_whole_documents_and_of_a_few_words():
         assert _recall(large(), queries, 10, 0.95) >= 0.95
 
 
+def matching(segment: ImpactFile, rows: int, free: bool = False) -> SegmentTarget:
+    """The segment with so many of its rows."""
+    return SegmentTarget(segment, SegmentMask(segment, segment.docids[:rows]), free)
+
+
 def test_a_higher_target_never_chooses_a_setting_expected_to_find_less():
     segment = large().segment
     for k, matches in ((10, 6_000), (10, 600), (100, 6_000)):
-        model = calibrate.model_for(segment.models, k)
-        chosen = [
-            calibrate.choose(model, segment.rows, matches, False, k, target, segment.corrections) for target in (0.5, 0.9, 0.95, 0.99, 1.0)
-        ]
+        chosen = [segment.model(k).choose(matching(segment, matches), k, target) for target in (0.5, 0.9, 0.95, 0.99, 1.0)]
         assert all(choice.recall >= target for choice, target in zip(chosen, (0.5, 0.9, 0.95, 0.99, 1.0), strict=True))
         assert chosen[-1].setting in EXACT
 
 
 def test_a_filter_of_nearly_all_rows_is_trusted_less_than_none():
     segment = large().segment
-    model = calibrate.model_for(segment.models, 10)
-    free, filtered = (calibrate.predictions(model, segment.rows, 5_990, free, segment.corrections)[1] for free in (True, False))
+    free, filtered = (segment.model(10).predictions(matching(segment, 5_990, free), -1, 10)[1] for free in (True, False))
     assert filtered[2:].mean() < free[2:].mean()
     np.testing.assert_array_equal(filtered[list(EXACT)], 1.0)
 
 
 def test_few_matches_are_scored_one_by_one():
     segment = large().segment
-    model = calibrate.model_for(segment.models, 10)
-    assert calibrate.choose(model, segment.rows, 20, False, 10, 0.95, segment.corrections).setting == calibrate.SCAN
+    assert segment.model(10).choose(matching(segment, 20), 10, 0.95).setting == calibrate.SCAN
 
 
-def test_what_is_learned_moves_the_choice():
+def test_what_is_learned_moves_the_choice(monkeypatch):
     segment = large().segment
-    model = calibrate.model_for(segment.models, 10)
-    doubtful = calibrate.Corrections(segment.corrections.table.copy())
+    doubtful = Corrections(segment.corrections.table.copy())
     doubtful.table[0, kernel.IMPACTS] = -0.2
-    assert calibrate.choose(model, segment.rows, 6_000, False, 10, 0.95, doubtful).setting in EXACT
+    monkeypatch.setattr(segment, "corrections", doubtful)
+    assert segment.model(10).choose(matching(segment, 6_000), 10, 0.95).setting in EXACT
 
 
 # Binary codes, wide vocabularies, what the index can't do
@@ -225,7 +228,7 @@ def test_binary_vectors_score_by_shared_terms_and_take_half_the_space():
     order = np.lexsort((np.arange(len(column)), -np.array(shared)))[:50]
     np.testing.assert_array_equal(docids, order)
     np.testing.assert_array_equal(scores, np.array(shared)[order])
-    sizes = [sum(len(chunk) for chunk in indexed.values) + indexed.segment.nbytes for indexed in (binary, valued)]
+    sizes = [sum(len(chunk) for chunk in indexed.values) + indexed.segment.file.nbytes for indexed in (binary, valued)]
     assert sizes[0] <= 0.5 * sizes[1]  # 0.47
 
 
@@ -243,18 +246,21 @@ def test_more_terms_than_16_bits_number():
 
 
 def test_what_sums_can_not_be_cut_short_for_is_not_searched_through_the_index():
+    def usable(segments, queries, k):
+        return ImpactFile.usable(segments, queries, k, False, None)
+
     segments = [large().segment]
     one, two = np.array([1, 2], np.uint64), np.array([0.5, 2], np.float32)
-    assert sparse_ann.searchable(segments, [(one, two)], 10)
-    assert sparse_ann.searchable(segments, [(one[:0], two[:0])], 10)
-    assert not sparse_ann.searchable(segments, [(one, two), (one, -two)], 10)
-    assert not sparse_ann.searchable(segments, [(one, two * np.float32(1e-20))], 10)
-    assert not sparse_ann.searchable(segments, [(one, two * np.float32(1e30))], 10)
-    assert not sparse_ann.searchable(segments, [(one, two)], sparse_ann.MAX_DEPTH + 1)
+    assert usable(segments, [(one, two)], 10)
+    assert usable(segments, [(one[:0], two[:0])], 10)
+    assert not usable(segments, [(one, two), (one, -two)], 10)
+    assert not usable(segments, [(one, two * np.float32(1e-20))], 10)
+    assert not usable(segments, [(one, two * np.float32(1e30))], 10)
+    assert not usable(segments, [(one, two)], sparse_search.MAX_DEPTH + 1)
     many = np.arange(5_000, dtype=np.uint64)
-    assert not sparse_ann.searchable(segments, [(many, np.ones(5_000, np.float32))], 10)
+    assert not usable(segments, [(many, np.ones(5_000, np.float32))], 10)
     signed = Indexed(columns([[1], [1, 2]], [[1.0], [-1.0, 2.0]]))
-    assert signed.segment.signed and not sparse_ann.searchable([signed.segment], [(one, two)], 10)
+    assert signed.segment.signed and not usable([signed.segment], [(one, two)], 10)
 
 
 def test_too_many_postings_are_refused_before_anything_is_written(tmp_path, monkeypatch):
@@ -270,13 +276,13 @@ def test_too_many_postings_are_refused_before_anything_is_written(tmp_path, monk
 
 
 def test_the_lists_are_the_same_with_any_number_of_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel, "BLOCK_ROWS", kernel.BLOCK_ROWS)
+    monkeypatch.setattr(impact_layout, "BLOCK_ROWS", impact_layout.BLOCK_ROWS)
     column, files = texts(7, 500), []
     for threads in (1, 2):
         path = tmp_path / str(threads)
         docids = np.arange(500, dtype=np.uint32)
         sparse_build.build(path, column.indptr, column.terms, column.weights, docids, False, sparse_build.Options(threads=threads))
-        sections = SparseSegment.open(path).sections
+        sections = open_file(path).sections
         files.append({name: section.copy() for name, section in sections.items() if name not in ("recalls", "costs", "scan")})
     for name, section in files[0].items():
         np.testing.assert_array_equal(section, files[1][name])
@@ -285,8 +291,7 @@ def test_the_lists_are_the_same_with_any_number_of_threads(tmp_path, monkeypatch
 def test_a_file_knows_what_it_is(tmp_path):
     indexed = small()
     assert indexed.segment.fits(indexed.spec)
-    with pytest.raises(CorruptionError, match="dense field"):
-        Segment.open(indexed.path)
+    assert open_file(indexed.path).name == "sparse" and not indexed.segment.fits(Dense(4))
     indexed.segment.verify()
 
 
@@ -298,18 +303,18 @@ def test_damage_is_found(tmp_path, name):
     path = tmp_path / "damaged"
     path.write_bytes(file)
     with pytest.raises(CorruptionError, match=name):
-        SparseSegment.open(path).verify()
-    if name not in SparseSegment.large:
+        open_file(path).verify()
+    if name not in ImpactFile.large:
         with pytest.raises(CorruptionError, match=name):
-            SparseSegment.open(path)
+            open_file(path)
 
 
 def test_searching_damage_that_is_not_found_yet_is_harmless(tmp_path):
     """In a process of its own, which would be gone."""
-    command = [sys.executable, "-m", "tests.support.search_apart", "sparse", tmp_path, *SparseSegment.large]
+    command = [sys.executable, "-m", "tests.support.search_apart", "sparse", tmp_path, *ImpactFile.large]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, (ran.returncode, ran.stdout, ran.stderr[-3000:])
-    assert ran.stdout.split() == list(SparseSegment.large)
+    assert ran.stdout.split() == list(ImpactFile.large)
 
 
 # What is said of a search
@@ -317,16 +322,14 @@ def test_searching_damage_that_is_not_found_yet_is_harmless(tmp_path):
 
 def test_a_trace_tells_what_was_done():
     indexed = large()
-    trace = ann.Trace()
+    trace = Trace()
     indexed.search(short_queries(1), 10, target=0.95, trace=trace)
-    part = ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, None))
-    said = sparse_ann.explained(part, trace.reports[0][0], 10)
-    plan, predicted = sparse_ann.judged(part, trace.reports[0][0], 10)
-    assert said["plan"] == calibrate.PLAN_NAMES[plan] and 0.95 <= predicted <= 1
+    (said,), ((plan, predicted),) = trace.report.explained(), trace.report.judged()
+    assert said["plan"] == PLANS[plan].name and 0.95 <= predicted <= 1
     assert said["rows_scored"] >= 10 and said["postings"] > 0 and said["matches"] == 6_000
     assert len(said["considered"]) == len(calibrate.SETTINGS)
     ran = [row for row in said["considered"] if (row["plan"], row["parameters"]) == (said["plan"], said["parameters"])]
-    assert len(ran) == 1 and trace.microseconds[0] > 0
+    assert len(ran) == 1 and trace.report.runs[0].elapsed > 0
 
 
 def test_a_request_without_enough_reached_rows_falls_back_to_reading_everything():
@@ -334,12 +337,12 @@ def test_a_request_without_enough_reached_rows_falls_back_to_reading_everything(
     column = columns([[1, 2] if row % 4 else [1] for row in range(400)], [[0.01, 5.0] if row % 4 else [0.01] for row in range(400)])
     indexed = Indexed(column)
     query = (np.array([1, 2], np.uint64), np.array([1.0, 1.0], np.float32))
-    setting = int(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] == kernel.IMPACTS)[0])
-    trace = ann.Trace()
+    setting = int(np.flatnonzero(calibrate.SETTINGS[:, PLAN] == kernel.IMPACTS)[0])
+    trace = Trace()
     rows = np.arange(0, 400, 2, dtype=np.uint32)
     ((docids, _),) = indexed.search([query], 250, rows, forced=setting, trace=trace)
-    assert len(docids) == 200 and trace.reports[0][0]["fallback"]
-    assert sparse_ann.judged(ann.SegmentTarget(indexed.segment, SegmentMask(indexed.segment, rows)), trace.reports[0][0], 250) is None
+    assert len(docids) == 200 and trace.report.runs[0].fallback
+    assert trace.report.judged() == [None]
 
 
 def test_nothing_to_find():
@@ -409,15 +412,15 @@ def test_weights_far_above_all_others_leave_the_other_lists_alone(far):
     for query in asked:
         traces = []
         for indexed in (one, other):
-            traces.append(ann.Trace())
+            traces.append(Trace())
             ((_docids, scores),) = indexed.search([query], 10, forced=safe, trace=traces[-1])
             ((_right, oracle),) = indexed.exact([query], 10)
             np.testing.assert_array_equal(scores, oracle)
-        scored = [trace.reports[0][0]["scored"] for trace in traces]
+        scored = [trace.report.runs[0].scored for trace in traces]
         assert scored[1] <= 4 * scored[0] + 50
-    trace = ann.Trace()
+    trace = Trace()
     other.search([(column.terms[at[:1]], np.ones(1, np.float32))], 10, target=0.99, trace=trace)
-    said = sparse_ann.explained(ann.SegmentTarget(other.segment, SegmentMask(other.segment, None)), trace.reports[0][0], 10)
+    (said,) = trace.report.explained()
     costs = {row["plan"]: row["microseconds"] for row in said["considered"]}
     assert "full postings" in costs
 
@@ -425,7 +428,7 @@ def test_weights_far_above_all_others_leave_the_other_lists_alone(far):
 @pytest.mark.parametrize("rows", [None, 3])
 def test_full_postings_find_what_the_table_finds(rows):
     indexed = small()
-    forced = int(np.flatnonzero(calibrate.SETTINGS[:, calibrate.PLAN] == kernel.POSTINGS)[0])
+    forced = int(np.flatnonzero(calibrate.SETTINGS[:, PLAN] == kernel.POSTINGS)[0])
     wanted = None if rows is None else indexed.docids[::rows].copy()
     for query in short_queries(8):
         for k in (1, 10, 200):

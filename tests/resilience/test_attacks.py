@@ -15,7 +15,7 @@ import vectordb
 from tests.support.nightly import cases, record
 from tests.support.worker import Worker
 from vectordb import Dense, Schema, VectorDBError
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 
 BEFORE = 50
 ROUNDS = cases(1, 25)

@@ -15,8 +15,8 @@ import pytest
 import vectordb
 from tests.support.worker import Worker
 from vectordb import CorruptionError, Dense, Int, Keyword, MultiVector, Schema, Sparse, StorageError, Text, VectorDBError
+from vectordb.engine.check import check
 from vectordb.storage import chunks
-from vectordb.storage.check import check
 
 SCHEMA = Schema({"v": Dense(8), "s": Sparse(), "m": MultiVector(4)}, {"k": Keyword(), "n": Int(), "t": Text()})
 N = 400

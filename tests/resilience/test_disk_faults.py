@@ -20,7 +20,7 @@ from tests.support.upkeep import hurry
 from tests.support.worker import Worker
 from vectordb import Dense, Int, Schema, StorageError
 from vectordb.common import failpoints
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 
 SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
 FAULTS = {

@@ -18,7 +18,7 @@ from tests.support.crash_load import SCHEMA, Model, small
 from tests.support.nightly import cases, record
 from vectordb import CorruptionError, StorageError
 from vectordb.common import failpoints
-from vectordb.storage.check import check
+from vectordb.engine.check import check
 
 PAGE, SECTOR, METAS = 4_096, 512, 2
 STEPS = cases(40, 300)

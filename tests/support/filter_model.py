@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 from hypothesis import strategies as st
 from vectordb_client.model import filter as f
+from vectordb_client.model.attributes import ATTRIBUTE_TYPES
 from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
-from vectordb_client.model.values import coerce_element
 
 from vectordb.common.tokenize import words
-from vectordb.filters.canonical import CountRange, MatchWords, Range
+from vectordb.filters.nodes import CountRange, MatchWords, Range
 
 KINDS = {"kw": Keyword, "n": Int, "x": Float, "ok": Bool, "at": Datetime, "body": Text, "u": Uuid, "place": Geo}
 SCHEMA = Schema({"vec": Dense(4), "vec2": Dense(4)}, {name + s: kind(array=bool(s)) for name, kind in KINDS.items() for s in ("", "s")})
@@ -54,7 +54,7 @@ rows = st.fixed_dictionaries(
     | {
         name + s: st.none()
         | (st.lists(value, max_size=3) if s else value).map(
-            lambda v, kind=KINDS[name].kind, s=s: [coerce_element("", kind, e) for e in v] if s else coerce_element("", kind, v)
+            lambda v, kind=KINDS[name], s=s: [kind().coerce_one("", e) for e in v] if s else kind().coerce_one("", v)
         )
         for name, value in STORED.items()
         for s in ("", "s")
@@ -124,7 +124,7 @@ def _elements(row, field):
 
 def _comparable(field, value):
     kind = SCHEMA.attributes[field].kind
-    return value if kind in ("int", "float") else coerce_element(field, kind, value)
+    return value if kind in ("int", "float") else ATTRIBUTE_TYPES[kind]().coerce_one(field, value)
 
 
 def _phrase(found, wanted):

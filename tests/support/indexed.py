@@ -10,18 +10,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from vectordb_client.model.fields import DenseColumn
 from vectordb_client.model.schema import Dense
-from vectordb_client.model.vectors import DenseColumn
 
+from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
 from vectordb.index import file as index_file
+from vectordb.index.base import Report, SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.dense import build as builder
 from vectordb.index.dense import calibrate
-from vectordb.index.dense import search as ann
 from vectordb.index.dense.build import Options
-from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.dense.kind import HNSWFile
 from vectordb.kernels import COUNT, FIRST, TABLE_WIDTH
-from vectordb.storage import chunks, fields
+from vectordb.storage import chunks, format
 
 METRICS = ("cosine", "dot", "l2")
 KINDS = ("uncorrelated", "positive", "negative")
@@ -45,6 +46,30 @@ def clustered(seed: int, n: int, dim: int) -> np.ndarray:
     return grouped(seed, n, dim)[0]
 
 
+class Chunks:
+    """A chunk table in memory, as searches take it."""
+
+    def __init__(self, rows: np.ndarray):
+        self.rows, self.verified = rows, np.ones(len(rows), np.uint8)
+
+    def confirm(self) -> None:
+        """Chunks in memory are never damaged."""
+
+
+class Trace:
+    """Takes the report of a search."""
+
+    report: Report
+
+
+def ask(kind, request: SegmentRequest, trace: Trace | None) -> list[flat.Found]:
+    """Search, and put the report into ``trace``."""
+    hits, report = kind.search(request._replace(recorded=trace is not None, timed=trace is not None))
+    if trace is not None:
+        trace.report = report
+    return hits
+
+
 class Indexed:
     """Rows in chunks, and an index segment with some or all of them.
 
@@ -57,12 +82,12 @@ class Indexed:
         self.docids = np.arange(len(vectors), dtype=np.uint32) if docids is None else docids
         stored = vectors.astype(dtype)
         self.vectors = stored.astype(np.float32)
-        spec = Dense(vectors.shape[1], metric, dtype)
+        spec = self.spec = Dense(vectors.shape[1], metric, dtype)
         pieces = [slice(low, low + 700) for low in range(0, len(vectors), 700)]
-        made = [fields.forward_chunk(spec, DenseColumn(stored[piece]), self.docids[piece]) for piece in pieces]
+        made = [FIELD_TYPES["dense"].encode(spec, DenseColumn(stored[piece]), self.docids[piece])[format.FORWARD] for piece in pieces]
         self._values = [np.frombuffer(bytes(chunks.encode(chunk)), np.uint8) for chunk in made]
         self.table = np.array([chunks.table_row(value, "test") for value in self._values], np.int64).reshape(-1, TABLE_WIDTH)
-        self.verified = np.ones(len(self.table), np.uint8)
+        self.chunks = Chunks(self.table)
         inside = self.docids if inside is None else inside
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index"
@@ -71,7 +96,7 @@ class Indexed:
             else:
                 path.write_bytes(file)
             self.file = path.read_bytes()
-            self.segment = Segment.open(path)
+            self.segment = open_file(path)
 
     def build(self, path: Path, inside: np.ndarray, options: Options, **constants) -> None:
         """Write a segment of some of the rows. constants: constants of the building modules that are replaced during the build."""
@@ -85,23 +110,22 @@ class Indexed:
         """Exact search, for comparison. rows: docids that may be found, None for all."""
         return flat.search_dense(self.table, queries, self.dtype, self.metric, k, rows)
 
-    def search(self, queries, k, rows=None, *, target=0.95, forced=-1, trace=None, parts=None, rest: Sequence[ann.TailRange] = ()):
-        """Search through the segment, or through ``parts``. rows: docids that may be found, None for all."""
+    def search(self, queries, k, rows=None, *, target=0.95, forced=-1, trace=None, parts=None, rest: Sequence[TailRange] = ()):
+        """Search through the segment, or through ``parts``. rows: docids that may be found, None for all. trace: gets the report."""
         if parts is None:
-            parts = [ann.SegmentTarget(self.segment, self.segment.all_allowed if rows is None else SegmentMask(self.segment, rows))]
+            parts = [SegmentTarget(self.segment, self.segment.all_allowed if rows is None else SegmentMask(self.segment, rows))]
             rest = [*rest, *self.apart(rows)]
-        given = (parts, rest, self.table, self.verified, lambda: None, queries, self.dtype, self.metric, k, target, forced, trace)
-        return ann.search(*given)
+        return ask(HNSWFile, SegmentRequest(parts, rest, self.chunks, queries, self.spec, k, target, forced=forced), trace)
 
-    def rest(self, wanted: np.ndarray) -> ann.TailRange:
+    def rest(self, wanted: np.ndarray) -> TailRange:
         """Rows outside of any segment as an argument of a search, with the chunks that can contain them."""
         if not len(wanted):
-            return ann.TailRange(0, 0, wanted)
+            return TailRange(0, 0, wanted)
         last = self.table[:, FIRST] <= wanted[-1]
         first = self.table[:, FIRST] <= wanted[0]
-        return ann.TailRange(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
+        return TailRange(max(int(first.sum()) - 1, 0), int(last.sum()), wanted)
 
-    def apart(self, rows: np.ndarray | None = None) -> list[ann.TailRange]:
+    def apart(self, rows: np.ndarray | None = None) -> list[TailRange]:
         """Those of the rows that are outliers of the segment."""
         return [self.rest(self.segment.apart if rows is None else np.intersect1d(self.segment.apart, rows))]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from vectordb_client.model.values import Id, restore
+from vectordb_client.model.values import Id
 
 from tests.support.filter_model import holds
 from vectordb import Dense, Hits, Schema, Sparse
@@ -71,7 +71,7 @@ class Model:
 
     def attributes(self, i: Id) -> dict:
         """A point's attributes in the user's form."""
-        return {name: restore(self.schema.attributes[name], value) for name, value in self.points[i].attributes.items()}
+        return {name: self.schema.attributes[name].restore(value) for name, value in self.points[i].attributes.items()}
 
     def in_order(self, ids) -> list[Id]:
         """Ids in the order of ``scroll``: integers, then strings by UTF-8, then UUIDs."""

@@ -15,12 +15,9 @@ import numpy as np
 
 from tests.support import sparse_indexed
 from tests.support.indexed import Indexed, held_out, places, random_bytes, small, small_rows
-from vectordb.index.dense import calibrate
-from vectordb.index.dense import search as ann
-from vectordb.index.dense.segment import Segment, SegmentMask
+from vectordb.index.base import IndexKind, SegmentMask, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.impact import calibrate as sparse_calibrate
-from vectordb.index.impact import search as sparse_ann
-from vectordb.index.impact.segment import SparseSegment
+from vectordb.index.impact.kind import ImpactFile
 from vectordb.kernels import codes, jit, planner
 
 RNG_SEEDS = range(3)
@@ -35,16 +32,16 @@ def damaged(folder: Path, section: str) -> None:
     for number, file in enumerate(fills):
         path = folder / f"{section}-{number}"
         path.write_bytes(file)
-        search_all(indexed, Segment.open(path))
+        search_all(indexed, open_file(path))
 
 
-def search_all(indexed: Indexed, opened: Segment) -> None:
+def search_all(indexed: Indexed, opened: IndexKind) -> None:
     queries = held_out(3, indexed.vectors.shape[1])
     for wanted in (None, indexed.every(3), indexed.docids[:40]):
-        parts = [ann.SegmentTarget(opened, opened.all_allowed if wanted is None else SegmentMask(opened, wanted))]
+        parts = [SegmentTarget(opened, opened.all_allowed if wanted is None else SegmentMask(opened, wanted))]
         matches = indexed.docids if wanted is None else wanted
-        for forced, plan in [(-1, -1), *enumerate(calibrate.SETTINGS[:, planner.PLAN])]:
-            if wanted is None and plan == planner.GRAPH_TWO_HOP:
+        for forced, plan in [(-1, -1), *enumerate(opened.models[0].settings[:, planner.PLAN])]:
+            if wanted is None and plan == planner.ACORN:
                 continue
             for k in (5, 100):
                 for docids, _ in indexed.search(queries, k, forced=forced, parts=parts):
@@ -62,13 +59,14 @@ def damaged_sparse(folder: Path, section: str) -> None:
     for number, damage in enumerate(fills):
         path = folder / f"{section}-{number}"
         path.write_bytes(damage)
-        opened = SparseSegment.open(path)
+        opened = open_file(path)
         for wanted in (None, indexed.docids[::3].copy()):
-            part = ann.SegmentTarget(opened, SegmentMask(opened, wanted))
+            part = SegmentTarget(opened, SegmentMask(opened, wanted))
             matches = indexed.inside if wanted is None else wanted
             for forced in range(-1, len(sparse_calibrate.SETTINGS)):
                 for k in (5, 100):
-                    for docids, _ in sparse_ann.search([part], [], indexed.table, queries, k, 0.95, forced):
+                    request = SegmentRequest([part], [], indexed.chunks, queries, indexed.spec, k, 0.95, forced=forced)
+                    for docids, _ in ImpactFile.search(request)[0]:
                         assert np.isin(docids, matches).all() and len(np.unique(docids)) == len(docids), (forced, k)
 
 
@@ -78,7 +76,7 @@ def hits(metric: str, file: Path) -> dict:
     indexed = Indexed(rows, metric, docids=docids, file=file.read_bytes())
     queries, wanted = held_out(3, 24), indexed.every(3)
     found = {}
-    for forced in range(len(calibrate.SETTINGS)):
+    for forced in range(len(indexed.segment.models[0].settings)):
         answers = indexed.search(queries, 10, wanted, forced=forced)
         found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
     rng = np.random.default_rng(0)

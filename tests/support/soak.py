@@ -24,8 +24,8 @@ import numpy as np
 from vectordb_client import Client, Dense, Int, Keyword, Schema, UnavailableError
 
 from tests.support.nightly import record
+from vectordb.engine.check import check
 from vectordb.server import settings
-from vectordb.storage.check import check
 from vectordb.warm import warm
 
 DIM, IDS, WRITERS, READERS, BATCH = 64, 6_000, 2, 3, 40

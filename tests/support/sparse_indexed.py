@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse
-from vectordb_client.model.vectors import SparseColumn
 
+from tests.support.indexed import Chunks, ask
+from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat
-from vectordb.index.dense import search as ann
-from vectordb.index.dense.segment import SegmentMask
+from vectordb.index.base import SegmentMask, SegmentRequest, SegmentTarget, TailRange, open_file
 from vectordb.index.impact import build as sparse_build
-from vectordb.index.impact import search as sparse_ann
-from vectordb.index.impact.segment import SparseSegment
+from vectordb.index.impact.kind import ImpactFile
 from vectordb.index.saturation import Saturation
-from vectordb.storage import chunks, fields, format
+from vectordb.storage import chunks, format
 
 Query = tuple[np.ndarray, np.ndarray]
 
@@ -50,7 +50,7 @@ def columns(terms: Sequence, weights: Sequence) -> SparseColumn:
 
 def saturation_of(column: SparseColumn, longer: float, lengths=None) -> Saturation:
     """BM25's saturation for rows of term frequencies, with an average text length of ``longer`` × that of these rows. lengths: a table."""
-    words = int(longer * fields.lengths_of(column).sum())
+    words = int(longer * column.sums().sum())
     return Saturation(1.2, 0.75, len(column), words, *([] if lengths is None else [lengths]))
 
 
@@ -78,12 +78,12 @@ class Indexed:
             high = min(low + 700, self.count)
             start, end = column.indptr[low], column.indptr[high]
             part = SparseColumn(column.indptr[low : high + 1] - start, column.terms[start:end], column.weights[start:end])
-            counted = None if saturation is None else fields.lengths_of(part)
-            made = fields.vector_chunks(self.spec, part, self.docids[low:high], counted)
+            made = FIELD_TYPES["sparse"].encode(self.spec, part, self.docids[low:high], bm25=saturation is not None)
             self.values.append(np.frombuffer(bytes(chunks.encode(made[format.POSTINGS])), np.uint8))
             if saturation is not None:
                 self.also.append(np.frombuffer(bytes(chunks.encode(made[format.LENGTHS])), np.uint8))
         self.table = np.array([chunks.table_row(value, "test") for value in self.values], np.int64)
+        self.chunks = Chunks(self.table)
         self.lengths = np.array([chunks.table_row(value, "test") for value in self.also], np.int64)
         self.inside = self.docids if inside is None else inside
         kept = np.flatnonzero(np.isin(self.docids, self.inside))
@@ -101,7 +101,7 @@ class Indexed:
             options or sparse_build.Options(),
             saturation=saturation,
         )
-        self.segment = SparseSegment.open(self.path)
+        self.segment = open_file(self.path)
 
     def search(
         self, queries: Sequence[Query], k: int, rows=None, target: float = 0.95, forced: int = -1, trace=None, saturation=None
@@ -109,9 +109,9 @@ class Indexed:
         """Search through the segment, and exactly over rows outside of it. rows: docids that may be found."""
         wanted = self.docids if rows is None else rows
         outside = np.setdiff1d(wanted, self.inside).astype(np.uint32)
-        part = ann.SegmentTarget(self.segment, SegmentMask(self.segment, None if rows is None else rows))
-        rest = [ann.TailRange(0, len(self.table), outside)] if len(outside) else []
-        return sparse_ann.search([part], rest, self.table, queries, k, target, forced, trace, saturation)
+        part = SegmentTarget(self.segment, SegmentMask(self.segment, None if rows is None else rows))
+        rest = [TailRange(0, len(self.table), outside)] if len(outside) else []
+        return ask(ImpactFile, SegmentRequest([part], rest, self.chunks, queries, self.spec, k, target, saturation, forced), trace)
 
     def exact(self, queries: Sequence[Query], k: int, rows=None, saturation=None) -> list[flat.Found]:
         """Exact search, for comparison."""

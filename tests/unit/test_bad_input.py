@@ -13,6 +13,7 @@ from vectordb_client import UNSET
 
 import vectordb
 from vectordb import (
+    HNSW,
     RRF,
     Bool,
     Datetime,
@@ -21,7 +22,7 @@ from vectordb import (
     FilterError,
     Float,
     Geo,
-    Index,
+    ImpactIndex,
     Int,
     InvalidArgumentError,
     Keyword,
@@ -33,7 +34,6 @@ from vectordb import (
     Schema,
     SchemaError,
     Sparse,
-    SparseIndex,
     StorageError,
     Text,
     Uuid,
@@ -80,7 +80,7 @@ def unchanged(collection):
     """Nothing is half-written: the same sequence, the same points, the same terms."""
 
     def state():
-        with collection._env.read() as txn:
+        with collection._directory.env.read() as txn:
             entries = [(bytes(key), bytes(value)) for key, value in txn.cursor()]
         return collection.info(), entries
 
@@ -440,21 +440,21 @@ SCHEMAS = [
     (lambda: Dense(3, "euclid"), "metric"),
     (lambda: Dense(3, dtype="int8"), "dtype"),
     (lambda: Dense(3, source="k"), "source"),
-    (lambda: Dense(3, index=Index), "index"),
+    (lambda: Dense(3, index=HNSW), "index"),
     (lambda: Dense(3, index="faiss"), "index"),
     (lambda: Dense(3, index=False), "index"),
     (lambda: Dense(3, index={"degree": 8}), "index"),
-    (lambda: Index("annoy"), "graph_builder"),
-    (lambda: Index(None), "graph_builder"),
-    (lambda: Index(["faiss"]), "graph_builder"),
-    (lambda: Index(degree=3), "degree"),
-    (lambda: Index(degree=65), "degree"),
-    (lambda: Index(degree=16.0), "degree"),
-    (lambda: Index(degree=True), "degree"),
-    (lambda: Index(ef_construction=15), "ef_construction"),
-    (lambda: Index(degree=64, ef_construction=63), "ef_construction"),
-    (lambda: Index(ef_construction=2001), "ef_construction"),
-    (lambda: Index(ef_construction="80"), "ef_construction"),
+    (lambda: HNSW("annoy"), "graph_builder"),
+    (lambda: HNSW(None), "graph_builder"),
+    (lambda: HNSW(["faiss"]), "graph_builder"),
+    (lambda: HNSW(degree=3), "degree"),
+    (lambda: HNSW(degree=65), "degree"),
+    (lambda: HNSW(degree=16.0), "degree"),
+    (lambda: HNSW(degree=True), "degree"),
+    (lambda: HNSW(ef_construction=15), "ef_construction"),
+    (lambda: HNSW(degree=64, ef_construction=63), "ef_construction"),
+    (lambda: HNSW(ef_construction=2001), "ef_construction"),
+    (lambda: HNSW(ef_construction="80"), "ef_construction"),
     (lambda: MultiVector(3, "l2"), "metric"),
     (lambda: MultiVector(3, aggregation="mean"), "aggregation"),
     (lambda: Sparse("bm25"), "weighting"),
@@ -475,13 +475,13 @@ SCHEMAS = [
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense", "dim": 3, "index": True}}}), "index"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "sparse", "index": {"degree": 8}}}}), "v"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "multi", "dim": 2, "index": {}}}}), "v"),
-    (lambda: Sparse(index=Index()), "index"),
-    (lambda: Sparse(index=SparseIndex), "index"),
-    (lambda: Dense(3, index=SparseIndex()), "index"),
+    (lambda: Sparse(index=HNSW()), "index"),
+    (lambda: Sparse(index=ImpactIndex), "index"),
+    (lambda: Dense(3, index=ImpactIndex()), "index"),
     (lambda: Sparse(binary=1), "binary"),
-    (lambda: SparseIndex(levels=1), "levels"),
-    (lambda: SparseIndex(levels=65), "levels"),
-    (lambda: SparseIndex(levels=True), "levels"),
+    (lambda: ImpactIndex(levels=1), "levels"),
+    (lambda: ImpactIndex(levels=65), "levels"),
+    (lambda: ImpactIndex(levels=True), "levels"),
     (lambda: Schema.from_dict({"vectors": {"v": {"kind": "dense"}}}), "v"),
     (lambda: Schema.from_dict({"fields": {}}), "schema"),
 ]

@@ -53,6 +53,8 @@ WORDS = [
     "Hits",
     "Id",
     "Ids",
+    "HNSW",
+    "ImpactIndex",
     "Index",
     "Int",
     "Keyword",

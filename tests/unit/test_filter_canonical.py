@@ -34,7 +34,8 @@ from vectordb_client.model.filter import (
 from vectordb_client.model.schema import Keyword, Schema
 
 from tests.support.filter_model import SCHEMA, combined, filters, holds, holds_canonical, leaves, rows
-from vectordb.filters.canonical import CountRange, MatchWords, Range, canonical
+from vectordb.filters.canonical import canonical
+from vectordb.filters.nodes import CountRange, MatchWords, Range
 from vectordb.filters.parse import parse
 
 
@@ -272,7 +273,8 @@ def test_datetimes_and_uuids_take_strings():
 
 def test_form_does_not_depend_on_hash_seeds():
     code = (
-        "from filter_model import SCHEMA; from vectordb.filters.canonical import canonical; from vectordb.filters.parse import parse;"
+        "from tests.support.filter_model import SCHEMA; from vectordb.filters.canonical import canonical;"
+        "from vectordb.filters.parse import parse;"
         "text = \"(kw = 'b' OR n > 3 OR kws = 'x') AND (ok = TRUE OR kws IN ('q','a','z') OR HAS_ID('a',1)) AND NOT kw = 'c'\";"
         "print(canonical(parse(text), SCHEMA))"
     )

@@ -10,7 +10,7 @@ from vectordb_client.model.schema import Dense
 
 from vectordb import Bool, Datetime, F, Float, Geo, Int, Keyword, Schema, Text, Uuid
 from vectordb.filters.canonical import canonical
-from vectordb.filters.text import SHOWN_CHARACTERS, told
+from vectordb.filters.text import SHOWN_CHARACTERS, to_string
 
 SCHEMA = Schema(
     {"v": Dense(2)},
@@ -53,16 +53,16 @@ CASES = [
 @pytest.mark.parametrize(("given", "shape", "values"), CASES)
 def test_a_filter_is_told_with_or_without_its_values(given, shape, values):
     node = canonical(given, SCHEMA)
-    assert shape is None or told(node) == shape
-    assert values is None or told(node, True) == values
+    assert shape is None or to_string(node) == shape
+    assert values is None or to_string(node, True) == values
     for secret in ("marker", "m*rker", "71", "83", "97", "41", "42", "0.5", "1.25", "2.75", "8.25"):
-        assert secret not in told(node)
+        assert secret not in to_string(node)
 
 
 def test_and_and_or_keep_their_brackets_and_a_long_one_is_cut():
     node = canonical((F("n") > 1) & ((F("k") == "a") | (F("f") > 0.5)), SCHEMA)
-    assert sorted(told(node).replace("(1 value)", "()").split(" and ")) == ["(k in () or f >= ?)", "n >= ?"]
+    assert sorted(to_string(node).replace("(1 value)", "()").split(" and ")) == ["(k in () or f >= ?)", "n >= ?"]
     many = canonical(F("n").isin(range(0, 1000, 2)), SCHEMA)
-    assert told(many) == "n in (500 values)" and told(many, True).endswith("18, …)")
+    assert to_string(many) == "n in (500 values)" and to_string(many, True).endswith("18, …)")
     long = canonical(F("k").isin(["x" * 400 + str(i) for i in range(20)]), SCHEMA)
-    assert len(told(long, True)) == SHOWN_CHARACTERS
+    assert len(to_string(long, True)) == SHOWN_CHARACTERS

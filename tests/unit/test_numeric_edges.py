@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-import vectordb_client.model.vectors
+import vectordb_client.model.fields
 from vectordb_client import Client
 from vectordb_client.model.norms import MAX_NORM
 
 import vectordb
-from vectordb import DBSF, RRF, Dense, Index, InvalidArgumentError, Linear, MultiVector, Prefetch, Relative, Schema, Sparse
+from vectordb import DBSF, HNSW, RRF, Dense, InvalidArgumentError, Linear, MultiVector, Prefetch, Relative, Schema, Sparse
 from vectordb.server.main import start
 
 
@@ -88,7 +88,7 @@ def test_a_service_and_its_client_refuse_the_same(client):
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e10, float(WITHIN)])
 def test_long_vectors_are_found_as_exactly_through_an_index_as_without(database, metric, scale):
     rng = np.random.default_rng(1)
-    docs = database.create_collection("docs", Schema({"v": Dense(16, metric, index=Index(degree=8, ef_construction=40))}))
+    docs = database.create_collection("docs", Schema({"v": Dense(16, metric, index=HNSW(degree=8, ef_construction=40))}))
     rows = rng.standard_normal((1500, 16))
     rows = (rows / np.linalg.norm(rows, axis=1).max() * scale).astype(np.float32)
     docs.upsert(ids=range(1500), vectors={"v": rows})
@@ -132,8 +132,8 @@ def test_the_largest_scores_there_are_can_be_told(database):
 def unbounded(monkeypatch):
     """Writes take any finite vector while the test says so."""
     with monkeypatch.context() as patch:
-        patch.setattr(vectordb_client.model.vectors, "check_norms", lambda *_: None)
-        patch.setattr(vectordb_client.model.vectors, "check_sparse_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.fields.base, "check_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.fields.sparse, "check_sparse_norms", lambda *_: None)
         yield patch
 
 
@@ -221,39 +221,6 @@ def test_dbsf_is_of_the_sample_deviation_and_not_clipped(database):
     assert [(hit.id, hit.score) for hit in alone] == [("x", 0.5)]
 
 
-@pytest.mark.parametrize(
-    ("fusion", "told"),
-    [
-        (RRF(k=0), "k of RRF must be a number above 0 and at most 1e+06, not 0"),
-        (RRF(k=-1.5), "above 0"),
-        (RRF(k=math.inf), "at most 1e+06"),
-        (RRF(k="60"), "k of RRF must be a number"),
-        (Relative({"v": -1}), "weight of 'v' in a fusion must be a number from 0 to 1e+06, not -1"),
-        (DBSF({"v": math.nan}), "from 0 to 1e+06, not nan"),
-        (Linear({"v": 10**400}), "from 0 to 1e+06"),
-        (Linear({"v": True}), "must be a number"),
-        (Linear({"v": "2"}), "must be a number"),
-        (Linear({"v": 1e10}), "from 0 to 1e+06"),
-        (Linear({"nope": 1}), "'nope', which is not a field of this search; its fields are: v, w"),
-        (Linear([1, 2]), "the weights of a fusion must map fields to numbers"),
-        (Linear(missing="skip"), "missing of a fusion must be 'zero' or 'renormalise', not 'skip'"),
-        (Linear(missing=None), "'zero' or 'renormalise'"),
-        (RRF, "fusion must be RRF() or 'rrf'"),
-        ("RRF", "fusion must be RRF() or 'rrf'"),
-        (DBSF, "fusion must be DBSF() or 'dbsf'"),
-        ("borda", "'rrf', 'relative', 'dbsf', 'linear'"),
-        ({"rrf": 60}, "RRF(…)"),
-        (None, "RRF(…)"),
-        (60, "RRF(…)"),
-    ],
-)
-@pytest.mark.parametrize("served", [False, True], ids=["embedded", "service"])
-def test_a_fusion_that_is_none_says_what_to_write(database, client, fusion, told, served):
-    docs = (client if served else database).create_collection("docs", Schema({"v": Dense(2), "w": Dense(2)}))
-    refused(lambda: docs.search({"v": [1, 0], "w": [1, 0]}, fusion=fusion), told)
-    refused(lambda: docs.search({"v": [1, 0]}, prefetch=Prefetch({"v": [1, 0], "w": [1, 0]}, fusion=fusion)), told)
-
-
 # ---- Cosines ----
 
 
@@ -261,7 +228,7 @@ def test_a_fusion_that_is_none_says_what_to_write(database, client, fusion, told
 def test_a_cosine_is_never_beyond_one_and_the_same_everywhere(database, client, dtype):
     rng = np.random.default_rng(3)
     schema = Schema(
-        {"v": Dense(37, dtype=dtype, index=Index(degree=8, ef_construction=40)), "m": MultiVector(37, dtype=dtype), "s": Sparse()}
+        {"v": Dense(37, dtype=dtype, index=HNSW(degree=8, ef_construction=40)), "m": MultiVector(37, dtype=dtype), "s": Sparse()}
     )
     docs = database.create_collection("docs", schema)
     base = rng.standard_normal((150, 37))
@@ -302,7 +269,7 @@ def indexed(tmp_path_factory):
     """3,000 points, some without a vector, most of them in segments."""
     rng = np.random.default_rng(4)
     with vectordb.open(tmp_path_factory.mktemp("first") / "data", durability="batched", maintenance=False) as database:
-        schema = Schema({"d": Dense(16, index=Index(degree=8, ef_construction=40)), "s": Sparse()}, {"n": vectordb.Int()})
+        schema = Schema({"d": Dense(16, index=HNSW(degree=8, ef_construction=40)), "s": Sparse()}, {"n": vectordb.Int()})
         docs = database.create_collection("docs", schema)
         rows = [row if rng.random() < 0.9 else None for row in rng.standard_normal((3000, 16))]
         terms = [{int(t): float(rng.random() + 0.1) for t in rng.choice(200, 8, replace=False)} for _ in rows]

@@ -12,7 +12,7 @@ _GROUP = "vectordb.commands"
 
 
 def add_arguments(parser: Command) -> None:
-    found = list(entry_points(group=_GROUP, name="bench"))
-    if not found:
+    entries = list(entry_points(group=_GROUP, name="bench"))
+    if not entries:
         raise NotFoundError("the benchmark is not installed: in a checkout of vectordb, run pip install ./bench")
-    found[0].load()(parser)
+    entries[0].load()(parser)

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..transfer import export_points, export_stream
     from ..transfer.terms import schema_file
 
-    said = console(stderr=True)
+    messages = console(stderr=True)
     target = Path(arguments.out)
     for path in ([target] if arguments.out != "-" else []) + ([arguments.schema] if arguments.schema else []):
         if not path.parent.is_dir():
@@ -58,10 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
             export_stream(collection, sys.stdout.buffer, **options)
             return 0
         layout = (SpinnerColumn(), TextColumn("{task.completed:,} points"), TimeElapsedColumn())
-        with Progress(*layout, console=said, disable=not said.is_terminal, transient=True) as bar:
+        with Progress(*layout, console=messages, disable=not messages.is_terminal, transient=True) as bar:
             task = bar.add_task("", total=None)
             count = export_points(collection, target, progress=lambda done: bar.update(task, completed=done), **options)
-    said.print(f"exported {counted(count, 'point')} to {target}", markup=False)
+    messages.print(f"exported {counted(count, 'point')} to {target}", markup=False)
     return 0
 
 

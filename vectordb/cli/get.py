@@ -58,6 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _missing(collection: str, words: list[str], texts: list[Any]) -> str:
-    there = next((point.id for point in texts if point is not None), None)
-    advice = "" if there is None else f"; the string {there!r} exists: write '\"{there}\"'"
+    present = next((point.id for point in texts if point is not None), None)
+    advice = "" if present is None else f"; the string {present!r} exists: write '\"{present}\"'"
     return f"collection {collection!r} has no {'point' if len(words) == 1 else 'points'} {', '.join(words)}{advice}"

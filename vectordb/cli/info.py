@@ -21,13 +21,13 @@ def run(arguments: argparse.Namespace) -> int:
     where = {"path": str(arguments.data)} if arguments.target is None else {"target": arguments.target}
     with opened(arguments) as database:
         names = [arguments.collection] if arguments.collection else sorted(database.collections())
-        found = [database.collection(name).info() for name in names]
+        infos = [database.collection(name).info() for name in names]
     if arguments.json:
-        print(json.dumps({**where, "collections": [info.to_dict() for info in found]}, default=to_json, indent=1))
+        print(json.dumps({**where, "collections": [info.to_dict() for info in infos]}, default=to_json, indent=1))
         return 0
     out = console()
-    if not found:
+    if not infos:
         out.print(f"{arguments.data or arguments.target} has no collections", markup=False)
-    for info in found:
+    for info in infos:
         print_info(out, info)
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SchemaError, StorageError, VectorDBError
-from vectordb_client.model.schema import check_name
+from vectordb_client.model.schema import Text, check_name
 
 from . import options
 from .options import Command, add_collection, add_directory, add_file_mode, open_directory, pair, positive, require_directory
@@ -43,6 +43,7 @@ is kept in DIR/imports/. An import from standard input (FILE is -) starts over.
 
 
 def add_arguments(parser: Command) -> None:
+    from ..transfer.infer import type_names
     from ..transfer.sources import FORMATS, MAX_ROW_BYTES
 
     parser.epilog = _DETAILS
@@ -59,7 +60,7 @@ def add_arguments(parser: Command) -> None:
         action="append",
         default=[],
         type=pair,
-        help="with --create: set the type of a column: " + _TYPES,
+        help=f"with --create: set the type of a column: {', '.join(type_names())}, one of these with [] for an array, or payload",
     )
     add("--id-field", metavar="COLUMN", default="id", help="column that holds the id; # numbers the rows (default: id)")
     add("--vector-field", metavar="NAME=COLUMN", action="append", default=[], type=pair, help="read vector field NAME from COLUMN")
@@ -77,9 +78,6 @@ def add_arguments(parser: Command) -> None:
         default=MAX_ROW_BYTES,
         help=f"reject larger rows of a text file (default: {MAX_ROW_BYTES})",
     )
-
-
-_TYPES = "keyword, text, int, float, bool, datetime, uuid, geo, one of these with [] for an array, or payload"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -195,7 +193,7 @@ def _planned(
     from ..transfer import infer
 
     task = bar.add_task("reading", total=1.0, points="")
-    found = infer(
+    inferred = infer(
         source,
         columns,
         arguments.text,
@@ -204,15 +202,15 @@ def _planned(
         lambda done: bar.update(task, completed=done),
     )
     bar.remove_task(task)
-    if found.columns:
+    if inferred.columns:
         console.print("Columns of the file, and what they become:")
-        for column in found.columns:
+        for column in inferred.columns:
             console.print(f"  {column}", markup=False)
-        if found.more:
-            console.print(f"  {found.more:,} values in more columns → payload")
+        if inferred.more:
+            console.print(f"  {inferred.more:,} values in more columns → payload")
     console.print("Schema:")
-    console.print(schema_text(found.schema), markup=False)
-    return found.schema, {}
+    console.print(schema_text(inferred.schema), markup=False)
+    return inferred.schema, {}
 
 
 def _target(
@@ -223,8 +221,8 @@ def _target(
     from ..transfer.terms import set_all
 
     name = arguments.collection
-    there = opened().collections() if arguments.data.exists() else []
-    if name in there:
+    existing = opened().collections() if arguments.data.exists() else []
+    if name in existing:
         collection = opened().collection(name)
         words: Mapping[str, Any] = {}
         if arguments.schema:
@@ -235,8 +233,8 @@ def _target(
             set_all(collection, field, named)
         return collection
     if not arguments.create:
-        known = ", ".join(there) or "none"
-        raise NotFoundError(f"no collection {name!r} (existing: {known}); add --create to create it", field="collection", value=name)
+        names = ", ".join(existing) or "none"
+        raise NotFoundError(f"no collection {name!r} (existing: {names}); add --create to create it", field="collection", value=name)
     check_name(name, "collection")
     schema, words = planned()
     return NewCollection(opened, name, schema, words)
@@ -261,14 +259,14 @@ def _fits(collection: Collection, arguments: argparse.Namespace) -> None:
         what = f"collection {collection.name!r} already exists, and its {column!r} does not match {flag}"
         return AlreadyExistsError(f"{what}: {now}; {way}", field=flag)
 
-    from ..transfer.infer import said
+    from ..transfer.infer import type_text
 
     def now(column: str) -> str | None:
-        return said(schema.attributes[column]) if column in schema.attributes else None
+        return type_text(schema.attributes[column]) if column in schema.attributes else None
 
     for column in arguments.text:
         encoded = {field.encoder for field in schema.vectors.values() if field.source == column}
-        if now(column) != "text" or not set(arguments.encoder or ["bm25"]) <= encoded:
+        if schema.attributes.get(column) != Text() or not set(arguments.encoder or ["bm25"]) <= encoded:
             raise differs("--text", column, f"{now(column)}, encoded by {', '.join(sorted(map(str, encoded))) or 'nothing'}")
     for column, spec in arguments.attributes.items():
         if schema.attributes.get(column) != spec:

@@ -97,15 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> Command:
     """The parser of the whole command line. A command's own arguments are added when that command is parsed; see ``parsers``."""
-    made = Command(
+    top = Command(
         prog="vectordb", description="A vector database in a directory: dense, sparse and text search with filters.", epilog=_EPILOG
     )
-    made.add_argument("--version", action="version", version=f"vectordb {__version__}")
-    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"vectordb {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (module, form, about) in COMMANDS.items():
         usage = None if form is None else f"vectordb {name} {f'{form} [options]'.strip()}"
         commands.add_parser(name, usage=usage, help=about, about=about, fill=_filler(module))
-    return made
+    return top
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -114,10 +114,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     Keys are the commands as written: "info", "keys create". A command with subcommands ("keys") comes before them. A command whose
     package is not installed (``bench``) has no arguments.
     """
-    found: dict[str, argparse.ArgumentParser] = {}
+    commands: dict[str, argparse.ArgumentParser] = {}
 
     def add(name: str, command: argparse.ArgumentParser) -> None:
-        found[name] = command
+        commands[name] = command
         if isinstance(command, Command):
             with contextlib.suppress(VectorDBError, ImportError):
                 command.filled()
@@ -130,15 +130,15 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         if isinstance(action, argparse._SubParsersAction):
             for name, command in action.choices.items():
                 add(name, command)
-    return found
+    return commands
 
 
 def _filler(module: str) -> Callable[[Command], None]:
     def fill(command: Command) -> None:
-        found = importlib.import_module(f"{__package__}.{module}")
-        if hasattr(found, "run"):  # else it has subcommands
-            command.set_defaults(run=found.run)
-        found.add_arguments(command)
+        module_ = importlib.import_module(f"{__package__}.{module}")
+        if hasattr(module_, "run"):  # else it has subcommands
+            command.set_defaults(run=module_.run)
+        module_.add_arguments(command)
 
     return fill
 

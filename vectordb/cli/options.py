@@ -83,17 +83,17 @@ class Command(argparse.ArgumentParser):
         return f"too many arguments: {' '.join(rest)}"
 
     def error(self, message: str):
-        if found := re.match(r"argument (COMMAND|ACTION): invalid choice: '(.*?)'", message):
-            kind, word = found[1].lower(), found[2]
+        if match := re.match(r"argument (COMMAND|ACTION): invalid choice: '(.*?)'", message):
+            kind, word = match[1].lower(), match[2]
             names = [name for action in self._subparsers._group_actions for name in action.choices]  # type: ignore[union-attr]
             message = f"no {kind} {word!r}{did_you_mean(word, names) or ';'} {self.prog} --help lists the {kind}s"
-        elif found := re.fullmatch(r"the following arguments are required: (.*)", message):
+        elif match := re.fullmatch(r"the following arguments are required: (.*)", message):
             address = next(filter(is_address, self._given), "HOST:PORT")
             if self._subparsers is not None:
-                message = f"no {found[1].lower()}; {self.prog} --help lists the {found[1].lower()}s"
-            elif found[1] == "--target":
+                message = f"no {match[1].lower()}; {self.prog} --help lists the {match[1].lower()}s"
+            elif match[1] == "--target":
                 message = f"too few arguments: write {self.prog} --target {address}"
-            elif "-" not in found[1]:
+            elif "-" not in match[1]:
                 message = self.too_few()
         self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
 
@@ -279,8 +279,8 @@ def check_columns(schema: Schema, columns: Sequence[str] | None) -> None:
     for name in columns or ():
         if name not in schema.attributes:
             near = did_you_mean(name, schema.attributes)
-            known = ", ".join(schema.attributes) or "none"
-            what = f"--columns: no attribute {name!r}{near or '.'} Attributes: {known}"
+            columns = ", ".join(schema.attributes) or "none"
+            what = f"--columns: no attribute {name!r}{near or '.'} Attributes: {columns}"
             raise InvalidArgumentError(what, field="columns", value=name)
 
 
@@ -313,10 +313,10 @@ def seconds(text: str) -> float:
 
 def names(text: str) -> list[str]:
     """NAME[,NAME…]."""
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
+    columns = [name.strip() for name in text.split(",")]
+    if not all(columns):
         raise argparse.ArgumentTypeError(f"{text!r} must read NAME or NAME,NAME")
-    return found
+    return columns
 
 
 def pair(text: str) -> tuple[str, str]:

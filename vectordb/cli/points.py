@@ -11,7 +11,7 @@ from vectordb_client.errors import InvalidArgumentError, shown
 from vectordb_client.model.results import Hit, Hits, Point
 from vectordb_client.model.schema import Schema
 
-from ..transfer.forms import attribute_cell, cell_id, dumps, full_record, write_vector
+from ..transfer.forms import attribute_cell, cell_id, dumps, full_record
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +87,7 @@ def _values(schema: Schema, point: Point | Hit, columns: Sequence[str] | None, w
         yield "payload", _printable(dumps(point.payload))
     if with_vectors:
         for name, vector in point.vectors.items():
-            yield _column(name, "vectors"), dumps(write_vector(schema.vectors[name], vector))
+            yield _column(name, "vectors"), dumps(schema.vectors[name].column.to_json(vector))
 
 
 def _column(name: str, section: str) -> str:

@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
     """field → query vector, as ``Collection.search`` takes them."""
-    from ..transfer.forms import loads, read_vector
+    from ..transfer.forms import loads
 
-    found: dict[str, Any] = {}
+    queries: dict[str, Any] = {}
     for given in arguments.vector:
         name, text = None, given
         if not given.startswith(("[", "{", "@")):
@@ -98,23 +98,23 @@ def _vectors(arguments: argparse.Namespace, schema: Schema) -> dict[str, Any]:
                 what = f"--vector {shown(given)} is not a vector: write JSON such as [0.1, 0.7], @FILE, or FIELD=VECTOR"
                 raise InvalidArgumentError(what, field="vector", value=given)
         name = _field(arguments, schema) if name is None else name
-        if name in found:
+        if name in queries:
             raise InvalidArgumentError(f"--vector gives field {shown(name)} twice", field="vector", value=name)
         try:
-            found[name] = read_vector(schema.vector(name), loads(_content(text)))
+            queries[name] = schema.vector(name).column.from_json(loads(_content(text)))
         except ValueError as error:
             if isinstance(error, InvalidArgumentError):
                 raise
             raise InvalidArgumentError(f"--vector {shown(text)} is not JSON: {error}", field="vector", value=text) from None
-    return found
+    return queries
 
 
 def _field(arguments: argparse.Namespace, schema: Schema) -> str:
     """The field of a vector that names none."""
     fields = arguments.field or list(schema.vectors)
     if len(fields) != 1:
-        known = ", ".join(schema.vectors) or "none"
-        raise InvalidArgumentError(f"the vector names no field: write --vector FIELD=VECTOR; vector fields: {known}", field="vector")
+        fields = ", ".join(schema.vectors) or "none"
+        raise InvalidArgumentError(f"the vector names no field: write --vector FIELD=VECTOR; vector fields: {fields}", field="vector")
     return fields[0]
 
 

@@ -34,12 +34,12 @@ def add_arguments(parser: Command) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..transfer.terms import all_terms, read_terms, set_all, tsv, write_terms
 
-    said = console(stderr=True)
+    messages = console(stderr=True)
     if arguments.source is not None:
         words = read_terms(arguments.source)
         with open_directory(arguments.data) as database:
             changed = set_all(database.collection(arguments.collection), arguments.field, words)
-        said.print(f"{counted(len(words), 'term')} read, {changed:,} changed", markup=False)
+        messages.print(f"{counted(len(words), 'term')} read, {changed:,} changed", markup=False)
         return 0
     if arguments.out != "-" and Path(arguments.out).exists() and not arguments.force:
         raise AlreadyExistsError(f"{arguments.out} already exists; --force overwrites it", field="out", value=arguments.out)
@@ -49,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.writelines(tsv(words))
             return 0
         count = write_terms(Path(arguments.out), words)
-    said.print(f"exported {counted(count, 'term')} to {arguments.out}", markup=False)
+    messages.print(f"exported {counted(count, 'term')} to {arguments.out}", markup=False)
     return 0

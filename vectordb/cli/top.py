@@ -60,8 +60,8 @@ def frame(now: Status, before: Status | None, seconds: float) -> RenderableType:
 
 def difference(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """The change of a distribution between two statuses: count, p50 and p99 (seconds)."""
-    known = {} if before is None else dict(before["buckets"])
-    buckets = [[bound, count - known.get(bound, 0)] for bound, count in now["buckets"]]
+    earlier = {} if before is None else dict(before["buckets"])
+    buckets = [[bound, count - earlier.get(bound, 0)] for bound, count in now["buckets"]]
     if buckets and buckets[-1][1] < 0:  # the service was restarted in between
         buckets = now["buckets"]
     return {"count": buckets[-1][1] if buckets else 0, "p50": quantile(buckets, 0.5), "p99": quantile(buckets, 0.99)}
@@ -92,8 +92,8 @@ def _table(*columns: str) -> Any:
 def _calls(now: Status, before: Status | None, seconds: float) -> Any:
     table = _table("call", "per second", "p50", "p99", "errors", "slow")
     for group in ("calls", "plans"):
-        for name, known in sorted(now[group].items()):
-            new = difference(known, None if before is None else before[group].get(name))
+        for name, counts in sorted(now[group].items()):
+            new = difference(counts, None if before is None else before[group].get(name))
             failed = sum(error["count"] for error in now["errors"] if error["method"] == name) if group == "calls" else 0
             slow = now["slow"].get(name, 0) if group == "calls" else 0
             shown = name if group == "calls" else f"  plan {name}"
@@ -104,10 +104,10 @@ def _calls(now: Status, before: Status | None, seconds: float) -> Any:
 
 def _collections(now: Status) -> Any:
     table = _table("collection", "points", "dead", "segments", "indexed", "tail", "pending")
-    for name, known in sorted(now["collections"].items()):
-        doing = "running" if known["running"] else f"{known['pending'] or ''}"
-        table.add_row(name, f"{known['points']:,}", f"{known['dead_rows']:,}", "", "", "", doing)
-        for field, facts in sorted(known["fields"].items()):
+    for name, collection in sorted(now["collections"].items()):
+        doing = "running" if collection["running"] else f"{collection['pending'] or ''}"
+        table.add_row(name, f"{collection['points']:,}", f"{collection['dead_rows']:,}", "", "", "", doing)
+        for field, facts in sorted(collection["fields"].items()):
             damaged = f" ({facts['damaged_files']} damaged)" if facts["damaged_files"] else ""
             table.add_row(
                 f"  {field}", "", "", f"{facts['segments']}{damaged}", f"{facts['segment_rows']:,}", f"{facts['tail_rows']:,}", ""
@@ -117,10 +117,10 @@ def _collections(now: Status) -> Any:
 
 def _recall(now: Status) -> Any:
     table = _table("recall", "target", "measured", "p5", "predicted", "audited")
-    for known in now["recall"]:
-        predicted = "" if known["predicted"] is None else f"{known['predicted']:.3f}"
-        shown = (f"{known['asked']:g}", f"{known['mean']:.3f}", f"{known['p5']:.3f}", predicted, f"{known['audited']:,}")
-        table.add_row(f"{known['collection']}.{known['field']}", *shown)
+    for row in now["recall"]:
+        predicted = "" if row["predicted"] is None else f"{row['predicted']:.3f}"
+        shown = (f"{row['asked']:g}", f"{row['mean']:.3f}", f"{row['p5']:.3f}", predicted, f"{row['audited']:,}")
+        table.add_row(f"{row['collection']}.{row['field']}", *shown)
     return table
 
 

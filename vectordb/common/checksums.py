@@ -16,7 +16,7 @@ def xxh3(data: Any) -> int:
     if len(view) <= AT_ONCE:
         return xxhash.xxh3_64_intdigest(view)
     digest = xxhash.xxh3_64()
-    for at in range(0, len(view), AT_ONCE):
-        digest.update(view[at : at + AT_ONCE])
+    for start in range(0, len(view), AT_ONCE):
+        digest.update(view[start : start + AT_ONCE])
         time.sleep(0)  # lets another thread take the GIL
     return digest.intdigest()

@@ -91,15 +91,15 @@ class Allowance:
         """Raises LimitError if the request would use more than it may, RateLimitError if other requests use too much."""
         pool = self._pool
         with self._lock:
-            wanted = self._held + nbytes
-            if wanted > pool.each:
+            needed = self._held + nbytes
+            if needed > pool.each:
                 raise LimitError(
-                    f"the call needs {_mebibytes(wanted)} of memory in total, most recently for {what}; the limit of a call is "
+                    f"the call needs {_mebibytes(needed)} of memory in total, most recently for {what}; the limit of a call is "
                     f"{_mebibytes(pool.each)} (the service's setting {pool.names[1]}); ask for less at a time",
                     field=pool.names[1],
-                    value=wanted,
+                    value=needed,
                 )
-            self._held = wanted
+            self._held = needed
         try:
             pool.take(nbytes)
         except BaseException:

@@ -68,8 +68,8 @@ def words(text: str, rule: int = RULE) -> list[str]:
     """The words of a text, in order. Each has at most 120 characters and 480 UTF-8 bytes. rule: version of the rules."""
     if text.isascii():  # three times as fast as a regular expression
         spaced = text.translate(_ASCII_SPACED)
-        found = spaced.split()
-        return found if max(map(len, found), default=0) <= MAX_WORD else _PLAIN.findall(spaced)
+        tokens = spaced.split()
+        return tokens if max(map(len, tokens), default=0) <= MAX_WORD else _PLAIN.findall(spaced)
     folded = _fold(text)
     special, pattern = _unicode() if rule >= 2 else _unicode_before()
     # Character classes with thousands of members are slow, and most texts have neither marks nor ideographs.

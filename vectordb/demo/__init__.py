@@ -144,11 +144,11 @@ def _search(collection: Any, query: Query, **options: Any) -> Hits:
 
 def _ask(out: Console, number: int, query: Query, collection: Collection) -> None:
     """Run a search and show it: the first with all details, the others in short."""
-    found = _search(collection, query, explain=True)
+    hits = _search(collection, query, explain=True)
     seconds = _timed(lambda: _search(collection, query))
     show.query(out, number, query)
-    show.hits(out, found[:_SHOWN], detailed=number == 1)
-    show.steps(out, found.plan or {}, seconds)
+    show.hits(out, hits[:_SHOWN], detailed=number == 1)
+    show.steps(out, hits.plan or {}, seconds)
 
 
 def _timed(call: Callable[[], Any]) -> float:
@@ -198,8 +198,8 @@ def _compared(question: str, ask: Callable[..., Hits]) -> tuple[str, float, dict
     truth = set(ask(question, exact=True).ids)
     indexed = {}
     for recall in RECALLS:
-        found = len(truth & set(ask(question, recall=recall).ids)) / len(truth) if truth else 1.0
-        indexed[recall] = (_timed(lambda recall=recall: ask(question, recall=recall, with_attributes=False)), found)
+        recall_found = len(truth & set(ask(question, recall=recall).ids)) / len(truth) if truth else 1.0
+        indexed[recall] = (_timed(lambda recall=recall: ask(question, recall=recall, with_attributes=False)), recall_found)
     return question, _timed(lambda: ask(question, exact=True, with_attributes=False)), indexed
 
 
@@ -233,17 +233,17 @@ def _served(out: Console, folder: Path, port: int, collection: Collection, queri
 @contextmanager
 def _waiting(out: Console) -> Iterator[Callable[[float, str], None]]:
     """A function that shows how long the service has been starting; called with 0 seconds it stops showing it."""
-    said = False
+    announced = False
     status = out.status("  starting the service") if out.is_terminal else None
 
     def show_it(seconds: float, message: str) -> None:
-        nonlocal said
+        nonlocal announced
         if status is not None and seconds:
             status.update(f"  starting the service: {seconds:.0f} s  [dim]{show.escape(message)}[/]")
         elif status is not None:
             status.stop()
-        elif seconds > _STILL_SECONDS and not said:
-            said = True
+        elif seconds > _STILL_SECONDS and not announced:
+            announced = True
             show.fact(out, "the service is still starting; the demo waits for it")
 
     with status if status is not None else nullcontext():

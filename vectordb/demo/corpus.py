@@ -115,22 +115,22 @@ def source_entries(path: Path, root: Path) -> Iterator[Entry]:
         for node in ast.iter_child_nodes(parent):
             if isinstance(node, ast.ClassDef):
                 init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-                made = entry(node, "class", prefix + node.name, init.args if init else None, node.end_lineno - node.lineno + 1)
-                if made:
-                    yield made
+                collected = entry(node, "class", prefix + node.name, init.args if init else None, node.end_lineno - node.lineno + 1)
+                if collected:
+                    yield collected
                 yield from walk(node, f"{prefix}{node.name}.", True)
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 kind = "method" if inside_class else "function"
-                made = entry(node, kind, prefix + node.name, node.args, node.end_lineno - node.lineno + 1)
-                if made:
-                    yield made
+                collected = entry(node, kind, prefix + node.name, node.args, node.end_lineno - node.lineno + 1)
+                if collected:
+                    yield collected
                 yield from walk(node, f"{prefix}{node.name}.", False)
             elif isinstance(node, (ast.If, ast.Try, ast.With, ast.ExceptHandler)):
                 yield from walk(node, prefix, inside_class)
 
-    made = entry(tree, "module", parts[-1], None, max((n.end_lineno or 0 for n in tree.body), default=0))
-    if made:
-        yield made
+    collected = entry(tree, "module", parts[-1], None, max((n.end_lineno or 0 for n in tree.body), default=0))
+    if collected:
+        yield collected
     yield from walk(tree, "", False)
 
 

@@ -45,9 +45,9 @@ _CALL = re.compile(r"[\w.]+\(.*\)(\s*-+>.*)?")
 
 def console() -> Console:
     """A console of at most 100 columns; ANSI codes only on a terminal."""
-    made = Console(highlight=False)
-    made.width = min(made.width, WIDTH) if made.is_terminal else WIDTH
-    return made
+    console_ = Console(highlight=False)
+    console_.width = min(console_.width, WIDTH) if console_.is_terminal else WIDTH
+    return console_
 
 
 def heading(out: Console, text: str) -> None:
@@ -94,17 +94,17 @@ def note(out: Console, text: str) -> None:
         out.print(Text(f"  {line}"))
 
 
-def query(out: Console, number: int, asked: Query) -> None:
-    heading(out, f"{number}. {asked.text}")
-    for line in asked.code:
+def query(out: Console, number: int, example: Query) -> None:
+    heading(out, f"{number}. {example.text}")
+    for line in example.code:
         code(out, line)
     out.print()
 
 
-def hits(out: Console, found: Hits, detailed: bool) -> None:
+def hits(out: Console, answer: Hits, detailed: bool) -> None:
     """Hits of two lines each; detailed ones also have a signature, and a bar of what each vector field contributed to the score."""
-    best = max((arm.contribution for hit in found for arm in hit.arms.values()), default=0) or 1
-    for rank, hit in enumerate(found, 1):
+    best = max((arm.contribution for hit in answer for arm in hit.arms.values()), default=0) or 1
+    for rank, hit in enumerate(answer, 1):
         _hit(out, rank, hit)
         signature = (hit.payload or {}).get("signature", "")
         if detailed and signature:
@@ -112,7 +112,7 @@ def hits(out: Console, found: Hits, detailed: bool) -> None:
         out.print(Text("     " + summary(hit.attributes["body"], out.width - 6)), soft_wrap=True)
         if detailed and hit.arms:
             _bars(out, hit, best)
-    if not len(found):
+    if not len(answer):
         out.print("  nothing matches")
     out.print()
 
@@ -128,8 +128,8 @@ def _bars(out: Console, hit: Hit, best: float) -> None:
     for name, (sign, style) in _ARMS.items():
         arm = hit.arms[name]
         bars.append(sign * round(_BAR * arm.contribution / best), style=style)
-        said = f"  {name} #{arm.rank} {_short(arm.score)} → {_short(arm.contribution)}" if arm.rank else f"  {name} not found"
-        parts.append(f"{said:<27}" if not parts else said, style=style if arm.rank else "dim")
+        text = f"  {name} #{arm.rank} {_short(arm.score)} → {_short(arm.contribution)}" if arm.rank else f"  {name} not found"
+        parts.append(f"{text:<27}" if not parts else text, style=style if arm.rank else "dim")
     bars.append(" " * max(0, 5 + 2 * _BAR - bars.cell_len))
     out.print(bars.append_text(parts), soft_wrap=True)
 
@@ -229,15 +229,15 @@ def choices(out: Console, plans: Mapping[str, Mapping[str, Any]]) -> None:
 
 def recalls(out: Console, answers: Sequence[tuple[str, float, Mapping[float, tuple[float, float]]]]) -> None:
     """Exact and indexed searches. answers: (question, seconds exact, recall asked for → (seconds, share of the exact answer found))."""
-    asked = list(answers[0][2])
-    columns = [column for recall in asked for column in ((f"recall={recall}", ">"), ("found", ">"))]
+    recalls_asked = list(answers[0][2])
+    columns = [column for recall in recalls_asked for column in ((f"recall={recall}", ">"), ("found", ">"))]
     table = _table((f"{len(answers)} questions", ""), ("exact=True", ">"), *columns)
     for question, exact, indexed in answers[:_SHOWN_ANSWERS]:
-        cells = [cell for recall in asked for cell in (duration(indexed[recall][0]), f"{indexed[recall][1]:.0%}")]
+        cells = [cell for recall in recalls_asked for cell in (duration(indexed[recall][0]), f"{indexed[recall][1]:.0%}")]
         table.add_row(escape(question), duration(exact), *cells, style="dim")
     exact = statistics.fmean(seconds for _, seconds, _ in answers)
-    means = [[statistics.fmean(indexed[recall][part] for *_, indexed in answers) for part in (0, 1)] for recall in asked]
-    cells = [cell for seconds, found in means for cell in (duration(seconds), f"{found:.1%}")]
+    means = [[statistics.fmean(indexed[recall][part] for *_, indexed in answers) for part in (0, 1)] for recall in recalls_asked]
+    cells = [cell for seconds, recall in means for cell in (duration(seconds), f"{recall:.1%}")]
     table.add_row("mean of all questions", duration(exact), *cells, style="bold")
     _print(out, table)
     out.print()

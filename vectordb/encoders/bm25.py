@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import VectorField
-from vectordb_client.model.vectors import SparseColumn
 
 from ..common import deadline
 from ..common.tokenize import RULE, words
@@ -167,9 +167,9 @@ class _Tokens(NamedTuple):
 
     def forms(self, known: np.ndarray) -> dict[int, str]:
         """For each term that is not in ``known``, its most frequent word; of equally frequent words the first."""
-        at = np.flatnonzero(unknown(self.terms, known)[self.place])
-        tokens = [self.words[i] for i in at.tolist()]
-        term_of = dict(zip(tokens, self.terms[self.place[at]].tolist(), strict=True))
+        positions = np.flatnonzero(unknown(self.terms, known)[self.place])
+        tokens = [self.words[i] for i in positions.tolist()]
+        term_of = dict(zip(tokens, self.terms[self.place[positions]].tolist(), strict=True))
         counts = Counter(tokens)
         best: dict[int, str] = {}
         for form in sorted(counts, key=counts.__getitem__, reverse=True):
@@ -187,8 +187,8 @@ def _stemmer(language: str):
         what = f"encoder 'bm25' needs PyStemmer: {_INSTALL} (or write bm25(language=none), which doesn't stem words)"
         raise EncoderError(what, field="encoder", value="bm25") from error
     if language not in Stemmer.algorithms():
-        known = ", ".join(Stemmer.algorithms())
-        what = f"encoder 'bm25' has no language {language!r}; the languages are: none, {known}"
+        languages = ", ".join(Stemmer.algorithms())
+        what = f"encoder 'bm25' has no language {language!r}; the languages are: none, {languages}"
         raise EncoderError(what, field="encoder", value=language)
     # Snowball changes its rules in minor releases, so stems of two minor releases must not be mixed in one field. Patch releases may be.
     version = ".".join(Stemmer.version().split(".")[:2])

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
-from vectordb_client.model.vectors import SparseColumn
+from vectordb_client.model.fields import SparseColumn
 
 from ..common import deadline
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word
@@ -59,12 +59,12 @@ class _Model(Encoder):
         kept = kept[np.argsort([-len(texts[i]) for i in kept], kind="stable")] if len(kept) else kept
         # Retrieval models may put different prompts before queries and documents; the library's two methods add them.
         encode = self._model.encode_query if query else self._model.encode_document
-        for at in range(0, len(kept), _BATCH):
-            places = kept[at : at + _BATCH]
+        for start in range(0, len(kept), _BATCH):
+            places = kept[start : start + _BATCH]
             with self._lock:
                 deadline.check()
-                made = encode([texts[i] for i in places], batch_size=_BATCH, show_progress_bar=False, **arguments)
-            yield places, made
+                vectors = encode([texts[i] for i in places], batch_size=_BATCH, show_progress_bar=False, **arguments)
+            yield places, vectors
 
 
 class DenseModel(_Model):
@@ -89,9 +89,9 @@ class DenseModel(_Model):
     def _encode(self, texts: Sequence[str], query: bool) -> tuple[np.ndarray, np.ndarray]:
         """Vectors float32 ``(n, dim)``, and bool: which texts have one. Blank texts don't."""
         out, present = np.zeros((len(texts), self._kept), np.float32), np.zeros(len(texts), np.bool_)
-        for places, made in self._run(texts, query, convert_to_numpy=True):
-            made = np.asarray(made, dtype=np.float32)[:, : self._kept]
-            out[places] = made / np.linalg.norm(made, axis=1, keepdims=True) if self._kept < self._full else made
+        for places, vectors in self._run(texts, query, convert_to_numpy=True):
+            vectors = np.asarray(vectors, dtype=np.float32)[:, : self._kept]
+            out[places] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if self._kept < self._full else vectors
             present[places] = True
         return out, present
 
@@ -120,9 +120,9 @@ class SparseModel(_Model):
 
     def _encode(self, texts: Sequence[str], query: bool) -> SparseColumn:
         owners, terms, weights = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
-        for places, made in self._run(texts, query, convert_to_sparse_tensor=True):
-            made = made.coalesce().cpu()
-            (owner, term), weight = made.indices().numpy(), made.values().float().numpy()
+        for places, vectors in self._run(texts, query, convert_to_sparse_tensor=True):
+            vectors = vectors.coalesce().cpu()
+            (owner, term), weight = vectors.indices().numpy(), vectors.values().float().numpy()
             keep = weight != 0
             owners.append(places[owner[keep]])
             terms.append(term[keep].astype(np.uint64))
@@ -161,22 +161,22 @@ def _folder(name: str, model: str) -> Path:
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        found = _marked([path])
+        folder = _marked([path])
     else:
         package = model.replace("-", "_")
-        found = None
+        folder = None
         if re.fullmatch(r"[A-Za-z_]\w*", package):
             spec = importlib.util.find_spec(package)
             roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-            found = _marked([*roots, *(child for root in roots for child in sorted(root.iterdir()) if child.is_dir())])
-    if found is None:
+            folder = _marked([*roots, *(child for root in roots for child in sorted(root.iterdir()) if child.is_dir())])
+    if folder is None:
         raise EncoderError(
             f"encoder {name!r} finds no model at {shown(model)}; give a folder with a model, or an installed package that contains one "
             "(models are not downloaded)",
             field="encoder",
             value=model,
         )
-    return found
+    return folder
 
 
 def _marked(folders: Sequence[Path]) -> Path | None:

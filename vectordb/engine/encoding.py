@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from vectordb_client.errors import EncoderError, InvalidArgumentError, SchemaError, shown
+from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
 from vectordb_client.model.batch import Batch
-from vectordb_client.model.schema import Dense, VectorField
+from vectordb_client.model.schema import VectorField
 from vectordb_client.model.terms import is_word
-from vectordb_client.model.vectors import SparseColumn
 
 from .. import encoders
 from ..common import deadline
-from ..storage import change_log, fields
+from ..storage import change_log
 from .apply import Write
 from .snapshot import Snapshots
 
@@ -30,7 +28,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
     """
     with snapshots.pin() as view:
         schema, made = view.schema, {}
-        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if getattr(spec, "counts_words", False)}
+        encoded = {name: view.fields[name] for name, spec in view.schema.vectors.items() if spec.counts_words}
         for name in batch.vectors:
             if view.schema.is_bm25(name):
                 _check_frequencies(name, batch)
@@ -51,11 +49,9 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
         if new:
             words[name] = {term: word for term, word in new.items() if is_word(word)}
         places = np.array(rows, dtype=np.int32)
-        column = _placed(column, places if column.rows is None else places[column.rows])
-        given = _placed(vectors[name], _rows_of(vectors[name])) if name in vectors else None
-        whole = fields.overlaid(spec, given, column)
-        assert whole is not None
-        vectors[name] = whole
+        column = column.with_rows(places if column.rows is None else places[column.rows])
+        given = vectors.get(name)
+        vectors[name] = column if given is None else given.overlaid(column)
         if batch.kind == "update":  # a text without terms removes the vector of the old text
             silent = np.setdiff1d(places, column.rows).astype(np.int32)
             removed[name] = np.union1d(removed.get(name, silent), silent).astype(np.int32)
@@ -63,7 +59,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
         for name, spec in schema.vectors.items():
             if spec.source in batch.attributes and spec.source is not None:
                 gone = [row for row, text in enumerate(batch.attributes[spec.source]) if text is None]
-                given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+                given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
                 gone = np.array([row for row in gone if row not in given], dtype=np.int32)
                 removed[name] = np.union1d(removed.get(name, gone), gone).astype(np.int32)
     batch = Batch(batch.kind, batch.ids, vectors, batch.attributes, batch.payload, removed, batch.if_version, batch.if_filter)
@@ -73,7 +69,6 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
 def _check_frequencies(name: str, batch: Batch) -> None:
     """Raise InvalidArgumentError if the vectors of a BM25 field are not term frequencies."""
     column = batch.vectors[name]
-    assert isinstance(column, SparseColumn)
     weights = column.weights
     bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
     rule = "the vector of a BM25 field holds the frequency of each term"
@@ -81,27 +76,18 @@ def _check_frequencies(name: str, batch: Batch) -> None:
         row, term, value = np.searchsorted(column.indptr, bad[0], side="right") - 1, int(column.terms[bad[0]]), float(weights[bad[0]])
         wrong = f"has {value:g} for term {term}; {rule}: whole numbers from 1 to {MAX_FREQUENCY}. Leave the vector out to encode the text"
     else:
-        lengths = fields.lengths_of(column)
+        lengths = column.sums()
         if lengths.max(initial=0) <= MAX_LENGTH:
             return
         row, value = lengths.argmax(), int(lengths.max())
         wrong = f"adds up to {value} words; {rule}, and they add up to at most {MAX_LENGTH}"
-    point = batch.ids[int(_rows_of(column)[row])]
+    point = batch.ids[int(column.positions()[row])]
     raise InvalidArgumentError(f"vector {name!r} of point {shown(point)} {wrong}", field=name, value=value)
-
-
-def _rows_of(column) -> np.ndarray:
-    return np.arange(len(column), dtype=np.int32) if column.rows is None else column.rows
-
-
-def _placed(column, rows: np.ndarray):
-    """The column with these rows."""
-    return type(column)(**{**vars(column), "rows": rows})
 
 
 def _rows_to_encode(batch: Batch, name: str, texts: Sequence) -> list[int]:
     """Rows that have a text and no vector."""
-    given = set() if name not in batch.vectors else set(_rows_of(batch.vectors[name]).tolist())
+    given = set() if name not in batch.vectors else set(batch.vectors[name].positions().tolist())
     return [row for row, text in enumerate(texts) if isinstance(text, str) and row not in given]
 
 
@@ -114,17 +100,6 @@ def encoder_identities(vectors: Mapping[str, VectorField]) -> dict[str, str]:
             encoder.check(spec)
             identities[name] = encoder.identity
     return identities
-
-
-def check_graph_builders(vectors: Mapping[str, VectorField]) -> None:
-    """Raise SchemaError if an index needs a library that isn't installed."""
-    for name, spec in vectors.items():
-        if isinstance(spec, Dense) and spec.index is not None and spec.index.graph_builder == "hnswlib":
-            try:
-                importlib.import_module("hnswlib")
-            except ImportError as error:
-                what = f"vector field {name!r}: graph_builder 'hnswlib' is not installed ({error}): pip install 'hnswlib>=0.8'"
-                raise SchemaError(what, field="graph_builder", value="hnswlib") from error
 
 
 def load_encoder(name: str, spec, identity: str) -> encoders.Encoder:

@@ -7,23 +7,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from vectordb_client.errors import CorruptionError
-from vectordb_client.model.schema import Dense, Sparse
+from vectordb_client.model.fields import VectorField
 
-from ..index.dense.segment import Segment
+from ..index.base import IndexKind, open_file
 from ..index.file import Stale, damaged, header_of
-from ..index.impact.segment import SparseSegment
 from ..storage import segments
-from ..storage.env import Env
 from ..storage.segments import Record
 
 log = logging.getLogger("vectordb.maintenance")
-_of_env: WeakKeyDictionary[Env, Files] = WeakKeyDictionary()
-_of_env_lock = threading.Lock()
-AnySegment = Segment | SparseSegment
-Indexed = Dense | Sparse
 
 
 class Files:
@@ -33,20 +27,20 @@ class Files:
     wrote it with something that this version does not know.
     """
 
-    def __init__(self, env: Env):
-        self.folder = segments.folder(env.path)
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.changes = 0  # raised when a file turns out to be unusable, so that snapshots discard their cached segments
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
         self.stale: dict[str, str] = {}  # file → what this version does not know
         self.on_loss: Callable[[str], None] | None = None
         self._lock = threading.Lock()
-        self._open: WeakValueDictionary[str, AnySegment] = WeakValueDictionary()
+        self._open: WeakValueDictionary[str, IndexKind] = WeakValueDictionary()
         self._seen: set[str] = set()  # files whose checksums were verified or are queued
         self._whole: set[str] = set()  # files whose checksum was right, which need no verification if mapped again
-        self._unverified: deque[tuple[str, AnySegment]] = deque()
+        self._unverified: deque[tuple[str, IndexKind]] = deque()
         self._verifying = False
 
-    def open(self, record: Record, spec: Indexed) -> AnySegment | None:
+    def open(self, record: Record, spec: VectorField) -> IndexKind | None:
         """The mapped file of a record; None if it can't be used. Raises FileNotFoundError."""
         with self._lock:
             if record.file in self.damaged or record.file in self.stale:
@@ -54,13 +48,13 @@ class Files:
             found = self._open.get(record.file)
         return self._opened(record, spec) if found is None else found
 
-    def _opened(self, record: Record, spec: Indexed) -> AnySegment | None:
+    def _opened(self, record: Record, spec: VectorField) -> IndexKind | None:
         """Map a file. The lock is not held, so that searches with other files don't wait."""
         path = self.folder / record.file
         try:
             whole = _check_belongs(path, record)
-            made = (Segment if isinstance(spec, Dense) else SparseSegment).open(path)
-            if (made.covered, made.nbytes) != (record.rows, record.bytes) or not made.fits(spec):
+            made = open_file(path)
+            if (made.covered, made.file.nbytes) != (record.rows, record.bytes) or not made.fits(spec):
                 raise _foreign(path)
         except FileNotFoundError:
             raise
@@ -108,7 +102,7 @@ class Files:
         if self.on_loss is not None:
             self.on_loss(file)
 
-    def _verify_later(self, file: str, segment: AnySegment) -> None:
+    def _verify_later(self, file: str, segment: IndexKind) -> None:
         if file in self._seen:
             return
         self._seen.add(file)
@@ -162,12 +156,3 @@ def _check_belongs(path: Path, record: Record) -> bool:
 
 def _foreign(path: Path) -> CorruptionError:
     return damaged(path, "is not the file that the registry names")
-
-
-def files_of(env: Env) -> Files:
-    """The open index files of an environment."""
-    with _of_env_lock:
-        found = _of_env.get(env)
-        if found is None:
-            found = _of_env[env] = Files(env)
-        return found

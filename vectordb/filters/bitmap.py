@@ -11,7 +11,7 @@ import re
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +21,8 @@ from vectordb_client.model.schema import Schema
 
 from ..common import deadline, memory
 from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
-from ..storage import fields, format
-from ..storage.fields import Ordinals
+from ..storage import format
+from ..storage.attribute_forms import FORMS, Ordinals, main_part
 from ..storage.store import Store
 from . import as_filter
 from .canonical import canonical
@@ -78,9 +78,9 @@ class FilterCache:
             return None
         cacheable = isinstance(given, Filter) or (isinstance(given, str) and len(given) <= LONG_TEXT)
         if cacheable:
-            found = self._bound.get(given)
-            if found is not None and found[0] is schema:
-                return found[1]
+            cached = self._bound.get(given)
+            if cached is not None and cached[0] is schema:
+                return cached[1]
         node = canonical(as_filter(given), schema)
         if cacheable and weight(node) <= LONG_FILTER:
             if len(self._bound) >= CACHE_FILTERS:
@@ -120,9 +120,9 @@ def matching(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap:
     """The live rows that match a canonical filter. The bitmap is shared: callers must not modify it."""
     if cache is None:
         return _evaluate(node, reader, None) - reader.dead
-    found = cache.get(("filter", node))
-    if found is not None and found[0] == reader.sequence:
-        return found[1]
+    cached = cache.get(("filter", node))
+    if cached is not None and cached[0] == reader.sequence:
+        return cached[1]
     bitmap = _evaluate(node, reader, cache)
     if reader.dead:
         bitmap = bitmap - reader.dead
@@ -155,8 +155,8 @@ def _evaluate(node: Filter, reader: Reader, cache: FilterCache | None) -> BitMap
         return BitMap([entry[0] for entry in reader.store.entries(node.ids) if entry is not None])
     # The key holds the field's number: converting a field gives it a new number, and its texts other words.
     key = ("leaf", node, reader.fields.get(node.field))
-    found = cache.get(key) if cache is not None else None
-    covered, bitmap = found if found is not None else (0, BitMap())
+    cached = cache.get(key) if cache is not None else None
+    covered, bitmap = cached if cached is not None else (0, BitMap())
     if covered < reader.rows:
         deadline.check()
         newer = _LEAVES[kind](node, reader, covered)
@@ -195,7 +195,7 @@ def _values(table: np.ndarray) -> np.ndarray:
 def _present(reader: Reader, name: str, start: int) -> BitMap:
     """Rows ≥ start that have a value of an attribute: its chunks list them."""
     spec = reader.schema.attributes[name]
-    table = reader.table(reader.fields[name], fields.main_part(spec))
+    table = reader.table(reader.fields[name], main_part(spec))
     return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
 
 
@@ -213,37 +213,35 @@ def _union(reader: Reader, field: int, part: int, terms: np.ndarray, start: int)
     return _kernel_rows(reader, table, costs, lambda some, out: sparse.postings_union(some, terms, start, words, out))
 
 
-def _numbers(reader: Reader, field: int, terms: list[bytes]) -> list[int | None]:
-    """The number of each term in the field's dictionary, None for a term that isn't in it."""
+def _numbers(reader: Reader, field: int, terms: Iterable[bytes]) -> Ordinals:
+    """The number of each term in the field's dictionary, without terms that are not in it."""
     cached = reader.known.get(field, {})
     prefix = format.field_key(reader.store.collection, format.TERMS, field)
-    numbers = []
+    numbers = {}
     for term in deadline.each(terms):
         number = cached.get(term)
-        if number is None:
-            stored = reader.store.txn.get(prefix + term)
-            number = None if stored is None else int.from_bytes(stored, "little")
-        numbers.append(number)
+        if number is not None:
+            numbers[term] = number
+        elif (stored := reader.store.txn.get(prefix + term)) is not None:
+            numbers[term] = int.from_bytes(stored, "little")
     return numbers
 
 
 def _in(node: In, reader: Reader, start: int) -> BitMap:
     spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
-    if spec.kind in fields.NUMERIC:
-        wanted = np.unique(np.array(node.values, dtype=fields.NUMERIC[spec.kind]))
+    form = FORMS[spec.stored]
+    if form.dtype is not None:
+        wanted = np.unique(np.array(node.values, dtype=form.dtype))
         table = reader.table(field, format.FORWARD)
         costs = _values(table) * (2 + 4 * len(wanted).bit_length())
         return _kernel_rows(reader, table, costs, lambda some, out: columns.rows_in_set(some, wanted, spec.array, start, out))
-    if spec.kind == "bool":
-        numbers = [int(value) for value in node.values]
-    else:
-        numbers = [n for n in _numbers(reader, field, [fields.term_bytes(spec.kind, value) for value in node.values]) if n is not None]
+    numbers = form.numbers(node.values, lambda terms: _numbers(reader, field, terms))
     return _union(reader, field, format.POSTINGS, np.array(numbers, dtype=np.uint64), start)
 
 
 def _range(node: Range, reader: Reader, start: int) -> BitMap:
     spec = reader.schema.attributes[node.field]
-    dtype = fields.NUMERIC[spec.kind]
+    dtype = FORMS[spec.stored].dtype
     widest = (-np.inf, np.inf) if dtype is np.float64 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     low = np.array([widest[0] if node.low is None else node.low], dtype=dtype)
     high = np.array([widest[1] if node.high is None else node.high], dtype=dtype)
@@ -269,8 +267,8 @@ def _count(node: CountRange, reader: Reader, start: int) -> BitMap:
 
 def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
-    numbers = _numbers(reader, field, [word.encode() for word in node.words])
-    if None in numbers:
+    numbers = FORMS[spec.stored].numbers(node.words, lambda terms: _numbers(reader, field, terms))
+    if len(numbers) < len(node.words):
         return BitMap()
     result = None
     for number in dict.fromkeys(numbers):
@@ -290,10 +288,6 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
         return columns.rows_with_tokens(some, tokens, phrase, candidates[low:high], out)
 
     return _kernel_rows(reader, table, np.where(np.diff(ends, prepend=0) > 0, costs, 1), run)
-
-
-def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
-    return _keywords(reader, node.field, node.value, None, start)
 
 
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
@@ -327,14 +321,6 @@ def _has_vector(node: HasVector, reader: Reader, start: int) -> BitMap:
     return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
 
 
-def _geo_radius(node: GeoRadius, reader: Reader, start: int) -> BitMap:
-    return _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start)
-
-
-def _geo_box(node: GeoBox, reader: Reader, start: int) -> BitMap:
-    return _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start)
-
-
 def _area(reader: Reader, name: str, radial: bool, numbers: tuple, start: int) -> BitMap:
     table = reader.table(reader.fields[name], format.FORWARD)
     spec = reader.schema.attributes[name]
@@ -349,9 +335,9 @@ _LEAVES = {
     IsNull: _is_null,
     CountRange: _count,
     MatchWords: _match,
-    Prefix: _prefix,
+    Prefix: lambda node, reader, start: _keywords(reader, node.field, node.value, None, start),
     Glob: _glob,
     HasVector: _has_vector,
-    GeoRadius: _geo_radius,
-    GeoBox: _geo_box,
+    GeoRadius: lambda node, reader, start: _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start),
+    GeoBox: lambda node, reader, start: _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start),
 }

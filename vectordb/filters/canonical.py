@@ -20,7 +20,6 @@ equivalent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,17 +46,14 @@ from vectordb_client.model.filter import (
     Or,
     Prefix,
 )
-from vectordb_client.model.schema import Attribute, Schema
-from vectordb_client.model.values import MAX_KEYWORD_BYTES, coerce_element, first_moment
+from vectordb_client.model.schema import AttributeType, Schema
 
 from ..common import deadline
 from ..common.tokenize import RULE, words
 from . import glob
 from .boolean import Joined, flip, join
 from .nodes import CountRange, MatchWords, Range, make
-from .sets import COUNTS, DOMAINS, IDS, INTS, KEYWORDS, Elements, Scalar, elements
-
-__all__ = ["CountRange", "MatchWords", "Range", "canonical"]
+from .sets import COUNTS, DOMAINS, IDS, KEYWORDS, Elements, Scalar, elements
 
 
 def canonical(node: Filter, schema: Schema) -> Filter:
@@ -121,17 +117,6 @@ def _bind(node: Filter, schema: Schema, negate: bool) -> Any:
     return flip(part) if negate else part
 
 
-# What a type of attribute supports beside IS NULL and, of an array, COUNT and CONTAINS.
-_SUPPORTED = {
-    "keyword": "=, !=, IN, STARTSWITH and GLOB",
-    "int": "comparisons, IN and BETWEEN",
-    "float": "comparisons, IN and BETWEEN",
-    "datetime": "comparisons, IN and BETWEEN",
-    "bool": "=, != and IN",
-    "uuid": "=, != and IN",
-    "text": "MATCH (match_all, match_any, match_phrase)",
-    "geo": "GEO_RADIUS and GEO_BOX (geo_radius, geo_box)",
-}
 _OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 # Operator → the type of attribute to declare for it.
 _TYPE_FOR = {
@@ -142,7 +127,7 @@ _TYPE_FOR = {
 }
 
 
-def _spec(field: str, schema: Schema, *values: Any) -> Attribute:
+def _spec(field: str, schema: Schema, *values: Any) -> AttributeType:
     """The definition of an attribute. Raises FilterError. values: those it is compared with, for the text of the error."""
     spec = schema.attributes.get(field)
     if spec is not None:
@@ -157,99 +142,68 @@ def _spec(field: str, schema: Schema, *values: Any) -> Attribute:
     raise FilterError(what, field=field)
 
 
-def _type(spec: Attribute) -> str:
+def _type(spec: AttributeType) -> str:
     """An attribute's type as error texts name it, such as "Keyword" or "an array of Keyword"."""
-    return f"an array of {spec.kind.capitalize()}" if spec.array else spec.kind.capitalize()
+    return f"an array of {type(spec).__name__}" if spec.array else type(spec).__name__
 
 
-def _unsupported(field: str, spec: Attribute, operator: str, value: Any) -> FilterError:
-    what = f"{field!r} is {_type(spec)}, which supports only {_SUPPORTED[spec.kind]}; use {_TYPE_FOR[operator]} for {operator}"
+def _unsupported(field: str, spec: AttributeType, operator: str, value: Any) -> FilterError:
+    what = f"{field!r} is {_type(spec)}, which supports only {spec.operators.text}; use {_TYPE_FOR[operator]} for {operator}"
     return FilterError(what, field=field, value=value)
 
 
-def _stored(field: str, spec: Attribute, value: Any) -> Any:
+def _refused(field: str, spec: AttributeType, value: Any, error: InvalidArgumentError) -> FilterError:
+    """The error for a value that the attribute's type doesn't have. error: of the type."""
+    if isinstance(error, FilterError):
+        return error
+    return FilterError(f"{field!r} is {_type(spec)}: {error.message}", field=field, value=value)
+
+
+def _stored(field: str, spec: AttributeType, value: Any) -> Any:
     """The stored form of a value. Raises FilterError where the attribute's type doesn't have the value."""
     try:
-        if spec.kind == "datetime" and isinstance(value, str) and first_moment(value) is not value:
-            what = f"{field!r} is Datetime, and {value!r} is a whole period; write {field} >= {value!r} AND {field} < … or BETWEEN"
-            raise FilterError(what, field=field, value=value)
-        return coerce_element(field, spec.kind, value)
-    except FilterError:
-        raise
+        return spec.filter_value(field, value)
     except InvalidArgumentError as error:
-        raise FilterError(f"{field!r} is {_type(spec)}: {error.message}", field=field, value=value) from None
+        raise _refused(field, spec, value, error) from None
 
 
-def _all_stored(field: str, spec: Attribute, values: Sequence) -> Sequence:
-    """The stored forms of values. Numbers that no value of the attribute's type can equal are left out."""
-    types = set(map(type, values))
-    if types == {str} and spec.kind == "keyword" and max(map(len, values)) * 4 <= MAX_KEYWORD_BYTES:
-        try:
-            "".join(values).encode()
-            return values
-        except UnicodeEncodeError:
-            pass
-    elif spec.kind == "int" and types and types <= {int, float}:
-        if types == {float}:
-            values = [int(value) for value in values if value.is_integer()]
-        elif float in types:
-            values = [int(value) for value in values if type(value) is int or value.is_integer()]
-        if values and not (INTS.low <= min(values) and max(values) <= INTS.high):
-            values = [value for value in values if INTS.low <= value <= INTS.high]
-        return values
-    elif spec.kind == "float" and types <= {int, float}:
-        if int in types:
-            values = [value for value in values if type(value) is float or _nearest_float(value) == value]
-        return [float(value) + 0.0 for value in values]
-    return [_stored(field, spec, value) for value in deadline.each(values)]
-
-
-def _nearest_float(value: int) -> float:
-    """The float nearest to an integer; infinite where the integer is beyond all floats. (Python compares int and float exactly.)"""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _set(field: str, spec: Attribute, values: Any) -> Any:
+def _set(field: str, spec: AttributeType, values: Any) -> Any:
     """The rows whose value is in a set; of an array: one of whose elements is."""
-    domain = DOMAINS[spec.kind]
+    domain = DOMAINS[spec.stored]
     return elements(field, domain, values) if spec.array else Scalar(field, domain, values, False).reduced()
 
 
-def _members(field: str, spec: Attribute, values: Sequence, operator: str) -> Any:
+def _members(field: str, spec: AttributeType, values: Sequence, operator: str) -> Any:
     """The rows whose value is one of some values. operator: as the user wrote it."""
-    if spec.kind in ("text", "geo"):
+    if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, values[0] if values else None)
-    return _set(field, spec, DOMAINS[spec.kind].of(_all_stored(field, spec, values)))
+    stored = spec.filter_values(values, set(map(type, values)))
+    if stored is None:
+        stored = [_stored(field, spec, value) for value in deadline.each(values)]
+    return _set(field, spec, DOMAINS[spec.stored].of(stored))
 
 
-def _bounds(field: str, spec: Attribute, low: Any, high: Any, operator: str) -> Any:
+def _bounds(field: str, spec: AttributeType, low: Any, high: Any, operator: str) -> Any:
     """The rows with a value from low to high; None is unbounded. The operators > and < exclude the bound itself."""
-    if spec.kind not in ("int", "float", "datetime"):
+    if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, low if low is not None else high)
-    domain = DOMAINS[spec.kind]
-    if spec.kind == "datetime":
-        low, high = (first_moment(bound) if isinstance(bound, str) else bound for bound in (low, high))
-    low = domain.low if low is None else _bound(field, spec, low, operator == ">", math.floor, domain.after)
-    high = domain.high if high is None else _bound(field, spec, high, operator == "<", math.ceil, domain.before)
+    domain = DOMAINS[spec.stored]
+    low = domain.low if low is None else _bound(field, spec, low, operator == ">", True, domain.after)
+    high = domain.high if high is None else _bound(field, spec, high, operator == "<", False, domain.before)
     return _set(field, spec, domain.between(low, high))
 
 
-def _bound(field: str, spec: Attribute, value: Any, exclusive: bool, round_out: Callable, step_in: Callable) -> Any:
-    """The outermost value of the attribute's type that lies in a range. round_out: rounds a bound to an integer, away from the range.
-    step_in: the neighbour of a value, towards the range. exclusive: the bound itself is not in the range.
+def _bound(field: str, spec: AttributeType, value: Any, exclusive: bool, lower: bool, step_in: Callable) -> Any:
+    """The outermost value of the attribute's type that lies in a range. step_in: the neighbour of a value, towards the range. exclusive:
+    the bound itself is not in the range.
     """
-    if spec.kind == "int" and type(value) in (int, float):
-        nearest = round_out(value)
-    elif spec.kind == "float" and type(value) is int:
-        nearest = _nearest_float(value)
-    else:
-        nearest = value = _stored(field, spec, value)
-    # A bound that was rounded away from the range, or is exclusive, is not in the range. Its neighbour is.
-    outside = nearest < value if round_out is math.floor else nearest > value
-    return step_in(nearest) if outside or (exclusive and nearest == value) else nearest
+    try:
+        nearest, bound = spec.filter_bound(field, value, lower)
+    except InvalidArgumentError as error:
+        raise _refused(field, spec, value, error) from None
+    # A value outside of the range, or an exclusive bound, is not in the range. Its neighbour is.
+    outside = nearest < bound if lower else nearest > bound
+    return step_in(nearest) if outside or (exclusive and nearest == bound) else nearest
 
 
 def _compare(node: Compare, schema: Schema) -> Any:
@@ -264,30 +218,23 @@ def _compare(node: Compare, schema: Schema) -> Any:
     return _bounds(field, spec, value, None, operator)
 
 
-def _among(node: In, schema: Schema) -> Any:
-    return _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN")
-
-
-def _array(node: ContainsAny | ContainsAll, schema: Schema) -> Attribute:
+def _array(node: ContainsAny | ContainsAll, schema: Schema) -> AttributeType:
     """The attribute of a CONTAINS, which must be an array: on a single string, users expect CONTAINS to search for a substring."""
     field, spec = node.field, _spec(node.field, schema)
-    if spec.array and spec.kind not in ("text", "geo"):
+    supported = spec.operators.names
+    if spec.array and "=" in supported:
         return spec
     value = node.values[0]
     instead = "write = or IN"
-    if spec.kind == "keyword":
+    if "GLOB" in supported:
         instead += f", or GLOB '*{value}*' (glob) for a substring"
-    elif spec.kind == "text":
+    elif "MATCH" in supported:
         instead = f"write MATCH {shown(value)} (match_all)"
-    elif spec.kind == "geo":
-        instead = f"write {_SUPPORTED['geo']}"
+    elif "=" not in supported:
+        instead = f"write {spec.operators.text}"
     array = "an array of Keyword, Int, Float, Datetime, Bool or Uuid" if spec.array else "an array"
     what = f"CONTAINS tests the elements of {array}, and {field!r} is {_type(spec)}{'' if spec.array else ', not an array'}; {instead}"
     raise FilterError(what, field=field, value=value)
-
-
-def _contains_any(node: ContainsAny, schema: Schema) -> Any:
-    return _members(node.field, _array(node, schema), node.values, "IN")
 
 
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
@@ -295,21 +242,17 @@ def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     return join(And, [_members(node.field, spec, (value,), "=") for value in deadline.each(node.values)])
 
 
-def _between(node: Between, schema: Schema) -> Any:
-    return _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN")
-
-
 def _is_null(node: IsNull, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
     return make(IsNull, field=node.field) if spec.array else _null(node.field, spec, True)
 
 
-def _null(field: str, spec: Attribute, null: bool) -> Scalar:
-    domain = DOMAINS.get(spec.kind, KEYWORDS)  # Text and Geo have no domain: only null and not null matter here, so any domain will do
+def _null(field: str, spec: AttributeType, null: bool) -> Scalar:
+    domain = DOMAINS.get(spec.stored, KEYWORDS)  # where values have no domain, only null and not null matter: any domain will do
     return Scalar(field, domain, domain.empty if null else domain.full, null)
 
 
-def _present(field: str, spec: Attribute) -> Any:
+def _present(field: str, spec: AttributeType) -> Any:
     return Scalar(field, COUNTS, COUNTS.between(1, COUNTS.high), False) if spec.array else _null(field, spec, False)
 
 
@@ -328,7 +271,7 @@ def _count(node: Count, schema: Schema) -> Any:
 def _match(node: Match, schema: Schema) -> Any:
     field, mode = node.field, node.mode
     spec = _spec(field, schema)
-    if spec.kind != "text":
+    if "MATCH" not in spec.operators.names:
         raise _unsupported(field, spec, "MATCH", node.text)
     tokens = tuple(words(node.text, 1 if field in schema.earlier else RULE))
     if not tokens:
@@ -340,28 +283,16 @@ def _match(node: Match, schema: Schema) -> Any:
     return make(MatchWords, field=field, mode="phrase", words=tokens)
 
 
-def _prefix(node: Prefix, schema: Schema) -> Any:
-    return _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value)
-
-
-def _glob(node: Glob, schema: Schema) -> Any:
-    return _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern))
-
-
 def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
     """form, text: of the pattern, as ``glob.normal`` returns them."""
     spec = _spec(field, schema)
-    if spec.kind != "keyword":
+    if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, value)
     if form == "exact":
         return _members(field, spec, (text,), operator)
     if form == "prefix":
         return make(Prefix, field=field, value=_stored(field, spec, text)) if text else _present(field, spec)
     return make(Glob, field=field, pattern=text)
-
-
-def _has_id(node: HasId, schema: Schema) -> Any:
-    return Scalar("", IDS, IDS.of(node.ids), False).reduced()
 
 
 def _has_vector(node: HasVector, schema: Schema) -> Any:
@@ -374,8 +305,9 @@ def _has_vector(node: HasVector, schema: Schema) -> Any:
 
 def _geo(node: GeoRadius | GeoBox, schema: Schema) -> Any:
     spec = _spec(node.field, schema)
-    if spec.kind != "geo":
-        raise _unsupported(node.field, spec, "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX", None)
+    operator = "GEO_RADIUS" if type(node) is GeoRadius else "GEO_BOX"
+    if operator not in spec.operators.names:
+        raise _unsupported(node.field, spec, operator, None)
     return node if node._parts()[1:] != (-90.0, -180.0, 90.0, 180.0) else _present(node.field, spec)
 
 
@@ -383,16 +315,16 @@ _BINDERS = {
     All: lambda node, schema: True,
     Nothing: lambda node, schema: False,
     Compare: _compare,
-    In: _among,
-    ContainsAny: _contains_any,
+    In: lambda node, schema: _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN"),
+    ContainsAny: lambda node, schema: _members(node.field, _array(node, schema), node.values, "IN"),
     ContainsAll: _contains_all,
-    Between: _between,
+    Between: lambda node, schema: _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN"),
     IsNull: _is_null,
     Count: _count,
     Match: _match,
-    Prefix: _prefix,
-    Glob: _glob,
-    HasId: _has_id,
+    Prefix: lambda node, schema: _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value),
+    Glob: lambda node, schema: _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern)),
+    HasId: lambda node, schema: Scalar("", IDS, IDS.of(node.ids), False).reduced(),
     HasVector: _has_vector,
     GeoRadius: _geo,
     GeoBox: _geo,

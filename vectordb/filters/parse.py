@@ -116,7 +116,7 @@ def parse(text: str) -> Filter:
 class _Token(NamedTuple):
     kind: str  # name, number, string, quoted, symbol or end
     text: str
-    at: int
+    position: int
     word: str  # the upper case form of a name and a symbol, to compare with keywords; else empty
 
 
@@ -132,11 +132,11 @@ class _Parser:
     def _scan(self) -> _Token:
         match = _TOKEN.match(self.text, self.position)
         if match is None:
-            at = self._after_blanks()
-            c = self.text[at : at + 1]
+            position = self._after_blanks()
+            c = self.text[position : position + 1]
             if c in "'\"`":
-                self.fail(f"the {'name' if c == '`' else 'string'} that starts here has no closing {c}", at)
-            self.fail(f"unexpected {c!r}" + (f"; {_INSTEAD[c]}" if c in _INSTEAD else ""), at)
+                self.fail(f"the {'name' if c == '`' else 'string'} that starts here has no closing {c}", position)
+            self.fail(f"unexpected {c!r}" + (f"; {_INSTEAD[c]}" if c in _INSTEAD else ""), position)
         kind = match.lastgroup or "end"
         text = match[kind]
         self.position = match.end()
@@ -160,31 +160,31 @@ class _Parser:
             self.expected(what)
 
     def expected(self, what: str) -> NoReturn:
-        found = "but the filter ends here" if self.token.kind == "end" else f"found {shown(self.token.text)}"
+        actual = "but the filter ends here" if self.token.kind == "end" else f"found {shown(self.token.text)}"
         if self.before == self.token.kind == "number":  # such as 978-0-1 or 2021-05-01
-            found += "; a string needs quotes"
-        self.fail(f"expected {what}, {found}", self.token.at)
+            actual += "; a string needs quotes"
+        self.fail(f"expected {what}, {actual}", self.token.position)
 
-    def fail(self, problem: str, at: int, error: VectorDBError | None = None) -> NoReturn:
-        line = self.text.count("\n", 0, at) + 1
-        start = self.text.rfind("\n", 0, at) + 1
-        end = self.text.find("\n", at)
+    def fail(self, problem: str, position: int, error: VectorDBError | None = None) -> NoReturn:
+        line = self.text.count("\n", 0, position) + 1
+        start = self.text.rfind("\n", 0, position) + 1
+        end = self.text.find("\n", position)
         end = len(self.text) if end < 0 else end
-        where = f"line {line}, column {at - start + 1}" if "\n" in self.text else f"column {at + 1}"
-        left, right = max(start, at - _EXCERPT), min(end, at + _EXCERPT)
-        before = ("…" if left > start else "") + self.text[left:at]
-        excerpt = _CONTROL.sub(" ", before + self.text[at:right]) + ("…" if right < end else "")
+        where = f"line {line}, column {position - start + 1}" if "\n" in self.text else f"column {position + 1}"
+        left, right = max(start, position - _EXCERPT), min(end, position + _EXCERPT)
+        before = ("…" if left > start else "") + self.text[left:position]
+        excerpt = _CONTROL.sub(" ", before + self.text[position:right]) + ("…" if right < end else "")
         message = f"{where}: {problem}\n  {excerpt}\n  {' ' * len(before)}^"
         if error is None:
             raise FilterError(message, field="filter", value=self.text)
         raise type(error)(message, field=error.field, value=error.value) from None
 
-    def made(self, at: int, kind: Callable[..., Filter], *parts: Any) -> Filter:
+    def build(self, position: int, kind: Callable[..., Filter], *parts: Any) -> Filter:
         """A node. Where its constructor refuses a value, the error shows the place in the text."""
         try:
             return kind(*parts)
         except (FilterError, LimitError) as error:
-            self.fail(error.message, at, error)
+            self.fail(error.message, position, error)
 
     def whole(self) -> Filter:
         if self.token.kind == "end":
@@ -194,20 +194,20 @@ class _Parser:
             hint = ""
             if self.token.text == ",":
                 hint = " (write several values as field IN (…))"
-            elif self.text[self.token.at - 1] in "'\"":
+            elif self.text[self.token.position - 1] in "'\"":
                 hint = " (write a quote inside a string twice)"
             self.expected(f"AND, OR or the end of the filter{hint}")
         return node
 
     def _filter(self, depth: int) -> Filter:
-        start = self.token.at
+        start = self.token.position
         if depth > MAX_DEPTH:
             problem = f"a filter is at most {MAX_DEPTH} levels deep"
             self.fail(problem, start, LimitError(problem, field="filter", value=depth))
         either: list[Filter] = []
         both: list[Filter] = []
         while True:
-            at, nots = self.token.at, 0
+            position, nots = self.token.position, 0
             while self.accept("NOT"):
                 nots += 1
             if self.accept("("):
@@ -216,13 +216,13 @@ class _Parser:
             else:
                 node = self._predicate()
             for _ in range(nots):
-                node = self.made(at, Not, node)
+                node = self.build(position, Not, node)
             both.append(node)
             if self.accept("AND"):
                 continue
-            either.append(self.made(start, join, And, both))
+            either.append(self.build(start, join, And, both))
             if not self.accept("OR"):
-                return self.made(start, join, Or, either)
+                return self.build(start, join, Or, either)
             both = []
 
     def _predicate(self) -> Filter:
@@ -243,9 +243,9 @@ class _Parser:
             if function is not None and self._opens():
                 self.advance()
                 self.advance()
-                return function(self, token.at)
+                return function(self, token.position)
         field = self._field()
-        return self._test(field, token.at)
+        return self._test(field, token.position)
 
     def _ends(self) -> bool:
         """Whether the condition ends after the current token."""
@@ -253,8 +253,8 @@ class _Parser:
 
     def _opens(self) -> bool:
         """Whether the next token is an opening parenthesis."""
-        at = self._after_blanks()
-        return self.text[at : at + 1] == "("
+        position = self._after_blanks()
+        return self.text[position : position + 1] == "("
 
     def _after_blanks(self) -> int:
         """The position of the next character that isn't white space."""
@@ -266,18 +266,18 @@ class _Parser:
         if token.kind == "quoted":
             self.advance()
             name = token.text[1:-1].replace("``", "`")
-            return name or self.fail("the field name is empty; write it between the backticks", token.at)
+            return name or self.fail("the field name is empty; write it between the backticks", token.position)
         if token.kind != "name":
             self.expected("a field")
         return self.advance().text
 
-    def _test(self, field: str, at: int) -> Filter:
+    def _test(self, field: str, position: int) -> Filter:
         op = _COMPARE.get(self.token.word)
         if op is not None:
             self.advance()
             if self.token.word == "NULL":
-                self.fail(f"NULL can't be compared; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.at)
-            return self.made(at, Compare, field, op, self._value())
+                self.fail(f"NULL can't be compared; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.position)
+            return self.build(position, Compare, field, op, self._value())
         if self.accept("IS"):
             negated = self.accept("NOT")
             self.expect("NULL", "NULL" if negated else "NULL or NOT NULL")
@@ -285,34 +285,34 @@ class _Parser:
         negated = self.accept("NOT")
         word = self.token.word
         if word in _FOREIGN:
-            self.fail(f"{shown(self.token.text)} is not an operator; write {_FOREIGN[word]}", self.token.at)
+            self.fail(f"{shown(self.token.text)} is not an operator; write {_FOREIGN[word]}", self.token.position)
         if word not in ("IN", "BETWEEN", "CONTAINS", "MATCH", "STARTSWITH", "GLOB"):
             alone = self.token.kind == "end" or word in ("AND", "OR", ")")
             hint = f" (for a Bool attribute write {field} = true)" if alone else ""
             self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
         self.advance()
-        node = self._word_test(word, field, at)
-        return self.made(at, Not, node) if negated else node
+        node = self._word_test(word, field, position)
+        return self.build(position, Not, node) if negated else node
 
-    def _word_test(self, word: str, field: str, at: int) -> Filter:
+    def _word_test(self, word: str, field: str, position: int) -> Filter:
         if word == "IN":
-            return self.made(at, In, field, self._list())
+            return self.build(position, In, field, self._list())
         if word == "BETWEEN":
             low = self._value()
             self.expect("AND", "AND and the upper bound")
-            return self.made(at, Between, field, low, self._value())
+            return self.build(position, Between, field, low, self._value())
         if word == "CONTAINS":
             if self.accept("ANY"):
-                return self.made(at, ContainsAny, field, self._list())
+                return self.build(position, ContainsAny, field, self._list())
             if self.accept("ALL"):
-                return self.made(at, ContainsAll, field, self._list())
-            return self.made(at, ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
+                return self.build(position, ContainsAll, field, self._list())
+            return self.build(position, ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
-            return self.made(at, Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
+            return self.build(position, Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
         if word == "STARTSWITH":
-            return self.made(at, Prefix, field, self._string("a string in quotes"))
-        return self.made(at, Glob, field, self._string("a pattern in quotes, such as 'a*'"))
+            return self.build(position, Prefix, field, self._string("a string in quotes"))
+        return self.build(position, Glob, field, self._string("a pattern in quotes, such as 'a*'"))
 
     def _string(self, what: str) -> str:
         if self.token.kind != "string":
@@ -331,7 +331,7 @@ class _Parser:
             self.advance()
             return token.word == "TRUE"
         if token.word == "NULL":
-            self.fail("NULL is not a value; write IS NULL or IS NOT NULL", token.at)
+            self.fail("NULL is not a value; write IS NULL or IS NOT NULL", token.position)
         if token.word == "DATETIME" or token.word == "UUID":
             self.advance()
             text = self._string(f"a string after {token.word}")
@@ -339,9 +339,9 @@ class _Parser:
                 return read_moment(text) if token.word == "DATETIME" else uuid.UUID(text)
             except ValueError:
                 form = "a date and time such as '2021-05-01T12:00:00Z'" if token.word == "DATETIME" else "a UUID of 32 hexadecimal digits"
-                self.fail(f"{shown(text)} is not {form}", token.at)
+                self.fail(f"{shown(text)} is not {form}", token.position)
         if token.kind == "name":
-            self.fail(f"expected {what}, found a name; write a string in quotes: '{token.text}'", token.at)
+            self.fail(f"expected {what}, found a name; write a string in quotes: '{token.text}'", token.position)
         if token.word == "(" and what == "a value":
             self.expected("a value (write several values as field IN (…))")
         self.expected(what)
@@ -352,7 +352,7 @@ class _Parser:
             return int(token.text)
         except ValueError:
             if token.text.lstrip("+-").isdigit():
-                self.fail("the number has too many digits; write one of 64 bits", token.at)
+                self.fail("the number has too many digits; write one of 64 bits", token.position)
             return float(token.text)
 
     def _list(self) -> list:
@@ -366,32 +366,32 @@ class _Parser:
             values.append(self._value())
             if len(values) > MAX_VALUES:
                 problem = f"a list has at most {MAX_VALUES} values"
-                self.fail(problem, self.token.at, LimitError(problem, field="filter", value=len(values)))
+                self.fail(problem, self.token.position, LimitError(problem, field="filter", value=len(values)))
             if not self.accept(","):
                 break
         self.expect(")", "',' or ')'")
         return values
 
-    def _count(self, at: int) -> Filter:
+    def _count(self, position: int) -> Filter:
         field = self._field()
         self.expect(")", "')'")
         op = _COMPARE.get(self.token.word) or self.expected("a comparison (= != < <= > >=)")
         self.advance()
-        return self.made(at, Count, field, op, self._value("an integer"))
+        return self.build(position, Count, field, op, self._value("an integer"))
 
-    def _has_id(self, at: int) -> Filter:
+    def _has_id(self, position: int) -> Filter:
         ids = [] if self.token.word == ")" else [self._value("an id")]
         while ids and self.accept(","):
             ids.append(self._value("an id"))
         self.expect(")", "',' or ')'")
-        return self.made(at, HasId, ids)
+        return self.build(position, HasId, ids)
 
-    def _has_vector(self, at: int) -> Filter:
+    def _has_vector(self, position: int) -> Filter:
         field = self._field()
         self.expect(")", "')'")
-        return self.made(at, HasVector, field)
+        return self.build(position, HasVector, field)
 
-    def _geo(self, at: int, kind: type[Filter], *parts: str) -> Filter:
+    def _geo(self, position: int, kind: type[Filter], *parts: str) -> Filter:
         given: list = [self._field()]
         for part in parts:
             self.expect(",", f"',' and {part}")
@@ -399,15 +399,15 @@ class _Parser:
                 self.expected(f"a number for {part}")
             given.append(self._number())
         self.expect(")", "')'")
-        return self.made(at, kind, *given)
+        return self.build(position, kind, *given)
 
 
 _FUNCTIONS: dict[str, Callable[[_Parser, int], Filter]] = {
     "COUNT": _Parser._count,
     "HAS_ID": _Parser._has_id,
     "HAS_VECTOR": _Parser._has_vector,
-    "GEO_RADIUS": lambda parser, at: parser._geo(at, GeoRadius, "lat", "lon", "meters"),
-    "GEO_BOX": lambda parser, at: parser._geo(at, GeoBox, "south", "west", "north", "east"),
+    "GEO_RADIUS": lambda parser, position: parser._geo(position, GeoRadius, "lat", "lon", "meters"),
+    "GEO_BOX": lambda parser, position: parser._geo(position, GeoBox, "south", "west", "north", "east"),
 }
 
 

@@ -85,18 +85,18 @@ class Ordered:
         if len(sets) > 2:  # by De Morgan: one sort. Intersecting pair by pair takes quadratic time for thousands of "x != 1"
             return self.complement(self.union([self.complement(runs) for runs in sets]))
         (lows, highs), (other_lows, other_highs) = sets
-        found_lows, found_highs = [], []
+        common_lows, common_highs = [], []
         i = j = 0
         while i < len(lows) and j < len(other_lows):
             low, high = max(lows[i], other_lows[j]), min(highs[i], other_highs[j])
             if low <= high:
-                found_lows.append(low)
-                found_highs.append(high)
+                common_lows.append(low)
+                common_highs.append(high)
             if highs[i] < other_highs[j]:
                 i += 1
             else:
                 j += 1
-        return tuple(found_lows), tuple(found_highs)
+        return tuple(common_lows), tuple(common_highs)
 
     def complement(self, runs: Runs) -> Runs:
         lows = [self.low, *map(self.after, runs[1])]
@@ -207,7 +207,8 @@ BOOLS = _Bools("bool", 0, 1, np.int64)
 COUNTS = _Counts("count", 0, 2**63 - 1, np.int64)
 KEYWORDS = Unordered("keyword")
 IDS = _Ids("id")
-DOMAINS = {"int": INTS, "datetime": INTS, "float": FLOATS, "bool": BOOLS, "keyword": KEYWORDS, "uuid": KEYWORDS}
+# stored form (``AttributeType.stored``) → domain, of the forms that are compared as a whole
+DOMAINS = {"int64": INTS, "float64": FLOATS, "flag": BOOLS, "string": KEYWORDS, "uuid": KEYWORDS}
 
 
 class Scalar:

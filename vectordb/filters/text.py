@@ -13,7 +13,7 @@ SHOWN_VALUES = 10  # of a list; the others become "…"
 SHOWN_CHARACTERS = 2_000
 
 
-def told(node: Filter, values: bool = False) -> str:
+def to_string(node: Filter, values: bool = False) -> str:
     """The filter as text, close to the string notation; at most ``SHOWN_CHARACTERS`` long.
 
     values: include the values, in stored form (a datetime in microseconds since 1970, a UUID as bytes). Otherwise a value is shown as ``?``

@@ -5,8 +5,9 @@ it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,36 @@ def scan_dense(
             dense.dense_topk(table, queries[some], half, metric, rows, filtered, low + begin, low + end, heaps[some], sizes[some])
 
 
+def scan_tail(table: np.ndarray, queries: np.ndarray, spec: Any, tail: Sequence[Any], heaps: np.ndarray, sizes: np.ndarray) -> None:
+    """``scan_dense`` of the rows without an index (``base.TailRange``). spec: the field's definition."""
+    for piece in tail:
+        if len(piece.docids):
+            half, metric = spec.dtype == "float16", METRICS[spec.metric]
+            scan_dense(table, queries, half, metric, piece.docids, True, piece.low, piece.high, heaps, sizes)
+
+
+def score_dense(
+    table: np.ndarray,
+    verified: np.ndarray,
+    queries: np.ndarray,
+    half: bool,
+    metric: int,
+    docids: np.ndarray,
+    heaps: np.ndarray,
+    sizes: np.ndarray,
+) -> int:
+    """``scan_dense`` of some rows (uint32, ascending). verified: as in ``base.Chunks``. Returns how many chunks were marked as read without
+    having been verified.
+    """
+    if not len(docids):
+        return 0
+    covering = np.unique(np.maximum(np.searchsorted(table[:, FIRST], docids, "right") - 1, 0))
+    fresh = covering[verified[covering] != 1]
+    verified[fresh] = 2
+    scan_dense(table, queries, half, metric, docids, True, int(covering[0]), int(covering[-1]) + 1, heaps, sizes)
+    return len(fresh)
+
+
 def _shares(n: int, cost: int) -> Iterator[slice]:
     """Slices that divide n items of a cost each, so that a slice costs at most ``deadline.WORK`` or has one item. Checks the deadline
     before each slice.
@@ -110,7 +141,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
     memory.hold(12 * len(queries) * k, "the rows found")
     best = _over_chunks(work, table, nbytes, len(queries), k)
-    return [_unpacked(keys) for keys in deadline.each(best, max(_SORTED // k, 1))]
+    return [unpacked(keys) for keys in deadline.each(best, max(_SORTED // k, 1))]
 
 
 def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, aggregation: str, k: int, rows: np.ndarray | None) -> Found:
@@ -139,7 +170,7 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
         return [heap[:size]]
 
     nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
-    return _unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
+    return unpacked(_over_chunks(work, table, nbytes, 1, k)[0])
 
 
 def search_sparse(
@@ -163,7 +194,7 @@ def search_sparse(
         given = (table, terms, weights, signed, wanted, filtered, low, high, lengths, numbers, norms)
         size = sparse.sparse_topk(*given, scores, touched, heap)
         best = np.sort(np.concatenate([best, heap[:size]]))[-k:] if len(best) else heap[:size]
-    return _unpacked(best)
+    return unpacked(best)
 
 
 def _term_costs(table: np.ndarray, terms: int) -> np.ndarray:
@@ -180,7 +211,7 @@ def score_sparse(
     keys, size = np.empty(len(rows), np.int64), 0
     for some in _shares(len(rows), _POSTING_WORK * (len(terms) + _ROW_TERMS)):
         size += sparse.sparse_scores(table, terms, weights, rows[some], numbers_of(saturation)[0], keys[size:])
-    return _unpacked(keys[:size])
+    return unpacked(keys[:size])
 
 
 def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.ndarray | None) -> np.ndarray:
@@ -192,10 +223,17 @@ def document_frequencies(table: np.ndarray, terms: np.ndarray, dead_words: np.nd
     return out
 
 
-def _unpacked(keys: np.ndarray) -> Found:
+def unpacked(keys: np.ndarray) -> Found:
+    """The rows of keys (int64), best first. The keys are sorted in place."""
     docids, scores = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32)
     topk.unpack(keys, docids, scores)
     return docids, scores
+
+
+def scores_of(keys: np.ndarray) -> np.ndarray:
+    """The scores of keys (int64), float32 of the same shape."""
+    ordered = (keys >> 32).astype(np.int32)
+    return (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
 def nothing() -> Found:

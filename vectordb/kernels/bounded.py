@@ -7,23 +7,23 @@ from numba import carray
 
 from .bitset import bits_between
 from .dense import L2
-from .graph import Scoring, code_score
 from .jit import count_trailing_zeros, kernel, pointer
 from .layout import BIAS, CODES, DIM, DOCIDS_AT, MEAN, METRIC, ROWS, STEP, STRIDE
 from .query_codes import encode, normalise
+from .scoring import Scoring, code_score
 from .topk import make_key, offer
 
-ROUNDING = 1e-5  # of the lengths involved: float32 sums and rotations stay far below
+ROUNDING = 1e-5  # share of the norms involved; float32 sums and rotations stay far below [rounding of float32]
 
 
 @kernel
-def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reach, floor, heap):
+def bounded_topk(segment, query, codes, filtered, bits, low, high, residual_norms, max_norm, threshold, heap):
     """The passing rows of [low, high) whose scores may be the highest, as keys of docids and upper bounds, into ``heap``; returns (how
-    many, slope, base): a score is the upper bound less at most 2·(slope·lacking[row] + base), by Cauchy–Schwarz.
+    many, slope, base): a score is the upper bound less at most 2·(slope·residual_norms[row] + base), by Cauchy–Schwarz.
 
-    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Mask``. lacking:
-    float32, the length of what a row's codes lack of the rotated row; reach: the length of the longest of these. Rows whose bound is below
-    ``floor`` are passed over.
+    query: float32 ``(dim,)``, as given. codes: int8 ``(stride,)`` on a cache line, for the query's. bits: as in ``Mask``.
+    residual_norms: float32, of each rotated row less its codes; max_norm: the largest norm of a rotated row. Rows whose bound is below
+    ``threshold`` are passed over.
     """
     dim, stride, biased = segment[DIM], segment[STRIDE], segment[METRIC] == L2
     unit, rotated, spare = np.empty(dim, np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
@@ -40,9 +40,9 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
         gap = np.float64(rotated[j]) - step * np.float64(codes[j])
         missing += gap * gap
         centre += np.float64(mean[j]) * np.float64(mean[j])
-    length, missing, given, whole = np.sqrt(length), np.sqrt(missing), np.sqrt(given), reach + np.sqrt(centre)
+    length, missing, given, whole = np.sqrt(length), np.sqrt(missing), np.sqrt(given), max_norm + np.sqrt(centre)
     slope = doubled * (length + missing)
-    base = doubled * reach * missing + ROUNDING * ((given + whole) * (given + whole) if biased else given * whole)
+    base = doubled * max_norm * missing + ROUNDING * ((given + whole) * (given + whole) if biased else given * whole)
     bias = carray(pointer(segment[BIAS]), segment[ROWS] if biased else 0, np.float32)
     scoring = Scoring(segment[CODES], stride, np.int64(codes.ctypes.data), scale, offset, bias, biased)
     docids = carray(pointer(segment[DOCIDS_AT]), segment[ROWS], np.uint32)
@@ -52,9 +52,9 @@ def bounded_topk(segment, query, codes, filtered, bits, low, high, lacking, reac
         while word != 0:
             row = 64 * w + count_trailing_zeros(word)
             word &= word - np.uint64(1)
-            most = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(lacking[row]) + base
-            if most >= floor:
-                key = make_key(np.float32(most), np.int64(docids[row]))
+            upper_bound = np.float64(code_score(scoring, row)) + np.float64(shift) + slope * np.float64(residual_norms[row]) + base
+            if upper_bound >= threshold:
+                key = make_key(np.float32(upper_bound), np.int64(docids[row]))
                 if n < k or key > heap[0]:
                     n = offer(heap, n, k, key)
     return n, slope, base

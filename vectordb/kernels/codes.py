@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 
 from .jit import FAST_DOT, inner, kernel, pointer
 
-LINE = 64  # bytes of a cache line, and rows of a block of sign words
-ROUNDS = 3
+LINE = 64  # bytes of a cache line, and rows of a block of sign bits
+ROUNDS = 3  # of a rotation: sign flips and a Hadamard transform each [chosen, not measured]
 ZERO = 128  # the byte of 0
 
 
@@ -23,8 +23,8 @@ def stride_of(dim: int) -> int:
     return -(-dim // LINE) * LINE
 
 
-def words_of(dim: int) -> int:
-    """Sign words (u64) of a row."""
+def u64s_of(dim: int) -> int:
+    """u64s of the sign bits of a row."""
     return -(-dim // 64)
 
 
@@ -84,10 +84,10 @@ else:
 
 
 @intrinsic
-def block_distances(typingctx, block, query, words, threshold, out):
+def block_distances(typingctx, block, query, u64s, threshold, out):
     """Hamming distances of a block's 64 rows to a query; returns a bit a row, set where the distance is ≤ ``threshold``.
 
-    block: address of u64 ``(words, 64)``, 64-byte aligned; query: address of its sign words; out: address of 64 uint16.
+    block: address of u64 ``(u64s, 64)``, 64-byte aligned; query: address of its sign bits; out: address of 64 uint16.
     """
 
     def codegen(context, builder, signature, args):
@@ -102,7 +102,7 @@ def block_distances(typingctx, block, query, words, threshold, out):
             return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 8), [0] * 8))
 
         before = builder.block
-        loop, after = builder.append_basic_block("words"), builder.append_basic_block("summed")
+        loop, after = builder.append_basic_block("u64s"), builder.append_basic_block("summed")
         builder.branch(loop)
         builder.position_at_end(loop)
         word = builder.phi(i64)
@@ -231,8 +231,8 @@ def encode_query(rotated, codes):
 
 
 @inner
-def sign_words(rotated, out):
-    """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(words,)``."""
+def sign_bits(rotated, out):
+    """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(u64s,)``."""
     for w in range(len(out)):
         word = np.uint64(0)
         for j in range(64 * w, min(64 * w + 64, len(rotated))):
@@ -243,7 +243,7 @@ def sign_words(rotated, out):
 
 @kernel
 def pack_signs(codes, dim, blocks):
-    """Sign words of rows of codes into their lanes of uint64 ``(blocks, words, 64)``: 1 where a byte is above ``ZERO``."""
+    """Sign bits of rows of codes into their lanes of uint64 ``(blocks, u64s, 64)``: 1 where a byte is above ``ZERO``."""
     for row in range(len(codes)):
         for w in range(blocks.shape[1]):
             word = np.uint64(0)

@@ -6,45 +6,33 @@ row numbers are a segment's own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import carray
 
-from .bitset import passes
-from .codes import LINE, code_dot
+from .bitset import gather, passes
+from .clusters import nearest_cluster
 from .jit import inner, pointer, prefetch_lines
+from .layout import (
+    DEGREE,
+    ENTRY_ROW,
+    ENTRY_SLOT,
+    GRAPH,
+    ROWS,
+    TOP_LEVEL,
+    UPPER_COUNT,
+    UPPER_LINKS,
+    UPPER_OFFSETS,
+    UPPER_ROWS,
+    UPPER_SIZE,
+)
+from .planner import ACORN, GRAPH_BEAM, POST_FILTER
+from .scoring import code_score, prefetch_row
 from .topk import make_key, offer, pop_best, push_best, row_of
 
-
-class Scoring(NamedTuple):
-    """How rows are scored for one query by their codes.
-
-    codes, query: addresses of the rows' codes (``stride`` bytes each) and of the query's. A score is (Σ row·query − offset)·scale, plus
-    the row's ``bias`` (float32) where ``biased``.
-    """
-
-    codes: int
-    stride: int
-    query: int
-    scale: np.float32
-    offset: int
-    bias: np.ndarray
-    biased: bool
-
-
-@inner
-def code_score(scoring, row):
-    """The score of a row by its codes."""
-    product = code_dot(scoring.codes + row * scoring.stride, scoring.query, scoring.stride // LINE)
-    score = np.float32(np.int64(product) - scoring.offset) * scoring.scale
-    return score + scoring.bias[row] if scoring.biased else score
-
-
-@inner
-def prefetch_row(scoring, row):
-    """Ask for a row's codes, to be scored soon."""
-    prefetch_lines(scoring.codes + row * scoring.stride, scoring.stride // LINE)
+# Constants: unit and meaning, then the source in brackets. [prototype]: measured with a prototype of this search in November 2026.
+SEEDS = 16  # passing rows of the nearest clusters that ACORN-1 starts from; without them it returns wrong rows fast [prototype]
+MOST_LINKS = 128  # links of a row: the schema allows a degree of 64, and the bottom layer has twice as many
+MOST_FRESH = 64  # rows found through neighbours that don't pass, for each expanded row [chosen, not measured]
 
 
 @inner
@@ -77,7 +65,7 @@ def beam(scoring, rows, graph, degree, filtered, bits, ef, cap, visited, epoch, 
     Returns (results, rows scored).
     """
     links = carray(pointer(graph), rows * degree, np.int32)
-    fresh = np.empty(128, np.int64)
+    fresh = np.empty(MOST_LINKS, np.int64)
     scored = 0
     while n > 0:
         top = candidates[0]
@@ -109,15 +97,14 @@ def beam(scoring, rows, graph, degree, filtered, bits, ef, cap, visited, epoch, 
 
 
 @inner
-def two_hop(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidates, n, results, size):
+def acorn(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candidates, n, results, size):
     """Best-first search over passing rows only; a neighbour that doesn't pass stands for its own neighbours (ACORN-1, Patel et al. 2024).
 
     Arguments and result as in ``beam``; start it from passing rows near the query.
     """
     links = carray(pointer(graph), rows * degree, np.int32)
-    most = 64
-    fresh = np.empty(most + 128, np.int64)
-    failed = np.empty(128, np.int64)
+    fresh = np.empty(MOST_FRESH + MOST_LINKS, np.int64)
+    failed = np.empty(MOST_LINKS, np.int64)
     scored = 0
     while n > 0:
         top = candidates[0]
@@ -143,7 +130,7 @@ def two_hop(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candida
                 f += 1
                 prefetch_lines(graph + 4 * degree * other, 2)
         for i in range(f):
-            if m >= most:
+            if m >= MOST_FRESH:
                 visited[failed[i]] = epoch - np.uint32(1)  # left for a later visit
                 continue
             start = failed[i] * degree
@@ -163,4 +150,73 @@ def two_hop(scoring, rows, graph, degree, bits, ef, cap, visited, epoch, candida
             if size < ef or key > results[0]:
                 n = push_best(candidates, n, key)
                 size = offer(results, size, ef, key)
+    return size, scored
+
+
+@inner
+def seed(scoring, clusters, allowed, ef, mark, space):
+    """Marks and lists SEEDS passing rows of the nearest clusters, for ACORN-1 to start from. Returns (candidates, results)."""
+    n, size, i = 0, 0, 0
+    while n < SEEDS:
+        c = nearest_cluster(clusters, i)
+        i += 1
+        if c < 0:
+            break
+        if allowed.counts[c] == 0:
+            continue
+        here = gather(True, allowed.bits, np.int64(clusters.offsets[c]), np.int64(clusters.offsets[c + 1]), space.near)
+        for j in range(0, here, max(here // SEEDS, 1)):
+            row = np.int64(space.near[j])
+            space.visited[row] = mark
+            key = make_key(code_score(scoring, row), row)
+            n = push_best(space.candidates, n, key)
+            size = offer(space.results, size, ef, key)
+    return n, size
+
+
+@inner
+def enter(segment, scoring, filtered, allowed, ef, mark, space):
+    """Marks and lists the row where a beam search starts, found in the graph's upper layers. Returns (candidates, results)."""
+    row = segment[ENTRY_ROW]
+    if segment[TOP_LEVEL] > 0:
+        rows = carray(pointer(segment[UPPER_ROWS]), segment[UPPER_COUNT], np.int32)
+        offsets = carray(pointer(segment[UPPER_OFFSETS]), segment[UPPER_COUNT], np.int32)
+        links = carray(pointer(segment[UPPER_LINKS]), segment[UPPER_SIZE], np.int32)
+        slot = descend(scoring, rows, offsets, links, segment[DEGREE] // 2, segment[ENTRY_SLOT], segment[TOP_LEVEL])
+        row = np.int64(rows[slot])
+    space.visited[row] = mark
+    key = make_key(code_score(scoring, row), row)
+    size = 0
+    if not filtered or passes(allowed.bits, row):
+        size = offer(space.results, 0, ef, key)
+    return push_best(space.candidates, 0, key), size
+
+
+@inner
+def search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space):
+    """Any of the graph's plans. Returns (results, rows scored); more than ``cap`` were scored where it was given up."""
+    mark = np.uint32(space.epoch[0] + np.uint32(2))
+    if mark < 4:  # went round: no mark of long ago may look like one of now
+        space.visited[:] = 0
+        mark = np.uint32(4)
+    space.epoch[0] = mark
+    candidates, results, rows = space.candidates, space.results, segment[ROWS]
+    if plan == ACORN:
+        n, size = seed(scoring, clusters, allowed, ef, mark, space)
+        size, scored = acorn(
+            scoring, rows, segment[GRAPH], segment[DEGREE], allowed.bits, ef, cap, space.visited, mark, candidates, n, results, size
+        )
+        return size, scored + n
+    filtered = allowed.filtered and plan == GRAPH_BEAM
+    n, size = enter(segment, scoring, filtered, allowed, ef, mark, space)
+    size, scored = beam(
+        scoring, rows, segment[GRAPH], segment[DEGREE], filtered, allowed.bits, ef, cap, space.visited, mark, candidates, n, results, size
+    )
+    if allowed.filtered and plan == POST_FILTER:
+        kept = 0
+        for i in range(size):
+            if passes(allowed.bits, row_of(results[i])):
+                results[kept] = results[i]
+                kept += 1
+        size = kept
     return size, scored

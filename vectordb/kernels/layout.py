@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .graph import Scoring
+from .scoring import Scoring
 
-# Columns of a segment's description (int64; STEP, CODE_ERROR and REACH hold the bits of float64).
-ROWS, DIM, STRIDE, CODES, BIAS, SIGNS, WORDS, DOCIDS_AT, MEAN, FLIPS, FLIP_ROUNDS, METRIC, STEP, CODE_ERROR, REACH = range(15)
+# Columns of a segment's description (int64; STEP, CODE_ERROR and SAMPLE_RADIUS hold the bits of float64).
+ROWS, DIM, STRIDE, CODES, BIAS, SIGNS, U64S, DOCIDS_AT, MEAN, FLIPS, FLIP_ROUNDS, METRIC, STEP, CODE_ERROR, SAMPLE_RADIUS = range(15)
 GRAPH, DEGREE, UPPER_COUNT, UPPER_ROWS, UPPER_OFFSETS, UPPER_LINKS, UPPER_SIZE, ENTRY_ROW, ENTRY_SLOT, TOP_LEVEL = range(15, 25)
 CLUSTERS, CENTROIDS, CENTROID_BIAS, OFFSETS, ROTATED_MEAN = range(25, 30)
 FIRST_DOCID, SPAN, PRESENT = range(30, 33)  # the lowest docid; docids up to the highest; address of their bits, set where a row is here

@@ -6,72 +6,45 @@ microseconds of every setting were measured (``vectordb/index/dense/calibrate.py
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from .bitset import passes
 from .jit import inner, kernel
 from .topk import make_key, offer, score_of
 
-
-class Plan(NamedTuple):
-    """A way to search a segment. needs_graph: it can't be run without one; for_filters: it is of use under a filter only; always_ends: it
-    finds min(k, matches) rows whatever the query, so it may take over from another.
-    """
-
-    id: int
-    name: str
-    needs_graph: bool = False
-    for_filters: bool = False
-    always_ends: bool = False
-
-
-# The ids are written in index files, so they are frozen: a plan keeps its id for ever, a new one gets the next, and one that is given up
-# leaves a gap. Their order says nothing; what the planner has to know of a plan stands in PLANS.
-SCAN, FUNNEL, CLUSTERS_SCAN, CLUSTERS_FUNNEL, GRAPH_BEAM, GRAPH_TWO_HOP, POST_FILTER, EXACT = 0, 1, 2, 3, 4, 5, 6, 7
-PLANS = {
-    plan.id: plan
-    for plan in (
-        Plan(SCAN, "scan", always_ends=True),
-        Plan(FUNNEL, "binary-code scan", always_ends=True),
-        Plan(CLUSTERS_SCAN, "clusters"),
-        Plan(CLUSTERS_FUNNEL, "clusters, binary codes"),
-        Plan(GRAPH_BEAM, "graph", needs_graph=True),
-        Plan(GRAPH_TWO_HOP, "two-hop graph", needs_graph=True, for_filters=True),
-        Plan(POST_FILTER, "post-filter", needs_graph=True, for_filters=True),
-        Plan(EXACT, "exact scan", always_ends=True),
-    )
-}
-GRAPH_PLANS = tuple(plan.id for plan in PLANS.values() if plan.needs_graph)
-FILTER_PLANS = tuple(plan.id for plan in PLANS.values() if plan.for_filters)
-ENDING_PLANS = tuple(plan.id for plan in PLANS.values() if plan.always_ends)
-FULL_COST_PLANS = (SCAN, FUNNEL, EXACT)  # they look at every matching row however many results are asked for
-# Columns of a setting: the plan; its parameter; and for funnels how many rows are scored by codes: at most in the second look of FUNNEL, in
-# the only one of CLUSTERS_FUNNEL, times the number of results asked for.
+# The ids of the plans that are compiled into ``search_segment``, and what the kernels must know of them; ``index/dense/plans.py`` has the
+# rest. They are written in index files, so they are frozen (see ``index.base.Plan``).
+SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT = 0, 1, 2, 3, 4, 5, 6, 7
+COMPILED_PLANS = (SCAN, BINARY_SCAN, CLUSTERS_SCAN, CLUSTERS_BINARY, GRAPH_BEAM, ACORN, POST_FILTER, EXACT)
+GRAPH_PLANS = (GRAPH_BEAM, ACORN, POST_FILTER)  # they need a graph
+TERMINATING_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they find min(k, matches) rows whatever the query, so they may take over from another
+FULL_COST_PLANS = (SCAN, BINARY_SCAN, EXACT)  # they look at every matching row however many results are asked for
+# Columns of a setting: the plan, and its two parameters (``index/dense/plans.py``).
 PLAN, EFFORT, WIDTH = range(3)
 
-MARGIN = 0.01  # of predicted recall over the target, at most
-MUCH_CHEAPER = 1.3
-SEEN_TO_MISS = 0.97  # a scan of codes that found less when it was measured, on few queries, is not taken for one that finds all
-NOT_EXACT = 0.9999  # the most that is believed of a plan that may miss rows
-KEPT = 4  # rows that plans score at full precision, times the results asked for
-MORE = 8  # times as many are scored so when codes don't tell which rows are the best
-FEW = 16  # one in so many rows is the most that is scored at full precision one by one
-SCATTERED = 2.0  # how much longer a row takes to be scored at full precision out of order than in a scan
+# Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commit e7bcf53
+# (bench/RESULTS.md, "Under filters"). [tests]: set so that tests with outliers, ties and large limits pass; no benchmark is recorded.
+MARGIN = 0.01  # of predicted recall over the target, at most [P2]
+MUCH_CHEAPER = 1.3  # ratio of costs from which on the margin is waived [P2]
+SEEN_TO_MISS = 0.97  # measured recall below which a scan of codes isn't taken for one that finds all [tests]
+NOT_EXACT = 0.9999  # the most recall that is predicted for a plan that may miss rows [tests]
+KEPT = 4  # rows that plans score at full precision, times the results asked for [P2]
+MORE = 8  # times as many are scored so when codes don't tell which rows are the best [tests]
+FEW = 16  # one in so many rows is the most that is scored at full precision one by one [tests]
+SCATTERED = 2.0  # time of a row that is scored at full precision out of order, relative to one in a scan [tests]
 
 
 @kernel
-def log_rho(local, share):
-    """log2 of ρ, the selectivity near the query over the whole one; where nothing near passes, −8."""
+def log_correlation(local, share):
+    """log2 of the query–filter correlation ρ: the selectivity near the query divided by the whole one. Where nothing near passes, −8."""
     return np.log2(max(local / share, 2.0**-8))
 
 
 @kernel
-def weights_of(levels, locals_, share, local, cells, weights):
+def weights_of(levels, correlations, share, local, cells, weights):
     """Where a request lies among the calibrated cells: up to four (cell, weight) by linear interpolation of log selectivity and log ρ.
 
-    levels: log2 selectivity, descending; locals_: log2 ρ, ascending.
+    levels: log2 selectivity, descending; correlations: log2 ρ, ascending.
     """
     upper = 0
     while upper < len(levels) - 1 and levels[upper] > share:
@@ -80,16 +53,16 @@ def weights_of(levels, locals_, share, local, cells, weights):
     gap = levels[lower] - levels[upper]
     mix = min(max((levels[lower] - share) / gap, 0.0), 1.0) if gap > 0 else 1.0
     right = 0
-    while right < len(locals_) - 1 and locals_[right] < local:
+    while right < len(correlations) - 1 and correlations[right] < local:
         right += 1
     left = max(right - 1, 0)
-    span = locals_[right] - locals_[left]
-    part = min(max((local - locals_[left]) / span, 0.0), 1.0) if span > 0 else 1.0
+    span = correlations[right] - correlations[left]
+    part = min(max((local - correlations[left]) / span, 0.0), 1.0) if span > 0 else 1.0
     for side in range(2):
         level = lower if side == 0 else upper
         weight = 1.0 - mix if side == 0 else mix
-        cells[2 * side], weights[2 * side] = level * len(locals_) + left, weight * (1.0 - part)
-        cells[2 * side + 1], weights[2 * side + 1] = level * len(locals_) + right, weight * part
+        cells[2 * side], weights[2 * side] = level * len(correlations) + left, weight * (1.0 - part)
+        cells[2 * side + 1], weights[2 * side + 1] = level * len(correlations) + right, weight * part
 
 
 @kernel
@@ -112,9 +85,9 @@ def setting_of(settings, plan):
 
 
 @inner
-def scan_cost(levels, locals_, costs, scan, share):
+def scan_cost(levels, correlations, costs, scan, share):
     """What a scan (setting ``scan``) of so small a share costs that the calibration didn't go down to it."""
-    return np.float64(costs[len(costs) - len(locals_), scan]) * share * 2.0 ** -levels[len(levels) - 1]
+    return np.float64(costs[len(costs) - len(correlations), scan]) * share * 2.0 ** -levels[len(levels) - 1]
 
 
 @kernel
@@ -147,8 +120,9 @@ def cost_of(setting, settings, cells, weights, costs, exact, growth, extra):
 
 @inner
 def choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra):
-    """The cheapest setting whose predicted recall reaches the target with a margin, or without one where that is much cheaper, else the one
-    of highest recall; returns (setting, the same with a margin among plans that always end).
+    """Returns (best, fallback). best: the cheapest setting predicted to reach the target plus a margin; the margin is waived if that is
+    MUCH_CHEAPER, and without such a setting it is the one of highest recall. fallback: the cheapest with the margin among the plans that
+    always terminate.
 
     corrections: float64 ``(2, plans)``: added to the recall and multiplied with the cost of each plan, learned at run time. growth, extra:
     as for ``cost_of``.
@@ -177,7 +151,7 @@ def choose(settings, recalls, costs, corrections, cells, weights, target, graph,
             continue
         if cost < best_cost:
             best, best_cost = s, cost
-        if plan in ENDING_PLANS and cost < safe_cost:
+        if plan in TERMINATING_PLANS and cost < safe_cost:
             safe, safe_cost = s, cost
     if bare >= 0 and best_cost > MUCH_CHEAPER * bare_cost:
         best = bare

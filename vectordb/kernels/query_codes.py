@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from .codes import encode_query, rotate, sign_words
+from .codes import encode_query, rotate, sign_bits
 from .dense import COSINE, L2
 from .jit import inner, pointer
-from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, REACH, ROTATED_MEAN, STEP
+from .layout import CODE_ERROR, DIM, FLIP_ROUNDS, FLIPS, MEAN, METRIC, ROTATED_MEAN, SAMPLE_RADIUS, STEP
 
-DEVIATIONS = 3.0  # of the codes' error, within which rows are scored again
+DEVIATIONS = 3.0  # standard deviations of the codes' error, within which rows are scored again [chosen, not measured]
 
 
 @inner
@@ -34,10 +34,10 @@ def encode(segment, unit, rotated, spare, codes):
     dim, metric = segment[DIM], segment[METRIC]
     mean = carray(pointer(segment[MEAN]), dim, np.float32)
     flips = carray(pointer(segment[FLIPS]), (segment[FLIP_ROUNDS], dim), np.float32)
-    step, code_error, reach = (
+    step, code_error, sample_radius = (
         np.int64(segment[STEP]).view(np.float64),
         np.int64(segment[CODE_ERROR]).view(np.float64),
-        np.int64(segment[REACH]).view(np.float64),
+        np.int64(segment[SAMPLE_RADIUS]).view(np.float64),
     )
     whole = 0.0
     for j in range(dim):
@@ -50,7 +50,7 @@ def encode(segment, unit, rotated, spare, codes):
     for j in range(dim):
         shift += unit[j] * mean[j]
         square += np.float64(rotated[j]) * np.float64(rotated[j])
-    noise = square * code_error * code_error + (reach * np.float64(query_step)) ** 2 / 12  # float64: squares of squares
+    noise = square * code_error * code_error + (sample_radius * np.float64(query_step)) ** 2 / 12  # float64: squares of squares
     if metric == L2:
         shift = np.float32(-whole)  # also of dimensions that all rows agree in, which a rotation leaves out
     return (
@@ -63,13 +63,13 @@ def encode(segment, unit, rotated, spare, codes):
 
 @inner
 def encode_signs(segment, rotated, spare, signs):
-    """The query's sign words. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
+    """The query's sign bits. For cosine they are those of its difference to the mean, as the rows' are; the inner products of codes
     do without the mean.
     """
     if segment[METRIC] == COSINE:
         mean = carray(pointer(segment[ROTATED_MEAN]), segment[DIM], np.float32)
         for j in range(segment[DIM]):
             spare[j] = rotated[j] - mean[j]
-        sign_words(spare, signs)
+        sign_bits(spare, signs)
     else:
-        sign_words(rotated, signs)
+        sign_bits(rotated, signs)

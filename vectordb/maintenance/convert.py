@@ -10,25 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 from pyroaring import BitMap
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Schema, Sparse
-from vectordb_client.model.vectors import SparseColumn
 
-from .. import encoders
+from .. import encoders, fields
 from ..common.failpoints import reach
 from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
+from ..engine.directory import Directory
 from ..engine.snapshot import View
-from ..storage import catalog, change_log, compact, fields, format, segments, term_words
+from ..storage import attribute_forms, catalog, change_log, compact, format, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
-from ..storage.commit import Committer
 from ..storage.store import Store
 from .jobs import discard
 
@@ -58,34 +57,34 @@ class _Made:
 def wanted(schema: Schema) -> list[str]:
     """Names of the fields whose definition allows a conversion."""
     specs = {**schema.vectors, **schema.attributes}
-    return [name for name in specs if name in schema.earlier and _convertible(specs[name])]
+    return [name for name in specs if name in schema.earlier and (name in schema.attributes or _convertible(specs[name]))]
 
 
-def _convertible(spec) -> bool:
-    return not isinstance(spec, Sparse) or (spec.weighting == "idf" and spec.source is not None and not spec.binary)
+def _convertible(spec: Sparse) -> bool:
+    return spec.weighting == "idf" and spec.source is not None and not spec.binary
 
 
-def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
+def convert(directory: Directory, number: int, pin: Callable[[int], View], stopped: Callable[[], bool]) -> list[str]:
     """Convert all fields of a collection for which it is possible; returns their names. The reasons for others are logged.
 
     Raises CorruptionError or StorageError; fields that were converted before stay converted.
     """
-    with pinned(number) as view:
+    with pin(number) as view:
         names = wanted(view.schema)
     done = []
     for name in names:
         if stopped():
             break
         try:
-            with pinned(number) as view:
+            with pin(number) as view:
                 work = _prepared(view, name)
-            files = committer.run(work, "commit")
+            files = directory.write(work)
         except (KeptError, EncoderError) as error:
             log.info("field %r of collection %d keeps the format of an earlier version: %s", name, number, error)
             continue
         reach("convert.committed")
         for file in files:
-            discard(folder / file)
+            discard(segments.folder(directory.path) / file)
         done.append(name)
     return done
 
@@ -95,13 +94,13 @@ def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     number = view.store.collection
     if name in view.schema.attributes:
         differs = _differ(view.store, name, view.dead, 0)
-        return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.env.change_log)
+        return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.directory.change_log)
     spec, meta = view.schema.vectors[name], view.snapshot.meta
     before = encoders.load_as(spec.encoder, meta.encoders[name])
     if not isinstance(before, FrozenBM25):
         raise KeptError(f"it was written by the encoder {meta.encoders[name]}, which is not installed")
     made = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
-    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.env.change_log)
+    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.directory.change_log)
 
 
 def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
@@ -122,10 +121,10 @@ def _values(store: Store, name: str, dead: BitMap, first: int = 0) -> Iterator[t
 
 def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.ndarray]:
     """Docids of a field's live rows from ``first`` on, ascending, in batches."""
-    gone = np.asarray(dead.to_array(), np.int64)
+    tombstones = np.asarray(dead.to_array(), np.int64)
     for docids in store.docids_of(field, format.FORWARD):
         docids = docids[docids >= first]
-        docids = docids[~np.isin(docids, gone, assume_unique=True)]
+        docids = docids[~np.isin(docids, tombstones, assume_unique=True)]
         for low in range(0, len(docids), _ROWS):
             yield docids[low : low + _ROWS]
 
@@ -136,7 +135,7 @@ def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: B
     for docids in _live(store, field, dead, first):
         records = store.rows(docids)
         texts = [row.attributes.get(spec.source) for row in records]
-        old = store.vectors(field, spec, docids)
+        old = fields.read(store, field, spec, docids)
         for row in _made_by_hand(before, texts, old)[:1].tolist():
             raise KeptError(f"the vector of point {records[row].id!r} wasn't made from {spec.source!r}")
         made = encoder.encode_documents(texts)
@@ -173,8 +172,8 @@ def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_M
     for part in made:
         alive = ~np.isin(part.docids, np.asarray(dead.to_array(), np.int64))
         if alive.any():
-            column = part.column if alive.all() else fields.without(spec, _placed(part.column), np.flatnonzero(~alive))
-            store.write_vectors(new, spec, column, part.docids[alive], bm25=True)
+            column = part.column if alive.all() else part.column.take(np.flatnonzero(alive))
+            fields.write(store, new, spec, column, part.docids[alive], bm25=True)
     reach("convert.written")
     term_words.copy(txn, number, old, new)
     for part in made:
@@ -192,7 +191,7 @@ def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits:
         return _finished(store, meta, name, meta.fields[name], limits)
     new, known = _next_number(meta), {}
     for docids, values in _values(store, name, dead):
-        parts, used = fields.attribute_chunks(txn, number, new, schema.attributes[name], values, docids, known, RULE)
+        parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, known, RULE)
         known |= used
         for part, chunk in parts.items():
             store.append(new, part, chunk)
@@ -206,16 +205,12 @@ def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
     if name not in schema.earlier:
         raise KeptError("it was converted by another process")
     store = Store(txn, number)
-    return store, meta, schema, store.dead()
+    return store, meta, schema, store.tombstones()
 
 
 def _next_number(meta: Meta) -> int:
     """An unused field number. The highest number is always in use, so numbers are never reused."""
     return max(meta.fields.values()) + 1
-
-
-def _placed(column: SparseColumn) -> SparseColumn:
-    return SparseColumn(column.indptr, column.terms, column.weights, np.arange(len(column), dtype=np.int32))
 
 
 def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> list[str]:
@@ -240,7 +235,7 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
 def recount(txn, number: int) -> None:
     """Count the texts of fields that were not converted again, so that their counters contain nothing of deleted texts."""
     store, meta = Store(txn, number), catalog.read_meta(txn, number)
-    schema, dead = catalog.schema_of(meta), store.dead()
+    schema, dead = catalog.schema_of(meta), store.tombstones()
     for name, spec in schema.vectors.items():
         if name not in schema.earlier:
             continue
@@ -254,7 +249,7 @@ def recount(txn, number: int) -> None:
             continue
         for docids in _live(store, field, dead, 0):
             texts = [row.attributes.get(spec.source) or "" for row in store.rows(docids)]
-            counted = before.counters(fields.lengths_of(before.frequencies(texts)))
+            counted = before.counters(before.frequencies(texts).sums())
             total = {key: total[key] + counted[key] for key in total}
         if total["documents"]:
             store.add_encoder_state(field, total)

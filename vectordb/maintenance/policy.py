@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vectordb_client.model.schema import Dense, Sparse, VectorField
+from vectordb_client.model.fields import VectorField
 
 from ..engine.snapshot import OpenSegment, View
+from ..index.base import kinds_of
 from ..storage.segments import Record
 
 SEAL_ROWS = 8_192  # with fewer rows an exact scan of the tail costs no more than a segment
@@ -16,9 +17,6 @@ SEAL_ALWAYS_ROWS = 131_072  # a tail of this size is indexed even during writes,
 QUIET_SECONDS = 0.5  # without writes to the collection, before it counts as quiet
 MERGE_SEGMENTS = 4  # this many neighbours of one size tier are merged
 TIER_FACTOR = 4
-MAX_SEGMENT_ROWS = 4_000_000
-MAX_SPARSE_ROWS = 2_000_000
-MAX_BUILD_BYTES = 6 << 30  # bytes of vectors that are copied for a build
 DEAD_SHARE = 0.25  # of a segment's rows: above it the segment is built again without its dead rows
 CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: above it the chunk is written again without its dead rows
 COMPACT_ROWS = 1_024  # stored dead rows before chunks are examined
@@ -60,23 +58,16 @@ class Build:
     replaced: tuple[Record, ...] = ()
 
 
-def wants_index(spec: VectorField) -> bool:
-    """Whether the field's definition asks for an index."""
-    return isinstance(spec, (Dense, Sparse)) and spec.index is not None
-
-
-def indexed(view: View) -> Iterator[tuple[str, int, Dense | Sparse]]:
-    """(name, number, spec) of the fields with an index."""
+def indexed(view: View) -> Iterator[tuple[str, int, VectorField]]:
+    """(name, number, spec) of the fields whose definitions ask for an index."""
     for name, spec in view.schema.vectors.items():
-        if wants_index(spec):
+        if kinds_of(spec):
             yield name, view.fields[name], spec
 
 
-def most_rows(spec: Dense | Sparse) -> int:
+def most_rows(spec: VectorField) -> int:
     """The largest number of rows that a segment of the field may have."""
-    if isinstance(spec, Sparse):
-        return MAX_SPARSE_ROWS
-    return max(1, min(MAX_SEGMENT_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
+    return max(kind.max_rows(spec) for kind in kinds_of(spec))
 
 
 def survey(view: View, field: int) -> list[Span]:
@@ -96,19 +87,10 @@ def _piece(view: View, record: Record, part: OpenSegment | None) -> Span:
     if part is None:
         return Span(record.first, record.end, record.rows, 0, record, lost=True)
     dead = view.snapshot.dead_in(part)
-    return Span(record.first, record.end, record.rows - dead, dead, record, drift=_drift(view, record.field, part))
+    return Span(record.first, record.end, record.rows - dead, dead, record, drift=part.segment.drift(view.store.texts(record.field)))
 
 
-def _drift(view: View, field: int, part: OpenSegment) -> float:
-    then = part.segment.meta.get("mean")
-    texts = view.store.texts(field) if then is not None else None
-    if texts is None or not texts.words:
-        return 1.0
-    now = texts.words / texts.documents
-    return max(now / then, then / now)
-
-
-def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Span], quiet: bool) -> tuple[int, Build] | None:
+def next_build(name: str, field: int, spec: VectorField, pieces: Sequence[Span], quiet: bool) -> tuple[int, Build] | None:
     """(rank, build) of the most useful build for the background; a lower rank is more useful. None if no build is due."""
     limit = most_rows(spec)
     kinds = {
@@ -124,7 +106,7 @@ def next_build(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Spa
     return None
 
 
-def next_optimization(name: str, field: int, spec: Dense | Sparse, pieces: Sequence[Span], rows: int, sequence: int) -> Build | None:
+def next_optimization(name: str, field: int, spec: VectorField, pieces: Sequence[Span], rows: int, sequence: int) -> Build | None:
     """The next build that ``optimize`` needs to reach as few segments as possible, without dead rows. None if there is none.
 
     rows, sequence: of the collection when optimize() was called. Later writes and deletions are ignored, so that it ends.

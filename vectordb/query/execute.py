@@ -9,23 +9,21 @@ from itertools import chain
 import numpy as np
 from vectordb_client.model.ranking import Linear
 from vectordb_client.model.results import Hit, Hits
-from vectordb_client.model.schema import Dense
 
 from ..common import deadline
 from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache
 from ..index import exact as flat
-from ..index.dense import search as ann
 from ..storage import format
-from .arms import RowFilter, exact_plan, prepared, queries_of, score_rows, search_arm, sign
+from . import segments
+from .arms import exact_plan, queries_of, score_rows, search_arm, sign
 from .fusion import HasVectors, Ranked, ShownScore, explained_sums, fuse, merged
 from .linear import Listed, Source, top
 from .missing import Group, groups, has_vectors, lacking, rescaled
 from .read import attribute_reader, pieces
 from .request import Arm, Search
+from .row_filter import RowFilter
 from .trace import Clock, all_exact, current
-
-CEILING_ROUNDING = 1e-4  # relative margin on the highest possible score, far above the rounding error of float32 sums [by hand]
 
 
 class Answers:
@@ -182,10 +180,9 @@ def _source(
 
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
-        ready = prepared(view, arm, wanted, *cover)
-        found, slack = ann.search_bounded(ready.parts, ready.rest, ready.table.rows, queries[0], arm.spec.dtype, arm.spec.metric, k, floor)
+        found, slack = search_bounds(k, floor)
         plan = exact_plan(search, arm, wanted)
-        return listed(k, found, plan and plan | {"plan": "scan of byte codes with error bounds"}, slack, floor)
+        return listed(k, found, plan and plan | {"plan": bounds.plan}, slack, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
@@ -194,23 +191,11 @@ def _source(
         lists, plan = search_arm(view, search, arm, k, wanted, cache)
         return listed(k, lists[0], plan, None, -np.inf).found
 
-    unbounded = search.exact or not search.proven or wanted.given is not None or not isinstance(arm.spec, Dense)
-    cover = ((), []) if unbounded else view.snapshot.cover(view.fields[arm.name])
-    # Bounds can be trusted only in verified files, and files of earlier versions don't contain them.
-    bounded = bool(cover[0]) and all(part.segment.verified and part.segment.lacking is not None for part in cover[0])
-    if not bounded:
+    bounded = segments.bounded(view, search, arm, wanted, queries)
+    if bounded is None:
         return Source(weight, sign(arm) < 0, best, scores)
-    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, _ceiling(arm.spec, queries[0], cover))
-
-
-def _ceiling(spec: Dense, query: np.ndarray, cover: tuple) -> float:
-    """An upper bound of all scores of an arm, rounding included."""
-    opened, tail = cover
-    if spec.metric == "cosine":
-        return 1.0 + CEILING_ROUNDING
-    if spec.metric == "dot" and not tail:
-        return max(part.segment.ceiling(query) for part in opened) * (1.0 + CEILING_ROUNDING)
-    return np.inf
+    bounds, search_bounds = bounded
+    return Source(weight, sign(arm) < 0, best_bounds, scores, guess, bounds.upper_bound)
 
 
 def _weights(search: Search) -> np.ndarray:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import CollectionInfo
-from vectordb_client.model.schema import Dense, Sparse, Text
+from vectordb_client.model.schema import Sparse
 
-from ..engine.index_files import files_of
 from ..engine.snapshot import View
 from ..kernels import ITEMS
-from ..storage import fields, format
-from .audit import audits_of
+from ..storage import attribute_forms, format
 from .terms import dictionary
 
 
@@ -31,9 +30,10 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
         number = view.fields[field]
         parts = [format.FORWARD, format.POSTINGS, format.COUNTS, format.LENGTHS]
         sizes = [_bytes(view, number, part) for part in parts]
-        table = view.snapshot.table(view.store, number, fields.main_part(spec))
+        main = attribute_forms.main_part(spec) if field in view.schema.attributes else format.FORWARD
+        table = view.snapshot.table(view.store, number, main)
         facts: dict[str, Any] = {"kind": spec.kind, "rows": table.present, "chunks": len(table), "bytes": sum(sizes)}
-        if isinstance(spec, Sparse):
+        if field in view.schema.vectors and spec.has_terms:
             facts["nonzeros"] = int(table.rows[:, ITEMS].sum())
             facts["dictionary"] = dictionary(view, number)
         if field in view.schema.vectors and spec.encoder is not None:
@@ -42,9 +42,9 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["texts"] = view.store.texts(number)._asdict()
         if field in view.schema.earlier:
             facts["note"] = _kept(field, spec)
-        if isinstance(spec, (Dense, Sparse)):
+        if field in view.schema.vectors and spec.index_options is not None:
             facts |= _index(view, number)
-            facts["recall"] = audits_of(view.env).statistics(view.store.collection, field)
+            facts["recall"] = view.directory.audits.statistics(view.store.collection, field)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot
@@ -52,9 +52,9 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
     return CollectionInfo(name, view.schema, snapshot.live, snapshot.sequence, dead, total, statistics, maintenance)
 
 
-def _kept(field: str, spec: Sparse | Text) -> str:
+def _kept(field: str, spec: Sparse | AttributeType) -> str:
     """How a field that an earlier version of vectordb made differs from one of today, and what to do about it."""
-    if isinstance(spec, Text):
+    if isinstance(spec, AttributeType):
         return (
             "This field was made by an earlier version of vectordb: it does not split text in scripts without spaces (Thai, Khmer …) into "
             "words, and does not index emoji. optimize() converts it."
@@ -83,14 +83,14 @@ def _index(view: View, field: int) -> dict[str, Any]:
             "rows": part.record.rows,
             "dead": snapshot.dead_in(part),
             "bytes": part.record.bytes,
-            **({"graph": part.segment.has_graph} if part.segment.kind == "dense" else {}),
+            **part.segment.facts(),
             **({"apart": len(part.segment.apart)} if len(part.segment.apart) else {}),
         }
         for part in opened
     ]
     in_use = {part.file for part in opened}
     unused = [record for record in snapshot.records.get(field, ()) if record.file not in in_use]
-    stale = files_of(view.env).stale
+    stale = view.directory.index_files.stale
     damaged, older = (
         [{"first": record.first, "end": record.end, "file": record.file} for record in unused if (record.file in stale) == is_stale]
         for is_stale in (False, True)

@@ -14,8 +14,8 @@ from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache, matching
 from ..filters.nodes import make
 from ..kernels.dense import hold
-from .arms import RowFilter
 from .request import Arm
+from .row_filter import RowFilter
 
 LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less than a search
 

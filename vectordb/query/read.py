@@ -11,15 +11,13 @@ from vectordb_client.errors import CorruptionError, shown
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
-from vectordb_client.model.values import Id, not_a_cursor, restore
-from vectordb_client.model.vectors import point_vector
+from vectordb_client.model.values import Id, not_a_cursor
 
 from ..common import deadline
 from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache, matching
 from ..storage import format
 
-PLAIN = ("keyword", "text", "int", "float", "bool")  # types of attributes whose stored form is the user's form
 # Matches; up to this many, a page of scroll sorts them by id. With more, walking all ids in order fills a page sooner.
 SORTED_MATCHES = 20_000
 PIECE_ROWS, PIECE_BYTES = 1_024, 1 << 20  # rows, and bytes, read at a time
@@ -29,15 +27,13 @@ def attribute_reader(schema: Schema, names: bool | Sequence[str]) -> Callable[[d
     """A function from the stored attributes of a record to the selected ones, in the user's form; None when none are selected."""
     if names is False:
         return None
-    special = {name: spec for name, spec in schema.attributes.items() if spec.kind not in PLAIN}
+    special = {name: spec.restore for name, spec in schema.attributes.items() if not spec.plain}
     if names is True:
         if not special:
             return lambda stored: stored
-        return lambda stored: {name: restore(special[name], value) if name in special else value for name, value in stored.items()}
+        return lambda stored: {name: special[name](value) if name in special else value for name, value in stored.items()}
     chosen = tuple(names)
-    return lambda stored: {
-        name: restore(special[name], stored[name]) if name in special else stored[name] for name in chosen if name in stored
-    }
+    return lambda stored: {name: special[name](stored[name]) if name in special else stored[name] for name in chosen if name in stored}
 
 
 def pieces(
@@ -47,14 +43,14 @@ def pieces(
 
     Yields (docids, their stored records if ``records`` else None, for each row a dict of its vectors in the fields ``names``).
     """
-    at = 0
-    while at < len(docids):
+    low = 0
+    while low < len(docids):
         deadline.check()
-        some = docids[at : at + PIECE_ROWS]
+        some = docids[low : low + PIECE_ROWS]
         stored = view.stored(some) if records else None
         cut = _fitting(view, some, stored, names)
         yield some[:cut], stored and stored[:cut], vectors_of(view, some[:cut], names)
-        at += cut
+        low += cut
 
 
 def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None, names: Sequence[str]) -> int:
@@ -76,7 +72,7 @@ def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None,
 
 def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
     """For each row, a dict from the name of a field to the row's vector there."""
-    found: list[dict[str, Any]] = [{} for _ in docids]
+    vectors: list[dict[str, Any]] = [{} for _ in docids]
     if names:
         order = np.argsort(docids)
         ordered = np.array(docids, np.int64)[order]
@@ -84,8 +80,8 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
             column = view.vectors(name, ordered)
             if column is not None:
                 for position, row in enumerate(order[column.rows].tolist()):
-                    found[row][name] = point_vector(column, position)
-    return found
+                    vectors[row][name] = column.vector(position)
+    return vectors
 
 
 def points(
@@ -96,9 +92,9 @@ def points(
     """
     read = attribute_reader(view.schema, attributes)
     wanted = iter(zip(ids, entries, strict=True))
-    for _, stored, found in pieces(view, [docid for docid, _ in entries], True, vectors):
+    for _, stored, vectors_of_rows in pieces(view, [docid for docid, _ in entries], True, vectors):
         made = []
-        for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), found, wanted):
+        for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), vectors_of_rows, wanted):
             if row.id != value:
                 what = f"the id map says that id {shown(value)} is in row {docid}, but that row has id {shown(row.id)}"
                 raise CorruptionError(what, field="ids", value=value)
@@ -113,8 +109,8 @@ def get(
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.store.entries(deadline.each(ids))
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
-    found = points(view, [value for value, _ in existing], [entry for _, entry in existing], attributes, vectors)
-    return [entry is not None for entry in entries], found
+    ids, entries_of_ids = [value for value, _ in existing], [entry for _, entry in existing]
+    return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors)
 
 
 def count(view: View, node: Filter | None, cache: FilterCache) -> int:

@@ -2,14 +2,16 @@
 
 A chunk covers the docids first … last. It lists them if some rows of that range lack the field. A chunk never changes, except that the
 newest small chunks of a field are joined by later writes (``Store.append``), and compaction writes chunks again without dead rows.
-There are three kinds: FIXED (one item per row), RAGGED (offsets and items), POSTINGS (sorted terms → rows, with optional weights).
+There are three kinds: fixed (one item a row), ragged (offsets and items), postings (sorted terms → rows, with optional weights).
 """
 
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, Self
 
 import numpy as np
 import xxhash
@@ -19,6 +21,7 @@ from ..kernels import TABLE_WIDTH, TINY_WEIGHT
 
 FIXED, RAGGED, POSTINGS = 1, 2, 3
 NORMS_FLAG, WEIGHTS_FLAG, EXTRA_FLAG, LISTED_FLAG, SIGNED_FLAG = 1, 2, 4, 8, 16
+_FLAGS = {"norms": NORMS_FLAG, "weights": WEIGHTS_FLAG, "extra": EXTRA_FLAG}  # of optional sections
 MAGIC = 0x4356  # "VC"
 CHUNK_VERSION = 1
 # magic, version, kind, flags, first, last, count, width, items, postings, checksum. A large value starts 16 bytes into an LMDB page, so the
@@ -30,29 +33,16 @@ BLOCK_ROWS = 65_536
 _SMALL = 4_096  # bytes: values up to a page may move when their neighbours are written
 
 
-# The value of arrays that a kind of chunk lacks. Typed as Any, because code that reads an array knows the kind.
-_ABSENT: Any = None
-
-
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(ABC):
     """A decoded chunk. Its arrays are views of the value, valid only inside the transaction that read it.
 
-    docids: uint32 ``(count,)``. FIXED: data uint8 ``(count, width)``. RAGGED: offsets uint32 ``(count+1,)`` in items, data uint8
-    ``(items, width)``, extra uint8 ``(items, 4)`` or None. POSTINGS: terms uint64, indptr uint32, docs uint16 (docid − first),
-    weights float32 or None. norms: float32, one per item, or None.
+    docids: uint32 ``(count,)``, ascending. kind: the number in the header. names: of the other sections, in the order of the value.
     """
 
-    kind: int
     docids: np.ndarray
-    data: np.ndarray = _ABSENT
-    norms: np.ndarray | None = None
-    offsets: np.ndarray = _ABSENT
-    extra: np.ndarray | None = None
-    terms: np.ndarray = _ABSENT
-    indptr: np.ndarray = _ABSENT
-    docs: np.ndarray = _ABSENT
-    weights: np.ndarray | None = None
+    kind: ClassVar[int]
+    names: ClassVar[tuple[str, ...]]
 
     @property
     def first(self) -> int:
@@ -65,35 +55,233 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.docids)
 
+    @property
+    @abstractmethod
+    def items(self) -> int:
+        """The number of items; of postings, the number of terms."""
 
-def fixed(docids, data, norms=None) -> Chunk:
-    """A FIXED chunk. data: any dtype, one row per docid."""
-    return Chunk(FIXED, np.asarray(docids, np.uint32), data=_bytes(data, len(docids)), norms=norms)
+    @property
+    def width(self) -> int:
+        """Bytes of an item; 0 for postings."""
+        return 0
+
+    def sections(self) -> list[np.ndarray]:
+        """The arrays in the order of the value, but for the docids."""
+        return [section for name in self.names if (section := getattr(self, name)) is not None]
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of the encoded chunk."""
+        return HEADER + sum(section.nbytes for section in self.sections()) + self.docids.nbytes
+
+    @abstractmethod
+    def slice(self, low: int, high: int) -> Self:
+        """The rows at positions [low, high), which are not docids."""
+
+    @abstractmethod
+    def keep(self, mask: np.ndarray) -> Self:
+        """The rows where the mask is true, with their norms and weights. mask: bool, one per row, not all false."""
+
+    @classmethod
+    @abstractmethod
+    def join(cls, chunks: Sequence[Self]) -> Self:
+        """One chunk of consecutive chunks of one part."""
 
 
-def ragged(docids, offsets, data, extra=None, norms=None) -> Chunk:
-    """A RAGGED chunk. offsets: ``(n+1,)``, in items. data, extra, norms: one row per item."""
+@dataclass(frozen=True)
+class FixedChunk(Chunk):
+    """One item a row. data: uint8 ``(count, width)``. norms: float32 ``(count,)`` or None."""
+
+    data: np.ndarray
+    norms: np.ndarray | None = None
+    kind = FIXED
+    names = "data", "norms"
+
+    @property
+    def items(self) -> int:
+        return len(self)
+
+    @property
+    def width(self) -> int:
+        return self.data.shape[1]
+
+    def slice(self, low: int, high: int) -> Self:
+        return type(self)(self.docids[low:high], self.data[low:high], None if self.norms is None else self.norms[low:high])
+
+    def keep(self, mask: np.ndarray) -> Self:
+        return type(self)(self.docids[mask], self.data[mask], None if self.norms is None else self.norms[mask])
+
+    def pick(self, positions: np.ndarray) -> Self:
+        """Copies of some rows, by position, without norms."""
+        return type(self)(self.docids[positions], self.data[positions])
+
+    @classmethod
+    def join(cls, chunks: Sequence[Self]) -> Self:
+        docids, data = np.concatenate([c.docids for c in chunks]), np.concatenate([c.data for c in chunks])
+        return cls(docids, data, None if chunks[0].norms is None else np.concatenate([c.norms for c in chunks]))
+
+
+@dataclass(frozen=True)
+class RaggedChunk(Chunk):
+    """Any number of items a row.
+
+    offsets: uint32 ``(count + 1,)``, in items. data: uint8 ``(items, width)``. extra: uint8 ``(items, 4)`` or None. norms: float32
+    ``(items,)`` or None.
+    """
+
+    offsets: np.ndarray
+    data: np.ndarray
+    extra: np.ndarray | None = None
+    norms: np.ndarray | None = None
+    kind = RAGGED
+    names = "offsets", "data", "extra", "norms"
+
+    @property
+    def items(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def width(self) -> int:
+        return self.data.shape[1]
+
+    def _of(self, docids: np.ndarray, offsets: np.ndarray, items: slice | np.ndarray, norms: bool = True) -> Self:
+        """Some rows: their docids, their offsets, and their items."""
+        extra = None if self.extra is None else self.extra[items]
+        return type(self)(docids, offsets, self.data[items], extra, self.norms[items] if norms and self.norms is not None else None)
+
+    def slice(self, low: int, high: int) -> Self:
+        first, last = int(self.offsets[low]), int(self.offsets[high])
+        return self._of(self.docids[low:high], self.offsets[low : high + 1] - self.offsets[low], np.s_[first:last])
+
+    def keep(self, mask: np.ndarray) -> Self:
+        sizes = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(sizes[mask], dtype=np.int64)]).astype(np.uint32)
+        return self._of(self.docids[mask], offsets, np.repeat(mask, sizes))
+
+    def pick(self, positions: np.ndarray) -> Self:
+        """Copies of some rows, by position, without norms."""
+        sizes = np.diff(self.offsets)[positions]
+        starts = self.offsets[positions].astype(np.int64)
+        ends = np.cumsum(sizes, dtype=np.int64)
+        items = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+        return self._of(self.docids[positions], np.concatenate([[0], ends]).astype(np.uint32), items, norms=False)
+
+    @classmethod
+    def join(cls, chunks: Sequence[Self]) -> Self:
+        head = chunks[0]
+        return cls(
+            np.concatenate([c.docids for c in chunks]),
+            np.concatenate([[0], np.cumsum(np.concatenate([np.diff(c.offsets) for c in chunks]))]).astype(np.uint32),
+            np.concatenate([c.data for c in chunks if len(c.data)] or [head.data]),
+            None if head.extra is None else np.concatenate([c.extra for c in chunks]),
+            None if head.norms is None else np.concatenate([c.norms for c in chunks]),
+        )
+
+
+@dataclass(frozen=True)
+class PostingsChunk(Chunk):
+    """For each term its rows. The docids are all rows that have the field, also those without terms.
+
+    terms: uint64, ascending. indptr: uint32 ``(terms + 1,)``, into docs and weights. docs: uint16, docid − first. weights: float32 or None.
+    """
+
+    terms: np.ndarray
+    indptr: np.ndarray
+    docs: np.ndarray
+    weights: np.ndarray | None = None
+    kind = POSTINGS
+    names = "terms", "indptr", "docs", "weights"
+
+    @property
+    def items(self) -> int:
+        return len(self.terms)
+
+    def owners(self) -> np.ndarray:
+        """The docid of each posting, int64."""
+        return self.docs.astype(np.int64) + self.first
+
+    def slice(self, low: int, high: int) -> Self:
+        docids = self.docids[low:high]
+        terms, owners = np.repeat(self.terms, np.diff(self.indptr)), self.owners()
+        inside = (owners >= docids[0]) & (owners <= docids[-1])
+        return self.of(docids, terms[inside], owners[inside], None if self.weights is None else self.weights[inside])
+
+    def keep(self, mask: np.ndarray) -> Self:
+        docids = self.docids[mask]
+        span = np.zeros(self.last - self.first + 1, np.bool_)
+        span[docids - np.uint32(self.first)] = True
+        kept = span[self.docs]
+        ends = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[self.indptr]
+        some = np.diff(ends) > 0  # drop terms that no kept row has
+        return type(self)(
+            docids,
+            self.terms[some],
+            np.concatenate([[0], ends[1:][some]]).astype(np.uint32),
+            (self.docs[kept].astype(np.int64) + self.first - int(docids[0])).astype(_doc_dtype(docids)),
+            None if self.weights is None else self.weights[kept],
+        )
+
+    @classmethod
+    def of(cls, docids: np.ndarray, terms: np.ndarray, owners: np.ndarray, weights: np.ndarray | None = None) -> Self:
+        """The chunk of (term, docid) pairs."""
+        order = np.argsort(terms, kind="stable")
+        ordered = np.asarray(terms, np.uint64)[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.empty(0, np.int64)
+        return cls(
+            docids,
+            ordered[starts],
+            np.append(starts, len(ordered)).astype(np.uint32),
+            (np.asarray(owners)[order] - int(docids[0])).astype(_doc_dtype(docids)),
+            None if weights is None else np.asarray(weights, np.float32)[order],
+        )
+
+    @classmethod
+    def join(cls, chunks: Sequence[Self]) -> Self:
+        """The lists of each term are appended. Docids ascend from chunk to chunk, so only terms need sorting."""
+        docids = np.concatenate([c.docids for c in chunks])
+        terms = np.unique(np.concatenate([c.terms for c in chunks]))
+        places = [np.searchsorted(terms, c.terms) for c in chunks]
+        sizes = np.zeros(len(terms), np.int64)
+        for c, place in zip(chunks, places, strict=True):
+            sizes[place] += np.diff(c.indptr)
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+        first = int(docids[0])
+        docs = np.empty(int(indptr[-1]), _doc_dtype(docids))
+        weights = None if chunks[0].weights is None else np.empty(len(docs), np.float32)
+        filled = indptr[:-1].copy()
+        for c, place in zip(chunks, places, strict=True):
+            counts = np.diff(c.indptr)
+            to = np.repeat(filled[place] - c.indptr[:-1], counts) + np.arange(len(c.docs))
+            docs[to] = c.docs.astype(docs.dtype) + docs.dtype.type(c.first - first)
+            if weights is not None:
+                weights[to] = c.weights
+            filled[place] += counts
+        return cls(docids, terms, indptr.astype(np.uint32), docs, weights)
+
+
+CLASSES: dict[int, type[Chunk]] = {cls.kind: cls for cls in (FixedChunk, RaggedChunk, PostingsChunk)}
+
+
+def _doc_dtype(docids: np.ndarray) -> type:
+    """The dtype of docids relative to the first. A chunk that needs more than 16 bits can't be stored; ``slice`` splits it first."""
+    return np.uint16 if int(docids[-1]) - int(docids[0]) < BLOCK_ROWS else np.uint32
+
+
+def fixed(docids, data, norms=None) -> FixedChunk:
+    """A fixed chunk. data: any dtype, one row per docid."""
+    return FixedChunk(np.asarray(docids, np.uint32), _bytes(data, len(docids)), norms)
+
+
+def ragged(docids, offsets, data, extra=None, norms=None) -> RaggedChunk:
+    """A ragged chunk. offsets: ``(n+1,)``, in items. data, extra, norms: one row per item."""
     items = int(offsets[-1])
     extra = None if extra is None else np.ascontiguousarray(extra).view(np.uint8).reshape(items, 4)
-    return Chunk(
-        RAGGED, np.asarray(docids, np.uint32), data=_bytes(data, items), offsets=np.asarray(offsets, np.uint32), extra=extra, norms=norms
-    )
+    return RaggedChunk(np.asarray(docids, np.uint32), np.asarray(offsets, np.uint32), _bytes(data, items), extra, norms)
 
 
-def postings(docids, terms, owners, weights=None) -> Chunk:
-    """A POSTINGS chunk from (term, docid) pairs. docids: all rows that have the field, also rows without terms."""
-    docids = np.asarray(docids, np.uint32)
-    order = np.argsort(terms, kind="stable")
-    sorted_terms = np.asarray(terms, np.uint64)[order]
-    starts = np.flatnonzero(np.concatenate([[True], sorted_terms[1:] != sorted_terms[:-1]])) if len(sorted_terms) else np.empty(0, np.int64)
-    return Chunk(
-        POSTINGS,
-        docids,
-        terms=sorted_terms[starts],
-        indptr=np.append(starts, len(sorted_terms)).astype(np.uint32),
-        docs=(np.asarray(owners)[order] - int(docids[0])).astype(_doc_dtype(int(docids[0]), int(docids[-1]))),
-        weights=None if weights is None else np.asarray(weights, np.float32)[order],
-    )
+def postings(docids, terms, owners, weights=None) -> PostingsChunk:
+    """A postings chunk from (term, docid) pairs. docids: all rows that have the field, also rows without terms."""
+    return PostingsChunk.of(np.asarray(docids, np.uint32), terms, owners, weights)
 
 
 def _bytes(array, rows: int) -> np.ndarray:
@@ -102,48 +290,25 @@ def _bytes(array, rows: int) -> np.ndarray:
     return array.view(np.uint8).reshape(rows, width) if array.nbytes else np.empty((rows, width), np.uint8)
 
 
-def width_of(chunk: Chunk) -> int:
-    return 0 if chunk.data is None else chunk.data.shape[1]
-
-
-def size_of(chunk: Chunk) -> int:
-    """Approximate bytes of the encoded chunk."""
-    return HEADER + sum(a.nbytes for a in _sections(chunk)) + chunk.docids.nbytes
-
-
-def _sections(chunk: Chunk) -> list[np.ndarray]:
-    if chunk.kind == FIXED:
-        sections = [chunk.data]
-    elif chunk.kind == RAGGED:
-        sections = [chunk.offsets, chunk.data, chunk.extra]
-    else:
-        sections = [chunk.terms, chunk.indptr, chunk.docs, chunk.weights]
-    return [a for a in (*sections, chunk.norms) if a is not None]
-
-
 def encode(chunk: Chunk) -> memoryview:
     """The bytes of a chunk: the header, then its sections, each aligned to 8 bytes."""
     listed = chunk.last - chunk.first + 1 != len(chunk)
-    flags = (
-        (NORMS_FLAG if chunk.norms is not None else 0)
-        | (WEIGHTS_FLAG if chunk.weights is not None else 0)
-        | (EXTRA_FLAG if chunk.extra is not None else 0)
-        | (LISTED_FLAG if listed else 0)
-        | (SIGNED_FLAG if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < TINY_WEIGHT else 0)
-    )
-    sections = _sections(chunk) + ([chunk.docids] if listed else [])
+    sections = chunk.sections() + ([chunk.docids] if listed else [])
     size = HEADER
     for section in sections:
         size += -(-section.nbytes // 8) * 8
     value = np.zeros(size, np.uint8)
-    at = HEADER
+    position = HEADER
     for section in sections:
-        value[at : at + section.nbytes] = section.reshape(-1).view(np.uint8)
-        at += -(-section.nbytes // 8) * 8
-    items = len(chunk.terms) if chunk.kind == POSTINGS else (int(chunk.offsets[-1]) if chunk.kind == RAGGED else len(chunk))
-    count = len(chunk.docs) if chunk.kind == POSTINGS else 0
-    width = width_of(chunk)
-    fields = (MAGIC, CHUNK_VERSION, chunk.kind, flags, chunk.first, chunk.last, len(chunk), width, items, count, size)
+        value[position : position + section.nbytes] = section.reshape(-1).view(np.uint8)
+        position += -(-section.nbytes // 8) * 8
+    flags = (LISTED_FLAG if listed else 0) | sum(flag for name, flag in _FLAGS.items() if getattr(chunk, name, None) is not None)
+    count = 0
+    if isinstance(chunk, PostingsChunk):
+        count = len(chunk.docs)
+        if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < TINY_WEIGHT:
+            flags |= SIGNED_FLAG
+    fields = (MAGIC, CHUNK_VERSION, chunk.kind, flags, chunk.first, chunk.last, len(chunk), chunk.width, chunk.items, count, size)
     _header.pack_into(value, 0, *fields, 0)
     _header.pack_into(value, 0, *fields, _digest(value))
     return value.data
@@ -167,7 +332,7 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         raise CorruptionError(f"chunk {where} has {len(value)} bytes, fewer than its header needs", field=where)
     header = _header.unpack_from(value)
     magic, version, kind, flags, first, last, count, width, items, n_postings, size, digest = header
-    if magic != MAGIC or version != CHUNK_VERSION or kind not in (FIXED, RAGGED, POSTINGS):
+    if magic != MAGIC or version != CHUNK_VERSION or kind not in CLASSES:
         raise CorruptionError(f"chunk {where} has no valid header", field=where)
     if size != len(value) or count == 0 or last < first or (verify and digest != _digest(value)):
         raise CorruptionError(f"chunk {where} fails its checksum", field=where)
@@ -224,7 +389,7 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
         arrays["extra"] = arrays["extra"].reshape(-1, 4)
     if "docids" not in arrays:
         arrays["docids"] = np.arange(header[4], header[5] + 1, dtype=np.uint32)
-    return Chunk(header[2], **arrays)
+    return CLASSES[header[2]](**arrays)
 
 
 def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
@@ -273,118 +438,6 @@ def moves(nbytes: int | np.ndarray) -> bool | np.ndarray:
     return nbytes <= _SMALL
 
 
-def joined(chunks: list[Chunk]) -> Chunk:
-    """Join consecutive chunks of one part into one."""
-    head = chunks[0]
-    docids = np.concatenate([c.docids for c in chunks])
-    norms = None if head.norms is None else np.concatenate([c.norms for c in chunks])
-    if head.kind == FIXED:
-        return Chunk(FIXED, docids, data=np.concatenate([c.data for c in chunks]), norms=norms)
-    if head.kind == RAGGED:
-        return Chunk(
-            RAGGED,
-            docids,
-            data=np.concatenate([c.data for c in chunks if len(c.data)] or [head.data]),
-            offsets=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(c.offsets) for c in chunks]))]).astype(np.uint32),
-            extra=None if head.extra is None else np.concatenate([c.extra for c in chunks]),
-            norms=norms,
-        )
-    return _joined_postings(chunks, docids)
-
-
-def _joined_postings(chunks: list[Chunk], docids: np.ndarray) -> Chunk:
-    """Join POSTINGS chunks: the lists of each term are appended. Docids ascend from chunk to chunk, so only terms need sorting."""
-    terms = np.unique(np.concatenate([c.terms for c in chunks]))
-    places = [np.searchsorted(terms, c.terms) for c in chunks]
-    sizes = np.zeros(len(terms), np.int64)
-    for c, place in zip(chunks, places, strict=True):
-        sizes[place] += np.diff(c.indptr)
-    indptr = np.concatenate([[0], np.cumsum(sizes)])
-    first, last = int(docids[0]), int(docids[-1])
-    docs = np.empty(int(indptr[-1]), _doc_dtype(first, last))
-    weights = None if chunks[0].weights is None else np.empty(len(docs), np.float32)
-    filled = indptr[:-1].copy()
-    for c, place in zip(chunks, places, strict=True):
-        counts = np.diff(c.indptr)
-        to = np.repeat(filled[place] - c.indptr[:-1], counts) + np.arange(len(c.docs))
-        docs[to] = c.docs.astype(docs.dtype) + docs.dtype.type(c.first - first)
-        if weights is not None:
-            weights[to] = c.weights
-        filled[place] += counts
-    return Chunk(POSTINGS, docids, terms=terms, indptr=indptr.astype(np.uint32), docs=docs, weights=weights)
-
-
-def _doc_dtype(first: int, last: int) -> type:
-    """The dtype for docids relative to ``first``. A chunk that needs more than 16 bits can't be stored; ``sliced`` splits it first."""
-    return np.uint16 if last - first < BLOCK_ROWS else np.uint32
-
-
-def sliced(chunk: Chunk, low: int, high: int) -> Chunk:
-    """The rows of a chunk at positions [low, high), which are not docids."""
-    docids = chunk.docids[low:high]
-    if chunk.kind == FIXED:
-        return Chunk(FIXED, docids, data=chunk.data[low:high], norms=None if chunk.norms is None else chunk.norms[low:high])
-    if chunk.kind == RAGGED:
-        a, b = int(chunk.offsets[low]), int(chunk.offsets[high])
-        return Chunk(
-            RAGGED,
-            docids,
-            data=chunk.data[a:b],
-            offsets=chunk.offsets[low : high + 1] - chunk.offsets[low],
-            extra=None if chunk.extra is None else chunk.extra[a:b],
-            norms=None if chunk.norms is None else chunk.norms[a:b],
-        )
-    terms = np.repeat(chunk.terms, np.diff(chunk.indptr))
-    owners = chunk.docs.astype(np.int64) + chunk.first
-    keep = (owners >= docids[0]) & (owners <= docids[-1])
-    return postings(docids, terms[keep], owners[keep], None if chunk.weights is None else chunk.weights[keep])
-
-
-def kept(chunk: Chunk, keep: np.ndarray) -> Chunk:
-    """The rows of a chunk of any kind where ``keep`` is true, with their norms and weights. keep: bool, one per row, not all false."""
-    docids = chunk.docids[keep]
-    if chunk.kind == FIXED:
-        return Chunk(FIXED, docids, data=chunk.data[keep], norms=None if chunk.norms is None else chunk.norms[keep])
-    if chunk.kind == RAGGED:
-        sizes = np.diff(chunk.offsets)
-        items = np.repeat(keep, sizes)
-        return Chunk(
-            RAGGED,
-            docids,
-            data=chunk.data[items],
-            offsets=np.concatenate([[0], np.cumsum(sizes[keep], dtype=np.int64)]).astype(np.uint32),
-            extra=None if chunk.extra is None else chunk.extra[items],
-            norms=None if chunk.norms is None else chunk.norms[items],
-        )
-    span = np.zeros(chunk.last - chunk.first + 1, np.bool_)
-    span[docids - np.uint32(chunk.first)] = True
-    held = span[chunk.docs]
-    ends = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[chunk.indptr]
-    some = np.diff(ends) > 0  # drop terms that no kept row has
-    docs = chunk.docs[held].astype(np.int64) + chunk.first - int(docids[0])
-    return Chunk(
-        POSTINGS,
-        docids,
-        terms=chunk.terms[some],
-        indptr=np.concatenate([[0], ends[1:][some]]).astype(np.uint32),
-        docs=docs.astype(_doc_dtype(int(docids[0]), int(docids[-1]))),
-        weights=None if chunk.weights is None else chunk.weights[held],
-    )
-
-
-def picked(chunk: Chunk, positions: np.ndarray) -> Chunk:
-    """Copies of some rows of a FIXED or RAGGED chunk, by position, without norms."""
-    docids = chunk.docids[positions]
-    if chunk.kind == FIXED:
-        return Chunk(FIXED, docids, data=chunk.data[positions])
-    sizes = np.diff(chunk.offsets)[positions]
-    starts = chunk.offsets[positions].astype(np.int64)
-    ends = np.cumsum(sizes, dtype=np.int64)
-    items = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
-    return Chunk(
-        RAGGED,
-        docids,
-        data=chunk.data[items],
-        offsets=np.concatenate([[0], ends]).astype(np.uint32),
-        extra=None if chunk.extra is None else chunk.extra[items],
-    )
+def joined(pieces: Sequence[Chunk]) -> Chunk:
+    """One chunk of consecutive chunks of one part."""
+    return type(pieces[0]).join(pieces)

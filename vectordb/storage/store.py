@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import CorruptionError, LimitError
-from vectordb_client.model.schema import Schema, VectorField
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
-from . import catalog, change_log, chunks, fields, format
+from . import attribute_forms, catalog, change_log, chunks, format
+from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
-from .fields import Ordinals
+from .format import Txn
 
 # The newest chunks of a field are joined until they reach this size. Small writes stay cheap, and scans read long runs.
 CHUNK_BYTES = 2 << 20
@@ -39,7 +38,7 @@ class Texts(NamedTuple):
 class Store:
     """Reads and writes of one collection in one LMDB transaction."""
 
-    def __init__(self, txn: lmdb.Transaction, collection: int):
+    def __init__(self, txn: Txn, collection: int):
         self.txn = txn
         self.collection = collection
 
@@ -58,43 +57,24 @@ class Store:
 
     def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
         """(id, docid) in id order, starting after the id ``after``."""
-        prefix = format.id_prefix(self.collection)
-        cursor = self.txn.cursor()
-        start = prefix if after is None else format.id_key(self.collection, after)
-        more = cursor.set_range(start)
-        if more and after is not None and bytes(cursor.key()) == start:
-            more = cursor.next()
-        while more:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                return
-            yield format.id_of_key(key), format.unpack_entry(cursor.value())[0]
-            more = cursor.next()
+        start = None if after is None else format.id_key(self.collection, after) + b"\0"
+        for key, value in format.walk(self.txn, format.id_prefix(self.collection), start):
+            yield format.id_of_key(key), format.unpack_entry(value)[0]
 
-    def dead(self) -> BitMap:
+    def tombstones(self) -> BitMap:
         """The docids of all dead rows."""
-        found = BitMap()
-        prefix = format.key(self.collection, format.DEAD)
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and bytes(cursor.key()[:5]) == prefix:
-            found |= BitMap.deserialize(format.opened(cursor.value(), "dead rows"))
-            more = cursor.next()
-        return found
+        docids = BitMap()
+        for _, value in format.walk(self.txn, format.key(self.collection, format.TOMBSTONES)):
+            docids |= BitMap.deserialize(format.verify_checksum(value, "dead rows"))
+        return docids
 
     # Chunks
 
     def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, format.Stored]]:
         """(first docid, bytes) of the chunks of a part whose first docid is above ``after``, ascending."""
         prefix = format.chunk_prefix(self.collection, field, part)
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix + (after + 1).to_bytes(4, "big"))
-        while more:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                return
-            yield int.from_bytes(key[-4:], "big"), cursor.value()
-            more = cursor.next()
+        for key, value in format.walk(self.txn, prefix, prefix + (after + 1).to_bytes(4, "big")):
+            yield int.from_bytes(key[-4:], "big"), value
 
     def chunk_value(self, field: int, part: int, first: int) -> format.Stored | None:
         return self.txn.get(format.chunk_key(self.collection, field, part, first))
@@ -107,23 +87,23 @@ class Store:
         """For ascending docids: (chunk, indexes into docids, positions in the chunk) for each chunk that has some of them."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()
-        at, chunk = 0, None
-        while at < len(docids):
-            target = prefix + int(docids[at]).to_bytes(4, "big")
+        low, chunk = 0, None
+        while low < len(docids):
+            target = prefix + int(docids[low]).to_bytes(4, "big")
             more = cursor.set_range(target)
             if not more or bytes(cursor.key()) != target:  # no chunk starts at the row: use the one before
                 more = cursor.prev() if more else cursor.last()
-            end = at + 1
+            end = low + 1
             if more and bytes(cursor.key()).startswith(prefix):
                 first = int.from_bytes(bytes(cursor.key()[-4:]), "big")
                 if chunk is None or chunk.first != first:
                     chunk = chunks.decode(cursor.value(), self.chunk_name(field, part, first))
                 end = max(end, int(np.searchsorted(docids, chunk.last, side="right")))
-                positions = np.searchsorted(chunk.docids, docids[at:end])
-                there = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[at:end]
-                if there.any():
-                    yield chunk, np.arange(at, end)[there], positions[there]
-            at = end
+                positions = np.searchsorted(chunk.docids, docids[low:end])
+                stored = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[low:end]
+                if stored.any():
+                    yield chunk, np.arange(low, end)[stored], positions[stored]
+            low = end
 
     def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
         """The docids of each chunk of a part, int64 ascending. The transaction may write to other parts meanwhile."""
@@ -141,7 +121,7 @@ class Store:
         """Append a chunk of rows to a part, joining it with the newest chunks as long as these are not larger."""
         prefix = format.chunk_prefix(self.collection, field, part)
         limit = POSTINGS_BYTES if chunk.kind == chunks.POSTINGS else CHUNK_BYTES
-        pieces, size, count = [chunk], chunks.size_of(chunk), len(chunk)
+        pieces, size, count = [chunk], chunk.nbytes, len(chunk)
         stale = []
         cursor = self.txn.cursor()
         more = cursor.prev() if cursor.set_range(prefix + b"\xff" * 4) else cursor.last()
@@ -187,7 +167,7 @@ class Store:
         ids: Sequence[Id],
         attributes: Sequence[dict],
         payloads: Sequence,
-        vectors: dict[str, Column],
+        write_vectors: Callable[[np.ndarray], None],
         columns: dict[str, Sequence],
         replaced: Sequence[int],
         known: dict[int, Ordinals],
@@ -196,6 +176,7 @@ class Store:
     ) -> tuple[dict[int, Ordinals], int]:
         """Append one row per point, map the ids to the rows, and mark replaced rows dead. Returns (term numbers used, first docid).
 
+        write_vectors: called with the docids of the rows (int64) to append their vectors.
         attributes: stored forms by row, which ``get`` returns. columns: the same values by attribute, for filters.
         at: Unix time in milliseconds.
         """
@@ -217,15 +198,12 @@ class Store:
         offsets = np.concatenate([[0], np.cumsum([len(record) for record in records])])
         self.append(format.ROWS_FIELD, format.FORWARD, chunks.ragged(docids, offsets, np.frombuffer(b"".join(records), np.uint8)))
         reach("write.records")
-        for name, column in vectors.items():
-            if len(column):
-                covered = docids if column.rows is None else docids[column.rows]
-                self.write_vectors(meta.fields[name], schema.vectors[name], column, covered, schema.is_bm25(name))
+        write_vectors(docids)
         reach("write.vectors")
         used: dict[int, Ordinals] = {}
         for name, values in columns.items():
             field = meta.fields[name]
-            parts, numbered = fields.attribute_chunks(
+            parts, numbered = attribute_forms.write(
                 self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
             )
             if numbered:
@@ -233,18 +211,10 @@ class Store:
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
         reach("write.attributes")
-        self._bury(replaced, catalog.bm25_fields(meta, schema))
+        self._add_tombstones(replaced, catalog.bm25_fields(meta, schema))
         entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
-
-    def write_vectors(self, field: int, spec: VectorField, column: Column, docids: np.ndarray, bm25: bool) -> None:
-        """Append the vectors of rows ``docids``. For BM25 fields also store the text lengths and update the counters of live texts."""
-        lengths = fields.lengths_of(column) if bm25 else None
-        for part, chunk in fields.vector_chunks(spec, column, docids, lengths).items():
-            self.append(field, part, chunk)
-        if bm25:
-            self.add_encoder_state(field, {"documents": len(docids), "words": int(lengths.sum())})
 
     def delete_rows(
         self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
@@ -254,7 +224,7 @@ class Store:
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._bury(docids, bm25)
+        self._add_tombstones(docids, bm25)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
@@ -264,7 +234,7 @@ class Store:
         _, rows, live = self.state()
         self._finish(sequence, rows, live, entry, limits)
 
-    def _bury(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
+    def _add_tombstones(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
         for field in bm25 if docids else ():
             lengths = self.lengths(field, np.sort(np.array(docids, np.int64)))
             if len(lengths):
@@ -273,12 +243,12 @@ class Store:
         for docid in docids:
             by_block.setdefault(docid >> format.BLOCK_BITS, []).append(docid)
         for block, dead in by_block.items():
-            key = format.dead_key(self.collection, block)
+            key = format.tombstone_key(self.collection, block)
             stored = self.txn.get(key)
             bitmap = BitMap(dead)
             if stored is not None:
-                bitmap |= BitMap.deserialize(format.opened(stored, "dead rows"))
-            self.txn.put(key, format.sealed(bitmap.serialize()))
+                bitmap |= BitMap.deserialize(format.verify_checksum(stored, "dead rows"))
+            self.txn.put(key, format.with_checksum(bitmap.serialize()))
 
     def _finish(self, sequence: int, rows: int, live: int, entry: dict, limits: change_log.Limits) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
@@ -298,33 +268,23 @@ class Store:
 
     def rows(self, docids: np.ndarray) -> list[format.Row]:
         """The records of ascending docids. Raises CorruptionError if one is missing."""
-        found: list = [None] * len(docids)
+        records: list = [None] * len(docids)
         for chunk, indexes, positions in self.chunks_with(format.ROWS_FIELD, format.FORWARD, docids):
             data = chunk.data.reshape(-1).tobytes()
             offsets = chunk.offsets.tolist()
             rows = format.unpack_rows(data[offsets[position] : offsets[position + 1]] for position in positions.tolist())
             for index, row in zip(indexes.tolist(), rows, strict=True):
-                found[index] = row
-        if None in found:
-            raise CorruptionError(f"row {int(docids[found.index(None)])} has no record", field="rows")
-        return found
-
-    def vectors(self, field: int, spec: VectorField, docids: np.ndarray) -> Column | None:
-        """The vectors of ascending docids. ``rows`` of the column are indexes into docids. None if no row has the field."""
-        columns, rows = [], []
-        for chunk, indexes, positions in self.chunks_with(field, format.FORWARD, docids):
-            columns.append(chunks.picked(chunk, positions))
-            rows.append(indexes)
-        if not columns:
-            return None
-        return fields.column_of(spec, chunks.joined(columns), np.concatenate(rows).astype(np.int32))
+                records[index] = row
+        if None in records:
+            raise CorruptionError(f"row {int(docids[records.index(None)])} has no record", field="rows")
+        return records
 
     def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
         """Words per text, int64, for those of the ascending docids that have the BM25 field."""
-        found = [
+        lengths = [
             chunk.data[positions].reshape(-1).view(np.uint32) for chunk, _, positions in self.chunks_with(field, format.LENGTHS, docids)
         ]
-        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+        return np.concatenate(lengths).astype(np.int64) if lengths else np.empty(0, np.int64)
 
     def texts(self, field: int) -> Texts:
         """The counters of a BM25 field's live texts."""
@@ -350,12 +310,12 @@ def rule_of(schema: Schema, name: str) -> int:
 
 def split(chunk: Chunk, limit: int) -> Iterator[Chunk]:
     """Split a chunk into pieces of at most about ``limit`` bytes, or one row. Pieces of postings span at most ``BLOCK_ROWS`` rows."""
-    pieces = -(-chunks.size_of(chunk) // limit)
+    pieces = -(-chunk.nbytes // limit)
     if chunk.kind == chunks.POSTINGS:
         pieces = max(pieces, -(-(chunk.last - chunk.first + 1) // chunks.BLOCK_ROWS))
     if pieces <= 1 or len(chunk) == 1:
         yield chunk
         return
     middle = len(chunk) // 2
-    yield from split(chunks.sliced(chunk, 0, middle), limit)
-    yield from split(chunks.sliced(chunk, middle, len(chunk)), limit)
+    yield from split(chunk.slice(0, middle), limit)
+    yield from split(chunk.slice(middle, len(chunk)), limit)

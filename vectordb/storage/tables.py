@@ -12,7 +12,7 @@ from vectordb_client.errors import CorruptionError
 
 from ..kernels import AUX, COUNT, DATA, DOCIDS, EXTRA, FIRST, ITEMS, TABLE_WIDTH
 from . import chunks
-from .chunks import Chunk
+from .chunks import FixedChunk, RaggedChunk
 from .store import Store
 
 _HEAD = chunks.HEADER
@@ -105,7 +105,7 @@ class ChunkTable:
         extra = _mapped(extra_at, 4 * items).reshape(items, 4) if extra_at else None
         return offsets, data, extra
 
-    def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+    def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[FixedChunk | RaggedChunk, np.ndarray, np.ndarray]]:
         """(chunk, indexes into docids, positions in the chunk) for each chunk that contains some of the docids (int64, ascending).
 
         For FIXED and RAGGED parts with items of ``width`` bytes. Chunks are views of the memory map. Verifies each chunk once; raises
@@ -120,10 +120,9 @@ class ChunkTable:
             there = held[np.minimum(positions, len(held) - 1)] == docids[low:high]
             if there.any():
                 if self.rows[c, DATA] == self.rows[c, AUX]:
-                    chunk = Chunk(chunks.FIXED, held, data=self.data_of(c, width))
+                    chunk: FixedChunk | RaggedChunk = FixedChunk(held, self.data_of(c, width))
                 else:
-                    offsets, data, extra = self.items_of(c, width)
-                    chunk = Chunk(chunks.RAGGED, held, data=data, offsets=offsets, extra=extra)
+                    chunk = RaggedChunk(held, *self.items_of(c, width))
                 yield chunk, np.arange(low, high)[there], positions[there]
 
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError
+from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import Point
-from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.schema import Schema
 
-from .forms import Layout, cell_id, dumps, id_cell, loads, stored, write_vector
+from .forms import Layout, arrow_values, cell_id, dumps, id_cell, loads
 from .sources import Row, Source
 
 _SCHEMA_KEY = b"vectordb.schema"
@@ -112,9 +113,10 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     pa, pq = _arrow()
     layout = Layout(schema)
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
-    fields += [pa.field(column, _arrow_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
+    fields += [pa.field(column, _attribute_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
     if with_vectors:
-        fields += [pa.field(column, _vector_type(pa, schema.vectors[name])) for column, name in layout.vectors.items()]
+        specs = {column: schema.vectors[name] for column, name in layout.vectors.items()}
+        fields += [pa.field(column, spec.column.arrow_type(pa, spec)) for column, spec in specs.items()]
     fields.append(pa.field("payload", pa.string()))
     table_schema = pa.schema(fields, metadata={_SCHEMA_KEY: dumps(schema.to_dict()).encode()})
     count = 0
@@ -122,11 +124,11 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
         points = iter(points)
         while page := list(islice(points, _ROW_GROUP)):
             columns: list[Any] = [[p.id for p in page] if integers else [id_cell(p.id) for p in page]]
-            columns += [stored(n, schema.attributes[n], [p.attributes.get(n) for p in page]) for n in layout.attributes.values()]
+            columns += [arrow_values(n, schema.attributes[n], [p.attributes.get(n) for p in page]) for n in layout.attributes.values()]
             if with_vectors:
                 for name in layout.vectors.values():
                     spec = schema.vectors[name]
-                    columns.append([None if (v := p.vectors.get(name)) is None else write_vector(spec, v) for p in page])
+                    columns.append([None if (v := p.vectors.get(name)) is None else spec.column.to_json(v) for p in page])
             columns.append([None if p.payload is None else dumps(p.payload) for p in page])
             try:
                 arrays = [pa.array(values, type=f.type) for values, f in zip(columns, table_schema, strict=True)]
@@ -137,16 +139,5 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     return count
 
 
-def _arrow_type(pa: Any, spec: Any) -> Any:
-    types = {"keyword": pa.string(), "text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "uuid": pa.string()}
-    types |= {"datetime": pa.timestamp("us", tz="UTC"), "geo": pa.list_(pa.float64(), 2)}
-    return pa.list_(types[spec.kind]) if spec.array else types[spec.kind]
-
-
-def _vector_type(pa: Any, spec: Any) -> Any:
-    """The Arrow type of a vector field. float16 is widened to float32: lossless, and readable by more programs."""
-    if isinstance(spec, Sparse):
-        return pa.struct([("indices", pa.list_(pa.uint64())), ("values", pa.list_(pa.float32()))])
-    if spec.kind == "multi":
-        return pa.list_(pa.list_(pa.float32()))
-    return pa.list_(pa.float32(), spec.dim)
+def _attribute_type(pa: Any, spec: AttributeType) -> Any:
+    return pa.list_(spec.arrow_type(pa)) if spec.array else spec.arrow_type(pa)

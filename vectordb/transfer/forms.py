@@ -14,22 +14,20 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 import msgspec
-import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from vectordb_client.model.attributes import AttributeType
+from vectordb_client.model.attributes.base import read_json_cell, strict_json
 from vectordb_client.model.results import Point
-from vectordb_client.model.schema import Schema, Sparse, VectorField
-from vectordb_client.model.values import coerce, to_json
+from vectordb_client.model.schema import Schema
+from vectordb_client.model.values import to_json
 
 POINT_KEYS = {"id", "vectors", "attributes", "payload", "version"}
 _RESERVED = {"id", "payload"}
 _INTEGER = re.compile(r"0|[1-9]\d{0,19}")
-_ESCAPED = re.compile(r"\\+e")
-_TRUE, _FALSE = {"true", "t", "yes", "1"}, {"false", "f", "no", "0"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Layout:
         if self.canonical and not cells and is_full(record):
             return {
                 "id": read_id(_present(record.get("id"), "id")),
-                "vectors": {n: read_vector(self.schema.vector(n), v) for n, v in (record.get("vectors") or {}).items()},
+                "vectors": {n: self.schema.vector(n).column.from_json(v) for n, v in (record.get("vectors") or {}).items()},
                 "attributes": {
                     name: read_attribute(self.schema.attribute(name), value)
                     for name, value in (record.get("attributes") or {}).items()
@@ -92,7 +90,7 @@ class Layout:
                 spec = self.schema.vectors[self.vectors[column]]
                 value = _json_cell(column, value) if isinstance(value, str) else value
                 if value is not None:
-                    point["vectors"][self.vectors[column]] = read_vector(spec, value)
+                    point["vectors"][self.vectors[column]] = spec.column.from_json(value)
             elif column in self.attributes:
                 spec = self.schema.attributes[self.attributes[column]]
                 point["attributes"][self.attributes[column]] = read_cell(column, spec, value) if cells else read_attribute(spec, value)
@@ -163,51 +161,9 @@ def id_cell(value: Any) -> str:
     return dumps(write_id(value))
 
 
-def read_vector(spec: VectorField, value: Any) -> Any:
-    """A vector from its JSON form: numbers, rows of numbers, ``{"indices": [...], "values": [...]}`` or ``{"TERM": weight}``."""
-    if isinstance(spec, Sparse) and isinstance(value, Mapping) and set(value) == {"indices", "values"}:
-        return (value["indices"], value["values"])
-    if isinstance(spec, Sparse) and isinstance(value, Mapping):
-        try:
-            return {int(term): weight for term, weight in value.items()}
-        except (TypeError, ValueError):
-            what = f'{shown(value)} is not a sparse vector; its terms must be integers, as in {{"17": 0.5}}'
-            raise InvalidArgumentError(what, field="vectors", value=value) from None
-    return value
-
-
-def write_vector(spec: VectorField, value: Any) -> Any:
-    """A vector as JSON data. A float32 is written with all digits of a double, so reading it gives the same float32."""
-    if isinstance(spec, Sparse):
-        terms, weights = value
-        return {"indices": np.asarray(terms).tolist(), "values": np.asarray(weights).tolist()}
-    return np.asarray(value).tolist()
-
-
-def read_attribute(spec: Any, value: Any) -> Any:
-    """An attribute from its JSON form. ISO dates after the year 9999 become numpy datetimes, as Python's end there."""
-    if spec.kind == "datetime" and value is not None:
-        return [_date(v) for v in value] if spec.array and isinstance(value, list) else _date(value)
-    if spec.kind in ("int", "float"):
-        return [_number(v) for v in value] if spec.array and isinstance(value, list) else _number(value)
-    return value
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
-    return value
-
-
-def _date(value: Any) -> Any:
-    if type(value) is date:  # a day, from a Parquet file
-        return datetime(value.year, value.month, value.day)
-    if isinstance(value, str) and len(value) > 5 and value[4] != "-" and not value[:8].isdecimal():
-        try:
-            return np.datetime64(value, "us")
-        except ValueError:
-            return value
-    return value
+def read_attribute(spec: AttributeType, value: Any) -> Any:
+    """An attribute from its JSON or Arrow form, as ``upsert`` takes it."""
+    return [*map(spec.from_file, value)] if spec.array and isinstance(value, list) else spec.from_file(value)
 
 
 def plain(value: Any) -> Any:
@@ -226,64 +182,36 @@ def plain(value: Any) -> Any:
         return str(value)
 
 
-def read_cell(column: str, spec: Any, value: Any) -> Any:
+def read_cell(column: str, spec: AttributeType, value: Any) -> Any:
     """An attribute's value from a cell. Raises InvalidArgumentError naming the column."""
     if not isinstance(value, str):
         return value
     if value == "":
         return None
-    if spec.array:
-        return read_attribute(spec, _json_cell(column, value))
-    kind = spec.kind
-    if kind in ("text", "keyword"):
-        return ("" if value == "\\e" else value[1:]) if _ESCAPED.fullmatch(value) else value
-    text = value.strip()
-    try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text)
-    except ValueError:
-        wanted = "an integer" if kind == "int" else "a number"
-        raise InvalidArgumentError(f"{column} must be {wanted}, not {shown(value)}", field=column, value=value) from None
-    if kind == "bool":
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise InvalidArgumentError(f"{column} must be true or false, not {shown(value)}", field=column, value=value)
-    if kind == "geo":
-        return _json_cell(column, text if text[:1] in "[{" else f"[{text}]")
-    return read_attribute(spec, text)
+    return read_attribute(spec, _json_cell(column, value)) if spec.array else spec.from_cell(column, value)
 
 
-def attribute_cell(spec: Any, value: Any) -> str:
+def attribute_cell(spec: AttributeType, value: Any) -> str:
     """The cell from which ``read_cell`` reads this value."""
     if value is None:
         return ""
-    if spec.array or spec.kind == "geo":
-        return dumps(value)
-    if spec.kind in ("text", "keyword"):
-        return "\\e" if value == "" else "\\" + value if _ESCAPED.fullmatch(value) else value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, (int, float)) else to_json(value)
+    return dumps(value) if spec.array else spec.to_cell(value)
 
 
 def _json_cell(column: str, text: Any) -> Any:
     if not isinstance(text, str):
         return text
-    if not text.strip():
-        return None
     try:
-        return loads(text)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{column} is not JSON ({error}): {shown(text)}", field=column, value=text) from None
+        return msgspec.json.decode(text)
+    except _NOT_JSON:
+        return read_json_cell(column, text)
 
 
 def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
     """The full JSON record of a point. Null attributes and an empty payload are left out."""
     record: dict[str, Any] = {"id": write_id(point.id)}
     if with_vectors:
-        record["vectors"] = {name: write_vector(schema.vectors[name], vector) for name, vector in point.vectors.items()}
+        record["vectors"] = {name: schema.vectors[name].column.to_json(vector) for name, vector in point.vectors.items()}
     record["attributes"] = {name: value for name, value in point.attributes.items() if value is not None}
     if point.payload is not None:
         record["payload"] = point.payload
@@ -297,32 +225,28 @@ def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
     if with_vectors:
         for name in layout.vectors.values():
             vector = point.vectors.get(name)
-            cells.append("" if vector is None else dumps(write_vector(layout.schema.vectors[name], vector)))
+            cells.append("" if vector is None else dumps(layout.schema.vectors[name].column.to_json(vector)))
     return [*cells, "" if point.payload is None else dumps(point.payload)]
 
 
-def stored(name: str, spec: Any, values: Iterable[Any]) -> list[Any]:
-    """Values of an attribute in the forms Arrow takes: dates as microseconds, UUIDs as text, coordinates as pairs."""
-    column = [coerce(name, spec, value) for value in values]
-    if spec.kind == "uuid":
-        return [None if v is None else [str(uuid.UUID(bytes=e)) for e in v] if spec.array else str(uuid.UUID(bytes=v)) for v in column]
-    return column
+def arrow_values(name: str, spec: AttributeType, values: Iterable[Any]) -> list[Any]:
+    """Values of an attribute in the forms that Arrow takes."""
+    column = [spec.coerce(name, value) for value in values]
+    if spec.array:
+        return [None if value is None else [*map(spec.to_arrow, value)] for value in column]
+    return [None if value is None else spec.to_arrow(value) for value in column]
 
 
 def loads(text: str | bytes) -> Any:
     """JSON as the standard defines it; raises ValueError, also on NaN."""
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
-        try:
-            text = text.decode() if isinstance(text, bytes) else text  # else the module would guess at UTF-16
-            return json.loads(text, parse_constant=_no_constant)  # it knows lone surrogates, and says where a mistake is
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+    except _NOT_JSON:
+        # Python's module knows lone surrogates, and says where a mistake is. From bytes it would guess at UTF-16.
+        return strict_json(text.decode() if isinstance(text, bytes) else text)
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+_NOT_JSON = (msgspec.DecodeError, msgspec.ValidationError, RecursionError)
 
 
 def dumps(value: Any) -> str:

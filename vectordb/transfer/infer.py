@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
+from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, scalar, type_of
+from vectordb_client.model.attributes.keyword import MAX_KEYWORD_BYTES
 from vectordb_client.model.schema import (
     MAX_FIELDS,
-    Attribute,
-    Bool,
     Datetime,
     Dense,
     Float,
-    Geo,
     Int,
     Keyword,
     MultiVector,
     Schema,
     Sparse,
     Text,
-    Uuid,
     VectorField,
     check_name,
 )
@@ -42,22 +39,18 @@ from .arrow import kept_schema
 from .forms import Columns, is_full, loads
 from .sources import Row, Source, source_of
 
-TYPES = {"keyword": Keyword, "text": Text, "int": Int, "float": Float, "bool": Bool, "datetime": Datetime, "uuid": Uuid, "geo": Geo}
 PAYLOAD = "payload"
 _KEYWORD_BYTES = 120  # on average; longer strings are prose and become Text, which is matched by words rather than by equality
-_MOST_KEYWORD_BYTES = 480
 _LEAST_DIM = 8  # shorter lists of numbers become array attributes
 _MOSTLY = 0.9  # share of lists with the same length from which a column is taken for vectors with some wrong values
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 _MOST_COLUMNS = 2_000  # columns examined; a file that uses data as keys may have any number
 _SHOWN = 40  # characters shown of a value
-_STRINGS = {"text", "datetime", "uuid"}
 _NUMBERS = {"int", "float", "big int"}
 
 
 @dataclass
-class Found:
+class ColumnReport:
     """A column: the kinds of its values and the field it becomes. kinds: kind → [count, first row (from 0), first value]."""
 
     name: str
@@ -73,14 +66,14 @@ class Found:
 
     def __str__(self) -> str:
         """Such as ``price: 299 float, 1 text ("n/a", row 6) → payload``."""
-        return f"{self.name}: {self.held()} → {self.becomes}{f' ({self.note})' if self.note else ''}"
+        return f"{self.name}: {self.values_text()} → {self.becomes}{f' ({self.note})' if self.note else ''}"
 
-    def held(self) -> str:
+    def values_text(self) -> str:
         """Such as ``299 float, 1 text ("n/a", row 6)``."""
-        said = []
+        parts = []
         for i, (kind, (count, row, value)) in enumerate(sorted(self.kinds.items(), key=lambda pair: -pair[1][0])):
-            said.append(f"{count:,} {kind}{f' ({_example(value)}, row {row + 1:,})' if i else ''}")
-        return ", ".join(said) or "no value"
+            parts.append(f"{count:,} {kind}{f' ({_example(value)}, row {row + 1:,})' if i else ''}")
+        return ", ".join(parts) or "no value"
 
     def add(self, value: Any, row: int) -> None:
         kind = self._kind(value)
@@ -104,7 +97,7 @@ class Found:
 
     def _scalar(self, value: Any) -> str:
         kind = _scalar(value)
-        if kind in _STRINGS and isinstance(value, str):
+        if isinstance(value, str):
             size = len(value.encode("utf-8", "replace"))
             self.bytes, self.strings, self.longest = self.bytes + size, self.strings + 1, max(self.longest, size)
         return kind
@@ -122,7 +115,7 @@ class Found:
                 return f"rows of {dim} numbers"
             return "list of lists"
         kinds = {self._scalar(v) for v in value}
-        if len(kinds) > 1 and not kinds <= _STRINGS:
+        if len(kinds) > 1 and not all(map(_is_text, kinds)):
             return "mixed list"
         self.elements |= kinds
         return f"list of {'text' if len(kinds) > 1 else kinds.pop()}"
@@ -143,7 +136,7 @@ class Inference:
     """
 
     schema: Schema
-    columns: list[Found]
+    columns: list[ColumnReport]
     more: int = 0
 
 
@@ -152,7 +145,7 @@ def infer_schema(
     columns: Columns | None = None,
     text: Iterable[str] = (),
     encoders: Iterable[str] = ("bm25",),
-    attributes: Mapping[str, Attribute | None] | None = None,
+    attributes: Mapping[str, AttributeType | None] | None = None,
 ) -> Schema:
     """The schema of ``infer``."""
     return infer(file, columns, text, encoders, attributes).schema
@@ -163,7 +156,7 @@ def infer(
     columns: Columns | None = None,
     text: Iterable[str] = (),
     encoders: Iterable[str] = ("bm25",),
-    attributes: Mapping[str, Attribute | None] | None = None,
+    attributes: Mapping[str, AttributeType | None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Inference:
     """The schema that fits all rows of a file, or the one stored in an exported Parquet file.
@@ -187,8 +180,8 @@ def infer(
     for column in text:
         plan.encode(column, encoders)
     if not plan.vectors and not plan.attributes:
-        held = "; ".join(f"column {found}" for found in list(seen.columns.values())[:5]) or "there are no columns besides the id"
-        what = f"no column of {source.path} can become a field, and a collection needs at least one: {held}"
+        columns_text = "; ".join(f"column {report}" for report in list(seen.columns.values())[:5]) or "there are no columns besides the id"
+        what = f"no column of {source.path} can become a field, and a collection needs at least one: {columns_text}"
         raise SchemaError(f"{what}; set a type with --attribute COLUMN=TYPE, or give a --schema", field="schema")
     return Inference(Schema(plan.vectors, plan.attributes), [*seen.vectors.values(), *seen.columns.values()], seen.more)
 
@@ -199,8 +192,8 @@ class _Seen:
     def __init__(self, source: Source, columns: Columns):
         self._source, self._columns = source, columns
         self._canonical = columns.id == "id" and not columns.vectors and not source.cells
-        self.vectors: dict[str, Found] = {}
-        self.columns: dict[str, Found] = {}
+        self.vectors: dict[str, ColumnReport] = {}
+        self.columns: dict[str, ColumnReport] = {}
         self.more = 0  # values in columns that are not examined
         self.full: set[str] = set()  # columns that are attributes of a full record
         self._rows = self._ids = 0
@@ -226,15 +219,15 @@ class _Seen:
             else:
                 self._column(self.columns, name, _guess(value) if self._source.cells else value, row.number)
 
-    def _column(self, known: dict[str, Found], name: Any, value: Any, row: int) -> None:
-        found = known.get(name)
-        if found is None:
+    def _column(self, known: dict[str, ColumnReport], name: Any, value: Any, row: int) -> None:
+        report = known.get(name)
+        if report is None:
             if len(known) >= _MOST_COLUMNS:
                 self.more += 1
                 return
-            found = known[name] = Found(str(name))
+            report = known[name] = ColumnReport(str(name))
         if value is not None:
-            found.add(value, row)
+            report.add(value, row)
 
     def check(self) -> None:
         """Raises InvalidArgumentError if no row can become a point."""
@@ -257,10 +250,10 @@ class _Seen:
 class _Plan:
     """Chooses the fields for the columns."""
 
-    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, Attribute | None], room: int):
+    def __init__(self, columns: Columns, seen: _Seen, wanted: Mapping[str, AttributeType | None], room: int):
         self._columns, self._seen, self._wanted, self._room = columns, seen, wanted, room - len(wanted) - len(columns.vectors)
         self.vectors: dict[str, VectorField] = {}
-        self.attributes: dict[str, Attribute] = {}
+        self.attributes: dict[str, AttributeType] = {}
 
     def choose(self) -> None:
         named = {column: name for name, column in self._columns.vectors.items()}
@@ -269,42 +262,42 @@ class _Plan:
                 there = ", ".join(self._seen.columns) or "none"
                 name = named.get(column, column)
                 raise SchemaError(f"no column {column!r} for {what} {name!r}; columns: {there}", field=name, value=column)
-        for name, found in self._seen.vectors.items():
-            self._vector(name, found)
-        for column, found in self._seen.columns.items():
+        for name, report in self._seen.vectors.items():
+            self._vector(name, report)
+        for column, report in self._seen.columns.items():
             if column in named:
-                self._vector(named[column], found)
+                self._vector(named[column], report)
             elif column in self._wanted:
-                self._attribute(column, found, self._wanted[column], ", as requested")
+                self._attribute(column, report, self._wanted[column], ", as requested")
             elif not _is_name(column):
-                found.note = "not a valid attribute name: letters, digits, _ . and -, not starting with a digit"
+                report.note = "not a valid attribute name: letters, digits, _ . and -, not starting with a digit"
             elif len(self.vectors) + len(self.attributes) >= self._room:
-                found.note = f"a collection has at most {MAX_FIELDS} fields"
-            elif (vector := _as_vector(found)) is not None:
+                report.note = f"a collection has at most {MAX_FIELDS} fields"
+            elif (vector := _as_vector(report)) is not None:
                 self.vectors[column] = vector
-                found.becomes = said(vector)
+                report.becomes = type_text(vector)
             else:
-                self._attribute(column, found, _as_attribute(found))
-                found.note = _advice(column, found)
-                if found.becomes == PAYLOAD and found.kinds and column in self._seen.full:
-                    what = f"attribute {column!r} of the full records has mixed types: {found.held()}"
+                self._attribute(column, report, _as_attribute(report))
+                report.note = _advice(column, report)
+                if report.becomes == PAYLOAD and report.kinds and column in self._seen.full:
+                    what = f"attribute {column!r} of the full records has mixed types: {report.values_text()}"
                     raise SchemaError(f"{what}; set its type with --attribute {column}=TYPE", field=column)
 
-    def _vector(self, name: str, found: Found) -> None:
-        self.vectors[name] = _vector(name, found)
-        found.becomes = f"{name}: {said(self.vectors[name])}" if name != found.name else said(self.vectors[name])
+    def _vector(self, name: str, report: ColumnReport) -> None:
+        self.vectors[name] = _vector(name, report)
+        report.becomes = f"{name}: {type_text(self.vectors[name])}" if name != report.name else type_text(self.vectors[name])
 
-    def _attribute(self, column: str, found: Found, spec: Attribute | None, as_requested: str = "") -> None:
+    def _attribute(self, column: str, report: ColumnReport, spec: AttributeType | None, as_requested: str = "") -> None:
         if spec is not None:
             self.attributes[column] = spec
-        found.becomes = (said(spec) if spec is not None else PAYLOAD) + as_requested
+        report.becomes = (type_text(spec) if spec is not None else PAYLOAD) + as_requested
 
     def encode(self, column: str, encoders: list[str]) -> None:
         """Make a column a Text attribute with a vector field per encoder."""
         from ..encoders import load, parse
 
-        found = self._seen.columns.get(column)
-        if found is None:
+        report = self._seen.columns.get(column)
+        if report is None:
             there = ", ".join(self._seen.columns)
             raise SchemaError(f"no column {column!r} for --text; columns: {there}", field="text", value=column)
         self.attributes[column], made = Text(), []
@@ -315,93 +308,97 @@ class _Plan:
             dense = encoder.kind == "dense"
             self.vectors[name] = Dense(encoder.dim, encoder=spec, source=column) if dense else Sparse(encoder=spec, source=column)
             made.append(name)
-        found.becomes, found.note = f"text, {', '.join(made)}", ""
+        report.becomes, report.note = f"text, {', '.join(made)}", ""
 
 
-def said(spec: Attribute | VectorField) -> str:
+def type_text(spec: AttributeType | VectorField) -> str:
     """A field's type in the report: ``float``, ``keyword[]``, ``dense of 256``."""
-    if isinstance(spec, (Dense, MultiVector)):
-        return f"{spec.kind} of {spec.dim}"
-    return spec.kind + ("[]" if getattr(spec, "array", False) else "")
+    dim = getattr(spec, "dim", None)
+    return f"{spec.kind} of {dim}" if dim else spec.kind + ("[]" if getattr(spec, "array", False) else "")
 
 
-def attribute_type(text: str) -> Attribute | None:
+def type_names() -> list[str]:
+    """The kinds of attributes, those of strings first."""
+    return [*dict.fromkeys((Keyword.kind, Text.kind, *ATTRIBUTE_TYPES))]
+
+
+def attribute_type(text: str) -> AttributeType | None:
     """``float``, ``keyword[]`` for an array, or ``payload`` (None). Raises InvalidArgumentError."""
     if text == PAYLOAD:
         return None
-    kind = TYPES.get(text.removesuffix("[]"))
+    kind = ATTRIBUTE_TYPES.get(text.removesuffix("[]"))
     if kind is None:
-        what = f"a type must be one of {', '.join(TYPES)} (with [] for an array) or payload, not {shown(text)}"
+        what = f"a type must be one of {', '.join(type_names())} (with [] for an array) or payload, not {shown(text)}"
         raise InvalidArgumentError(what, field="attribute", value=text)
     return kind(array=text.endswith("[]"))
 
 
-def _as_vector(found: Found) -> VectorField | None:
+def _as_vector(report: ColumnReport) -> VectorField | None:
     """The vector field that fits all values, or None."""
-    kinds = set(found.kinds)
+    kinds = set(report.kinds)
     if kinds == {"sparse vector"}:
         return Sparse()
-    if len(kinds) == 1 and len(found.lengths) == 1:
-        dim, kind = next(iter(found.lengths)), next(iter(kinds))
+    if len(kinds) == 1 and len(report.lengths) == 1:
+        dim, kind = next(iter(report.lengths)), next(iter(kinds))
         if kind == f"vector of {dim}":
-            return Dense(dim, metric="dot" if found.zero else "cosine")
+            return Dense(dim, metric="dot" if report.zero else "cosine")
         if kind == f"rows of {dim} numbers" and dim >= _LEAST_DIM:
             return MultiVector(dim)
     return None
 
 
-def _vector(name: str, found: Found) -> VectorField:
+def _vector(name: str, report: ColumnReport) -> VectorField:
     """The vector field for a column that the user named as one; its dimension is the most frequent length."""
-    most = max(found.kinds, key=lambda kind: found.kinds[kind][0], default="")
+    most = max(report.kinds, key=lambda kind: report.kinds[kind][0], default="")
     if most.startswith("rows of"):
-        return MultiVector(found.lengths.most_common(1)[0][0])
+        return MultiVector(report.lengths.most_common(1)[0][0])
     if most.startswith("vector of") or most == "list of numbers":
-        return Dense(found.lengths.most_common(1)[0][0], metric="dot" if found.zero else "cosine")
+        return Dense(report.lengths.most_common(1)[0][0], metric="dot" if report.zero else "cosine")
     if most in ("sparse vector", "object"):
         return Sparse()
-    value = found.kinds[most][2] if most else None
-    raise SchemaError(f"column {found.name!r} does not hold vectors: {found.held()}", field=name, value=value)
+    value = report.kinds[most][2] if most else None
+    raise SchemaError(f"column {report.name!r} does not hold vectors: {report.values_text()}", field=name, value=value)
 
 
-def _as_attribute(found: Found) -> Attribute | None:
+def _as_attribute(report: ColumnReport) -> AttributeType | None:
     """The attribute type that fits all values, or None."""
-    kinds = set(found.kinds) - {"empty list"}
+    kinds = set(report.kinds) - {"empty list"}
     if not kinds:
         return None
     array = all(kind.startswith(("list of", "vector of")) for kind in kinds) and "list of lists" not in kinds
-    if array and _mostly_vectors(found):
+    if array and _mostly_vectors(report):
         return None
-    kinds = found.elements if array else kinds
+    kinds = report.elements if array else kinds
     if kinds == {"int"}:
         return Int(array)
     if "float" in kinds and kinds <= _NUMBERS:
         return Float(array)
-    if len(kinds) == 1 and (kind := next(iter(kinds))) in ("bool", "datetime", "uuid"):
-        return TYPES[kind](array)
-    if kinds <= _STRINGS and found.strings:
-        prose = found.bytes / found.strings > _KEYWORD_BYTES or found.longest > _MOST_KEYWORD_BYTES
+    if len(kinds) == 1 and (kind := ATTRIBUTE_TYPES.get(next(iter(kinds)))) not in (None, Text):
+        return kind(array)
+    if all(map(_is_text, kinds)) and report.strings:
+        prose = report.bytes / report.strings > _KEYWORD_BYTES or report.longest > MAX_KEYWORD_BYTES
         return Text(array) if prose else Keyword(array)
     return None
 
 
-def _mostly_vectors(found: Found) -> bool:
-    (length, count), *others = found.lengths.most_common() or [(0, 0)]
-    return bool(others) and length >= _LEAST_DIM and count >= _MOSTLY * sum(found.lengths.values())
+def _mostly_vectors(report: ColumnReport) -> bool:
+    (length, count), *others = report.lengths.most_common() or [(0, 0)]
+    return bool(others) and length >= _LEAST_DIM and count >= _MOSTLY * sum(report.lengths.values())
 
 
-def _advice(column: str, found: Found) -> str:
+def _advice(column: str, report: ColumnReport) -> str:
     """Advice for a column with several types: the flag that sets its type."""
-    kinds = set(found.kinds) - {"empty list"}
+    kinds = set(report.kinds) - {"empty list"}
     if len(kinds) < 2 or kinds <= _NUMBERS:
         return ""
-    if _mostly_vectors(found):
-        return f"--vector-field {column}={column} makes it vectors of {found.lengths.most_common(1)[0][0]} and rejects the other rows"
-    most = max((kind for kind in found.kinds if kind in kinds), key=lambda kind: found.kinds[kind][0])
+    if _mostly_vectors(report):
+        return f"--vector-field {column}={column} makes it vectors of {report.lengths.most_common(1)[0][0]} and rejects the other rows"
+    most = max((kind for kind in report.kinds if kind in kinds), key=lambda kind: report.kinds[kind][0])
     array, kind = most.startswith("list of "), most.removeprefix("list of ")
-    if kind not in TYPES:
+    if kind not in ATTRIBUTE_TYPES:
         return ""
-    other = f"{'keyword' if kind == 'text' else kind}{'[]' * array}"
-    return f"--attribute {column}={other} sets the type" if other != found.becomes else ""
+    other = f"{Keyword.kind if kind == Text.kind else kind}{'[]' * array}"
+    return f"--attribute {column}={other} sets the type" if other != report.becomes else ""
 
 
 def _is_name(name: str) -> bool:
@@ -438,17 +435,16 @@ def _is_numbers(value: Any) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return "datetime" if _is_date(value) else "uuid" if _is_uuid(value) else "text"
+        return next((kind for kind, cls in ATTRIBUTE_TYPES.items() if scalar(cls).is_in_text(value)), "text")
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
         return "int" if -(2**63) <= value < 2**63 else "big int"
     if isinstance(value, (float, np.floating, Decimal)):
         return "float"
-    if isinstance(value, (datetime, date, np.datetime64)):
-        return "datetime"
-    if isinstance(value, uuid.UUID):
-        return "uuid"
+    attribute = Datetime() if isinstance(value, date) else type_of(value)
+    if attribute is not None:
+        return attribute.kind
     return (
         "null"
         if value is None
@@ -460,21 +456,9 @@ def _scalar(value: Any) -> str:
     )
 
 
-def _is_date(text: str) -> bool:
-    if not text[:1].isdecimal() or not _DATE.fullmatch(text):
-        return False
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return len(text) == 36 and str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+def _is_text(kind: str) -> bool:
+    """Whether values of a kind may be strings in a file."""
+    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and bool(ATTRIBUTE_TYPES[kind].python))
 
 
 def _example(value: Any) -> str:

@@ -77,35 +77,35 @@ class _Values:
 
     def __init__(self, stream: io.BufferedReader, limit: int):
         self._stream, self._limit = stream, limit
-        self._text, self._at, self._ended, self._count = "", 0, False, 0
+        self._text, self._position, self._ended, self._count = "", 0, False, 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder(parse_constant=self._no_constant)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         array = self._next() == "["
         if array:
-            self._at += 1
-        while (found := self._next()) and not (array and found == "]"):
+            self._position += 1
+        while (following := self._next()) and not (array and following == "]"):
             if array and self._count:
-                if found != ",":
-                    raise self._wrong(f"row {self._count} is followed by {found!r}, not by a comma or ]")
-                self._at += 1
+                if following != ",":
+                    raise self._wrong(f"row {self._count} is followed by {following!r}, not by a comma or ]")
+                self._position += 1
                 self._next()
             yield self._value()
         if array:
-            if not found:
+            if not following:
                 raise self._wrong("the array is not closed; the file may be truncated")
-            self._at += 1
+            self._position += 1
             if self._next():
                 raise self._wrong("there is more text after the array")
 
     def _next(self) -> str:
         """The next character that is not whitespace; "" at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in " \t\r\n":
-                    return self._text[self._at]
-                self._at += 1
+            while self._position < len(self._text):
+                if self._text[self._position] not in " \t\r\n":
+                    return self._text[self._position]
+                self._position += 1
             if self._ended:
                 return ""
             self._more()
@@ -113,9 +113,9 @@ class _Values:
     def _value(self) -> tuple[Any, int]:
         while True:
             try:
-                value, end = self._json.raw_decode(self._text, self._at)
+                value, end = self._json.raw_decode(self._text, self._position)
                 if end < len(self._text) or self._ended:  # else a number might continue
-                    size, self._at, self._count = end - self._at, end, self._count + 1
+                    size, self._position, self._count = end - self._position, end, self._count + 1
                     self._bounded(size)
                     return value, size
             except RecursionError:
@@ -124,7 +124,7 @@ class _Values:
                 certain = "Unterminated" not in error.msg and error.pos < len(self._text) - _NEAR
                 if certain or self._ended:
                     raise self._wrong(str(error.msg), error.pos) from None
-            self._bounded(len(self._text) - self._at)
+            self._bounded(len(self._text) - self._position)
             self._more()
 
     def _bounded(self, size: int) -> None:
@@ -133,22 +133,22 @@ class _Values:
 
     def _more(self) -> None:
         """Read on. The buffer doubles each time, so that a long value is parsed from its start only a few times."""
-        chunk = self._stream.read(max(_CHUNK, min(len(self._text) - self._at, self._limit)))
+        chunk = self._stream.read(max(_CHUNK, min(len(self._text) - self._position, self._limit)))
         self._ended = not chunk
         try:
-            self._text = self._text[self._at :] + self._utf8.decode(chunk, self._ended)
+            self._text = self._text[self._position :] + self._utf8.decode(chunk, self._ended)
         except UnicodeDecodeError as error:
             wrong = f"not JSON: the text {_ZEROS}" if b"\x00" in chunk else _not_utf8(error.object[error.start])
             what = f"row {self._count + 1}: {wrong}"
             raise InvalidArgumentError(what, field="encoding", value="utf-8") from None
-        self._at = 0
+        self._position = 0
 
     def _no_constant(self, name: str) -> Any:
         raise self._wrong(f"{name} is not a JSON number")
 
-    def _wrong(self, what: str, at: int | None = None) -> InvalidArgumentError:
-        at = self._at if at is None else at
-        near = self._text[max(at - 20, 0) : at + 20]
+    def _wrong(self, what: str, position: int | None = None) -> InvalidArgumentError:
+        position = self._position if position is None else position
+        near = self._text[max(position - 20, 0) : position + 20]
         zeros = f"; the text {_ZEROS}" if "\x00" in near else ""
         return InvalidArgumentError(f"row {self._count + 1}: not JSON: {what}, near {near!r}{zeros}", field="file", value=self._count + 1)
 
@@ -237,10 +237,10 @@ def _sniffed(head: bytes) -> str:
     best, chosen = (False, 1), ","
     for separator in (",", ";", "\t", "|"):
         try:
-            found = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), _LOOKED_AT + 1) if row]
+            rows = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), _LOOKED_AT + 1) if row]
         except csv.Error:
             continue
-        whole = found[:-1] if len(found) > 2 else found  # the last row may be cut
+        whole = rows[:-1] if len(rows) > 2 else rows  # the last row may be cut
         if not whole:
             continue
         columns = len(whole[0])

@@ -129,12 +129,12 @@ def format_of(path: Path) -> str:
     suffixes = [s.lower() for s in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if zipped else suffixes)[-1:]
-    found = ENDINGS.get(suffix[0]) if suffix else None
-    if found is None or (zipped and found in ("parquet", "arrow")):
+    format = ENDINGS.get(suffix[0]) if suffix else None
+    if format is None or (zipped and format in ("parquet", "arrow")):
         endings = ".jsonl, .json, .csv, .tsv (or these with .gz), .parquet or .arrow"
         what = f"{path.name}: the name must end in {endings}; for another name, add --format"
         raise InvalidArgumentError(what, field="file", value=str(path))
-    return found
+    return format
 
 
 def _check_encoding(name: Any) -> None:

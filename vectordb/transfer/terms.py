@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, shown
-from vectordb_client.model.schema import Schema, Sparse
+from vectordb_client.model.schema import Schema
 from vectordb_client.model.terms import check_sparse, check_words
 
 from ..storage import modes
@@ -82,9 +82,9 @@ def set_all(collection: Collection, field: str, words: Mapping[int, str | None])
 def schema_file(collection: Collection, with_vectors: bool) -> dict[str, Any]:
     """The schema as JSON data, with a section ``terms``: the words that an import of the points would not restore by encoding texts."""
     schema = collection.schema
-    kept = [name for name, spec in schema.vectors.items() if isinstance(spec, Sparse) and (with_vectors or spec.encoder is None)]
+    kept = [name for name, spec in schema.vectors.items() if spec.has_terms and (with_vectors or spec.encoder is None)]
     words = {name: {str(term): word for term, word in all_terms(collection, name)} for name in kept}
-    named = {name: found for name, found in words.items() if found}
+    named = {name: by_term for name, by_term in words.items() if by_term}
     return schema.to_dict() | ({"terms": named} if named else {})
 
 
@@ -135,10 +135,10 @@ def _term(text: str, where: str) -> int:
 
 def _json_object(path: Path, text: str) -> Any:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        terms = dict(pairs)
+        if len(terms) < len(pairs):
             raise InvalidArgumentError(f"{path} names a term twice", field="file", value=str(path))
-        return found
+        return terms
 
     try:
         return json.loads(text, object_pairs_hook=distinct)

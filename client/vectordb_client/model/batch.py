@@ -6,6 +6,7 @@ The embedded database applies a Batch, the client sends it, and the server reads
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
-from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, whole
+from .fields import Column
+from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
 from .info_text import many
 from .results import Point
-from .schema import Dense, Schema, Sparse
-from .values import Id, check_id, coerce, is_single_id, read_with
-from .vectors import Column, dense_column, multi_column, opened, sparse_column
+from .schema import Schema, VectorField
+from .values import Id, check_id, is_single_id
+from .vectors import opened
 
 MAX_BATCH = 100_000
 
@@ -109,15 +111,13 @@ def make_batch(
             values = [None] * n
         elif type(values) is not list:
             framed = _framed(name, values)
-            if framed is not None and spec.kind == "int":
-                framed = whole(framed)
             values = (
-                framed
+                spec.read_frame(framed)
                 if framed is not None
                 else _listed(name, values, f"attribute {name!r} must be a column of {many(n, 'value')}", one_value(name, values, n))
             )
         _check_length(name, values, n, f"; write {{{name!r}: [{shown(values)}]}}" if spec.array and n == 1 else "")
-        checked[name] = _each(values, ids, lambda value, name=name, spec=spec: coerce(name, spec, value), kind == "update")
+        checked[name] = _each(values, ids, functools.partial(spec.coerce, name), kind == "update")
     if payload is not None:
         advice = f"; write payload=[{shown(payload)}{', …' * (n > 1)}]"
         payload = _listed("payload", payload, f"payload must be a list of {many(n, 'JSON value')}", advice)
@@ -282,7 +282,7 @@ def one_value(name: str, value: Any, n: int) -> str:
     return f"; write {{{name!r}: [{shown(value)}{', …' * (n > 1)}]}}"
 
 
-def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
+def _vector_column(name: str, spec: VectorField, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
     """The column of a field, and the rows with None."""
     rows, gone = None, np.empty(0, np.int32)
     if isinstance(value, Column):
@@ -302,11 +302,7 @@ def _vector_column(name: str, spec, value: Any, n: int, ids: Sequence[Id]) -> tu
     named = ids if rows is None else [ids[r] for r in rows]
     if count == 0:
         return None, gone
-    if isinstance(spec, Dense):
-        return dense_column(name, spec, value, count, rows, named), gone
-    if isinstance(spec, Sparse):
-        return sparse_column(name, spec, value, count, rows, named), gone
-    return multi_column(name, spec, value, count, rows, named), gone
+    return spec.column.read(name, spec, value, count, rows, named), gone
 
 
 def _plain_json(value: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, VectorDBError, shown
+from .attributes import type_of
 from .foreign import compressed, is_sparse, unwrapped
 from .moments import microseconds
 from .values import Id, to_json
@@ -199,8 +200,9 @@ def _is_moment(value: Any) -> bool:
 
 
 def _arrow_value(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return str(value)
+    attribute = None if _is_moment(value) else type_of(value)
+    if attribute is not None:
+        return attribute.to_json(value)
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, np.ndarray) for part in value):
         return {"indices": value[0], "values": value[1]}
     if isinstance(value, np.ndarray) and value.ndim > 1:

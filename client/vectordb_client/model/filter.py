@@ -9,15 +9,12 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from ..errors import FilterError, LimitError, shown
-from .filter_nodes import (
+from .attributes import ATTRIBUTE_TYPES, type_of
+from .filter_nodes import (  # noqa: F401 - the nodes are imported from here
     COMPARISONS,
     MAX_DEPTH,
     MAX_NODES,
@@ -47,39 +44,6 @@ from .filter_nodes import (
     check_field,
     join,
 )
-from .moments import read_moment
-
-__all__ = [
-    "COMPARISONS",
-    "MAX_DEPTH",
-    "MAX_NODES",
-    "MAX_VALUES",
-    "MODES",
-    "All",
-    "And",
-    "Between",
-    "Compare",
-    "ContainsAll",
-    "ContainsAny",
-    "Count",
-    "F",
-    "Filter",
-    "GeoBox",
-    "GeoRadius",
-    "Glob",
-    "HasId",
-    "HasVector",
-    "In",
-    "IsNull",
-    "Match",
-    "Not",
-    "Nothing",
-    "Or",
-    "Prefix",
-    "from_dict",
-    "join",
-    "to_dict",
-]
 
 
 class _Comparable:
@@ -134,8 +98,8 @@ def _no_such_test(field: str, name: str) -> AttributeError:
     if name.startswith("_"):
         return AttributeError(name)
     meant = _MEANT.get(name.rstrip("_").lower())
-    there = ", ".join(method for method in vars(F) if not method.startswith("_"))
-    advice = f"write {meant}" if meant else f"its methods: {there}"
+    methods = ", ".join(method for method in vars(F) if not method.startswith("_"))
+    advice = f"write {meant}" if meant else f"its methods: {methods}"
     return NoSuchTestError(f"{field} has no {name!r}; {advice}", field="filter", value=name)
 
 
@@ -306,14 +270,13 @@ def to_dict(node: Filter) -> dict:
 
 
 def _to_json(value: Any) -> Any:
-    kind = type(value)
-    if kind is tuple:
-        return list(map(_to_json, value)) if set(map(type, value)) & {datetime, np.datetime64, uuid.UUID} else list(value)
-    if kind is datetime:
-        return {"datetime": value.isoformat()}
-    if kind is np.datetime64:
-        return {"datetime": str(value)}
-    return {"uuid": str(value)} if kind is uuid.UUID else value
+    if type(value) is tuple:
+        return list(value) if set(map(type, value)) <= _JSON else list(map(_to_json, value))
+    attribute = None if type(value) in _JSON else type_of(value)
+    return value if attribute is None else {attribute.kind: attribute.to_json(value)}
+
+
+_JSON = {str, int, float, bool}  # JSON has these
 
 
 # op → the class of the node, and the keys of its fields in order
@@ -440,14 +403,14 @@ def _list(op: str, key: str, part: Any, limit: int) -> Any:
 
 
 def _typed(value: Any) -> Any:
-    """The datetime or UUID of a typed JSON form. Any other value is returned unchanged."""
+    """The value of a typed JSON form, such as ``{"datetime": "2021-05-01"}``. Any other value is returned unchanged."""
     if not isinstance(value, Mapping):
         return value
     if len(value) == 1:
         ((name, text),) = value.items()
-        if isinstance(text, str) and name in ("datetime", "uuid"):
+        if isinstance(text, str) and name in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[name].python:
             try:
-                return read_moment(text) if name == "datetime" else uuid.UUID(text)
+                return ATTRIBUTE_TYPES[name]().from_json(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, LimitError, shown
+from .attributes import type_of
 from .foreign import is_null, listed, plain
 from .moments import microseconds, moment_at
 from .values import check_id
@@ -66,10 +67,10 @@ class Filter:
         raise FilterError("a filter has no truth value: combine filters with & | ~ (not and, or, not, nor a < F(x) < b: use between)")
 
     def _parts(self) -> tuple:
-        known = self.__dict__.get("_known")
-        if known is None:
-            known = self.__dict__["_known"] = tuple([getattr(self, name) for name in self.__match_args__])
-        return known
+        cached = self.__dict__.get("_cached_parts")
+        if cached is None:
+            cached = self.__dict__["_cached_parts"] = tuple([getattr(self, name) for name in self.__match_args__])
+        return cached
 
     def _types(self) -> Any:
         return None
@@ -82,14 +83,14 @@ class Filter:
         return hash(self) == hash(other) and self._parts() == other._parts() and self._types() == other._types()
 
     def __hash__(self) -> int:
-        known = self.__dict__.get("_hash")
-        if known is None:
-            known = self.__dict__["_hash"] = hash((type(self).__name__, *self._parts()))
-        return known
+        cached = self.__dict__.get("_hash")
+        if cached is None:
+            cached = self.__dict__["_hash"] = hash((type(self).__name__, *self._parts()))
+        return cached
 
     def __getstate__(self) -> dict:
         # Strings hash differently in each process.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_hash", "_known")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_hash", "_cached_parts")}
 
     def _set(self, **fields: Any) -> None:
         self.__dict__.update(fields)
@@ -138,7 +139,9 @@ def _choice(field: str, what: str, value: Any, choices: tuple) -> None:
 
 
 def _value(field: str, value: Any) -> Any:
-    """One value as str, bool, int, finite float, datetime in UTC, or UUID. Years that datetime can't represent are datetime64[us].
+    """One value as str, bool, int, finite float, datetime in UTC, UUID, or a value of another type of attributes.
+
+    Years that datetime can't represent are datetime64[us].
 
     Raises FilterError.
     """
@@ -174,6 +177,8 @@ def _value(field: str, value: Any) -> Any:
             field=field,
             value=value,
         )
+    if type_of(value) is not None:
+        return value
     raise FilterError(
         f"{field!r} can't be compared with {shown(value)} ({type(value).__name__}): give a string, number, bool, date, datetime or UUID",
         field=field,

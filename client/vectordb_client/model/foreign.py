@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, shown
+from ..errors import InvalidArgumentError, VectorDBError, shown
 
 NO_COLUMN = (str, bytes, bytearray, Mapping, set, frozenset)  # not columns, although they have a length; a set has no order
 _NUMBERS = (float, int, np.float64, np.float32)
@@ -107,6 +107,18 @@ def listed(values: Any) -> Sequence | None:
     elif found is None and isinstance(values, Iterable):
         found = list(values)
     return found if isinstance(found, list) else None
+
+
+def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
+    """``read(values)`` for an object of any library. Whatever the object raises becomes an InvalidArgumentError."""
+    if hasattr(values, "__next__"):
+        return read(values)  # errors of the caller's own iterator reach the caller unchanged
+    try:
+        return read(values)
+    except VectorDBError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(f"{name} can't be read: {error}", field=name, value=values) from error
 
 
 def size_of(value: Any) -> int | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .schema import Dense, Schema, Sparse
+from ..errors import many
+from .fields import VECTOR_TYPES
+from .schema import Schema
 
 if TYPE_CHECKING:
     from .results import CollectionInfo
@@ -77,10 +79,11 @@ def schema_text(schema: Schema) -> str:
 
 def options(spec: Mapping[str, Any]) -> str:
     """The options of a field (in the form of ``Schema.to_dict``) that are not the default, as Python would write them."""
-    kind = "SparseIndex" if spec["kind"] == "sparse" else "Index"
 
     def written(value: Any) -> str:
-        return f"{kind}({', '.join(f'{k}={v}' for k, v in value.items())})" if isinstance(value, Mapping) else str(value)
+        if not isinstance(value, Mapping):
+            return str(value)
+        return f"{VECTOR_TYPES[spec['kind']].index_options.__name__}({', '.join(f'{k}={v}' for k, v in value.items())})"
 
     return ", ".join(f"{key}={written(value)}" for key, value in spec.items() if key != "kind")
 
@@ -91,7 +94,7 @@ def indexes(info: CollectionInfo) -> list[str]:
     for name, spec in info.schema.vectors.items():
         facts = info.statistics.get(name, {})
         tail = facts.get("tail", 0)
-        if isinstance(spec, (Dense, Sparse)) and spec.index is not None and (facts.get("segments") or tail):
+        if spec.index is not None and (facts.get("segments") or tail):
             rest = f"{many(tail, 'row')} not indexed" if tail else "all rows indexed"
             lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
             unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
@@ -137,11 +140,6 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
     graphs = [segment["graph"] for segment in segments if "graph" in segment]
     linked = f"{sum(graphs)} with a graph, " if graphs else ""
     return f"{many(len(segments), 'segment')} ({linked}{many(rows, 'row')}, {dead:,} deleted, {size(taken)})"
-
-
-def many(count: int, one: str, more: str | None = None) -> str:
-    """A count with its noun, such as ``1 row`` or ``2,000 rows``."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def _number(value: Any) -> str:

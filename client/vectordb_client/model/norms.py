@@ -13,10 +13,9 @@ float32. A query may have any norm except 0, because it is normalized first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-
-from .schema import Dense, MultiVector
 
 MAX_NORM = 1e16
 COSINE_NORMS = (1e-30, 1e38)
@@ -30,7 +29,7 @@ def surely_allowed(squared: float) -> bool:
     return _PLAIN_LOW < squared < _PLAIN_HIGH
 
 
-def check_norms(spec: Dense | MultiVector, values: np.ndarray, refuse: Refuse) -> None:
+def check_norms(spec: Any, values: np.ndarray, refuse: Refuse) -> None:
     """Raise ``refuse(row, what, norm)`` for the first row of ``(n, dim)`` finite numbers whose norm isn't allowed."""
     cosine = spec.metric == "cosine"
     if values.dtype == np.float16 and not cosine:

@@ -8,17 +8,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import SchemaError, listing, shown
 from .arguments import named_class
-from .options import check_integer, choice
+from .attributes import ATTRIBUTE_TYPES, AttributeType, Bool, Datetime, Float, Geo, Int, Keyword, Text, Uuid  # noqa: F401
+from .fields import HNSW, MAX_DIM, VECTOR_TYPES, Dense, ImpactIndex, MultiVector, Sparse, VectorField  # noqa: F401
 
-MAX_DIM = 65_536
+Index, SparseIndex = HNSW, ImpactIndex  # their names in earlier versions
 MAX_FIELDS = 4096
-GRAPH_BUILDERS = ("faiss", "hnswlib")
-MIN_DEGREE, MAX_DEGREE, MAX_EF_CONSTRUCTION = 4, 64, 2000
-MIN_LEVELS, MAX_LEVELS = 2, 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -41,247 +39,6 @@ def check_name(name: Any, what: str) -> str:
             value=name,
         )
     return name
-
-
-def _check_encoder(encoder: Any, source: Any) -> None:
-    for field, value in (("encoder", encoder), ("source", source)):
-        if value is not None and (not isinstance(value, str) or not value):
-            what = f"{field} must be a non-empty string, not {shown(value)}"
-            if field == "encoder" and callable(value):
-                what += "; a function can't be stored: call it yourself and pass its vectors to upsert and search"
-            raise SchemaError(what, field=field, value=value)
-    if source is not None and encoder is None:
-        raise SchemaError(f"source {shown(source)} needs an encoder", field="source", value=source)
-
-
-def _check_index(index: Any, kind: type) -> None:
-    if index is not None and not isinstance(index, kind):
-        article = "an" if kind is Index else "a"
-        hint = f" (did you mean {kind.__name__}()?)" if index is kind else ""
-        raise SchemaError(f"index must be {article} {kind.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
-
-
-@named_class
-@dataclass(frozen=True)
-class Index:
-    """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
-
-    A higher degree or ef_construction gives a better graph, which takes longer to build. A higher degree also takes more memory.
-
-    Attributes:
-        graph_builder: "faiss", or "hnswlib" where that is installed.
-        degree: neighbours of a node, 4 to 64. The lowest layer has twice as many.
-        ef_construction: candidates that are considered when a node is linked, from ``degree`` to 2000.
-    """
-
-    graph_builder: str = "faiss"
-    degree: int = 16
-    ef_construction: int = 80
-
-    def __post_init__(self):
-        choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
-        check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
-        check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
-
-
-@named_class
-@dataclass(frozen=True)
-class Dense:
-    """A dense vector field: ``dim`` numbers for each point.
-
-    Attributes:
-        dim: the number of dimensions, 1 to 65,536.
-        metric: "cosine": the score is the cosine, higher is closer. "dot": the inner product, higher is closer. "l2": the *squared*
-            Euclidean distance, lower is closer.
-        dtype: "float32" or "float16", in which vectors are stored.
-        encoder: the name of an encoder, such as "wordllama(dim=256)". ``search(text=…)`` then encodes texts.
-        source: the attribute that the encoder reads; ``upsert`` then encodes it.
-        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
-
-    Raises:
-        SchemaError: a value is not valid.
-    """
-
-    dim: int
-    metric: str = "cosine"
-    dtype: str = "float32"
-    encoder: str | None = None
-    source: str | None = None
-    index: Index | None = Index()
-    kind: ClassVar[str] = "dense"
-
-    def __post_init__(self):
-        check_integer("dim", self.dim, 1, MAX_DIM)
-        choice("metric", self.metric, ("cosine", "dot", "l2"))
-        choice("dtype", self.dtype, ("float32", "float16"))
-        _check_encoder(self.encoder, self.source)
-        _check_index(self.index, Index)
-
-
-@named_class
-@dataclass(frozen=True)
-class SparseIndex:
-    """How a sparse field is indexed: as lists of points in descending order of weight, of which a search reads a part.
-
-    Attributes:
-        levels: levels to which weights are rounded, 2 to 64. With more, fewer points need an exact score, and the lists are longer.
-    """
-
-    levels: int = 16
-
-    def __post_init__(self):
-        check_integer("levels", self.levels, MIN_LEVELS, MAX_LEVELS)
-
-
-@named_class
-@dataclass(frozen=True)
-class Sparse:
-    """A sparse vector field: uint64 terms with float32 weights, scored by inner product.
-
-    A point that shares no term with the query is not a match of this field. Fields and queries with negative weights are searched exactly.
-
-    Attributes:
-        weighting: "idf" multiplies each weight of a query by the inverse document frequency of its term among the live points that have the
-            field: ``ln(1 + (N − df + ½)/(df + ½))`` (Robertson and Spärck Jones, as in BM25). None doesn't. The encoder "bm25" always has
-            "idf"; "none" only exists for fields that an earlier version created without it.
-        encoder: the name of an encoder. "bm25" scores by BM25; the vectors of the field are then term frequencies, whole numbers ≥ 1.
-        source: the attribute that the encoder reads; ``upsert`` then encodes it.
-        binary: store only which terms a point has; every weight, also of a query, counts as 1.
-        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
-
-    Raises:
-        SchemaError: a value is not valid.
-    """
-
-    weighting: str | None = None
-    encoder: str | None = None
-    source: str | None = None
-    binary: bool = False
-    index: SparseIndex | None = SparseIndex()
-    kind: ClassVar[str] = "sparse"
-
-    def __post_init__(self):
-        choice("weighting", self.weighting, (None, "idf", "none"))
-        _check_encoder(self.encoder, self.source)
-        if self.counts_words:
-            object.__setattr__(self, "weighting", self.weighting or "idf")
-        elif self.weighting == "none":
-            object.__setattr__(self, "weighting", None)
-        if not isinstance(self.binary, bool):
-            raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
-        _check_index(self.index, SparseIndex)
-
-    @property
-    def counts_words(self) -> bool:
-        """Whether the encoder is BM25."""
-        return self.encoder is not None and self.encoder.partition("(")[0].strip() == "bm25"
-
-
-@named_class
-@dataclass(frozen=True)
-class MultiVector:
-    """A multi-vector field: several vectors for each point (token or passage embeddings), searched with several query vectors.
-
-    Multi-vector fields have no index; every search of them is exact.
-
-    Attributes:
-        dim: the number of dimensions of each vector, 1 to 65,536.
-        metric: "cosine" or "dot".
-        dtype: "float32" or "float16", in which vectors are stored.
-        aggregation: "maxsim": the sum over the query vectors of the score of the best vector of the point (late interaction, ColBERT).
-            "max": the score of the best pair (ME-BERT).
-        encoder: the name of an encoder. ``search(text=…)`` then encodes texts.
-        source: the attribute that the encoder reads; ``upsert`` then encodes it.
-
-    Raises:
-        SchemaError: a value is not valid.
-    """
-
-    dim: int
-    metric: str = "cosine"
-    dtype: str = "float32"
-    aggregation: str = "maxsim"
-    encoder: str | None = None
-    source: str | None = None
-    kind: ClassVar[str] = "multi"
-
-    def __post_init__(self):
-        check_integer("dim", self.dim, 1, MAX_DIM)
-        choice("metric", self.metric, ("cosine", "dot"))
-        choice("dtype", self.dtype, ("float32", "float16"))
-        choice("aggregation", self.aggregation, ("maxsim", "max"))
-        _check_encoder(self.encoder, self.source)
-
-
-@named_class
-@dataclass(frozen=True)
-class _Attribute:
-    """array: each point has a list of values, and a condition holds if any element satisfies it."""
-
-    array: bool = False
-    kind: ClassVar[str] = ""
-
-    def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
-
-
-class Keyword(_Attribute):
-    """Strings of at most 480 UTF-8 bytes that are compared as a whole: =, IN, STARTSWITH, GLOB. ``array=True``: a list for each point."""
-
-    kind = "keyword"
-
-
-class Int(_Attribute):
-    """Signed 64-bit integers. ``array=True``: a list for each point."""
-
-    kind = "int"
-
-
-class Float(_Attribute):
-    """Finite 64-bit floats. ``array=True``: a list for each point."""
-
-    kind = "float"
-
-
-class Bool(_Attribute):
-    """True or False. ``array=True``: a list for each point."""
-
-    kind = "bool"
-
-
-class Datetime(_Attribute):
-    """Moments: a ``datetime``, a ``date`` (its midnight), or a string in ISO 8601, stored as microseconds in UTC.
-
-    A value without a time zone is UTC. Nanoseconds of numpy, pandas and Arrow are cut off. ``array=True``: a list for each point.
-    """
-
-    kind = "datetime"
-
-
-class Text(_Attribute):
-    """Text of any length, split into Unicode words without regard to case, for MATCH."""
-
-    kind = "text"
-
-
-class Uuid(_Attribute):
-    """``uuid.UUID`` or its string form. ``array=True``: a list for each point."""
-
-    kind = "uuid"
-
-
-class Geo(_Attribute):
-    """Places on Earth: ``(lat, lon)`` in degrees, or ``{"lat": …, "lon": …}``. ``array=True``: a list for each point."""
-
-    kind = "geo"
-
-
-VectorField = Dense | Sparse | MultiVector
-Attribute = Keyword | Int | Float | Bool | Datetime | Text | Uuid | Geo
-_INDEXES: dict[type, type] = {Dense: Index, Sparse: SparseIndex}
-VECTOR_KINDS = {c.kind: c for c in (Dense, Sparse, MultiVector)}
-ATTRIBUTE_KINDS = {c.kind: c for c in (Keyword, Int, Float, Bool, Datetime, Text, Uuid, Geo)}
 
 
 @named_class
@@ -308,13 +65,13 @@ class Schema:
     """
 
     vectors: Mapping[str, VectorField] = dataclasses.field(default_factory=dict)
-    attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, AttributeType] = dataclasses.field(default_factory=dict)
     earlier: frozenset[str] = dataclasses.field(default=frozenset(), init=False, compare=False, repr=False)
 
     def __post_init__(self):
         for what, fields, kinds in (
-            ("vector field", self.vectors, tuple(VECTOR_KINDS.values())),
-            ("attribute", self.attributes, tuple(ATTRIBUTE_KINDS.values())),
+            ("vector field", self.vectors, tuple(VECTOR_TYPES.values())),
+            ("attribute", self.attributes, tuple(ATTRIBUTE_TYPES.values())),
         ):
             _check_mapping(what, fields)
             for name, spec in fields.items():
@@ -353,7 +110,7 @@ class Schema:
             hint = f" ({name!r} is an attribute{write})"
         raise SchemaError(f"no vector field {shown(name)}; there are: {listing(self.vectors)}{hint}", field="vectors", value=name)
 
-    def attribute(self, name: Any) -> Attribute:
+    def attribute(self, name: Any) -> AttributeType:
         """The definition of an attribute. Raises SchemaError, which lists the attributes that exist."""
         if isinstance(name, str) and name in self.attributes:
             return self.attributes[name]
@@ -362,7 +119,7 @@ class Schema:
     def is_bm25(self, name: str) -> bool:
         """Whether a vector field holds term frequencies, which BM25 weighs at query time."""
         spec = self.vectors.get(name)
-        return isinstance(spec, Sparse) and spec.counts_words and name not in self.earlier
+        return spec is not None and spec.counts_words and name not in self.earlier
 
     def same_as(self, other: Schema) -> bool:
         """Whether both are equal, except for BM25 fields that an earlier version created without weighting."""
@@ -373,7 +130,7 @@ class Schema:
     def with_fields(
         self,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         *,
         exist_ok: bool = False,
     ) -> Schema:
@@ -389,13 +146,13 @@ class Schema:
         """
         for what, fields in (("vector field", vectors), ("attribute", attributes)):
             _check_mapping(what, {} if fields is None else fields)
-        there = {**self.vectors, **self.attributes}
+        existing = {**self.vectors, **self.attributes}
         for name, spec in {**(vectors or {}), **(attributes or {})}.items():
-            if name not in there:
+            if name not in existing:
                 continue
-            if type(there[name]) is not type(spec) or not _takes(there[name], spec):
-                asked = spelled(spec) if isinstance(spec, (*VECTOR_KINDS.values(), *ATTRIBUTE_KINDS.values())) else shown(spec)
-                raise SchemaError(f"field {name!r} exists already, as {spelled(there[name])}, not {asked}", field=name, value=spec)
+            if type(existing[name]) is not type(spec) or not _takes(existing[name], spec):
+                asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_TYPES.values())) else shown(spec)
+                raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {asked}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
@@ -413,8 +170,8 @@ class Schema:
         if not isinstance(data, Mapping) or set(data) - {"vectors", "attributes"}:
             raise SchemaError(f"a schema has 'vectors' and 'attributes', not {shown(data)}", field="schema", value=data)
         return cls(
-            _specs(data.get("vectors", {}), VECTOR_KINDS, "vector field"),
-            _specs(data.get("attributes", {}), ATTRIBUTE_KINDS, "attribute"),
+            _specs(data.get("vectors", {}), VECTOR_TYPES, "vector field"),
+            _specs(data.get("attributes", {}), ATTRIBUTE_TYPES, "attribute"),
         )
 
 
@@ -430,23 +187,23 @@ def _such(what: str, given: Any) -> str:
             return f"Dense({given})"
         return "Sparse()" if given is Sparse or (isinstance(given, str) and given == "sparse") else "Dense(384)"
     if isinstance(given, type):
-        return f"{(given if issubclass(given, _Attribute) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
-    kind = ATTRIBUTE_KINDS.get(given.lower()) if isinstance(given, str) else None
+        return f"{(given if issubclass(given, AttributeType) else _PYTHON_TYPES.get(given, Keyword)).__name__}()"
+    kind = ATTRIBUTE_TYPES.get(given.lower()) if isinstance(given, str) else None
     return f"{(kind or Keyword).__name__}()"
 
 
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def _takes(there: VectorField | Attribute, asked: VectorField | Attribute) -> bool:
+def _takes(existing: VectorField | AttributeType, asked: VectorField | AttributeType) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
-    frozen = isinstance(there, Sparse) and there.weighting == "none"
-    return there == asked or (frozen and dataclasses.replace(there, weighting=None) == asked)
+    frozen = getattr(existing, "weighting", None) == "none"
+    return existing == asked or (frozen and dataclasses.replace(existing, weighting=None) == asked)
 
 
-def _spec_dict(spec: VectorField | Attribute) -> dict:
+def _spec_dict(spec: VectorField | AttributeType) -> dict:
     options = changed_options(spec)
-    if isinstance(options.get("index"), (Index, SparseIndex)):
+    if options.get("index") is not None:
         options["index"] = changed_options(options["index"])
     return {"kind": spec.kind, **options}
 
@@ -456,7 +213,7 @@ def changed_options(spec: Any) -> dict:
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 
-def spelled(spec: VectorField | Attribute) -> str:
+def spelled(spec: VectorField | AttributeType) -> str:
     """The definition as Python would write it, without options that have their default."""
     shown = ("dim", *changed_options(spec))
     options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
@@ -472,8 +229,9 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
         kind = options.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
             raise SchemaError(f"kind of {what} {name!r} must be one of {', '.join(kinds)}, not {shown(kind)}", field=name, value=kind)
-        if kinds[kind] in _INDEXES and isinstance(options.get("index"), Mapping):
-            options["index"] = _built(_INDEXES[kinds[kind]], options["index"], f"index of {what} {name!r}", name)
+        index_options = getattr(kinds[kind], "index_options", None)
+        if index_options is not None and isinstance(options.get("index"), Mapping):
+            options["index"] = _built(index_options, options["index"], f"index of {what} {name!r}", name)
         specs[name] = _built(kinds[kind], options, f"{what} {name!r}", name)
     return specs
 

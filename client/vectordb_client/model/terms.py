@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, shown
 from .foreign import is_integer
-from .schema import Schema, Sparse
+from .schema import Schema
 
 MAX_TERM = 2**64 - 1
 MAX_TERM_WORD_BYTES = 480
@@ -18,7 +18,7 @@ Words = Mapping[int, str | None]
 def check_sparse(schema: Schema, field: Any) -> str:
     """Check the name of a sparse field. Raises SchemaError."""
     spec = schema.vector(field)
-    if not isinstance(spec, Sparse):
+    if not spec.has_terms:
         raise SchemaError(f"vector field {field!r} is {spec.kind}; only a sparse field has terms", field="field", value=field)
     return field
 

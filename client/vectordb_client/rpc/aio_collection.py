@@ -25,7 +25,7 @@ from ..model.aliases import (
 from ..model.arguments import named
 from ..model.ranking import Prefetch
 from ..model.results import Change, CollectionInfo, Hits, Page, Point, WriteResult
-from ..model.schema import Attribute, Schema, VectorField
+from ..model.schema import AttributeType, Schema, VectorField
 from ..model.tuning import FusionTuning, tune
 from ..model.values import Id, is_single_id
 from . import calls, changes
@@ -340,7 +340,7 @@ class AsyncCollection(AsyncPointsOfCollection):
         self,
         *,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:

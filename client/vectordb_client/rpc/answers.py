@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgumentError
-from ..model.moments import read_moment
+from ..errors import InvalidArgumentError, SchemaError
+from ..model.attributes import ATTRIBUTE_TYPES
 from ..model.results import ArmScore, CollectionInfo, Hit, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.values import Id
-from ..model.vectors import DenseColumn, MultiColumn, SparseColumn, point_vector
 from ..v1 import vectordb_pb2 as pb
 from .packing import HitsPacker, PointsPacker, Room
 from .wire import (
@@ -31,11 +29,16 @@ from .wire import (
 
 
 def forms_of(schema: Schema) -> pb.AttributeForms | None:
-    """The attributes whose JSON form is a string or a list, by kind. None if there are none."""
-    names = {kind: [n for n, spec in schema.attributes.items() if spec.kind == kind] for kind in ("datetime", "uuid", "geo")}
-    if not any(names.values()):
-        return None
-    return pb.AttributeForms(datetimes=names["datetime"], uuids=names["uuid"], geos=names["geo"])
+    """The attributes whose JSON form is not the user's form, by kind. None if there are none."""
+    message = pb.AttributeForms()
+    for name, spec in schema.attributes.items():
+        if spec.plain:
+            continue
+        if spec.message_list:
+            getattr(message, spec.message_list).append(name)
+        else:
+            message.others[name] = spec.kind
+    return message if message.ByteSize() else None
 
 
 def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
@@ -44,21 +47,19 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
     rows = unpack_json_list(data, n, "attributes")
     if not all(type(row) is dict for row in rows):
         raise InvalidArgumentError("attributes must be JSON objects", field="attributes")
-    name = ""
-    try:
-        for names, convert in ((forms.datetimes, read_moment), (forms.uuids, uuid.UUID)):
-            for name in names:
-                for row in rows:
-                    value = row.get(name)
-                    if value is not None:
-                        row[name] = [convert(v) for v in value] if type(value) is list else convert(value)
-        for name in forms.geos:
+    listed = [(name, kind) for kind, t in ATTRIBUTE_TYPES.items() if t.message_list for name in getattr(forms, t.message_list)]
+    for name, kind in (*listed, *forms.others.items()):
+        if kind not in ATTRIBUTE_TYPES:
+            what = f"attribute {name!r} of the answer has the kind {kind!r}, which this client doesn't know"
+            raise SchemaError(what, field=name, value=kind)
+        read = ATTRIBUTE_TYPES[kind]().from_answer
+        try:
             for row in rows:
                 value = row.get(name)
                 if value is not None:
-                    row[name] = tuple(value) if value and type(value[0]) is not list else [tuple(v) for v in value]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidArgumentError(f"attribute {name!r} of the answer can't be read: {error}", field=name) from None
+                    row[name] = read(value)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidArgumentError(f"attribute {name!r} of the answer can't be read: {error}", field=name) from None
     return rows
 
 
@@ -75,14 +76,9 @@ def _unpack_vectors(messages: Sequence[pb.VectorColumn], n: int) -> list[dict]:
         column = unpack_column(message, n)
         if column is None:
             continue
-        if isinstance(column, SparseColumn):
-            column = SparseColumn(column.indptr, column.terms.copy(), column.weights.copy(), column.rows)
-        elif isinstance(column, DenseColumn):  # copies, because the bytes of a message are read-only
-            column = DenseColumn(column.values.copy(), column.rows)
-        else:
-            column = MultiColumn(column.indptr, column.values.copy(), column.rows)
+        column = column.copied()  # the bytes of a message are read-only
         for position, row in enumerate(range(n) if column.rows is None else column.rows.tolist()):
-            rows[row][message.field] = point_vector(column, position)
+            rows[row][message.field] = column.vector(position)
     return rows
 
 

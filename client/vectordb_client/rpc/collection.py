@@ -9,7 +9,7 @@ from typing import Any
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from ..model.arguments import named
 from ..model.results import WriteResult
-from ..model.schema import Attribute, VectorField
+from ..model.schema import AttributeType, VectorField
 from . import calls
 from .bulk import Bulk, BulkResult, write_all
 from .reads import Reads
@@ -219,7 +219,7 @@ class Collection(Reads):
         self,
         *,
         vectors: Mapping[str, VectorField] | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> None:

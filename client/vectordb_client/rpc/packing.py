@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import LimitError
+from ..model.fields import Column
 from ..model.results import ArmScore, Hit, Point
-from ..model.schema import Dense, Schema, Sparse
+from ..model.schema import Schema
 from ..model.values import Id
-from ..model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
 from ..v1 import vectordb_pb2 as pb
 from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json
 
@@ -110,7 +110,8 @@ class _Vectors:
         for name in dict.fromkeys(name for row in rows for name in row):
             have = [i for i, row in enumerate(rows) if row.get(name) is not None]
             if have:
-                column = _column(self._schema.vector(name), [rows[i][name] for i in have], np.array(have, np.int32) + np.int32(first))
+                spec = self._schema.vector(name)
+                column = spec.column.of(spec, [rows[i][name] for i in have], np.array(have, np.int32) + np.int32(first))
                 if name not in self.parts:
                     self.parts[name], grown = [], grown + len(name) * 4 + _TAGS
                 self.parts[name].append(column)
@@ -119,27 +120,8 @@ class _Vectors:
 
     def pack(self, messages: Any) -> None:
         for name, parts in self.parts.items():
-            pack_column(messages.add(), name, parts[0] if len(parts) == 1 else _joined(parts))
-
-
-def _column(spec: Any, values: list, rows: np.ndarray) -> Column:
-    if isinstance(spec, Dense):
-        return DenseColumn(np.stack(values), rows)
-    if isinstance(spec, Sparse):
-        indptr = np.cumsum([0, *(len(terms) for terms, _ in values)])
-        return SparseColumn(indptr, np.concatenate([t for t, _ in values]), np.concatenate([w for _, w in values]), rows)
-    return MultiColumn(np.cumsum([0, *map(len, values)]), np.concatenate(values), rows)
-
-
-def _joined(parts: list[Any]) -> Column:
-    """One column of several columns of the same kind."""
-    rows = np.concatenate([part.rows for part in parts])
-    if isinstance(parts[0], DenseColumn):
-        return DenseColumn(np.concatenate([part.values for part in parts]), rows)
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))])
-    if isinstance(parts[0], SparseColumn):
-        return SparseColumn(indptr, np.concatenate([p.terms for p in parts]), np.concatenate([p.weights for p in parts]), rows)
-    return MultiColumn(indptr, np.concatenate([part.values for part in parts]), rows)
+            column = parts[0] if len(parts) == 1 else parts[0].join(parts, np.concatenate([part.positions() for part in parts]))
+            pack_column(messages.add(), name, column)
 
 
 class _Rows:

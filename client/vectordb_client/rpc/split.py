@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import LimitError, shown
 from ..model.batch import Batch
-from ..model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
+from ..model.fields import Column
 
 
 def slice_batch(batch: Batch, low: int, high: int) -> Batch:
@@ -29,19 +29,10 @@ def slice_batch(batch: Batch, low: int, high: int) -> Batch:
 
 
 def _slice_column(column: Column, low: int, high: int) -> Column | None:
-    rows = None
-    if column.rows is not None:
-        start, stop = np.searchsorted(column.rows, (low, high))
-        rows, low, high = column.rows[start:stop] - np.int32(low), int(start), int(stop)
-        if low == high:
-            return None
-    if isinstance(column, DenseColumn):
-        return DenseColumn(column.values[low:high], rows)
-    first, last = column.indptr[low], column.indptr[high]
-    indptr = column.indptr[low : high + 1] - first
-    if isinstance(column, SparseColumn):
-        return SparseColumn(indptr, column.terms[first:last], column.weights[first:last], rows)
-    return MultiColumn(indptr, column.values[first:last], rows)
+    if column.rows is None:
+        return column.slice(low, high)
+    start, stop = map(int, np.searchsorted(column.rows, (low, high)))
+    return column.slice(start, stop, column.rows[start:stop] - np.int32(low)) if start < stop else None
 
 
 def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[Any]:
@@ -49,7 +40,7 @@ def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[
 
     Raises LimitError if a single point is larger, or if a batch with a condition is too large: a condition applies to the whole batch.
     """
-    size = sum(column_bytes(column) for column in batch.vectors.values())
+    size = sum(column.nbytes for column in batch.vectors.values())
     if size <= limit:
         message = pack(batch)
         size = message.ByteSize()
@@ -64,8 +55,3 @@ def split_batch(batch: Batch, limit: int, pack: Callable[[Batch], Any]) -> list[
         raise LimitError(f"{what}, and a batch with if_version or if_filter isn't split", field="points", value=size)
     step = max(1, min(n // 2, int(n * limit * 0.9 / size)))
     return [message for low in range(0, n, step) for message in split_batch(slice_batch(batch, low, min(n, low + step)), limit, pack)]
-
-
-def column_bytes(column: Column) -> int:
-    """The approximate size of a column in a message."""
-    return column.terms.nbytes + column.weights.nbytes if isinstance(column, SparseColumn) else column.values.nbytes

@@ -16,15 +16,14 @@ import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
 from ..model.batch import UNSET, Batch, make_batch
+from ..model.fields import VECTOR_TYPES, Column
+from ..model.fields.base import array_of
 from ..model.ranking import FUSIONS, MISSING, checked_fusion
-from ..model.schema import MAX_DIM, Attribute, Dense, MultiVector, Schema, Sparse, VectorField
-from ..model.values import Id, restore, text_of, to_json
-from ..model.vectors import Column, DenseColumn, MultiColumn, SparseColumn
+from ..model.schema import Schema, VectorField
+from ..model.values import Id, text_of, to_json
 from ..v1 import vectordb_pb2 as pb
 
 _KINDS = {int: 0, str: 1, uuid.UUID: 2}
-_DTYPES = {pb.DTYPE_FLOAT32: np.dtype("<f4"), pb.DTYPE_FLOAT16: np.dtype("<f2")}
-_COLUMNS = {Dense: DenseColumn, Sparse: SparseColumn, MultiVector: MultiColumn}
 _CHUNK = 4096  # arguments of one struct call
 
 # ---- Bytes and JSON ----
@@ -67,14 +66,6 @@ def unpack_items(data: bytes, code: str, n: int, field: str) -> tuple:
     if len(data) != n * size:
         raise InvalidArgumentError(f"{field} has {len(data)} bytes, not {n} × {size}", field=field, value=len(data))
     return struct.unpack(f"<{n}{code}", data)
-
-
-def array_of(data: bytes, dtype: Any, field: str) -> np.ndarray:
-    """A read-only array over the bytes of the message."""
-    dtype = np.dtype(dtype)
-    if len(data) % dtype.itemsize:
-        raise InvalidArgumentError(f"{field} has {len(data)} bytes, not a multiple of {dtype.itemsize}", field=field, value=len(data))
-    return np.frombuffer(data, dtype)
 
 
 def pack_bits(flags: Sequence[bool] | np.ndarray) -> bytes:
@@ -145,34 +136,12 @@ def _uuids(data: bytes) -> list[uuid.UUID]:
 def pack_column(message: pb.VectorColumn, field: str, column: Column | None, removed: np.ndarray | None = None) -> None:
     """Fill a message with a checked column. None with ``removed``: the vectors of these rows are only removed."""
     message.field = field
-    if isinstance(column, DenseColumn):
-        dense = message.dense
-        dense.data, dense.dtype = _numbers(column.values)
-        dense.dim = column.values.shape[1]
-    elif isinstance(column, SparseColumn):
-        sparse = message.sparse
-        sparse.counts = _counts(column.indptr)
-        sparse.terms = np.ascontiguousarray(column.terms, "<u8").tobytes()
-        sparse.weights = np.ascontiguousarray(column.weights, "<f4").tobytes()
-    elif column is not None:
-        multi = message.multi
-        multi.counts = _counts(column.indptr)
-        multi.data, multi.dtype = _numbers(column.values)
-        multi.dim = column.values.shape[1]
+    if column is not None:
+        column.pack(getattr(message, column.kind))
     if column is not None and column.rows is not None:
         message.rows = np.ascontiguousarray(column.rows, "<i4").tobytes()
     if removed is not None:
         message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
-
-
-def _numbers(values: np.ndarray) -> tuple[bytes, pb.DType]:
-    if values.dtype == np.float16:
-        return np.ascontiguousarray(values, "<f2").tobytes(), pb.DTYPE_FLOAT16
-    return np.ascontiguousarray(values, "<f4").tobytes(), pb.DTYPE_FLOAT32
-
-
-def _counts(indptr: np.ndarray) -> bytes:
-    return np.diff(indptr).astype("<u4").tobytes()
 
 
 def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
@@ -182,20 +151,7 @@ def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
         return None
     rows = unpack_rows(message.rows, n, field) if message.HasField("rows") else None
     count = n if rows is None else len(rows)
-    if kind == "dense":
-        return DenseColumn(_matrix(message.dense, count, field), rows)
-    if kind == "sparse":
-        sparse = message.sparse
-        indptr = _indptr(sparse.counts, count, field)
-        terms, weights = array_of(sparse.terms, "<u8", field), array_of(sparse.weights, "<f4", field)
-        if not len(terms) == len(weights) == indptr[-1]:
-            raise InvalidArgumentError(
-                f"vectors {field!r} have {len(terms)} terms and {len(weights)} weights for counts of {indptr[-1]}", field=field
-            )
-        return SparseColumn(indptr, terms, weights, rows)
-    multi = message.multi
-    indptr = _indptr(multi.counts, count, field)
-    return MultiColumn(indptr, _matrix(multi, int(indptr[-1]), field), rows)
+    return VECTOR_TYPES[kind].column.unpack(getattr(message, kind), count, field, rows)
 
 
 def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
@@ -207,31 +163,6 @@ def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
     return rows
 
 
-def _indptr(data: bytes, n: int, field: str) -> np.ndarray:
-    counts = array_of(data, "<u4", field)
-    if len(counts) != n:
-        raise InvalidArgumentError(f"vectors {field!r} have {len(counts)} counts for {n} points", field=field, value=len(counts))
-    indptr = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(counts, dtype=np.int64, out=indptr[1:])
-    return indptr
-
-
-def _matrix(message: pb.DenseVectors | pb.MultiVectors, n: int, field: str) -> np.ndarray:
-    dtype = _DTYPES.get(message.dtype)
-    if dtype is None:
-        raise InvalidArgumentError(
-            f"vectors {field!r} have dtype {message.dtype}, not FLOAT32 or FLOAT16", field=field, value=message.dtype
-        )
-    dim, data = message.dim, message.data
-    if not 1 <= dim <= MAX_DIM:
-        raise InvalidArgumentError(f"vectors {field!r} have {dim} dimensions; 1 to {MAX_DIM} are possible", field=field, value=dim)
-    if len(data) != n * dim * dtype.itemsize:
-        raise InvalidArgumentError(
-            f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data)
-        )
-    return np.frombuffer(data, dtype).reshape(n, dim)
-
-
 def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema) -> dict[str, Column | None]:
     columns = {}
     for message in messages:
@@ -239,8 +170,8 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
         if message.field in columns:
             raise InvalidArgumentError(f"vector field {message.field!r} appears twice", field=message.field)
         column = unpack_column(message, n)
-        if column is not None and not isinstance(column, _COLUMNS[type(spec)]):
-            kind = message.WhichOneof("vectors")
+        kind = message.WhichOneof("vectors")
+        if kind not in (None, spec.kind):
             raise InvalidArgumentError(
                 f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind
             )
@@ -334,13 +265,6 @@ def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
 # ---- Batches ----
 
 
-def _to_wire(spec: Attribute, values: Sequence[Any]) -> Sequence[Any]:
-    """Stored values in the form that JSON can represent."""
-    if spec.kind in ("datetime", "uuid"):
-        return [None if value is None or value is UNSET else restore(spec, value) for value in values]
-    return [None if value is UNSET else value for value in values]
-
-
 def pack_versions(versions: Sequence[int | None] | None) -> bytes:
     """``if_version`` as int64, −1 for any."""
     return b"" if versions is None else np.array([-1 if v is None else v for v in versions], dtype="<i8").tobytes()
@@ -358,7 +282,8 @@ def pack_batch(message: pb.Batch, batch: Batch, schema: Schema) -> None:
     for name in dict.fromkeys((*batch.vectors, *batch.removed)):
         pack_column(message.vectors.add(), name, batch.vectors.get(name), batch.removed.get(name))
     for name, values in batch.attributes.items():
-        column = message.attributes.add(name=name, json=pack_json(_to_wire(schema.attribute(name), values), name))
+        spec, known = schema.attribute(name), [None if value is UNSET else value for value in values]
+        column = message.attributes.add(name=name, json=pack_json(known if spec.plain else [*map(spec.restore, known)], name))
         if update:
             column.unset = pack_bits([value is UNSET for value in values])
     if batch.payload is not None:
@@ -432,14 +357,4 @@ def query_columns(requests: Sequence[pb.VectorColumn], n: int, schema: Schema) -
 
 def pack_queries(message: pb.VectorColumn, field: str, spec: VectorField, queries: Sequence[Any]) -> None:
     """Fill a message with checked query vectors of ``query_vector``."""
-    if isinstance(spec, Dense):
-        values = queries[0].reshape(1, -1) if len(queries) == 1 else np.stack(queries) if queries else np.empty((0, spec.dim), np.float32)
-        pack_column(message, field, DenseColumn(values))
-    elif isinstance(spec, Sparse):
-        indptr = np.cumsum([0, *(len(terms) for terms, _ in queries)])
-        terms = np.concatenate([np.empty(0, np.uint64), *(terms for terms, _ in queries)])
-        weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in queries)])
-        pack_column(message, field, SparseColumn(indptr, terms, weights))
-    else:
-        values = np.concatenate(queries) if queries else np.empty((0, spec.dim), np.float32)
-        pack_column(message, field, MultiColumn(np.cumsum([0, *map(len, queries)]), values))
+    pack_column(message, field, spec.column.of(spec, queries))

@@ -112,14 +112,23 @@ class Selection(_message.Message):
     def __init__(self, all: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AttributeForms(_message.Message):
-    __slots__ = ("datetimes", "uuids", "geos")
+    __slots__ = ("datetimes", "uuids", "geos", "others")
+    class OthersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DATETIMES_FIELD_NUMBER: _ClassVar[int]
     UUIDS_FIELD_NUMBER: _ClassVar[int]
     GEOS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     datetimes: _containers.RepeatedScalarFieldContainer[str]
     uuids: _containers.RepeatedScalarFieldContainer[str]
     geos: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, datetimes: _Optional[_Iterable[str]] = ..., uuids: _Optional[_Iterable[str]] = ..., geos: _Optional[_Iterable[str]] = ...) -> None: ...
+    others: _containers.ScalarMap[str, str]
+    def __init__(self, datetimes: _Optional[_Iterable[str]] = ..., uuids: _Optional[_Iterable[str]] = ..., geos: _Optional[_Iterable[str]] = ..., others: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Points(_message.Message):
     __slots__ = ("ids", "versions", "attributes", "forms", "payloads", "vectors")

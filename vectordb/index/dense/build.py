@@ -4,31 +4,37 @@ write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...common import background
-from ...kernels.codes import LINE, ZERO, encode_rows, pack_signs, stride_of, words_of
+from ...kernels.codes import encode_rows, stride_of
+from ..base import BuildOptions, Codec, Progress, RowSource, inverse_of, stepper
 from ..file import write
+from ..scratch import aligned_copy
 from . import calibrate
+from .codecs import CODECS, ByteCodes
 from .frame import BLOCK, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
-from .scratch import aligned_copy
-from .segment import Layout
+from .segment import DenseSegment
 
-GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast
-ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more
-MAX_CLUSTERS = 4_096
-ROWS_LEARNED = 64  # rows per cluster in the sample for k-means
-TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed
-FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers
+# Constants: unit and meaning, then the source in brackets. [measured]: ../design/planner.md, "Below about 20,000 matching rows a scan of
+# 8-bit codes wins on most machines". [float]: from the range of the type. [chosen]: chosen, not measured.
+GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast [measured]
+ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more [chosen]
+MAX_CLUSTERS = 4_096  # clusters [chosen]
+ROWS_LEARNED = 64  # rows per cluster in the sample for k-means [chosen]
+LEAST_LEARNED = 4_096  # rows in that sample, at least [chosen]
+TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed [chosen]
+FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers [float]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BuildOptions):
     """How a segment is built. degree: links of a row in an upper layer of the graph (M of HNSW); the bottom layer has twice as many.
     threads: 0 means all cores; with 1, the same rows and seed give the same file, except for what the calibration measured.
     """
@@ -39,16 +45,22 @@ class Options:
     seed: int = 0
     threads: int = 0
 
-    def kept(self) -> dict[str, str | int]:
-        """The options that are recorded in the file."""
-        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
+def options_of(spec: Any) -> Options:
+    """The options of a field's definition."""
+    return Options(spec.index.graph_builder, spec.index.degree, spec.index.ef_construction)
 
 
-class Cancelled(Exception):
-    """The build was cancelled."""
-
-
-Progress = Callable[[str, float], None]
+def build_rows(path: Path, rows: RowSource, spec: Any, progress: Progress, cancelled: Callable[[], bool]) -> None:
+    """``IndexKind.build``: copy the vectors of a dense field and index them."""
+    step = stepper(progress, cancelled)
+    docids = rows.docids
+    vectors = np.empty((len(docids), spec.dim), np.float32)
+    for low, column in rows.blocks():
+        vectors[low : low + len(column.values)] = column.values
+        step("copy", (low + len(column.values)) / len(docids))
+    rows.release()
+    build(path, vectors, docids, spec.metric, options_of(spec), progress, cancelled)
 
 
 def build(
@@ -66,12 +78,7 @@ def build(
     of it that is done, 0 … 1. Raises Cancelled soon after ``cancelled()`` returns true, StorageError when a library fails to build a part
     of the index, and OSError.
     """
-
-    def step(stage: str, share: float) -> None:
-        if cancelled():
-            raise Cancelled(stage)
-        progress(stage, share)
-
+    step = stepper(progress, cancelled)
     threads = options.threads or background.cores()
     rng = np.random.default_rng(options.seed)
     good = usable(vectors, metric == "cosine")
@@ -79,31 +86,34 @@ def build(
         # A file must hold at least one row. Its code is meaningless, but the only row is always scored at full precision.
         good[0], vectors[0] = True, 0
     vectors, docids, unusable = _parted(vectors, docids, good)
-    frame = Frame.learned(vectors, metric == "cosine", max(ROWS_LEARNED * _clusters_of(len(vectors)), 4_096), rng)
+    frame = Frame.learned(vectors, metric, max(ROWS_LEARNED * _clusters_of(len(vectors)), LEAST_LEARNED), rng)
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
-    codes, lengths, assigned, lacking = _encoded(frame, vectors, centroids, step)
-    near = lengths <= frame.limit
-    if not near.all():
-        codes, lengths, assigned, lacking = codes[near], lengths[near], assigned[near], lacking[near]
+    codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
+    assigned = _encode(frame, vectors, centroids, codecs.values(), step)
+    byte = codecs[ByteCodes.name]
+    near = byte.lengths <= frame.limit
+    kept = np.flatnonzero(near)
     vectors, docids, far = _parted(vectors, docids, near)
+    assigned, codes = (assigned, byte.codes) if near.all() else (assigned[kept], byte.codes[kept])
     apart = {name: np.concatenate([unusable[name], far[name]]) for name in far}
     n = len(vectors)
     order = np.argsort(assigned, kind="stable")
     place = np.empty(n, np.int32)  # the position of each row in cluster order
     place[order] = np.arange(n, dtype=np.int32)
-    sections = _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) | {"lacking": lacking[order]}
+    sections = _arranged(frame, docids[order].astype(np.uint32), assigned, centroids)
     meta = {
         "rows": n,
         "dim": vectors.shape[1],
         "metric": metric,
         "first": int(docids[0]),
-        "step": float(frame.step),
-        "code_error": frame.error,
-        "reach": frame.reach,
-        "longest": float(lengths.max()),
+        "codecs": list(codecs),
         "options": options.kept(),
     }
+    for codec in codecs.values():
+        encoded, entries = codec.arranged(kept[order], sections)
+        sections |= encoded
+        meta |= entries
     if len(apart["docids"]):
         sections["apart"] = np.sort(apart["docids"])
         meta["apart_longest"] = float(apart["lengths"].max())
@@ -114,10 +124,8 @@ def build(
     drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
     links, entry = next(drafts)
     step("calibration", 0.0)
-    draft = Layout(meta | entry, sections | links)
-    model = calibrate.calibrate(
-        draft, vectors, docids, order, held, metric, options.seed, threads, lambda share: step("calibration", share)
-    )
+    draft = DenseSegment(meta | entry, sections | links)
+    model = calibrate.calibrate(draft, vectors, docids, order, held, options.seed, threads, lambda share: step("calibration", share))
     links, entry = next(drafts)
     write(path, meta | entry, sections | links | model)
 
@@ -129,22 +137,16 @@ def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.
     return np.sort(some[np.sort(first)[:count]])
 
 
-def _encoded(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, step: Progress) -> tuple[np.ndarray, ...]:
-    """(codes, norms, clusters, residual norms) of all rows: uint8 ``(n, stride)``; float64, of the rotated vector; int64, the nearest
-    centroid; float32, of the difference between the rotated vector and its code.
-    """
-    n, dim = vectors.shape
-    lacking = np.empty(n, np.float32)
-    codes, lengths, assigned = np.empty((n, stride_of(dim)), np.uint8), np.empty(n, np.float64), np.empty(n, np.int64)
-    for low in range(0, n, BLOCK):
+def _encode(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], step: Progress) -> np.ndarray:
+    """Encode all rows with each codec. Returns the nearest centroid of each row, int64."""
+    assigned = np.empty(len(vectors), np.int64)
+    for low in range(0, len(vectors), BLOCK):
         block = frame.rotated(vectors[low : low + BLOCK])
-        encode_rows(block, frame.step, codes[low : low + BLOCK])
-        lengths[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
-        gaps = block - (codes[low : low + BLOCK, :dim].astype(np.float32) - ZERO) * frame.step
-        lacking[low : low + BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps, dtype=np.float64))
+        for codec in codecs:
+            codec.encode_rows(low, block)
         assigned[low : low + BLOCK] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
-        step("codes", (low + len(block)) / n)
-    return codes, lengths, assigned, lacking
+        step("codes", (low + len(block)) / len(vectors))
+    return assigned
 
 
 def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -163,30 +165,20 @@ def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[
     return vectors[:at], np.ascontiguousarray(docids[kept]), parted
 
 
-def _arranged(frame, docids, codes, lengths, assigned, centroids, order, place, metric) -> dict[str, np.ndarray]:
-    """The sections that describe rows and clusters, with rows in cluster order."""
-    n, dim = len(docids), len(frame.mean)
-    arranged = aligned_copy(codes[order])
-    signs = aligned_copy(np.zeros((-(-n // LINE), words_of(dim), LINE), np.uint64))
-    pack_signs(arranged, dim, signs)
+def _arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids: np.ndarray) -> dict[str, np.ndarray]:
+    """The sections that describe rows and clusters. docids: in cluster order."""
     middles = centroids * frame.step
-    centroid_codes = np.empty((len(centroids), arranged.shape[1]), np.uint8)
-    encode_rows(middles, frame.step, centroid_codes)
-    first = int(docids[0])
-    inverse = np.full(int(docids[-1]) - first + 1, -1, np.int32)
-    inverse[docids.astype(np.int64) - first] = place
+    codes = np.empty((len(centroids), stride_of(len(frame.mean))), np.uint8)
+    encode_rows(middles, frame.step, codes)
     sections = {
-        "docids": docids[order].astype(np.uint32),
-        "inverse": inverse,
-        "codes": arranged,
-        "signs": signs,
+        "docids": docids,
+        "inverse": inverse_of(docids),
         "mean": frame.mean,
         "flips": frame.flips,
-        "centroids": aligned_copy(centroid_codes),
+        "centroids": aligned_copy(codes),
         "offsets": np.concatenate([[0], np.cumsum(np.bincount(assigned, minlength=len(centroids)))]).astype(np.int32),
     }
-    if metric == "l2":
-        sections["bias"] = -np.square(lengths[order]).astype(np.float32)
+    if frame.metric == "l2":
         sections["centroid_bias"] = -np.einsum("ij,ij->i", middles, middles).astype(np.float32)
     return sections
 

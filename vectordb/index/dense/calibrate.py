@@ -12,33 +12,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...kernels import bitset, columns_of_memory, planner
 from ...kernels import segment as kernel
 from ...kernels.layout import R_LOCAL, REPORT_WIDTH
-from .scratch import Scratch
+from .. import exact
+from ..base import Plan
+from ..exact import scores_of
+from ..model import DEPTHS, DOUBT, Corrections, measure_grid, settings_of
+from .model import NEVER
+from .plans import PLANS
+from .scratch import DenseScratch
+from .search import CALL_MICROSECONDS, run_plan
+from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
-# recall and cost, and the chosen setting with the best one. [build]: bounds the time that calibration adds to a build; recall and regret
-# were checked by the same run. [estimate]: a rounded time; machines differ. [float]: from the rounding of the type. [by hand]: a round
-# value, no benchmark of it is recorded.
+# recall and cost, and the chosen setting with the best one; its last run is in bench/RESULTS.md, "Filters". [build]: bounds the time that
+# calibration adds to a build; recall and regret were checked by the same run. [float]: from the rounding of the type. [chosen]: chosen, not
+# measured.
 
 # What is measured.
 QUERIES, FEW_QUERIES = 80, 48  # queries; the second for segments without a graph [build]
 FEWER = 3  # one query in FEWER takes part in a filtered cell; with the larger depth one in 3·FEWER [build]
 SCAN_QUERIES = 6  # queries of a group by which the code scan is timed; its time hardly varies [build]
 EXACT_QUERIES, EXACT_QUERIES_OF_LARGE = 6, 2  # queries by which the exact scan is timed; the second above PARALLEL_ROWS [build]
-PARALLEL_ROWS = 20_000  # rows from which on the depths are calibrated in parallel [by hand]
-SCORED_ROWS = 16_384  # rows scored at a time in float64; bounds memory [by hand]
-DEPTHS = (10, 100)  # results asked for; a request for another number uses the nearer model, with its efforts scaled [by hand]
+PARALLEL_ROWS = 20_000  # rows from which on the depths are calibrated in parallel [chosen]
+SCORED_ROWS = 16_384  # rows scored at a time in float64; bounds memory [chosen]
 SELECTIVITIES = (0.8, 0.4, 0.2, 0.1, 0.04, 0.01, 0.004, 0.0015)  # of the filters [planner]
-SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [by hand]
-LOCALS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [planner]
+SCANNED = 400  # matching rows; a filter with fewer isn't calibrated: scanning them is always the plan [chosen]
+CORRELATIONS = (-8.0, -5.0, -3.5, -2.0, -1.0, -0.4, 0.0, 0.5, 1.0, 2.0, 4.0)  # log2 ρ at which a model has points [planner]
 # How a filter is correlated with the query; ``_ball`` has the probabilities [planner].
 KINDS = ("none", "near", "fewer near", "none near", "whole clusters", "around another", "around another")
 FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, relative to one near it [planner]
@@ -46,168 +52,84 @@ FAR_BLUR = 0.3  # blur of a filter's boundary that lies far from the query, rela
 # What the measurements become.
 TELLING = 0.01  # share of the score gap between a query's 10th best and median row, below which rows count as tied [planner]
 ROUNDING = 3e-7  # rounding error of a float32 dot product of unit vectors, times √dimensions [float]
-FEWEST = 6.0  # queries, summed weights, that a point of a model needs; with fewer it takes its neighbour's values [by hand]
-DOUBT = 0.5  # standard errors subtracted from a mean recall [planner]
+FEWEST = 6.0  # queries, summed weights, that a point of a model needs; with fewer it takes its neighbour's values [chosen]
 NEARLY_ALL = 0.995  # recall of a setting whose cost bounds the search for others [build]
 ALL = 0.9985  # recall at which a sweep ends: more effort only costs more [build]
 COST_BOUND = 1.3  # times the cost of the cheapest setting of recall NEARLY_ALL; a sweep ends above it [build]
-NEVER = 1e7  # microseconds; the cost of a plan that can't be used
-CALL_MICROSECONDS = 4.0  # microseconds of a kernel call from Python and back, subtracted from measured times [estimate]
-UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
-
-# What running teaches (``Corrections``).
-_LEARNING = 1 / 64  # weight of one measurement in the moving average [by hand]
-MOST_SURPRISING = 8.0  # ratio of measured to predicted cost at which one measurement is clipped [by hand]
-COST_FACTORS = (0.25, 4.0)  # range of a plan's cost factor [by hand]
-RECALL_OFFSETS = (-0.2, 0.02)  # range of a plan's recall offset; it may fall far, but hardly rise [by hand]
-
-
-def _settings() -> np.ndarray:
-    """The settings: (plan, effort, width), see ``planner``. Each plan has more steps where its recall changes fast [planner]."""
-    rows = [(planner.SCAN, 0, 0)]
-    rows += [(planner.FUNNEL, spread, 400) for spread in (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0)]
-    rows += [(planner.FUNNEL, spread, 2_000) for spread in (3.0, 4.0, 5.0, 6.0, 7.0)]
-    rows += [(planner.CLUSTERS_SCAN, m, 0) for m in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(planner.CLUSTERS_FUNNEL, m, 12) for m in (500, 700, 1_000, 1_400, 2_000, 2_800, 4_000, 5_600, 8_000, 11_000, 16_000, 32_000)]
-    rows += [(planner.CLUSTERS_FUNNEL, m, 40) for m in (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)]
-    rows += [(planner.GRAPH_BEAM, e, 0) for e in (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40)]
-    rows += [(planner.GRAPH_TWO_HOP, e, 0) for e in (1, 1.5, 2, 3, 4, 6, 9, 14, 24)]
-    rows += [(planner.POST_FILTER, e, 0) for e in (2, 3, 4, 6, 8, 12, 16, 24, 32)]
-    rows += [(planner.EXACT, 0, 0)]
-    return np.array(rows, np.float64)
-
-
-SETTINGS = _settings()  # of files built by this version; every file is searched by the table of settings that it contains
-EXACT = len(SETTINGS) - 1
-_FAMILIES = [
-    np.flatnonzero((SETTINGS[:, planner.PLAN] == plan) & (SETTINGS[:, planner.WIDTH] == width))
-    for plan, width in dict.fromkeys(map(tuple, SETTINGS[:EXACT, [planner.PLAN, planner.WIDTH]].tolist()))
-]
-PLAN_NAMES = tuple(planner.PLANS[plan].name for plan in range(len(planner.PLANS)))
-FILTER_PLANS, GRAPH_PLANS = planner.FILTER_PLANS, planner.GRAPH_PLANS
 
 
 @dataclass(frozen=True)
-class Model:
-    """The measurements for one depth (number of results). levels: log2 selectivity, descending; the first is "no filter". locals: log2 ρ,
-    ascending. recalls, costs (microseconds): float32 ``(levels · locals, settings)``.
+class Settings:
+    """The settings that a file built now is calibrated for. table: float64 ``(settings, 3)``. families: the settings of each plan and
+    width, by rising effort, except for the exact scan. exact: its setting.
     """
 
-    depth: int
-    settings: np.ndarray
-    levels: np.ndarray
-    locals: np.ndarray
-    recalls: np.ndarray
-    costs: np.ndarray
-
-
-@dataclass
-class Corrections:
-    """Corrections of a segment's predictions, learned while searching. table: float64 ``(2, plans)``: each plan's recall offset (measured −
-    predicted recall) and cost factor (measured ÷ predicted cost). A cost factor shared by all plans doesn't change the choice.
-    """
-
-    table: np.ndarray = field(default_factory=lambda: _uncorrected(len(PLAN_NAMES)))
-    calls: int = 0
+    table: np.ndarray
+    families: list[np.ndarray]
+    exact: int
 
     @classmethod
-    def of(cls, plans: int) -> Corrections:
-        """Neutral corrections of a number of plans."""
-        return cls(_uncorrected(plans))
-
-    def learn_cost(self, plan: int, predicted: float, actual: float) -> None:
-        """Move a plan's cost factor towards a measurement (microseconds)."""
-        if predicted > 0:
-            factor, (least, most) = self.table[1], COST_FACTORS
-            factor[plan] = min(max(factor[plan] + _LEARNING * (min(actual / predicted, MOST_SURPRISING) - factor[plan]), least), most)
-
-    def learn_recall(self, plan: int, predicted: float, actual: float) -> None:
-        """Move a plan's recall offset towards a measurement."""
-        offset, (least, most) = self.table[0], RECALL_OFFSETS
-        offset[plan] = min(max(offset[plan] + _LEARNING * ((actual - predicted) - offset[plan]), least), most)
-
-
-def _uncorrected(plans: int) -> np.ndarray:
-    return np.stack([np.zeros(plans), np.ones(plans)])
-
-
-def models_of(sections: dict[str, np.ndarray], rows: int, dim: int) -> tuple[Model, ...]:
-    """The models of a file. A file that wasn't calibrated for the exact scan gets this plan added, at an estimated cost on the high
-    side.
-    """
-    settings, levels, locals_ = sections["settings"], sections["levels"], sections["locals"]
-    recalls, costs = sections["recalls"], sections["costs"]
-    if not (settings[:, planner.PLAN] == planner.EXACT).any():
-        row = UNMEASURED_ROW + dim * UNMEASURED_NUMBER
-        full = np.repeat(rows * row * np.minimum(np.exp2(levels), 1.0), len(locals_)).astype(np.float32)
-        settings = np.vstack([settings, [planner.EXACT, 0, 0]])
-        recalls, costs = (
-            np.concatenate([table, np.broadcast_to(column, (len(table), len(full)))[..., None]], axis=2)
-            for table, column in ((recalls, np.ones_like(full)), (costs, full))
-        )
-    return tuple(Model(depth, settings, levels, locals_, recalls[i], costs[i]) for i, depth in enumerate(DEPTHS))
+    def now(cls) -> Settings:
+        table = settings_of(PLANS)
+        exact = planner.setting_of(table, planner.EXACT)
+        kinds = table[:, [planner.PLAN, planner.WIDTH]]
+        families = [np.flatnonzero((kinds == kind).all(axis=1)) for kind in dict.fromkeys(map(tuple, kinds.tolist()))]
+        return cls(table, [family for family in families if family[0] != exact], exact)
 
 
 def calibrate(
-    layout,
+    segment: DenseSegment,
     vectors: np.ndarray,
     docids: np.ndarray,
     order: np.ndarray,
     held: np.ndarray,
-    metric: str,
     seed: int,
     threads: int,
     progress: Callable[[float], None],
 ) -> dict[str, np.ndarray]:
     """Calibrate a segment. Returns the sections of its file that hold the models.
 
-    layout: the segment as kernels see it. vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the
-    segment's row i. held: indexes in ``vectors`` of the rows that serve as queries. progress: called with the share that is done, 0 … 1.
+    vectors, docids: its rows, by docid. order: int ``(rows,)``, the index in ``vectors`` of the segment's row i. held: indexes in
+    ``vectors`` of the rows that serve as queries. progress: called with the share that is done, 0 … 1.
     """
-    bench = _Bench(layout, vectors, docids, order, held, metric, seed)
-    shares = [s for s in SELECTIVITIES if s * layout.rows >= SCANNED] or [SELECTIVITIES[0]]
+    bench = _Bench(segment, vectors, docids, order, held, seed)
+    shares = [s for s in SELECTIVITIES if s * segment.rows >= SCANNED] or [SELECTIVITIES[0]]
     levels = [1.0, *(float(np.log2(s)) for s in shares)]  # the first stands for "no filter"; it is above the log2 of every selectivity
-    shape = (len(DEPTHS), len(levels), len(LOCALS), len(SETTINGS))
-    recalls, costs = np.zeros(shape, np.float32), np.full(shape, NEVER, np.float32)
-    done = [0] * len(DEPTHS)
 
-    def measure(d: int) -> None:
-        lane = bench.lane(seed + d)
-        for i, share in enumerate([None, *shares]):
-            kinds = ("none",) if share is None else KINDS
-            full = lane.full_cost(share, DEPTHS[d])
-            cells = [lane.cell(kind, share, DEPTHS[d], full) for kind in kinds]
-            rhos, found, times = (np.concatenate([cell[part] for cell in cells]) for part in range(3))
-            found[:, EXACT], times[:, EXACT] = 1.0, full
-            recalls[d, i], costs[d, i] = _spread(rhos, found, times)
-            done[d] = i + 1
-            progress(sum(done) / len(levels) / len(DEPTHS))
+    def lane_of(d: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+        lane, k, full_scan = bench.lane(seed + d), DEPTHS[d], bench.settings.exact
 
-    if threads > 1 and layout.rows >= PARALLEL_ROWS:
-        with ThreadPoolExecutor(len(DEPTHS)) as pool:
-            list(pool.map(measure, range(len(DEPTHS))))
-    else:
-        for d in range(len(DEPTHS)):
-            measure(d)
+        def measure(level: int) -> tuple[np.ndarray, np.ndarray]:
+            share = shares[level - 1] if level else None
+            full = lane.full_cost(share, k)
+            cells = [lane.cell(kind, share, k, full) for kind in (KINDS if level else KINDS[:1])]
+            rhos, recalls, costs = (np.concatenate([cell[part] for cell in cells]) for part in range(3))
+            recalls[:, full_scan], costs[:, full_scan] = 1.0, full
+            return _spread(rhos, recalls, costs)
+
+        return measure
+
+    recalls, costs = measure_grid(len(levels), lane_of, threads if segment.rows >= PARALLEL_ROWS else 1, progress)
+    flat = len(DEPTHS), -1, recalls.shape[-1]
     return {
-        "settings": SETTINGS,
+        "settings": bench.settings.table,
         "levels": np.array(levels),
-        "locals": np.array(LOCALS),
-        "recalls": recalls.reshape(len(DEPTHS), -1, len(SETTINGS)),
-        "costs": costs.reshape(len(DEPTHS), -1, len(SETTINGS)),
+        "locals": np.array(CORRELATIONS),
+        "recalls": recalls.reshape(flat),
+        "costs": costs.reshape(flat),
     }
 
 
 def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the measurements of single queries at the points LOCALS. Returns (recalls, costs), float32 ``(points, settings)``.
+    """Average the measurements of single queries at the points CORRELATIONS. Returns (recalls, costs), float32 ``(points, settings)``.
 
     rhos: log2 ρ ``(n,)``. recalls, costs (microseconds): ``(n, settings)``. Each query counts for the two points that it lies between, by
     linear weights. A point with too few queries takes the values of the nearest point that has enough.
     """
-    right = np.clip(np.searchsorted(LOCALS, rhos), 1, len(LOCALS) - 1)
-    points = np.array(LOCALS)
+    right = np.clip(np.searchsorted(CORRELATIONS, rhos), 1, len(CORRELATIONS) - 1)
+    points = np.array(CORRELATIONS)
     part = np.clip((rhos - points[right - 1]) / (points[right] - points[right - 1]), 0, 1)
-    weights = np.zeros((len(LOCALS), len(rhos)))
+    weights = np.zeros((len(CORRELATIONS), len(rhos)))
     weights[right - 1, np.arange(len(rhos))] = 1 - part
     weights[right, np.arange(len(rhos))] = part
     sums = weights.sum(axis=1)
@@ -224,9 +146,10 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
 class _Bench:
     """The calibration queries with their exact scores of all rows, and the methods that run one cell."""
 
-    def __init__(self, layout, vectors, docids, order, held, metric, seed):
-        self.layout = layout
-        self.n, self.clusters = layout.rows, layout.clusters
+    def __init__(self, segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int):
+        self.segment, metric = segment, segment.metric
+        self.settings = Settings.now()
+        self.n, self.clusters = segment.rows, segment.clusters
         rng = np.random.default_rng(seed + 2)
         held = held if len(held) else np.arange(min(8, len(vectors)))
         self.queries = np.ascontiguousarray(vectors[held])
@@ -236,15 +159,15 @@ class _Bench:
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         self.own = place[held]
-        self.offsets = layout.sections["offsets"]
+        self.offsets = segment.offsets
         self.noise = rng.integers(0, 65_536, max(self.n, 4_099) + 97, dtype=np.uint16)
         self.norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
         self.norms[self.norms == 0] = 1
         self.table = columns_of_memory(vectors, docids, self.norms)
         self.verified = np.ones(1, np.uint8)
         self.own_docids = docids[held].astype(np.int64)
-        nothing = np.zeros((1, len(SETTINGS)), np.float32)
-        self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections().table)
+        nothing = np.zeros((1, len(self.settings.table)), np.float32)
+        self.unmeasured = (np.zeros(2), np.zeros(1), nothing, nothing, Corrections.of(PLANS).table)
         self.scores = self._scores(vectors, metric)[:, order]
         # The rounding error of float32 scores: (absolute, relative). Only l2 has a relative part.
         usual = 0.0 if metric == "l2" else 1.0 if metric == "cosine" else float(np.quantile(self.norms, 0.97))
@@ -258,7 +181,7 @@ class _Bench:
     def lane(self, seed: int) -> _Bench:
         """A copy for another thread, with its own scratch space and random numbers."""
         lane = copy(self)
-        lane.scratch = Scratch(self.n, self.clusters, self.layout.dim)
+        lane.scratch = DenseScratch(self.n, self.clusters, self.segment.dim)
         lane.rng = np.random.default_rng(seed + 3)
         return lane
 
@@ -285,7 +208,7 @@ class _Bench:
         every = np.arange(len(cell.matches))
         heaps = np.empty((len(every), k + 1), np.int64)
         # Take the lower of two times: the first run may have to load rows into the processor's cache.
-        return min(self._timed(EXACT, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
+        return min(self._timed(self.settings.exact, cell, every, heaps, np.zeros(len(every), np.int64)) for _ in range(2))
 
     def cell(self, kind: str, share: float | None, k: int, full: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run one cell. Returns (log2 ρ of each query, recalls, costs in microseconds), the latter two ``(queries, settings)``.
@@ -295,12 +218,12 @@ class _Bench:
         few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
         asked = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
         cell, rhos = self._requests(kind, share, asked, k)
-        recalls = np.zeros((len(asked), len(SETTINGS)), np.float32)
-        costs = np.full((len(asked), len(SETTINGS)), NEVER, np.float32)
+        recalls = np.zeros((len(asked), len(self.settings.table)), np.float32)
+        costs = np.full((len(asked), len(self.settings.table)), NEVER, np.float32)
         enough = full
-        for family in _FAMILIES:
-            plan = int(SETTINGS[family[0], planner.PLAN])
-            if (cell.filtered or plan not in FILTER_PLANS) and (self.layout.has_graph or plan not in GRAPH_PLANS):
+        for family in self.settings.families:
+            needs = PLANS[int(self.settings.table[family[0], planner.PLAN])].needs
+            if (cell.filtered or "filter" not in needs) and (self.segment.has_graph or "graph" not in needs):
                 enough = self._sweep(family, cell, recalls, costs, enough)
         return rhos, recalls, costs
 
@@ -337,7 +260,7 @@ class _Bench:
                 enough = min(enough, cost)
             if recall >= ALL or cost > COST_BOUND * enough:
                 # More effort would only cost more. Extrapolate the other settings.
-                efforts = SETTINGS[family[i:], planner.EFFORT]
+                efforts = self.settings.table[family[i:], planner.EFFORT]
                 recalls[:, family[i + 1 :]] = recalls[:, [setting]]
                 costs[:, family[i + 1 :]] = costs[:, [setting]] * (efforts[1:] / max(efforts[0], 0.1))
                 break
@@ -384,7 +307,7 @@ class _Bench:
         reports, one = np.zeros((len(asked), REPORT_WIDTH)), np.zeros(len(asked), np.int64)
         self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
         near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
-        return np.array([planner.log_rho(*pair) for pair in zip(near, shares, strict=True)])
+        return np.array([planner.log_correlation(*pair) for pair in zip(near, shares, strict=True)])
 
     def _run(self, setting: int, cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
         """(recalls, costs in microseconds) of the queries of a cell by one setting. Queries of one group, of similar ρ, are timed
@@ -392,7 +315,9 @@ class _Bench:
         """
         count, k = len(cell.matches), cell.k
         recalls, times = np.ones(count), np.empty(count)
-        scan = SETTINGS[setting, planner.PLAN] == planner.SCAN  # its recall and time hardly vary, so a few queries stand for the group
+        scan = (
+            self.settings.table[setting, planner.PLAN] == planner.SCAN
+        )  # its recall and time hardly vary, so a few queries stand for the group
         for group in cell.groups:
             some = group[:SCAN_QUERIES] if scan else group
             heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
@@ -402,7 +327,7 @@ class _Bench:
             kth = cell.needed[some]
             rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
             needed = kth - np.minimum(rounding, self.telling[cell.asked[some]])
-            right = (others & (_scores_of(heaps) >= needed[:, None])).sum(axis=1)
+            right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
             wanted = np.minimum(k, cell.matches[some])
             found = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)
             recalls[group] = found.mean() if scan else found
@@ -417,10 +342,19 @@ class _Bench:
         return max((time.thread_time_ns() - started) / 1e3 - CALL_MICROSECONDS, 0.1) / max(len(queries), 1)
 
     def _search(self, forced: int, filtered: bool, given: tuple, k: int, heaps: np.ndarray, sizes: np.ndarray, reports: np.ndarray) -> None:
+        plan = PLANS[int(self.settings.table[forced, planner.PLAN])] if forced >= 0 else None
+        if plan is not None and plan.kernel is not None:
+            return self._run_uncompiled(plan, forced, filtered, given, k, heaps, sizes)
         kernel.search_segment(
-            self.layout.description, self.scratch.work, SETTINGS, *self.unmeasured, 1.0, forced, k, filtered, *given, k,
+            self.segment.description, self.scratch.work, self.settings.table, *self.unmeasured, 1.0, forced, k, filtered, *given, k,
             self.table, self.verified, False, heaps, sizes, reports,
         )  # fmt: skip
+
+    def _run_uncompiled(self, plan: Plan, forced: int, filtered: bool, given: tuple, k: int, heaps: np.ndarray, sizes: np.ndarray) -> None:
+        for q, (bits, query) in enumerate(zip(given[0], given[3], strict=True)):
+            rows, _ = run_plan(plan, self.segment, bits if filtered else None, query, self.settings.table[forced], k)
+            docids, metric, some = np.sort(self.segment.docids[rows]), exact.METRICS[self.segment.metric], slice(q, q + 1)
+            exact.score_dense(self.table, self.verified, query[None], False, metric, docids, heaps[some], sizes[some])
 
 
 @dataclass(frozen=True)
@@ -440,12 +374,7 @@ class _Cell:
 
 
 def _groups(rhos: np.ndarray) -> list[np.ndarray]:
-    """Group queries by the nearest point of LOCALS: the indexes of the queries of each point that has some."""
-    points = np.array(LOCALS)
+    """Group queries by the nearest point of CORRELATIONS: the indexes of the queries of each point that has some."""
+    points = np.array(CORRELATIONS)
     nearest = np.argmin(np.abs(rhos[:, None] - points), axis=1)
     return [np.flatnonzero(nearest == point) for point in np.unique(nearest)]
-
-
-def _scores_of(keys: np.ndarray) -> np.ndarray:
-    ordered = (keys >> 32).astype(np.int32)
-    return (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)

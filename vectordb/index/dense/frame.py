@@ -24,24 +24,25 @@ SMALLEST = 127 * float(np.finfo(np.float32).tiny)  # the smallest range of numbe
 class Frame:
     """A quantisation, learned from a sample of the vectors.
 
-    unit: vectors are normalised first. mean, flips: the centre, and the signs of the random rotation. step: the width of a code. error: the
-    root mean square of a number's quantisation error. reach: the largest norm of a rotated vector in the sample. limit: the norm up to
-    which rotated vectors get codes; the others are outliers. sample: the rotated sample in units of the step, in random order.
+    metric: of the field; for cosine, vectors are normalised first. mean, flips: the centre, and the signs of the random rotation. step: the
+    width of a code. error: the root mean square of a number's quantisation error. sample_radius: the largest norm of a rotated vector in
+    the sample. limit: the norm up to which rotated vectors get codes; the others are outliers. sample: the rotated sample in units of the
+    step, in random order.
     """
 
-    unit: bool
+    metric: str
     mean: np.ndarray
     flips: np.ndarray
     step: np.float32
     error: float
-    reach: float
+    sample_radius: float
     limit: float
     sample: np.ndarray
 
     @classmethod
-    def learned(cls, vectors: np.ndarray, unit: bool, most: int, rng: np.random.Generator) -> Frame:
+    def learned(cls, vectors: np.ndarray, metric: str, most: int, rng: np.random.Generator) -> Frame:
         """Learn a quantisation from a sample of at most ``most`` vectors (float32 ``(n, dim)``). All vectors must be ``usable``."""
-        n, dim = vectors.shape
+        (n, dim), unit = vectors.shape, metric == "cosine"
         flips = rng.choice(np.array([-1, 1], np.float32), (ROUNDS, dim))
         # A random sample: rows may be sorted by topic or date, so the first rows don't represent the others.
         rows = rng.choice(n, min(n, most), replace=False)
@@ -60,12 +61,12 @@ class Frame:
             rotated, lengths = rotated[near], lengths[near]
         rotated = rotated[rng.permutation(len(rotated))]
         step, error = _learned_step(rotated)
-        return cls(unit, mean, flips, np.float32(step), error, float(lengths.max()), limit, rotated / np.float32(step))
+        return cls(metric, mean, flips, np.float32(step), error, float(lengths.max()), limit, rotated / np.float32(step))
 
     def rotated(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors after normalising (if ``unit``), centring and rotating, float32 ``(n, dim)``."""
+        """Vectors after normalising (for cosine), centring and rotating, float32 ``(n, dim)``."""
         out = np.empty((len(vectors), vectors.shape[1]), np.float32)
-        rotate_rows(vectors, self.unit, self.mean, self.flips, out)
+        rotate_rows(vectors, self.metric == "cosine", self.mean, self.flips, out)
         return out
 
 

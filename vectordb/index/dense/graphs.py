@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from vectordb_client.errors import StorageError
+
+from ..base import Unbuildable
 
 ROWS_AT_ONCE = 4_096  # rows added between two checks whether the build was cancelled
-
-
-class Unbuildable(StorageError):
-    """A library failed to build a part of an index. Another attempt with the same rows would fail too."""
 
 
 @contextmanager

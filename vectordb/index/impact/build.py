@@ -6,29 +6,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...common import background
-from ...kernels import TINY_WEIGHT
-from ...kernels import impact as kernel
-from ..dense.build import Cancelled, Progress
+from ...kernels import TINY_WEIGHT, impact_build, impact_layout, impact_lists
+from ..base import BuildOptions, Progress, RowSource, inverse_of, stepper
 from ..file import write
 from ..saturation import Saturation
-from . import calibrate as sparse_calibrate
-from .segment import SparseLayout
+from .calibrate import calibrate
+from .segment import ImpactSegment
 
-MAX_POSTINGS = 2**32 - 1 >> 2  # offsets into the lists have 32 bits, and the lists take up to three numbers per posting
-SAMPLE = 200_000  # weights from which the levels are learned
-RARE, RAREST = 0.01, 0.0001  # quantiles of the weights, from below and from above, between which the edges of the levels lie
-FAR = 4.0  # weights above FAR times the highest edge get a level of their own
-PIECE = 4_000_000  # postings processed at a time
+# Constants: unit and meaning, then the source in brackets. [type]: from the range of a type. [chosen]: chosen, not measured.
+MAX_POSTINGS = 2**32 - 1 >> 2  # offsets into the lists have 32 bits, and the lists take up to three numbers per posting [type]
+SAMPLE = 200_000  # weights from which the levels are learned [chosen]
+RARE, RAREST = 0.01, 0.0001  # quantiles of the weights, from below and from above, between which the edges of the levels lie [chosen]
+FAR = 4.0  # weights above FAR times the highest edge get a level of their own [chosen]
+PIECE = 4_000_000  # postings processed at a time; bounds memory [chosen]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BuildOptions):
     """How a segment is built. levels: the number of levels to which weights are rounded. threads: 0 means all cores; any number gives the
     same file, except for the calibration's measurements.
     """
@@ -37,9 +38,25 @@ class Options:
     seed: int = 0
     threads: int = 0
 
-    def kept(self) -> dict[str, int]:
-        """The options that are recorded in the file."""
-        return {name: value for name, value in asdict(self).items() if name != "threads"}
+
+def options_of(spec: Any) -> Options:
+    """The options of a field's definition."""
+    return Options(spec.index.levels)
+
+
+def build_rows(path: Path, rows: RowSource, spec: Any, progress: Progress, cancelled: Callable[[], bool]) -> None:
+    """``IndexKind.build``: copy the vectors of a sparse field and index them."""
+    step = stepper(progress, cancelled)
+    docids, sizes, terms, weights = rows.docids, [np.zeros(1, np.int64)], [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
+    for low, column in rows.blocks():
+        sizes.append(np.diff(column.indptr))
+        terms.append(column.terms)
+        weights.append(column.weights)
+        step("copy", (low + len(column)) / len(docids))
+    rows.release()
+    indptr, idf = np.cumsum(np.concatenate(sizes), dtype=np.int64), spec.weighting == "idf"
+    stored = None if spec.binary else np.concatenate(weights)
+    build(path, indptr, np.concatenate(terms), stored, docids, idf, options_of(spec), progress, cancelled, rows.saturation)
 
 
 def build(
@@ -60,12 +77,7 @@ def build(
     by inverse document frequencies. saturation: given if the weights are term frequencies; it weighs them. Raises Cancelled soon after
     ``cancelled()`` returns true, ValueError for too many postings, and OSError.
     """
-
-    def step(stage: str, share: float) -> None:
-        if cancelled():
-            raise Cancelled(stage)
-        progress(stage, share)
-
+    step = stepper(progress, cancelled)
     if len(terms) > MAX_POSTINGS:
         raise ValueError(f"an index file holds at most {MAX_POSTINGS} postings, not {len(terms)}")
     threads = options.threads or background.cores()
@@ -74,7 +86,7 @@ def build(
     row_terms = np.empty(len(terms), np.uint32 if len(vocabulary) > 65_536 else np.uint16)
     for low in range(0, len(terms), PIECE):
         places = np.empty(len(terms[low : low + PIECE]), np.int64)
-        kernel.locate_terms(vocabulary, terms[low : low + PIECE], places)
+        impact_lists.locate_terms(vocabulary, terms[low : low + PIECE], places)
         row_terms[low : low + PIECE] = places
         step("terms", low / len(terms))
     counted = {}
@@ -85,8 +97,6 @@ def build(
     impacts = weights if saturation is None else saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
     rounded, levels = _leveled(impacts, len(terms), options)
     list_at, lists = _lists(indptr, row_terms, rounded, len(vocabulary), len(levels["level_most"]), threads, step)
-    inverse = np.full(int(docids[-1]) - int(docids[0]) + 1, -1, np.int32)
-    inverse[docids.astype(np.int64) - int(docids[0])] = np.arange(len(docids), dtype=np.int32)
     meta = {
         "kind": "sparse",
         "rows": len(docids),
@@ -99,7 +109,7 @@ def build(
         meta |= {"mean": saturation.mean, "saturation": saturation.numbers.tolist()}
     sections = {
         "docids": docids.astype(np.uint32),
-        "inverse": inverse,
+        "inverse": inverse_of(docids),
         "terms": vocabulary,
         "frequencies": np.bincount(row_terms, minlength=len(vocabulary)).astype(np.uint32),
         "list_at": list_at,
@@ -112,8 +122,7 @@ def build(
     if weights is not None:
         sections["row_weights"] = weights
     step("calibration", 0.0)
-    layout = SparseLayout(meta, sections)
-    model = sparse_calibrate.calibrate(layout, idf, options.seed, threads, lambda share: step("calibration", share))
+    model = calibrate(ImpactSegment(meta, sections), idf, options.seed, threads, lambda share: step("calibration", share))
     write(path, meta, sections | model)
 
 
@@ -154,19 +163,19 @@ def _lists(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(offset of each list, the lists): for each block of rows, the lists of all terms in order."""
     rows = len(indptr) - 1
-    starts = range(0, rows, kernel.BLOCK_ROWS)
+    starts = range(0, rows, impact_layout.BLOCK_ROWS)
 
     def block(low: int) -> tuple[np.ndarray, np.ndarray]:
-        high = min(low + kernel.BLOCK_ROWS, rows)
+        high = min(low + impact_layout.BLOCK_ROWS, rows)
         counts = np.empty(vocabulary, np.int64)
-        kernel.count_postings(indptr, row_terms, low, high, counts)
+        impact_build.count_postings(indptr, row_terms, low, high, counts)
         ends = np.cumsum(counts)
         size = int(indptr[high] - indptr[low])
         docs, own = np.empty(size, np.uint16), np.empty(size, np.uint8)
-        kernel.fill_lists(indptr, row_terms, level, low, high, ends - counts, docs, own)
+        impact_build.fill_lists(indptr, row_terms, level, low, high, ends - counts, docs, own)
         at = np.empty(vocabulary, np.uint32)
         runs = np.empty(size + 2 * int(np.minimum(counts, levels).sum()), np.uint16)
-        used = kernel.write_runs(ends, docs, own, levels, at, runs)
+        used = impact_build.write_runs(ends, docs, own, levels, at, runs)
         step("lists", high / rows)
         return at, runs[:used].copy()
 

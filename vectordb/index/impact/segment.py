@@ -9,95 +9,92 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vectordb_client.model.schema import Sparse
 
-from ...kernels import impact as kernel
-from ..dense.calibrate import DEPTHS, Corrections
-from ..dense.segment import SegmentMask
-from ..file import Mapped
-from . import calibrate as sparse_calibrate
+from ...kernels import impact_layout as layout
+from ..base import IndexKind
+from ..file import IndexFile
+from ..model import Corrections, model_for
+from .model import Choice, ImpactModel, models_of
+from .plans import PLANS
 
 
-class SparseLayout:
-    """A segment's sections as kernels see them. It keeps the arrays alive whose addresses are in ``description`` (int64).
+class ImpactSegment(IndexKind):
+    """The sections of a sparse segment as kernels see them.
 
-    rows: their number. vocabulary: the number of distinct terms. binary: every weight is 1. signed: some weight is negative or tiny, so the
-    index can't be searched. most: an upper bound of all weights. mean: the mean text length when the index was built, if it was built from
-    term frequencies; saturation: float32 ``(4,)``, the coefficients at that mean, as kernels take them.
+    description: int64, addresses and sizes for kernels. vocabulary: the number of distinct terms. binary: every weight is 1. signed: some
+    weight is negative or tiny, so the index can't be searched. most: an upper bound of all weights. mean: the mean text length when the
+    index was built, if it was built from term frequencies; saturation: float32 ``(4,)``, the coefficients at that mean, as kernels take
+    them. choices: the cache of ``search``: request → (number of calls when it was chosen, choice).
     """
 
-    clusters = 1  # a sparse segment has no clusters; ``SegmentMask`` counts all of its rows as one
+    plans = PLANS
 
-    def __init__(self, meta: dict, sections: dict[str, np.ndarray]):
-        self.meta = meta
-        self.sections = sections
-        self.rows, self.first = meta["rows"], meta["first"]
+    def __init__(self, meta: dict[str, Any], sections: dict[str, np.ndarray], file: IndexFile | None = None):
+        super().__init__(meta, sections, file)
         self.binary, self.signed = meta["binary"], meta["signed"]
-        self.docids, self.inverse = sections["docids"], sections["inverse"]
         self.vocabulary = len(sections["terms"])
         self.most = float(sections["level_most"][0]) if self.vocabulary else 0.0
         self.mean = meta.get("mean", 1.0)
         self.saturation = np.array([*meta.get("saturation", (0, 0, 0)), 1], np.float32)
-        self.offsets = np.array([0, self.rows], np.int32)
         self.every_bit = all_bits(self.rows)
-        at = {name: array.ctypes.data for name, array in sections.items()}
-        self.description = np.zeros(kernel.SEGMENT_WIDTH, np.int64)
+        self.description = self._described()
+        self.corrections = Corrections.of(PLANS)
+        self.choices: dict[tuple, tuple[int, Choice]] = {}
+        if file is not None:
+            self.models = models_of(sections, self.rows)
+
+    def _described(self) -> np.ndarray:
+        sections = self.sections
+        address = {name: array.ctypes.data for name, array in sections.items()}
         values = {
-            kernel.ROWS: self.rows,
-            kernel.VOCABULARY: self.vocabulary,
-            kernel.TERMS: at["terms"],
-            kernel.FREQUENCIES: at["frequencies"],
-            kernel.LIST_AT: at["list_at"],
-            kernel.LISTS: at["lists"],
-            kernel.LEVELS: len(sections["level_most"]),
-            kernel.LEVEL_MOST: at["level_most"],
-            kernel.LEVEL_MEAN: at["level_mean"],
-            kernel.LEVEL_SHARE: at["level_share"],
-            kernel.ROW_AT: at["row_at"],
-            kernel.ROW_TERMS: at["row_terms"],
-            kernel.WIDE: sections["row_terms"].dtype == np.uint32,
-            kernel.ROW_WEIGHTS: at.get("row_weights", 0),
-            kernel.DOCIDS_AT: at["docids"],
-            kernel.ROW_LENGTHS: at.get("row_lengths", 0),
+            layout.ROWS: self.rows,
+            layout.VOCABULARY: self.vocabulary,
+            layout.TERMS: address["terms"],
+            layout.FREQUENCIES: address["frequencies"],
+            layout.LIST_AT: address["list_at"],
+            layout.LISTS: address["lists"],
+            layout.LEVELS: len(sections["level_most"]),
+            layout.LEVEL_MOST: address["level_most"],
+            layout.LEVEL_MEAN: address["level_mean"],
+            layout.LEVEL_SHARE: address["level_share"],
+            layout.ROW_AT: address["row_at"],
+            layout.ROW_TERMS: address["row_terms"],
+            layout.WIDE: sections["row_terms"].dtype == np.uint32,
+            layout.ROW_WEIGHTS: address.get("row_weights", 0),
+            layout.DOCIDS_AT: address["docids"],
+            layout.ROW_LENGTHS: address.get("row_lengths", 0),
         }
+        description = np.zeros(layout.SEGMENT_WIDTH, np.int64)
         for column, value in values.items():
-            self.description[column] = value
+            description[column] = value
+        return description
 
-
-class SparseSegment(Mapped, SparseLayout):
-    """The memory-mapped file of a sparse segment. docids: uint32 ``(rows,)``, ascending."""
-
-    kind = "sparse"
-    large = frozenset({"lists", "row_terms", "row_weights"})
-    names = large | {
-        "docids", "inverse", "terms", "frequencies", "list_at", "level_most", "level_mean", "level_share", "row_at",
-        "row_lengths",        "settings", "levels", "recalls", "costs", "scan",
-    }  # fmt: skip
-    plans = kernel.PLANS
-    needed = frozenset({kernel.SCAN, kernel.SAFE})
-    depths = len(DEPTHS)
-
-    def __init__(self, *mapped: Any):
-        super().__init__(*mapped)
-        self.all_allowed = SegmentMask(self, None)
-        self.models = sparse_calibrate.models_of(self.sections, self.rows)
-        self.corrections = Corrections.of(len(sparse_calibrate.PLAN_NAMES))
-        self.choices: dict = {}  # the cache of ``sparse_ann``: request → (number of calls when it was chosen, choice)
+    def model(self, k: int) -> ImpactModel:
+        return model_for(self.models, k)
 
     def postings_of(self, terms: np.ndarray) -> int:
         """The total number of postings of some terms (uint64, ascending)."""
         vocabulary = self.sections["terms"]
-        at = np.minimum(np.searchsorted(vocabulary, terms), len(vocabulary) - 1)
-        return int(self.sections["frequencies"][at[vocabulary[at] == terms]].sum(dtype=np.int64))
+        places = np.minimum(np.searchsorted(vocabulary, terms), len(vocabulary) - 1)
+        return int(self.sections["frequencies"][places[vocabulary[places] == terms]].sum(dtype=np.int64))
 
-    def fits(self, spec: Sparse) -> bool:
-        """Whether the file is an index of a field with this definition."""
-        return self.binary == spec.binary
+    def fits(self, spec: Any) -> bool:
+        return super().fits(spec) and self.binary == spec.binary
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def drift(self, texts: Any) -> float:
+        """The factor by which the mean text length has changed. The larger it is, the worse is the order of the posting lists."""
+        if "mean" not in self.meta or not texts.words:
+            return 1.0
+        mean = texts.words / texts.documents
+        return max(mean / self.mean, self.mean / mean)
 
 
 def all_bits(rows: int) -> np.ndarray:
     """A bitmap (uint64) in which the bit of every row is set."""
-    words = np.full(-(-rows // 64), ~np.uint64(0))
+    bits = np.full(-(-rows // 64), ~np.uint64(0))
     if rows % 64:
-        words[-1] >>= np.uint64(64 - rows % 64)
-    return words
+        bits[-1] >>= np.uint64(64 - rows % 64)
+    return bits

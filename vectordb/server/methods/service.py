@@ -22,7 +22,6 @@ from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentEr
 from vectordb_client.model.batch import check_each_id
 from vectordb_client.model.ranking import MAX_STAGES, Prefetch
 from vectordb_client.model.schema import Schema
-from vectordb_client.model.vectors import DenseColumn, point_vector
 from vectordb_client.rpc import answers, wire, wire_terms
 from vectordb_client.rpc.packing import Room
 from vectordb_client.rpc.retry import RETRY_AFTER_KEY
@@ -420,7 +419,7 @@ def _stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batc
     columns = wire.query_columns(message.vectors, n, schema)
     text = _texts(message, n)
     return Prefetch(
-        vectors={name: _queries(column, n) if batch else point_vector(column, 0) for name, column in columns.items()} or None,
+        vectors={name: column.vectors() if batch else column.vector(0) for name, column in columns.items()} or None,
         text=text if batch else _first(text),
         limit=message.limit,
         fusion=wire.unpack_fusion(message),
@@ -445,7 +444,3 @@ def _first(text: Any) -> Any:
     if isinstance(text, dict):
         return {field: values[0] for field, values in text.items()}
     return text[0] if text else None
-
-
-def _queries(column: Any, n: int) -> Any:
-    return column.values if isinstance(column, DenseColumn) else [point_vector(column, i) for i in range(n)]

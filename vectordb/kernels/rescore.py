@@ -12,7 +12,7 @@ from .jit import count_trailing_zeros, inner, pointer, prefetch_lines
 from .layout import DIM, DOCIDS_AT, FIRST_DOCID, METRIC, PRESENT, ROWS, SPAN
 from .topk import make_key, offer, row_of, score_of, sort_keys
 
-RESCORED_AT_ONCE = 16
+RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored [chosen, not measured]
 
 
 @inner
@@ -57,10 +57,10 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
 @inner
 def docid_bits(segment, filtered, bits):
     """The docids that may be found, a bit each from the segment's first on: those of its rows, or of the rows with a bit in ``bits``."""
-    words = (segment[SPAN] + 63) >> 6
+    u64s = (segment[SPAN] + 63) >> 6
     if not filtered:
-        return carray(pointer(segment[PRESENT]), words, np.uint64)
-    found = np.zeros(words, np.uint64)
+        return carray(pointer(segment[PRESENT]), u64s, np.uint64)
+    found = np.zeros(u64s, np.uint64)
     rows, first = segment[ROWS], segment[FIRST_DOCID]
     docids = carray(pointer(segment[DOCIDS_AT]), rows, np.uint32)
     for w in range((rows + 63) >> 6):

@@ -1,0 +1,174 @@
+"""Dense vector fields: ``dim`` numbers for each point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ...errors import InvalidArgumentError, many
+from ..arguments import named_class
+from ..foreign import size_of
+from ..norms import surely_allowed
+from ..options import check_integer, choice
+from .base import (
+    MAX_DIM,
+    Column,
+    VectorField,
+    check_encoder,
+    check_index,
+    check_query,
+    check_rows,
+    floats,
+    pack_matrix,
+    text_written,
+    unpack_matrix,
+    wrong_vector,
+)
+
+GRAPH_BUILDERS = ("faiss", "hnswlib")
+MIN_DEGREE, MAX_DEGREE, MAX_EF_CONSTRUCTION = 4, 64, 2000
+
+
+@dataclass(frozen=True)
+class DenseColumn(Column):
+    """Dense vectors of n points. values: finite float32 or float16 ``(n, dim)``. rows: as in ``Column``."""
+
+    values: np.ndarray
+    rows: np.ndarray | None = None
+    kind: ClassVar[str] = "dense"
+    names: ClassVar[tuple[str, ...]] = ("values",)
+    ragged: ClassVar[bool] = False
+
+    @classmethod
+    def read(cls, name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Any] | None = None) -> Self:
+        """Check an ``(n, dim)`` array or n vectors."""
+        if isinstance(value, DenseColumn):
+            value = value.values
+        if isinstance(value, (list, tuple)):
+            for row, vector in enumerate(value):
+                if isinstance(vector, str):
+                    raise text_written(name, spec, vector)
+                size = size_of(vector)
+                if size is not None and size != spec.dim:
+                    of = ids if ids is not None and row < len(ids) else None
+                    raise wrong_vector(name, of, row, f"has {many(size, 'dimension')}, not {spec.dim}", size)
+        values = floats(name, value, spec.dtype)
+        if values.ndim != 2 or values.shape[0] != n:
+            hint = ""
+            if values.shape == (spec.dim,):
+                hint = f"; write {{{name!r}: [vector]}}, a list of one vector" if n == 1 else f"; write a list of {n} vectors"
+            what = f"vectors {name!r} must have shape ({n}, {spec.dim}), not {values.shape}{hint}"
+            raise InvalidArgumentError(what, field=name, value=values.shape)
+        if values.shape[1] != spec.dim:
+            raise InvalidArgumentError(
+                f"vectors {name!r} have {many(values.shape[1], 'dimension')}, not {spec.dim}", field=name, value=values.shape[1]
+            )
+        check_rows(name, spec, values, ids, rows=rows, given=value)
+        return cls(values, rows)
+
+    @classmethod
+    def query(cls, name: str, spec: Dense, value: Any) -> np.ndarray:
+        """Check a query: ``(dim,)`` float32."""
+        array = floats(name, value, "float32")
+        if array.shape != (spec.dim,):
+            if array.shape != (1, spec.dim):
+                hint = "; for several queries write search_batch" if array.ndim == 2 and array.shape[1] == spec.dim else ""
+                what = f"query vector {name!r} has shape {array.shape}, not ({spec.dim},){hint}"
+                raise InvalidArgumentError(what, field=name, value=array.shape)
+            array = array[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if surely_allowed(array.dot(array)):
+                return array  # one product shows that it is finite and of an allowed norm
+        return check_query(name, spec, array, value)
+
+    @classmethod
+    def queries(cls, name: str, spec: Dense, value: Any) -> list | None:
+        if isinstance(value, np.ndarray) and value.ndim != 2:
+            what = f"query vectors {name!r} have shape {value.shape}, not (n, {spec.dim})"
+            raise InvalidArgumentError(what, field=name, value=value.shape)
+        return None
+
+    @classmethod
+    def of(cls, spec: Dense, vectors: Sequence[Any], rows: np.ndarray | None = None) -> Self:
+        if len(vectors) == 1:
+            return cls(np.asarray(vectors[0]).reshape(1, -1), rows)
+        return cls(np.stack(vectors) if vectors else np.empty((0, spec.dim), np.float32), rows)
+
+    def vector(self, position: int) -> np.ndarray:
+        return self.values[position]
+
+    def vectors(self) -> np.ndarray:
+        return self.values
+
+    def pack(self, message: Any) -> None:
+        pack_matrix(message, self.values)
+
+    @classmethod
+    def unpack(cls, message: Any, n: int, field: str, rows: np.ndarray | None = None) -> Self:
+        return cls(unpack_matrix(message, n, field), rows)
+
+    @staticmethod
+    def arrow_type(pa: Any, spec: Dense) -> Any:
+        return pa.list_(pa.float32(), spec.dim)
+
+
+@named_class
+@dataclass(frozen=True)
+class HNSW:
+    """How the index of a dense field is built. It doesn't limit the recall that a search can ask for.
+
+    A higher degree or ef_construction gives a better graph, which takes longer to build. A higher degree also takes more memory.
+
+    Attributes:
+        graph_builder: "faiss", or "hnswlib" where that is installed.
+        degree: neighbours of a node, 4 to 64. The lowest layer has twice as many.
+        ef_construction: candidates that are considered when a node is linked, from ``degree`` to 2000.
+    """
+
+    graph_builder: str = "faiss"
+    degree: int = 16
+    ef_construction: int = 80
+
+    def __post_init__(self):
+        choice("graph_builder", self.graph_builder, GRAPH_BUILDERS)
+        check_integer("degree", self.degree, MIN_DEGREE, MAX_DEGREE)
+        check_integer("ef_construction", self.ef_construction, self.degree, MAX_EF_CONSTRUCTION)
+
+
+@named_class
+@dataclass(frozen=True)
+class Dense(VectorField):
+    """A dense vector field: ``dim`` numbers for each point.
+
+    Attributes:
+        dim: the number of dimensions, 1 to 65,536.
+        metric: "cosine": the score is the cosine, higher is closer. "dot": the inner product, higher is closer. "l2": the *squared*
+            Euclidean distance, lower is closer.
+        dtype: "float32" or "float16", in which vectors are stored.
+        encoder: the name of an encoder, such as "wordllama(dim=256)". ``search(text=…)`` then encodes texts.
+        source: the attribute that the encoder reads; ``upsert`` then encodes it.
+        index: how the field is indexed. None: it is never indexed, and every search of it is exact.
+
+    Raises:
+        SchemaError: a value is not valid.
+    """
+
+    dim: int
+    metric: str = "cosine"
+    dtype: str = "float32"
+    encoder: str | None = None
+    source: str | None = None
+    index: HNSW | None = HNSW()
+    kind: ClassVar[str] = "dense"
+    column: ClassVar[type[Column]] = DenseColumn
+    index_options: ClassVar[type | None] = HNSW
+
+    def __post_init__(self):
+        check_integer("dim", self.dim, 1, MAX_DIM)
+        choice("metric", self.metric, ("cosine", "dot", "l2"))
+        choice("dtype", self.dtype, ("float32", "float16"))
+        check_encoder(self.encoder, self.source)
+        check_index(self.index, HNSW)

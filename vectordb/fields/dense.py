@@ -1,0 +1,50 @@
+"""Dense vectors: a fixed number of values a row, with their norms for cosines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from vectordb_client.model.fields import Dense, DenseColumn
+
+from ..index.exact import Found, search_dense
+from ..storage import chunks, format
+from ..storage.check.rows import FieldRows
+from ..storage.chunks import Chunk, FixedChunk
+from ..storage.tables import ChunkTable
+from .base import FieldType, Part, check_values, norms, values_of
+
+
+class DenseType(FieldType):
+    kind = "dense"
+
+    def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
+        return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}
+
+    def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+        return {format.FORWARD: chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)}
+
+    def decode(self, spec: Dense, chunk: FixedChunk, rows: np.ndarray | None) -> DenseColumn:
+        return DenseColumn(values_of(spec, chunk), rows)
+
+    def sizes(self, spec: Dense, table: ChunkTable, docids: np.ndarray) -> np.ndarray:
+        return np.full(len(docids), self.item_bytes(spec), np.int64)  # an upper bound: rows without a vector aren't looked for
+
+    def stored_bytes(self, column: DenseColumn, bm25: bool) -> Iterator[bytes]:
+        return (row.tobytes() for row in column.values)
+
+    def check(self, rows: FieldRows, spec: Dense) -> None:
+        chunk = rows.part(format.FORWARD)
+        if chunk is not None:
+            check_values(rows, spec, chunk)
+
+    def sign(self, spec: Dense) -> float:
+        return -1.0 if spec.metric == "l2" else 1.0
+
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> np.ndarray:
+        return np.array(queries)  # a copy: kernels are compiled for contiguous, writable arrays
+
+    def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
+        spec = view.schema.vectors[name]
+        return search_dense(table, queries, spec.dtype, spec.metric, k, rows)

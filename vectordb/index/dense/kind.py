@@ -1,0 +1,59 @@
+"""The HNSW index of dense fields (``INDEX_KINDS["dense"]``): byte codes, binary codes, clusters and a graph."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from vectordb_client.errors import SchemaError
+from vectordb_client.model.fields import HNSW
+
+from ...kernels import planner
+from ..model import DEPTHS
+from .build import build_rows, options_of
+from .codecs import CODECS, EARLIER
+from .search import bounds, search, usable
+from .segment import DenseSegment
+
+# Unit and meaning. Chosen, not measured.
+MAX_ROWS = 4_000_000  # rows of a file
+MAX_BUILD_BYTES = 6 << 30  # bytes of vectors that are copied for a build
+
+
+class HNSWFile(DenseSegment):
+    """The memory-mapped file of a dense segment."""
+
+    name = "dense"
+    field = "dense"
+    options = HNSW
+    needed = frozenset({planner.SCAN})
+    codecs = CODECS
+    default_codecs = EARLIER
+    depths = len(DEPTHS)
+    large = frozenset({"graph"})
+    own_sections = large | {
+        "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "upper_rows", "upper_offsets", "upper_links",
+        "settings", "levels", "locals", "recalls", "costs", "apart",
+    }  # fmt: skip
+
+    build = staticmethod(build_rows)
+    usable = staticmethod(usable)
+    search = staticmethod(search)
+    bounds = staticmethod(bounds)
+
+    @classmethod
+    def max_rows(cls, spec: Any) -> int:
+        return max(1, min(MAX_ROWS, MAX_BUILD_BYTES // (4 * spec.dim)))
+
+    @staticmethod
+    def build_options(spec: Any) -> dict[str, Any]:
+        return options_of(spec).kept()
+
+    @classmethod
+    def check_options(cls, field: str, options: HNSW) -> None:
+        if options.graph_builder == "hnswlib":
+            try:
+                importlib.import_module("hnswlib")
+            except ImportError as error:
+                what = f"vector field {field!r}: graph_builder 'hnswlib' is not installed ({error}): pip install 'hnswlib>=0.8'"
+                raise SchemaError(what, field="graph_builder", value="hnswlib") from error

@@ -1,0 +1,67 @@
+"""Predictions of the plans of a dense segment, interpolated between the calibrated cells. ``search_segment`` does the same when it chooses
+a plan (``kernels/planner.py``); this module does it in Python, for ``explain``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...kernels import planner
+from ..base import Run, SegmentTarget
+from ..model import DEPTHS, PlanModel, with_setting
+from .plans import PLANS
+
+# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
+# recall and cost. [estimate]: a rounded time; machines differ.
+NEVER = 1e7  # microseconds; the cost of a plan that can't be used
+UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
+BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [planner]
+
+
+@dataclass(frozen=True)
+class DenseModel(PlanModel):
+    """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending. recalls, costs: float32 ``(levels ·
+    correlations, settings)``.
+    """
+
+    levels: np.ndarray
+    correlations: np.ndarray
+    unusable = NEVER / 10
+
+    def needed(self, recall: float, k: int) -> float:
+        """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for recall + (1 − recall)·BEYOND."""
+        return recall if k <= 2 * self.depth else recall + BEYOND * (1.0 - recall)
+
+    def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
+        rows, matches = target.segment.rows, int(target.allowed.matches[0])
+        share = np.log2(matches / rows)
+        cells, weights = np.zeros(4, np.int64), np.zeros(4)
+        exact = planner.setting_of(self.settings, planner.EXACT)
+        growth, extra = planner.beyond(k, self.depth, matches)
+        rho = np.log2(max(local * rows / matches, 2.0**-8)) if local >= 0 else 0.0
+        level = min(share, self.levels[1]) if target.allowed.filtered else self.levels[0]
+        planner.weights_of(self.levels, self.correlations, level, rho, cells, weights)
+        offsets, factors = target.segment.corrections.table
+        costs, recalls = [], []
+        for s, plan in enumerate(self.settings[:, planner.PLAN].astype(int).tolist()):
+            costs.append(planner.cost_of(s, self.settings, cells, weights, self.costs, exact, growth, extra) * factors[plan])
+            recall = min(planner.predict(s, cells, weights, self.recalls) + offsets[plan], 1.0)
+            recalls.append(1.0 if self.plans[plan].exact else recall)
+        return costs, recalls
+
+    def located(self, run: Run) -> dict[str, Any]:
+        return {"local_selectivity": None if run.local < 0 else float(run.local)}
+
+
+def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[DenseModel, ...]:
+    """The models of a file. A file that wasn't calibrated for the exact scan gets this plan added, at an estimated cost on the high
+    side.
+    """
+    levels, correlations = sections["levels"], sections["locals"]
+    full = np.repeat(rows * (UNMEASURED_ROW + dim * UNMEASURED_NUMBER) * np.minimum(np.exp2(levels), 1.0), len(correlations))
+    settings, recalls, costs = with_setting(sections, (planner.EXACT, 0, 0), full.astype(np.float32))
+    return tuple(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations) for i, depth in enumerate(DEPTHS))

@@ -1,0 +1,61 @@
+"""A thread's working memory for searching segments. Each thread keeps its own for each kind, and grows it on demand."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar, Self
+
+import numpy as np
+
+
+def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+    """An uninitialised array that starts on a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """A copy of an array that starts on a cache line."""
+    copy = aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+class Scratch:
+    """Arrays for segments of up to some sizes. work: int64, their addresses, for kernels.
+
+    A subclass says what the sizes are (``arrays``), and how many columns ``work`` has (``width``).
+    """
+
+    width: ClassVar[int]
+    _local: ClassVar[threading.local]
+
+    def __init_subclass__(cls) -> None:
+        cls._local = threading.local()
+
+    def __init__(self, *sizes: int):
+        self.sizes = sizes
+        self._arrays = self.arrays(*sizes)  # keeps the arrays alive whose addresses are in ``work``
+        self.work = np.zeros(self.width, np.int64)
+        for column, array in self._arrays.items():
+            self.work[column] = array.ctypes.data
+
+    @staticmethod
+    def arrays(*sizes: int) -> dict[int, np.ndarray]:
+        """Column of ``work`` → array."""
+        raise NotImplementedError
+
+    @classmethod
+    def of_thread(cls, *sizes: int) -> Self:
+        """This thread's scratch space, grown to at least these sizes."""
+        scratch = getattr(cls._local, "scratch", None)
+        if scratch is None:
+            scratch = cls._local.scratch = cls(*sizes)
+        elif sizes != scratch.sizes:
+            for wanted, size in zip(sizes, scratch.sizes, strict=True):
+                if wanted > size:
+                    scratch = cls._local.scratch = cls(*map(max, sizes, scratch.sizes))
+                    break
+        return scratch

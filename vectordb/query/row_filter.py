@@ -1,0 +1,92 @@
+"""The rows that a search may return: those that match its filter, as a bitmap, as docids and as masks of segments."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+
+import numpy as np
+from pyroaring import BitMap
+from vectordb_client.model.filter import Filter
+
+from ..engine.snapshot import OpenSegment, View
+from ..filters.bitmap import FilterCache, matching
+from ..index.base import SegmentMask
+from .trace import current
+
+
+class RowFilter:
+    """The rows that a search may return: those that match its filter, or all live rows. With ``given`` (docids, uint32 ascending) only
+    these, which the caller has filtered already: the candidates of a prefetch.
+    """
+
+    def __init__(self, view: View, node: Filter | None, cache: FilterCache | None, given: np.ndarray | None = None):
+        self.view, self.node, self._cache, self.given = view, node, cache, given
+        self._rows: np.ndarray | None = given
+
+    def among(self, docids: np.ndarray) -> RowFilter:
+        """The same restricted to these docids, which must be rows that the search may return."""
+        return RowFilter(self.view, self.node, self._cache, np.sort(docids))
+
+    @cached_property
+    def bitmap(self) -> BitMap | None:
+        """The live rows that match the filter; None without a filter."""
+        if self.node is None:
+            return None
+        started = time.perf_counter()
+        found = matching(self.node, self.view, self._cache)
+        notes = current()
+        if notes is not None and notes.clock is not None:
+            notes.clock.charge("filter", time.perf_counter() - started)
+        return found
+
+    @cached_property
+    def matches(self) -> int:
+        """The number of rows that the search may return."""
+        if self.given is not None:
+            return len(self.given)
+        return self.view.snapshot.live if self.bitmap is None else len(self.bitmap)
+
+    @property
+    def everything(self) -> bool:
+        """Whether the search may return every row: there is no dead row, and the filter, if any, matches all."""
+        return self.matches == self.view.rows
+
+    def rows(self) -> np.ndarray | None:
+        """Their docids, uint32 ascending; None for all rows."""
+        if self.everything:
+            return None
+        if self._rows is None:
+            bitmap = self.bitmap
+            self._rows = self.view.snapshot.live_rows() if bitmap is None else np.asarray(bitmap.to_array(), dtype=np.uint32)
+        return self._rows
+
+    def allowed(self, part: OpenSegment) -> SegmentMask:
+        """The mask of a segment. It is cached by the filter and valid until a row of the segment dies."""
+        if self.everything:
+            return part.segment.all_allowed
+        key = ("allowed", self.node, part.file, self.view.snapshot.meta.revision)
+        # Rows are immutable, so the mask changes only when one of them dies.
+        dead = self.view.dead.range_cardinality(part.first, part.end)
+        found = self._cache.get(key)
+        if found is not None and found[0] == dead:
+            return found[1]
+        allowed = SegmentMask(part.segment, self.rows())
+        self._cache.put(key, dead, allowed, allowed.nbytes)
+        return allowed
+
+    def those_of(self, docids: np.ndarray) -> np.ndarray:
+        """Those of some docids (uint32, ascending) that the search may return."""
+        rows = self.rows() if len(docids) else None
+        if rows is None:
+            return docids
+        at = np.searchsorted(rows, docids)
+        return docids[np.append(rows, np.uint32(0xFFFFFFFF))[at] == docids]  # the padding matches no row: this docid is never assigned
+
+    def between(self, low: int, high: int) -> np.ndarray:
+        """The docids in [low, high) that the search may return, uint32 ascending."""
+        rows = self.rows()
+        if rows is None:
+            return np.arange(low, high, dtype=np.uint32)
+        start, end = np.searchsorted(rows, [low, high])
+        return rows[start:end].copy()  # a copy: it may be cached, and a view would keep the whole array alive

@@ -1,0 +1,199 @@
+"""Search the segments of one arm, each by its kind of index, and the rows without an index by an exact scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from vectordb_client.model.filter import Filter
+
+from ..engine.audits import Audits, budget
+from ..engine.snapshot import OpenSegment, View
+from ..fields import FIELD_TYPES
+from ..index.base import Bounds, IndexKind, Report, SegmentRequest, SegmentTarget, TailRange, joined
+from ..index.exact import Found
+from ..storage.tables import ChunkTable
+from .audit import learn
+from .request import Arm, Search
+from .row_filter import RowFilter
+from .trace import ArmTrace, current
+
+MAX_PREPARED = 64  # prepared arms and filters cached per snapshot [chosen, not measured]
+Tail = Sequence[tuple[int, int]]  # ranges of docids [low, high) that no segment covers
+Kinds = tuple[tuple[type[IndexKind], list[IndexKind]], ...]  # the open files of each kind
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The segments, masks and tail of an arm under a filter. They are the same for every query on one snapshot.
+
+    groups: for each kind its segments with their masks, and the ranges to scan besides: the first kind has the whole tail, and the outliers
+    of all segments. tail_rows: rows in these ranges, None if there is none. audits: of the directory.
+    """
+
+    node: Filter | None
+    opened: tuple[OpenSegment, ...]
+    groups: tuple[tuple[type[IndexKind], list[SegmentTarget], list[TailRange]], ...]
+    table: ChunkTable
+    matches: int
+    tail_rows: int | None
+    audits: Audits
+
+
+def cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Tail]:
+    """(the segments to search, the ranges of docids that they don't cover). Both are empty if the arm is to be searched without an
+    index.
+    """
+    if arm.spec.index_options is None:
+        return (), ()
+    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    if not opened:
+        return (), ()
+    saturation = FIELD_TYPES[arm.spec.kind].saturation(view, arm.name)
+    for kind, files in _kinds(view, arm, opened):
+        if not kind.usable(files, queries, k, search.exact, saturation):
+            return (), ()
+    return opened, tail
+
+
+def _kinds(view: View, arm: Arm, opened: tuple[OpenSegment, ...]) -> Kinds:
+    """The segments by kind, cached in the snapshot."""
+    cache, key = view.snapshot.prepared, ("kinds", arm.name)
+    known = cache.get(key)
+    if known is not None and known[0] is opened:
+        return known[1]
+    groups: dict[type[IndexKind], list[IndexKind]] = {}
+    for part in opened:
+        groups.setdefault(type(part.segment), []).append(part.segment)
+    cache[key] = opened, tuple(groups.items())
+    return cache[key][1]
+
+
+def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail) -> Prepared:
+    """The ``Prepared`` of an arm, cached in the snapshot. Raises CorruptionError."""
+    cache, key = view.snapshot.prepared, (arm.name, id(rows.node))
+    known = cache.get(key)
+    if known is not None and known.node is rows.node and known.opened is opened:
+        return known
+    table = view.chunks(view.fields[arm.name], FIELD_TYPES[arm.spec.kind].search_part)
+    ranges = [TailRange(*table.covering(low, high), rows.between(low, high)) for low, high in tail]
+    for piece in ranges:
+        table.verify(range(piece.low, piece.high))
+    targets: dict[type[IndexKind], list[SegmentTarget]] = {}
+    for part in opened:
+        targets.setdefault(type(part.segment), []).append(SegmentTarget(part.segment, rows.allowed(part), rows.node is None))
+        if len(docids := rows.those_of(part.segment.apart)):
+            table.verify_rows(docids)
+            ranges.append(TailRange(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
+    groups = tuple((kind, of_kind, [] if i else ranges) for i, (kind, of_kind) in enumerate(targets.items()))
+    tail_rows = sum(len(piece.docids) for piece in ranges) if ranges else None
+    if len(cache) >= MAX_PREPARED:
+        cache.clear()
+    prepared = cache[key] = Prepared(rows.node, opened, groups, table, rows.matches, tail_rows, view.directory.audits)
+    return prepared
+
+
+def search_segments(
+    view: View,
+    search: Search,
+    arm: Arm,
+    k: int,
+    rows: RowFilter,
+    queries: Sequence,
+    opened: tuple[OpenSegment, ...],
+    tail: Tail,
+) -> tuple[list[Found], dict | None] | None:
+    """Search the segments, and the tail by an exact scan. Returns what ``search_arm`` does; None if no row matches."""
+    ready = _prepared(view, arm, rows, opened, tail)
+    k = min(k, ready.matches)
+    if k == 0:
+        return None
+    notes = current()
+    audited = not search.explain and len(queries) == 1 and not search.exact and ready.audits.due()
+    timed = search.explain or audited
+    recorded = timed or notes is not None
+    saturation = FIELD_TYPES[arm.spec.kind].saturation(view, arm.name)
+    answers = [
+        kind.search(SegmentRequest(targets, ranges, ready.table, queries, arm.spec, k, search.recall, saturation, -1, recorded, timed))
+        for kind, targets, ranges in ready.groups
+    ]
+    hits, report = answers[0] if len(answers) == 1 else _merged(answers, k)
+    if report is None:
+        return hits, None
+    if audited:
+        _audit(view, search, arm, k, queries, report, hits[0], ready)
+    if notes is not None:
+        notes.record_arm(
+            search, arm.name, ArmTrace(report.plan_names, ready.matches, hits, lambda: _explained(search, arm, report, ready.tail_rows))
+        )
+    return hits, _explained(search, arm, report, ready.tail_rows) if search.explain else None
+
+
+def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tuple[list[Found], Report | None]:
+    """The answers of several kinds as one. Ties go to the lower docid."""
+    hits = []
+    for parts in zip(*(found for found, _ in answers), strict=True):
+        docids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((docids, -scores))[:k]
+        hits.append((docids[order], scores[order]))
+    reports = [report for _, report in answers if report is not None]
+    return hits, joined(reports) if reports else None
+
+
+def _audit(view: View, search: Search, arm: Arm, k: int, queries: Sequence, report: Report, hits: Found, ready: Prepared) -> None:
+    """Start an audit: repeat the search exactly in the background and compare the results."""
+    sequence, queries = view.sequence, queries.copy()
+
+    def exact() -> Found | None:
+        with view.again() as now:
+            if now.sequence != sequence:
+                return None
+            allowed = RowFilter(now, search.filter, None).rows()
+            return FIELD_TYPES[arm.spec.kind].search(now, arm.name, queries, k, allowed)[0]
+
+    predictions = report.judged()
+    ranges = {part.segment: (part.first, part.end) for part in ready.opened}
+    key = (view.store.collection, arm.name, search.recall)
+    segments = [target.segment for target in report.targets]
+    budget.start(lambda: learn(ready.audits, key, segments, predictions, k, hits, exact, [ranges[segment] for segment in segments]))
+
+
+def _explained(search: Search, arm: Arm, report: Report, tail_rows: int | None) -> dict:
+    """The plan's entry of an arm that was searched by its segments. It describes the first of several queries."""
+    segments = report.explained()
+    return {
+        "field": arm.name,
+        "kind": arm.spec.kind,
+        "plan": "segments",
+        "exact": search.exact,
+        "recall": {"target": search.recall, "predicted": min([1.0, *(segment["predicted"]["recall"] for segment in segments)])},
+        "rows": (tail_rows or 0) + sum(segment["rows_scored"] for segment in segments),
+        "segments": segments,
+        "tail": {"rows": tail_rows, "microseconds": round(report.tail_microseconds, 1)} if tail_rows is not None else None,
+    }
+
+
+def bounded(
+    view: View, search: Search, arm: Arm, rows: RowFilter, queries: Sequence
+) -> tuple[Bounds, Callable[[int, float], tuple[Found, np.ndarray]]] | None:
+    """(upper bounds of an arm's scores, a function from k and a threshold to its best rows by upper bounds: see ``Bounds.search``). None if
+    the index has none.
+    """
+    if search.exact or not search.proven or rows.given is not None or arm.spec.index_options is None:
+        return None
+    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    kinds = _kinds(view, arm, opened)
+    if len(kinds) != 1:
+        return None
+    ((kind, files),) = kinds
+    bounds = kind.bounds(files, tail, arm.spec, queries[0])
+    if bounds is None:
+        return None
+
+    def best(k: int, threshold: float) -> tuple[Found, np.ndarray]:
+        ready = _prepared(view, arm, rows, opened, tail)
+        ((_, targets, ranges),) = ready.groups
+        return bounds.search(SegmentRequest(targets, ranges, ready.table, queries, arm.spec, k, search.recall), threshold)
+
+    return bounds, best

@@ -1,0 +1,75 @@
+"""The catalog of collections, and the kinds of all keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vectordb_client.errors import shown
+from vectordb_client.model.schema import check_name
+
+from .. import format
+from . import walker as walkers
+from .collection import CollectionCheck
+from .walker import Full, IntegrityReport, Walker
+
+_SINGLE = (format.META, format.STATE, format.DERIVED, format.LOG_KEPT)  # kinds of keys that a collection has only once
+_KINDS = (
+    *_SINGLE,
+    *(format.IDS, format.TOMBSTONES, format.LOG, format.CHUNK, format.TERMS, format.TERM_COUNT, format.ENCODER, format.TERM_WORD),
+    format.SEGMENT,
+)
+
+
+def check_directory(walker: Walker, path: str, damage: str | None, types: Mapping[str, Any]) -> IntegrityReport:
+    """Check everything. damage: what is wrong with the trees of the data file. types: kind → type, of vector fields."""
+    collections: dict[str, int] = {}
+    try:
+        walker.expect(damage is None, "data.mdb", damage or "")
+        collections = _catalog(walker)
+        _keys(walker, collections)
+        for name, number in collections.items():
+            with walker.guard(f"collection {name!r}"):
+                CollectionCheck(walker, name, number, types).run()
+    except Full:
+        walker.problems.append(f"… and more: only the first {walkers.MAX_PROBLEMS} are listed")
+    return walker.report(path, len(collections))
+
+
+def _catalog(walker: Walker) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for key, value in walker.walk(format.key(format.CATALOG, format.NAME)):
+        with walker.guard(f"catalog entry {key[5:]!r}"):
+            name = check_name(key[5:].decode(), "collection")
+            numbers[name] = format.unpack_record(value, "catalog")
+    stored = walker.txn.get(format.key(format.CATALOG, format.NEXT))
+    with walker.guard("catalog"):
+        following = format.unpack_record(stored, "catalog") if stored is not None else 1
+        for name, number in numbers.items():
+            walker.expect(
+                1 <= number < following, f"collection {name!r}", f"has the number {number}, but the next free number is {following}"
+            )
+        walker.expect(len(set(numbers.values())) == len(numbers), "catalog", "two collections share a number")
+    return numbers
+
+
+def _keys(walker: Walker, collections: dict[str, int]) -> None:
+    """Check that every key belongs to a collection, and has a known kind."""
+    known = set(collections.values())
+    strangers: set[int] = set()
+    cursor = walker.txn.cursor()
+    more = cursor.first()
+    while more:
+        key = bytes(cursor.key())
+        walker.bytes += len(key) + len(cursor.value())
+        number, kind = int.from_bytes(key[:4], "big"), key[4:5]
+        if number == format.CATALOG:
+            single = (format.FORMAT_KEY, format.DIGEST_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
+            good = kind == format.NAME or key in single
+        elif number not in known:
+            good = number in strangers
+            strangers.add(number)
+        else:
+            good = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
+        walker.expect(good, f"key {shown(key)}", "belongs to no collection or has an unknown kind")
+        more = cursor.next()
