@@ -46,10 +46,11 @@ proto: $(VENV)/.dev
 proto-check: $(VENV)/.dev
 	PYTHON=$(BIN)/python sh tools/proto.sh --check
 
-# Ratios against peers in one run; needs qdrant-edge-py, which is not a dependency.
+# The figures of a release, with their bounds, beside a few peers; one of them is qdrant-edge-py, which is not a dependency.
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install -q qdrant-edge-py==0.9.0
-	$(BIN)/python -m bench.foundation
+	rm -rf bench-release
+	$(BIN)/vectordb bench run --suite release --out bench-release
 
 # The harness on small data: ours and every peer that is installed; under five minutes. Full suites: vectordb bench list.
 bench-quick: $(VENV)/.dev
@@ -76,5 +77,5 @@ $(VENV)/.types: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick nightly
+	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick bench-release nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +
