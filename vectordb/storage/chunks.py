@@ -355,12 +355,12 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         sections["norms"] = 4 * items
     if listed:
         sections["docids"] = 4 * count
-    at, places = HEADER, {}
+    position, places = HEADER, {}
     for name, nbytes in sections.items():
-        places[name] = (at, nbytes)
-        at += -(-nbytes // 8) * 8
-    if at != size:
-        raise CorruptionError(f"chunk {where} has sections of {at} bytes, but a value of {size} bytes", field=where)
+        places[name] = (position, nbytes)
+        position += -(-nbytes // 8) * 8
+    if position != size:
+        raise CorruptionError(f"chunk {where} has sections of {position} bytes, but a value of {size} bytes", field=where)
     return header, places
 
 
@@ -379,7 +379,7 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
     """Decode a chunk. Raises CorruptionError naming ``where`` if the bytes are invalid or, with ``verify``, fail their checksum."""
     value = np.frombuffer(value, np.uint8)
     header, places = _layout(value, where, verify)
-    arrays = {name: value[at : at + nbytes] for name, (at, nbytes) in places.items()}
+    arrays = {name: value[start : start + nbytes] for name, (start, nbytes) in places.items()}
     for name, dtype in _DTYPES.items():
         if name in arrays:
             arrays[name] = arrays[name].view(dtype)
