@@ -18,7 +18,6 @@ from vectordb_client import (
     InvalidArgumentError,
     Keyword,
     LimitError,
-    NotFoundError,
     Schema,
     Sparse,
 )
@@ -95,42 +94,6 @@ def test_a_client_has_the_methods_and_arguments_of_the_embedded_database(embedde
         assert found == expected, name
 
 
-def test_answers_are_those_of_the_blocking_client(address):
-    with Client(address) as client:
-        collection = client.create_collection("docs", SCHEMA)
-        fill(collection)
-        query, many = {"d": [1, 2, 3, 4], "s": {1: 1.0}}, {"d": np.eye(4)}
-
-        async def ask():
-            async with AsyncClient(address) as other:
-                docs = await other.collection("docs")
-                assert docs.schema == SCHEMA
-                return (
-                    await other.collections(),
-                    await docs.search(query, filter="lang = 'en'", limit=5),
-                    await docs.search_batch(many),
-                    await docs.get([3, 99]),
-                    await docs.count(),
-                    await docs.scroll(limit=7),
-                    [point async for point in docs.iterate(page=9)],
-                    await docs.info(),
-                    await other.server_info(),
-                )
-
-        found = asyncio.run(ask())
-        assert found == (
-            client.collections(),
-            collection.search(query, filter="lang = 'en'", limit=5),
-            collection.search_batch(many),
-            collection.get([3, 99]),
-            collection.count(),
-            collection.scroll(limit=7),
-            list(collection.iterate(page=9)),
-            collection.info(),
-            client.server_info(),
-        )
-
-
 def test_an_optimize_is_awaited_without_the_clients_limit(address, database, monkeypatch):
     asked = []
 
@@ -154,26 +117,6 @@ def test_an_optimize_is_awaited_without_the_clients_limit(address, database, mon
     assert asked[:2] == [(True, None), (True, 9.0)] and len(asked) == 3 and asked[2][0] is False
 
 
-def test_the_recall_and_the_plan_are_those_of_the_blocking_client(address):
-    with Client(address) as client:
-        fill(client.create_collection("docs", SCHEMA))
-        query, many = {"d": [1, 2, 3, 4]}, {"d": np.eye(4)}
-
-        async def ask():
-            async with AsyncClient(address) as other:
-                docs = await other.collection("docs")
-                with pytest.raises(InvalidArgumentError) as caught:
-                    await docs.search(query, recall=1.5)
-                assert (caught.value.field, caught.value.value) == ("recall", 1.5)
-                return await docs.search(query, recall=0.5, explain=True), await docs.search_batch(many, recall=1, explain=True)
-
-        one, several = asyncio.run(ask())
-        docs = client.collection("docs")
-        expected = [docs.search(query, recall=0.5, explain=True), *docs.search_batch(many, recall=1, explain=True)]
-        for found, wanted in zip([one, *several], expected, strict=True):
-            assert found == wanted and {**found.plan, "milliseconds": 0} == {**wanted.plan, "milliseconds": 0}
-
-
 def test_writes_and_schema_changes_work(address):
     async def change():
         async with AsyncClient(address) as client:
@@ -191,19 +134,6 @@ def test_writes_and_schema_changes_work(address):
             assert await client.collections() == []
 
     asyncio.run(change())
-
-
-def test_errors_are_the_same_classes(address):
-    async def fail():
-        async with AsyncClient(address) as client:
-            with pytest.raises(NotFoundError):
-                await client.collection("docs")
-            docs = await client.create_collection("docs", SCHEMA)
-            with pytest.raises(InvalidArgumentError) as caught:
-                await docs.search({"d": [1, 2, 3, 4]}, limit=0)
-            assert caught.value.field == "limit"
-
-    asyncio.run(fail())
 
 
 def test_a_forgotten_await_says_so(address, database):
@@ -289,3 +219,31 @@ def test_a_client_may_be_made_before_there_is_a_loop(address):
             return await client.collections()
 
     assert asyncio.run(use()) == []
+
+
+def test_the_asyncio_client_iterates_and_refuses_operators_that_cannot_wait(address, database):
+    docs = database.create_collection("docs", SCHEMA)
+    docs.upsert(ids=range(1500))
+
+    async def scenario():
+        async with AsyncClient(address) as client:
+            assert [name async for name in client] == ["docs"]
+            remote = await client.collection("docs")
+            assert [point.id async for point in remote] == list(range(1500))
+            assert bool(client) and bool(remote)
+            for attempt, advice in (
+                (lambda: client["docs"], r"await client.collection\('docs'\)"),
+                (lambda: "docs" in client, r"'docs' in await client.collections\(\)"),
+                (lambda: len(client), r"len\(await client.collections\(\)\)"),
+                (lambda: list(client), "async for"),
+                (lambda: len(remote), r"await collection.count\(\)"),
+                (lambda: 1 in remote, r"await collection.get\(1\) is not None"),
+                (lambda: list(remote), "async for"),
+            ):
+                with pytest.raises(TypeError, match=advice) as error:
+                    attempt()
+                assert isinstance(error.value, InvalidArgumentError)
+            with pytest.raises(AttributeError, match="write search"):
+                remote.query  # noqa: B018
+
+    asyncio.run(scenario())

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 
 import numpy as np
 import pytest
 import scipy.sparse
-from vectordb_client import AsyncClient, Client, Dense, InvalidArgumentError, LimitError, NotFoundError, Point, Schema, Sparse
+from vectordb_client import Dense, InvalidArgumentError, LimitError, NotFoundError, Point, Schema, Sparse
 from vectordb_client.model.schema import Int, Keyword
 
 import vectordb
-from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"n": Int(), "k": Keyword()})
 
 
-class Awaited:
-    """A collection of an AsyncClient, blocking: each call in a loop of its own."""
-
-    def __init__(self, address: str):
-        self._address = address
-
-    def __getattr__(self, name: str):
-        def call(*arguments, **options):
-            async def go():
-                async with AsyncClient(self._address) as client:
-                    return await getattr(await client.collection("docs"), name)(*arguments, **options)
-
-            return asyncio.run(go())
-
-        return call
-
-
-@pytest.fixture(params=["embedded", "client", "asyncio"])
-def docs(request, tmp_path):
-    with vectordb.open(tmp_path / "data", durability="batched") as database:
-        made = database.create_collection("docs", SCHEMA)
-        if request.param == "embedded":
-            yield made
-            return
-        server, port = start(database, port=0)
-        with Client(f"127.0.0.1:{port}") as client:
-            yield client.collection("docs") if request.param == "client" else Awaited(client.target)
-        server.stop(0).wait()
+@pytest.fixture
+def docs(database):
+    return database.create_collection("docs", SCHEMA)
 
 
 def points(n: int):

@@ -1,10 +1,11 @@
-"""Random schemas and operations against the model of ``reference``, in two processes, with reopening and a final check.
+"""Random schemas and operations against the model of ``reference``: here, in a second process and through a service; with reopening.
 
 Scores must agree with float64 sums within ``reference.TOLERANCE``. The hits must be the best ones, except for ties within this tolerance.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -27,11 +28,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from vectordb_client import Client
 from vectordb_client.model import filter as f
 
 import vectordb
 from tests.support import filter_model
 from tests.support.nightly import cases
+from tests.support.places import TIMEOUT, serving
 from tests.support.reference import Model, Stored, check_ranking, stored_vector, tolerance
 from tests.support.worker import Worker
 from vectordb import Dense, FilterError, MultiVector, NotFoundError, PreconditionError, Prefetch, Schema, Sparse
@@ -120,6 +123,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.path = tempfile.mkdtemp(prefix="vectordb-model-")
+        self.service = contextlib.ExitStack()
         self.opened = None
 
     @initialize(vectors=st.lists(specs, min_size=1, max_size=3), rng=seeds)
@@ -140,10 +144,13 @@ class Machine(RuleBasedStateMachine):
     def open_collection(self):
         self.here = self.database.collection("c")
         self.there = Remote(self.worker, self.path)
+        address = self.service.enter_context(serving(self.database))
+        self.served = self.service.enter_context(Client(address, timeout=TIMEOUT)).collection("c")
 
     def teardown(self):
         try:
             self.worker.call(elsewhere, self.path, "close", {})
+            self.service.close()
             if hasattr(self, "database"):
                 self.database.close()
                 assert check(self.path).problems == ()
@@ -151,8 +158,8 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(self.path)
 
     def side(self, rng):
-        """Either process."""
-        return self.there if rng.random() < 0.2 else self.here
+        """The collection as one of its users has it."""
+        return rng.choices([self.here, self.there, self.served], [6, 2, 2])[0]
 
     # Writing
 
@@ -292,6 +299,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self):
+        self.service.close()
         self.database.close()
         self.open()
         self.other = self.database.collection("other")

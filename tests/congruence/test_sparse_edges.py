@@ -6,16 +6,13 @@ import math
 import random
 
 import pytest
-from vectordb_client import Client
 
 from tests.support.upkeep import until
 from vectordb import Int, Linear, Schema, Sparse
 from vectordb.engine.index_files import files_of
-from vectordb.server.main import start
 
 TERMS = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1, 77, 78, 79, 80, 81]
 SCHEMA = Schema({"plain": Sparse(), "bits": Sparse(binary=True), "idf": Sparse("idf"), "both": Sparse("idf", binary=True)}, {"n": Int()})
-PLACES = ["embedded", "served"]
 
 
 def everywhere(vectors):
@@ -82,16 +79,9 @@ class Model:
             assert [hit.score for hit in quick] == pytest.approx([scores[hit.id] for hit in quick], rel=1e-5)
 
 
-@pytest.fixture(params=PLACES)
-def place(request, database):
-    """(the collection as a user has it, the database under it)"""
-    if request.param == "embedded":
-        yield database.create_collection("docs", SCHEMA), database
-        return
-    server, port = start(database, port=0)
-    with Client(f"127.0.0.1:{port}") as client:
-        yield client.create_collection("docs", SCHEMA), database
-    server.stop(0).wait()
+@pytest.fixture
+def docs(database):
+    return database.create_collection("docs", SCHEMA)
 
 
 def drawn(draw, most=6):
@@ -110,13 +100,13 @@ def queries(draw, n):
         yield {t: draw.choice([0.25, 1.0, 3.0]) for t in draw.sample([*TERMS, 12345], draw.randrange(1, 8))}
 
 
-def test_answers_are_plain_sums_before_and_right_after_compaction(place):
-    docs, database = place
+@pytest.mark.parametrize("database", ["embedded", "served"], indirect=True)
+def test_answers_are_plain_sums_before_and_right_after_compaction(docs, embedded):
     draw, model = random.Random(4), Model(docs)
     model.upsert({i: drawn(draw) for i in range(400)})
     docs.optimize()
     assert all(docs.info().statistics[name]["segments"] for name in SCHEMA.vectors)
-    until(lambda: files_of(database._env).verified())  # so that exact searches go through the index too
+    until(lambda: files_of(embedded._env).verified())  # so that exact searches go through the index too
     for _ in range(2):
         model.upsert({i: drawn(draw) for i in draw.sample(range(500), 60)})
         model.delete(draw.sample(range(500), 80))
@@ -131,8 +121,7 @@ def test_answers_are_plain_sums_before_and_right_after_compaction(place):
             model.check(query, limit=500, below=200)
 
 
-def test_vectors_come_back_as_they_were_given(place):
-    docs, _ = place
+def test_vectors_come_back_as_they_were_given(docs):
     docs.upsert(ids=[1, 2, 3], vectors=everywhere([{2**64 - 1: 0.5, 2**63: 2.0, 0: 1.0}, {}, None]))
     for name, spec in SCHEMA.vectors.items():
         full, empty, none = docs.get([1, 2, 3], with_vectors=True)
@@ -144,12 +133,11 @@ def test_vectors_come_back_as_they_were_given(place):
         assert [hit.id for hit in docs.search({name: {2**63: 1.0}})] == [1]
 
 
-def test_ties_go_to_the_older_row_in_the_index_and_behind_it(place):
-    docs, database = place
+def test_ties_go_to_the_older_row_in_the_index_and_behind_it(docs, embedded):
     docs.upsert(ids=list(range(300)), vectors={"plain": [{2**63: 1.0, 5: 0.5}] * 300, "bits": [{1: 1.0}] * 300})
     docs.optimize()
     docs.upsert(ids=[7, 500], vectors={"plain": [{2**63: 1.0, 5: 0.5}] * 2, "bits": [{1: 1.0}] * 2})
-    until(lambda: files_of(database._env).verified())
+    until(lambda: files_of(embedded._env).verified())
     order = [*(i for i in range(300) if i != 7), 7, 500]
     for options in ({}, {"exact": True}):
         for query in ({"plain": {2**63: 1.0}}, {"plain": {5: 2.0, 2**63: 1.0, 9: 1.0}}, {"bits": {1: 3.0}}):
@@ -159,14 +147,14 @@ def test_ties_go_to_the_older_row_in_the_index_and_behind_it(place):
 
 @pytest.mark.parametrize("weighting", [None, "idf"])
 @pytest.mark.parametrize("binary", [False, True])
-def test_the_order_of_insertion_changes_no_score(database, weighting, binary):
+def test_the_order_of_insertion_changes_no_score(embedded, weighting, binary):
     """In one batch or many, with an index and a tail: the same points with the same scores to the last bit."""
     draw = random.Random(9)
     points = {i: drawn(draw, 12) for i in range(600)}
     schema = Schema({"s": Sparse(weighting, binary=binary)}, {"n": Int()})
     made = []
     for number in range(3):
-        docs = database.create_collection(f"c{number}", schema)
+        docs = embedded.create_collection(f"c{number}", schema)
         ids = draw.sample(range(600), 600) if number else list(range(600))
         for low in range(0, 600, 600 if number == 0 else 150):
             part = ids[low : low + (600 if number == 0 else 150)]
@@ -175,7 +163,7 @@ def test_the_order_of_insertion_changes_no_score(database, weighting, binary):
                 docs.optimize()
         made.append(docs)
     made[0].optimize()
-    until(lambda: files_of(database._env).verified())
+    until(lambda: files_of(embedded._env).verified())
     for query in queries(draw, 10):
         for condition in (None, "n < 100"):
             whole = [{hit.id: hit.score for hit in docs.search({"s": query}, limit=600, exact=True, filter=condition)} for docs in made]
@@ -184,24 +172,16 @@ def test_the_order_of_insertion_changes_no_score(database, weighting, binary):
             assert best[0] == best[1] == best[2]
 
 
-def test_both_arms_add_up_through_the_service_as_embedded(database):
-    server, port = start(database, port=0)
-    draw = random.Random(2)
-    with Client(f"127.0.0.1:{port}") as client:
-        served = client.create_collection("docs", SCHEMA)
-        model = Model(served)
-        model.upsert({i: drawn(draw) for i in range(300)})
-        served.optimize()
-        model.delete(draw.sample(range(300), 50))
-        embedded = database.collection("docs")
-        for query in list(queries(draw, 8))[2:]:
-            weights = {"plain": draw.choice([0.0, 1.0, 64.0]), "bits": draw.choice([0.0, 0.5])}
-            asked = {"plain": query, "bits": query}
-            mine, its = (place.search(asked, fusion=Linear(weights), limit=20) for place in (embedded, served))
-            assert [(hit.id, hit.score) for hit in mine] == [(hit.id, hit.score) for hit in its]
-            plain, bits = model.scores("plain", query), model.scores("bits", query)
-            sums = {i: weights["plain"] * plain[i] + weights["bits"] * bits[i] for i in plain}
-            assert [(hit.id, hit.score) for hit in its] == sorted(sums.items(), key=lambda pair: -pair[1])[:20]
-            for hit in its:
-                assert sum(said.contribution for said in hit.arms.values()) == hit.score
-    server.stop(0).wait()
+def test_both_arms_add_up(docs):
+    draw, model = random.Random(2), Model(docs)
+    model.upsert({i: drawn(draw) for i in range(300)})
+    docs.optimize()
+    model.delete(draw.sample(range(300), 50))
+    for query in list(queries(draw, 8))[2:]:
+        weights = {"plain": draw.choice([0.0, 1.0, 64.0]), "bits": draw.choice([0.0, 0.5])}
+        hits = docs.search({"plain": query, "bits": query}, fusion=Linear(weights), limit=20)
+        plain, bits = model.scores("plain", query), model.scores("bits", query)
+        sums = {i: weights["plain"] * plain[i] + weights["bits"] * bits[i] for i in plain}
+        assert [(hit.id, hit.score) for hit in hits] == sorted(sums.items(), key=lambda pair: -pair[1])[:20]
+        for hit in hits:
+            assert sum(arm.contribution for arm in hit.arms.values()) == hit.score

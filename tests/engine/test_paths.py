@@ -675,3 +675,14 @@ def left_open(folder: str) -> list[str]:
 
 def test_a_database_in_memory_is_gone_when_the_process_ends(tmp_path):
     assert left_open(str(tmp_path)) == []
+
+
+def test_the_address_of_a_service_is_not_a_directory_and_memory_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("localhost:7070", "https://db.example.org"):
+        with pytest.raises(InvalidArgumentError, match="Client"):
+            vectordb.open(address)
+    with vectordb.open(":memory:") as db:
+        db.create_collection("docs", SCHEMA).upsert(ids=[1])
+        assert len(db["docs"]) == 1
+    assert list(tmp_path.iterdir()) == []

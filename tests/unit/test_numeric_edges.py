@@ -221,39 +221,6 @@ def test_dbsf_is_of_the_sample_deviation_and_not_clipped(database):
     assert [(hit.id, hit.score) for hit in alone] == [("x", 0.5)]
 
 
-@pytest.mark.parametrize(
-    ("fusion", "told"),
-    [
-        (RRF(k=0), "k of RRF must be a number above 0 and at most 1e+06, not 0"),
-        (RRF(k=-1.5), "above 0"),
-        (RRF(k=math.inf), "at most 1e+06"),
-        (RRF(k="60"), "k of RRF must be a number"),
-        (Relative({"v": -1}), "weight of 'v' in a fusion must be a number from 0 to 1e+06, not -1"),
-        (DBSF({"v": math.nan}), "from 0 to 1e+06, not nan"),
-        (Linear({"v": 10**400}), "from 0 to 1e+06"),
-        (Linear({"v": True}), "must be a number"),
-        (Linear({"v": "2"}), "must be a number"),
-        (Linear({"v": 1e10}), "from 0 to 1e+06"),
-        (Linear({"nope": 1}), "'nope', which is not a field of this search; its fields are: v, w"),
-        (Linear([1, 2]), "the weights of a fusion must map fields to numbers"),
-        (Linear(missing="skip"), "missing of a fusion must be 'zero' or 'renormalise', not 'skip'"),
-        (Linear(missing=None), "'zero' or 'renormalise'"),
-        (RRF, "fusion must be RRF() or 'rrf'"),
-        ("RRF", "fusion must be RRF() or 'rrf'"),
-        (DBSF, "fusion must be DBSF() or 'dbsf'"),
-        ("borda", "'rrf', 'relative', 'dbsf', 'linear'"),
-        ({"rrf": 60}, "RRF(…)"),
-        (None, "RRF(…)"),
-        (60, "RRF(…)"),
-    ],
-)
-@pytest.mark.parametrize("served", [False, True], ids=["embedded", "service"])
-def test_a_fusion_that_is_none_says_what_to_write(database, client, fusion, told, served):
-    docs = (client if served else database).create_collection("docs", Schema({"v": Dense(2), "w": Dense(2)}))
-    refused(lambda: docs.search({"v": [1, 0], "w": [1, 0]}, fusion=fusion), told)
-    refused(lambda: docs.search({"v": [1, 0]}, prefetch=Prefetch({"v": [1, 0], "w": [1, 0]}, fusion=fusion)), told)
-
-
 # ---- Cosines ----
 
 

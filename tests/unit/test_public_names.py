@@ -80,3 +80,10 @@ def test_methods_are_the_same_embedded_and_served():
     embedded = {name for name in dir(vectordb.Collection) if not name.startswith("_")} - {"apply_batch", "reached", "number", "revision"}
     served = {name for name in dir(vectordb_client.Collection) if not name.startswith("_")}
     assert embedded - {"name"} == served - {"name"} == {name for name in dir(AsyncCollection) if not name.startswith("_")} - {"name"}
+
+
+def test_names_missing_in_the_package_say_where_they_are():
+    with pytest.raises(AttributeError, match="from vectordb_client import Client"):
+        vectordb.Client  # noqa: B018
+    with pytest.raises(AttributeError, match="open"):
+        vectordb.connect  # noqa: B018

@@ -2,14 +2,18 @@
 
 ``load("bm25(language=german)")`` returns the encoder that a vector field names with ``encoder=``. Encoders never use the network: a model
 is read from an installed package or a folder. If it is in neither, an EncoderError says what to install.
+
+An encoder is a subclass of ``Encoder`` and a name: in ``ENCODERS``, or an entry point of another distribution in the group
+``vectordb.encoders``. Names of ``ENCODERS`` win.
 """
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 import threading
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vectordb_client.errors import EncoderError, shown
@@ -18,13 +22,14 @@ from .base import Encoder
 
 __all__ = ["ENCODERS", "Encoder", "load", "load_as", "options_of", "parse"]
 
-# Name → (module, class). A module is imported when its encoder is first used, because importing torch takes seconds.
-ENCODERS = {
-    "bm25": ("bm25", "BM25"),
-    "wordllama": ("wordllama", "WordLlama"),
-    "sentence-transformers": ("sentence_transformers", "DenseModel"),
-    "sparse-encoder": ("sentence_transformers", "SparseModel"),
+# Name → class, or where it is. A module is imported when its encoder is first used, because importing torch takes seconds.
+ENCODERS: dict[str, type[Encoder] | str] = {
+    "bm25": "vectordb.encoders.bm25:BM25",
+    "wordllama": "vectordb.encoders.wordllama:WordLlama",
+    "sentence-transformers": "vectordb.encoders.sentence_transformers:DenseModel",
+    "sparse-encoder": "vectordb.encoders.sentence_transformers:SparseModel",
 }
+GROUP = "vectordb.encoders"
 
 _SPEC = re.compile(r"\s*([A-Za-z][\w\-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _OPTION = re.compile(r"""\s*([A-Za-z_]\w*)\s*=\s*("[^"]*"|'[^']*'|[^,"']*?)\s*(?:,|$)""", re.DOTALL)
@@ -83,18 +88,24 @@ def options_of(spec: str) -> dict[str, Any]:
     return _read(spec)[1]
 
 
-@lru_cache(256)
 def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
+    """The class and the options of a spec."""
+    return _options(spec, _class(_name(spec), spec))
+
+
+@lru_cache(256)
+def _name(spec: str) -> str:
+    return parse(spec)[0]
+
+
+@lru_cache(256)
+def _options(spec: str, encoder: type[Encoder]) -> tuple[type[Encoder], dict[str, Any]]:
     name, given = parse(spec)
-    if name not in ENCODERS:
-        raise EncoderError(f"no encoder {name!r}; the encoders are: {', '.join(ENCODERS)}", field="encoder", value=spec)
-    module, cls = ENCODERS[name]
-    encoder: type[Encoder] = getattr(importlib.import_module(f".{module}", __name__), cls)
     options: dict[str, Any] = {}
     for key, text in given.items():
         if key not in encoder.options:
-            options = ", ".join(encoder.options)
-            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {options}", field="encoder", value=spec)
+            known = ", ".join(encoder.options)
+            raise EncoderError(f"encoder {name!r} has no option {key!r}; its options are: {known}", field="encoder", value=spec)
         try:
             options[key] = encoder.options[key](text)
         except ValueError as error:
@@ -102,6 +113,37 @@ def _read(spec: str) -> tuple[type[Encoder], dict[str, Any]]:
                 f"option {key} of encoder {name!r} must be {error}, not {shown(text)}", field="encoder", value=spec
             ) from None
     return encoder, options
+
+
+def _class(name: str, spec: str) -> type[Encoder]:
+    if name in ENCODERS:
+        encoder = ENCODERS[name]
+        return _resolved(encoder) if isinstance(encoder, str) else encoder
+    entry = _entry_points().get(name)
+    if entry is None:
+        known = ", ".join([*ENCODERS, *_entry_points()])
+        raise EncoderError(f"no encoder {name!r}; the encoders are: {known}", field="encoder", value=spec)
+    try:
+        encoder = entry.load()
+    except Exception as error:  # whatever the import of another package raises
+        raise _broken(entry, f"can't be loaded: {type(error).__name__}: {error}", spec) from error
+    if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
+        raise _broken(entry, f"is {shown(encoder)}, not a subclass of vectordb.encoders.Encoder", spec)
+    return encoder
+
+
+_resolved = cache(pkgutil.resolve_name)
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    """The encoders of other distributions. They are looked up once per process, because that reads the metadata of every distribution."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _broken(entry: EntryPoint, wrong: str, spec: str) -> EncoderError:
+    package = entry.dist.name if entry.dist is not None else "another package"
+    return EncoderError(f"encoder {entry.name!r} of {package} ({entry.value}) {wrong}", field="encoder", value=spec)
 
 
 def _made(encoder: type[Encoder], options: dict[str, Any]) -> Encoder:

@@ -1,58 +1,41 @@
-"""The same wrong input gives the same error, embedded and served, and the text says what to write instead."""
+"""The same wrong input gives the same error in each place: one class, text, field and value; and the text says what to write instead."""
 
 from __future__ import annotations
 
-import pytest
-from vectordb_client import Client
+import math
 
-import vectordb
+import numpy as np
+import pytest
+
+from tests.congruence.filled import BOOKS
 from vectordb import (
+    DBSF,
     RRF,
     Dense,
     F,
+    FilterError,
     Int,
     InvalidArgumentError,
-    Keyword,
+    LimitError,
     Linear,
-    MultiVector,
+    NotFoundError,
     Point,
     Prefetch,
+    Relative,
     Schema,
-    Sparse,
-    Text,
+    SchemaError,
     VectorDBError,
 )
-from vectordb.server.main import start
 
 VECTOR = [1.0, 2.0]
-SCHEMA = Schema(
-    {"v": Dense(2), "s": Sparse(), "m": MultiVector(2), "b": Sparse(encoder="bm25", source="body")},
-    {"isbn": Keyword(), "tags": Keyword(array=True), "year": Int(), "body": Text()},
-)
+OPERATORS = ["embedded", "served"]  # with an AsyncClient, what has to wait is no operator
 
 
-@pytest.fixture(scope="module")
-def databases(tmp_path_factory):
-    """(embedded, served): one database, with one collection that the wrong calls don't change."""
-    folder = tmp_path_factory.mktemp("same")
-    with vectordb.open(folder / "data", maintenance=False) as database:
-        docs = database.create_collection("docs", SCHEMA)
-        docs.upsert(ids=[1, 2, 3], vectors={"v": [VECTOR] * 3}, attributes={"body": ["a b", "b", "c"], "isbn": ["a", "b", "c"]})
-        server, port = start(database, port=0, snapshot_dir=str(folder / "snapshots"))
-        with Client(f"127.0.0.1:{port}", timeout=300) as client:
-            yield database, client
-        server.stop(0).wait()
-
-
-def refusals(pair, call) -> str:
-    """The text of the error that both raise."""
-    errors = []
-    for one in pair:
-        with pytest.raises(VectorDBError) as caught:
-            call(one)
-        errors.append((type(caught.value), caught.value.message, caught.value.field))
-    assert errors[0] == errors[1]
-    return errors[0][1]
+def refused(same, call, collection="books", places=None) -> VectorDBError:
+    """The error that the call raises in each place."""
+    with pytest.raises(VectorDBError) as caught:
+        same(call, collection, **({} if places is None else {"places": places}))
+    return caught.value
 
 
 def search(**wrong):
@@ -153,15 +136,24 @@ TOLD = [
     # what is no id
     (lambda docs: docs.get(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
     (lambda docs: docs.delete(1.5), "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
-    (lambda docs: None in docs, "id is null (None); an id is an unsigned integer, a string or a UUID"),
-    (lambda docs: [1] in docs, "id [1] is a list; an id is an unsigned integer, a string or a UUID"),
-    (lambda docs: 1.5 in docs, "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
 ]
 
 
 @pytest.mark.parametrize(("call", "text"), TOLD)
-def test_an_error_says_what_to_write(databases, call, text):
-    assert text in refusals([one.collection("docs") for one in databases], call)
+def test_an_error_says_what_to_write(same, call, text):
+    assert text in refused(same, call).message
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda docs: None in docs, "id is null (None); an id is an unsigned integer, a string or a UUID"),
+        (lambda docs: [1] in docs, "id [1] is a list; an id is an unsigned integer, a string or a UUID"),
+        (lambda docs: 1.5 in docs, "id 1.5 is a float; an id is an unsigned integer, a string or a UUID"),
+    ],
+)
+def test_what_is_no_id_is_an_error_though_no_point_has_it(same, call, text):
+    assert text in refused(same, call, places=OPERATORS).message
 
 
 SAME = [
@@ -207,13 +199,12 @@ SAME = [
     *[lambda docs, wrong=wrong: list(docs.changes(wrong)) for wrong in ("x", -1, 10**9)],
     lambda docs: docs.tune_fusion([1], []),
     lambda docs: docs.tune_fusion({"v": [VECTOR]}, [{}], limit="x"),
-    lambda docs: Point(1) in docs,
 ]
 
 
 @pytest.mark.parametrize("call", SAME)
-def test_a_wrong_argument_of_a_collection_gives_one_text(databases, call):
-    assert refusals([one.collection("docs") for one in databases], call)
+def test_a_wrong_argument_of_a_collection_gives_one_error(same, call):
+    assert refused(same, call).message
 
 
 @pytest.mark.parametrize(
@@ -221,13 +212,12 @@ def test_a_wrong_argument_of_a_collection_gives_one_text(databases, call):
     [
         *[lambda db, wrong=wrong: db.collection(wrong) for wrong in (5, "", "nope", "a b", "\ud800")],
         *[lambda db, wrong=wrong: db.drop_collection(wrong) for wrong in (5, "", "nope", "a b")],
-        *[lambda db, wrong=wrong: db.create_collection(wrong, SCHEMA) for wrong in (5, "a b", "docs")],
+        *[lambda db, wrong=wrong: db.create_collection(wrong, BOOKS) for wrong in (5, "a b", "docs")],
         lambda db: db.create_collection("x", 5),
-        lambda db: db.create_collection("x", SCHEMA, exist_ok=3),
+        lambda db: db.create_collection("x", BOOKS, exist_ok=3),
         lambda db: db.create_collection("docs", Schema({}), exist_ok=True),
         lambda db: db.purge("x"),
         lambda db: db.snapshot("a", archive=3),
-        lambda db: db[1],
         lambda db: db.create_collection("q"),
         lambda db: db.create_collection(),
         lambda db: db.collection(),
@@ -236,41 +226,120 @@ def test_a_wrong_argument_of_a_collection_gives_one_text(databases, call):
         lambda db: db.snapshot(),
     ],
 )
-def test_a_wrong_argument_of_a_database_gives_one_text(databases, call):
-    assert refusals(databases, call)
-    assert databases[0].collections() == ["docs"]
+def test_a_wrong_argument_of_a_database_gives_one_error(same, call):
+    assert refused(same, call, None).message
 
 
-def test_a_deletion_takes_sets(databases):
-    for one in databases:
-        docs = one.create_collection("sets", Schema({"v": Dense(2)}))
-        docs.upsert(ids=list(range(6)))
-        assert docs.delete({0, 1}).count == 2 and docs.delete(frozenset({2, 99})).count == 1
-        assert docs.delete(set()).count == 0
-        with pytest.raises(vectordb.PreconditionError, match="point 3 is at version 1, not at version 7"):
-            docs.delete({3}, if_version=7)
-        assert docs.delete({3, 4}, if_version={3: 1, 4: 1}).count == 2
-        assert [point.id for point in docs] == [5]
-        one.drop_collection("sets")
+@pytest.mark.parametrize("call", [lambda db: db[1], lambda db: db["nope"], lambda db: Point(1) in db["docs"]])
+def test_a_wrong_operand_gives_one_error(same, call):
+    assert refused(same, call, None, OPERATORS).message
 
 
-@pytest.mark.parametrize("name", ["a", "year=3", "isbn = x", "a > b", "in (", "not there", "is null", "year > ", "ALL"])
-def test_a_deletion_of_a_missing_id_that_is_no_filter_is_silent(databases, name):
-    for one in databases:
-        assert one.collection("docs").delete(name).count == 0
+def nested(n):
+    """n stages."""
+    return Prefetch({"d": np.ones(8)}, prefetch=nested(n - 1) if n > 1 else None)
 
 
-def test_an_id_may_read_like_a_filter(databases):
-    for one in databases:
-        docs = one.create_collection("odd", Schema({"v": Dense(2)}))
-        docs.upsert(ids=["year > 3"])
-        assert docs.delete("year > 3").count == 1
-        assert docs.delete(["year > 3"]).count == 0  # a list holds ids
-        one.drop_collection("odd")
+MISTAKES = [
+    (lambda c: c.upsert(ids=[1], vectors={"d": [[1, 2]]}), InvalidArgumentError),
+    (lambda c: c.upsert(ids=[1, 1]), InvalidArgumentError),
+    (lambda c: c.upsert(ids=[1], attributes={"nope": [1]}), SchemaError),
+    (lambda c: c.upsert(ids=[1], durability="never"), InvalidArgumentError),
+    (lambda c: c.upsert([{"id": 1, "colour": 2}]), InvalidArgumentError),
+    (lambda c: c.upsert(ids=["k" * 500]), LimitError),
+    (lambda c: c.update(ids=[10**6], attributes={"n": [1]}), NotFoundError),
+    (lambda c: c.delete(), InvalidArgumentError),
+    (lambda c: c.delete([1], filter="n = 1"), InvalidArgumentError),
+    (lambda c: c.delete(filter="n = 1", if_version=3), InvalidArgumentError),
+    (lambda c: c.delete([1, 1]), InvalidArgumentError),
+    (lambda c: c.get([-1]), InvalidArgumentError),
+    (lambda c: c.get(0, with_vectors=["nope"]), InvalidArgumentError),
+    (lambda c: c.get(0, with_vectors="d"), InvalidArgumentError),
+    (lambda c: c.search(), InvalidArgumentError),
+    (lambda c: c.search({"nope": [1]}), SchemaError),
+    (lambda c: c.search({"d": [1]}), InvalidArgumentError),
+    (lambda c: c.search([1]), InvalidArgumentError),
+    (lambda c: c.search({"d": [0] * 8}), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, limit=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, limit=10**9), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=1.5), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=float("nan")), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall=True), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, recall="high"), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8))}, recall=10**400), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, exact=1), InvalidArgumentError),
+    (lambda c: c.optimize(wait=1), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=-1), InvalidArgumentError),
+    (lambda c: c.optimize(timeout="soon"), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=True), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=float("nan")), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=float("inf")), InvalidArgumentError),
+    (lambda c: c.optimize(timeout=10**400), InvalidArgumentError),
+    (lambda c: c.optimize(wait=False, timeout=float("inf")), InvalidArgumentError),
+    (lambda c: c.optimize(wait=None), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, fusion=Linear({"d": -1})), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch={"d": [1] * 8}), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch()), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, limit=0)), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, limit="x")), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=Prefetch({"d": [1] * 8}, candidates=-1)), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, prefetch=nested(9)), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8))}, prefetch=Prefetch({"d": np.ones((3, 8))})), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, fusion="best"), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, candidates=0), InvalidArgumentError),
+    (lambda c: c.search({"d": [1] * 8}, filter="n >"), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter="nope = 1"), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter={"op": "?"}), FilterError),
+    (lambda c: c.search({"d": [1] * 8}, filter=7), FilterError),
+    (lambda c: c.search(text={"d": "hello"}), InvalidArgumentError),
+    (lambda c: c.search_batch({"d": np.ones((2, 8)), "s": [{1: 1.0}]}), InvalidArgumentError),
+    (lambda c: c.search_batch(text="one"), InvalidArgumentError),
+    (lambda c: c.count("n = 'x'"), FilterError),
+    (lambda c: c.scroll(cursor="nonsense"), InvalidArgumentError),
+    (lambda c: c.scroll(limit=0), InvalidArgumentError),
+    (lambda c: c.add_fields(attributes={"n": Int()}), SchemaError),
+]
 
 
-def test_what_cannot_be_an_id_is_an_error_though_no_point_has_it(databases):
-    docs = databases[0].collection("docs")
-    assert 1 in docs and 99 not in docs and "1" not in docs
-    with pytest.raises(InvalidArgumentError, match="id is null"):
-        assert None in docs
+def test_a_text_needs_a_field_with_an_encoder(same):
+    assert type(refused(same, lambda docs: docs.search(text="hello"), "every")) is InvalidArgumentError
+
+
+@pytest.mark.parametrize(("call", "cls"), MISTAKES)
+def test_a_mistake_raises_an_error_of_its_class(same, call, cls):
+    assert type(refused(same, call, "docs")) is cls
+
+
+@pytest.mark.parametrize(
+    ("fusion", "text"),
+    [
+        (RRF(k=0), "k of RRF must be a number above 0 and at most 1e+06, not 0"),
+        (RRF(k=-1.5), "above 0"),
+        (RRF(k=math.inf), "at most 1e+06"),
+        (RRF(k="60"), "k of RRF must be a number"),
+        (Relative({"v": -1}), "weight of 'v' in a fusion must be a number from 0 to 1e+06, not -1"),
+        (DBSF({"v": math.nan}), "from 0 to 1e+06, not nan"),
+        (Linear({"v": 10**400}), "from 0 to 1e+06"),
+        (Linear({"v": True}), "must be a number"),
+        (Linear({"v": "2"}), "must be a number"),
+        (Linear({"v": 1e10}), "from 0 to 1e+06"),
+        (Linear({"nope": 1}), "'nope', which is not a field of this search; its fields are: v, s"),
+        (Linear([1, 2]), "the weights of a fusion must map fields to numbers"),
+        (Linear(missing="skip"), "missing of a fusion must be 'zero' or 'renormalise', not 'skip'"),
+        (Linear(missing=None), "'zero' or 'renormalise'"),
+        (RRF, "fusion must be RRF() or 'rrf'"),
+        ("RRF", "fusion must be RRF() or 'rrf'"),
+        (DBSF, "fusion must be DBSF() or 'dbsf'"),
+        ("borda", "'rrf', 'relative', 'dbsf', 'linear'"),
+        ({"rrf": 60}, "RRF(…)"),
+        (None, "RRF(…)"),
+        (60, "RRF(…)"),
+    ],
+)
+def test_what_is_no_fusion_says_what_to_write(same, fusion, text):
+    vectors = {"v": [1, 0], "s": {1: 1.0}}
+    error = refused(same, lambda docs: docs.search(vectors, fusion=fusion))
+    assert type(error) is InvalidArgumentError and text in error.message
+    error = refused(same, lambda docs: docs.search({"v": [1, 0]}, prefetch=Prefetch(vectors, fusion=fusion)))
+    assert type(error) is InvalidArgumentError and text in error.message

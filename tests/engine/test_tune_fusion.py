@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
-from vectordb_client import AsyncClient, Client
 
-from vectordb import Dense, FusionTuning, InvalidArgumentError, Linear, Schema, SchemaError, Sparse
-from vectordb.server.main import start
+from vectordb import Dense, InvalidArgumentError, Linear, Schema, SchemaError, Sparse
 
 ROWS, QUERIES = 400, 40
 
@@ -76,24 +72,6 @@ def test_queries_without_a_relevant_point_are_left_out(judged):
     some = {name: [column[q] for q in range(2, 12, 3)] for name, column in queries.items()}
     learned = docs.tune_fusion(few, silent, folds=2)
     assert learned.queries == 4 and learned == docs.tune_fusion(some, [qrels[q] for q in range(2, 12, 3)], folds=2)
-
-
-def test_the_service_learns_the_same(database, judged):
-    docs, queries, qrels = judged
-    server, port = start(database, port=0)
-    try:
-        expected = docs.tune_fusion(queries, qrels, filter="HAS_VECTOR(d)", candidates=30)
-        with Client(f"127.0.0.1:{port}") as client:
-            assert client.collection("docs").tune_fusion(queries, qrels, filter="HAS_VECTOR(d)", candidates=30) == expected
-
-        async def asynchronously() -> FusionTuning:
-            async with AsyncClient(f"127.0.0.1:{port}") as client:
-                there = await client.collection("docs")
-                return await there.tune_fusion(queries, qrels, filter="HAS_VECTOR(d)", candidates=30, timeout=20)
-
-        assert asyncio.run(asynchronously()) == expected
-    finally:
-        server.stop(0).wait()
 
 
 def test_what_cannot_be_learned_from_is_refused_by_name(judged):

@@ -1,0 +1,140 @@
+"""One database as its users have it: embedded, with a ``Client`` and with an ``AsyncClient``; and whether their answers are equal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from vectordb_client import AsyncClient, AsyncCollection, Client
+
+from vectordb import Hits, Plan, VectorDBError
+from vectordb.server.main import start
+
+TIMEOUT = 300.0  # of every call: no test depends on a fast machine
+
+
+@contextlib.contextmanager
+def serving(database, **settings) -> Iterator[str]:
+    """The address of a service over an open database, in this process."""
+    server, port = start(database, port=0, **settings)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+class Blocking:
+    """An ``AsyncClient`` or one of its collections with the blocking methods of ``Client``; an event loop in a thread runs each call."""
+
+    def __init__(self, awaited: Any, loop: asyncio.AbstractEventLoop):
+        self._awaited, self._loop = awaited, loop
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._awaited, name)
+        return (lambda *arguments, **named: self._result(member(*arguments, **named))) if callable(member) else member
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._result(aiter(self._awaited))
+
+    def _result(self, answer: Any) -> Any:
+        if isinstance(answer, AsyncGenerator):
+            return self._items(answer)
+        answer = self._run(answer)
+        return Blocking(answer, self._loop) if isinstance(answer, AsyncCollection) else answer
+
+    def _items(self, answer: AsyncGenerator[Any]) -> Iterator[Any]:
+        try:
+            while True:
+                yield self._run(anext(answer))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._run(answer.aclose())
+
+    def _run(self, answer: Any) -> Any:
+        async def wait():
+            return await answer
+
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(TIMEOUT)
+
+
+@contextlib.contextmanager
+def asyncio_client(address: str) -> Iterator[Blocking]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    client = Blocking(AsyncClient(address, timeout=TIMEOUT), loop)
+    try:
+        yield client
+    finally:
+        client.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextlib.contextmanager
+def opened(place: str, database, address: str) -> Iterator[Any]:
+    """The database, or a client of the service at the address.
+
+    Args:
+        place: "embedded", "served" or "asyncio".
+    """
+    if place == "embedded":
+        yield database
+    else:
+        with Client(address, timeout=TIMEOUT) if place == "served" else asyncio_client(address) as client:
+            yield client
+
+
+def outcome(call: Callable[[Any], Any], place: Any) -> Any:
+    """What a call returns, or the error that it raises. Iterators are read to their end."""
+    try:
+        answer = call(place)
+        return list(answer) if isinstance(answer, Iterator) else answer
+    except VectorDBError as error:
+        return error
+
+
+def plain(value: Any) -> Any:
+    """A value as lists, tuples and texts that are equal only if all types and bits are. Times of a plan are left out."""
+    if isinstance(value, VectorDBError):
+        return type(value).__name__, value.message, value.field, _plain_cause(value.value)
+    if isinstance(value, np.ndarray):
+        return "array", value.dtype.str, value.shape, plain(value.tolist()) if value.dtype == object else value.tobytes()
+    if isinstance(value, float):
+        return "float", value.hex()
+    if isinstance(value, Plan):
+        bare, timed = _without_times(value)
+        return "Plan", plain(bare), timed, str(Plan(bare))
+    if isinstance(value, Hits):
+        return "Hits", [plain(hit) for hit in value], plain(value.ids), plain(value.scores), plain(value.plan)
+    if isinstance(value, Mapping):
+        return "mapping", sorted((plain(key), plain(item)) for key, item in value.items())
+    if dataclasses.is_dataclass(value):
+        return type(value).__name__, [(field.name, plain(getattr(value, field.name))) for field in dataclasses.fields(value)]
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [plain(item) for item in value]
+    return type(value).__name__, repr(value)
+
+
+def _without_times(plan: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[str]]]:
+    """A plan without the times of its steps, stage by stage, and the names of these steps."""
+    bare = {name: part for name, part in plan.items() if name != "milliseconds"}
+    steps = [sorted(plan["milliseconds"])]
+    if bare.get("prefetch"):
+        bare["prefetch"], more = _without_times(bare["prefetch"])
+        steps += more
+    return bare, steps
+
+
+def _plain_cause(value: Any) -> Any:
+    """The wrong value of an error as a service sends it: a short scalar, or else its text."""
+    short = isinstance(value, bool | int | str | None) or (isinstance(value, float) and math.isfinite(value))
+    return value if short and len(repr(value)) <= 120 and not (isinstance(value, int) and abs(value) >= 2**64) else str(value)
