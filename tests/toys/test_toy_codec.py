@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.toys import checked
 
 import vectordb
+from tests.support.toys import checked
 from vectordb import Dense, F, Int, Schema
 from vectordb.index.base import Codec, Plan, rows_of_bits
 from vectordb.index.dense.codecs import CODECS
@@ -137,10 +137,6 @@ def test_it_is_calibrated_and_explained(registered, database):
     (shown,) = hits.plan["arms"][0]["segments"]
     rows = [row for row in shown["considered"] if row["plan"] == "ternary scan"]
     assert sorted(row["parameters"]["kept"] for row in rows) == [1.0, 2.0, 4.0]
-        {"kept": 1.0},
-        {"kept": 2.0},
-        {"kept": 4.0},
-    ]
     assert all(0.3 < row["recall"] <= 1 and row["microseconds"] > 0 for row in rows)
     assert "ternary scan" in str(hits.plan)
 

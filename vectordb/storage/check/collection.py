@@ -48,8 +48,8 @@ class CollectionCheck:
         self.bm25 = catalog.bm25_fields(self.meta, self.schema)
         self.texts = dict.fromkeys(self.bm25, Texts(0, 0))  # live texts, counted from the rows
         state = self.store.state()
-        if not self.expect(state is not None, "state", "is missing"):
-            return
+        if state is None:
+            return self.problem("state", "is missing")
         self.sequence, self.rows, self.live = state
         self.walker.rows += self.rows
         self.walker.points += self.live
@@ -138,7 +138,7 @@ class CollectionCheck:
                 len(dead) == self.rows - self.live, "change log", f"marks {len(dead)} rows as dead, but {self.rows - self.live} are dead"
             )
 
-    def _dictionary(self, field: str, form: attribute_forms.Terms) -> None:
+    def _dictionary(self, field: str, form: Any) -> None:
         number, numbers, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
         prefix = format.field_key(self.number, format.TERMS, number)
         for key, value in self.walker.walk(prefix):
