@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from vectordb_client.model.access import PointsOfCollection
@@ -18,48 +18,33 @@ from vectordb_client.model.terms import check_page, check_sparse
 from vectordb_client.model.tuning import FusionTuning, drive, tune
 from vectordb_client.model.values import Id, check_id, is_single_id
 
+from .engine.directory import Handle
 from .engine.encoding import load_encoder
 from .engine.snapshot import Snapshots, View
 from .filters.bitmap import FilterCache
+from .maintenance import Maintainer
 from .query import execute, read
 from .query.changes import changes
 from .query.changes import pieces as change_pieces
 from .query.info import describe
 from .query.request import PreparedSearchCache, Words, check_limit, check_selection, make_search, selected
 from .storage import term_words
-from .storage.commit import Committer
-from .storage.env import Env
 
 # A search with these arguments differs from others of its kind only in what ``PreparedSearchCache`` compares, and in its query vectors.
 _PLAIN = (("text", None), ("candidates", None), ("prefetch", None), ("exact", False), ("with_vectors", False), ("explain", False))
 T = TypeVar("T")
 
 
-class Upkeep(Protocol):
-    """The methods of ``maintenance`` that a collection calls. The layer above implements them."""
-
-    def wrote(self, number: int, rows: int) -> None: ...
-
-    def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]: ...
-
-    def purge(self, numbers: Sequence[int], timeout: float | None) -> dict[str, Any]: ...
-
-    def status(self, number: int) -> dict[str, Any]: ...
-
-    def pending(self, view: View) -> int: ...
-
-
 class Reads(PointsOfCollection):
     """What a collection is opened with, and its methods that read. ``Collection`` adds those that write."""
 
-    def __init__(self, name: str, number: int, env: Env, committer: Committer, durability: str, maintainer: Upkeep):
+    def __init__(self, name: str, number: int, handle: Handle):
         self.name = name
         self._number = number
-        self._env = env
-        self._committer = committer
-        self._durability = durability
-        self._maintainer = maintainer
-        self._snapshots = Snapshots(env, number)
+        self._handle = handle
+        self._directory = handle.directory
+        self._maintainer: Maintainer = handle.directory.maintainer
+        self._snapshots = Snapshots(handle.directory, number)
         self._filters = FilterCache()
         self._familiar = PreparedSearchCache()
         self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
@@ -456,12 +441,13 @@ class Reads(PointsOfCollection):
             InvalidArgumentError: ``since`` is higher than the newest sequence number.
             DeadlineError: the timeout passed without ``follow``.
         """
-        return changes(self._env, self._snapshots, since, follow, with_vectors, with_attributes, timeout)
+        arguments = {"follow": follow, "with_vectors": with_vectors, "with_attributes": with_attributes, "timeout": timeout}
+        return changes(self._snapshots, since=since, **arguments)
 
     def _change_pieces(self, since: int, **arguments: Any) -> Iterator[tuple[Change, bool]]:
         """``changes`` with large batches split into parts. The bool says whether more parts of the same batch follow."""
         wanted = {"follow": False, "with_vectors": False, "with_attributes": False, "timeout": None} | arguments
-        return change_pieces(self._env, self._snapshots, since, **wanted)
+        return change_pieces(self._snapshots, since=since, **wanted)
 
 
 def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bool | Sequence[str], Sequence[str]]:

@@ -262,7 +262,7 @@ def made(tmp_path_factory):
 
 def test_chunks_whose_checksums_are_right(made):
     rng, n = random.Random(4), cases(3_000, 150_000)
-    with vectordb.open(made, maintenance=False) as database, database._env.read() as txn:
+    with vectordb.open(made, maintenance=False) as database, database.directory.env.read() as txn:
         sound = [bytes(value) for key, value in txn.cursor() if key[4:5] == b"c"]
     assert len(sound) >= 8
 

@@ -358,7 +358,7 @@ def test_what_is_asked_too_late_is_not_done(database, ask):
 def test_a_writer_that_gave_up_neither_fails_nor_parts_those_it_commits_with(database, monkeypatch):
     """One thread commits for all that wait; each write is under its own writer's patience."""
     docs = database.collection("docs")
-    committer, transactions = docs._committer, []
+    committer, transactions = docs._directory.committer, []
     real = committer._commit
     monkeypatch.setattr(committer, "_commit", lambda group: (transactions.append(len(group)), real(group)))
     late = deadline.Deadline()

@@ -42,8 +42,6 @@ DOORS = {
     "numba": "kernels",
     "llvmlite": "kernels",
 }
-# For annotations only: the types of what a function is handed.
-ANNOTATIONS = {("engine", "lmdb")}
 
 
 def imports(path: Path, package: str):
@@ -92,7 +90,7 @@ def test_imports_point_downward(path, top):
 def test_each_library_has_one_door(path, top):
     for module in imports(path, "vectordb"):
         door = DOORS.get(module[0])
-        assert door in (None, top) or (top, module[0]) in ANNOTATIONS, f"{top} imports {module[0]}"
+        assert door in (None, top), f"{top} imports {module[0]}"
 
 
 def test_the_client_never_imports_the_database():

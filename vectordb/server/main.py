@@ -150,7 +150,7 @@ def run(
             address = address_of(settings.host, bound)
             ready(address)
             log.info("serving", extra={"address": address, "threads": settings.threads})
-            if database._read_only is not None:
+            if database.read_only is not None:
                 log.warning("%s is read-only: writes are refused", database.path)
             while not stop.wait(SIGNAL_SECONDS):
                 pass

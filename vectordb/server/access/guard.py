@@ -109,14 +109,14 @@ class Guard:
     def __init__(self, database: Any, settings: Settings, watch: Telemetry):
         self.settings = settings
         self.database = database
-        self.open = deadline.Deadline(within=database._env.patience)  # of all calls: ended when the service shuts down
+        self.open = deadline.Deadline(within=database.directory.env.deadline)  # of all calls: ended when the service shuts down
         self.memory = memory.pool(settings)
         self.keys = Keys(file_of(database.path, settings.keys_file))
         if settings.keys_file:
             self.keys.require()
         check_exposure(settings, self.keys.wanted)
         self.audit = AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.mode or PRIVATE) if settings.audit_log else None
-        rates = None if database._read_only is not None else Path(database.path) / limits.RATES_FILE
+        rates = None if database.read_only is not None else Path(database.path) / limits.RATES_FILE
         self._rates = limits.Rates(rates, settings.requests_per_second)
         self._lanes = {
             "read": RequestPool("read", settings.threads, settings.queue, watch, rests=True, hurried=self._awaited),
@@ -135,7 +135,7 @@ class Guard:
 
     def _awaited(self) -> bool:
         """Whether another call waits for something that running calls hold."""
-        return self.database._env.awaited or self.memory.awaited
+        return self.database.directory.env.awaited or self.memory.awaited
 
     def arrive(
         self, method: str, metadata: Iterable[tuple[str, Any]], behavior: Callable[[Any, grpc.ServicerContext, AdmittedCall], Any]

@@ -19,10 +19,10 @@ from vectordb_client.model.plan import Plan
 from vectordb_client.rpc import wire
 from vectordb_client.rpc.status import status_of
 
+from ...engine import audits
 from ...filters import as_filter
 from ...filters.canonical import canonical
 from ...filters.text import to_string
-from ...query import audit
 from ...query import trace as notes
 from ...storage.modes import PRIVATE
 from ..settings import Settings
@@ -100,10 +100,10 @@ class Telemetry:
             from .tracing import Tracing
 
             self.tracing = Tracing()
-        self._audits = audit.audits_of(database._env)
+        self._audits = database.directory.audits
         self._audits.share = settings.recall_audit
         self._audits.listener = self._audited
-        self._names: dict[int, str] = {}
+        self._names: dict[int, str | None] = {}
 
     def begin(self, method: str, context: grpc.ServicerContext) -> CallSpan:
         """A call starts in this thread. The caller sets its ``request`` and calls ``end``."""
@@ -180,7 +180,7 @@ class Telemetry:
         except VectorDBError:
             return "not valid"
 
-    def _audited(self, key: audit.Key, predicted: float | None, found: float) -> None:
+    def _audited(self, key: audits.Key, predicted: float | None, found: float) -> None:
         number, field, asked = key
         name = self._name(number)
         if name is None:
@@ -190,12 +190,9 @@ class Telemetry:
             self.metrics.child("recall_predicted", name, field, f"{asked:g}").observe(predicted)
 
     def _name(self, number: int) -> str | None:
-        """The name of the collection with this number; None if no handle is open."""
+        """The name of the collection with this number; None if it was dropped."""
         if number not in self._names:
-            opened = self.database._collections.get(number)
-            if opened is None:
-                return None
-            self._names[number] = opened.name
+            self._names[number] = self.database.directory.name_of(number)
         return self._names[number]
 
     def _sample(self) -> None:
