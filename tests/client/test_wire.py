@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError
-from vectordb_client.model.fields import VECTOR_TYPES
+from vectordb_client.model.fields import VECTOR_TYPES, DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
 from vectordb_client.model.schema import HNSW, Dense, Schema
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn, query_vector
+from vectordb_client.model.vectors import query_vector
 from vectordb_client.rpc import answers, calls, wire
 from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb

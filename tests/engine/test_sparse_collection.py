@@ -52,15 +52,12 @@ def arm(hits) -> dict:
 def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]:
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
-        from vectordb.index import exact as flat
-        from vectordb.query.arms import RowFilter, _weights
-        from vectordb.storage import format
+        from vectordb.fields import FIELD_TYPES
+        from vectordb.query.row_filter import RowFilter
 
-        table = view.table(view.fields["s"], format.POSTINGS)
-        terms, weights = query
-        weights = _weights(view, "s", view.schema.vectors["s"], table, terms, weights, collection._filters)
-        node = collection._filters.bind(filter, view.schema)
-        docids, scores = flat.search_sparse(table, terms, weights, limit, RowFilter(view, node, collection._filters).rows())
+        sparse, node = FIELD_TYPES["sparse"], collection._filters.bind(filter, view.schema)
+        prepared = sparse.prepare(view, "s", [query], collection._filters)
+        ((docids, scores),) = sparse.search(view, "s", prepared, limit, RowFilter(view, node, collection._filters).rows())
         return list(zip(np.asarray(view.ids(docids)).tolist(), scores.tolist(), strict=True))
 
 

@@ -16,7 +16,6 @@ from tests.support.indexed import METRICS, Indexed, clustered, grouped, held_out
 from tests.support.paths import ROOT
 from vectordb.index.base import Cancelled, SegmentMask, open_file
 from vectordb.index.dense import build as builder
-from vectordb.index.dense import segment
 from vectordb.index.dense.build import Options
 from vectordb.index.dense.kind import HNSWFile
 from vectordb.index.dense.plans import PLANS
@@ -25,6 +24,7 @@ from vectordb.kernels import codes as kernel_codes
 from vectordb.kernels import planner
 
 MEASURED = {"recalls", "costs"}  # by the clock
+LARGE = sorted(HNSWFile.large.union(*(codec.large for codec in HNSWFile.codecs.values())))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_an_opened_segment_holds_the_rows_in_cluster_order(metric):
     indexed = small(metric)
     found, sections = indexed.segment, indexed.segment.sections
     assert (found.rows, found.dim, found.metric, found.has_graph) == (len(indexed.docids), 24, metric, True)
-    assert found.nbytes == len(indexed.file)
+    assert found.file.nbytes == len(indexed.file)
     np.testing.assert_array_equal(np.sort(found.docids), indexed.docids)
     np.testing.assert_array_equal(found.inverse[found.docids.astype(np.int64) - found.first], np.arange(found.rows))
     assert (found.inverse >= 0).sum() == found.rows
@@ -198,7 +198,7 @@ def test_opening_reads_all_but_the_large_sections(path):
     file = small("l2").file
     for name, (start, end) in places(file).items():
         damaged = random_bytes(file, start, end, 0)
-        if name in segment.Segment.large:
+        if name in LARGE:
             opened(path, damaged)
         else:
             with pytest.raises(CorruptionError, match=f"'{name}'"):
@@ -218,10 +218,10 @@ def test_a_flipped_bit_in_the_header_is_found(path):
 
 def test_searching_damage_that_is_not_found_yet_is_harmless(tmp_path):
     """In a process of its own, which would be gone."""
-    command = [sys.executable, "-m", "tests.support.search_apart", "damaged", tmp_path, *segment.Segment.large]
+    command = [sys.executable, "-m", "tests.support.search_apart", "damaged", tmp_path, *LARGE]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, (ran.returncode, ran.stdout, ran.stderr[-3000:])
-    assert ran.stdout.split() == list(segment.Segment.large)
+    assert ran.stdout.split() == LARGE
 
 
 # Building

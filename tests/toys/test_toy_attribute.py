@@ -42,37 +42,31 @@ class SemVer(AttributeType):
     plain = False
     python = (Version,)
 
-    @classmethod
-    def coerce_one(cls, name, value):
+    def coerce_one(self, name, value):
         try:
-            version = cls.from_json(value) if isinstance(value, str) else value
+            version = self.from_json(value) if isinstance(value, str) else value
         except ValueError:
             raise wrong(name, value, "a version such as '1.10.2'") from None
         if not isinstance(version, Version) or not all(0 <= number < PART for number in astuple(version)):
             raise wrong(name, value, "a version such as '1.10.2'")
         return (version.major * PART + version.minor) * PART + version.patch
 
-    @classmethod
-    def restore_one(cls, stored):
+    def restore_one(self, stored):
         return Version(stored // PART**2, stored // PART % PART, stored % PART)
 
-    @classmethod
-    def to_json(cls, value):
+    def to_json(self, value):
         return str(value)
 
-    @classmethod
-    def from_json(cls, value):
-        if not cls.is_in_text(value):
+    def from_json(self, value):
+        if not self.is_in_text(value):
             raise ValueError(value)
         return Version(*map(int, value.split(".")))
 
-    @classmethod
-    def is_in_text(cls, text):
+    def is_in_text(self, text):
         return re.fullmatch(r"\d+\.\d+\.\d+", text, re.ASCII) is not None
 
-    @classmethod
-    def to_arrow(cls, stored):
-        return str(cls.restore_one(stored))
+    def to_arrow(self, stored):
+        return str(self.restore_one(stored))
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError, PreconditionError, shown
 from vectordb_client.model.batch import UNSET, Batch
+from vectordb_client.model.fields import Column
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from .. import fields
 from ..filters import as_filter

@@ -10,10 +10,9 @@ import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.fields import VectorField
+from vectordb_client.model.fields import Column, VectorField
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common import deadline
 from ..fields import FIELD_TYPES

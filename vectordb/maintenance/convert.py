@@ -17,8 +17,8 @@ import numpy as np
 from msgspec.structs import replace
 from pyroaring import BitMap
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Schema, Sparse
-from vectordb_client.model.vectors import SparseColumn
 
 from .. import encoders, fields
 from ..common.failpoints import reach

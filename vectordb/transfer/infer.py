@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
-from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, type_of
+from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, scalar, type_of
 from vectordb_client.model.attributes.keyword import MAX_KEYWORD_BYTES
 from vectordb_client.model.schema import (
     MAX_FIELDS,
@@ -435,14 +435,14 @@ def _is_numbers(value: Any) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return next((kind for kind, attribute in ATTRIBUTE_TYPES.items() if attribute.is_in_text(value)), "text")
+        return next((kind for kind, cls in ATTRIBUTE_TYPES.items() if scalar(cls).is_in_text(value)), "text")
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
         return "int" if -(2**63) <= value < 2**63 else "big int"
     if isinstance(value, (float, np.floating, Decimal)):
         return "float"
-    attribute = Datetime if isinstance(value, date) else type_of(value)
+    attribute = Datetime() if isinstance(value, date) else type_of(value)
     if attribute is not None:
         return attribute.kind
     return (

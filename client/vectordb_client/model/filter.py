@@ -442,7 +442,7 @@ def _typed(value: Any) -> Any:
         ((name, text),) = value.items()
         if isinstance(text, str) and name in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[name].python:
             try:
-                return ATTRIBUTE_TYPES[name].from_json(text)
+                return ATTRIBUTE_TYPES[name]().from_json(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

@@ -52,7 +52,7 @@ def _unpack_rows(data: bytes, n: int, forms: pb.AttributeForms) -> list[dict]:
         if kind not in ATTRIBUTE_TYPES:
             what = f"attribute {name!r} of the answer has the kind {kind!r}, which this client doesn't know"
             raise SchemaError(what, field=name, value=kind)
-        read = ATTRIBUTE_TYPES[kind].from_answer
+        read = ATTRIBUTE_TYPES[kind]().from_answer
         try:
             for row in rows:
                 value = row.get(name)

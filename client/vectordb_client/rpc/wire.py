@@ -16,12 +16,11 @@ import numpy as np
 
 from ..errors import FilterError, InvalidArgumentError, shown
 from ..model.batch import UNSET, Batch, make_batch
-from ..model.fields import VECTOR_TYPES
+from ..model.fields import VECTOR_TYPES, Column
 from ..model.fields.base import array_of
 from ..model.ranking import FUSIONS, MISSING, checked_fusion
 from ..model.schema import Schema, VectorField
 from ..model.values import Id, text_of, to_json
-from ..model.vectors import Column
 from ..v1 import vectordb_pb2 as pb
 
 _KINDS = {int: 0, str: 1, uuid.UUID: 2}

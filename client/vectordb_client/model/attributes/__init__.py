@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .base import AttributeType
@@ -27,6 +28,9 @@ ATTRIBUTE_TYPES: dict[str, type[AttributeType]] = {
 }
 
 
-def type_of(value: Any) -> type[AttributeType] | None:
-    """The type whose values are of this Python class (``AttributeType.python``); None for the classes that JSON has."""
-    return next((attribute for attribute in ATTRIBUTE_TYPES.values() if isinstance(value, attribute.python)), None)
+scalar = functools.cache(lambda attribute_type: attribute_type())  # the definition of a scalar attribute of a type
+
+
+def type_of(value: Any) -> AttributeType | None:
+    """The type (scalar) whose values are of this Python class, see ``AttributeType.python``; None for the classes that JSON has."""
+    return next((scalar(cls) for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)

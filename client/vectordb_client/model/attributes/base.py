@@ -44,7 +44,7 @@ PLACES = Operators("GEO_RADIUS and GEO_BOX (geo_radius, geo_box)", frozenset(("G
 class AttributeType:
     """array: each point has a list of values, and a condition holds if any element satisfies it.
 
-    The static and class methods are for one value, also of an array. A type overrides those that its values need.
+    The methods are for one value, also of an array, unless they say otherwise. A type overrides those that its values need.
 
     Class attributes:
         kind: the name in the JSON form of a schema.
@@ -72,13 +72,11 @@ class AttributeType:
 
     # ---- The stored form ----
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> Any:
+    def coerce_one(self, name: str, value: Any) -> Any:
         """The stored form of a value in the user's or the JSON form. Raises InvalidArgumentError or LimitError."""
         raise NotImplementedError
 
-    @classmethod
-    def restore_one(cls, stored: Any) -> Any:
+    def restore_one(self, stored: Any) -> Any:
         """The user's form of a stored value."""
         return stored
 
@@ -115,81 +113,68 @@ class AttributeType:
             return stored
         return [self.restore_one(element) for element in stored] if self.array else self.restore_one(stored)
 
-    @classmethod
-    def read_frame(cls, values: list) -> list:
+    def read_frame(self, values: list) -> list:
         """The values of a column of a data frame, in which a null may have changed the type of the others."""
         return values
 
     # ---- JSON ----
 
-    @classmethod
-    def to_json(cls, value: Any) -> Any:
+    def to_json(self, value: Any) -> Any:
         """The JSON form of a value in the user's form."""
         return value
 
-    @classmethod
-    def from_json(cls, value: Any) -> Any:
+    def from_json(self, value: Any) -> Any:
         """The user's form of a value in the JSON form. Raises ValueError, TypeError or AttributeError."""
         return value
 
-    @classmethod
-    def from_answer(cls, value: Any) -> Any:
+    def from_answer(self, value: Any) -> Any:
         """``from_json`` of the value of a point, which may be a list of values."""
-        return [cls.from_json(element) for element in value] if type(value) is list else cls.from_json(value)
+        return [self.from_json(element) for element in value] if type(value) is list else self.from_json(value)
 
     # ---- Values in filters ----
 
-    @classmethod
-    def filter_value(cls, name: str, value: Any) -> Any:
+    def filter_value(self, name: str, value: Any) -> Any:
         """The stored form of a value that the attribute is compared with. Raises InvalidArgumentError, which names the value."""
-        return cls.coerce_one(name, value)
+        return self.coerce_one(name, value)
 
-    @classmethod
-    def filter_values(cls, values: Sequence, classes: set[type]) -> Sequence | None:
+    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
         """The stored forms of many values, without those that no value of the type can equal. None: read them one by one.
 
         classes: the classes of the values.
         """
         return None
 
-    @classmethod
-    def filter_bound(cls, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
+    def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
         """(the stored value nearest to a bound of a range, on the edge of the range or outside; the bound, to compare with it).
 
         lower: whether it is the lower bound.
         """
-        stored = cls.filter_value(name, value)
+        stored = self.filter_value(name, value)
         return stored, stored
 
     # ---- Files ----
 
-    @classmethod
-    def from_file(cls, value: Any) -> Any:
+    def from_file(self, value: Any) -> Any:
         """A JSON or Arrow value of a file in a form that ``coerce_one`` takes."""
         return value
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> Any:
+    def from_cell(self, name: str, text: str) -> Any:
         """The value that a cell of a CSV file holds, in a form that ``coerce_one`` takes. Raises InvalidArgumentError."""
-        return cls.from_file(text.strip())
+        return self.from_file(text.strip())
 
-    @classmethod
-    def to_cell(cls, value: Any) -> str:
+    def to_cell(self, value: Any) -> str:
         """The cell from which ``from_cell`` reads a value in the user's form."""
-        return str(cls.to_json(value))
+        return str(self.to_json(value))
 
-    @classmethod
-    def is_in_text(cls, text: str) -> bool:
+    def is_in_text(self, text: str) -> bool:
         """Whether a string in a file is most likely a value of this type."""
         return False
 
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         """The type of an Arrow column of such values."""
         return pyarrow.string()
 
-    @classmethod
-    def to_arrow(cls, stored: Any) -> Any:
+    def to_arrow(self, stored: Any) -> Any:
         """A stored value in a form that a column of ``arrow_type`` takes."""
         return stored
 
