@@ -62,7 +62,8 @@ class SemVer(AttributeType):
             raise ValueError(value)
         return Version(*map(int, value.split(".")))
 
-    def is_in_text(self, text):
+    @staticmethod
+    def is_in_text(text):
         return re.fullmatch(r"\d+\.\d+\.\d+", text, re.ASCII) is not None
 
     def to_arrow(self, stored):

@@ -45,8 +45,6 @@ DOORS = {
     "numba": "kernels",
     "llvmlite": "kernels",
 }
-# For annotations only: the types of what a function is handed.
-ANNOTATIONS = {("engine", "lmdb")}
 
 
 def imports(path: Path, package: str):
@@ -96,7 +94,7 @@ def test_imports_point_downward(path, top):
 def test_each_library_has_one_door(path, top):
     for module in imports(path, "vectordb"):
         door = DOORS.get(module[0])
-        assert door in (None, top) or (top, module[0]) in ANNOTATIONS, f"{top} imports {module[0]}"
+        assert door in (None, top), f"{top} imports {module[0]}"
 
 
 def modules_of(folder: Path) -> dict[str, Path]:

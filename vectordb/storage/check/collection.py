@@ -180,10 +180,10 @@ class CollectionCheck:
     def _dead(self) -> BitMap:
         """The docids of all dead rows."""
         dead = BitMap()
-        for key, value in self.walker.walk(format.key(self.number, format.DEAD)):
+        for key, value in self.walker.walk(format.key(self.number, format.TOMBSTONES)):
             block = int.from_bytes(key[5:], "big")
             with self.walker.guard(self.where(f"dead rows block {block}")):
-                bitmap = BitMap.deserialize(format.opened(value, "dead rows"))
+                bitmap = BitMap.deserialize(format.verify_checksum(value, "dead rows"))
                 good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
                 self.expect(good, f"dead rows block {block}", "is empty or contains rows of another block")
                 dead |= bitmap
