@@ -206,7 +206,7 @@ class Sparse(VectorField):
     index: ImpactIndex | None = ImpactIndex()
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
-    index_options: ClassVar[type | None] = ImpactIndex
+    index_options: ClassVar[Any] = ImpactIndex
     has_terms: ClassVar[bool] = True
 
     def __post_init__(self):
