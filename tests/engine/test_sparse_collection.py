@@ -14,6 +14,7 @@ from tests.support.upkeep import accounts, hurry, idle, until
 from vectordb import ImpactIndex, Int, Schema, Sparse, Text
 from vectordb.engine.check import check
 from vectordb.engine.index_files import files_of
+from vectordb.fields import FIELD_TYPES
 from vectordb.index.base import Report
 
 ROWS = 1_200
@@ -53,12 +54,11 @@ def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
         from vectordb.index import exact as flat
-        from vectordb.query.arms import RowFilter, _weights
+        from vectordb.query.row_filter import RowFilter
         from vectordb.storage import format
 
         table = view.table(view.fields["s"], format.POSTINGS)
-        terms, weights = query
-        weights = _weights(view, "s", view.schema.vectors["s"], table, terms, weights, collection._filters)
+        ((terms, weights),) = FIELD_TYPES["sparse"].prepare(view, "s", [query], collection._filters)
         node = collection._filters.bind(filter, view.schema)
         docids, scores = flat.search_sparse(table, terms, weights, limit, RowFilter(view, node, collection._filters).rows())
         return list(zip(np.asarray(view.ids(docids)).tolist(), scores.tolist(), strict=True))
@@ -294,7 +294,7 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
     docs.optimize()
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
-    path = opened.segment.path
+    path = opened.segment.file.path
     files_of(database._env)._damage(path.name, "a test says so")
     assert arm(docs.search({"s": queries(1)[0]}, explain=True))["plan"] == "exact term-at-a-time"
     docs.optimize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from operator import le
 from typing import ClassVar, Self
 
 import numpy as np
@@ -51,11 +52,6 @@ class Scratch:
     def of_thread(cls, *sizes: int) -> Self:
         """This thread's scratch space, grown to at least these sizes."""
         scratch = getattr(cls._local, "scratch", None)
-        if scratch is None:
-            scratch = cls._local.scratch = cls(*sizes)
-        elif sizes != scratch.sizes:
-            for wanted, size in zip(sizes, scratch.sizes, strict=True):
-                if wanted > size:
-                    scratch = cls._local.scratch = cls(*map(max, sizes, scratch.sizes))
-                    break
+        if scratch is None or not all(map(le, sizes, scratch.sizes)):
+            scratch = cls._local.scratch = cls(*(sizes if scratch is None else map(max, sizes, scratch.sizes)))
         return scratch

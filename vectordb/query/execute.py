@@ -16,7 +16,7 @@ from ..filters.bitmap import FilterCache
 from ..index import exact as flat
 from ..storage import format
 from . import segments
-from .arms import exact_plan, queries_of, score_rows, search_arm, sign
+from .arms import queries_of, score_rows, search_arm, sign
 from .fusion import HasVectors, Ranked, ShownScore, explained_sums, fuse, merged
 from .linear import Listed, Source, top
 from .missing import Group, groups, has_vectors, lacking, rescaled
@@ -181,8 +181,8 @@ def _source(
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
         found, slack = search_bounds(k, floor)
-        plan = exact_plan(search, arm, wanted)
-        return listed(k, found, plan and plan | {"plan": bounds.plan}, slack, floor)
+        plan = segments.exact_plan(arm, wanted.matches) | {"plan": bounds.plan} if search.explain else None
+        return listed(k, found, plan, slack, floor)
 
     def scores(docids: np.ndarray) -> flat.Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
