@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
+from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField
 from vectordb_client.model.terms import check_sparse, check_words
@@ -225,10 +226,10 @@ class Collection(Reads):
             except OvertakenError:  # at most once for each field, while it is converted
                 continue
         for name, words in write.words.items():
-            known = self._worded.get(name, NO_TERMS)
-            if len(known) < MAX_WORDED_TERMS:
+            stored = self._worded.get(name, NO_TERMS)
+            if len(stored) < MAX_WORDED_TERMS:
                 # If two threads add terms at the same time, some are lost here; those are looked up again.
-                self._worded[name] = np.union1d(known, np.fromiter(words, np.uint64, len(words)))
+                self._worded[name] = np.union1d(stored, np.fromiter(words, np.uint64, len(words)))
         return result
 
     def add_fields(
@@ -248,13 +249,12 @@ class Collection(Reads):
         Raises:
             SchemaError: a name is taken, or a definition is not valid.
         """
-        if not isinstance(exist_ok, bool):
-            raise InvalidArgumentError(f"exist_ok must be True or False, not {shown(exist_ok)}", field="exist_ok", value=exist_ok)
+        check_flag("exist_ok", exist_ok)
         self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)
         check_options(vectors)
-        at = change_log.now()
+        time = change_log.now()
 
         def work(txn) -> None:
             store = Store(txn, self._number)
@@ -262,9 +262,9 @@ class Collection(Reads):
             if meta is not None:
                 state = store.state()
                 assert state is not None
-                store.touch(state[0] + 1, {"op": "schema", "at": at, "revision": meta.revision}, self._env.change_log)
+                store.touch(state[0] + 1, {"op": "schema", "at": time, "revision": meta.revision}, self._directory.change_log)
 
-        self._committer.run(work, self._durability)
+        self._handle.write(work)
 
     def set_terms(self, field: str, terms: Mapping[int, str | None], *, durability: Durability | None = None) -> int:
         """Name the terms of a sparse field. Explained searches and ``info`` then show words instead of term numbers.
@@ -290,7 +290,7 @@ class Collection(Reads):
         with self._snapshots.pin() as view:
             number = view.fields[check_sparse(view.schema, field)]
         work = functools.partial(term_words.change, collection=self._number, field=number, words=words)
-        return self._committer.run(work, self._durability if durability is None else durability)
+        return self._handle.write(work, durability)
 
     def _batch(self, kind: str, points, ids, vectors, attributes, payload, if_version, if_filter) -> Batch:
         columns = {"ids": ids, "vectors": vectors, "attributes": attributes, "payload": payload}
@@ -298,9 +298,9 @@ class Collection(Reads):
 
     def _commit(self, change: Write | Delete, durability: str | None) -> WriteResult:
         def work(txn):
-            return apply(txn, self._number, change, self._snapshots.newest, self._env.map_moves, self._env.change_log)
+            return apply(txn, self._number, change, self._directory, self._snapshots.newest)
 
-        applied = self._committer.run(work, self._durability if durability is None else durability)
+        applied = self._handle.write(work, durability)
         newest = self._snapshots.newest
         if newest is not None:
             for field, numbered in applied.used.items():
@@ -328,7 +328,7 @@ class Collection(Reads):
             LockedError: another process maintained the directory during the whole timeout.
             CorruptionError: stored data is damaged. The error names it; everything else was done.
         """
-        self._committer.check_writable()
+        self._handle.check_writable()
         return self._maintainer.optimize(self._number, wait, timeout)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -355,5 +355,5 @@ class Collection(Reads):
             StorageError: the file system refused a write.
             CorruptionError: stored data is damaged.
         """
-        self._committer.check_writable()
+        self._handle.check_writable()
         return self._maintainer.purge((self._number,), timeout)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import tempfile
 import threading
 import weakref
-from typing import Any, NamedTuple
+from typing import Any
 
 from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgumentError, StorageError, shown
 from vectordb_client.model.access import Collections
 from vectordb_client.model.aliases import Durability
 from vectordb_client.model.arguments import UnknownArgumentError, named
+from vectordb_client.model.checks import check_durability, check_flag, check_write_timeout
 from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
 
-from . import maintenance as upkeep
 from .collection import Collection
+from .engine.audits import check_share
+from .engine.directory import Options, open_directory
 from .engine.encoding import encoder_identities
 from .index.base import check_options
-from .maintenance import backup
-from .query import audit
+from .maintenance import Maintainer, backup
 from .storage import catalog, modes, place
 from .storage.change_log import Limits
-from .storage.commit import Committer
-from .storage.env import check_durability, close_env, open_env
 
 
 @named
@@ -91,17 +89,12 @@ def open(
         ```
     """
     check_durability(durability)
-    if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
-        raise InvalidArgumentError(
-            f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout
-        )
-    if not isinstance(maintenance, bool):
-        raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
+    check_write_timeout(write_timeout)
+    check_flag("maintenance", maintenance)
     if recall_audit is not None:
-        recall_audit = audit.check_share(recall_audit)
+        recall_audit = check_share(recall_audit)
     for name, value in (("create", create), ("salvage", salvage), ("read_only", read_only)):
-        if not isinstance(value, bool):
-            raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
+        check_flag(name, value)
     if file_mode is not None:
         modes.check_mode(file_mode)
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
@@ -118,24 +111,8 @@ def open(
                     f"a database in memory is always new and empty; leave out {name}={value}", field=name, value=value
                 )
         path, durability = _new_folder(), "batched"
-    options = _Options(durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory)
-    opened = Database(path, options)
-    opened._env.change_log = dataclasses.replace(opened._env.change_log, **given)
-    return opened
-
-
-class _Options(NamedTuple):
-    """The checked arguments of ``open``."""
-
-    durability: Durability
-    write_timeout: float
-    create: bool
-    maintenance: bool
-    recall_audit: float | None
-    salvage: bool
-    read_only: bool
-    file_mode: int | None
-    in_memory: bool
+    options = Options(durability, float(write_timeout), create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory, given)
+    return Database(path, options)
 
 
 def is_memory(path: Any) -> bool:
@@ -164,27 +141,23 @@ class Database(Collections[Collection]):
 
     Attributes:
         path: the absolute path of the directory.
+        read_only: why nothing can be written, or None.
+        directory: what all handles of this process share. It is no part of the public interface.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str] = "data",
-        options: _Options | None = None,
+        options: Options | None = None,
         **given: Any,
     ):
         if options is None or given:
             raise UnknownArgumentError(f"Database() is not called directly; write vectordb.open({shown(path)})", field="path", value=path)
-        durability, write_timeout, create, maintenance, recall_audit, salvage, read_only, file_mode, in_memory = options
-        self._env = open_env(path, create, salvage, file_mode, read_only, in_memory)
-        self._remove = weakref.finalize(self._env, _remove_folder, os.fspath(path), os.getpid()) if in_memory else None
-        self.path = str(self._env.path)
-        self._durability = durability
-        self._read_only = self._env.read_only or ("it was opened with read_only=True" if read_only else None)
-        self._committer = Committer(self._env, write_timeout, self._read_only)
-        self._maintenance = maintenance and not salvage and self._read_only is None
-        self._maintainer = upkeep.attach(self._env, write_timeout, self._maintenance)
-        if recall_audit is not None:
-            audit.audits_of(self._env).share = recall_audit
+        self._handle = open_directory(path, options, Maintainer)
+        self.directory = self._handle.directory
+        self.read_only = self._handle.read_only
+        self._remove = weakref.finalize(self.directory, _remove_folder, os.fspath(path), os.getpid()) if options.temporary else None
+        self.path = str(self.directory.path)
         self._collections: dict[int, Collection] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -220,40 +193,40 @@ class Database(Collections[Collection]):
         """
         self._check_open()
         check_schema(schema)
-        _check_flag("exist_ok", exist_ok)
+        check_flag("exist_ok", exist_ok)
         identities = encoder_identities(schema.vectors)
         check_options(schema.vectors)
         try:
-            number = self._committer.run(lambda txn: catalog.create(txn, name, schema, identities), self._durability)
+            number = self._handle.write(lambda txn: catalog.create(txn, name, schema, identities))
         except AlreadyExistsError:
             if not exist_ok:
                 raise
-            found = self.collection(name)
-            if not found.schema.same_as(schema):
-                raise exists_already(name, schema, found.schema, True) from None
-            return found
+            existing = self.collection(name)
+            if not existing.schema.same_as(schema):
+                raise exists_already(name, schema, existing.schema, True) from None
+            return existing
         return self._collection(name, number)
 
     @named
     def collection(self, name: str) -> Collection:
         """Open a collection that exists. ``db[name]`` does the same. Raises NotFoundError, which lists the collections that exist."""
         self._check_open()
-        with self._env.read() as txn:
+        with self.directory.env.read() as txn:
             number = catalog.number_of(txn, name)
         return self._collection(name, number)
 
     def collections(self) -> list[str]:
         """The names of all collections, sorted."""
         self._check_open()
-        with self._env.read() as txn:
+        with self.directory.env.read() as txn:
             return list(catalog.names(txn))
 
     @named
     def drop_collection(self, name: str) -> None:
         """Delete a collection with all its points. Raises NotFoundError."""
         self._check_open()
-        self._committer.run(lambda txn: catalog.drop(txn, name), self._durability)
-        self._maintainer.dropped()
+        self._handle.write(lambda txn: catalog.drop(txn, name))
+        self.directory.maintainer.dropped()
 
     @named
     def snapshot(self, path: str | os.PathLike, *, archive: bool = False) -> dict[str, Any]:
@@ -276,22 +249,22 @@ class Database(Collections[Collection]):
             CorruptionError: stored data is damaged.
         """
         self._check_open()
-        _check_flag("archive", archive)
-        return backup.snapshot(self._env, path, archive)
+        check_flag("archive", archive)
+        return backup.snapshot(self.directory.env, path, archive)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """``Collection.purge`` for all collections, those that were dropped included."""
         self._check_open()
-        self._committer.check_writable()
-        with self._env.read() as txn:
+        self._handle.check_writable()
+        with self.directory.env.read() as txn:
             numbers = list(catalog.names(txn).values())
-        return self._maintainer.purge(numbers, timeout)
+        return self.directory.maintainer.purge(numbers, timeout)
 
     def flush(self) -> None:
         """Sync all writes to disk; needed only for durability="batched". Raises StorageError."""
         self._check_open()
-        if self._read_only is None:
-            self._env.sync()
+        if self.read_only is None:
+            self.directory.env.sync()
 
     def close(self) -> None:
         """Sync all writes and close the database. A second call does nothing.
@@ -303,26 +276,19 @@ class Database(Collections[Collection]):
             if self._closed:
                 return
             self._closed = True
-        self._maintainer.release(self._maintenance)
-        close_env(self._env)
+        self._handle.close()
         if self._remove is not None:
             self._remove()
 
     def _collection(self, name: str, number: int) -> Collection:
         with self._lock:
-            found = self._collections.get(number)
-            if found is not None:
-                return found
-            found = Collection(name, number, self._env, self._committer, self._durability, self._maintainer)
-            self._collections[number] = found
-        self._maintainer.opened(number)
-        return found
+            collection = self._collections.get(number)
+            if collection is not None:
+                return collection
+            collection = self._collections[number] = Collection(name, number, self._handle)
+        self.directory.maintainer.opened(number)
+        return collection
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"database {self.path} was closed", field="path", value=self.path)
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)

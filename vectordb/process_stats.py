@@ -59,7 +59,7 @@ def _disk(root: Path) -> dict[str, int]:
 
 def pages(database: Database) -> dict[str, int]:
     """Of data.mdb: readers (reader slots in use), used and free pages, page_bytes and map_bytes."""
-    return database._env.facts()
+    return database.directory.env.facts()
 
 
 def kernels() -> dict[str, int]:
@@ -81,5 +81,5 @@ def collections(database: Database) -> list[CollectionInfo]:
 
 def builds(database: Database) -> dict[str, Any]:
     """Index builds of this process by kind, {kind: {"builds", "rows", "seconds"}}, and the number of failures."""
-    maintainer = database._maintainer
+    maintainer = database.directory.maintainer
     return {"built": {kind: dict(done) for kind, done in list(maintainer.built.items())}, "failures": maintainer.failures}

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.upkeep import until
 from vectordb import Int, Linear, Schema, Sparse
-from vectordb.engine.index_files import files_of
 
 TERMS = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1, 77, 78, 79, 80, 81]
 SCHEMA = Schema({"plain": Sparse(), "bits": Sparse(binary=True), "idf": Sparse("idf"), "both": Sparse("idf", binary=True)}, {"n": Int()})
@@ -106,7 +105,7 @@ def test_answers_are_plain_sums_before_and_right_after_compaction(docs, embedded
     model.upsert({i: drawn(draw) for i in range(400)})
     docs.optimize()
     assert all(docs.info().statistics[name]["segments"] for name in SCHEMA.vectors)
-    until(lambda: files_of(embedded._env).verified())  # so that exact searches go through the index too
+    until(lambda: embedded.directory.index_files.verified())  # so that exact searches go through the index too
     for _ in range(2):
         model.upsert({i: drawn(draw) for i in draw.sample(range(500), 60)})
         model.delete(draw.sample(range(500), 80))
@@ -137,7 +136,7 @@ def test_ties_go_to_the_older_row_in_the_index_and_behind_it(docs, embedded):
     docs.upsert(ids=list(range(300)), vectors={"plain": [{2**63: 1.0, 5: 0.5}] * 300, "bits": [{1: 1.0}] * 300})
     docs.optimize()
     docs.upsert(ids=[7, 500], vectors={"plain": [{2**63: 1.0, 5: 0.5}] * 2, "bits": [{1: 1.0}] * 2})
-    until(lambda: files_of(embedded._env).verified())
+    until(lambda: embedded.directory.index_files.verified())
     order = [*(i for i in range(300) if i != 7), 7, 500]
     for options in ({}, {"exact": True}):
         for query in ({"plain": {2**63: 1.0}}, {"plain": {5: 2.0, 2**63: 1.0, 9: 1.0}}, {"bits": {1: 3.0}}):
@@ -163,7 +162,7 @@ def test_the_order_of_insertion_changes_no_score(embedded, weighting, binary):
                 docs.optimize()
         made.append(docs)
     made[0].optimize()
-    until(lambda: files_of(embedded._env).verified())
+    until(lambda: embedded.directory.index_files.verified())
     for query in queries(draw, 10):
         for condition in (None, "n < 100"):
             whole = [{hit.id: hit.score for hit in docs.search({"s": query}, limit=600, exact=True, filter=condition)} for docs in made]

@@ -57,7 +57,7 @@ def test_the_figures_of_the_readme_are_read_from_the_results():
 
 def test_the_format_page_names_every_kind_of_key_and_the_header():
     page = (ROOT / "FORMAT.md").read_text()
-    names = "META STATE IDS DEAD LOG CHUNK TERMS TERM_COUNT ENCODER TERM_WORD SEGMENT DERIVED NAME NEXT"
+    names = "META STATE IDS TOMBSTONES LOG CHUNK TERMS TERM_COUNT ENCODER TERM_WORD SEGMENT DERIVED NAME NEXT"
     kinds = [getattr(format, name) for name in names.split()]
     for kind in (*kinds, format.FORMAT_KEY[4:]):
         assert f"| `{kind.decode()}` |" in page, kind

@@ -13,6 +13,7 @@ from vectordb_client.model.schema import Dense, Schema
 import vectordb
 from tests.support.indexed import clustered, held_out
 from tests.support.upkeep import until
+from vectordb.engine import audits
 from vectordb.index.dense.plans import PLANS
 from vectordb.index.model import Corrections, settings_of
 from vectordb.kernels import planner
@@ -24,8 +25,8 @@ ROWS, DIM = 3_000, 24
 @pytest.fixture
 def always(monkeypatch):
     """Every search is audited, one after another."""
-    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
+    monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
     return budget
 
 
@@ -88,19 +89,19 @@ def test_what_is_learned_is_the_recall_of_that_search(docs, always, monkeypatch)
 
 
 def test_so_many_searches_are_audited_as_was_asked_for_and_none_while_it_rests(monkeypatch):
-    monkeypatch.setattr(audit, "budget", budget := audit.Budget())
+    monkeypatch.setattr(audits, "budget", budget := audits.Budget())
     for share, times in ((0.0, 0), (1 / 64, 3), (0.25, 48), (1.0, 192)):
-        audits = audit.Audits(share)
-        assert [audits.due() for _ in range(192)].count(True) == times
+        sample = audits.Audits(share)
+        assert [sample.due() for _ in range(192)].count(True) == times
     ran = threading.Event()
     budget.start(ran.set)
     until(lambda: ran.is_set() and rested(budget))
     budget._next = float("inf")
-    assert not any(audits.due() for _ in range(192))
+    assert not any(sample.due() for _ in range(192))
 
 
 def test_one_at_a_time():
-    budget, started, go, second = audit.Budget(), threading.Event(), threading.Event(), threading.Event()
+    budget, started, go, second = audits.Budget(), threading.Event(), threading.Event(), threading.Event()
     budget.start(lambda: (started.set(), go.wait(300)))
     until(started.is_set)
     budget.start(second.set)

@@ -14,9 +14,9 @@ import vectordb
 from tests.support.upkeep import hurry, until
 from vectordb import Dense, Schema
 from vectordb.common import background, checksums
+from vectordb.engine import audits
 from vectordb.index import exact as flat
 from vectordb.index.dense import build
-from vectordb.query import audit
 
 
 @pytest.mark.parametrize("size", [0, 1, checksums.AT_ONCE - 1, checksums.AT_ONCE, checksums.AT_ONCE + 1, 5 * checksums.AT_ONCE + 7])
@@ -44,7 +44,7 @@ def test_an_audit_takes_one_core(database, monkeypatch):
     hurry(monkeypatch)
     monkeypatch.setattr(background, "CORES", 2)
     monkeypatch.setattr(flat, "_PARALLEL_BYTES", 1)
-    monkeypatch.setattr(audit.budget, "_next", 0.0)
+    monkeypatch.setattr(audits.budget, "_next", 0.0)
     collection = database.create_collection("c", Schema({"v": Dense(8)}))
     vectors = np.random.default_rng(0).standard_normal((3_000, 8)).astype(np.float32)
     for low in (0, 1_500):
@@ -55,7 +55,7 @@ def test_an_audit_takes_one_core(database, monkeypatch):
     monkeypatch.setattr(
         flat, "search_dense", lambda *args: seen.append((threading.current_thread().name, background.cores())) or search(*args)
     )
-    audit.audits_of(database._env).share = 1.0
+    database.directory.audits.share = 1.0
     until(lambda: collection.search({"v": vectors[0]}) and any(name == "vectordb-audit" for name, _ in seen))
     assert {cores for name, cores in seen if name == "vectordb-audit"} == {1}
 

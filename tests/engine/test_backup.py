@@ -31,8 +31,8 @@ from vectordb import (
 from vectordb import StorageError as StorageProblem
 from vectordb.common import failpoints
 from vectordb.maintenance import backup
-from vectordb.storage import env as env_module
 from vectordb.storage import manifest as manifest_file
+from vectordb.storage.reader import read_only
 
 SCHEMA = Schema({"v": Dense(4, "dot"), "s": Sparse()}, {"n": Int()})
 POINTS = 300
@@ -375,6 +375,6 @@ def test_a_read_only_look_refuses_what_open_refuses(tmp_path):
         path = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
         path.mkdir()
         make(path)
-        with pytest.raises(StorageProblem), env_module.read_only(path):
+        with pytest.raises(StorageProblem), read_only(path):
             pass
         assert {entry.name for entry in path.iterdir()} <= {"data.mdb"}

@@ -296,7 +296,7 @@ def test_counters_that_are_wrong_are_a_problem_of_check(directory):
         def spoil(by):
             with collection._snapshots.pin() as view:
                 field = view.fields["t"]
-            database._committer.run(lambda txn: Store(txn, collection.number).add_encoder_state(field, {"words": by}), "commit")
+            database._handle.write(lambda txn: Store(txn, collection.number).add_encoder_state(field, {"words": by}), "commit")
 
         spoil(1)
         assert any("texts of 't'" in problem for problem in check(directory).problems)

@@ -21,7 +21,7 @@ SCHEMA = Schema({"v": Dense(4)}, {"n": Int()})
 
 def log_bytes(database, collection) -> int:
     """Of the entries that are stored."""
-    with database._env.read() as txn:
+    with database.directory.env.read() as txn:
         return sum(
             len(txn.get(format.log_key(collection.number, sequence)))
             for sequence in range(change_log.oldest(txn, collection.number), collection.info().sequence + 1)
@@ -29,7 +29,7 @@ def log_bytes(database, collection) -> int:
 
 
 def oldest(database, collection) -> int:
-    with database._env.read() as txn:
+    with database.directory.env.read() as txn:
         return change_log.oldest(txn, collection.number)
 
 
@@ -103,11 +103,11 @@ def test_a_log_without_an_account_gets_one_with_its_first_write(directory):
                 entry = change_log.read(txn, collection.number, sequence)
                 txn.put(format.log_key(collection.number, sequence), format.pack_record({k: v for k, v in entry.items() if k != "at"}))
 
-        database._env.write(forget, "batched", 10)
+        database.directory.env.write(forget, "batched", 10)
         collection.upsert(ids=[1])
         assert len(list(collection.changes())) == 6
         assert oldest(database, collection) == 1
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             first, size, written = format.unpack_log_kept(txn.get(format.key(collection.number, format.LOG_KEPT)))
         assert (first, size) == (1, log_bytes(database, collection)) and abs(written / 1000 - time.time()) < 3600
 
@@ -131,13 +131,13 @@ def test_what_is_kept_is_what_the_limits_allow(tmp_path_factory, limits, steps):
         for wait, ids in steps:
             now, newest = now + 1000 * wait, newest + 1
             entry = {"op": "delete", "at": now, "dead": [], "ids": list(range(ids))}
-            size = database._env.write(lambda txn, entry=entry: step(txn, entry), "batched", 10)
+            size = database.directory.env.write(lambda txn, entry=entry: step(txn, entry), "batched", 10)
             kept.append((newest, size, now))
             while len(kept) > 1 and (
                 len(kept) > limits.batches or sum(s for _, s, _ in kept) > limits.bytes or now - kept[0][2] > 1000 * limits.seconds
             ):
                 kept.pop(0)
-            with database._env.read() as txn:
+            with database.directory.env.read() as txn:
                 assert change_log.oldest(txn, 7) == kept[0][0]
                 account = format.unpack_log_kept(txn.get(format.key(7, format.LOG_KEPT)))
                 assert account == (kept[0][0], sum(s for _, s, _ in kept), kept[0][2])
@@ -146,7 +146,7 @@ def test_what_is_kept_is_what_the_limits_allow(tmp_path_factory, limits, steps):
             for key in [*(format.log_key(7, s) for s in range(newest + 1)), format.key(7, format.LOG_KEPT)]:
                 txn.delete(key)
 
-        database._env.write(forget, "batched", 10)
+        database.directory.env.write(forget, "batched", 10)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_points_that_come_and_go_leave_a_bounded_log_and_no_more(directory):
             collection.delete(ids)
         collection.optimize()  # drops the rows
         assert log_bytes(database, collection) <= bound
-        facts = database._env.facts()
+        facts = database.directory.env.facts()
         assert facts["used"] * facts["page_bytes"] <= 2 * bound  # seen: 1.2 × bound
         database.purge()
         assert (directory / "data.mdb").stat().st_size <= 2 * bound

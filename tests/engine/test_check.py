@@ -80,7 +80,7 @@ def damage(directory, work):
     """``work(txn, number of the collection, its meta)`` in a committed transaction."""
     with vectordb.open(directory) as database:
         number = database.collection("c")._number
-        database._env.write(lambda txn: work(txn, number, catalog.read_meta(txn, number)), "commit", 10.0)
+        database.directory.env.write(lambda txn: work(txn, number, catalog.read_meta(txn, number)), "commit", 10.0)
 
 
 def problems_of(directory) -> list[str]:
@@ -124,7 +124,7 @@ def delete(make_key):
 
 
 def dead(block, rows):
-    return lambda txn, number, meta: txn.put(format.dead_key(number, block), format.sealed(BitMap(rows).serialize()))
+    return lambda txn, number, meta: txn.put(format.tombstone_key(number, block), format.with_checksum(BitMap(rows).serialize()))
 
 
 def field_rest(name, rest=b""):
@@ -193,7 +193,7 @@ DAMAGE = {
     "an id key": (put(format.IDS, b"\x01short", format.pack_entry(0, 1)), "id key"),
     "an id's entry": (lambda txn, n, m: txn.put(format.id_key(n, 0), b"short"), "id 0: has an entry of 5 bytes"),
     "dead rows": (dead(0, [1, 2, 3]), "dead rows"),
-    "dead rows' checksum": (lambda txn, n, m: txn.put(format.dead_key(n, 0), b"12345678" * 4), "dead rows record fails its checksum"),
+    "dead rows' checksum": (lambda txn, n, m: txn.put(format.tombstone_key(n, 0), b"12345678" * 4), "dead rows record fails its checksum"),
     "dead rows' block": (dead(1, [1]), "dead rows block 1"),
     "a row's record": (replace_chunk(format.ROWS_FIELD, F, other_row), "which belongs to 777"),
     "rows' chunk missing": (delete(lambda n, m: format.chunk_key(n, format.ROWS_FIELD, F, 0)), "lack a readable record"),
@@ -268,7 +268,7 @@ def test_every_collection_is_checked_even_after_one_is_damaged(filled):
     damage(filled, put(format.META, b"", b"12345678"))
     with vectordb.open(filled) as database:
         number = database.collection("empty")._number
-        database._env.write(lambda txn: txn.put(format.key(number, format.STATE), b"12345678"), "commit", 10.0)
+        database.directory.env.write(lambda txn: txn.put(format.key(number, format.STATE), b"12345678"), "commit", 10.0)
     found = problems_of(filled)
     assert any("'c'" in line for line in found) and any("'empty'" in line for line in found)
 

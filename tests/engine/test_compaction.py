@@ -192,10 +192,10 @@ def test_only_chunks_with_many_dead_rows_are_touched_by_themselves(filled):
     filled.delete(one)
     with filled._snapshots.pin() as view:
         table, dead = view.snapshot.table(view.store, view.fields["v"], format.FORWARD), np.array(one, np.uint32)
-        assert list(compact.runs(table, dead, policy.CHUNK_DEAD_SHARE)) == []
-        (run,) = compact.runs(table, dead, 0.0)
+        assert list(compact.units(table, dead, policy.CHUNK_DEAD_SHARE)) == []
+        (run,) = compact.units(table, dead, 0.0)
         assert table.firsts[big] in run.firsts
-        (run,) = compact.runs(table, np.array(many, np.uint32), policy.CHUNK_DEAD_SHARE)
+        (run,) = compact.units(table, np.array(many, np.uint32), policy.CHUNK_DEAD_SHARE)
         assert table.firsts[big] in run.firsts and run.nbytes >= table.sizes[big]
 
 
@@ -227,12 +227,12 @@ def compact_elsewhere(path, ids):
 
 def test_a_process_that_knows_the_old_chunks_reads_the_new_ones(filled, database, worker):
     everything = said(filled)
-    assert worker.call(compact_elsewhere, database._env.path, list(range(20, 120))) == 100  # in the middle: what is newer stays in place
+    assert worker.call(compact_elsewhere, database.path, list(range(20, 120))) == 100  # in the middle: what is newer stays in place
     found = said(filled)
     assert found["points"] == [point for point in everything["points"] if not 20 <= point[0] < 120]
-    with vectordb.open(database._env.path) as another:
+    with vectordb.open(database.path) as another:
         assert said(another.collection("c")) == found
-    worker.call(compact_elsewhere, database._env.path, [299, 0])
+    worker.call(compact_elsewhere, database.path, [299, 0])
     assert said(filled)["points"] == found["points"][1:-1]
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_chunk_is_left_named_and_never_copied(filled, database, direct
         key = format.chunk_key(filled._number, field, format.FORWARD, first)
         damaged = bytearray(view.txn.get(key))
     damaged[-1] ^= 1
-    database._env.write(lambda txn: txn.put(key, bytes(damaged)), "batched", 10.0)
+    database.directory.env.write(lambda txn: txn.put(key, bytes(damaged)), "batched", 10.0)
     filled.delete(list(range(0, 300, 2)))
     with pytest.raises(CorruptionError, match=f"field {field} part 0 rows {first}"):
         filled.optimize()

@@ -18,7 +18,7 @@ from vectordb.common.tokenize import RULE, words
 from vectordb.engine.check import check
 from vectordb.maintenance.convert import STEPS
 from vectordb.storage import format
-from vectordb.storage.env import open_env
+from vectordb.storage.reader import read_only
 
 TEXTS = GOLDEN / "texts"
 _spec = importlib.util.spec_from_file_location("golden_texts_make", TEXTS / "make.py")
@@ -71,7 +71,7 @@ def test_they_answer_as_they_did_and_say_so(earlier):
         assert "optimize() converts it" in notes_of(database.collection("notes"))["t"]
         assert "without weighting" in notes_of(database.collection("plain"))["t"]
         assert "new collection" in notes_of(database.collection("loose"))["t"]
-    with open_env(directory, create=False).read() as txn:
+    with read_only(directory) as (txn, _):
         assert format.unpack_record(txn.get(format.FORMAT_KEY), "format") == {"format": 3}
 
 
@@ -89,7 +89,7 @@ def test_they_are_written_by_their_own_rules_until_they_are_converted(earlier):
         collection.upsert(ids=["newer"], attributes={"body": ["ปลา"], "more": ["ฉันกินข้าวกับปลา"]})
         assert collection.search(text={"u": "ปลา"}).ids.tolist() == ["newer"] and collection.count("more MATCH 'ปลา'") == 1
         assert set(notes_of(collection)) == {"t", "body", "tags"}
-    with open_env(directory, create=False).read() as txn:
+    with read_only(directory) as (txn, _):
         assert format.unpack_record(txn.get(format.FORMAT_KEY), "format") == {"format": format.VERSION}
 
 

@@ -128,7 +128,7 @@ def test_remembered_bitmaps_follow_every_change(database):
             rows.delete(rng.sample(sorted(rows.rows), min(len(rows.rows), 4)))
         else:
             rows.write(rng.sample(range(60), rng.choice([1, 3, 12])))
-        fresh = Collection("c", rows.collection._number, database._env, database._committer, "batched", database._maintainer)
+        fresh = Collection("c", rows.collection._number, database._handle)
         for node in rng.sample(questions, 8):
             expected = rows.matching(node)
             assert found(rows.collection, node) == expected
@@ -136,7 +136,7 @@ def test_remembered_bitmaps_follow_every_change(database):
 
 
 def test_a_small_cache_forgets_and_answers_the_same(filled):
-    small = vectordb.open(filled.collection._env.path)
+    small = vectordb.open(filled.collection._directory.env.path)
     collection = small.collection("c")
     collection._filters = FilterCache(2_000)
     for low in range(-4, 6):

@@ -16,7 +16,6 @@ from tests.support.paths import GOLDEN
 from tests.support.upkeep import hurry, index_files, until
 from vectordb import Dense, Schema, Sparse
 from vectordb.engine.check import check
-from vectordb.engine.index_files import files_of
 from vectordb.index import file as index_file
 from vectordb.storage import format, segments
 
@@ -54,10 +53,10 @@ def answers_are_right(collection) -> None:
     for name, asked in queries().items():
         with collection._snapshots.pin() as view:
             number = view.fields[name]
-            view.snapshot._open[number] = ()  # as if there were no files
+            view.snapshot.registry._open[number] = ()  # as if there were no files
         exact = [[(h.id, round(h.score, 4)) for h in collection.search({name: query}, limit=10, exact=True)] for query in asked]
         with collection._snapshots.pin() as view:
-            view.snapshot._open.pop(number, None)
+            view.snapshot.registry._open.pop(number, None)
         there = 0
         for query, right in zip(asked, exact, strict=True):
             found = [h.score for h in collection.search({name: query}, limit=10, recall=0.99)]
@@ -87,7 +86,7 @@ def registry(database) -> dict[tuple[str, str, int], segments.Record]:
     found = {}
     for name in database.collections():
         collection = database.collection(name)
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             records, _ = segments.records(txn, collection._number)
         with collection._snapshots.pin() as view:
             names = {number: field for field, number in view.fields.items()}
@@ -103,7 +102,7 @@ def recorded(directory, change) -> None:
             made = change((name, field, first), msgspec.structs.asdict(record))
             if made is not None:
                 key = format.segment_key(number, record.field, first)
-                database._env.write(lambda txn, key=key, made=made: txn.put(key, format.pack_record(made)), "commit", 10.0)
+                database.directory.env.write(lambda txn, key=key, made=made: txn.put(key, format.pack_record(made)), "commit", 10.0)
 
 
 def without_headers(directory) -> None:
@@ -153,7 +152,7 @@ def test_files_that_were_swapped_are_never_searched_and_built_again(directory, w
                 files[key] for pair in SWAPS[which] for key in pair if key[0] == name
             }
             assert not any(facts[field]["stale"] for field in FIELDS)
-        assert files_of(database._env).damaged.keys() == named
+        assert database.directory.index_files.damaged.keys() == named
         for name in ("one", "two"):
             collection = database.collection(name)
             collection.optimize()

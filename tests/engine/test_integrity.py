@@ -25,7 +25,7 @@ def write(collection, ids) -> None:
 
 
 def records(database) -> list[tuple[bytes, bytes]]:
-    with database._env.read() as txn:
+    with database.directory.env.read() as txn:
         return [(bytes(key), bytes(value)) for key, value in txn.cursor() if bytes(key) != format.DIGEST_KEY]
 
 
@@ -37,7 +37,7 @@ def as_format(path, version: int) -> None:
             txn._txn.delete(format.DIGEST_KEY)
             txn._txn.put(format.FORMAT_KEY, format.pack_record({"format": version}))
 
-        database._env.write(work, "commit", 10.0)
+        database.directory.env.write(work, "commit", 10.0)
 
 
 def test_the_digest_is_that_of_all_records_whatever_was_done(directory):
@@ -56,7 +56,7 @@ def test_the_digest_is_that_of_all_records_whatever_was_done(directory):
                 c.optimize()
             with pytest.raises(vectordb.NotFoundError):
                 c.update(ids=[10**6], attributes={"n": [1]})
-            survey = database._env.survey()
+            survey = database.directory.env.survey()
             assert survey.stored == survey.counted == integrity.digest_of(records(database))
 
 
@@ -73,11 +73,11 @@ def test_a_hash_tells_where_the_key_ends_and_every_byte_that_it_covers():
 def test_the_walk_interpreted_sees_what_it_sees_compiled(directory, monkeypatch):
     with vectordb.open(directory, maintenance=False) as database:
         write(database.create_collection("c", SCHEMA), range(300))
-        compiled = database._env.survey()
+        compiled = database.directory.env.survey()
         for name in ("number", "mixed", "record_hash", "before", "take", "page_problem", "value_problem", "free_problem", "walk"):
             monkeypatch.setattr(pages, name, getattr(pages, name).py_func)
         with np.errstate(over="ignore"):
-            assert database._env.survey() == compiled
+            assert database.directory.env.survey() == compiled
         monkeypatch.undo()
 
 
@@ -89,22 +89,24 @@ def test_a_directory_of_an_older_format_is_read_and_gets_its_digest_with_the_fir
     before = (directory / "data.mdb").read_bytes()
     with vectordb.open(directory, maintenance=False) as database:
         c = database.collection("c")
-        assert c.count("k = 'k7'") == 1 and database._env.survey().stored is None
+        assert c.count("k = 'k7'") == 1 and database.directory.env.survey().stored is None
         c.delete([10**6])  # changes nothing
     assert (directory / "data.mdb").read_bytes() == before
     assert check(directory).ok
     with vectordb.open(directory, maintenance=False) as database:
         write(database.collection("c"), [50])
-        survey = database._env.survey()
+        survey = database.directory.env.survey()
         assert survey.stored == survey.counted == integrity.digest_of(records(database))
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             assert format.unpack_record(txn.get(format.FORMAT_KEY), "format") == {"format": format.VERSION}
 
 
 def test_a_newer_format_is_refused_and_left_alone(directory):
     with vectordb.open(directory) as database:
         database.create_collection("c", SCHEMA)
-        database._env.write(lambda txn: txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION + 1})), "commit", 10.0)
+        database.directory.env.write(
+            lambda txn: txn.put(format.FORMAT_KEY, format.pack_record({"format": format.VERSION + 1})), "commit", 10.0
+        )
     before = (directory / "data.mdb").read_bytes()
     with pytest.raises(FormatVersionError, match=f"format {format.VERSION + 1}"):
         vectordb.open(directory)
@@ -171,9 +173,9 @@ def test_a_copy_that_lmdb_makes_is_whole(directory, tmp_path, compact):
         for turn in range(5):
             write(c, range(20 * turn, 20 * turn + 50))
         (tmp_path / "copy").mkdir()
-        database._env._lmdb.copy(str(tmp_path / "copy"), compact=compact)
-        digest = database._env.survey().stored
+        database.directory.env._lmdb.copy(str(tmp_path / "copy"), compact=compact)
+        digest = database.directory.env.survey().stored
     with vectordb.open(tmp_path / "copy", maintenance=False) as database:
-        assert database._env.survey().counted == digest
+        assert database.directory.env.survey().counted == digest
         write(database.collection("c"), [1_000])
     assert check(tmp_path / "copy").ok

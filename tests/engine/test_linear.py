@@ -11,8 +11,7 @@ import pytest
 import vectordb
 from tests.support.upkeep import until
 from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
-from vectordb.engine.index_files import files_of
-from vectordb.query.linear import Listed, Source, top
+from vectordb.query.fusion.linear import Listed, Source, top
 
 ROWS = 300
 SCHEMA = Schema(
@@ -184,7 +183,7 @@ def collection(tmp_path_factory):
         docs.delete(list(range(305, 760, 11)))
         assert docs.info().statistics["d"]["segments"] and docs.info().statistics["d"]["tail"]
         docs.search(dict(zip(SCHEMA.vectors, [column(rng, name, 1)[0] for name in SCHEMA.vectors], strict=True)))
-        until(lambda: files_of(database._env).verified())
+        until(lambda: database.directory.index_files.verified())
         yield docs
 
 
@@ -285,7 +284,7 @@ def test_a_proof_takes_plans_of_a_sparse_index_that_lose_nothing(database):
     docs.optimize()
     query, weights = {"d": rng.standard_normal(4), "s": terms[5]}, {"d": 0.01}
     assert docs.search({"s": terms[5]}, explain=True).plan["arms"][0]["recall"]["target"] == 0.95
-    until(lambda: files_of(database._env).verified())
+    until(lambda: database.directory.index_files.verified())
     hits = docs.search(query, fusion=Linear(weights), explain=True)
     check(hits, query, weights, summed(docs, query, weights, None), 10)
     arm = hits.plan["arms"][1]

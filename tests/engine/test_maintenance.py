@@ -86,7 +86,7 @@ def test_a_short_tail_is_left_alone(database, rng, monkeypatch):
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(63))
     until(lambda: idle(c))
-    assert accounts(c) == ([], 63) and index_files(database._env.path) == set()
+    assert accounts(c) == ([], 63) and index_files(database.directory.env.path) == set()
 
 
 def test_while_writes_go_on_only_a_long_tail_is_sealed(database, rng, monkeypatch):
@@ -109,7 +109,7 @@ def test_neighbours_of_one_size_become_one(database, rng, monkeypatch):
     before = answers(c)
     until(lambda: accounts(c)[0] == [(0, 280, 280)])
     assert answers(c) == before
-    until(lambda: len(index_files(database._env.path)) == 1)
+    until(lambda: len(index_files(database.directory.env.path)) == 1)
 
 
 def test_a_segment_with_many_dead_rows_is_built_again_without_them(database, rng, monkeypatch):
@@ -117,17 +117,17 @@ def test_a_segment_with_many_dead_rows_is_built_again_without_them(database, rng
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
     until(lambda: accounts(c)[0])
-    (old,) = index_files(database._env.path)
+    (old,) = index_files(database.directory.env.path)
     c.delete(list(range(20)))
     until(lambda: idle(c))
-    assert accounts(c) == ([(0, 100, 80)], 0) and index_files(database._env.path) == {old}
+    assert accounts(c) == ([(0, 100, 80)], 0) and index_files(database.directory.env.path) == {old}
     c.delete(list(range(20, 30)))
-    until(lambda: old not in index_files(database._env.path))
+    until(lambda: old not in index_files(database.directory.env.path))
     assert accounts(c) == ([(0, 100, 70)], 0)
     assert [facts["rows"] for facts in c.info().statistics["v"]["segments"]] == [70]
     c.delete(list(range(30, 100)))  # all of them: then there is nothing to index
     until(lambda: accounts(c)[0] == [])
-    until(lambda: index_files(database._env.path) == set())
+    until(lambda: index_files(database.directory.env.path) == set())
 
 
 def test_deleted_rows_leave_the_chunks_by_themselves(database, rng, monkeypatch):
@@ -156,7 +156,7 @@ def test_without_maintenance_nothing_happens_until_it_is_asked_for(directory, rn
         fill(c, rng, range(100))
         c.delete([1])
         time.sleep(0.2)
-        assert accounts(c) == ([], 99) and database._maintainer._thread is None
+        assert accounts(c) == ([], 99) and database.directory.maintainer._thread is None
         assert c.info().maintenance == {"state": "off", "task": None, "stage": None, "share": None, "error": None, "pending": 1}
         c.optimize()
         assert accounts(c) == ([(0, 100, 99)], 0) and c.info().deleted_rows == 0
@@ -169,7 +169,7 @@ def test_two_handles_of_a_directory_share_one_thread(directory, rng, monkeypatch
     hurry(monkeypatch)
     with vectordb.open(directory, maintenance=False) as quiet:
         with vectordb.open(directory) as lively:
-            assert quiet._maintainer is lively._maintainer
+            assert quiet.directory.maintainer is lively.directory.maintainer
             c = quiet.create_collection("c", SCHEMA)
             fill(c, rng, range(100))
             until(lambda: accounts(c)[0])
@@ -192,7 +192,7 @@ def test_optimize_makes_one_segment_without_dead_rows(manual, rng, monkeypatch):
     result = c.optimize()
     assert result["done"] and result["rows_indexed"] == 150 and result["rows_dropped"] == 50 and result["bytes_rewritten"] > 0
     assert accounts(c) == ([(0, 200, 150)], 0) and answers(c) == before
-    assert c.info().deleted_rows == 0 and len(index_files(manual._env.path)) == 1
+    assert c.info().deleted_rows == 0 and len(index_files(manual.directory.env.path)) == 1
     again = c.optimize()
     assert (again["segments_built"], again["rows_indexed"], again["rows_dropped"], again["bytes_rewritten"]) == (0, 0, 0, 0)
     fill(c, rng, range(200, 215))
@@ -337,7 +337,7 @@ def test_a_collection_dropped_during_a_build_leaves_nothing(database, rng, monke
     other = database.create_collection("c", SCHEMA)
     fill(other, rng, range(100))
     other.optimize()
-    until(lambda: len(index_files(database._env.path)) == 1)
+    until(lambda: len(index_files(database.directory.env.path)) == 1)
     assert accounts(other) == ([(0, 100, 100)], 0)
 
 
@@ -345,9 +345,9 @@ def test_the_files_of_a_dropped_collection_are_removed(database, rng, monkeypatc
     hurry(monkeypatch)
     c = database.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
-    until(lambda: index_files(database._env.path))
+    until(lambda: index_files(database.directory.env.path))
     database.drop_collection("c")
-    until(lambda: index_files(database._env.path) == set())
+    until(lambda: index_files(database.directory.env.path) == set())
 
 
 def test_closing_gives_up_a_build(directory, rng, monkeypatch):
@@ -375,7 +375,7 @@ def test_closing_gives_up_a_build(directory, rng, monkeypatch):
     waiting = threading.Thread(target=wait)
     waiting.start()
     assert building.wait(300)
-    thread = database._maintainer._thread
+    thread = database.directory.maintainer._thread
     began = time.monotonic()
     database.close()
     assert time.monotonic() - began < 60 and not thread.is_alive()
@@ -446,9 +446,9 @@ def test_a_second_process_sees_new_segments_without_reopening(manual, worker, rn
     fill(c, rng, range(300))
     before = answers(c)
     assert accounts(c) == ([], 300)
-    assert worker.call(optimize_elsewhere, manual._env.path, 0) == ([(0, 300, 300)], 0)
+    assert worker.call(optimize_elsewhere, manual.directory.env.path, 0) == ([(0, 300, 300)], 0)
     assert accounts(c) == ([(0, 300, 300)], 0) and answers(c) == before
-    worker.call(optimize_elsewhere, manual._env.path, 300)  # all rows again: another file, and compacted chunks
+    worker.call(optimize_elsewhere, manual.directory.env.path, 300)  # all rows again: another file, and compacted chunks
     assert accounts(c) == ([(0, 600, 300)], 0)
     assert [point.id for point in c.iterate()] == list(range(300))
     assert c.info().deleted_rows == 0
@@ -458,7 +458,7 @@ def test_while_another_process_works_optimize_waits_and_then_gives_up(manual, rn
     hurry(monkeypatch)
     c = manual.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
-    folder = segments.folder(manual._env.path)
+    folder = segments.folder(manual.directory.env.path)
     folder.mkdir()
     with open(folder / ".lock", "ab") as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX)
@@ -474,7 +474,7 @@ def test_while_another_process_works_optimize_waits_and_then_gives_up(manual, rn
 def test_a_busy_lock_only_delays_the_background(database, rng, monkeypatch):
     hurry(monkeypatch)
     c = database.create_collection("c", SCHEMA)
-    folder = segments.folder(database._env.path)
+    folder = segments.folder(database.directory.env.path)
     folder.mkdir()
     with open(folder / ".lock", "ab") as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX)
@@ -545,8 +545,8 @@ def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(manual, rng, monke
     accounts(c, "v"), accounts(c, "once")
     assert sum("-f17-" in name for name in opened) == 1  # of "once" nothing changed
     del opened[:]
-    files = until(lambda: len(c._snapshots.newest._files._open) == 2 and c._snapshots.newest._files)
-    assert set(files._open) == index_files(manual._env.path)
+    files = until(lambda: len(c._directory.index_files._open) == 2 and c._directory.index_files)
+    assert set(files._open) == index_files(manual.directory.env.path)
 
 
 # The policy alone

@@ -11,7 +11,6 @@ import vectordb
 from tests.support.upkeep import accounts, hurry, index_files, until, vectors
 from vectordb import Dense, Int, Schema
 from vectordb.engine.check import check
-from vectordb.engine.index_files import files_of
 from vectordb.index.base import open_file
 from vectordb.index.file import IndexFile
 from vectordb.storage import catalog, format, segments
@@ -83,7 +82,7 @@ def test_damage_is_noticed_answers_stay_right_and_the_file_is_built_again(sound,
         c = database.collection("c")
         assert answers(c) == right
         accounts(c)
-        files = files_of(database._env)
+        files = database.directory.index_files
         until(files.verified)
         if not padding:
             assert list(files.damaged) == [path.name]
@@ -158,7 +157,7 @@ def test_a_damaged_record_is_noted_and_replaced(sound, monkeypatch, value):
             else:
                 txn.put(key, value)
 
-        database._env.write(work, "commit", 10.0)
+        database.directory.env.write(work, "commit", 10.0)
     report = check(directory)
     assert report.ok and any("index record" in note for note in report.notes)
     with vectordb.open(directory) as database:
@@ -170,7 +169,7 @@ def test_a_damaged_record_is_noted_and_replaced(sound, monkeypatch, value):
 
 
 def catalog_field(database, number, name):
-    with database._env.read() as txn:
+    with database.directory.env.read() as txn:
         return catalog.read_meta(txn, number).fields[name]
 
 
@@ -178,15 +177,15 @@ def test_records_that_contradict_each_other_are_a_problem(sound):
     directory, _ = sound
     with vectordb.open(directory, maintenance=False) as database:
         number = database.collection("c")._number
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             found, _ = segments.records(txn, number)
         record = found[16][0]
         over = segments.Record(16, 60, 200, 10, 0, record.file, record.bytes, record.checksum, {}, 1)
         with pytest.raises(ValueError, match="overlaps"):
-            database._env.write(lambda txn: segments.replace(txn, number, (), over), "commit", 10.0)
-        assert not database._env.write(lambda txn: segments.replace(txn, number, (over,), None), "commit", 10.0)
+            database.directory.env.write(lambda txn: segments.replace(txn, number, (), over), "commit", 10.0)
+        assert not database.directory.env.write(lambda txn: segments.replace(txn, number, (over,), None), "commit", 10.0)
         raw = {name: getattr(over, name) for name in over.__struct_fields__}
-        database._env.write(lambda txn: txn.put(format.segment_key(number, 16, 60), format.pack_record(raw)), "commit", 10.0)
+        database.directory.env.write(lambda txn: txn.put(format.segment_key(number, 16, 60), format.pack_record(raw)), "commit", 10.0)
     problems = check(directory).problems
     assert any("index of 'v': covers rows 60 … 199" in line for line in problems)
     (directory / "data.mdb").unlink()
@@ -204,4 +203,4 @@ def test_a_reader_of_an_older_state_takes_a_replaced_file_for_no_damage(sound, m
             c.optimize()
             assert view.snapshot.segments(field) == () and view.snapshot.tail(field) == [(0, ROWS)]
         assert accounts(c, "v") == ([(0, ROWS, ROWS - 20)], 0)
-        assert files_of(database._env).damaged == {} and caplog.messages == []
+        assert database.directory.index_files.damaged == {} and caplog.messages == []

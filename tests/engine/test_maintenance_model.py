@@ -107,9 +107,9 @@ class Run:
         """Only where nobody has it open: what is mapped stays readable."""
         self.database.close()
         self.worker.call(elsewhere, self.path, self.seed, "close", {})
-        names = sorted(index_files(self.database._env.path))
+        names = sorted(index_files(self.database.directory.env.path))
         if names:
-            (segments.folder(self.database._env.path) / self.draw.choice(names)).unlink()
+            (segments.folder(self.database.directory.env.path) / self.draw.choice(names)).unlink()
         self.reopen()
 
     def check(self):

@@ -16,7 +16,7 @@ from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import ClosedError, CorruptionError, Dense, Int, InvalidArgumentError, Schema, StorageError, VectorDBError
 from vectordb.engine.check import check
-from vectordb.maintenance import maintainer
+from vectordb.maintenance import backoff, requests, scheduler
 from vectordb.storage import integrity, modes, place
 from vectordb.storage.check import walker
 from vectordb.storage.lmdb_errors import translated
@@ -275,13 +275,13 @@ def test_a_commit_looks_at_two_files(tmp_path, monkeypatch):
 
 def test_maintenance_says_once_that_the_directory_is_gone(tmp_path, monkeypatch, caplog):
     hurry(monkeypatch)
-    monkeypatch.setattr(maintainer, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(maintainer, "WAKE_ROWS", 1)
+    monkeypatch.setattr(backoff, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler, "WAKE_ROWS", 1)
     filled(tmp_path / "data")
     with vectordb.open(tmp_path / "data") as database, caplog.at_level(logging.WARNING, "vectordb.maintenance"):
         c = database.collection("c")
         put(c, 1000, 2000)
-        upkeep = database._maintainer
+        upkeep = database.directory.maintainer
         (tmp_path / "data").rename(tmp_path / "elsewhere")
         upkeep._look(c.number)
         until(lambda: upkeep.failures > 4)
@@ -310,7 +310,7 @@ def test_a_purge_of_another_process_is_not_followed_to_another_directory(tmp_pat
 
 
 def purge(path: str) -> str:
-    maintainer.PATIENCE_SECONDS = 0.5
+    requests.PATIENCE_SECONDS = 0.5
     with vectordb.open(path, maintenance=False) as database:
         try:
             return str(database.purge())
@@ -409,8 +409,8 @@ def leak(path) -> None:
     """Say in both first pages that the file has a page more, which nothing has."""
     data = bytearray((path / "data.mdb").read_bytes())
     with vectordb.open(path, maintenance=False) as database:
-        last = database._env._lmdb.info()["last_pgno"]
-        size = database._env._lmdb.stat()["psize"]
+        last = database.directory.env._lmdb.info()["last_pgno"]
+        size = database.directory.env._lmdb.stat()["psize"]
     for page in (0, 1):
         at = page * size + integrity._META_BYTES - integrity._end.size
         number, transaction = integrity._end.unpack_from(data, at)

@@ -89,7 +89,7 @@ def hold_the_lock(path, held, release):
         held.touch()
         wait_for(release)
 
-    theirs(path)._env.write(wait, "batched", 10.0)
+    theirs(path)._directory.env.write(wait, "batched", 10.0)
 
 
 def wait_for(path, seconds=300.0):
@@ -179,7 +179,7 @@ def test_the_map_grows_under_readers_of_both_processes(directory, worker, monkey
         threads = [threading.Thread(target=read) for _ in range(2)]
         for thread in threads:
             thread.start()
-        moves = database._env.map_moves
+        moves = database.directory.env.map_moves
         for size in (2_000, 5_000, 12_000):
             worker.call(write_big, directory, size, 1 << 20)  # the other process grows the file past our map
             consistent_with_big(collection)
@@ -191,7 +191,7 @@ def test_the_map_grows_under_readers_of_both_processes(directory, worker, monkey
         for thread in threads:
             thread.join()
         other.close()
-        assert database._env.map_moves > moves + 1
+        assert database.directory.env.map_moves > moves + 1
 
 
 def test_the_map_grows_while_a_filter_of_the_same_group_holds_old_addresses(directory, monkeypatch):
@@ -200,13 +200,13 @@ def test_the_map_grows_while_a_filter_of_the_same_group_holds_old_addresses(dire
         collection = database.create_collection("c", SCHEMA)
         collection.upsert(ids=range(30_000), attributes={"n": np.arange(30_000), "k": [f"k{i % 10}" for i in range(30_000)]})
         assert collection.count("n < 100 AND k = 'k3'") == 10
-        moves, begun = database._env.map_moves, threading.Event()
+        moves, begun = database.directory.env.map_moves, threading.Event()
 
         def slow(txn):
             begun.set()
             time.sleep(0.3)
 
-        hold = threading.Thread(target=database._committer.run, args=(slow, "batched"))  # the other two wait for it, and become one group
+        hold = threading.Thread(target=database._handle.write, args=(slow, "batched"))  # the other two wait for it, and become one group
         hold.start()
         begun.wait(300)
         big = threading.Thread(target=lambda: collection.upsert(ids=[f"b{i}" for i in range(9_000)], payload=["z" * 2_000] * 9_000))
@@ -219,11 +219,11 @@ def test_the_map_grows_while_a_filter_of_the_same_group_holds_old_addresses(dire
             thread.join()
         assert results == [10]
         assert collection.count() == 30_000 + 9_000 - 10
-        assert database._env.map_moves > moves
+        assert database.directory.env.map_moves > moves
 
 
 def test_a_nested_read_does_not_wait_for_a_map_that_waits_for_it(database):
-    env = database._env
+    env = database.directory.env
     with env.read():
         growing = threading.Thread(target=env._resize, args=(2 * env._lmdb.info()["map_size"], env.map_moves), daemon=True)
         growing.start()
@@ -266,7 +266,7 @@ def test_a_killed_writer_leaves_no_lock(directory, collection, tmp_path):
 def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(directory, database, collection):
     collection.upsert(**generation(1))
     reading, writing = os.pipe()
-    with database._env.read():  # a reader of the parent, which the child must not disturb
+    with database.directory.env.read():  # a reader of the parent, which the child must not disturb
         child = os.fork()
         if child == 0:
             said = []
@@ -288,7 +288,7 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(directory, databa
             os._exit(0)
         os.waitpid(child, 0)
         assert os.read(reading, 1000).decode() == "closed closed closed fine closed"
-        assert "no active readers" not in database._env._lmdb.readers()
+        assert "no active readers" not in database.directory.env._lmdb.readers()
     assert consistent(collection) == 1
     collection.upsert(**generation(2))
     assert consistent(collection) == 2
@@ -356,7 +356,7 @@ def test_closing_waits_for_a_reader_and_refuses_the_next(directory):
     entered, leave = threading.Event(), threading.Event()
 
     def read():
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             entered.set()
             leave.wait(300)
             assert txn.stat()["entries"] > 0  # the map is still there

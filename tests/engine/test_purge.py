@@ -17,7 +17,7 @@ from tests.support.upkeep import index_files, vectors
 from vectordb import Dense, InvalidArgumentError, Keyword, LockedError, MultiVector, Schema, Sparse, Text
 from vectordb.common import failpoints
 from vectordb.engine.check import check
-from vectordb.maintenance import maintainer
+from vectordb.maintenance import requests
 from vectordb.maintenance.purge import STEPS
 from vectordb.storage import erasure_scan as residue
 from vectordb.storage import rewrite
@@ -257,7 +257,7 @@ def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(
     process = context.Process(target=hold, args=(str(directory), True, other), daemon=True)
     process.start()
     assert ours.poll(300) and ours.recv() == "open"
-    monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0.3)
     collection = database.collection("c")
     with pytest.raises(LockedError, match="another process has had"):
         collection.purge()
@@ -274,14 +274,14 @@ def test_a_process_that_does_not_let_go_is_waited_for_and_then_all_is_as_before(
 
 def test_a_long_read_of_the_same_process_is_waited_for_and_holds_up_no_other(database, erased, directory, monkeypatch):
     monkeypatch.setattr(rewrite, "STILL_SECONDS", 0.05)
-    monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0.3)
     collection = database.collection("c")
     with ThreadPoolExecutor(2) as pool:
         with collection._snapshots.pin() as view:
             with pytest.raises(LockedError, match="a read of this process"):
                 pool.submit(collection.purge).result(60)
             assert pool.submit(collection.count).result(60) == view.snapshot.live
-            monkeypatch.setattr(maintainer, "PATIENCE_SECONDS", 60.0)
+            monkeypatch.setattr(requests, "PATIENCE_SECONDS", 60.0)
             purging = pool.submit(collection.purge)
             assert pool.submit(collection.count).result(60) == POINTS - GONE
         assert purging.result(60)["proven"]

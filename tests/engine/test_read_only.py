@@ -232,7 +232,7 @@ _reading: dict[str, list] = {}
 
 
 def begin_reading(path: str) -> None:
-    env = _theirs[path]._env
+    env = _theirs[path].directory.env
     _reading[path] = [env, env.begin_read()]
 
 

@@ -13,8 +13,6 @@ from tests.support.sparse_indexed import query_of, texts
 from tests.support.upkeep import accounts, hurry, idle, until
 from vectordb import ImpactIndex, Int, Schema, Sparse, Text
 from vectordb.engine.check import check
-from vectordb.engine.index_files import files_of
-from vectordb.fields import FIELD_TYPES
 from vectordb.index.base import Report
 
 ROWS = 1_200
@@ -53,14 +51,12 @@ def arm(hits) -> dict:
 def brute(collection, query, limit: int, filter=None) -> list[tuple[int, float]]:
     """Ids and scores by a search that has no index to use: negative weights forbid it, so the best are asked for as the worst of minus."""
     with collection._snapshots.pin() as view:
-        from vectordb.index import exact as flat
+        from vectordb.fields import FIELD_TYPES
         from vectordb.query.row_filter import RowFilter
-        from vectordb.storage import format
 
-        table = view.table(view.fields["s"], format.POSTINGS)
-        ((terms, weights),) = FIELD_TYPES["sparse"].prepare(view, "s", [query], collection._filters)
-        node = collection._filters.bind(filter, view.schema)
-        docids, scores = flat.search_sparse(table, terms, weights, limit, RowFilter(view, node, collection._filters).rows())
+        sparse, node = FIELD_TYPES["sparse"], collection._filters.bind(filter, view.schema)
+        prepared = sparse.prepare(view, "s", [query], collection._filters)
+        ((docids, scores),) = sparse.search(view, "s", prepared, limit, RowFilter(view, node, collection._filters).rows())
         return list(zip(np.asarray(view.ids(docids)).tolist(), scores.tolist(), strict=True))
 
 
@@ -143,7 +139,7 @@ def test_exact_searches_use_the_index_only_when_it_has_been_read_through(databas
     query = {"s": queries(1)[0]}
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
-    until(lambda: files_of(database._env).verified())
+    until(lambda: database.directory.index_files.verified())
     assert opened.segment.verified  # though the file was mapped before, when it was built
     for verified, plan in ((True, "segments"), (False, "exact term-at-a-time")):
         opened.segment.verified = verified
@@ -294,8 +290,8 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
     docs.optimize()
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
-    path = opened.segment.file.path
-    files_of(database._env)._damage(path.name, "a test says so")
+    path = tmp_path / "indexes" / opened.file
+    database.directory.index_files._damage(path.name, "a test says so")
     assert arm(docs.search({"s": queries(1)[0]}, explain=True))["plan"] == "exact term-at-a-time"
     docs.optimize()
     assert segments(docs) and not path.exists()
@@ -303,11 +299,11 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
 
 
 def test_what_runs_is_held_against_what_was_predicted(database, monkeypatch):
-    from vectordb.query import audit
+    from vectordb.engine import audits
 
-    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
-    audit.audits_of(database._env).share = 1.0
+    monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
+    database.directory.audits.share = 1.0
     docs = filled(database)
     docs.optimize()
     learned = []

@@ -94,7 +94,7 @@ def test_words_go_with_their_collection(database, docs):
     database.drop_collection("docs")
     again = database.create_collection("docs", SCHEMA)
     assert again.terms("raw") == {} == again.terms("bm")
-    with database._env.read() as txn:
+    with database.directory.env.read() as txn:
         cursor = txn.cursor()
         assert not cursor.set_range(format.collection_prefix(number)) or not bytes(cursor.key()).startswith(
             format.collection_prefix(number)
@@ -111,13 +111,19 @@ def filled(directory):
 
 
 DAMAGE = {
-    "a flipped bit": (lambda key, n, m: {key: b"\0" + format.sealed(b"five")[1:]}, "the word of term 5 record fails its checksum"),
-    "no text": (lambda key, n, m: {key: format.sealed(b"\xff")}, "the word of term 5 is not valid UTF-8"),
-    "no word": (lambda key, n, m: {key: format.sealed(b"a\nb")}, "has 'a\\nb' for term 5, which is not a valid word"),
+    "a flipped bit": (lambda key, n, m: {key: b"\0" + format.with_checksum(b"five")[1:]}, "the word of term 5 record fails its checksum"),
+    "no text": (lambda key, n, m: {key: format.with_checksum(b"\xff")}, "the word of term 5 is not valid UTF-8"),
+    "no word": (lambda key, n, m: {key: format.with_checksum(b"a\nb")}, "has 'a\\nb' for term 5, which is not a valid word"),
     "nothing": (lambda key, n, m: {key: b""}, "fails its checksum"),
-    "of a dense field": (lambda key, n, m: {format.term_word_key(n, m.fields["v"], 5): format.sealed(b"x")}, "which has no such record"),
-    "of no field": (lambda key, n, m: {format.term_word_key(n, 999, 5): format.sealed(b"x")}, "is of field 999, which has no such record"),
-    "a short key": (lambda key, n, m: {key[:-1]: format.sealed(b"x")}, "which has no such record"),
+    "of a dense field": (
+        lambda key, n, m: {format.term_word_key(n, m.fields["v"], 5): b"x"},
+        "which has no such record",
+    ),
+    "of no field": (
+        lambda key, n, m: {format.term_word_key(n, 999, 5): b"x"},
+        "is of field 999, which has no such record",
+    ),
+    "a short key": (lambda key, n, m: {key[:-1]: format.with_checksum(b"x")}, "which has no such record"),
 }
 
 
@@ -138,7 +144,7 @@ def test_damage_is_named(filled, name):
 
 def test_words_that_are_there_are_not_written_again(docs):
     """The same bytes in the same page: a batch without new words dirties no page of the table."""
-    env, number = docs._env, docs._number
+    env, number = docs._directory.env, docs._number
 
     def work(txn):
         field = docs._snapshots.newest.meta.fields["bm"]

@@ -17,10 +17,10 @@ import numba
 import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
+from vectordb_client.model.fields import DenseColumn, MultiColumn, SparseColumn
 from vectordb_client.model.schema import Dense as DenseField
 from vectordb_client.model.schema import MultiVector
 from vectordb_client.model.schema import Sparse as SparseField
-from vectordb_client.model.vectors import DenseColumn, MultiColumn, SparseColumn
 
 from tests.support import sparse_indexed
 from tests.support.indexed import METRICS, Indexed, clustered, held_out

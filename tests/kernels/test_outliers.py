@@ -290,7 +290,7 @@ def test_what_can_not_be_built_is_told_once_and_tried_again_when_something_chang
     collection = database.create_collection("c", Schema({"v": Dense(DIM)}))
     collection.upsert(ids=list(range(ROWS)), vectors={"v": plain()})
     assert "faiss can't build" in until(lambda: collection.info().maintenance["error"])
-    maintainer = collection._maintainer
+    maintainer = collection._directory.maintainer
     until(lambda: not maintainer._changed)  # nothing is waited for
     assert len(tries) == 1 and maintainer.failures == 1
     for times in (2, 3):

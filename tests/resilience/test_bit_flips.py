@@ -22,7 +22,6 @@ from tests.support.upkeep import hurry, until
 from tests.support.worker import Worker
 from vectordb import CorruptionError, VectorDBError
 from vectordb.engine.check import check
-from vectordb.engine.index_files import files_of
 from vectordb.storage import format
 
 FLIPS = cases(60, 3_000)
@@ -86,7 +85,7 @@ def asked(path) -> dict:
         c = database.collection("c")
         c.search({"v": ones})
         c.search({"s": {1: 1.0}})
-        until(files_of(database._env).verified)  # before that, damage of an index may cost recall
+        until(database.directory.index_files.verified)  # before that, damage of an index may cost recall
         ask("dense", hits({"v": ones}))
         ask("sparse", hits({"s": {1: 1.0, 2: 0.5}}))
         ask("multi", hits({"m": ones.reshape(2, 4)}))
@@ -181,7 +180,7 @@ def test_records_that_are_missing_or_changed_are_refused_unless_salvaged(sound, 
     shutil.copytree(path, damaged)
     with vectordb.open(damaged) as database:
         key = format.id_key(1, "new") if missing == "record" else format.DIGEST_KEY
-        database._env.write(lambda txn: txn._txn.delete(key), "commit", 10.0)
+        database.directory.env.write(lambda txn: txn._txn.delete(key), "commit", 10.0)
     with pytest.raises(CorruptionError, match="damaged") as caught:
         vectordb.open(damaged)
     assert (caught.value.field, caught.value.value) == ("path", str(damaged))

@@ -15,6 +15,7 @@ import vectordb
 from tests.support.nightly import cases, record
 from tests.support.upkeep import index_files
 from vectordb import CorruptionError, Dense, FormatVersionError, NotFoundError, Schema, StorageError, VectorDBError
+from vectordb.maintenance import archive as archive_files
 from vectordb.maintenance import backup
 from vectordb.storage import manifest as manifests
 
@@ -248,7 +249,7 @@ def test_headers_of_an_archive_with_any_byte_changed_raise_typed_errors_only(sna
         damaged[148:156] = b"%06o\0 " % sum(damaged[:148] + b" " * 8 + damaged[156:512])
         target.write_bytes(damaged)
         try:
-            backup._Source(target).__exit__()
+            archive_files.SnapshotReader(target).__exit__()
         except (NotFoundError, CorruptionError, StorageError):
             pass
     record("fuzz_snapshot_archives", cases=cases(512, 20_000))

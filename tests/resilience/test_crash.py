@@ -86,7 +86,7 @@ def test_nothing_is_lost_or_there_by_half_whatever_step_a_process_is_killed_at(d
         database.collection("c").optimize()
         assert model.holds_in(database)
         model.assert_found_by_searches(database)
-        with database._env.read() as txn:
+        with database.directory.env.read() as txn:
             named = segments.named_files(txn, list(catalog.names(txn).values()))
         assert index_files(directory) == named  # what the dead left behind is gone
     assert set(failpoints.STEPS) <= set(fired)

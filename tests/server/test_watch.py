@@ -26,7 +26,7 @@ import vectordb
 from tests.support.upkeep import until
 from vectordb import cli
 from vectordb.cli import top
-from vectordb.query import audit
+from vectordb.engine import audits
 from vectordb.query import trace as notes
 from vectordb.server.main import start
 from vectordb.server.telemetry import logs, metrics
@@ -259,8 +259,8 @@ def test_calls_that_wait_for_a_thread_are_counted_and_timed(database, served, mo
 
 
 def test_audits_are_metrics_and_a_fact_that_clients_read(database, served, monkeypatch):
-    monkeypatch.setattr(audit, "SHARE_OF_CORE", 1e9)
-    monkeypatch.setattr("vectordb.query.segments.budget", budget := audit.Budget())
+    monkeypatch.setattr(audits, "SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr("vectordb.query.segments.budget", budget := audits.Budget())
     client = served(recall_audit=1.0)
     docs = client.collection("docs")
     for seed in range(6):
@@ -271,7 +271,7 @@ def test_audits_are_metrics_and_a_fact_that_clients_read(database, served, monke
     assert (told["collection"], told["field"], told["asked"], told["audited"]) == ("docs", "v", 0.9, 6)
     assert (kind["asked"], kind["audited"], kind["mean"]) == (0.9, 6, told["mean"])
     assert 0.5 < told["mean"] <= 1 and told["predicted"] == pytest.approx(kind["predicted"], abs=1e-3)
-    assert audit.audits_of(database._env).share == 1.0
+    assert database.directory.audits.share == 1.0
 
 
 WORKER = """

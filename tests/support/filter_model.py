@@ -54,7 +54,7 @@ rows = st.fixed_dictionaries(
     | {
         name + s: st.none()
         | (st.lists(value, max_size=3) if s else value).map(
-            lambda v, kind=KINDS[name], s=s: [kind.coerce_one("", e) for e in v] if s else kind.coerce_one("", v)
+            lambda v, kind=KINDS[name], s=s: [kind().coerce_one("", e) for e in v] if s else kind().coerce_one("", v)
         )
         for name, value in STORED.items()
         for s in ("", "s")
@@ -124,7 +124,7 @@ def _elements(row, field):
 
 def _comparable(field, value):
     kind = SCHEMA.attributes[field].kind
-    return value if kind in ("int", "float") else ATTRIBUTE_TYPES[kind].coerce_one(field, value)
+    return value if kind in ("int", "float") else ATTRIBUTE_TYPES[kind]().coerce_one(field, value)
 
 
 def _phrase(found, wanted):

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from vectordb_client.model.fields import DenseColumn
 from vectordb_client.model.schema import Dense
-from vectordb_client.model.vectors import DenseColumn
 
 from vectordb.fields import FIELD_TYPES
 from vectordb.index import exact as flat

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Sparse
-from vectordb_client.model.vectors import SparseColumn
 
 from tests.support.indexed import Chunks, ask
 from vectordb.fields import FIELD_TYPES

@@ -7,19 +7,18 @@ import time
 import numpy as np
 import pytest
 
-from vectordb.maintenance import maintainer, policy
+from vectordb.maintenance import backoff, policy, runner, scheduler
 from vectordb.storage import segments
 
 
 def hurry(monkeypatch, **constants) -> None:
     """Set thresholds so low that little data causes maintenance at once. ``constants`` override some of them."""
     small = {"SEAL_ROWS": 64, "SEAL_ALWAYS_ROWS": 100_000, "QUIET_SECONDS": 0.03, "OPTIMIZE_ROWS": 16, "COMPACT_ROWS": 8}
+    small |= {"WAKE_ROWS": 1, "LOOK_SECONDS": 0.02, "STOP_SECONDS": 0.02, "LOCKED_SECONDS": 0.05, "RETRY_SECONDS": 0.05}
     for name, value in (small | constants).items():
-        if hasattr(policy, name):
-            monkeypatch.setattr(policy, name, value)
-    for name, value in ({"WAKE_ROWS": 1, "LOOK_SECONDS": 0.02, "LOCKED_SECONDS": 0.05, "RETRY_SECONDS": 0.05} | constants).items():
-        if hasattr(maintainer, name):
-            monkeypatch.setattr(maintainer, name, value)
+        for module in (policy, scheduler, runner, backoff):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 def until(condition, seconds: float = 300.0):
@@ -68,7 +67,7 @@ def index_files(directory) -> set[str]:
 
 
 def idle(collection) -> bool:
-    return collection.info().maintenance["state"] != "running" and not collection._maintainer._changed
+    return collection.info().maintenance["state"] != "running" and not collection._directory.maintainer._changed
 
 
 def vectors(rng, n: int, dim: int = 4) -> np.ndarray:

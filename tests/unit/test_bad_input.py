@@ -80,7 +80,7 @@ def unchanged(collection):
     """Nothing is half-written: the same sequence, the same points, the same terms."""
 
     def state():
-        with collection._env.read() as txn:
+        with collection._directory.env.read() as txn:
             entries = [(bytes(key), bytes(value)) for key, value in txn.cursor()]
         return collection.info(), entries
 

@@ -191,7 +191,7 @@ def test_type_errors_are_counted_by_package_and_warnings_are_not():
     report = {
         "summary": {"filesAnalyzed": 2},
         "generalDiagnostics": [
-            {"file": str(ROOT / "vectordb/storage/env.py"), "severity": "error"},
+            {"file": str(ROOT / "vectordb/storage/lmdb_env.py"), "severity": "error"},
             {"file": str(ROOT / "vectordb/collection.py"), "severity": "error"},
             {"file": str(ROOT / "vectordb/collection.py"), "severity": "warning"},
         ],

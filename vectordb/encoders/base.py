@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import DenseColumn, SparseColumn
 from vectordb_client.model.schema import VectorField
-from vectordb_client.model.vectors import DenseColumn, SparseColumn
 
 State = Mapping[str, int]
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import VectorField
-from vectordb_client.model.vectors import SparseColumn
 
 from ..common import deadline
 from ..common.tokenize import RULE, words

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
-from vectordb_client.model.vectors import SparseColumn
+from vectordb_client.model.fields import SparseColumn
 
 from ..common import deadline
 from .base import Encoded, Encoder, State, dense_column, fingerprint, integer, unknown, word

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError, PreconditionError, shown
 from vectordb_client.model.batch import UNSET, Batch
+from vectordb_client.model.fields import Column
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from .. import fields
 from ..filters import as_filter
@@ -25,12 +24,10 @@ from ..filters.canonical import canonical
 from ..storage import catalog, term_words
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
-from ..storage.change_log import Limits
+from ..storage.format import Txn
 from ..storage.store import Store
-from . import snapshot
+from .directory import Directory
 from .snapshot import Snapshot, View
-
-DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -74,10 +71,10 @@ class Applied:
 class Transaction:
     """A collection inside a write transaction. newest: a snapshot of this process, which saves reading what did not change."""
 
-    def __init__(self, txn: lmdb.Transaction, collection: int, newest: Snapshot | None, map_moves: int, limits: Limits):
+    def __init__(self, txn: Txn, collection: int, directory: Directory, newest: Snapshot | None):
         self.txn = txn
-        self.limits = limits
-        self.map_moves = map_moves
+        self.directory = directory
+        self.limits = directory.change_log
         self.collection = collection
         self.newest = newest
         self.store = Store(txn, collection)
@@ -87,24 +84,17 @@ class Transaction:
 
     def matching(self, condition: Any) -> BitMap:
         """Live rows that match a filter, including earlier changes of this transaction."""
-        seen = snapshot.load(self.txn, self.collection, self.newest, self.map_moves)
-        view = View(None, self.txn, seen, self.collection)
+        snapshot = Snapshot.read(self.txn, self.collection, self.directory, self.newest)
+        view = View(self.directory, self.txn, snapshot, self.collection)
         return matching(canonical(as_filter(condition), self.schema), view, None)
 
 
-def apply(
-    txn: lmdb.Transaction,
-    collection: int,
-    change: Write | Delete,
-    newest: Snapshot | None = None,
-    map_moves: int = 0,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Applied:
-    """Apply one change. newest: a snapshot of this process, which only saves work. limits: of the change log.
+def apply(txn: Txn, collection: int, change: Write | Delete, directory: Directory, newest: Snapshot | None = None) -> Applied:
+    """Apply one change. newest: a snapshot of this process, which only saves work.
 
     Raises NotFoundError, PreconditionError or OvertakenError before it writes anything.
     """
-    inside = Transaction(txn, collection, newest, map_moves, limits)
+    inside = Transaction(txn, collection, directory, newest)
     return _delete(inside, change) if isinstance(change, Delete) else _write(inside, change)
 
 
@@ -225,9 +215,9 @@ def _delete(inside: Transaction, change: Delete) -> Applied:
         ids = [row.id for row in store.rows(docids)]
         entries = store.entries(ids)
     _check(inside, ids, entries, change.if_version, change.if_filter)
-    there = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
-    if not there:
+    existing = [(value, entry[0]) for value, entry in zip(ids, entries, strict=True) if entry is not None]
+    if not existing:
         return Applied(WriteResult(inside.sequence - 1, 0))
     bm25 = catalog.bm25_fields(inside.meta, inside.schema)
-    store.delete_rows(inside.sequence, [value for value, _ in there], [docid for _, docid in there], bm25, change.at, inside.limits)
-    return Applied(WriteResult(inside.sequence, len(there)))
+    store.delete_rows(inside.sequence, [value for value, _ in existing], [docid for _, docid in existing], bm25, change.at, inside.limits)
+    return Applied(WriteResult(inside.sequence, len(existing)))

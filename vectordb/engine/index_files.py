@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from vectordb_client.errors import CorruptionError
 from vectordb_client.model.fields import VectorField
@@ -15,12 +15,9 @@ from vectordb_client.model.fields import VectorField
 from ..index.base import IndexKind, open_file
 from ..index.file import Stale, damaged, header_of
 from ..storage import segments
-from ..storage.env import Env
 from ..storage.segments import Record
 
 log = logging.getLogger("vectordb.maintenance")
-_of_env: WeakKeyDictionary[Env, Files] = WeakKeyDictionary()
-_of_env_lock = threading.Lock()
 
 
 class Files:
@@ -30,8 +27,8 @@ class Files:
     wrote it with something that this version does not know.
     """
 
-    def __init__(self, env: Env):
-        self.folder = segments.folder(env.path)
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.changes = 0  # raised when a file turns out to be unusable, so that snapshots discard their cached segments
         self.damaged: dict[str, str] = {}  # file → what is wrong with it
         self.stale: dict[str, str] = {}  # file → what this version does not know
@@ -159,12 +156,3 @@ def _check_belongs(path: Path, record: Record) -> bool:
 
 def _foreign(path: Path) -> CorruptionError:
     return damaged(path, "is not the file that the registry names")
-
-
-def files_of(env: Env) -> Files:
-    """The open index files of an environment."""
-    with _of_env_lock:
-        found = _of_env.get(env)
-        if found is None:
-            found = _of_env[env] = Files(env)
-        return found

@@ -4,117 +4,129 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import NotFoundError
-from vectordb_client.model.fields import VectorField
+from vectordb_client.model.fields import Column, VectorField
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id
-from vectordb_client.model.vectors import Column
 
 from ..common import deadline
 from ..fields import FIELD_TYPES
-from ..index.base import IndexKind
 from ..kernels import columns
-from ..storage import catalog, format, segments, tables
+from ..storage import catalog, format, tables
 from ..storage.attribute_forms import Ordinals
 from ..storage.catalog import Meta
-from ..storage.env import Env
-from ..storage.segments import Record, Records
+from ..storage.format import Txn
+from ..storage.segments import Records
 from ..storage.store import Store
 from ..storage.tables import ChunkTable
-from .index_files import Files, files_of
+from .directory import Directory
+from .registry import OpenSegment, Registry
 
 
-@dataclass(frozen=True, eq=False)
-class OpenSegment:
-    """A mapped index file of docids [first, end)."""
-
-    first: int
-    end: int
-    file: str
-    segment: IndexKind
-    record: Record
-
-
+@dataclass(eq=False)
 class Snapshot:
-    """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence."""
+    """A collection at one sequence. Its tables contain addresses: use it only inside a read transaction at that sequence.
 
-    def __init__(self, sequence: int, rows: int, live: int, meta: Meta, schema: Schema, dead: BitMap, known: dict[int, Ordinals]):
-        # ``load`` fills in the other attributes.
-        self.sequence = sequence
-        self.rows = rows
-        self.live = live
-        self.meta = meta
-        self.schema = schema
-        self.dead = dead
-        self.known = known  # field → committed term numbers, which never change, so all snapshots share them
-        self.txn_id = -1
-        self.map_moves = -1
-        self.derived = (0, 0)  # numbers of compactions and of replacements of index files
-        self.records: Records = {}
-        self.record_problems: list[str] = []
-        self.indexable: dict[int, VectorField] = {}  # field number → definition, of fields that can have index files
-        self.vectors: frozenset[int] = frozenset()  # the numbers of all vector fields
-        self._files: Files | None = None
-        self._files_changes = 0
-        self._last_txn: Callable[[], int] = lambda: -1
-        self._open: dict[int, tuple[OpenSegment, ...]] = {}
-        self._open_before: dict[
-            int, tuple[OpenSegment, ...]
-        ] = {}  # segments of the previous registry, kept until those of the new one are open
-        self._tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = {}
-        self._tables: dict[tuple[int, int], ChunkTable] = {}
-        self._previous: dict[tuple[int, int], ChunkTable] = {}
-        self._live_rows: np.ndarray | None = None
-        self._dead_words: np.ndarray | None = None
-        self.prepared: dict = {}  # cache of segment lists and tail ranges per (field, filter)
+    known: field → committed term numbers, which never change, so all snapshots share them.
+    compactions: their number; chunk tables of an earlier one must be compared with the chunks.
+    indexable: field number → definition, of fields that can have index files. vectors: the numbers of all vector fields.
+    tables_before: chunk tables of the previous snapshot, from which new ones are made.
+    prepared: cache of segment lists and tail ranges per (field, filter).
+    """
+
+    sequence: int
+    rows: int
+    live: int
+    txn_id: int
+    map_moves: int
+    meta: Meta
+    schema: Schema
+    dead: BitMap
+    known: dict[int, Ordinals]
+    compactions: int
+    registry: Registry
+    indexable: dict[int, VectorField]
+    vectors: frozenset[int]
+    tables_before: dict[tuple[int, int], ChunkTable]
+    prepared: dict[Any, Any] = field(default_factory=dict)
+    _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
+    _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
+    _live_rows: np.ndarray | None = None
+    _dead_words: np.ndarray | None = None
+
+    @classmethod
+    def read(cls, txn: Txn, collection: int, directory: Directory, previous: Snapshot | None = None) -> Snapshot:
+        """The snapshot of a collection in a transaction. previous: another snapshot, which saves reading what did not change.
+
+        Raises NotFoundError if the collection was dropped.
+        """
+        store, map_moves = Store(txn, collection), directory.env.map_moves
+        state = store.state()
+        if state is None:
+            raise NotFoundError("the collection was dropped", field="collection")
+        sequence, rows, live = state
+        meta, (compactions, replacements) = catalog.read_meta(txn, collection), store.derived()
+        if previous is not None and previous.sequence > sequence:
+            previous = None
+        if previous is not None and meta.revision == previous.meta.revision:
+            schema, indexable, vectors = previous.schema, previous.indexable, previous.vectors
+        else:
+            schema = catalog.schema_of(meta)
+            indexable = {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
+            vectors = frozenset(meta.fields[name] for name in schema.vectors)
+        dead = None if previous is None or rows - live != previous.rows - previous.live else previous.dead
+        registry = None if previous is None else previous.registry
+        if registry is None or registry.replacements != replacements:
+            registry = Registry(txn, collection, replacements, registry, directory)
+        return cls(
+            sequence,
+            rows,
+            live,
+            txn.id(),
+            map_moves,
+            meta,
+            schema,
+            store.tombstones() if dead is None else dead,
+            {} if previous is None else previous.known,
+            compactions,
+            registry,
+            indexable,
+            vectors,
+            {} if previous is None or previous.map_moves != map_moves else {**previous.tables_before, **previous._tables},
+            _live_rows=previous._live_rows if previous is not None and previous.sequence == sequence else None,
+        )
+
+    @property
+    def records(self) -> Records:
+        """The records of the registry by field number."""
+        return self.registry.records
+
+    @property
+    def record_problems(self) -> list[str]:
+        """A line for each damaged record of the registry."""
+        return self.registry.problems
 
     def table(self, store: Store, field: int, part: int) -> ChunkTable:
         """The chunk table of a part, read on first use."""
         key = (field, part)
-        found = self._tables.get(key)
-        if found is None:
+        table = self._tables.get(key)
+        if table is None:
             # Two threads may load it at the same time: the tables are equal, and the last one is kept.
-            lazy = part == format.FORWARD and (
-                field == format.ROWS_FIELD or field in self.vectors
-            )  # large parts, of which queries read a few chunks
-            found = tables.load(store, field, part, self._previous.get(key), lazy=lazy, generation=self.derived[0])
-            self._tables[key] = found
-            self._previous.pop(key, None)
-        return found
+            large = field == format.ROWS_FIELD or field in self.vectors  # queries read a few chunks of them
+            lazy = part == format.FORWARD and large
+            table = tables.load(store, field, part, self.tables_before.get(key), lazy=lazy, generation=self.compactions)
+            self._tables[key] = table
+            self.tables_before.pop(key, None)
+        return table
 
     def segments(self, field: int) -> tuple[OpenSegment, ...]:
         """The open segments of a field (by number), ordered by first docid. ``tail`` has the docids that no segment covers."""
-        files = self._files
-        if files is None:
-            return ()
-        if files.changes != self._files_changes:  # a file turned out to be unusable
-            self._files_changes, self._open = files.changes, {}
-        found = self._open.get(field)
-        return self._opened(field, files) if found is None else found
-
-    def _opened(self, field: int, files: Files) -> tuple[OpenSegment, ...]:
-        found, whole = [], True
-        for record in self.records.get(field, ()):
-            try:
-                segment = files.open(record, self.indexable[field])
-            except FileNotFoundError:
-                if self._last_txn() == self.txn_id:
-                    files.missing(record)
-                else:  # replaced meanwhile: the next snapshot has the new file
-                    whole = False
-                continue
-            if segment is not None:
-                found.append(OpenSegment(record.first, record.end, record.file, segment, record))
-        opened = tuple(found)
-        if whole:
-            self._open[field] = opened
-            self._open_before.pop(field, None)
-        return opened
+        return self.registry.segments(field, self.indexable, self.txn_id)
 
     def tail(self, field: int) -> list[tuple[int, int]]:
         """Docid ranges [low, high) that no open segment of the field covers, ascending."""
@@ -123,10 +135,10 @@ class Snapshot:
     def cover(self, field: int) -> tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]:
         """(segments, tail) that fit together. Between two separate calls a file may turn out to be unusable."""
         opened = self.segments(field)
-        known = self._tails.get(field)
-        if known is None or known[0] is not opened:
-            known = self._tails[field] = (opened, _gaps(opened, self.rows))
-        return known
+        cover = self._tails.get(field)
+        if cover is None or cover[0] is not opened:
+            cover = self._tails[field] = (opened, _gaps(opened, self.rows))
+        return cover
 
     def stored_rows(self, store: Store) -> int:
         """Number of rows with a stored record: live ones, and dead ones that were not compacted yet."""
@@ -143,9 +155,9 @@ class Snapshot:
 
     def dead_among(self, docids: np.ndarray, low: int, high: int) -> np.ndarray:
         """Which of the docids are dead, bool. All docids are in [low, high)."""
-        gone = np.zeros(high - low, np.bool_)
-        gone[np.asarray((self.dead & BitMap(range(low, high))).to_array(), dtype=np.int64) - low] = True
-        return gone[docids.astype(np.int64) - low]
+        dead = np.zeros(high - low, np.bool_)
+        dead[np.asarray((self.dead & BitMap(range(low, high))).to_array(), dtype=np.int64) - low] = True
+        return dead[docids.astype(np.int64) - low]
 
     def dead_in(self, part: OpenSegment) -> int:
         """Number of rows of a segment that died since it was built."""
@@ -164,101 +176,43 @@ class Snapshot:
     def dead_words(self) -> np.ndarray:
         """One bit per row, set if the row is dead: uint64 ``(⌈rows/64⌉,)``."""
         if self._dead_words is None:
-            self._dead_words = self._as_words(self.dead)
+            bits = np.zeros(-(-self.rows // 64) * 64, np.bool_)
+            bits[np.asarray(self.dead.to_array())] = True
+            self._dead_words = np.packbits(bits, bitorder="little").view(np.uint64)
         return self._dead_words
-
-    def _as_words(self, rows: BitMap) -> np.ndarray:
-        bits = np.zeros(-(-self.rows // 64) * 64, np.bool_)
-        bits[np.asarray(rows.to_array())] = True
-        return np.packbits(bits, bitorder="little").view(np.uint64)
 
 
 def _gaps(opened: tuple[OpenSegment, ...], rows: int) -> list[tuple[int, int]]:
     """The ranges of docids below ``rows`` that no segment covers."""
-    found, low = [], 0
+    gaps, low = [], 0
     for part in opened:
         if low < part.first:
-            found.append((low, part.first))
+            gaps.append((low, part.first))
         low = part.end
-    return [*found, (low, rows)] if low < rows else found
-
-
-def _indexable(meta: Meta, schema: Schema) -> dict[int, VectorField]:
-    return {meta.fields[name]: spec for name, spec in schema.vectors.items() if spec.index_options is not None}
-
-
-def load(txn: lmdb.Transaction, collection: int, previous: Snapshot | None, map_moves: int, env: Env | None = None) -> Snapshot:
-    """The snapshot of a collection in a transaction. previous: an earlier snapshot, which saves reading what did not change. env: without
-    it the snapshot has no segments.
-
-    Raises NotFoundError if the collection was dropped.
-    """
-    store = Store(txn, collection)
-    state = store.state()
-    if state is None:
-        raise NotFoundError("the collection was dropped", field="collection")
-    sequence, rows, live = state
-    if previous is not None and previous.sequence <= sequence:
-        meta = catalog.read_meta(txn, collection)
-        schema = previous.schema if meta.revision == previous.meta.revision else catalog.schema_of(meta)
-        dead = previous.dead if rows - live == previous.rows - previous.live else store.dead()
-        snapshot = Snapshot(sequence, rows, live, meta, schema, dead, previous.known)
-        if previous.sequence == sequence:
-            snapshot._live_rows = previous._live_rows
-        if previous.map_moves == map_moves:
-            snapshot._previous = {**previous._previous, **previous._tables}
-    else:
-        meta = catalog.read_meta(txn, collection)
-        snapshot = Snapshot(sequence, rows, live, meta, catalog.schema_of(meta), store.dead(), {})
-    snapshot.txn_id = txn.id()
-    snapshot.derived = store.derived()
-    same = previous is not None and previous.schema is snapshot.schema
-    snapshot.indexable = previous.indexable if same else _indexable(snapshot.meta, snapshot.schema)
-    snapshot.vectors = previous.vectors if same else frozenset(snapshot.meta.fields[name] for name in snapshot.schema.vectors)
-    if env is not None:
-        _register(snapshot, previous, env, txn, collection)
-    snapshot.map_moves = map_moves
-    return snapshot
-
-
-def _register(snapshot: Snapshot, previous: Snapshot | None, env: Env, txn: lmdb.Transaction, collection: int) -> None:
-    """Read the registry of index files into a snapshot, and take over open segments of a previous one."""
-    snapshot._files, snapshot._last_txn = files_of(env), env.last_transaction
-    snapshot._files_changes = snapshot._files.changes
-    if previous is None or previous._files is None:
-        snapshot.records, snapshot.record_problems = segments.records(txn, collection)
-    elif previous.derived[1] == snapshot.derived[1]:
-        snapshot.records, snapshot.record_problems = previous.records, previous.record_problems
-        snapshot._open, snapshot._open_before = previous._open, previous._open_before
-        snapshot._files_changes = previous._files_changes
-    else:
-        snapshot.records, snapshot.record_problems = segments.records(txn, collection)
-        snapshot._open_before = {**previous._open_before, **previous._open}
+    return [*gaps, (low, rows)] if low < rows else gaps
 
 
 class View:
     """A pinned snapshot: a snapshot with the read transaction that protects its pages, and methods to read. Use it as a context manager."""
 
-    __slots__ = ("_began", "again", "env", "snapshot", "store", "txn")
+    __slots__ = ("_began", "again", "directory", "snapshot", "store", "txn")
 
-    def __init__(self, env: Env, txn: lmdb.Transaction, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
+    def __init__(self, directory: Directory, txn: Txn, snapshot: Snapshot, collection: int, again: Callable[[], View] | None = None):
         self.again = again  # makes a new view of the same collection
-        self.env = env
+        self.directory = directory
         self.txn = txn
         self.snapshot = snapshot
         self.store = Store(txn, collection)
         self._began = False
 
     def __enter__(self) -> View:
-        self._began = deadline.begin(self.env.patience)
+        self._began = deadline.begin(self.directory.env.deadline)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if self._began:
             deadline.end()
-        self.env.end_read(self.txn)
-        if isinstance(error, lmdb.Error):
-            raise self.env.translated(error) from error
+        self.directory.env.end_read(self.txn, error)
 
     # The interface that filters read (``filters.bitmap.Reader``).
 
@@ -327,8 +281,9 @@ class View:
 class Snapshots:
     """The newest snapshot of a collection in this process. Readers pin it; after a commit of any process it is replaced."""
 
-    def __init__(self, env: Env, collection: int):
-        self._env = env
+    def __init__(self, directory: Directory, collection: int):
+        self.directory = directory
+        self._env = directory.env
         self._collection = collection
         self._lock = threading.Lock()
         self._newest: Snapshot | None = None
@@ -348,21 +303,19 @@ class Snapshots:
                 if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves:
                     snapshot = self._refreshed(txn, txn_id)
                 if snapshot is not None:
-                    return View(env, txn, snapshot, self._collection, self.pin)
+                    return View(self.directory, txn, snapshot, self._collection, self.pin)
             except BaseException as error:
-                env.end_read(txn)
-                if isinstance(error, lmdb.Error):
-                    raise env.translated(error) from error
+                env.end_read(txn, error)
                 raise
             env.end_read(txn)  # another thread has already stored a newer snapshot than this transaction sees: try again
 
-    def _refreshed(self, txn: lmdb.Transaction, txn_id: int) -> Snapshot | None:
+    def _refreshed(self, txn: Txn, txn_id: int) -> Snapshot | None:
         with self._lock:
             newest = self._newest
-            state = Store(txn, self._collection).state()
             if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
                 # An older transaction can't use it: chunks may have been compacted since.
+                state = Store(txn, self._collection).state()
                 return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
             # Even if only other collections changed: small chunks share pages with them and may have moved.
-            self._newest = load(txn, self._collection, newest, self._env.map_moves, self._env)
+            self._newest = Snapshot.read(txn, self._collection, self.directory, newest)
             return self._newest

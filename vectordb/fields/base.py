@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from vectordb_client.model.fields import Column
@@ -16,7 +16,6 @@ from vectordb_client.model.fields import Column
 from ..index.exact import Found
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk
 from ..storage.tables import ChunkTable
 
 if TYPE_CHECKING:
@@ -26,26 +25,8 @@ _NORM_TOLERANCE = 1e-5  # relative
 Part = tuple[int, int]  # the kind of the chunks of a part, and the bytes of an item
 
 
-class View(Protocol):
-    """A read transaction on a collection, as field types read it: ``engine.snapshot.View``."""
-
-    schema: Any
-    fields: Any  # field → its number
-    snapshot: Any
-    store: Any
-    dead: Any
-
-    def table(self, field: int, part: int = format.FORWARD) -> np.ndarray:
-        """The chunk table of a part for kernels; its chunks are verified."""
-        ...
-
-    def chunks(self, field: int, part: int = format.FORWARD) -> ChunkTable:
-        """The chunk table of a part. The caller verifies the chunks that it reads."""
-        ...
-
-
 class FieldType(ABC):
-    """What the engine does with the vectors of one type. ``spec`` is always the definition of a field of this type.
+    """What the engine does with the vectors of one type. spec: the definition of a field of this type. view: an ``engine.snapshot.View``.
 
     kind: as in the definition. search_part: the part whose chunk table a search by an index takes. exact_plan: what ``explain`` calls an
     exact search.
@@ -62,7 +43,7 @@ class FieldType(ABC):
         """The parts of a field. bm25: whether the field counts words (``Schema.is_bm25``)."""
 
     @abstractmethod
-    def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         """part → the chunk of the vectors of rows ``docids`` (ascending)."""
 
     @abstractmethod
@@ -73,7 +54,7 @@ class FieldType(ABC):
         """Bytes of an item of the part FORWARD."""
         return self.parts(spec)[format.FORWARD][1]
 
-    def vectors(self, spec: Any, pieces: Iterable[tuple[Chunk, np.ndarray, np.ndarray]]) -> Any:
+    def vectors(self, spec: Any, pieces: Iterable[tuple[Any, np.ndarray, np.ndarray]]) -> Any:
         """The column of some rows. pieces: (chunk, indexes of its rows among them, their positions in the chunk), as ``chunks_with`` of
         stores and tables yields. ``rows`` of the column are the indexes. None if there is no piece.
         """
@@ -107,19 +88,25 @@ class FieldType(ABC):
         return 1.0
 
     @abstractmethod
-    def prepare(self, view: View, name: str, queries: Sequence[Any], cache: Any) -> Sequence[Any]:
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> Any:
         """Checked queries as kernels take them. cache: of filters."""
 
-    @abstractmethod
-    def search(self, view: View, name: str, queries: Sequence[Any], k: int, rows: np.ndarray | None) -> list[Found]:
+    def search(self, view: Any, name: str, queries: Sequence[Any], k: int, rows: np.ndarray | None) -> list[Found]:
         """The exact k best rows of each prepared query. rows: the docids to consider (uint32, ascending); None: all."""
+        return self.exact(view, name, view.table(view.fields[name], self.search_part), queries, k, rows)
 
-    @abstractmethod
-    def score(self, view: View, name: str, queries: Sequence[Any], rows: np.ndarray) -> list[Found]:
+    def score(self, view: Any, name: str, queries: Sequence[Any], rows: np.ndarray) -> list[Found]:
         """The exact scores of given rows (uint32, ascending) for each prepared query, best first. Rows that don't match are left out.
 
         Raises CorruptionError naming a damaged chunk.
         """
+        table = view.chunks(view.fields[name])
+        table.verify_rows(rows)
+        return self.exact(view, name, table.rows, queries, len(rows), rows)
+
+    @abstractmethod
+    def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
+        """``search`` in a chunk table of the part ``search_part``."""
 
     # ---- Builds of indexes ----
 
@@ -127,7 +114,7 @@ class FieldType(ABC):
         """The rows ``docids`` (uint32, ascending, below ``end``), for a build. release: ends the transaction of the view."""
         return RowSource(self, view, name, docids, end, release)
 
-    def saturation(self, view: View, name: str) -> Saturation | None:
+    def saturation(self, view: Any, name: str) -> Saturation | None:
         """The BM25 formula of a field with the statistics of this snapshot; None for a field without one."""
         return None
 

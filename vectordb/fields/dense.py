@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from vectordb_client.model.fields import Dense, DenseColumn
 
-from ..index import exact
-from ..index.exact import Found
+from ..index.exact import Found, search_dense
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, FixedChunk
+from ..storage.chunks import FixedChunk
 from ..storage.tables import ChunkTable
-from .base import FieldType, Part, View, check_values, norms, values_of
+from .base import FieldType, Part, check_values, norms, values_of
 
 
 class DenseType(FieldType):
@@ -23,7 +22,7 @@ class DenseType(FieldType):
     def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
-    def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         return {format.FORWARD: chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)}
 
     def decode(self, spec: Dense, chunk: FixedChunk, rows: np.ndarray | None) -> DenseColumn:
@@ -43,14 +42,9 @@ class DenseType(FieldType):
     def sign(self, spec: Dense) -> float:
         return -1.0 if spec.metric == "l2" else 1.0
 
-    def prepare(self, view: View, name: str, queries: Sequence[Any], cache: Any) -> np.ndarray:
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> np.ndarray:
         return np.array(queries)  # a copy: kernels are compiled for contiguous, writable arrays
 
-    def search(self, view: View, name: str, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
+    def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]
-        return exact.search_dense(view.table(view.fields[name]), queries, spec.dtype, spec.metric, k, rows)
-
-    def score(self, view: View, name: str, queries: Any, rows: np.ndarray) -> list[Found]:
-        spec, table = view.schema.vectors[name], view.chunks(view.fields[name])
-        table.verify_rows(rows)
-        return exact.search_dense(table.rows, queries, spec.dtype, spec.metric, len(rows), rows)
+        return search_dense(table, queries, spec.dtype, spec.metric, k, rows)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from vectordb_client.model.fields import MultiColumn, MultiVector
 
-from ..index import exact
-from ..index.exact import Found
+from ..index.exact import Found, search_multi
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, RaggedChunk
-from .base import FieldType, Part, View, check_values, norms, values_of, writable
+from ..storage.chunks import RaggedChunk
+from .base import FieldType, Part, check_values, norms, values_of, writable
 
 
 class MultiType(FieldType):
@@ -22,7 +21,7 @@ class MultiType(FieldType):
     def parts(self, spec: MultiVector, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.RAGGED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
-    def encode(self, spec: MultiVector, column: MultiColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: MultiVector, column: MultiColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         lengths = norms(column.values) if spec.metric == "cosine" else None
         return {format.FORWARD: chunks.ragged(docids, column.indptr, column.values, norms=lengths)}
 
@@ -38,17 +37,9 @@ class MultiType(FieldType):
             rows.expect((np.diff(chunk.offsets) > 0).all(), "has points without a vector row")
             check_values(rows, spec, chunk)
 
-    def prepare(self, view: View, name: str, queries: Sequence[Any], cache: Any) -> list[np.ndarray]:
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> list[np.ndarray]:
         return [writable(query) for query in queries]
 
-    def search(self, view: View, name: str, queries: Sequence[Any], k: int, rows: np.ndarray | None) -> list[Found]:
-        return self._search(view, name, view.table(view.fields[name]), queries, k, rows)
-
-    def score(self, view: View, name: str, queries: Sequence[Any], rows: np.ndarray) -> list[Found]:
-        table = view.chunks(view.fields[name])
-        table.verify_rows(rows)
-        return self._search(view, name, table.rows, queries, len(rows), rows)
-
-    def _search(self, view: View, name: str, table: np.ndarray, queries: Sequence[Any], k: int, rows: np.ndarray | None) -> list[Found]:
+    def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         spec = view.schema.vectors[name]
-        return [exact.search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]
+        return [search_multi(table, query, spec.dtype, spec.metric, spec.aggregation, k, rows) for query in queries]

@@ -18,8 +18,8 @@ from ..index.exact import Found
 from ..index.saturation import Saturation
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, RaggedChunk
-from .base import FieldType, Part, View, writable
+from ..storage.chunks import RaggedChunk
+from .base import FieldType, Part, writable
 
 Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32
 
@@ -33,9 +33,9 @@ class SparseType(FieldType):
         lengths = {format.LENGTHS: (chunks.FIXED, 4)} if bm25 else {}
         return {format.FORWARD: (chunks.RAGGED, 8), format.POSTINGS: (chunks.POSTINGS, 0)} | lengths
 
-    def encode(self, spec: Sparse, column: SparseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Sparse, column: SparseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         weights = None if spec.binary else column.weights
-        parts: dict[int, Chunk] = {format.FORWARD: chunks.ragged(docids, column.indptr, column.terms, extra=weights)}
+        parts: dict[int, Any] = {format.FORWARD: chunks.ragged(docids, column.indptr, column.terms, extra=weights)}
         if bm25:
             parts[format.LENGTHS] = chunks.fixed(docids, column.sums().astype(np.uint32))
         parts[format.POSTINGS] = chunks.postings(docids, column.terms, np.repeat(docids, np.diff(column.indptr)), weights)
@@ -99,7 +99,7 @@ class SparseType(FieldType):
 
     # ---- Search ----
 
-    def prepare(self, view: View, name: str, queries: Sequence[Any], cache: Any) -> list[Query]:
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> list[Query]:
         """The weights are multiplied by inverse document frequencies over the live rows if the field has weighting="idf"."""
         spec = view.schema.vectors[name]
         pairs = [(writable(terms), writable(weights)) for terms, weights in queries]
@@ -108,7 +108,7 @@ class SparseType(FieldType):
         table = view.table(view.fields[name], format.POSTINGS)
         return [(terms, self._weighted(view, name, table, terms, weights, cache)) for terms, weights in pairs]
 
-    def _weighted(self, view: View, name: str, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: Any) -> np.ndarray:
+    def _weighted(self, view: Any, name: str, table: np.ndarray, terms: np.ndarray, weights: np.ndarray, cache: Any) -> np.ndarray:
         if not len(terms):
             return weights
         frequency = exact.document_frequencies(table, terms, view.snapshot.dead_words() if view.dead else None)
@@ -116,7 +116,7 @@ class SparseType(FieldType):
         total = len(matching(HasVector(name), view, cache)) if saturation is None else saturation.documents
         return (weights * np.log1p((total - frequency + 0.5) / (frequency + 0.5))).astype(np.float32)
 
-    def saturation(self, view: View, name: str) -> Saturation | None:
+    def saturation(self, view: Any, name: str) -> Saturation | None:
         if not view.schema.is_bm25(name):
             return None
         cache, key = view.snapshot.prepared, ("saturation", name)
@@ -129,13 +129,17 @@ class SparseType(FieldType):
             saturation = cache[key] = Saturation(k1, b, live.documents, live.words, view.table(field, format.LENGTHS))
         return saturation
 
-    def search(self, view: View, name: str, queries: Sequence[Query], k: int, rows: np.ndarray | None) -> list[Found]:
-        table, saturation = view.table(view.fields[name], format.POSTINGS), self.saturation(view, name)
-        if len(queries) == 1:
-            return [exact.search_sparse(table, *queries[0], k, rows, saturation)]
-        return deadline.map_with_deadline(exact.pool(), lambda query: exact.search_sparse(table, *query, k, rows, saturation), queries)
+    def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
+        saturation = self.saturation(view, name)
 
-    def score(self, view: View, name: str, queries: Sequence[Query], rows: np.ndarray) -> list[Found]:
-        table = view.chunks(view.fields[name])
+        def one(query: Query) -> Found:
+            return exact.search_sparse(table, *query, k, rows, saturation)
+
+        if len(queries) == 1:
+            return [one(queries[0])]
+        return deadline.map_with_deadline(exact.pool(), one, queries)
+
+    def score(self, view: Any, name: str, queries: Sequence[Query], rows: np.ndarray) -> list[Found]:
+        table, saturation = view.chunks(view.fields[name]), self.saturation(view, name)
         table.verify_rows(rows)
-        return [exact.score_sparse(table.rows, *query, rows, self.saturation(view, name)) for query in queries]
+        return [exact.score_sparse(table.rows, *query, rows, saturation) for query in queries]

@@ -290,10 +290,6 @@ def _match(node: MatchWords, reader: Reader, start: int) -> BitMap:
     return _kernel_rows(reader, table, np.where(np.diff(ends, prepend=0) > 0, costs, 1), run)
 
 
-def _prefix(node: Prefix, reader: Reader, start: int) -> BitMap:
-    return _keywords(reader, node.field, node.value, None, start)
-
-
 def _glob(node: Glob, reader: Reader, start: int) -> BitMap:
     fixed = re.split(r"[*?\[]", node.pattern, maxsplit=1)[0]
     return _keywords(reader, node.field, fixed, re.compile(fnmatch.translate(node.pattern)), start)
@@ -325,14 +321,6 @@ def _has_vector(node: HasVector, reader: Reader, start: int) -> BitMap:
     return _kernel_rows(reader, table, table[:, COUNT], lambda some, out: sparse.present_rows(some, start, out))
 
 
-def _geo_radius(node: GeoRadius, reader: Reader, start: int) -> BitMap:
-    return _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start)
-
-
-def _geo_box(node: GeoBox, reader: Reader, start: int) -> BitMap:
-    return _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start)
-
-
 def _area(reader: Reader, name: str, radial: bool, numbers: tuple, start: int) -> BitMap:
     table = reader.table(reader.fields[name], format.FORWARD)
     spec = reader.schema.attributes[name]
@@ -347,9 +335,9 @@ _LEAVES = {
     IsNull: _is_null,
     CountRange: _count,
     MatchWords: _match,
-    Prefix: _prefix,
+    Prefix: lambda node, reader, start: _keywords(reader, node.field, node.value, None, start),
     Glob: _glob,
     HasVector: _has_vector,
-    GeoRadius: _geo_radius,
-    GeoBox: _geo_box,
+    GeoRadius: lambda node, reader, start: _area(reader, node.field, True, (node.lat, node.lon, 0.0, 0.0, node.meters), start),
+    GeoBox: lambda node, reader, start: _area(reader, node.field, False, (node.south, node.west, node.north, node.east, 0.0), start),
 }

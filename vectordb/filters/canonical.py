@@ -177,7 +177,7 @@ def _members(field: str, spec: AttributeType, values: Sequence, operator: str) -
     """The rows whose value is one of some values. operator: as the user wrote it."""
     if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, values[0] if values else None)
-    stored = spec.filter_values(values, set(map(type, values)))
+    stored = spec.filter_values(values)
     if stored is None:
         stored = [_stored(field, spec, value) for value in deadline.each(values)]
     return _set(field, spec, DOMAINS[spec.stored].of(stored))
@@ -218,10 +218,6 @@ def _compare(node: Compare, schema: Schema) -> Any:
     return _bounds(field, spec, value, None, operator)
 
 
-def _among(node: In, schema: Schema) -> Any:
-    return _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN")
-
-
 def _array(node: ContainsAny | ContainsAll, schema: Schema) -> AttributeType:
     """The attribute of a CONTAINS, which must be an array: on a single string, users expect CONTAINS to search for a substring."""
     field, spec = node.field, _spec(node.field, schema)
@@ -241,17 +237,9 @@ def _array(node: ContainsAny | ContainsAll, schema: Schema) -> AttributeType:
     raise FilterError(what, field=field, value=value)
 
 
-def _contains_any(node: ContainsAny, schema: Schema) -> Any:
-    return _members(node.field, _array(node, schema), node.values, "IN")
-
-
 def _contains_all(node: ContainsAll, schema: Schema) -> Any:
     spec = _array(node, schema)
     return join(And, [_members(node.field, spec, (value,), "=") for value in deadline.each(node.values)])
-
-
-def _between(node: Between, schema: Schema) -> Any:
-    return _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN")
 
 
 def _is_null(node: IsNull, schema: Schema) -> Any:
@@ -295,14 +283,6 @@ def _match(node: Match, schema: Schema) -> Any:
     return make(MatchWords, field=field, mode="phrase", words=tokens)
 
 
-def _prefix(node: Prefix, schema: Schema) -> Any:
-    return _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value)
-
-
-def _glob(node: Glob, schema: Schema) -> Any:
-    return _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern))
-
-
 def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, text: str) -> Any:
     """form, text: of the pattern, as ``glob.normal`` returns them."""
     spec = _spec(field, schema)
@@ -313,10 +293,6 @@ def _pattern(field: str, schema: Schema, operator: str, value: str, form: str, t
     if form == "prefix":
         return make(Prefix, field=field, value=_stored(field, spec, text)) if text else _present(field, spec)
     return make(Glob, field=field, pattern=text)
-
-
-def _has_id(node: HasId, schema: Schema) -> Any:
-    return Scalar("", IDS, IDS.of(node.ids), False).reduced()
 
 
 def _has_vector(node: HasVector, schema: Schema) -> Any:
@@ -339,16 +315,16 @@ _BINDERS = {
     All: lambda node, schema: True,
     Nothing: lambda node, schema: False,
     Compare: _compare,
-    In: _among,
-    ContainsAny: _contains_any,
+    In: lambda node, schema: _members(node.field, _spec(node.field, schema, *node.values[:1]), node.values, "IN"),
+    ContainsAny: lambda node, schema: _members(node.field, _array(node, schema), node.values, "IN"),
     ContainsAll: _contains_all,
-    Between: _between,
+    Between: lambda node, schema: _bounds(node.field, _spec(node.field, schema), node.low, node.high, "BETWEEN"),
     IsNull: _is_null,
     Count: _count,
     Match: _match,
-    Prefix: _prefix,
-    Glob: _glob,
-    HasId: _has_id,
+    Prefix: lambda node, schema: _pattern(node.field, schema, "STARTSWITH", node.value, "prefix", node.value),
+    Glob: lambda node, schema: _pattern(node.field, schema, "GLOB", node.pattern, *glob.normal(node.pattern)),
+    HasId: lambda node, schema: Scalar("", IDS, IDS.of(node.ids), False).reduced(),
     HasVector: _has_vector,
     GeoRadius: _geo,
     GeoBox: _geo,

@@ -1,5 +1,5 @@
 """Background maintenance of an open directory: builds, merges and repairs index segments, and compacts chunks."""
 
-from .maintainer import Maintainer, attach
+from .scheduler import Maintainer
 
-__all__ = ["Maintainer", "attach"]
+__all__ = ["Maintainer"]

@@ -12,18 +12,15 @@ import fcntl
 import os
 import secrets
 import shutil
-import stat
-import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import xxhash
 from vectordb_client._version import __version__
-from vectordb_client.errors import AlreadyExistsError, CorruptionError, NotFoundError, StorageError, VectorDBError
+from vectordb_client.errors import AlreadyExistsError, CorruptionError, StorageError
 from vectordb_client.model.arguments import named
 
 from ..common.failpoints import reach
@@ -31,10 +28,12 @@ from ..engine.check import check as check_directory
 from ..storage import catalog, format, modes, place, segments
 from ..storage import manifest as manifests
 from ..storage.check import IntegrityReport
-from ..storage.env import Env, read_only, sync_folder
+from ..storage.format import Txn
+from ..storage.lmdb_env import Env
 from ..storage.lmdb_errors import of_files
 from ..storage.segments import Record
 from ..storage.store import Store
+from .archive import ArchiveWriter, FolderWriter, SnapshotReader
 
 STEPS = (
     "snapshot.begun",
@@ -48,10 +47,7 @@ STEPS = (
     "restore.named",
 )
 _TRIES = 20  # attempts, because index files may be replaced while they are copied
-_BLOCK = 1 << 22
-_SECTOR = 512  # bytes of a block in a tar file
 _SCRATCH = ".vectordb-tmp-"
-_MANIFEST_BYTES = 1 << 28
 
 
 def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]:
@@ -60,7 +56,7 @@ def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]
     with of_files(target), _to_fill(target, "path", mode) as scratch:
         reach("snapshot.begun")
         made = scratch / "snapshot"
-        with closing(_Archive(made, mode) if archive else _Folder(made, mode)) as sink:
+        with closing(ArchiveWriter(made, mode) if archive else FolderWriter(made, mode)) as sink:
             manifest = _write(env, sink, scratch / "anew")
         reach("snapshot.written")
         _name(made, target)
@@ -68,7 +64,7 @@ def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]
     return manifest | {"path": str(target)}
 
 
-def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
+def _write(env: Env, sink: FolderWriter | ArchiveWriter, scratch: Path) -> dict[str, Any]:
     """Write all files into ``sink``, the manifest last; returns the manifest."""
     with _taken(env, sink) as (txn, records):
         reach("snapshot.taken")
@@ -78,9 +74,9 @@ def _write(env: Env, sink: _Folder | _Archive, scratch: Path) -> dict[str, Any]:
     files = {manifests.DATA: sink.digest(manifests.DATA)}
     for record in records:
         name = f"{segments.FOLDER}/{record.file}"
-        found = sink.digest(name)
-        if (found["bytes"], found["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
-            files[name] = found
+        copied = sink.digest(name)
+        if (copied["bytes"], copied["xxh3_64"]) == (record.bytes, f"{record.checksum:016x}"):
+            files[name] = copied
         else:  # damaged, so it is left out
             sink.leave_out(name)
     manifest["files"] = {name: {"bytes": file["bytes"], "xxh3_128": file["xxh3_128"]} for name, file in sorted(files.items())}
@@ -101,7 +97,7 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
     """
     origin, target = place.given(source, "source"), place.given(directory, "directory")
     modes.check_mode(file_mode)
-    with of_files(origin, "source"), _Source(origin) as snapshot:
+    with of_files(origin, "source"), SnapshotReader(origin) as snapshot:
         with of_files(target, "directory"), _to_fill(target, "directory", file_mode) as scratch:
             reach("restore.begun")
             made = scratch / "restored"
@@ -117,7 +113,7 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
 
 
 def check(path: str | os.PathLike) -> IntegrityReport:
-    """Check a database directory or a snapshot, without changing it. Raises the errors of ``storage.check.check``."""
+    """Check a database directory or a snapshot, without changing it. Raises the errors of ``engine.check.check``."""
     path = place.given(path)
     with of_files(path):
         return _check(path)
@@ -126,7 +122,7 @@ def check(path: str | os.PathLike) -> IntegrityReport:
 def _check(path: Path) -> IntegrityReport:
     if not is_snapshot(path):
         return check_directory(path)
-    with _Source(path) as source:
+    with SnapshotReader(path) as source:
         problems = source.problems()
         if problems:  # files that fail their checksums are not examined further
             return IntegrityReport(str(path), tuple(problems), 0, 0, 0, 0, 0)
@@ -138,7 +134,7 @@ def _check(path: Path) -> IntegrityReport:
             return _checked(source, Path(scratch) / "copy")
 
 
-def _checked(source: _Source, made: Path) -> IntegrityReport:
+def _checked(source: SnapshotReader, made: Path) -> IntegrityReport:
     """The report of ``check`` on the files of a snapshot, which were copied to ``made``."""
     report = check_directory(made, untouched=True)
     return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))
@@ -153,7 +149,7 @@ def is_snapshot(path: Path) -> bool:
 
 
 @contextmanager
-def _taken(env: Env, sink: _Folder | _Archive) -> Iterator[tuple[Any, list[Record]]]:
+def _taken(env: Env, sink: FolderWriter | ArchiveWriter) -> Iterator[tuple[Txn, list[Record]]]:
     """A read transaction, and the records of its registry whose index files were copied into ``sink``.
 
     If another process deletes an index file meanwhile, a newer registry no longer names it, so this starts again with a new transaction.
@@ -161,18 +157,18 @@ def _taken(env: Env, sink: _Folder | _Archive) -> Iterator[tuple[Any, list[Recor
     for attempt in range(_TRIES):
         with env.read() as txn:
             records = _records(txn)
-            there = [record for record in records if sink.take(f"{segments.FOLDER}/{record.file}", segments.folder(env.path) / record.file)]
-            if len(there) == len(records) or env.last_transaction() == txn.id() or attempt == _TRIES - 1:
-                yield txn, there
+            taken = [record for record in records if sink.take(f"{segments.FOLDER}/{record.file}", segments.folder(env.path) / record.file)]
+            if len(taken) == len(records) or env.last_transaction() == txn.id() or attempt == _TRIES - 1:
+                yield txn, taken
                 return
 
 
-def _records(txn: Any) -> list[Record]:
+def _records(txn: Txn) -> list[Record]:
     numbers = catalog.names(txn).values()
     return [record for number in numbers for group in segments.records(txn, number)[0].values() for record in group]
 
 
-def _facts(txn: Any) -> dict[str, Any]:
+def _facts(txn: Txn) -> dict[str, Any]:
     collections = {}
     for name, number in catalog.names(txn).items():
         sequence, _, points = Store(txn, number).state()
@@ -184,257 +180,6 @@ def _facts(txn: Any) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "collections": collections,
     }
-
-
-class _Digest:
-    """Counts and hashes the bytes that pass through."""
-
-    def __init__(self) -> None:
-        self.bytes, self._short, self._long = 0, xxhash.xxh3_64(), xxhash.xxh3_128()
-
-    def update(self, block: bytes) -> None:
-        self.bytes += len(block)
-        self._short.update(block)
-        self._long.update(block)
-
-    def facts(self) -> dict[str, Any]:
-        return {"bytes": self.bytes, "xxh3_64": self._short.hexdigest(), "xxh3_128": self._long.hexdigest()}
-
-
-def _pour(source: BinaryIO, write: Callable[[bytes], Any] | None, left: int | None = None) -> dict[str, Any]:
-    """Copy a file to its end, or ``left`` bytes of it. write: None only reads. Returns its size and checksums."""
-    digest = _Digest()
-    while left != 0 and (block := source.read(_BLOCK if left is None else min(left, _BLOCK))):
-        digest.update(block)
-        if write is not None:
-            write(block)
-        if left is not None:
-            left -= len(block)
-    return digest.facts()
-
-
-class _Folder:
-    """Writes a snapshot as a directory. Index files are never changed in place, so they are hard-linked where possible."""
-
-    def __init__(self, path: Path, mode: int):
-        self.path = path
-        self._mode = mode
-        modes.make_folder(path / segments.FOLDER, mode)
-
-    def take(self, name: str, source: Path) -> bool:
-        """Whether the file was there."""
-        target = self.path / name
-        if target.exists():
-            return True
-        try:
-            os.link(source, target)
-        except FileNotFoundError:
-            return False
-        except OSError:  # another file system, or one without hard links
-            try:
-                _copy(source, target, self._mode)
-            except FileNotFoundError:
-                return False
-        return True
-
-    def write(self, name: str, writer: Callable[[int], None]) -> None:
-        with modes.create(self.path / name, "wb", self._mode) as file:
-            writer(file.fileno())
-            os.fsync(file.fileno())
-
-    def digest(self, name: str) -> dict[str, Any]:
-        with open(self.path / name, "rb") as file:
-            return _pour(file, None)
-
-    def leave_out(self, name: str) -> None:
-        (self.path / name).unlink()
-
-    def finish(self, manifest: bytes) -> None:
-        with modes.create(self.path / manifests.NAME, "wb", self._mode) as file:
-            file.write(manifest)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(self.path / segments.FOLDER)
-        sync_folder(self.path)
-
-    def close(self) -> None:
-        """Nothing to close: no file stays open."""
-
-
-class _Archive:
-    """Writes a snapshot as one tar file. The size of LMDB's copy is known only after it was written, so its header is filled in then."""
-
-    def __init__(self, path: Path, mode: int):
-        self._file = modes.create(path, "w+b", mode)
-        self._taken: dict[str, dict[str, Any]] = {}
-
-    def take(self, name: str, source: Path) -> bool:
-        """Whether the file was there."""
-        if name in self._taken:
-            return True
-        try:
-            with open(source, "rb") as file:
-                self._file.write(_header(name, os.fstat(file.fileno()).st_size))
-                self._taken[name] = _pour(file, self._file.write)
-        except FileNotFoundError:
-            return False
-        self._pad()
-        return True
-
-    def write(self, name: str, writer: Callable[[int], None]) -> None:
-        at = self._file.tell()
-        self._file.write(bytes(_SECTOR))
-        self._file.flush()
-        writer(self._file.fileno())
-        end = self._file.seek(0, os.SEEK_END)
-        self._file.seek(at)
-        self._file.write(_header(name, end - at - _SECTOR))
-        self._taken[name] = _pour(self._file, None, end - at - _SECTOR)
-        self._pad()
-
-    def digest(self, name: str) -> dict[str, Any]:
-        return self._taken[name]
-
-    def leave_out(self, name: str) -> None:
-        """Nothing to do: the file stays in the archive, but only files that the manifest names belong to the snapshot."""
-
-    def finish(self, manifest: bytes) -> None:
-        self._file.write(_header(manifests.NAME, len(manifest)) + manifest)
-        self._pad()
-        self._file.write(bytes(2 * _SECTOR))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _pad(self) -> None:
-        self._file.write(bytes(-self._file.seek(0, os.SEEK_END) % _SECTOR))
-
-
-def _header(name: str, size: int) -> bytes:
-    about = tarfile.TarInfo(name)
-    about.size, about.mode = size, modes.PRIVATE
-    return about.tobuf(tarfile.GNU_FORMAT)
-
-
-class _Source:
-    """An existing snapshot, directory or tar file. Raises NotFoundError if it is none, and the errors of ``manifest.unpack``."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._tar: tarfile.TarFile | None = None
-        try:
-            if path.is_dir():
-                pass
-            elif path.is_file():
-                with _archive_errors(path):
-                    self._tar = tarfile.open(path, "r:")
-            elif os.path.lexists(path):
-                raise NotFoundError(f"{path} is not a snapshot: it is neither a file nor a directory", field="source", value=str(path))
-            else:
-                raise NotFoundError(f"no snapshot at {path}", field="source", value=str(path))
-            with self._open(manifests.NAME) as file:
-                data = file.read(_MANIFEST_BYTES)
-            self.manifest = manifests.unpack(data, str(path))
-        except _MissingError as error:
-            self.__exit__()
-            raise NotFoundError(f"{path} is not a complete snapshot: {error}", field="source", value=str(path)) from None
-        except OSError as error:
-            self.__exit__()
-            raise StorageError(f"{path}: {error.strerror or error}", field="source", value=str(path)) from None
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __enter__(self) -> _Source:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        if self._tar is not None:
-            self._tar.close()
-
-    def _open(self, name: str) -> BinaryIO:
-        """Open a file of the snapshot. Only a regular file is opened, because the snapshot may be malicious. Raises _MissingError."""
-        if self._tar is None:
-            return _plain_file(self.path / name, name)
-        with _archive_errors(self.path):
-            try:
-                member = self._tar.getmember(name)
-            except KeyError:
-                raise _MissingError(f"{name} is missing") from None
-            found = self._tar.extractfile(member) if member.isreg() else None
-        if found is None:
-            raise _MissingError(f"{name} is not a regular file")
-        return found
-
-    def problems(self) -> list[str]:
-        """Missing, changed and damaged files, one line each."""
-        found = [wrong for name in self.manifest["files"] if (wrong := self._wrong(name, None)) is not None]
-        return [f"{self.path}: {wrong}" for wrong in found]
-
-    def strangers(self, made: Path) -> list[str]:
-        """Index files that the manifest names and the registry doesn't, one line each. made: the folder with data.mdb."""
-        with read_only(made) as (txn, _):
-            named = {f"{segments.FOLDER}/{record.file}" for record in _records(txn)}
-        return [
-            f"{self.path}: {name} is not in the registry of index files"
-            for name in self.manifest["files"]
-            if name not in named | {manifests.DATA}
-        ]
-
-    def copy_to(self, made: Path, mode: int) -> None:
-        """Copy all files into a new directory and sync them. Raises CorruptionError naming a file that differs from the manifest."""
-        modes.make_folder(made / segments.FOLDER, mode)
-        for name in self.manifest["files"]:
-            with modes.create(made / name, "wb", mode) as file:
-                wrong = self._wrong(name, file.write)
-                if wrong is not None:
-                    raise CorruptionError(f"snapshot {self.path}: {wrong}", field="source", value=name)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(made / segments.FOLDER)
-        sync_folder(made)
-
-    def _wrong(self, name: str, write: Callable[[bytes], Any] | None) -> str | None:
-        wanted = self.manifest["files"][name]
-        try:
-            with self._open(name) as file, _archive_errors(self.path):
-                found = _pour(file, write)
-        except _MissingError as error:
-            return f"file {error}"
-        if found["bytes"] != wanted["bytes"]:
-            return f"file {name} has {found['bytes']} bytes, not {wanted['bytes']}"
-        return None if found["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
-
-
-class _MissingError(Exception):
-    """A file of a snapshot is missing or can't be read."""
-
-
-@contextmanager
-def _archive_errors(path: Path) -> Iterator[None]:
-    """Translate errors of tarfile, which raises many kinds of errors for a truncated or malicious archive, into _MissingError."""
-    try:
-        yield
-    except (_MissingError, VectorDBError, OSError):
-        raise
-    except Exception as error:
-        raise _MissingError(f"{path.name} is damaged or not a tar archive: {error}") from None
-
-
-def _plain_file(path: Path, name: str) -> BinaryIO:
-    """Open a regular file. Others, such as a FIFO or a device, could block for ever; they raise _MissingError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise _MissingError(f"{name} is missing") from None
-    except OSError as error:
-        raise _MissingError(f"{name} can't be read: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _MissingError(f"{name} is not a regular file")
-    return open(descriptor, "rb")
 
 
 # Final names and temporary directories
@@ -461,7 +206,7 @@ def _name(made: Path, target: Path) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise AlreadyExistsError(f"{target} already exists", field="path", value=str(target)) from None
         raise
-    sync_folder(target.parent)
+    modes.sync_folder(target.parent)
 
 
 @contextmanager
@@ -505,10 +250,3 @@ def _held(path: Path) -> Iterator[bool]:
         yield False
     finally:
         os.close(descriptor)
-
-
-def _copy(source: Path, target: Path, mode: int) -> None:
-    with open(source, "rb") as reading, modes.create(target, "wb", mode) as writing:
-        shutil.copyfileobj(reading, writing, _BLOCK)
-        writing.flush()
-        os.fsync(writing.fileno())

@@ -10,25 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 from pyroaring import BitMap
 from vectordb_client.errors import EncoderError
+from vectordb_client.model.fields import SparseColumn
 from vectordb_client.model.schema import Schema, Sparse
-from vectordb_client.model.vectors import SparseColumn
 
 from .. import encoders, fields
 from ..common.failpoints import reach
 from ..common.tokenize import RULE, words
 from ..encoders.bm25 import FrozenBM25
+from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..storage import attribute_forms, catalog, change_log, compact, format, segments, term_words
 from ..storage.catalog import Meta
 from ..storage.change_log import Limits
-from ..storage.commit import Committer
 from ..storage.store import Store
 from .jobs import discard
 
@@ -65,27 +64,27 @@ def _convertible(spec: Sparse) -> bool:
     return spec.weighting == "idf" and spec.source is not None and not spec.binary
 
 
-def convert(committer: Committer, number: int, pinned: Callable[[int], View], folder: Path, stopped: Callable[[], bool]) -> list[str]:
+def convert(directory: Directory, number: int, pin: Callable[[int], View], stopped: Callable[[], bool]) -> list[str]:
     """Convert all fields of a collection for which it is possible; returns their names. The reasons for others are logged.
 
     Raises CorruptionError or StorageError; fields that were converted before stay converted.
     """
-    with pinned(number) as view:
+    with pin(number) as view:
         names = wanted(view.schema)
     done = []
     for name in names:
         if stopped():
             break
         try:
-            with pinned(number) as view:
+            with pin(number) as view:
                 work = _prepared(view, name)
-            files = committer.run(work, "commit")
+            files = directory.write(work)
         except (KeptError, EncoderError) as error:
             log.info("field %r of collection %d keeps the format of an earlier version: %s", name, number, error)
             continue
         reach("convert.committed")
         for file in files:
-            discard(folder / file)
+            discard(segments.folder(directory.path) / file)
         done.append(name)
     return done
 
@@ -95,13 +94,13 @@ def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     number = view.store.collection
     if name in view.schema.attributes:
         differs = _differ(view.store, name, view.dead, 0)
-        return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.env.change_log)
+        return lambda txn: _convert_text(txn, number, name, differs, view.rows, view.directory.change_log)
     spec, meta = view.schema.vectors[name], view.snapshot.meta
     before = encoders.load_as(spec.encoder, meta.encoders[name])
     if not isinstance(before, FrozenBM25):
         raise KeptError(f"it was written by the encoder {meta.encoders[name]}, which is not installed")
     made = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
-    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.env.change_log)
+    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.directory.change_log)
 
 
 def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
@@ -122,10 +121,10 @@ def _values(store: Store, name: str, dead: BitMap, first: int = 0) -> Iterator[t
 
 def _live(store: Store, field: int, dead: BitMap, first: int) -> Iterator[np.ndarray]:
     """Docids of a field's live rows from ``first`` on, ascending, in batches."""
-    gone = np.asarray(dead.to_array(), np.int64)
+    tombstones = np.asarray(dead.to_array(), np.int64)
     for docids in store.docids_of(field, format.FORWARD):
         docids = docids[docids >= first]
-        docids = docids[~np.isin(docids, gone, assume_unique=True)]
+        docids = docids[~np.isin(docids, tombstones, assume_unique=True)]
         for low in range(0, len(docids), _ROWS):
             yield docids[low : low + _ROWS]
 
@@ -206,7 +205,7 @@ def _opened(txn, number: int, name: str) -> tuple[Store, Meta, Schema, BitMap]:
     if name not in schema.earlier:
         raise KeptError("it was converted by another process")
     store = Store(txn, number)
-    return store, meta, schema, store.dead()
+    return store, meta, schema, store.tombstones()
 
 
 def _next_number(meta: Meta) -> int:
@@ -236,7 +235,7 @@ def _finished(store: Store, meta: Meta, name: str, new: int, limits: Limits) -> 
 def recount(txn, number: int) -> None:
     """Count the texts of fields that were not converted again, so that their counters contain nothing of deleted texts."""
     store, meta = Store(txn, number), catalog.read_meta(txn, number)
-    schema, dead = catalog.schema_of(meta), store.dead()
+    schema, dead = catalog.schema_of(meta), store.tombstones()
     for name, spec in schema.vectors.items():
         if name not in schema.earlier:
             continue

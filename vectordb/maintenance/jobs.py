@@ -14,20 +14,20 @@ from vectordb_client.errors import CorruptionError, NotFoundError
 from vectordb_client.model.fields import VectorField
 
 from ..common.failpoints import reach
+from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
 from ..index.base import Cancelled, kind_for
 from ..index.file import header_of
 from ..storage import catalog, compact, modes, segments
-from ..storage.commit import Committer
 from ..storage.compact import CompactionUnit
-from ..storage.env import Env, sync_folder
+from ..storage.lmdb_env import Env
 from ..storage.segments import Record
 from . import policy
 from .policy import Build
+from .status import Progress
 
 log = logging.getLogger("vectordb.maintenance")
-Progress = Callable[[str, float], None]
 Stop = Callable[[], bool]
 
 
@@ -41,7 +41,7 @@ def rows_to_index(view: View, task: Build, spec: VectorField) -> tuple[np.ndarra
     return docids, task.end
 
 
-def build(env: Env, committer: Committer, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
+def build(directory: Directory, number: int, view: View, task: Build, progress: Progress, stop: Stop) -> int:
     """Run a build; returns the number of rows indexed. Releases ``view`` once rows are copied. Raises Cancelled if the plan is outdated,
     and CorruptionError naming a damaged chunk.
 
@@ -61,9 +61,9 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
 
         if not len(docids):
             release()
-            _register(env, committer, number, task, None)
+            _register(directory, number, task, None)
             return 0
-        kind, folder = kind_for(spec, len(docids)), segments.folder(env.path)
+        env, folder, kind = directory.env, segments.folder(directory.path), kind_for(spec, len(docids))
         name = segments.new_name(number, task.field, task.first, end)
         temporary = folder / (segments.TEMPORARY + name)
         rows = FIELD_TYPES[spec.kind].rows(view, task.name, docids, end, release)
@@ -78,15 +78,15 @@ def build(env: Env, committer: Committer, number: int, view: View, task: Build, 
         finally:
             temporary.unlink(missing_ok=True)
     reach("index.renamed")
-    sync_folder(folder)
+    modes.sync_folder(folder)
     reach("index.folder_synced")
     options = kind.build_options(spec)
     record = Record(task.field, task.first, end, len(docids), dead, name, size, checksum, options, sequence, header)
-    _register(env, committer, number, task, record)
+    _register(directory, number, task, record)
     return len(docids)
 
 
-def _register(env: Env, committer: Committer, number: int, task: Build, record: Record | None) -> None:
+def _register(directory: Directory, number: int, task: Build, record: Record | None) -> None:
     """Register a record in place of those it replaces, and remove their files. Raises Cancelled if the collection changed meanwhile."""
 
     def work(txn) -> bool:
@@ -98,8 +98,8 @@ def _register(env: Env, committer: Committer, number: int, task: Build, record: 
         reach("index.recorded")
         return replaced
 
-    folder = segments.folder(env.path)
-    if not committer.run(work, "commit"):
+    folder = segments.folder(directory.path)
+    if not directory.write(work):
         if record is not None:
             (folder / record.file).unlink()
         raise Cancelled("the collection has changed since the build was planned")
@@ -115,16 +115,16 @@ def tidy(env: Env) -> int:
     Call it only with the maintenance lock, so that no other process creates files there.
     """
     folder = segments.folder(env.path)
-    there = [entry.name for entry in os.scandir(folder) if segments.is_ours(entry.name)]
-    if not there:
+    files = [entry.name for entry in os.scandir(folder) if segments.is_ours(entry.name)]
+    if not files:
         return 0
     with env.read() as txn:
         named = segments.named_files(txn, list(catalog.names(txn).values()))
-    gone = [name for name in there if name not in named]
-    for name in gone:
+    leftovers = [name for name in files if name not in named]
+    for name in leftovers:
         discard(folder / name)
         reach("tidy.removed")
-    return len(gone)
+    return len(leftovers)
 
 
 def discard(path: Path) -> None:
@@ -135,35 +135,35 @@ def discard(path: Path) -> None:
         log.warning("%s can't be removed: %s", path, error)
 
 
-def runs_to_compact(view: View, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
+def units_to_compact(view: View, share: float) -> tuple[list[CompactionUnit], list[CorruptionError]]:
     """(chunks with a share of dead rows above ``share``, joined with small neighbours; errors of damaged chunks)."""
     dead = np.asarray(view.dead.to_array(), dtype=np.uint32)
-    found: list[CompactionUnit] = []
+    units: list[CompactionUnit] = []
     damage = []
     for field, part in compact.parts(view.snapshot.meta):
         try:
-            found.extend(compact.runs(view.snapshot.table(view.store, field, part), dead, share))
+            units.extend(compact.units(view.snapshot.table(view.store, field, part), dead, share))
         except CorruptionError as error:
             damage.append(error)
     reach("compact.planned")
-    return found, damage
+    return units, damage
 
 
-def in_batches(runs: list[CompactionUnit]) -> Iterator[list[CompactionUnit]]:
-    """Group runs into batches of one transaction each."""
+def in_batches(units: list[CompactionUnit]) -> Iterator[list[CompactionUnit]]:
+    """Group units into batches of one transaction each."""
     group: list[CompactionUnit] = []
-    limit = policy.batch_bytes(sum(run.nbytes for run in runs))
-    for run in runs:
-        if group and sum(r.nbytes for r in group) + run.nbytes > limit:
+    limit = policy.batch_bytes(sum(unit.nbytes for unit in units))
+    for unit in units:
+        if group and sum(each.nbytes for each in group) + unit.nbytes > limit:
             yield group
             group = []
-        group.append(run)
+        group.append(unit)
     if group:
         yield group
 
 
-def compact_batch(committer: Committer, number: int, group: list[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
+def compact_batch(directory: Directory, number: int, group: list[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
     """Run one transaction of compaction; returns (row records dropped, errors of damaged chunks). It isn't synced."""
-    done = committer.run(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
+    done = directory.write(lambda txn: compact.rewrite(txn, number, group, dead), "batched")
     reach("compact.committed")
     return done

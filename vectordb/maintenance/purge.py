@@ -7,6 +7,7 @@ and then all records are written into a new data.mdb (``Env.rewrite``), because 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,10 @@ from vectordb_client.errors import StorageError
 
 from .. import fields
 from ..common.failpoints import reach
+from ..engine.directory import Directory
 from ..engine.snapshot import View
 from ..fields import FIELD_TYPES
-from ..storage import change_log, compact, format
-from ..storage import erasure_scan as residue
-from ..storage.commit import Committer
-from ..storage.env import Env
+from ..storage import change_log, compact, erasure_scan, format
 from ..storage.erasure_scan import Patterns, Search
 from . import convert, policy
 from .policy import Build
@@ -39,33 +38,25 @@ STEPS = (
 _ROUNDS = 20  # of compaction, because writers may create new chunks with dead rows meanwhile
 
 
+@dataclass(frozen=True)
 class Purge:
-    """One purge of some collections. pinned, build, compact: functions of the maintainer that take a collection number."""
+    """One purge of some collections. pin, build, compact: functions of the ``Runner`` that take a collection number."""
 
-    def __init__(
-        self,
-        env: Env,
-        committer: Committer,
-        pinned: Callable[[int], View],
-        build: Callable[[int, Build], int],
-        compact: Callable[[int], dict[str, int]],
-    ):
-        self._env = env
-        self._committer = committer
-        self._pinned = pinned
-        self._build = build
-        self._compact = compact
+    directory: Directory
+    pin: Callable[[int], View]
+    build: Callable[[int, Build], int]
+    compact: Callable[[int], dict[str, int]]
 
-    def run(self, numbers: Sequence[int], timeout: float, patience: float) -> dict[str, Any]:
+    def run(self, numbers: Sequence[int], patience: float) -> dict[str, Any]:
         """Run the purge; the result is that of ``Collection.purge``. patience: seconds for other processes to release the old data.mdb.
 
         Raises LockedError, StorageError or CorruptionError. Steps finished before stay done.
         """
-        before, needles, erased = _bytes(self._env.path), Patterns(), {}
+        before, patterns, erased = _bytes(self.directory.path), Patterns(), {}
         done = {"rows_dropped": 0, "segments_built": 0}
         for number in numbers:
-            with self._pinned(number) as view:
-                erased[number] = _collect(view, number, needles)
+            with self.pin(number) as view:
+                erased[number] = _collect(view, number, patterns)
         reach("purge.begun")
         for number in numbers:
             done["segments_built"] += self._index_anew(number, erased[number])
@@ -74,27 +65,27 @@ class Purge:
             done["rows_dropped"] += self._compact_all(number, erased[number])
         reach("purge.compacted")
         for number in numbers:
-            self._committer.run(lambda txn, number=number: change_log.forget_deleted_ids(txn, number), "commit")
-            self._committer.run(lambda txn, number=number: convert.recount(txn, number), "commit")
+            self.directory.write(lambda txn, number=number: change_log.forget_deleted_ids(txn, number))
+            self.directory.write(lambda txn, number=number: convert.recount(txn, number))
         reach("purge.forgotten")
-        self._env.rewrite(timeout, patience)
-        after = _bytes(self._env.path)
-        found = self._found(needles)
+        self.directory.env.rewrite(self.directory.write_timeout, patience)
+        after = _bytes(self.directory.path)
+        scan = self._scan(patterns)
         reach("purge.scanned")
         sizes = {"bytes_before": before, "bytes_after": after, "bytes_reclaimed": max(before - after, 0)}
-        counts = {"ids": needles.ids, "rows": needles.rows, "vectors": needles.vectors, "vague": needles.vague}
-        return done | sizes | counts | found
+        counts = {"ids": patterns.ids, "rows": patterns.rows, "vectors": patterns.vectors, "vague": patterns.vague}
+        return done | sizes | counts | scan
 
     def _index_anew(self, number: int, erased: BitMap) -> int:
         built = 0
         while (task := self._next_build(number, erased)) is not None:
-            self._build(number, task)
+            self.build(number, task)
             built += 1
         return built
 
     def _next_build(self, number: int, erased: BitMap) -> Build | None:
         """A build that replaces a segment whose file can't be read or contains an erased row; None if there is none."""
-        with self._pinned(number) as view:
+        with self.pin(number) as view:
             for name, field, _ in policy.indexed(view):
                 opened = {part.file: part for part in view.snapshot.segments(field)}
                 for record in view.snapshot.records.get(field, ()):
@@ -106,22 +97,22 @@ class Purge:
     def _compact_all(self, number: int, erased: BitMap) -> int:
         dropped = 0
         for _ in range(_ROUNDS):
-            dropped += self._compact(number)["rows_dropped"]
-            with self._pinned(number) as view:
+            dropped += self.compact(number)["rows_dropped"]
+            with self.pin(number) as view:
                 if not _still_stored(view, erased):
                     return dropped
         raise StorageError(
             "deleted rows are still stored, because other writers kept adding new ones; run purge again when there are fewer writes"
         )
 
-    def _found(self, needles: Patterns) -> dict[str, Any]:
+    def _scan(self, patterns: Patterns) -> dict[str, Any]:
         """The result of the scan of all files. alike: how many of the searched byte strings also occur in live points."""
-        found = residue.in_files(Search(needles.all), self._env.path)
+        hits = erasure_scan.in_files(Search(patterns.all), self.directory.path)
         alike: set[bytes] = set()
-        if found:
-            with self._env.read() as txn:
-                alike = residue.in_records(Search(found), txn)
-        left = sorted({file for needle, files in found.items() if needle not in alike for file in files})
+        if hits:
+            with self.directory.env.read() as txn:
+                alike = erasure_scan.in_records(Search(hits), txn)
+        left = sorted({file for pattern, files in hits.items() if pattern not in alike for file in files})
         return {"alike": len(alike), "proven": not left, "residue": left}
 
 
@@ -141,25 +132,25 @@ def _still_stored(view: View, erased: BitMap) -> bool:
     return any(
         True
         for field, part in compact.parts(view.snapshot.meta)
-        for _ in compact.runs(view.snapshot.table(view.store, field, part), docids, 0.0)
+        for _ in compact.units(view.snapshot.table(view.store, field, part), docids, 0.0)
     )
 
 
-def _collect(view: View, number: int, needles: Patterns) -> BitMap:
-    """Add the bytes of dead rows that are still stored to the needles. Returns all dead rows."""
+def _collect(view: View, number: int, patterns: Patterns) -> BitMap:
+    """Add the bytes of dead rows that are still stored to the patterns. Returns all dead rows."""
     table = view.snapshot.table(view.store, format.ROWS_FIELD, format.FORWARD)
     stored = BitMap()
     for _, _, docids in table.between(0, view.rows):
         stored |= BitMap(docids)
     docids = np.asarray((stored & view.dead).to_array(), dtype=np.int64)
     for record in table.records(docids.tolist()):
-        needles.rows += needles.add(bytes(record))
+        patterns.rows += patterns.add(bytes(record))
     ids = set(format.unpack_ids(table.records(docids.tolist())))
     for value, entry in zip(ids, view.store.entries(list(ids)), strict=True):
         if entry is None:
-            needles.ids += needles.add(residue.id_needle(format.id_key(number, value)))
+            patterns.ids += patterns.add(erasure_scan.id_pattern(format.id_key(number, value)))
     for name, spec in view.schema.vectors.items():
         column = fields.read(view.store, view.fields[name], spec, docids)
         for vector in FIELD_TYPES[spec.kind].stored_bytes(column, view.schema.is_bm25(name)) if column is not None else ():
-            needles.vectors += needles.add(vector)
+            patterns.vectors += patterns.add(vector)
     return view.dead.copy()

@@ -14,64 +14,45 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
+from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError
+from vectordb_client.model.checks import check_flag, check_names, check_selection, check_since, check_timeout
 from vectordb_client.model.results import Change
-from vectordb_client.model.values import check_since
 
 from ..engine.snapshot import Snapshots, View
-from ..storage.env import Env
+from ..storage.lmdb_env import Env
 from . import read
-from .request import check_selection, selected
 
 LOOK_SECONDS = 0.02  # between two checks for new changes
 _ROWS = 1_000  # rows (approximately) and batches that are read per transaction
-_BATCHES, _TOLD = 256, 16  # most batches per transaction; most of them with points
+_BATCHES, _POINT_BATCHES = 256, 16  # most batches per transaction; most of them with points
 
 
-def changes(
-    env: Env,
-    snapshots: Snapshots,
-    since: Any,
-    follow: Any,
-    with_vectors: Any,
-    with_attributes: Any,
-    timeout: Any,
-) -> Iterator[Change]:
-    """See ``Collection.changes``."""
-    return _whole(pieces(env, snapshots, since, follow, with_vectors, with_attributes, timeout))
+def changes(snapshots: Snapshots, **arguments: Any) -> Iterator[Change]:
+    """See ``Collection.changes``; all its arguments."""
+    return _whole(pieces(snapshots, **arguments))
 
 
 def pieces(
-    env: Env,
-    snapshots: Snapshots,
-    since: Any,
-    follow: Any,
-    with_vectors: Any,
-    with_attributes: Any,
-    timeout: Any,
+    snapshots: Snapshots, *, since: Any, follow: Any, with_vectors: Any, with_attributes: Any, timeout: Any
 ) -> Iterator[tuple[Change, bool]]:
     """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
-    since = check_since(since)
-    if not isinstance(follow, bool):
-        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
-    since = int(since)
+    since, timeout = check_since(since), check_timeout(timeout)
+    check_flag("follow", follow)
     with snapshots.pin() as view:
         attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-        vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+        vectors = check_names("with_vectors", with_vectors, view.schema.vectors)
         if since > view.sequence:
             raise InvalidArgumentError(f"since is {since}, but the newest sequence is {view.sequence}", field="since", value=since)
         _check_kept(view, since)
     # Names are looked up for each change, because "all" includes fields that are added meanwhile.
     wanted = (with_attributes if with_attributes is True else attributes, True if with_vectors is True else vectors)
     deadline = None if timeout is None else time.monotonic() + timeout
-    return _stream(env, snapshots, since, follow, wanted, deadline)
+    return _stream(snapshots, since, follow, wanted, deadline)
 
 
-def _whole(found: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
+def _whole(pieces: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
     parts: list[Change] = []
-    for part, more in found:
+    for part, more in pieces:
         parts.append(part)
         if not more:
             yield part if len(parts) == 1 else _joined(parts)
@@ -85,27 +66,28 @@ def _joined(parts: list[Change]) -> Change:
 
 
 def _stream(
-    env: Env, snapshots: Snapshots, at: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
+    snapshots: Snapshots, sequence: int, follow: bool, wanted: tuple[Any, Any], deadline: float | None
 ) -> Iterator[tuple[Change, bool]]:
-    row = 0  # where the next part of the batch after ``at`` begins
+    env = snapshots.directory.env
+    row = 0  # where the next part of the batch after ``sequence`` begins
     while True:
         try:
-            seen = _newest(env)
+            newest = _newest(env)
             with snapshots.pin() as view:
-                found = _after(view, at, row, *wanted)
+                batches = _after(view, sequence, row, *wanted)
         except ClosedError:
             if follow:
                 return
             raise
-        for change, row in found:
+        for change, row in batches:
             yield change, row > 0
-            at = at if row else change.sequence
+            sequence = sequence if row else change.sequence
         late = not row and deadline is not None and time.monotonic() >= deadline  # a batch that was begun is completed
         if late and not follow:
-            raise DeadlineError(f"the timeout passed before the changes after sequence {at} were read", field="timeout")
-        if late or not (found or follow):
+            raise DeadlineError(f"the timeout passed before the changes after sequence {sequence} were read", field="timeout")
+        if late or not (batches or follow):
             return
-        if not found and not _waited(env, seen, deadline):
+        if not batches and not _waited(env, newest, deadline):
             return
 
 
@@ -116,10 +98,10 @@ def _newest(env: Env) -> tuple[int, int]:
     return env.newest_transaction(), env.map_moves
 
 
-def _waited(env: Env, seen: tuple[int, int], deadline: float | None) -> bool:
-    """Wait for a commit after ``seen``. False if the deadline passed or the database was closed."""
+def _waited(env: Env, newest: tuple[int, int], deadline: float | None) -> bool:
+    """Wait for a commit after ``newest``. False if the deadline passed or the database was closed."""
     try:
-        while _newest(env) == seen:
+        while _newest(env) == newest:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK_SECONDS)
@@ -145,18 +127,18 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
     Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
     """
     _check_kept(view, since)
-    names = selected(vectors, view.schema.vectors)
-    found: list[tuple[Change, int]] = []
-    rows = told = 0
+    names = check_names("with_vectors", vectors, view.schema.vectors)
+    batches: list[tuple[Change, int]] = []
+    rows = with_points = 0
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):
         entry = view.store.log(sequence)
         change, row = _change(view, sequence, entry, row, attributes, names)
-        found.append((change, row))
+        batches.append((change, row))
         rows += len(change.ids)
-        told += change.points is not None
-        if rows >= _ROWS or row or told == _TOLD:
+        with_points += change.points is not None
+        if rows >= _ROWS or row or with_points == _POINT_BATCHES:
             break
-    return found
+    return batches
 
 
 def _change(

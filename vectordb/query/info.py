@@ -9,11 +9,9 @@ from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import CollectionInfo
 from vectordb_client.model.schema import Sparse
 
-from ..engine.index_files import files_of
 from ..engine.snapshot import View
 from ..kernels import ITEMS
 from ..storage import attribute_forms, format
-from .audit import audits_of
 from .terms import dictionary
 
 
@@ -46,7 +44,7 @@ def describe(view: View, name: str, maintenance: Mapping[str, Any]) -> Collectio
             facts["note"] = _kept(field, spec)
         if field in view.schema.vectors and spec.index_options is not None:
             facts |= _index(view, number)
-            facts["recall"] = audits_of(view.env).statistics(view.store.collection, field)
+            facts["recall"] = view.directory.audits.statistics(view.store.collection, field)
         statistics[field] = facts
         total += sum(sizes)
     snapshot = view.snapshot
@@ -92,7 +90,7 @@ def _index(view: View, field: int) -> dict[str, Any]:
     ]
     in_use = {part.file for part in opened}
     unused = [record for record in snapshot.records.get(field, ()) if record.file not in in_use]
-    stale = files_of(view.env).stale
+    stale = view.directory.index_files.stale
     damaged, older = (
         [{"first": record.first, "end": record.end, "file": record.file} for record in unused if (record.file in stale) == is_stale]
         for is_stale in (False, True)

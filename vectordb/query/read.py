@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import CorruptionError, shown
+from vectordb_client.model.checks import not_a_cursor
 from vectordb_client.model.filter import Filter
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
-from vectordb_client.model.values import Id, not_a_cursor
+from vectordb_client.model.values import Id
 
 from ..common import deadline
 from ..engine.snapshot import View
@@ -43,14 +44,14 @@ def pieces(
 
     Yields (docids, their stored records if ``records`` else None, for each row a dict of its vectors in the fields ``names``).
     """
-    at = 0
-    while at < len(docids):
+    low = 0
+    while low < len(docids):
         deadline.check()
-        some = docids[at : at + PIECE_ROWS]
+        some = docids[low : low + PIECE_ROWS]
         stored = view.stored(some) if records else None
         cut = _fitting(view, some, stored, names)
         yield some[:cut], stored and stored[:cut], vectors_of(view, some[:cut], names)
-        at += cut
+        low += cut
 
 
 def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None, names: Sequence[str]) -> int:
@@ -72,7 +73,7 @@ def _fitting(view: View, docids: Sequence[int], stored: list[memoryview] | None,
 
 def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
     """For each row, a dict from the name of a field to the row's vector there."""
-    found: list[dict[str, Any]] = [{} for _ in docids]
+    vectors: list[dict[str, Any]] = [{} for _ in docids]
     if names:
         order = np.argsort(docids)
         ordered = np.array(docids, np.int64)[order]
@@ -80,8 +81,8 @@ def vectors_of(view: View, docids: Sequence[int], names: Sequence[str]) -> list[
             column = view.vectors(name, ordered)
             if column is not None:
                 for position, row in enumerate(order[column.rows].tolist()):
-                    found[row][name] = column.vector(position)
-    return found
+                    vectors[row][name] = column.vector(position)
+    return vectors
 
 
 def points(
@@ -92,9 +93,9 @@ def points(
     """
     read = attribute_reader(view.schema, attributes)
     wanted = iter(zip(ids, entries, strict=True))
-    for _, stored, found in pieces(view, [docid for docid, _ in entries], True, vectors):
+    for _, stored, vectors_of_rows in pieces(view, [docid for docid, _ in entries], True, vectors):
         made = []
-        for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), found, wanted):
+        for row, held, (value, (docid, version)) in zip(format.unpack_rows(stored), vectors_of_rows, wanted):
             if row.id != value:
                 what = f"the id map says that id {shown(value)} is in row {docid}, but that row has id {shown(row.id)}"
                 raise CorruptionError(what, field="ids", value=value)
@@ -109,8 +110,8 @@ def get(
     """(for each id, whether it exists; an iterator over lists of the points that exist)."""
     entries = view.store.entries(deadline.each(ids))
     existing = [(value, entry) for value, entry in zip(ids, entries, strict=True) if entry is not None]
-    found = points(view, [value for value, _ in existing], [entry for _, entry in existing], attributes, vectors)
-    return [entry is not None for entry in entries], found
+    ids, entries_of_ids = [value for value, _ in existing], [entry for _, entry in existing]
+    return [entry is not None for entry in entries], points(view, ids, entries_of_ids, attributes, vectors)
 
 
 def count(view: View, node: Filter | None, cache: FilterCache) -> int:

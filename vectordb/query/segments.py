@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from vectordb_client.model.filter import Filter
 
+from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View
 from ..fields import FIELD_TYPES
 from ..index.base import Bounds, IndexKind, Report, SegmentRequest, SegmentTarget, TailRange, joined
 from ..index.exact import Found, nothing
 from ..storage.tables import ChunkTable
-from .audit import Audits, audits_of, budget, learn
+from .audit import learn
 from .request import Arm, Search
 from .row_filter import RowFilter
 from .trace import ArmTrace, current
@@ -73,7 +74,7 @@ def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, 
     tail_rows = sum(len(piece.docids) for piece in ranges) if ranges else None
     if len(cache) >= MAX_PREPARED:
         cache.clear()
-    prepared = cache[key] = Prepared(rows.node, opened, groups, table, rows.matches, tail_rows, audits_of(view.env))
+    prepared = cache[key] = Prepared(rows.node, opened, groups, table, rows.matches, tail_rows, view.directory.audits)
     return prepared
 
 

@@ -7,10 +7,8 @@ of each term. Arrays also have postings of their lengths.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import lmdb
 import numpy as np
 from vectordb_client.errors import shown
 from vectordb_client.model.attributes import AttributeType
@@ -24,32 +22,22 @@ Ordinals = dict[bytes, int]
 Number = Callable[[Iterable[bytes]], Ordinals]  # numbers terms
 
 
-@dataclass(frozen=True)
-class Values:
-    """The values of an attribute that some rows have. docids: int64, ascending.
+class Values(NamedTuple):
+    """The values of an attribute that some rows have. docids: int64, ascending, of the rows.
 
-    elements: the values, of arrays those of all rows one after another. sizes: int64, elements of each row; None: not an array.
+    elements: the values, those of arrays one after another. offsets: int64 ``(rows + 1,)``, where the elements of each row begin.
     rule: the version of the word rules.
     """
 
     docids: np.ndarray
     elements: Sequence[Any]
-    sizes: np.ndarray | None
+    offsets: np.ndarray
+    array: bool
     rule: int
-
-    @property
-    def owners(self) -> np.ndarray:
-        """The docid of each element."""
-        return self.docids if self.sizes is None else np.repeat(self.docids, self.sizes)
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """Where the elements of each row begin, and at the end their number."""
-        return np.concatenate([[0], np.cumsum(np.ones(len(self.docids), np.int64) if self.sizes is None else self.sizes)])
 
 
 class Column:
-    """Numbers. width: how many of them a value is."""
+    """Numbers by row. width: how many of them a value is."""
 
     main = format.FORWARD  # the part from which to read which rows have a scalar; all parts list them
     has_terms = follows_rule = False
@@ -64,9 +52,8 @@ class Column:
     def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
         """part → chunk. number: numbers terms."""
         items = np.array(values.elements, dtype=self.dtype)
-        if values.sizes is None:
-            return {format.FORWARD: chunks.fixed(values.docids, items)}
-        return {format.FORWARD: chunks.ragged(values.docids, values.offsets, items)}
+        chunk = chunks.ragged(values.docids, values.offsets, items) if values.array else chunks.fixed(values.docids, items)
+        return {format.FORWARD: chunk}
 
 
 class Flags:
@@ -81,9 +68,7 @@ class Flags:
 
     def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
         numbers = np.array(self.numbers(values.elements, number), np.uint64)
-        if values.sizes is None:
-            return {format.POSTINGS: chunks.postings(values.docids, numbers, values.docids)}
-        return {format.POSTINGS: _postings(values.docids, values.owners, numbers)}
+        return {format.POSTINGS: _postings(values.docids, values.offsets, numbers, values.array)}
 
     def numbers(self, values: Sequence[Any], number: Number) -> list[int]:
         """The number of each value in the postings. What ``number`` leaves out is left out."""
@@ -95,13 +80,14 @@ class Terms(Flags):
 
     has_terms = True
 
-    def __init__(self, to_bytes: Callable[[Any], bytes], size: int | None = None):
+    def __init__(self, to_bytes: Callable[[Any], bytes] = str.encode, size: int | None = None):
         self.to_bytes, self.size = to_bytes, size
 
     def numbers(self, values: Sequence[Any], number: Number) -> list[int]:
-        terms = [*map(self.to_bytes, values)]
-        numbered = number(dict.fromkeys(terms))
-        return [numbered[term] for term in terms if term in numbered]
+        terms = {value: self.to_bytes(value) for value in dict.fromkeys(values)}
+        numbered = number(terms.values())
+        by_value = {value: numbered[term] for value, term in terms.items() if term in numbered}
+        return [by_value[value] for value in values if value in by_value]
 
     def fault(self, term: bytes) -> str | None:
         """What is wrong with a term of the dictionary, None if nothing is. Raises UnicodeDecodeError."""
@@ -118,32 +104,32 @@ class Words(Terms):
     main = format.FORWARD
     follows_rule = True
 
-    def __init__(self):
-        super().__init__(str.encode)
-
     def parts(self, array: bool) -> dict[int, tuple[int, int]]:
         return {**super().parts(array), format.FORWARD: (chunks.RAGGED, 4)}
 
     def encode(self, values: Values, number: Number) -> dict[int, Chunk]:
-        texts = [[word.encode() for word in words(text, values.rule)] for text in values.elements]
-        numbered = number(dict.fromkeys(word for text in texts for word in text))
-        numbers = np.array([numbered[word] for text in texts for word in text], dtype=np.uint32)
-        lengths = np.array([len(text) for text in texts], dtype=np.int64)
-        postings = _postings(values.docids, np.repeat(values.owners, lengths), numbers)
-        ends = np.concatenate([[0], np.cumsum(lengths)])
+        texts = [words(text, values.rule) for text in values.elements]
+        numbers = np.array(self.numbers([word for text in texts for word in text], number), np.uint32)
+        ends = np.cumsum([0, *map(len, texts)])
         offsets = ends[values.offsets]
-        if values.sizes is not None:
-            # A mark between the elements of an array prevents matches across them.
-            later = np.setdiff1d(np.arange(len(texts)), values.offsets)  # all but the first element of each row
+        parts = {format.POSTINGS: _postings(values.docids, offsets, numbers.astype(np.uint64), True)}
+        if values.array:  # a mark between the elements of a row prevents matches across them
+            later = np.ones(len(texts) + 1, np.bool_)
+            later[values.offsets] = False
+            later = np.flatnonzero(later)  # all but the first element of each row
             numbers = np.insert(numbers, ends[later], ELEMENT_END)
             offsets = offsets + np.searchsorted(later, values.offsets)
-        return {format.POSTINGS: postings, format.FORWARD: chunks.ragged(values.docids, offsets, numbers)}
+        return {**parts, format.FORWARD: chunks.ragged(values.docids, offsets, numbers)}
 
 
-def _postings(docids: np.ndarray, owners: np.ndarray, numbers: np.ndarray) -> Chunk:
-    """The postings of (docid, number) pairs, which may repeat."""
-    pairs = np.unique(owners.astype(np.uint64) << np.uint64(32) | numbers)
-    return chunks.postings(docids, pairs & np.uint64(2**32 - 1), (pairs >> np.uint64(32)).astype(np.int64))
+def _postings(docids: np.ndarray, offsets: np.ndarray, numbers: np.ndarray, repeat: bool) -> Chunk:
+    """The postings of the terms of rows, uint64. repeat: the same term may occur several times in a row."""
+    owners = np.repeat(docids, np.diff(offsets))
+    if repeat:
+        pairs = np.sort(owners.astype(np.uint64) << np.uint64(32) | numbers)
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]  # np.unique hashes, which takes ten times as long
+        owners, numbers = (pairs >> np.uint64(32)).astype(np.int64), pairs & np.uint64(2**32 - 1)
+    return chunks.postings(docids, numbers, owners)
 
 
 Form = Column | Flags
@@ -152,7 +138,7 @@ FORMS: dict[str, Form] = {
     "float64": Column(np.float64),
     "place": Column(np.float64, 2),
     "flag": Flags(),
-    "string": Terms(str.encode),
+    "string": Terms(),
     "uuid": Terms(bytes, 16),
     "text": Words(),
 }
@@ -180,15 +166,15 @@ def encode(spec: AttributeType, values: Sequence, docids: np.ndarray, rule: int,
     docids = np.asarray(docids, np.int64)[present]
     values = [values[row] for row in present]
     if not spec.array:
-        return FORMS[spec.stored].encode(Values(docids, values, None, rule), number)
+        return FORMS[spec.stored].encode(Values(docids, values, np.arange(len(docids) + 1), False, rule), number)
     sizes = np.array([len(value) for value in values], dtype=np.int64)
+    elements, offsets = [element for value in values for element in value], np.concatenate([[0], np.cumsum(sizes)])
     counts = {format.COUNTS: chunks.postings(docids, sizes.astype(np.uint64), docids)}
-    elements = [element for value in values for element in value]
-    return counts | FORMS[spec.stored].encode(Values(docids, elements, sizes, rule), number)
+    return counts | FORMS[spec.stored].encode(Values(docids, elements, offsets, True, rule), number)
 
 
 def write(
-    txn: lmdb.Transaction,
+    txn: format.Txn,
     collection: int,
     field: int,
     spec: AttributeType,
@@ -207,7 +193,7 @@ def write(
     return encode(spec, values, docids, rule, number), used
 
 
-def ordinals(txn: lmdb.Transaction, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
+def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
     """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
     numbers: Ordinals = {}
     prefix = format.field_key(collection, format.TERMS, field)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import lmdb
 import msgspec
 from vectordb_client.errors import LimitError, NotFoundError, SchemaError, shown
 from vectordb_client.model.schema import AttributeType, Schema, VectorField, check_name
@@ -13,6 +12,7 @@ from vectordb_client.model.schema_diff import exists_already
 from ..common.failpoints import reach
 from ..common.tokenize import RULE
 from . import attribute_forms, format
+from .format import Txn
 
 MAX_COLLECTIONS = 10_000
 
@@ -32,29 +32,23 @@ class Meta(msgspec.Struct, frozen=True):
     rules: dict[str, int] = {}
 
 
-def names(txn: lmdb.Transaction) -> dict[str, int]:
+def names(txn: Txn) -> dict[str, int]:
     """Collection names to numbers, in name order."""
-    found = {}
-    prefix = format.key(format.CATALOG, format.NAME)
-    cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and bytes(cursor.key()[:5]) == prefix:
-        found[bytes(cursor.key()[5:]).decode()] = format.unpack_record(cursor.value(), "catalog")
-        more = cursor.next()
-    return found
+    records = format.walk(txn, format.key(format.CATALOG, format.NAME))
+    return {key[5:].decode(): format.unpack_record(value, "catalog") for key, value in records}
 
 
-def number_of(txn: lmdb.Transaction, name: str) -> int:
+def number_of(txn: Txn, name: str) -> int:
     """Raises NotFoundError."""
     check_name(name, "collection")
     value = txn.get(format.key(format.CATALOG, format.NAME, name.encode()))
     if value is None:
-        there = ", ".join(names(txn)) or "none"
-        raise NotFoundError(f"no collection {shown(name)}; existing collections: {there}", field="collection", value=name)
+        existing = ", ".join(names(txn)) or "none"
+        raise NotFoundError(f"no collection {shown(name)}; existing collections: {existing}", field="collection", value=name)
     return format.unpack_record(value, "catalog")
 
 
-def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str, str]) -> int:
+def create(txn: Txn, name: str, schema: Schema, encoders: dict[str, str]) -> int:
     """Create a collection and return its number. Raises AlreadyExistsError, LimitError or SchemaError."""
     check_name(name, "collection")
     if not schema.vectors and not schema.attributes:
@@ -62,8 +56,8 @@ def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str,
     key = format.key(format.CATALOG, format.NAME, name.encode())
     stored = txn.get(key)
     if stored is not None:
-        there = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
-        raise exists_already(name, schema, there, False)
+        existing = Schema.from_dict(read_meta(txn, format.unpack_record(stored, "catalog")).schema)
+        raise exists_already(name, schema, existing, False)
     if len(names(txn)) >= MAX_COLLECTIONS:
         raise LimitError(f"a database has at most {MAX_COLLECTIONS} collections", field="collection", value=name)
     next_key = format.key(format.CATALOG, format.NEXT)
@@ -79,7 +73,7 @@ def create(txn: lmdb.Transaction, name: str, schema: Schema, encoders: dict[str,
     return number
 
 
-def drop(txn: lmdb.Transaction, name: str) -> None:
+def drop(txn: Txn, name: str) -> None:
     """Remove a collection and everything in it. Raises NotFoundError."""
     number = number_of(txn, name)
     txn.delete(format.key(format.CATALOG, format.NAME, name.encode()))
@@ -92,7 +86,7 @@ def drop(txn: lmdb.Transaction, name: str) -> None:
 
 
 def add_fields(
-    txn: lmdb.Transaction,
+    txn: Txn,
     number: int,
     vectors: Mapping[str, VectorField],
     attributes: Mapping[str, AttributeType],
@@ -143,7 +137,7 @@ def bm25_fields(meta: Meta, schema: Schema) -> dict[int, str]:
     return {meta.fields[name]: name for name in schema.vectors if schema.is_bm25(name)}
 
 
-def read_meta(txn: lmdb.Transaction, number: int) -> Meta:
+def read_meta(txn: Txn, number: int) -> Meta:
     """The descriptor of a collection. Raises NotFoundError if it was dropped."""
     value = txn.get(format.key(number, format.META))
     if value is None:
@@ -151,5 +145,5 @@ def read_meta(txn: lmdb.Transaction, number: int) -> Meta:
     return msgspec.convert(format.unpack_record(value, "collection"), Meta)
 
 
-def write_meta(txn: lmdb.Transaction, number: int, meta: Meta) -> None:
+def write_meta(txn: Txn, number: int, meta: Meta) -> None:
     txn.put(format.key(number, format.META), format.pack_record(meta))

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import lmdb
 import msgspec
 from vectordb_client.errors import InvalidArgumentError, shown
 
 from . import format
+from .format import Txn
 
 DROPPED_AT_ONCE = 1_024  # most entries that one write drops: if a limit is lowered, the next writes share the work
 
@@ -52,7 +52,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:
+def append(txn: Txn, collection: int, sequence: int, entry: dict[str, Any], limits: Limits) -> None:
     """Append the entry of a batch, and drop the oldest entries beyond the limits. ``entry["at"]``: Unix time in milliseconds."""
     record = format.pack_record(entry)
     stored = txn.get(format.key(collection, format.LOG_KEPT))
@@ -73,51 +73,35 @@ def append(txn: lmdb.Transaction, collection: int, sequence: int, entry: dict[st
     txn.put(format.key(collection, format.LOG_KEPT), format.pack_log_kept(first, size, written))
 
 
-def _counted(txn: lmdb.Transaction, collection: int) -> tuple[int, int]:
+def _counted(txn: Txn, collection: int) -> tuple[int, int]:
     """(the oldest sequence in the log, bytes of all entries), by reading all of them."""
-    prefix, first, size = format.key(collection, format.LOG), None, 0
-    cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and (key := bytes(cursor.key())).startswith(prefix):
-        first = int.from_bytes(key[5:], "big") if first is None else first
-        size += len(cursor.value())
-        more = cursor.next()
-    return first, size
+    sizes = {int.from_bytes(key[5:], "big"): len(value) for key, value in format.walk(txn, format.key(collection, format.LOG))}
+    return min(sizes), sum(sizes.values())
 
 
 def _written(record: format.Stored | None) -> int:
-    return 0 if record is None else msgspec.msgpack.decode(format.opened(record, "change log"), type=_Written).at
+    return 0 if record is None else msgspec.msgpack.decode(format.verify_checksum(record, "change log"), type=_Written).at
 
 
-def read(txn: lmdb.Transaction, collection: int, sequence: int) -> dict[str, Any] | None:
+def read(txn: Txn, collection: int, sequence: int) -> dict[str, Any] | None:
     """The entry of a batch; None if it was dropped."""
     stored = txn.get(format.log_key(collection, sequence))
     return None if stored is None else format.unpack_record(stored, "change log")
 
 
-def oldest(txn: lmdb.Transaction, collection: int) -> int | None:
+def oldest(txn: Txn, collection: int) -> int | None:
     """The oldest sequence in the log; None if the log is empty."""
-    prefix = format.key(collection, format.LOG)
-    cursor = txn.cursor()
-    if not cursor.set_range(prefix) or not (key := bytes(cursor.key())).startswith(prefix):
-        return None
-    return int.from_bytes(key[5:], "big")
+    return next((int.from_bytes(key[5:], "big") for key, _ in format.walk(txn, format.key(collection, format.LOG))), None)
 
 
-def forget_deleted_ids(txn: lmdb.Transaction, collection: int) -> int:
+def forget_deleted_ids(txn: Txn, collection: int) -> int:
     """Remove the ids of deleted points from all entries; returns how many entries were changed."""
-    prefix, found = format.key(collection, format.LOG), []
-    cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and (key := bytes(cursor.key())).startswith(prefix):
-        entry = format.unpack_record(cursor.value(), "change log")
-        if "ids" in entry:
-            found.append((key, {name: value for name, value in entry.items() if name != "ids"}))
-        more = cursor.next()
-    for key, entry in found:
+    entries = [(key, format.unpack_record(value, "change log")) for key, value in format.walk(txn, format.key(collection, format.LOG))]
+    changed = [(key, {name: value for name, value in entry.items() if name != "ids"}) for key, entry in entries if "ids" in entry]
+    for key, entry in changed:
         txn.put(key, format.pack_record(entry))
     stored = txn.get(format.key(collection, format.LOG_KEPT))
-    if found and stored is not None:
+    if changed and stored is not None:
         _, _, written = format.unpack_log_kept(stored)
         txn.put(format.key(collection, format.LOG_KEPT), format.pack_log_kept(*_counted(txn, collection), written))
-    return len(found)
+    return len(changed)

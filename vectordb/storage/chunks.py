@@ -11,7 +11,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xxhash
@@ -21,6 +21,7 @@ from ..kernels import TABLE_WIDTH, TINY_WEIGHT
 
 FIXED, RAGGED, POSTINGS = 1, 2, 3
 NORMS_FLAG, WEIGHTS_FLAG, EXTRA_FLAG, LISTED_FLAG, SIGNED_FLAG = 1, 2, 4, 8, 16
+_FLAGS = {"norms": NORMS_FLAG, "weights": WEIGHTS_FLAG, "extra": EXTRA_FLAG}  # of optional sections
 MAGIC = 0x4356  # "VC"
 CHUNK_VERSION = 1
 # magic, version, kind, flags, first, last, count, width, items, postings, checksum. A large value starts 16 bytes into an LMDB page, so the
@@ -36,11 +37,12 @@ _SMALL = 4_096  # bytes: values up to a page may move when their neighbours are 
 class Chunk(ABC):
     """A decoded chunk. Its arrays are views of the value, valid only inside the transaction that read it.
 
-    docids: uint32 ``(count,)``, ascending. kind: the number in the header.
+    docids: uint32 ``(count,)``, ascending. kind: the number in the header. names: of the other sections, in the order of the value.
     """
 
     docids: np.ndarray
     kind: ClassVar[int]
+    names: ClassVar[tuple[str, ...]]
 
     @property
     def first(self) -> int:
@@ -63,14 +65,9 @@ class Chunk(ABC):
         """Bytes of an item; 0 for postings."""
         return 0
 
-    @property
-    def flags(self) -> int:
-        """What the header says of optional sections."""
-        return 0
-
-    @abstractmethod
     def sections(self) -> list[np.ndarray]:
         """The arrays in the order of the value, but for the docids."""
+        return [section for name in self.names if (section := getattr(self, name)) is not None]
 
     @property
     def nbytes(self) -> int:
@@ -87,7 +84,7 @@ class Chunk(ABC):
 
     @classmethod
     @abstractmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         """One chunk of consecutive chunks of one part."""
 
 
@@ -98,6 +95,7 @@ class FixedChunk(Chunk):
     data: np.ndarray
     norms: np.ndarray | None = None
     kind = FIXED
+    names = "data", "norms"
 
     @property
     def items(self) -> int:
@@ -106,13 +104,6 @@ class FixedChunk(Chunk):
     @property
     def width(self) -> int:
         return self.data.shape[1]
-
-    @property
-    def flags(self) -> int:
-        return NORMS_FLAG if self.norms is not None else 0
-
-    def sections(self) -> list[np.ndarray]:
-        return [self.data] if self.norms is None else [self.data, self.norms]
 
     def slice(self, low: int, high: int) -> Self:
         return type(self)(self.docids[low:high], self.data[low:high], None if self.norms is None else self.norms[low:high])
@@ -125,7 +116,7 @@ class FixedChunk(Chunk):
         return type(self)(self.docids[positions], self.data[positions])
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         docids, data = np.concatenate([c.docids for c in chunks]), np.concatenate([c.data for c in chunks])
         return cls(docids, data, None if chunks[0].norms is None else np.concatenate([c.norms for c in chunks]))
 
@@ -143,6 +134,7 @@ class RaggedChunk(Chunk):
     extra: np.ndarray | None = None
     norms: np.ndarray | None = None
     kind = RAGGED
+    names = "offsets", "data", "extra", "norms"
 
     @property
     def items(self) -> int:
@@ -151,13 +143,6 @@ class RaggedChunk(Chunk):
     @property
     def width(self) -> int:
         return self.data.shape[1]
-
-    @property
-    def flags(self) -> int:
-        return (NORMS_FLAG if self.norms is not None else 0) | (EXTRA_FLAG if self.extra is not None else 0)
-
-    def sections(self) -> list[np.ndarray]:
-        return [section for section in (self.offsets, self.data, self.extra, self.norms) if section is not None]
 
     def _of(self, docids: np.ndarray, offsets: np.ndarray, items: slice | np.ndarray, norms: bool = True) -> Self:
         """Some rows: their docids, their offsets, and their items."""
@@ -182,7 +167,7 @@ class RaggedChunk(Chunk):
         return self._of(self.docids[positions], np.concatenate([[0], ends]).astype(np.uint32), items, norms=False)
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         head = chunks[0]
         return cls(
             np.concatenate([c.docids for c in chunks]),
@@ -205,19 +190,11 @@ class PostingsChunk(Chunk):
     docs: np.ndarray
     weights: np.ndarray | None = None
     kind = POSTINGS
+    names = "terms", "indptr", "docs", "weights"
 
     @property
     def items(self) -> int:
         return len(self.terms)
-
-    @property
-    def flags(self) -> int:
-        if self.weights is None:
-            return 0
-        return WEIGHTS_FLAG | (SIGNED_FLAG if len(self.weights) and self.weights.min() < TINY_WEIGHT else 0)
-
-    def sections(self) -> list[np.ndarray]:
-        return [section for section in (self.terms, self.indptr, self.docs, self.weights) if section is not None]
 
     def owners(self) -> np.ndarray:
         """The docid of each posting, int64."""
@@ -259,7 +236,7 @@ class PostingsChunk(Chunk):
         )
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         """The lists of each term are appended. Docids ascend from chunk to chunk, so only terms need sorting."""
         docids = np.concatenate([c.docids for c in chunks])
         terms = np.unique(np.concatenate([c.terms for c in chunks]))
@@ -325,8 +302,12 @@ def encode(chunk: Chunk) -> memoryview:
     for section in sections:
         value[position : position + section.nbytes] = section.reshape(-1).view(np.uint8)
         position += -(-section.nbytes // 8) * 8
-    flags = chunk.flags | (LISTED_FLAG if listed else 0)
-    count = len(chunk.docs) if isinstance(chunk, PostingsChunk) else 0
+    flags = (LISTED_FLAG if listed else 0) | sum(flag for name, flag in _FLAGS.items() if getattr(chunk, name, None) is not None)
+    count = 0
+    if isinstance(chunk, PostingsChunk):
+        count = len(chunk.docs)
+        if chunk.weights is not None and len(chunk.weights) and chunk.weights.min() < TINY_WEIGHT:
+            flags |= SIGNED_FLAG
     fields = (MAGIC, CHUNK_VERSION, chunk.kind, flags, chunk.first, chunk.last, len(chunk), chunk.width, chunk.items, count, size)
     _header.pack_into(value, 0, *fields, 0)
     _header.pack_into(value, 0, *fields, _digest(value))
@@ -374,12 +355,12 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         sections["norms"] = 4 * items
     if listed:
         sections["docids"] = 4 * count
-    at, places = HEADER, {}
+    position, places = HEADER, {}
     for name, nbytes in sections.items():
-        places[name] = (at, nbytes)
-        at += -(-nbytes // 8) * 8
-    if at != size:
-        raise CorruptionError(f"chunk {where} has sections of {at} bytes, but a value of {size} bytes", field=where)
+        places[name] = (position, nbytes)
+        position += -(-nbytes // 8) * 8
+    if position != size:
+        raise CorruptionError(f"chunk {where} has sections of {position} bytes, but a value of {size} bytes", field=where)
     return header, places
 
 
@@ -398,7 +379,7 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
     """Decode a chunk. Raises CorruptionError naming ``where`` if the bytes are invalid or, with ``verify``, fail their checksum."""
     value = np.frombuffer(value, np.uint8)
     header, places = _layout(value, where, verify)
-    arrays = {name: value[at : at + nbytes] for name, (at, nbytes) in places.items()}
+    arrays = {name: value[start : start + nbytes] for name, (start, nbytes) in places.items()}
     for name, dtype in _DTYPES.items():
         if name in arrays:
             arrays[name] = arrays[name].view(dtype)

@@ -6,35 +6,37 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import lmdb
-from vectordb_client.errors import ClosedError, DeadlineError, StorageError
+from vectordb_client.errors import ClosedError, CorruptionError, DeadlineError, StorageError
+from vectordb_client.model.checks import check_durability
 
 from ..common import deadline
-from .env import Env, check_durability
+from .format import Txn
+from .lmdb_env import Env
 
-Work = Callable[[lmdb.Transaction], Any]
+Work = Callable[[Txn], Any]
 
 
 class _Item:
-    __slots__ = ("_patience", "_work", "done", "durability", "error", "result")
+    __slots__ = ("_deadline", "_work", "done", "durability", "error", "result", "timeout")
 
-    def __init__(self, work: Work, durability: str):
+    def __init__(self, work: Work, durability: str, timeout: float):
         self._work = work
-        self._patience = deadline.current()
+        self._deadline = deadline.current()
         self.durability = durability
+        self.timeout = timeout
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def work(self, txn: lmdb.Transaction) -> Any:
+    def work(self, txn: Txn) -> Any:
         """Run the work under the deadline of its caller. The thread that runs it may belong to another writer."""
-        with deadline.scope(self._patience):
+        with deadline.scope(self._deadline):
             return self._work(txn)
 
     def given_up(self) -> bool:
         """Whether the caller no longer waits. Then the item is finished with an error, and the others of its group continue without it."""
         try:
-            with deadline.scope(self._patience):
+            with deadline.scope(self._deadline):
                 deadline.check()
         except DeadlineError as error:
             self.error, self.done = error, True
@@ -42,39 +44,30 @@ class _Item:
 
 
 class Committer:
-    """Runs the work of writers in write transactions. The thread whose turn it is commits for all that wait.
+    """Runs the work of the writers of a directory in write transactions. The thread whose turn it is commits for all that wait."""
 
-    read_only: why writes are refused; None if they are allowed.
-    """
-
-    def __init__(self, env: Env, timeout: float, read_only: str | None = None):
+    def __init__(self, env: Env):
         self._env = env
-        self._read_only = read_only
-        self._timeout = timeout
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._waiting: list[_Item] = []
 
-    def check_writable(self) -> None:
-        """Raises StorageError, CorruptionError or ClosedError if writes are not possible."""
-        if self._read_only is not None:
-            raise StorageError(f"{self._env.path} is read-only: {self._read_only}", field="path", value=str(self._env.path))
-        self._env.check_writable()
-
-    def run(self, work: Work, durability: str) -> Any:
+    def run(self, work: Work, durability: str, timeout: float) -> Any:
         """Run ``work(txn)``, commit it, and return its result. ``work`` may run more than once, so it must only read and write ``txn``.
 
         durability: see ``Env.write``. A group is committed with the strongest one of its members.
+        timeout: seconds to wait while another process writes; writers with the same timeout form a group.
         """
         check_durability(durability)
-        self.check_writable()
-        item = _Item(work, durability)
+        self._env.check_writable()
+        item = _Item(work, durability, timeout)
         with self._lock:
             self._waiting.append(item)
         with self._turn:
             if not item.done:
                 with self._lock:
-                    group, self._waiting = self._waiting, []
+                    group = [each for each in self._waiting if each.timeout == timeout]
+                    self._waiting = [each for each in self._waiting if each.timeout != timeout]
                 group = [each for each in group if not each.given_up()]
                 if group:
                     self._commit(group)
@@ -85,9 +78,9 @@ class Committer:
     def _commit(self, group: list[_Item]) -> None:
         durability = "commit" if any(item.durability == "commit" for item in group) else "batched"
         try:
-            results = self._env.write(lambda txn: [item.work(txn) for item in group], durability, self._timeout)
+            results = self._env.write(lambda txn: [item.work(txn) for item in group], durability, group[0].timeout)
         except BaseException as error:
-            if isinstance(error, (StorageError, ClosedError)):  # not caused by one item, so all of them fail
+            if isinstance(error, (StorageError, ClosedError)) and not isinstance(error, CorruptionError):  # not caused by one item
                 for item in group:
                     item.error, item.done = error, True
                 return

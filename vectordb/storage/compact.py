@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import CorruptionError
@@ -14,6 +13,7 @@ from ..common.failpoints import reach
 from ..kernels import COUNT, DOCIDS, FIRST, LAST
 from . import chunks, format
 from .catalog import Meta
+from .format import Txn
 from .store import CHUNK_BYTES, POSTINGS_BYTES, Store, split
 from .tables import ChunkTable
 
@@ -47,7 +47,7 @@ def dead_counts(table: ChunkTable, dead: np.ndarray) -> np.ndarray:
     return counts
 
 
-def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[CompactionUnit]:
+def units(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[CompactionUnit]:
     """The chunks to write again: those with a share of dead rows above ``share``, joined with small neighbours up to ``CHUNK_BYTES``."""
     if not len(table) or not len(dead):
         return
@@ -59,7 +59,7 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Compacti
     left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # approximate bytes without dead rows
     taken: list[int] = []
 
-    def run() -> Iterator[CompactionUnit]:
+    def unit() -> Iterator[CompactionUnit]:
         if wanted[taken].any():
             yield CompactionUnit(field, part, tuple(table.firsts[c] for c in taken), int(table.sizes[taken].sum()))
 
@@ -67,41 +67,41 @@ def runs(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Compacti
         joins = wanted[c] or left[c] <= limit // 2
         wide = not by_row and taken and int(table.rows[c, LAST]) - table.firsts[taken[0]] >= chunks.BLOCK_ROWS
         if taken and (not joins or wide or left[taken].sum() + left[c] > limit):
-            yield from run()
+            yield from unit()
             taken = []
         if joins:
             taken.append(c)
-    yield from run()
+    yield from unit()
 
 
-def rewrite(txn: lmdb.Transaction, collection: int, group: Sequence[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
-    """Write the chunks of runs again without the rows in ``dead``. Returns (number of row records dropped, errors of damaged chunks).
+def rewrite(txn: Txn, collection: int, group: Sequence[CompactionUnit], dead: BitMap) -> tuple[int, list[CorruptionError]]:
+    """Write the chunks of units again without the rows in ``dead``. Returns (number of row records dropped, errors of damaged chunks).
 
     Chunks that were removed or grew since the plan was made are used as they are now. Damaged ones stay unchanged.
     """
     store, dropped, records, damage = Store(txn, collection), 0, 0, []
     if store.state() is None:
         return 0, []
-    for run in group:
+    for unit in group:
         try:
-            rows = _rewrite_run(store, run, dead)
+            rows = _rewrite_unit(store, unit, dead)
             dropped += rows
-            records += rows * (run.field == format.ROWS_FIELD)
-        except CorruptionError as error:  # not copied, so that the damage stays visible; the other chunks of the run stay too
+            records += rows * (unit.field == format.ROWS_FIELD)
+        except CorruptionError as error:  # not copied, so that the damage stays visible; the other chunks of the unit stay too
             damage.append(error)
     if dropped:
         store.count_derived(compactions=1)
     return records, damage
 
 
-def _rewrite_run(store: Store, run: CompactionUnit, dead: BitMap) -> int:
-    """Write one run again; returns how many rows were dropped."""
+def _rewrite_unit(store: Store, unit: CompactionUnit, dead: BitMap) -> int:
+    """Write one unit again; returns how many rows were dropped."""
     whole, dropped, read = [], 0, []
-    for first in run.firsts:
-        value = store.chunk_value(run.field, run.part, first)
+    for first in unit.firsts:
+        value = store.chunk_value(unit.field, unit.part, first)
         if value is None:
             continue
-        chunk = chunks.decode(value, store.chunk_name(run.field, run.part, first))
+        chunk = chunks.decode(value, store.chunk_name(unit.field, unit.part, first))
         keep = _alive(chunk.docids, dead)
         dropped += len(keep) - int(keep.sum())
         read.append(first)
@@ -114,10 +114,10 @@ def _rewrite_run(store: Store, run: CompactionUnit, dead: BitMap) -> int:
         limit = POSTINGS_BYTES if whole[0].kind == chunks.POSTINGS else CHUNK_BYTES
         pieces = [(piece.first, chunks.encode(piece)) for piece in split(chunks.joined(whole), limit)]
     for first in read:
-        store.txn.delete(format.chunk_key(store.collection, run.field, run.part, first))
+        store.txn.delete(format.chunk_key(store.collection, unit.field, unit.part, first))
         reach("compact.removed")
     for first, value in pieces:
-        store.txn.put(format.chunk_key(store.collection, run.field, run.part, first), value)
+        store.txn.put(format.chunk_key(store.collection, unit.field, unit.part, first), value)
         reach("compact.written")
     return dropped
 
@@ -125,5 +125,5 @@ def _rewrite_run(store: Store, run: CompactionUnit, dead: BitMap) -> int:
 def _alive(docids: np.ndarray, dead: BitMap) -> np.ndarray:
     """Which of the ascending docids are alive, bool."""
     first, last = int(docids[0]), int(docids[-1])
-    gone = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
-    return ~np.isin(docids, gone, assume_unique=True)
+    tombstones = np.asarray((dead & BitMap(range(first, last + 1))).to_array())
+    return ~np.isin(docids, tombstones, assume_unique=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import lmdb
 import msgspec
 import xxhash
-from vectordb_client.errors import CorruptionError
+from vectordb_client.errors import CorruptionError, FormatVersionError
 from vectordb_client.model.values import Id
 
 Stored = bytes | memoryview  # a value as LMDB returns it
+Txn = lmdb.Transaction
 VERSION = 4  # written by this code; the first write to a directory of an older format raises it
 FIRST_VERSION = 1  # the oldest format that this code reads
 DIGEST_VERSION = 4  # the first format with a digest of all records
@@ -29,7 +32,7 @@ DIGEST_KEY = struct.pack(">I", CATALOG) + b"h"
 META = b"m"  # schema, field numbers, encoder identities
 STATE = b"s"  # sequence, rows, live rows
 IDS = b"i"  # id → docid, version
-DEAD = b"x"  # docids >> 16 → roaring bitmap of dead rows
+TOMBSTONES = b"x"  # docids >> 16 → roaring bitmap of dead rows
 LOG = b"l"  # sequence → what the batch did
 LOG_KEPT = b"o"  # the oldest sequence in the log, bytes of all entries, time of the oldest
 CHUNK = b"c"  # field, part, first docid → a chunk of rows
@@ -89,8 +92,8 @@ def chunk_key(collection: int, field: int, part: int, first: int) -> bytes:
     return _chunk.pack(collection, CHUNK, field, part, first)
 
 
-def dead_key(collection: int, block: int) -> bytes:
-    return struct.pack(">IcH", collection, DEAD, block)
+def tombstone_key(collection: int, block: int) -> bytes:
+    return struct.pack(">IcH", collection, TOMBSTONES, block)
 
 
 def log_key(collection: int, sequence: int) -> bytes:
@@ -133,6 +136,18 @@ def id_of_key(stored: Stored) -> Id:
     raise CorruptionError(f"id key {bytes(stored)!r} is damaged", field="ids")
 
 
+def walk(txn: Txn, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, Stored]]:
+    """(key, value) of all records whose keys begin with a prefix, in order. start: the key to begin at; a prefix of it is ``prefix``.
+
+    A value is valid until the transaction writes, which also ends the walk.
+    """
+    cursor = txn.cursor()
+    more = cursor.set_range(prefix if start is None else start)
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        yield key, cursor.value()
+        more = cursor.next()
+
+
 def pack_entry(docid: int, version: int) -> bytes:
     """The value of an id: docid of its live row, and sequence of the batch that wrote it."""
     return _entry.pack(docid, version)
@@ -147,31 +162,31 @@ def unpack_entry(value: Stored) -> tuple[int, int]:
 
 def pack_log_kept(first: int, size: int, written: int) -> bytes:
     """first: the oldest sequence in the change log. size: bytes of all entries. written: Unix time of the oldest entry, milliseconds."""
-    return sealed(_log_kept.pack(first, size, written))
+    return with_checksum(_log_kept.pack(first, size, written))
 
 
 def unpack_log_kept(value: Stored) -> tuple[int, int, int]:
-    return _log_kept.unpack(opened(value, "change log"))
+    return _log_kept.unpack(verify_checksum(value, "change log"))
 
 
 def pack_state(sequence: int, rows: int, live: int) -> bytes:
-    return sealed(_state.pack(sequence, rows, live))
+    return with_checksum(_state.pack(sequence, rows, live))
 
 
 def unpack_state(value: Stored) -> tuple[int, int, int]:
     """(sequence of the last batch, rows ever written = next docid, live rows)."""
-    return _state.unpack(opened(value, "state"))
+    return _state.unpack(verify_checksum(value, "state"))
 
 
 def pack_derived(compactions: int, replacements: int) -> bytes:
-    return sealed(_derived.pack(compactions, replacements))
+    return with_checksum(_derived.pack(compactions, replacements))
 
 
 def unpack_derived(value: Stored | None) -> tuple[int, int]:
     """(transactions that compacted chunks, transactions that replaced index files); zeros if there is no record."""
     if value is None:
         return 0, 0
-    body = opened(value, "derived")
+    body = verify_checksum(value, "derived")
     if len(body) != _derived.size:
         raise CorruptionError(f"derived record has {len(body)} bytes", field="derived")
     return _derived.unpack(body)
@@ -179,22 +194,22 @@ def unpack_derived(value: Stored | None) -> tuple[int, int]:
 
 def pack_digest(total: int) -> bytes:
     """The sum of the hashes of all other records."""
-    return sealed(_checksum.pack(total))
+    return with_checksum(_checksum.pack(total))
 
 
 def unpack_digest(value: Stored) -> int:
-    body = opened(value, "digest")
+    body = verify_checksum(value, "digest")
     if len(body) != _checksum.size:
         raise CorruptionError(f"digest record has {len(body)} bytes", field="digest")
     return _checksum.unpack(body)[0]
 
 
-def sealed(body: bytes) -> bytes:
+def with_checksum(body: bytes) -> bytes:
     """A small record with its checksum (xxh3-64) in front."""
     return _checksum.pack(xxhash.xxh3_64_intdigest(body)) + body
 
 
-def opened(value: Stored, what: str) -> bytes:
+def verify_checksum(value: Stored, what: str) -> bytes:
     """The body of a record with a checksum. Raises CorruptionError naming the record if the checksum fails."""
     value = bytes(value)
     if len(value) < 8 or _checksum.unpack_from(value)[0] != xxhash.xxh3_64_intdigest(value[8:]):
@@ -204,17 +219,28 @@ def opened(value: Stored, what: str) -> bytes:
 
 def pack_record(record) -> bytes:
     """A msgpack record with its checksum in front."""
-    return sealed(_pack(record))
+    return with_checksum(_pack(record))
 
 
 def unpack_record(value: Stored, what: str):
     try:
-        return _unpack(opened(value, what))
+        return _unpack(verify_checksum(value, what))
     except msgspec.DecodeError as error:
         raise CorruptionError(f"{what} record can't be decoded: {error}", field=what) from None
 
 
 CURRENT = pack_record({"format": VERSION})
+
+
+def check_version(path: Path, record: Stored | None) -> int:
+    """The format of a directory, from its record. Raises FormatVersionError if this code can't read it."""
+    if record is None:
+        raise FormatVersionError(f"{path} holds an LMDB environment that isn't a vectordb directory", field="path", value=str(path))
+    version = unpack_record(record, "format").get("format")
+    if version not in range(FIRST_VERSION, VERSION + 1):
+        readable = f"formats {FIRST_VERSION} to {VERSION}"
+        raise FormatVersionError(f"{path} has format {version}; this version of vectordb reads {readable}", field="format", value=version)
+    return version
 
 
 class Row(msgspec.Struct, array_like=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,17 +180,17 @@ def _walk(path: Path, data: np.ndarray, meta: _Meta) -> IntegrityReport | None:
 
 def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:
     """The counts of ``pages.walk``. Raises CorruptionError if they differ from the tree's own description."""
-    found = np.zeros(pages.WIDTH, np.uint64)
+    counted = np.zeros(pages.WIDTH, np.uint64)
     if tree.root != pages.NO_PAGE:
         size, end = meta.free.page_size, meta.last_page + 1
         key = np.frombuffer(special, np.uint8)
-        problem, page = pages.walk(data, size, end, min(tree.root, end), tree.depth, kinds, tree is meta.free, key, owned, found)
+        problem, page = pages.walk(data, size, end, min(tree.root, end), tree.depth, kinds, tree is meta.free, key, owned, counted)
         if problem:
             raise _damaged(path, page, pages.PROBLEMS[problem])
-    said = (tree.depth, tree.branches, tree.leaves, tree.overflows, tree.entries)
-    if said != tuple(found[: len(said)].tolist()):
-        raise CorruptionError(f"{path} is damaged: a tree should have {said[-1]} records and has {int(found[4])}", **_where(path))
-    return found
+    stated = (tree.depth, tree.branches, tree.leaves, tree.overflows, tree.entries)
+    if stated != tuple(counted[: len(stated)].tolist()):
+        raise CorruptionError(f"{path} is damaged: a tree should have {stated[-1]} records and has {int(counted[4])}", **_where(path))
+    return counted
 
 
 def _damaged(path: Path, page: int, what: str) -> CorruptionError:
@@ -209,10 +209,6 @@ class WriteTransaction:
         self.get, self.cursor, self.id = txn.get, txn.cursor, txn.id
         self._added = _Hashed()
         self._removed = _Hashed()
-
-    @property
-    def changed(self) -> bool:
-        return bool(self._added.sizes or self._removed.sizes)
 
     def put(self, key: bytes, value) -> bool:
         """Write a record; returns True."""
@@ -239,8 +235,18 @@ class WriteTransaction:
         if value is not None:
             self._added.add(key, value)
 
-    def seal(self, before: int) -> None:
-        """Write the new digest. before: the digest at the start of the transaction."""
+    def seal(self, count: Callable[[], int]) -> None:
+        """Write the new digest if a record changed. The first write to a directory of an older format raises it to the newest version.
+
+        count: computes the digest of all committed records, for a directory that has none yet.
+        """
+        if not self._added.sizes and not self._removed.sizes:
+            return
+        stored = self._txn.get(format.DIGEST_KEY)
+        before = count() if stored is None else format.unpack_digest(stored)
+        written = bytes(self._txn.get(format.FORMAT_KEY))
+        if written != format.CURRENT and format.unpack_record(written, "format")["format"] < format.VERSION:
+            self.put(format.FORMAT_KEY, format.CURRENT)
         total = (before + self._added.sum() - self._removed.sum()) & _MASK
         self._txn.put(format.DIGEST_KEY, format.pack_digest(total))
 

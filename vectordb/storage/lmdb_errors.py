@@ -47,8 +47,8 @@ def refusal(error: OSError, path: Path) -> str:
         about = path / about
     if error.errno in (errno.EACCES, errno.EPERM):
         folder = next((above for above in about.parents if _exists(above)), about)
-        at = about if _exists(about) else folder
-        return f"{path}: this process has no permission to use {at}; choose another path, or change the permissions of that one"
+        place = about if _exists(about) else folder
+        return f"{path}: this process has no permission to use {place}; choose another path, or change the permissions of that one"
     if error.errno == errno.ENOTDIR:
         file = next((above for above in (about, *about.parents) if _exists(above)), about)
         return f"{path}: {file} is a file, not a directory; choose a path that doesn't lead through a file"

@@ -17,10 +17,12 @@ from typing import IO, Any
 
 from vectordb_client.errors import LockedError, StorageError
 
-from . import modes
+from . import modes, place
 
 SHARED, ALONE = fcntl.LOCK_SH, fcntl.LOCK_EX
 WRITE, OPEN, SWAP = "write.lock", "open.lock", "swap.lock"
+OPEN_SECONDS = 60.0  # waiting for another process that is replacing data.mdb
+MAKE_SECONDS = 2.0  # waiting for another process that has opened an empty directory and is about to create LMDB's files
 PAUSE_SECONDS = 0.001  # between two attempts of WhileReading
 READ_SECONDS = 60.0  # that a reader outside LMDB's table of readers waits for a writer
 
@@ -62,16 +64,6 @@ def take(file: IO[Any], kind: int, timeout: float, refused: str, path: Path, pau
 def release(file: IO[Any]) -> None:
     """Release a lock. Closing the file is not enough if a forked child has the same file open."""
     fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@contextmanager
-def writing(file: IO[Any], timeout: float, path: Path) -> Iterator[None]:
-    """Hold the write lock. Unlike LMDB's own it has a timeout, and it is released when the process dies. Raises LockedError."""
-    take(file, ALONE, timeout, f"another process has been writing to {path}", path, pause=0.0005)
-    try:
-        yield
-    finally:
-        release(file)
 
 
 def in_use(path: Path) -> bool:
@@ -136,3 +128,81 @@ class WhileReading:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+class DirectoryLocks:
+    """The locks of one open directory. reading: that of a process without write permission; None for all others."""
+
+    def __init__(self, path: Path, read_only: bool):
+        self.reading = WhileReading(path) if read_only else None
+        self._path = path
+        self._open: IO[Any] | None = None  # stays None if the directory is read-only and has no lock file
+        self._write: IO[Any] | None = None
+
+    def open_directory(self, mode: int) -> None:
+        """Take the shared lock that is held while data.mdb is open, or the exclusive one while LMDB's files are still to be created."""
+        self._open = file = open_file(self._path / OPEN, mode, self.reading is not None)
+        if file is None:  # no process can have opened it for writing
+            return
+        deadline = time.monotonic() + MAKE_SECONDS
+        while True:
+            take(file, SHARED, OPEN_SECONDS, f"another process has been rewriting {self._path}", self._path)
+            missing = place.DATA if place.is_empty(self._path) else None if (self._path / place.LOCK).exists() else place.LOCK
+            if missing is None or self.reading is not None:
+                return
+            release(file)  # or two processes that open at the same time would wait for each other
+            if attempt(file, ALONE):
+                return
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    f"{self._path}: {missing} was removed or emptied while the database was open, and this or another process still has "
+                    "it open. Close it there first; no acknowledged write will be lost",
+                    field="path",
+                    value=str(self._path),
+                )
+            time.sleep(0.005)
+
+    def open_write_lock(self, mode: int) -> None:
+        """Open the file of the write lock; it stays open until ``close``."""
+        self._write = open_file(self._path / WRITE, mode)
+
+    @contextmanager
+    def writing(self, timeout: float) -> Iterator[None]:
+        """Hold the write lock. Unlike LMDB's own it has a timeout, and it is released when the process dies. Raises LockedError."""
+        assert self._write is not None
+        take(self._write, ALONE, timeout, f"another process has been writing to {self._path}", self._path, pause=0.0005)
+        try:
+            yield
+        finally:
+            release(self._write)
+
+    @contextmanager
+    def kept_from_writers(self) -> Iterator[None]:
+        """In a process without write permission: make writers wait during the block."""
+        if self.reading is not None:
+            self.reading.take()
+        try:
+            yield
+        finally:
+            if self.reading is not None:
+                self.reading.release()
+
+    def alone(self) -> bool:
+        """Try to take the exclusive lock on data.mdb; False if another process has it open. The shared lock is lost either way."""
+        return self._open is not None and attempt(self._open, ALONE)
+
+    def share(self) -> None:
+        """Take the shared lock that shows that this process has data.mdb open."""
+        if self._open is not None:
+            wait(self._open, SHARED)
+
+    def release(self) -> None:
+        """Give up this process's lock on data.mdb."""
+        if self._open is not None:
+            release(self._open)
+
+    def close(self) -> None:
+        """Close all lock files."""
+        for file in (self._open, self._write, self.reading):
+            if file is not None:
+                file.close()

@@ -1,4 +1,4 @@
-"""Permissions of new files and folders. The umask is subtracted; existing files keep their permissions."""
+"""Permissions of new files and folders, and syncing of folders. The umask is subtracted; existing files keep their permissions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PRIVATE = 0o600  # only the owner may read and write
 def check_mode(mode: Any, field: str = "file_mode") -> int:
     """Check permissions for new files, such as 0o640, and return them. Raises InvalidArgumentError."""
     if isinstance(mode, bool) or not isinstance(mode, int) or mode & ~0o666 or mode & 0o600 != 0o600:
-        said = oct(mode) if isinstance(mode, int) and not isinstance(mode, bool) else shown(mode)
+        text = oct(mode) if isinstance(mode, int) and not isinstance(mode, bool) else shown(mode)
         raise InvalidArgumentError(
-            f"{field} must be between 0o600 and 0o666 and let the owner read and write, such as 0o600 or 0o640, not {said}",
+            f"{field} must be between 0o600 and 0o666 and let the owner read and write, such as 0o600 or 0o640, not {text}",
             field=field,
             value=mode,
         )
@@ -70,3 +70,12 @@ def mode_of(path: str | os.PathLike) -> int | None:
         return os.stat(path).st_mode & 0o666
     except OSError:
         return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder, so that created, renamed and removed files survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ with another process whose LMDB does not see this one.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from vectordb_client.errors import CorruptionError, InvalidArgumentError, StorageError, shown
 
+log = logging.getLogger("vectordb.storage")
 DATA, LOCK = "data.mdb", "lock.mdb"
 INDEXES = "indexes"
 MANIFEST = "manifest.json"  # a folder with this file is a snapshot
@@ -95,10 +97,10 @@ def resolved(path: Any) -> Path:
 def identity(path: Path) -> Identity | None:
     """The identity of the file that has this name now; None if there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return Identity(found.st_dev, found.st_ino)
+    return Identity(status.st_dev, status.st_ino)
 
 
 def files(path: Path) -> Files:
@@ -118,6 +120,58 @@ def problem(path: Path, opened: Files) -> str | None:
     else:
         what = f"{DATA} was {'removed' if now.data is None else 'replaced'}"
     return f"{what} while this process had the database open"
+
+
+class OpenedFiles:
+    """The files of LMDB that a process has open, and whether the path of their directory still leads to them.
+
+    ids: their identities; the lock file's is None if LMDB uses none.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.ids = Files(None, None)
+        self._logged = False  # whether the log already says that the files were moved or replaced
+
+    def note(self, with_lock: bool) -> None:
+        """LMDB has opened the files that are there now."""
+        now = files(self.path)
+        self.ids = now if with_lock else now._replace(lock=None)
+
+    def problem(self) -> str | None:
+        """What happened to the opened files, or None if the path still leads to them. Costs two calls of stat."""
+        return problem(self.path, self.ids)
+
+    def lock_problem(self) -> str | None:
+        """The same, only if lock.mdb alone was replaced."""
+        now = files(self.path)
+        if now.data != self.ids.data or now.lock == self.ids.lock:
+            return None
+        return self.problem() or f"{LOCK} was replaced"
+
+    def check(self) -> None:
+        """Raises StorageError unless the path still leads to the opened files."""
+        problem = self.problem()
+        if problem is not None:
+            raise self.error(problem)
+
+    def error(self, problem: str) -> StorageError:
+        """The error of a write after ``problem`` happened to the files."""
+        if identity(self.path / DATA) == self.ids.data:
+            rescue = "close the database and open it again; no acknowledged write is lost"
+        else:
+            rescue = (
+                "if it was moved, open it at its new path; if it was removed or replaced, this open database is the only copy of "
+                "the acknowledged writes, so save it with snapshot() before you close it"
+            )
+        if not self._logged:
+            self._logged = True
+            log.error("%s: %s. Writes are refused; %s", self.path, problem, rescue)
+        return StorageError(f"{self.path}: {problem}. Writes are refused: {rescue}", field="path", value=str(self.path))
+
+    def share_with(self, others: Files) -> bool:
+        """Whether one of these files is among the opened ones. LMDB must not open a file twice in one process."""
+        return any(file is not None and file in self.ids for file in others)
 
 
 def is_snapshot(path: Path) -> bool:
@@ -179,8 +233,20 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def read_only_reason(path: Path) -> str | None:
-    """Why this process can't write to the database of a directory; None if permissions and mount options allow it."""
+def why_read_only(path: Path, wanted: bool) -> str | None:
+    """Why this process can't write to the database of a directory, or None. wanted: open it for reading only.
+
+    Raises StorageError for a snapshot unless ``wanted`` is set.
+    """
+    if is_snapshot(path):
+        if not wanted:
+            raise StorageError(
+                f"{path} is a snapshot, which must not change. To read it, use open(…, read_only=True); to write, make a database "
+                f"of it with vectordb.restore({str(path)!r}, …)",
+                field="path",
+                value=str(path),
+            )
+        return "it is a snapshot"
     for name in (path, *(path / name for name in (DATA, LOCK, "write.lock", "open.lock"))):
         if _may_write(name):
             continue

@@ -23,7 +23,7 @@ from . import format, integrity, locks, modes, place
 from .lmdb_errors import in_our_words
 
 if TYPE_CHECKING:
-    from .env import Env
+    from .lmdb_env import Env
 
 REWRITTEN = "tmp-data.mdb"  # the new file while it is being written
 REWRITE_BYTES = 64 << 20  # copied per transaction
@@ -72,7 +72,7 @@ class Rewrite:
     def remove_leftover(self) -> None:
         """Delete the temporary file of a rewrite that crashed."""
         if (self._path / REWRITTEN).exists():
-            with suppress(LockedError), self._env.file_lock(0.0):  # if the lock is held, that process is still running
+            with suppress(LockedError), self._env.locks.writing(0.0):  # if the lock is held, that process is still running
                 (self._path / REWRITTEN).unlink(missing_ok=True)
 
     def look_at_lock(self) -> None:
@@ -122,7 +122,7 @@ class Rewrite:
                 except _BusyError:
                     self._check_patience(deadline, patience, "a read of this process")
         finally:
-            env.share()
+            env.locks.share()
             if not swapped:
                 self._ask(None)
 
@@ -145,8 +145,8 @@ class Rewrite:
         """Wait until no other process has data.mdb open. Our own lock may be lost for a moment meanwhile: nobody takes the exclusive lock
         without the write lock, which we hold.
         """
-        while not self._env.alone():
-            self._env.share()
+        while not self._env.locks.alone():
+            self._env.locks.share()
             self._check_patience(deadline, patience, "another process")
 
     # In a process that is asked
@@ -163,12 +163,12 @@ class Rewrite:
                     if env.closed or env.moved():  # files that were moved can't be reopened by their path
                         return
                     with env.let_go():
-                        env.release()
+                        env.locks.release()
                         swap = locks.open_file(self._path / locks.SWAP, env.file_mode, read_only=env.read_only is not None)
                         if swap is not None:
                             with swap:
                                 locks.wait(swap, locks.SHARED)  # until the other process has finished or died
-                        env.share()
+                        env.locks.share()
                     return
             except _BusyError:
                 time.sleep(STILL_SECONDS)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import lmdb
 import msgspec
 import xxhash
 from vectordb_client.errors import CorruptionError
 
 from ..common.checksums import AT_ONCE
 from . import format
+from .format import Txn
 from .store import Store
 
 FOLDER = "indexes"
@@ -62,13 +62,13 @@ def is_ours(name: str) -> bool:
 
 def collection_of(name: str) -> int | None:
     """The number of the collection that a file belongs to, from its name; None if it is not an index file."""
-    found = _NAME.fullmatch(name)
-    return None if found is None else int(found[1])
+    match = _NAME.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
-def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]:
+def records(txn: Txn, collection: int) -> tuple[Records, list[str]]:
     """(the readable records of a collection, a line of text for each damaged one)."""
-    found: Records = {}
+    readable: Records = {}
     problems = []
     for key, value in _walk(txn, collection):
         try:
@@ -76,17 +76,12 @@ def records(txn: lmdb.Transaction, collection: int) -> tuple[Records, list[str]]
         except CorruptionError as error:
             problems.append(error.message)
             continue
-        found[record.field] = (*found.get(record.field, ()), record)
-    return found, problems
+        readable[record.field] = (*readable.get(record.field, ()), record)
+    return readable, problems
 
 
-def _walk(txn: lmdb.Transaction, collection: int) -> Iterator[tuple[bytes, format.Stored]]:
-    prefix = format.key(collection, format.SEGMENT)
-    cursor = txn.cursor()
-    more = cursor.set_range(prefix)
-    while more and (key := bytes(cursor.key())).startswith(prefix):
-        yield key, cursor.value()
-        more = cursor.next()
+def _walk(txn: Txn, collection: int) -> Iterator[tuple[bytes, format.Stored]]:
+    return format.walk(txn, format.key(collection, format.SEGMENT))
 
 
 def _read(key: bytes, value) -> Record:
@@ -101,19 +96,19 @@ def _read(key: bytes, value) -> Record:
     return record
 
 
-def replace(txn: lmdb.Transaction, collection: int, old: tuple[Record, ...], new: Record | None) -> bool:
+def replace(txn: Txn, collection: int, old: tuple[Record, ...], new: Record | None) -> bool:
     """Replace ``old`` records by ``new``. Returns False and changes nothing if the old records no longer exist as given."""
     store = Store(txn, collection)
     if store.state() is None:
         return False
-    there = dict(_walk(txn, collection))
+    stored = dict(_walk(txn, collection))
     keys = [format.segment_key(collection, record.field, record.first) for record in old]
-    if any(key not in there or _unless_damaged(key, there[key]) != record for key, record in zip(keys, old, strict=True)):
+    if any(key not in stored or _unless_damaged(key, stored[key]) != record for key, record in zip(keys, old, strict=True)):
         return False
     for key in keys:
         txn.delete(key)
     if new is not None:
-        rest = [_unless_damaged(key, value) for key, value in there.items() if key not in keys]
+        rest = [_unless_damaged(key, value) for key, value in stored.items() if key not in keys]
         if any(r is not None and r.field == new.field and r.first < new.end and new.first < r.end for r in rest):
             raise ValueError(f"index of rows {new.first} … {new.end - 1} overlaps another")
         txn.put(format.segment_key(collection, new.field, new.first), format.pack_record(msgspec.structs.asdict(new)))
@@ -128,17 +123,17 @@ def _unless_damaged(key: bytes, value) -> Record | None:
         return None
 
 
-def remove_field(txn: lmdb.Transaction, collection: int, field: int) -> list[str]:
+def remove_field(txn: Txn, collection: int, field: int) -> list[str]:
     """Delete the records of a field; returns the names of their files."""
-    found = [(key, _unless_damaged(key, value)) for key, value in _walk(txn, collection) if int.from_bytes(key[5:7], "big") == field]
-    for key, _ in found:
+    records = [(key, _unless_damaged(key, value)) for key, value in _walk(txn, collection) if int.from_bytes(key[5:7], "big") == field]
+    for key, _ in records:
         txn.delete(key)
-    if found:
+    if records:
         Store(txn, collection).count_derived(replacements=1)
-    return [record.file for _, record in found if record is not None]
+    return [record.file for _, record in records if record is not None]
 
 
-def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
+def remove_damaged(txn: Txn, collection: int) -> int:
     """Delete damaged records, so that their rows are indexed again. Returns how many."""
     bad = [key for key, value in _walk(txn, collection) if _unless_damaged(key, value) is None]
     for key in bad:
@@ -148,7 +143,7 @@ def remove_damaged(txn: lmdb.Transaction, collection: int) -> int:
     return len(bad)
 
 
-def named_files(txn: lmdb.Transaction, collections: list[int]) -> set[str]:
+def named_files(txn: Txn, collections: list[int]) -> set[str]:
     """The names of all files in the records of these collections."""
     return {record.file for number in collections for group in records(txn, number)[0].values() for record in group}
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import lmdb
 import numpy as np
 from pyroaring import BitMap
 from vectordb_client.errors import CorruptionError, LimitError
@@ -22,6 +21,7 @@ from . import attribute_forms, catalog, change_log, chunks, format
 from .attribute_forms import Ordinals
 from .catalog import Meta
 from .chunks import Chunk
+from .format import Txn
 
 # The newest chunks of a field are joined until they reach this size. Small writes stay cheap, and scans read long runs.
 CHUNK_BYTES = 2 << 20
@@ -38,7 +38,7 @@ class Texts(NamedTuple):
 class Store:
     """Reads and writes of one collection in one LMDB transaction."""
 
-    def __init__(self, txn: lmdb.Transaction, collection: int):
+    def __init__(self, txn: Txn, collection: int):
         self.txn = txn
         self.collection = collection
 
@@ -57,43 +57,24 @@ class Store:
 
     def ids_after(self, after: Id | None) -> Iterator[tuple[Id, int]]:
         """(id, docid) in id order, starting after the id ``after``."""
-        prefix = format.id_prefix(self.collection)
-        cursor = self.txn.cursor()
-        start = prefix if after is None else format.id_key(self.collection, after)
-        more = cursor.set_range(start)
-        if more and after is not None and bytes(cursor.key()) == start:
-            more = cursor.next()
-        while more:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                return
-            yield format.id_of_key(key), format.unpack_entry(cursor.value())[0]
-            more = cursor.next()
+        start = None if after is None else format.id_key(self.collection, after) + b"\0"
+        for key, value in format.walk(self.txn, format.id_prefix(self.collection), start):
+            yield format.id_of_key(key), format.unpack_entry(value)[0]
 
-    def dead(self) -> BitMap:
+    def tombstones(self) -> BitMap:
         """The docids of all dead rows."""
-        found = BitMap()
-        prefix = format.key(self.collection, format.DEAD)
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and bytes(cursor.key()[:5]) == prefix:
-            found |= BitMap.deserialize(format.opened(cursor.value(), "dead rows"))
-            more = cursor.next()
-        return found
+        docids = BitMap()
+        for _, value in format.walk(self.txn, format.key(self.collection, format.TOMBSTONES)):
+            docids |= BitMap.deserialize(format.verify_checksum(value, "dead rows"))
+        return docids
 
     # Chunks
 
     def chunk_values(self, field: int, part: int, after: int = -1) -> Iterator[tuple[int, format.Stored]]:
         """(first docid, bytes) of the chunks of a part whose first docid is above ``after``, ascending."""
         prefix = format.chunk_prefix(self.collection, field, part)
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix + (after + 1).to_bytes(4, "big"))
-        while more:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                return
-            yield int.from_bytes(key[-4:], "big"), cursor.value()
-            more = cursor.next()
+        for key, value in format.walk(self.txn, prefix, prefix + (after + 1).to_bytes(4, "big")):
+            yield int.from_bytes(key[-4:], "big"), value
 
     def chunk_value(self, field: int, part: int, first: int) -> format.Stored | None:
         return self.txn.get(format.chunk_key(self.collection, field, part, first))
@@ -102,27 +83,27 @@ class Store:
         """The name of a chunk in error messages."""
         return chunks.name_of(self.collection, field, part, first)
 
-    def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+    def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """For ascending docids: (chunk, indexes into docids, positions in the chunk) for each chunk that has some of them."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()
-        at, chunk = 0, None
-        while at < len(docids):
-            target = prefix + int(docids[at]).to_bytes(4, "big")
+        low, chunk = 0, None
+        while low < len(docids):
+            target = prefix + int(docids[low]).to_bytes(4, "big")
             more = cursor.set_range(target)
             if not more or bytes(cursor.key()) != target:  # no chunk starts at the row: use the one before
                 more = cursor.prev() if more else cursor.last()
-            end = at + 1
+            end = low + 1
             if more and bytes(cursor.key()).startswith(prefix):
                 first = int.from_bytes(bytes(cursor.key()[-4:]), "big")
                 if chunk is None or chunk.first != first:
                     chunk = chunks.decode(cursor.value(), self.chunk_name(field, part, first))
                 end = max(end, int(np.searchsorted(docids, chunk.last, side="right")))
-                positions = np.searchsorted(chunk.docids, docids[at:end])
-                there = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[at:end]
-                if there.any():
-                    yield chunk, np.arange(at, end)[there], positions[there]
-            at = end
+                positions = np.searchsorted(chunk.docids, docids[low:end])
+                stored = chunk.docids[np.minimum(positions, len(chunk) - 1)] == docids[low:end]
+                if stored.any():
+                    yield chunk, np.arange(low, end)[stored], positions[stored]
+            low = end
 
     def docids_of(self, field: int, part: int) -> Iterator[np.ndarray]:
         """The docids of each chunk of a part, int64 ascending. The transaction may write to other parts meanwhile."""
@@ -230,7 +211,7 @@ class Store:
             for part, chunk in parts.items():
                 self.append(field, part, chunk)
         reach("write.attributes")
-        self._bury(replaced, catalog.bm25_fields(meta, schema))
+        self._add_tombstones(replaced, catalog.bm25_fields(meta, schema))
         entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
@@ -243,7 +224,7 @@ class Store:
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
         reach("delete.ids")
-        self._bury(docids, bm25)
+        self._add_tombstones(docids, bm25)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
         self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
@@ -253,7 +234,7 @@ class Store:
         _, rows, live = self.state()
         self._finish(sequence, rows, live, entry, limits)
 
-    def _bury(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
+    def _add_tombstones(self, docids: Sequence[int], bm25: Iterable[int]) -> None:
         for field in bm25 if docids else ():
             lengths = self.lengths(field, np.sort(np.array(docids, np.int64)))
             if len(lengths):
@@ -262,12 +243,12 @@ class Store:
         for docid in docids:
             by_block.setdefault(docid >> format.BLOCK_BITS, []).append(docid)
         for block, dead in by_block.items():
-            key = format.dead_key(self.collection, block)
+            key = format.tombstone_key(self.collection, block)
             stored = self.txn.get(key)
             bitmap = BitMap(dead)
             if stored is not None:
-                bitmap |= BitMap.deserialize(format.opened(stored, "dead rows"))
-            self.txn.put(key, format.sealed(bitmap.serialize()))
+                bitmap |= BitMap.deserialize(format.verify_checksum(stored, "dead rows"))
+            self.txn.put(key, format.with_checksum(bitmap.serialize()))
 
     def _finish(self, sequence: int, rows: int, live: int, entry: dict, limits: change_log.Limits) -> None:
         self.txn.put(format.key(self.collection, format.STATE), format.pack_state(sequence, rows, live))
@@ -287,23 +268,23 @@ class Store:
 
     def rows(self, docids: np.ndarray) -> list[format.Row]:
         """The records of ascending docids. Raises CorruptionError if one is missing."""
-        found: list = [None] * len(docids)
+        records: list = [None] * len(docids)
         for chunk, indexes, positions in self.chunks_with(format.ROWS_FIELD, format.FORWARD, docids):
             data = chunk.data.reshape(-1).tobytes()
             offsets = chunk.offsets.tolist()
             rows = format.unpack_rows(data[offsets[position] : offsets[position + 1]] for position in positions.tolist())
             for index, row in zip(indexes.tolist(), rows, strict=True):
-                found[index] = row
-        if None in found:
-            raise CorruptionError(f"row {int(docids[found.index(None)])} has no record", field="rows")
-        return found
+                records[index] = row
+        if None in records:
+            raise CorruptionError(f"row {int(docids[records.index(None)])} has no record", field="rows")
+        return records
 
     def lengths(self, field: int, docids: np.ndarray) -> np.ndarray:
         """Words per text, int64, for those of the ascending docids that have the BM25 field."""
-        found = [
+        lengths = [
             chunk.data[positions].reshape(-1).view(np.uint32) for chunk, _, positions in self.chunks_with(field, format.LENGTHS, docids)
         ]
-        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+        return np.concatenate(lengths).astype(np.int64) if lengths else np.empty(0, np.int64)
 
     def texts(self, field: int) -> Texts:
         """The counters of a BM25 field's live texts."""

@@ -435,14 +435,17 @@ def _is_numbers(value: Any) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return next((kind for kind, attribute in ATTRIBUTE_TYPES.items() if attribute.is_in_text(value)), "text")
+        for kind, attribute in ATTRIBUTE_TYPES.items():
+            if attribute.is_in_text is not None and attribute.is_in_text(value):
+                return kind
+        return "text"
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
         return "int" if -(2**63) <= value < 2**63 else "big int"
     if isinstance(value, (float, np.floating, Decimal)):
         return "float"
-    attribute = Datetime if isinstance(value, date) else type_of(value)
+    attribute = Datetime() if isinstance(value, date) else type_of(value)
     if attribute is not None:
         return attribute.kind
     return (
@@ -458,7 +461,7 @@ def _scalar(value: Any) -> str:
 
 def _is_text(kind: str) -> bool:
     """Whether values of a kind may be strings in a file."""
-    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and bool(ATTRIBUTE_TYPES[kind].python))
+    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[kind].is_in_text is not None)
 
 
 def _example(value: Any) -> str:

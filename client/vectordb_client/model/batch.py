@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, LimitError, SchemaError, listing, shown
+from .fields import Column
 from .foreign import Table, as_table, frame_column, is_integer, is_nan, is_null, is_number, listed, read_with, whole
 from .info_text import many
 from .results import Point
 from .schema import Schema, VectorField
 from .values import Id, check_id, is_single_id
-from .vectors import Column, opened
+from .vectors import opened
 
 MAX_BATCH = 100_000
 

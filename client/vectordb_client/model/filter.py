@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import FilterError, LimitError, shown
 from .attributes import ATTRIBUTE_TYPES, type_of
-from .filter_nodes import (
+from .filter_nodes import (  # noqa: F401 - the nodes are imported from here
     COMPARISONS,
     MAX_DEPTH,
     MAX_NODES,
@@ -44,38 +44,6 @@ from .filter_nodes import (
     check_field,
     join,
 )
-
-__all__ = [
-    "COMPARISONS",
-    "MAX_DEPTH",
-    "MAX_NODES",
-    "MAX_VALUES",
-    "MODES",
-    "All",
-    "And",
-    "Between",
-    "Compare",
-    "ContainsAll",
-    "ContainsAny",
-    "Count",
-    "F",
-    "Filter",
-    "GeoBox",
-    "GeoRadius",
-    "Glob",
-    "HasId",
-    "HasVector",
-    "In",
-    "IsNull",
-    "Match",
-    "Not",
-    "Nothing",
-    "Or",
-    "Prefix",
-    "from_dict",
-    "join",
-    "to_dict",
-]
 
 
 class _Comparable:
@@ -442,7 +410,7 @@ def _typed(value: Any) -> Any:
         ((name, text),) = value.items()
         if isinstance(text, str) and name in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[name].python:
             try:
-                return ATTRIBUTE_TYPES[name].from_json(text)
+                return ATTRIBUTE_TYPES[name]().from_json(text)
             except ValueError:
                 raise FilterError(f"{shown(text)} is not a {name}", field=name, value=text) from None
     raise FilterError(f'a typed value is {{"datetime": "…"}} or {{"uuid": "…"}}, not {shown(value)}', field="value", value=value)

@@ -8,23 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, shown
-from .fields import Column, DenseColumn, MultiColumn, SparseColumn, VectorField
+from .fields import Column, VectorField
 from .fields.base import cause, text_given, text_written, unreadable
 from .foreign import listed, read_with, size_of
 from .schema import Schema
 from .values import text_of
-
-__all__ = [
-    "Column",
-    "DenseColumn",
-    "MultiColumn",
-    "SparseColumn",
-    "opened",
-    "query_fields",
-    "query_texts",
-    "query_vector",
-    "query_vectors",
-]
 
 
 def opened(name: str, spec: VectorField, value: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import LimitError
+from ..model.fields import Column
 from ..model.results import ArmScore, Hit, Point
 from ..model.schema import Schema
 from ..model.values import Id
-from ..model.vectors import Column
 from ..v1 import vectordb_pb2 as pb
 from .wire import pack_bits, pack_column, pack_doubles, pack_ids, pack_json
 

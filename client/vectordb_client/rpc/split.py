@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import LimitError, shown
 from ..model.batch import Batch
-from ..model.vectors import Column
+from ..model.fields import Column
 
 
 def slice_batch(batch: Batch, low: int, high: int) -> Batch:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
 from vectordb_client.errors import VectorDBError
 
 from .. import format, locks
@@ -70,7 +69,7 @@ class Walker:
     folder: of the index files. lookout: if nobody else had the directory open when the check began.
     """
 
-    def __init__(self, txn: lmdb.Transaction, folder: Path, lookout: Lookout | None = None):
+    def __init__(self, txn: format.Txn, folder: Path, lookout: Lookout | None = None):
         self.txn = txn
         self.folder = folder
         self._lookout = lookout
@@ -110,8 +109,4 @@ class Walker:
 
     def walk(self, prefix: bytes) -> Iterator[tuple[bytes, format.Stored]]:
         """The keys with a prefix, and their values."""
-        cursor = self.txn.cursor()
-        more = cursor.set_range(prefix)
-        while more and (key := bytes(cursor.key())).startswith(prefix):
-            yield key, cursor.value()
-            more = cursor.next()
+        return format.walk(self.txn, prefix)

@@ -27,6 +27,6 @@ ATTRIBUTE_TYPES: dict[str, type[AttributeType]] = {
 }
 
 
-def type_of(value: Any) -> type[AttributeType] | None:
+def type_of(value: Any) -> AttributeType | None:
     """The type whose values are of this Python class (``AttributeType.python``); None for the classes that JSON has."""
-    return next((attribute for attribute in ATTRIBUTE_TYPES.values() if isinstance(value, attribute.python)), None)
+    return next((cls() for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)

@@ -10,7 +10,7 @@ A value has three forms:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError, shown
 from ..arguments import named_class
+from ..checks import check_flag
 from ..foreign import is_nan, is_null, listed, plain, read_with
 
 MAX_ARRAY = 65_535
@@ -44,7 +45,7 @@ PLACES = Operators("GEO_RADIUS and GEO_BOX (geo_radius, geo_box)", frozenset(("G
 class AttributeType:
     """array: each point has a list of values, and a condition holds if any element satisfies it.
 
-    The static and class methods are for one value, also of an array. A type overrides those that its values need.
+    The methods are for one value, also of an array, unless they say otherwise. A type overrides those that its values need.
 
     Class attributes:
         kind: the name in the JSON form of a schema.
@@ -54,6 +55,7 @@ class AttributeType:
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
+        is_in_text: a static method, whether a string in a file is most likely a value of this type; None: it never is.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -65,20 +67,18 @@ class AttributeType:
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
+    is_in_text: ClassVar[Callable[[str], bool] | None] = None
 
     def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
+        check_flag("array", self.array, SchemaError)
 
     # ---- The stored form ----
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> Any:
+    def coerce_one(self, name: str, value: Any) -> Any:
         """The stored form of a value in the user's or the JSON form. Raises InvalidArgumentError or LimitError."""
         raise NotImplementedError
 
-    @classmethod
-    def restore_one(cls, stored: Any) -> Any:
+    def restore_one(self, stored: Any) -> Any:
         """The user's form of a stored value."""
         return stored
 
@@ -115,81 +115,61 @@ class AttributeType:
             return stored
         return [self.restore_one(element) for element in stored] if self.array else self.restore_one(stored)
 
-    @classmethod
-    def read_frame(cls, values: list) -> list:
+    def read_frame(self, values: list) -> list:
         """The values of a column of a data frame, in which a null may have changed the type of the others."""
         return values
 
     # ---- JSON ----
 
-    @classmethod
-    def to_json(cls, value: Any) -> Any:
+    def to_json(self, value: Any) -> Any:
         """The JSON form of a value in the user's form."""
         return value
 
-    @classmethod
-    def from_json(cls, value: Any) -> Any:
+    def from_json(self, value: Any) -> Any:
         """The user's form of a value in the JSON form. Raises ValueError, TypeError or AttributeError."""
         return value
 
-    @classmethod
-    def from_answer(cls, value: Any) -> Any:
+    def from_answer(self, value: Any) -> Any:
         """``from_json`` of the value of a point, which may be a list of values."""
-        return [cls.from_json(element) for element in value] if type(value) is list else cls.from_json(value)
+        return [self.from_json(element) for element in value] if type(value) is list else self.from_json(value)
 
     # ---- Values in filters ----
 
-    @classmethod
-    def filter_value(cls, name: str, value: Any) -> Any:
+    def filter_value(self, name: str, value: Any) -> Any:
         """The stored form of a value that the attribute is compared with. Raises InvalidArgumentError, which names the value."""
-        return cls.coerce_one(name, value)
+        return self.coerce_one(name, value)
 
-    @classmethod
-    def filter_values(cls, values: Sequence, classes: set[type]) -> Sequence | None:
-        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one.
-
-        classes: the classes of the values.
-        """
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one."""
         return None
 
-    @classmethod
-    def filter_bound(cls, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
+    def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
         """(the stored value nearest to a bound of a range, on the edge of the range or outside; the bound, to compare with it).
 
         lower: whether it is the lower bound.
         """
-        stored = cls.filter_value(name, value)
+        stored = self.filter_value(name, value)
         return stored, stored
 
     # ---- Files ----
 
-    @classmethod
-    def from_file(cls, value: Any) -> Any:
+    def from_file(self, value: Any) -> Any:
         """A JSON or Arrow value of a file in a form that ``coerce_one`` takes."""
         return value
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> Any:
+    def from_cell(self, name: str, text: str) -> Any:
         """The value that a cell of a CSV file holds, in a form that ``coerce_one`` takes. Raises InvalidArgumentError."""
-        return cls.from_file(text.strip())
+        return self.from_file(text.strip())
 
-    @classmethod
-    def to_cell(cls, value: Any) -> str:
+    def to_cell(self, value: Any) -> str:
         """The cell from which ``from_cell`` reads a value in the user's form."""
-        return str(cls.to_json(value))
+        return str(self.to_json(value))
 
-    @classmethod
-    def is_in_text(cls, text: str) -> bool:
-        """Whether a string in a file is most likely a value of this type."""
-        return False
-
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         """The type of an Arrow column of such values."""
         return pyarrow.string()
 
-    @classmethod
-    def to_arrow(cls, stored: Any) -> Any:
+    def to_arrow(self, stored: Any) -> Any:
         """A stored value in a form that a column of ``arrow_type`` takes."""
         return stored
 

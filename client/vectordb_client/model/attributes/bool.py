@@ -18,23 +18,19 @@ class Bool(AttributeType):
     kind = "bool"
     stored = "flag"
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> bool:
+    def coerce_one(self, name: str, value: Any) -> bool:
         if not isinstance(value, (bool, np.bool_)):
             raise wrong(name, value, "True or False")
         return bool(value)
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> bool:
+    def from_cell(self, name: str, text: str) -> bool:
         word = text.strip().lower()
         if word not in _TRUE | _FALSE:
             raise InvalidArgumentError(f"{name} must be true or false, not {shown(text)}", field=name, value=text)
         return word in _TRUE
 
-    @classmethod
-    def to_cell(cls, value: bool) -> str:
+    def to_cell(self, value: bool) -> str:
         return "true" if value else "false"
 
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         return pyarrow.bool_()

@@ -32,8 +32,7 @@ class Datetime(AttributeType):
     restore_one = staticmethod(moment_at)
     from_json = staticmethod(read_moment)
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> int:
+    def coerce_one(self, name: str, value: Any) -> int:
         if isinstance(value, str):
             try:
                 value = read_moment(value)
@@ -50,26 +49,22 @@ class Datetime(AttributeType):
         except Exception as error:  # raised by a time zone, or by a datetime class of another library
             raise InvalidArgumentError(f"{name} {shown(value)} is not a moment in time: {error}", field=name, value=value) from error
 
-    @classmethod
-    def to_json(cls, value: datetime | np.datetime64) -> str:
+    def to_json(self, value: datetime | np.datetime64) -> str:
         return value.isoformat() if isinstance(value, datetime) else str(value)
 
-    @classmethod
-    def filter_value(cls, name: str, value: Any) -> int:
+    def filter_value(self, name: str, value: Any) -> int:
         if isinstance(value, str) and _PERIOD.fullmatch(value):
             what = f"{name!r} is Datetime, and {value!r} is a whole period; write {name} >= {value!r} AND {name} < … or BETWEEN"
             raise FilterError(what, field=name, value=value)
-        return cls.coerce_one(name, value)
+        return self.coerce_one(name, value)
 
-    @classmethod
-    def filter_bound(cls, name: str, value: Any, lower: bool) -> tuple[int, int]:
+    def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[int, int]:
         period = _PERIOD.fullmatch(value) if isinstance(value, str) else None
         if period is not None:  # a year or a month, such as "2021" or "2021-05": its first moment
             value = datetime(int(period[1]), int(period[2] or 1), 1, tzinfo=UTC)
         return super().filter_bound(name, value, lower)
 
-    @classmethod
-    def from_file(cls, value: Any) -> Any:
+    def from_file(self, value: Any) -> Any:
         if type(value) is date:  # a day, from a Parquet file
             return datetime(value.year, value.month, value.day)
         if isinstance(value, str) and len(value) > 5 and value[4] != "-" and not value[:8].isdecimal():
@@ -79,8 +74,8 @@ class Datetime(AttributeType):
                 return value
         return value
 
-    @classmethod
-    def is_in_text(cls, text: str) -> bool:
+    @staticmethod
+    def is_in_text(text: str) -> bool:
         if not text[:1].isdecimal() or not _DATE.fullmatch(text):
             return False
         try:
@@ -89,6 +84,5 @@ class Datetime(AttributeType):
             return False
         return True
 
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         return pyarrow.timestamp("us", tz="UTC")

@@ -20,8 +20,7 @@ class Float(AttributeType):
     operators = RANGES
     nan_is_null = False  # an error, which says how to write a missing value
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> float:
+    def coerce_one(self, name: str, value: Any) -> float:
         if not is_number(value):
             raise wrong(name, value, "a number")
         try:
@@ -33,31 +32,27 @@ class Float(AttributeType):
             raise InvalidArgumentError(f"{name} is {number}; floats must be finite{hint}", field=name, value=value)
         return number + 0.0  # −0.0 and 0.0 are one value
 
-    @classmethod
-    def filter_values(cls, values: Sequence, classes: set[type]) -> Sequence | None:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        classes = set(map(type, values))
         if not classes <= {int, float}:
             return None
         if int in classes:
             values = [value for value in values if type(value) is float or _nearest(value) == value]
         return [float(value) + 0.0 for value in values]
 
-    @classmethod
-    def filter_bound(cls, name: str, value: Any, lower: bool) -> tuple[float, Any]:
+    def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[float, Any]:
         return (_nearest(value), value) if type(value) is int else super().filter_bound(name, value, lower)
 
-    @classmethod
-    def from_file(cls, value: Any) -> Any:
+    def from_file(self, value: Any) -> Any:
         return read_decimal(value)
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> float:
+    def from_cell(self, name: str, text: str) -> float:
         try:
             return float(text)
         except ValueError:
             raise InvalidArgumentError(f"{name} must be a number, not {shown(text)}", field=name, value=text) from None
 
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         return pyarrow.float64()
 
 

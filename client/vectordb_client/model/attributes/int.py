@@ -21,20 +21,18 @@ class Int(AttributeType):
     stored = "int64"
     operators = RANGES
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> int:
+    def coerce_one(self, name: str, value: Any) -> int:
         if not is_integer(value):
             raise wrong(name, value, "an integer")
         if not LOW <= value <= HIGH:
             raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 signed bits", field=name, value=value)
         return int(value)
 
-    @classmethod
-    def read_frame(cls, values: list) -> list:
+    def read_frame(self, values: list) -> list:
         return whole(values)
 
-    @classmethod
-    def filter_values(cls, values: Sequence, classes: set[type]) -> Sequence | None:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        classes = set(map(type, values))
         if not classes or not classes <= {int, float}:
             return None
         if float in classes:
@@ -43,25 +41,21 @@ class Int(AttributeType):
             values = [value for value in values if LOW <= value <= HIGH]
         return values
 
-    @classmethod
-    def filter_bound(cls, name: str, value: Any, lower: bool) -> tuple[int, Any]:
+    def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[int, Any]:
         if type(value) in (int, float):
             return (math.floor if lower else math.ceil)(value), value
         return super().filter_bound(name, value, lower)
 
-    @classmethod
-    def from_file(cls, value: Any) -> Any:
+    def from_file(self, value: Any) -> Any:
         return read_decimal(value)
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> int:
+    def from_cell(self, name: str, text: str) -> int:
         try:
             return int(text)
         except ValueError:
             raise InvalidArgumentError(f"{name} must be an integer, not {shown(text)}", field=name, value=text) from None
 
-    @classmethod
-    def arrow_type(cls, pyarrow: Any) -> Any:
+    def arrow_type(self, pyarrow: Any) -> Any:
         return pyarrow.int64()
 
 

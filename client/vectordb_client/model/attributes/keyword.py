@@ -20,8 +20,7 @@ class Keyword(AttributeType):
     stored = "string"
     operators = PATTERNS
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> str:
+    def coerce_one(self, name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise wrong(name, value, "a string")
         size = len(utf8(value, name))
@@ -31,9 +30,8 @@ class Keyword(AttributeType):
             raise LimitError(f"{what}; {hint}", field=name, value=value)
         return str(value)
 
-    @classmethod
-    def filter_values(cls, values: Sequence, classes: set[type]) -> Sequence | None:
-        if classes != {str} or max(map(len, values)) * 4 > MAX_KEYWORD_BYTES:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        if set(map(type, values)) != {str} or max(map(len, values)) * 4 > MAX_KEYWORD_BYTES:
             return None
         try:
             "".join(values).encode()
@@ -43,10 +41,8 @@ class Keyword(AttributeType):
 
     # The cell of an empty string is ``\e``, because an empty cell is null. A string such as ``\e`` has one backslash more.
 
-    @classmethod
-    def from_cell(cls, name: str, text: str) -> str:
+    def from_cell(self, name: str, text: str) -> str:
         return ("" if text == "\\e" else text[1:]) if _ESCAPED.fullmatch(text) else text
 
-    @classmethod
-    def to_cell(cls, value: str) -> str:
+    def to_cell(self, value: str) -> str:
         return "\\e" if value == "" else "\\" + value if _ESCAPED.fullmatch(value) else value

@@ -15,8 +15,7 @@ class Text(AttributeType):
     stored = "text"
     operators = WORDS
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> str:
+    def coerce_one(self, name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise wrong(name, value, "a string")
         utf8(value, name)

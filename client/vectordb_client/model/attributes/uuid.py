@@ -18,8 +18,7 @@ class Uuid(AttributeType):
     message_list = "uuids"
     from_json = UUID
 
-    @classmethod
-    def coerce_one(cls, name: str, value: Any) -> bytes:
+    def coerce_one(self, name: str, value: Any) -> bytes:
         if isinstance(value, str):
             try:
                 value = UUID(value)
@@ -31,21 +30,18 @@ class Uuid(AttributeType):
             raise wrong(name, value, "a UUID")
         return value.bytes
 
-    @classmethod
-    def restore_one(cls, stored: bytes) -> UUID:
+    def restore_one(self, stored: bytes) -> UUID:
         return UUID(bytes=bytes(stored))
 
-    @classmethod
-    def to_json(cls, value: UUID) -> str:
+    def to_json(self, value: UUID) -> str:
         return str(value)
 
-    @classmethod
-    def is_in_text(cls, text: str) -> bool:
+    @staticmethod
+    def is_in_text(text: str) -> bool:
         try:
             return len(text) == 36 and str(UUID(text)) == text.lower()
         except ValueError:
             return False
 
-    @classmethod
-    def to_arrow(cls, stored: bytes) -> str:
+    def to_arrow(self, stored: bytes) -> str:
         return str(UUID(bytes=stored))

@@ -7,7 +7,7 @@ A field type is one file in this package and one line in ``VECTOR_TYPES``. Code 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -31,7 +31,7 @@ class VectorField:
 
     kind: ClassVar[str]
     column: ClassVar[type[Column]]
-    index_options: ClassVar[type | None] = None
+    index_options: ClassVar[Any] = None
     has_terms: ClassVar[bool] = False
     encoder: str | None
     source: str | None
@@ -65,17 +65,20 @@ def check_index(index: Any, options: type) -> None:
 class Column(ABC):
     """Checked vectors of n points in one field. The subclasses are frozen dataclasses of arrays.
 
-    kind: of the field, and of its message. rows: int32 ``(n,)``, the ascending positions of the points in their batch; None: every point
-    has a vector.
+    kind: of the field, and of its message. names: of the arrays with an element for each item (a dense vector, a row of a multi-vector, a
+    term). ragged: whether vectors have different numbers of items; ``indptr``, int64 ``(n + 1,)``, then says which are whose.
+    rows: int32 ``(n,)``, the ascending positions of the points in their batch; None: every point has a vector.
     ``read``, ``query`` and ``queries`` check what users give; they raise InvalidArgumentError, which names the field, the value, and in a
     write the point.
     """
 
     kind: ClassVar[str]
+    names: ClassVar[tuple[str, ...]]
+    ragged: ClassVar[bool] = True
     rows: np.ndarray | None
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.indptr) - 1 if self.ragged else len(self.arrays()[0])  # type: ignore[attr-defined]
 
     # ---- Input ----
 
@@ -99,24 +102,27 @@ class Column(ABC):
         """Check several queries that are one array or matrix. None: they must be a list, each of which ``query`` checks."""
         return None
 
-    # ---- Rows ----
-
     @classmethod
     @abstractmethod
     def of(cls, spec: Any, vectors: Sequence[Any], rows: np.ndarray | None = None) -> Self:
         """The column of checked vectors, each in the form of ``vector``."""
 
+    # ---- Rows ----
+
     @abstractmethod
     def vector(self, position: int) -> Any:
         """The vector at a position, in the form of ``Point.vectors``."""
 
-    def vectors(self) -> Sequence[Any]:
-        """The vectors of all points, in order."""
+    def vectors(self) -> Any:
+        """The vectors of all points, in order: a list or an array."""
         return [self.vector(position) for position in range(len(self))]
 
-    @abstractmethod
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """The arrays with an element for each item: a dense vector, a row of a multi-vector, or a term."""
+    def arrays(self) -> list[np.ndarray]:
+        return [getattr(self, name) for name in self.names]
+
+    @classmethod
+    def _made(cls, indptr: np.ndarray | None, arrays: Iterable[np.ndarray], rows: np.ndarray | None) -> Self:
+        return cls(indptr, *arrays, rows) if cls.ragged else cls(*arrays, rows)  # type: ignore[call-arg]
 
     @property
     def nbytes(self) -> int:
@@ -131,18 +137,34 @@ class Column(ABC):
         """The same vectors with other ``rows``."""
         return replace(self, rows=rows)  # type: ignore[type-var]
 
-    @abstractmethod
+    def copied(self) -> Self:
+        """The column with writable copies of its arrays."""
+        return self._made(getattr(self, "indptr", None), (array.copy() for array in self.arrays()), self.rows)
+
     def slice(self, low: int, high: int, rows: np.ndarray | None = None) -> Self:
         """The vectors at positions [low, high), as views. rows: of the new column."""
+        indptr = None
+        if self.ragged:
+            indptr = self.indptr[low : high + 1]  # type: ignore[attr-defined]
+            low, high, indptr = indptr[0], indptr[-1], indptr - indptr[0]
+        return self._made(indptr, (array[low:high] for array in self.arrays()), rows)
 
-    @abstractmethod
     def take(self, positions: np.ndarray, rows: np.ndarray | None = None) -> Self:
         """Copies of the vectors at some positions (int). rows: of the new column."""
+        indptr = None
+        if self.ragged:
+            starts, sizes = self.indptr[positions], np.diff(self.indptr)[positions]  # type: ignore[attr-defined]
+            indptr = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+            positions = np.arange(int(indptr[-1])) + np.repeat(starts - indptr[:-1], sizes)
+        return self._made(indptr, (array[positions] for array in self.arrays()), rows)
 
     @classmethod
-    @abstractmethod
-    def join(cls, columns: Sequence[Self], rows: np.ndarray | None = None) -> Self:
+    def join(cls, columns: Sequence[Any], rows: np.ndarray | None = None) -> Self:
         """One column of at least one. rows: of the new column."""
+        indptr = None
+        if cls.ragged:
+            indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(column.indptr) for column in columns]))])
+        return cls._made(indptr, map(np.concatenate, zip(*(column.arrays() for column in columns), strict=True)), rows)
 
     def without(self, rows: np.ndarray) -> Self | None:
         """The column without some rows; None if nothing is left."""
@@ -171,10 +193,6 @@ class Column(ABC):
     def unpack(cls, message: Any, n: int, field: str, rows: np.ndarray | None = None) -> Self:
         """The column of n points in a message; its arrays are read-only. Raises InvalidArgumentError if its parts don't agree."""
 
-    @abstractmethod
-    def copied(self) -> Self:
-        """The column with writable copies of its arrays."""
-
     @staticmethod
     def to_json(vector: Any) -> Any:
         """A vector as JSON data. A float32 is written with all digits of a double, so reading it gives the same float32."""
@@ -189,41 +207,6 @@ class Column(ABC):
     @abstractmethod
     def arrow_type(pa: Any, spec: Any) -> Any:
         """The type of the vectors in a Parquet file. pa: pyarrow. float16 is widened to float32: lossless, and more programs read it."""
-
-
-class RaggedColumn(Column):
-    """A column whose vectors have different numbers of items. indptr: int64 ``(n + 1,)``, into the arrays."""
-
-    indptr: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    @classmethod
-    def _made(cls, indptr: np.ndarray, arrays: Sequence[np.ndarray], rows: np.ndarray | None) -> Self:
-        return cls(indptr, *arrays, rows)  # type: ignore[call-arg]
-
-    def slice(self, low: int, high: int, rows: np.ndarray | None = None) -> Self:
-        first, last = self.indptr[low], self.indptr[high]
-        return self._made(self.indptr[low : high + 1] - first, [array[first:last] for array in self.arrays()], rows)
-
-    def take(self, positions: np.ndarray, rows: np.ndarray | None = None) -> Self:
-        sizes = np.diff(self.indptr)[positions]
-        indptr = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        items = np.arange(int(indptr[-1])) + np.repeat(self.indptr[positions] - indptr[:-1], sizes)
-        return self._made(indptr, [array[items] for array in self.arrays()], rows)
-
-    @classmethod
-    def join(cls, columns: Sequence[Self], rows: np.ndarray | None = None) -> Self:
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(column.indptr) for column in columns]))])
-        return cls._made(indptr, [np.concatenate(arrays) for arrays in zip(*(column.arrays() for column in columns), strict=True)], rows)
-
-    def copied(self) -> Self:
-        return self._made(self.indptr, [array.copy() for array in self.arrays()], self.rows)
-
-    def counts(self) -> bytes:
-        """The number of items of each vector, as messages hold it."""
-        return np.diff(self.indptr).astype("<u4").tobytes()
 
 
 # ---- Checks that several types share ----
@@ -390,6 +373,11 @@ def unpack_matrix(message: Any, n: int, field: str) -> np.ndarray:
             f"vectors {field!r} have {len(data)} bytes, not {n} × {dim} × {dtype.itemsize}", field=field, value=len(data)
         )
     return np.frombuffer(data, dtype).reshape(n, dim)
+
+
+def pack_counts(indptr: np.ndarray) -> bytes:
+    """The number of items of each vector."""
+    return np.diff(indptr).astype("<u4").tobytes()
 
 
 def unpack_counts(data: bytes, n: int, field: str) -> np.ndarray:

@@ -39,9 +39,8 @@ class DenseColumn(Column):
     values: np.ndarray
     rows: np.ndarray | None = None
     kind: ClassVar[str] = "dense"
-
-    def __len__(self) -> int:
-        return len(self.values)
+    names: ClassVar[tuple[str, ...]] = ("values",)
+    ragged: ClassVar[bool] = False
 
     @classmethod
     def read(cls, name: str, spec: Dense, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Any] | None = None) -> Self:
@@ -104,22 +103,6 @@ class DenseColumn(Column):
     def vectors(self) -> np.ndarray:
         return self.values
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return (self.values,)
-
-    def slice(self, low: int, high: int, rows: np.ndarray | None = None) -> Self:
-        return type(self)(self.values[low:high], rows)
-
-    def take(self, positions: np.ndarray, rows: np.ndarray | None = None) -> Self:
-        return type(self)(self.values[positions], rows)
-
-    @classmethod
-    def join(cls, columns: Sequence[Self], rows: np.ndarray | None = None) -> Self:
-        return cls(np.concatenate([column.values for column in columns]), rows)
-
-    def copied(self) -> Self:
-        return type(self)(self.values.copy(), self.rows)
-
     def pack(self, message: Any) -> None:
         pack_matrix(message, self.values)
 
@@ -181,7 +164,7 @@ class Dense(VectorField):
     index: HNSW | None = HNSW()
     kind: ClassVar[str] = "dense"
     column: ClassVar[type[Column]] = DenseColumn
-    index_options: ClassVar[type | None] = HNSW
+    index_options: ClassVar[Any] = HNSW
 
     def __post_init__(self):
         check_integer("dim", self.dim, 1, MAX_DIM)

@@ -15,12 +15,12 @@ from ..options import check_integer, choice
 from .base import (
     MAX_DIM,
     Column,
-    RaggedColumn,
     VectorField,
     check_encoder,
     check_query,
     check_rows,
     floats,
+    pack_counts,
     pack_matrix,
     text_written,
     unpack_counts,
@@ -32,7 +32,7 @@ MAX_VECTOR_ROWS = 65_535
 
 
 @dataclass(frozen=True)
-class MultiColumn(RaggedColumn):
+class MultiColumn(Column):
     """Multi-vectors of n points.
 
     indptr: int64 ``(n+1,)`` into values. values: float32 or float16 ``(total, dim)``; every point has at least one row. rows: as in
@@ -43,6 +43,7 @@ class MultiColumn(RaggedColumn):
     values: np.ndarray
     rows: np.ndarray | None = None
     kind: ClassVar[str] = "multi"
+    names: ClassVar[tuple[str, ...]] = ("values",)
 
     @classmethod
     def read(
@@ -98,11 +99,8 @@ class MultiColumn(RaggedColumn):
     def vector(self, position: int) -> np.ndarray:
         return self.values[self.indptr[position] : self.indptr[position + 1]]
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return (self.values,)
-
     def pack(self, message: Any) -> None:
-        message.counts = self.counts()
+        message.counts = pack_counts(self.indptr)
         pack_matrix(message, self.values)
 
     @classmethod

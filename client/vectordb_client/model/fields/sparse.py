@@ -10,18 +10,19 @@ import numpy as np
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, many, shown
 from ..arguments import named_class
+from ..checks import check_flag
 from ..foreign import compressed, is_integer, is_sparse, listed, read_with, size_of
 from ..norms import check_sparse_norms, surely_allowed
 from ..options import check_integer, choice
 from .base import (
     Column,
-    RaggedColumn,
     VectorField,
     array_of,
     cause,
     check_encoder,
     check_index,
     floats,
+    pack_counts,
     refusal,
     text_written,
     unpack_counts,
@@ -38,7 +39,7 @@ _SPARSE_FORMS = "{term: weight}, (indices, values) or a list of (term, weight)"
 
 
 @dataclass(frozen=True)
-class SparseColumn(RaggedColumn):
+class SparseColumn(Column):
     """Sparse vectors of n points, in CSR form.
 
     indptr: int64 ``(n+1,)``. terms: uint64, strictly ascending within a row. weights: float32, finite and not 0. rows: as in ``Column``.
@@ -49,6 +50,7 @@ class SparseColumn(RaggedColumn):
     weights: np.ndarray
     rows: np.ndarray | None = None
     kind: ClassVar[str] = "sparse"
+    names: ClassVar[tuple[str, ...]] = ("terms", "weights")
 
     @staticmethod
     def unwrapped(value: Any) -> Any:
@@ -119,16 +121,13 @@ class SparseColumn(RaggedColumn):
         low, high = self.indptr[position], self.indptr[position + 1]
         return self.terms[low:high], self.weights[low:high]
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return self.terms, self.weights
-
     def sums(self) -> np.ndarray:
         """The sum of the weights of each vector, int64. For term frequencies, it is the number of words of a text."""
         ends = np.concatenate([[0], np.cumsum(self.weights, dtype=np.int64)])
         return ends[self.indptr[1:]] - ends[self.indptr[:-1]]
 
     def pack(self, message: Any) -> None:
-        message.counts = self.counts()
+        message.counts = pack_counts(self.indptr)
         message.terms = np.ascontiguousarray(self.terms, "<u8").tobytes()
         message.weights = np.ascontiguousarray(self.weights, "<f4").tobytes()
 
@@ -207,7 +206,7 @@ class Sparse(VectorField):
     index: ImpactIndex | None = ImpactIndex()
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
-    index_options: ClassVar[type | None] = ImpactIndex
+    index_options: ClassVar[Any] = ImpactIndex
     has_terms: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -217,8 +216,7 @@ class Sparse(VectorField):
             object.__setattr__(self, "weighting", self.weighting or "idf")
         elif self.weighting == "none":
             object.__setattr__(self, "weighting", None)
-        if not isinstance(self.binary, bool):
-            raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
+        check_flag("binary", self.binary, SchemaError)
         check_index(self.index, ImpactIndex)
 
     @property

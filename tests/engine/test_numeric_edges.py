@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-import vectordb_client.model.vectors
+import vectordb_client.model.fields
 from vectordb_client import Client
 from vectordb_client.model.norms import MAX_NORM
 
@@ -132,8 +132,8 @@ def test_the_largest_scores_there_are_can_be_told(database):
 def unbounded(monkeypatch):
     """Writes take any finite vector while the test says so."""
     with monkeypatch.context() as patch:
-        patch.setattr(vectordb_client.model.vectors, "check_norms", lambda *_: None)
-        patch.setattr(vectordb_client.model.vectors, "check_sparse_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.fields.base, "check_norms", lambda *_: None)
+        patch.setattr(vectordb_client.model.fields.sparse, "check_sparse_norms", lambda *_: None)
         yield patch
 
 

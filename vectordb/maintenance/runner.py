@@ -1,0 +1,218 @@
+"""Runs the jobs of maintenance: builds, compaction, repair and conversion, and with these ``optimize`` and ``purge``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vectordb_client.errors import ClosedError, NotFoundError, StorageError, VectorDBError
+
+from ..common import background
+from ..engine.directory import Directory
+from ..engine.snapshot import Snapshots, View
+from ..index.base import Cancelled
+from ..storage import segments
+from ..storage.store import Store
+from . import convert, jobs, policy
+from .backoff import Failures
+from .policy import Build
+from .purge import Purge
+from .requests import Request, Requests
+from .status import Status
+
+log = logging.getLogger("vectordb.maintenance")
+STOP_SECONDS = 0.25  # between two checks whether a build is still wanted
+BREATH_SECONDS = 0.025  # pause after each transaction of compaction, so that other writers get their turn
+NOTHING_DONE = {"segments_built": 0, "rows_indexed": 0, "rows_dropped": 0, "bytes_rewritten": 0}
+
+
+class Runner:
+    """Runs jobs in the maintenance thread of a directory. stopping: says whether the directory is being closed."""
+
+    def __init__(self, directory: Directory, requests: Requests, failures: Failures, stopping: Callable[[], bool]):
+        self.status = Status()
+        self.not_worth: dict[int, int] = {}  # collection → dead rows stored when no chunk was worth compacting
+        self._directory = directory
+        self._requests = requests
+        self._failures = failures
+        self._stopping = stopping
+        self._snapshots: dict[int, Snapshots] = {}
+
+    def pin(self, number: int) -> View:
+        """A view of a collection."""
+        if number not in self._snapshots:
+            self._snapshots[number] = Snapshots(self._directory, number)
+        return self._snapshots[number].pin()
+
+    def release_snapshots(self) -> None:
+        """Forget all snapshots. They keep files open that may have been removed."""
+        self._snapshots.clear()
+
+    def forget(self, number: int) -> None:
+        """A collection was dropped."""
+        self._snapshots.pop(number, None)
+        self.not_worth.pop(number, None)
+
+    # Jobs
+
+    def build(self, number: int, task: Build, gives_way: bool = False) -> int:
+        """Run a build; returns how many rows were indexed. gives_way: cancel it if a waiting ``optimize`` would replace its result."""
+        name, begun = f"{task.kind} {task.name} rows {task.first} … {task.end - 1}", time.monotonic()
+        with self.status.running(number, name) as progress:
+            stop = self._stop_of(number, task if gives_way else None)
+            with background.using(background.ALL_BUT_ONE if gives_way else background.CORES):
+                rows = jobs.build(self._directory, number, self.pin(number), task, progress, stop)
+        seconds = time.monotonic() - begun
+        self.status.add_build(task.kind, rows, seconds)
+        log.info("%s of collection %d: %d rows in %.1f s", name, number, rows, seconds)
+        return rows
+
+    def _stop_of(self, number: int, gives_way: Build | None) -> jobs.Stop:
+        """A function that says whether to cancel: the database is closing, the collection was dropped, or a queued ``optimize`` needs a
+        different build. The last two are checked every ``STOP_SECONDS``.
+        """
+        checked = time.monotonic()
+
+        def stop() -> bool:
+            nonlocal checked
+            if self._stopping():
+                return True
+            if time.monotonic() - checked < STOP_SECONDS:
+                return False
+            checked = time.monotonic()
+            try:
+                with self._directory.env.read(nested=True) as txn:  # nested, because a build keeps a view open
+                    dropped = Store(txn, number).state() is None
+                return dropped or (gives_way is not None and self._in_the_way(number, gives_way))
+            except (ClosedError, NotFoundError):
+                return True
+            except StorageError:  # can't tell now: continue
+                return False
+
+        return stop
+
+    def _in_the_way(self, number: int, task: Build) -> bool:
+        """Whether the next request needs something other than this build."""
+        request = self._requests.first()
+        if request is None:
+            return False
+        if request.number != number:
+            return True
+        with self.pin(number) as view:
+            wanted = _next_optimization(view, set(), view.rows, view.sequence)
+        return wanted is None or (wanted.field, wanted.first, wanted.end) != (task.field, task.first, task.end)
+
+    def repair(self, number: int) -> None:
+        """Remove damaged records from the registry of index files."""
+        self._directory.write(lambda txn: segments.remove_damaged(txn, number))
+
+    def compact(self, number: int, share: float) -> dict[str, int]:
+        """Compact chunks with a share of dead rows above ``share``. Returns rows_dropped and bytes_rewritten.
+
+        Raises CorruptionError naming the first damaged chunk, after all others were compacted.
+        """
+        done = {"rows_dropped": 0, "bytes_rewritten": 0}
+        with self.pin(number) as view:
+            dead = view.dead
+            units, damage = jobs.units_to_compact(view, share)
+        if units:
+            total = sum(unit.nbytes for unit in units)
+            with self.status.running(number, "compact") as progress:
+                for group in jobs.in_batches(units):
+                    if self._stopping():
+                        raise Cancelled("compact")
+                    dropped, damaged = jobs.compact_batch(self._directory, number, group, dead)
+                    damage += damaged
+                    done["rows_dropped"] += dropped
+                    done["bytes_rewritten"] += sum(unit.nbytes for unit in group)
+                    progress("chunks", done["bytes_rewritten"] / total)
+                    time.sleep(BREATH_SECONDS)
+        if damage:
+            raise damage[0]
+        return done
+
+    def compact_or_remember(self, number: int, dead: int) -> None:
+        """Compact in the background. dead: stored dead rows, remembered if no chunk is worth it."""
+        if not self.compact(number, policy.CHUNK_DEAD_SHARE)["bytes_rewritten"]:
+            self.not_worth[number] = dead
+
+    def _prepare(self, number: int) -> tuple[int, int]:
+        """Remove damaged records and convert fields of earlier versions. Returns (rows, sequence) from before."""
+        with self.pin(number) as view:
+            state, damaged = (view.rows, view.sequence), bool(view.snapshot.record_problems)
+        if damaged:
+            self.repair(number)
+        with self.status.running(number, "convert"):
+            convert.convert(self._directory, number, self.pin, self._stopping)
+        return state
+
+    # Requests
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Run a request; returns the result for its caller, or raises the error."""
+        try:
+            done = self._purge(request) if request.number is None else self._optimize(request.number)
+        except Cancelled:
+            raise self.closed() if self._stopping() else NotFoundError("the collection was dropped", field="collection") from None
+        return {"seconds": round(time.monotonic() - request.begun, 3), **done}
+
+    def _purge(self, request: Request) -> dict[str, Any]:
+        for number in request.purged:
+            self._prepare(number)
+        purge = Purge(self._directory, self.pin, self.build, lambda number: self.compact(number, 0.0))
+        return purge.run(request.purged, request.patience)
+
+    def _optimize(self, number: int) -> dict[str, Any]:
+        done, errors, failed = dict(NOTHING_DONE), [], set()
+        rows, sequence = self._prepare(number)
+        while (task := self._planned(number, failed, rows, sequence)) is not None:
+            try:
+                done["rows_indexed"] += self.build(number, task)
+                done["segments_built"] += 1
+                self._failures.clear_field(number, task.name)  # try again even if it failed before
+            except (StorageError, OSError, MemoryError, RuntimeError) as error:  # go on with the other fields
+                errors.append(error)
+                failed.add(task.field)
+        try:
+            done |= self.compact(number, 0.0)
+            self.not_worth.pop(number, None)
+        except (VectorDBError, OSError) as error:
+            errors.append(error)
+        if errors:
+            raise errors[0]
+        return done
+
+    def _planned(self, number: int, failed: set[int], rows: int, sequence: int) -> Build | None:
+        with self.pin(number) as view:
+            return _next_optimization(view, failed, rows, sequence)
+
+    def closed(self) -> ClosedError:
+        """The error of calls that come, or still wait, when the directory is closed."""
+        path = str(self._directory.path)
+        return ClosedError(f"{path} was closed", field="path", value=path)
+
+    def to_user_error(self, error: BaseException) -> VectorDBError:
+        """The error to raise in the caller: a VectorDBError, whatever the cause."""
+        if isinstance(error, VectorDBError):
+            return error
+        try:
+            self._directory.env.check_in_place()  # a missing file may mean that the directory was moved
+        except VectorDBError as problem:
+            return problem
+        path = str(self._directory.path)
+        what = error if isinstance(error, OSError) else f"maintenance failed: {type(error).__name__}: {error}"
+        translated = StorageError(f"{path}: {what}", field="path", value=path)
+        translated.__cause__ = error
+        return translated
+
+
+def _next_optimization(view: View, failed: set[int], rows: int, sequence: int) -> Build | None:
+    """The next build of ``optimize``. failed: fields (by number) that are left out because their build failed."""
+    for name, field, spec in policy.indexed(view):
+        if field not in failed:
+            task = policy.next_optimization(name, field, spec, policy.survey(view, field), rows, sequence)
+            if task is not None:
+                return task
+    return None
