@@ -32,8 +32,8 @@ from .segment import DenseSegment
 
 # Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commits 5afc918 to
 # e7bcf53 (bench/RESULTS.md, "Under filters"), which compares predicted with observed recall and cost, and the chosen setting with the best
-# one. [build]: bounds the time that calibration adds to a build; the same run measured 5,687 points a second, upserts and index. [tests]: set
-# so that tests with duplicates pass; no benchmark is recorded. [float]: from the rounding of the type. [chosen]: chosen, not measured.
+# one. [build]: bounds the time that calibration adds to a build; the same run measured 5,687 points a second, upserts and index. [tests]:
+# set so that tests with duplicates pass; no benchmark is recorded. [float]: from the rounding of the type. [chosen]: chosen, not measured.
 
 # What is measured.
 QUERIES, FEW_QUERIES = 80, 48  # queries; the second for segments without a graph [build]

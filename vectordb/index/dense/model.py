@@ -15,8 +15,8 @@ from ..base import Run, SegmentTarget
 from ..model import DEPTHS, PlanModel, with_setting
 from .plans import PLANS
 
-# Constants: unit and meaning, then the source in brackets. [k100]: checked by the dense suite at k = 100 of 22 November 2026, commit 1efecf0
-# (bench/RESULTS.md). [estimate]: a rounded time, twice that of the best case measured; machines differ.
+# Constants: unit and meaning, then the source in brackets. [k100]: checked by the dense suite at k = 100 of 22 November 2026, commit
+# 1efecf0 (bench/RESULTS.md). [estimate]: a rounded time, twice that of the best case measured; machines differ.
 NEVER = 1e7  # microseconds; the cost of a plan that can't be used
 UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
 BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [k100]
