@@ -220,10 +220,10 @@ class _Bench:
         cell, rhos = self._requests(kind, share, asked, k)
         recalls = np.zeros((len(asked), len(self.settings.table)), np.float32)
         costs = np.full((len(asked), len(self.settings.table)), NEVER, np.float32)
-        enough = full
+        enough, given = full, {*self.segment.meta["codecs"]}
+        given |= ({"graph"} if self.segment.has_graph else set()) | ({"filter"} if cell.filtered else set())
         for family in self.settings.families:
-            needs = PLANS[int(self.settings.table[family[0], planner.PLAN])].needs
-            if (cell.filtered or "filter" not in needs) and (self.segment.has_graph or "graph" not in needs):
+            if PLANS[int(self.settings.table[family[0], planner.PLAN])].needs <= given:
                 enough = self._sweep(family, cell, recalls, costs, enough)
         return rhos, recalls, costs
 
