@@ -133,9 +133,9 @@ class PlanModel:
         return {}
 
 
-def model_for(models: Sequence[Any], k: int) -> Any:
-    """The model of a file (``PlanModel``, one for each of DEPTHS) to use for k results."""
-    return models[0] if k <= MOST_OF_FIRST * models[0].depth else models[1]
+def which_model(k: int) -> int:
+    """The index of the model of a file (one for each of DEPTHS) to use for k results."""
+    return 0 if k <= MOST_OF_FIRST * DEPTHS[0] else 1
 
 
 def settings_of(plans: Mapping[int, Plan]) -> np.ndarray:

@@ -32,10 +32,6 @@ class DenseModel(PlanModel):
     correlations: np.ndarray
     unusable = NEVER / 10
 
-    def needed(self, recall: float, k: int) -> float:
-        """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for recall + (1 − recall)·BEYOND."""
-        return recall if k <= 2 * self.depth else recall + BEYOND * (1.0 - recall)
-
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
         rows, matches = target.segment.rows, int(target.allowed.matches[0])
         share = np.log2(matches / rows)
@@ -55,6 +51,11 @@ class DenseModel(PlanModel):
 
     def located(self, run: Run) -> dict[str, Any]:
         return {"local_selectivity": None if run.local < 0 else float(run.local)}
+
+
+def needed(recall: float, k: int, depth: int) -> float:
+    """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for recall + (1 − recall)·BEYOND."""
+    return recall if k <= 2 * depth else recall + BEYOND * (1.0 - recall)
 
 
 def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[DenseModel, ...]:
