@@ -205,8 +205,7 @@ def test_optimize_makes_one_segment_without_dead_rows(manual, rng, monkeypatch):
 
 
 def test_segments_never_exceed_the_limit(manual, rng, monkeypatch):
-    hurry(monkeypatch)
-    monkeypatch.setattr(kind, "MAX_ROWS", 100)
+    hurry(monkeypatch, MAX_ROWS=100)
     c = manual.create_collection("c", SCHEMA)
     fill(c, rng, range(330))
     c.delete([5, 150])
