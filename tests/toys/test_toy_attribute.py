@@ -91,17 +91,9 @@ def fill(opened) -> vectordb.Collection:
     return docs
 
 
-@pytest.fixture(params=["embedded", "served"])
-def docs(request, database):
-    if request.param == "embedded":
-        yield fill(database)
-        return
-    server, port = start(database, port=0)
-    try:
-        with Client(f"127.0.0.1:{port}") as client:
-            yield fill(client)
-    finally:
-        server.stop(0).wait()
+@pytest.fixture
+def docs(database):
+    return fill(database)
 
 
 def found(docs, condition) -> list[int]:
