@@ -199,12 +199,7 @@ def attribute_cell(spec: AttributeType, value: Any) -> str:
 
 
 def _json_cell(column: str, text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except _NOT_JSON:
-        return read_json_cell(column, text)
+    return read_json_cell(column, text, loads) if isinstance(text, str) else text
 
 
 def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
@@ -241,12 +236,9 @@ def loads(text: str | bytes) -> Any:
     """JSON as the standard defines it; raises ValueError, also on NaN."""
     try:
         return msgspec.json.decode(text)
-    except _NOT_JSON:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         # Python's module knows lone surrogates, and says where a mistake is. From bytes it would guess at UTF-16.
         return strict_json(text.decode() if isinstance(text, bytes) else text)
-
-
-_NOT_JSON = (msgspec.DecodeError, msgspec.ValidationError, RecursionError)
 
 
 def dumps(value: Any) -> str:

@@ -187,10 +187,10 @@ def utf8(value: str, name: str) -> bytes:
         raise InvalidArgumentError(f"{name} {shown(value)} has a lone surrogate and isn't valid text", field=name, value=value) from None
 
 
-def read_json_cell(name: str, text: str) -> Any:
-    """The JSON value in a cell, None if it is blank. Raises InvalidArgumentError."""
+def read_json_cell(name: str, text: str, loads: Callable[[str], Any] | None = None) -> Any:
+    """The JSON value in a cell, None if it is blank. loads: a faster ``strict_json``. Raises InvalidArgumentError."""
     try:
-        return strict_json(text) if text.strip() else None
+        return (loads or strict_json)(text) if text.strip() else None
     except ValueError as error:
         raise InvalidArgumentError(f"{name} is not JSON ({error}): {shown(text)}", field=name, value=text) from None
 
