@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError, shown
 from ..arguments import named_class
+from ..checks import check_flag
 from ..foreign import is_nan, is_null, listed, plain, read_with
 
 MAX_ARRAY = 65_535
@@ -69,8 +70,7 @@ class AttributeType:
     is_in_text: ClassVar[Callable[[str], bool] | None] = None
 
     def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
+        check_flag("array", self.array, SchemaError)
 
     # ---- The stored form ----
 
