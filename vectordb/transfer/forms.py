@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -222,14 +222,6 @@ def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
             vector = point.vectors.get(name)
             cells.append("" if vector is None else dumps(layout.schema.vectors[name].column.to_json(vector)))
     return [*cells, "" if point.payload is None else dumps(point.payload)]
-
-
-def arrow_values(name: str, spec: AttributeType, values: Iterable[Any]) -> list[Any]:
-    """Values of an attribute in the forms that Arrow takes."""
-    column = [spec.coerce(name, value) for value in values]
-    if spec.array:
-        return [None if value is None else [*map(spec.to_arrow, value)] for value in column]
-    return [None if value is None else spec.to_arrow(value) for value in column]
 
 
 def loads(text: str | bytes) -> Any:
