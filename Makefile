@@ -29,9 +29,11 @@ nightly: $(VENV)/.dev
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)
 
+# Style, and that the generated asyncio client is up to date; python tools/generate_aio.py makes it again.
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/generate_aio.py --check
 
 # The number of type errors of each package; it can only fall. tools/check_types.py says how to lower it.
 types: $(VENV)/.types
@@ -44,10 +46,11 @@ proto: $(VENV)/.dev
 proto-check: $(VENV)/.dev
 	PYTHON=$(BIN)/python sh tools/proto.sh --check
 
-# Ratios against peers in one run; needs qdrant-edge-py, which is not a dependency.
+# The figures of a release, with their bounds, beside a few peers; one of them is qdrant-edge-py, which is not a dependency.
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install -q qdrant-edge-py==0.9.0
-	$(BIN)/python -m bench.foundation
+	rm -rf bench-release
+	$(BIN)/vectordb bench run --suite release --out bench-release
 
 # The harness on small data: ours and every peer that is installed; under five minutes. Full suites: vectordb bench list.
 bench-quick: $(VENV)/.dev
@@ -74,5 +77,5 @@ $(VENV)/.types: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick nightly
+	rm -rf $(VENV) build dist site client/build client/dist bench/build bench/dist bench-quick bench-release nightly
 	find . -name __pycache__ -prune -exec rm -rf {} +

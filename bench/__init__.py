@@ -1,1 +1,1 @@
-"""The benchmark: ``vectordb bench`` measures vectordb beside other vector databases; ``bench.foundation`` measures a release."""
+"""The benchmark: ``vectordb bench`` measures vectordb beside other vector databases, beside another checkout, and its own parts."""

@@ -64,7 +64,7 @@ def checked(found: Sequence[dict]) -> list[dict]:
             value = _value(check, here) if check.data in ("", dataset) else None
             if value is not None:
                 met = value <= check.limit if check.most else value >= check.limit
-                what = f"{check.system}: {check.what}{f' {check.other}' if check.other else ''}, {check.value}".replace("\\", "")
+                what = f"{check.system}: {check.what}{f' {check.other}' if check.other else ''}, {check.value}".replace(".*", "…")
                 result.append(
                     {"suite": suite, "dataset": dataset, "what": what, "value": value, "most": check.most, "limit": check.limit, "met": met}
                 )

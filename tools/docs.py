@@ -31,7 +31,7 @@ OUTSIDE = {
     "SECURITY.md": "project/security.md",
     "RELEASING.md": "project/releasing.md",
     "examples/README.md": "tutorials/examples.md",
-    "bench/README.md": "benchmarks/foundation.md",
+    "bench/README.md": "benchmarks/release.md",
     "bench/HARNESS.md": "benchmarks/harness.md",
     "bench/RESULTS.md": "benchmarks/results.md",
 }

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         Text,
         Uuid,
     )
+    from vectordb_client.model.searching import PreparedSearch
     from vectordb_client.model.tuning import FusionTuning
     from vectordb_client.model.values import Id
     from vectordb_client.rpc.bulk import BulkResult, FailedPoint
@@ -101,6 +102,7 @@ _EXPORTS = {
     "vectordb_client.model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "vectordb_client.model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
     "vectordb_client.model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
+    "vectordb_client.model.searching": "PreparedSearch",
     "vectordb_client.model.tuning": "FusionTuning",
     "vectordb_client.model.values": "Id",
 }
@@ -162,6 +164,7 @@ __all__ = [
     "PointsLike",
     "PreconditionError",
     "Prefetch",
+    "PreparedSearch",
     "RateLimitError",
     "Relative",
     "Schema",

@@ -68,7 +68,7 @@ def cell(worker) -> Figures:
             yield f"{label}: recall", recalls.mean(), ""
             yield f"{label}: recall, 5 % of the queries below", np.percentile(recalls, 5), ""
             yield f"{label}: predicted recall", predicted, ""
-            yield f"{label}: |predicted − observed recall|", abs(predicted - recalls.mean()), ""
+            yield f"{label}: error of the prediction", abs(predicted - recalls.mean()), ""
             yield f"{label}: short of the target", max(0.0, target - recalls.mean()), ""
             yield f"{label}: a search", cost, "µs"
             for plan, count in chosen.most_common(3):

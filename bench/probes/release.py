@@ -18,6 +18,8 @@ def search(worker) -> Figures:
     """One exact search at a time. The answers are compared with the ground truth first."""
     _verify(worker)
     yield "exact search, p50", timing.p50(lambda query: worker.system.search(query, 10, None), worker.asked(), 10.0), "µs"
+    if "ours" in worker.system.does:
+        yield "search with all defaults, p50", timing.p50(worker.system.collection.search, worker.asked(), 10.0), "µs"
 
 
 def _verify(worker) -> None:
@@ -65,10 +67,15 @@ def threads(worker, exact: bool = True, seconds: float = 1.0) -> Figures:
     yield "single searches from 2 threads ÷ from 1", two / one, "×"
 
 
+def _durabilities(worker) -> tuple[tuple[bool, str], ...]:
+    both = (True, "each synced"), (False, "not synced")
+    return both[:1] if "serve" in worker.system.does else both  # a server was told when it started
+
+
 def upsert(worker) -> Figures:
     """Batches of points with two attributes into an empty index, with and without a sync of each."""
     rows = np.arange(min(UPSERTED, len(worker.dataset)))
-    for synced, word in ((True, "each synced"), (False, "not synced")):
+    for synced, word in _durabilities(worker):
         with worker.fresh(synced) as (system, folder):
             system.create(worker.dataset, folder, worker.threads)
             parts = [rows[low : low + BATCH] for low in range(0, len(rows), BATCH)]
@@ -81,7 +88,7 @@ def upsert(worker) -> Figures:
 def rows(worker) -> Figures:
     """One point a call into an empty index."""
     singles = [np.array([row]) for row in range(min(SINGLES, len(worker.dataset)))]
-    for synced, word in ((True, "synced"), (False, "not synced")):
+    for synced, word in _durabilities(worker):
         with worker.fresh(synced) as (system, folder):
             system.create(worker.dataset, folder, worker.threads)
             # A slow disk must not make this run long.

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Text,
         Uuid,
     )
+    from .model.searching import PreparedSearch
     from .model.tuning import FusionTuning
     from .model.values import Id
     from .rpc.aio import AsyncClient, AsyncCollection
@@ -87,6 +88,7 @@ _EXPORTS = {
     "model.ranking": "DBSF Fusion Linear Prefetch RRF Relative",
     "model.results": "ArmScore Change CollectionInfo Hit Hits Page Point WriteResult",
     "model.schema": "Bool Datetime Float Geo Index Int Keyword Schema SparseIndex Text Uuid",
+    "model.searching": "PreparedSearch",
     "model.tuning": "FusionTuning",
     "model.values": "Id",
 }
@@ -148,6 +150,7 @@ __all__ = [
     "PointsLike",
     "PreconditionError",
     "Prefetch",
+    "PreparedSearch",
     "RateLimitError",
     "Relative",
     "Schema",

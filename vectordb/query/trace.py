@@ -98,16 +98,7 @@ class SearchTrace:
         if search is None or self.clock is None or not self._arms:
             return None
         matches = next(iter(self._arms.values())).matches
-        stage = self._stage(search)
-        return {
-            "sequence": self.sequence,
-            "queries": search.queries,
-            "live_rows": self.live,
-            "filter": None if search.filter is None else {"matches": matches, "selectivity": matches / max(self.live, 1)},
-            **stage,
-            "exact": all_exact(stage),
-            "milliseconds": self.clock.milliseconds,
-        }
+        return whole_plan(search, self.live, self.sequence, matches, self._stage(search), self.clock)
 
     def _stage(self, search: Search) -> dict[str, Any]:
         depth, before = _depth(search), None
@@ -116,8 +107,28 @@ class SearchTrace:
         runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
         arms = [ran.explain() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
         fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
-        fusion = fusion if len(search.arms) > 1 else None
-        return {"exact": all(arm["exact"] for arm in arms), "arms": arms, "fusion": fusion, "prefetch": before}
+        return stage_plan(arms, fusion if len(search.arms) > 1 else None) | {"prefetch": before}
+
+
+def stage_plan(arms: list[dict], fusion: dict | None) -> dict[str, Any]:
+    """A stage's entry of the plan. exact: the results of all arms are exact, or the fusion is proven though some arm's list isn't."""
+    exact = all(arm["exact"] for arm in arms) or bool(fusion and fusion.get("proven"))
+    return {"exact": exact, "arms": arms, "fusion": fusion, "prefetch": None}
+
+
+def whole_plan(search: Search, live: int, sequence: int, matches: int, stage: dict[str, Any], clock: Clock) -> dict[str, Any]:
+    """How a search was run, as plain data (``vectordb_client.model.plan.Plan``). live: the number of live rows. matches: of those, the rows
+    that match the filter. stage: the last stage's entry.
+    """
+    return {
+        "sequence": sequence,
+        "queries": search.queries,
+        "live_rows": live,
+        "filter": None if search.filter is None else {"matches": matches, "selectivity": matches / max(live, 1)},
+        **stage,
+        "exact": all_exact(stage),
+        "milliseconds": clock.milliseconds,
+    }
 
 
 def all_exact(stage: dict) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,16 +100,6 @@ def tune(
         limit=int(limit),
         queries=len(judged),
     )
-
-
-def drive(steps: Generator[dict[str, Any], list[Hits], FusionTuning], search: Callable[..., list[Hits]]) -> FusionTuning:
-    """Run the steps with calls of ``search_batch``."""
-    try:
-        arguments = next(steps)
-        while True:
-            arguments = steps.send(search(**arguments))
-    except StopIteration as done:
-        return done.value
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ A value has three forms:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, VectorDBError, shown
 from ..arguments import named_class
+from ..checks import check_flag
 from ..foreign import is_nan, is_null, listed, plain, read_with
 
 MAX_ARRAY = 65_535
@@ -54,6 +55,7 @@ class AttributeType:
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
+        is_in_text: a static method, whether a string in a file is most likely a value of this type; None: it never is.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -65,10 +67,10 @@ class AttributeType:
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
+    is_in_text: ClassVar[Callable[[str], bool] | None] = None
 
     def __post_init__(self):
-        if not isinstance(self.array, bool):
-            raise SchemaError(f"array must be True or False, not {shown(self.array)}", field="array", value=self.array)
+        check_flag("array", self.array, SchemaError)
 
     # ---- The stored form ----
 
@@ -137,11 +139,8 @@ class AttributeType:
         """The stored form of a value that the attribute is compared with. Raises InvalidArgumentError, which names the value."""
         return self.coerce_one(name, value)
 
-    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
-        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one.
-
-        classes: the classes of the values.
-        """
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        """The stored forms of many values, without those that no value of the type can equal. None: read them one by one."""
         return None
 
     def filter_bound(self, name: str, value: Any, lower: bool) -> tuple[Any, Any]:
@@ -165,10 +164,6 @@ class AttributeType:
     def to_cell(self, value: Any) -> str:
         """The cell from which ``from_cell`` reads a value in the user's form."""
         return str(self.to_json(value))
-
-    def is_in_text(self, text: str) -> bool:
-        """Whether a string in a file is most likely a value of this type."""
-        return False
 
     def arrow_type(self, pyarrow: Any) -> Any:
         """The type of an Arrow column of such values."""

@@ -31,7 +31,7 @@ class VectorField:
 
     kind: ClassVar[str]
     column: ClassVar[type[Column]]
-    index_options: ClassVar[type | None] = None
+    index_options: ClassVar[Any] = None
     has_terms: ClassVar[bool] = False
     encoder: str | None
     source: str | None
@@ -113,8 +113,8 @@ class Column(ABC):
     def vector(self, position: int) -> Any:
         """The vector at a position, in the form of ``Point.vectors``."""
 
-    def vectors(self) -> Sequence[Any]:
-        """The vectors of all points, in order."""
+    def vectors(self) -> Any:
+        """The vectors of all points, in order: a list or an array."""
         return [self.vector(position) for position in range(len(self))]
 
     def arrays(self) -> list[np.ndarray]:

@@ -10,14 +10,19 @@ import numpy as np
 from pyroaring import BitMap
 from vectordb_client.model.filter import And, Filter, HasVector, Not
 
-from ..engine.snapshot import View
-from ..filters.bitmap import FilterCache, matching
-from ..filters.nodes import make
-from ..kernels.dense import hold
-from .request import Arm
-from .row_filter import RowFilter
+from ...engine.snapshot import View
+from ...filters.bitmap import FilterCache, matching
+from ...filters.nodes import make
+from ...kernels.dense import hold
+from ..request import Arm, Search
+from ..row_filter import RowFilter
 
 LISTED = 2_000  # rows; smaller groups are scored row by row, which costs less than a search
+
+
+def arm_weights(search: Search) -> np.ndarray:
+    """The weight of each arm in the fusion, float64 ``(arms,)``."""
+    return np.array([float(search.fusion.weights.get(arm.name, 1.0)) for arm in search.arms])
 
 
 def has_vectors(view: View, arm: Arm, docids: np.ndarray) -> np.ndarray:

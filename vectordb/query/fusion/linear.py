@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..index.exact import Found
+from ...index.exact import Found
 
 # Constants: unit and meaning, then the source in brackets. [float]: from the rounding of the type. [by hand]: a round value, no benchmark
 # of it is recorded.
