@@ -168,8 +168,8 @@ class SearchRequest:
 
     def shown(self) -> dict[str, Any]:
         """The options that differ from their defaults, as JSON values, for plans and logs."""
-        values = ((option, name, getattr(self, name)) for name, option in OPTIONS.items() if option.show is not None)
-        return {name: option.show(value) for option, name, value in values if value is not option.default}
+        given = {name: option for name, option in OPTIONS.items() if getattr(self, name) is not option.default}
+        return {name: option.show(getattr(self, name)) for name, option in given.items() if option.show is not None}
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTIONS:  # it was added to the table after this request was made
@@ -180,8 +180,8 @@ class SearchRequest:
         raise AttributeError(f"a search request can't be changed: {name}")
 
     def __repr__(self) -> str:
-        values = [(name, getattr(self, name)) for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
-        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in values)})"
+        given = [name for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
+        return f"SearchRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
 
 _kept: dict[tuple, SearchRequest] = {}

@@ -15,7 +15,8 @@ from .steps import run_steps
 from .tuning import FusionTuning, tune
 from .values import Id
 
-One, Many = TypeVar("One"), TypeVar("Many")
+One = TypeVar("One")
+Many = TypeVar("Many")
 
 
 class PreparedSearch(Generic[One, Many]):
@@ -175,7 +176,7 @@ class Searching:
         return run_steps(steps, lambda arguments: self.search_batch(**arguments))
 
 
-def like(method: Method) -> Callable[[Method], Method]:
+def like(method: Callable[..., Any]) -> Callable[[Method], Method]:
     """For a method of a client: its documentation is that of a method here, with the timeout besides."""
 
     def documented(same: Method) -> Method:
