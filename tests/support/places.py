@@ -127,6 +127,13 @@ def plain(value: Any) -> Any:
     return type(value).__name__, repr(value)
 
 
+def difference(a: Any, b: Any, where: str = "") -> str:
+    """Where two values of ``plain`` first differ, and both sides there; empty if they are equal."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return next((found for i, pair in enumerate(zip(a, b, strict=True)) if (found := difference(*pair, f"{where}[{i}]"))), "")
+    return "" if a == b else f"{where}: {a!r} is not {b!r}"
+
+
 def _without_times(plan: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[str]]]:
     """A plan without the times of its steps, stage by stage, and the names of these steps."""
     bare = {name: part for name, part in plan.items() if name != "milliseconds"}

@@ -11,7 +11,7 @@ from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache
 from ...index.exact import Found
 from .. import segments
-from ..arms import exact_plan, queries_of, score_rows, search_arm, sign
+from ..arms import queries_of, score_rows, search_arm, sign
 from ..request import Arm, Search
 from ..row_filter import RowFilter
 from ..trace import Clock
@@ -72,8 +72,8 @@ def _source(
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
         hits, slack = search_bounds(k, floor)
-        plan = exact_plan(search, arm, rows)
-        return listed(k, hits, plan and plan | {"plan": bounds.plan}, slack, floor)
+        plan = segments.exact_plan(arm, rows.matches) | {"plan": bounds.plan} if search.explain else None
+        return listed(k, hits, plan, slack, floor)
 
     def scores(docids: np.ndarray) -> Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
