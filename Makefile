@@ -29,9 +29,11 @@ nightly: $(VENV)/.dev
 	VECTORDB_NIGHTLY=$(abspath $(NIGHTLY)) $(BIN)/python -m tests.support.soak --seconds 900 --workers 2
 	$(BIN)/python tools/reliability.py $(NIGHTLY)
 
+# Style, and that the generated asyncio client is up to date; python tools/generate_aio.py makes it again.
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/generate_aio.py --check
 
 # The number of type errors of each package; it can only fall. tools/check_types.py says how to lower it.
 types: $(VENV)/.types

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.errors import InvalidArgumentError
 from vectordb_client.model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import Batch, check_deleted_ids, check_not_a_filter, make_batch, versions_of
+from vectordb_client.model.checks import check_flag
 from vectordb_client.model.results import WriteResult
 from vectordb_client.model.schema import AttributeType, VectorField
 from vectordb_client.model.terms import check_sparse, check_words
@@ -248,8 +249,7 @@ class Collection(Reads):
         Raises:
             SchemaError: a name is taken, or a definition is not valid.
         """
-        if not isinstance(exist_ok, bool):
-            raise InvalidArgumentError(f"exist_ok must be True or False, not {shown(exist_ok)}", field="exist_ok", value=exist_ok)
+        check_flag("exist_ok", exist_ok)
         self.schema.with_fields(vectors, attributes, exist_ok=exist_ok)
         vectors, attributes = vectors or {}, attributes or {}
         identities = encoder_identities(vectors)

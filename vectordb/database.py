@@ -13,9 +13,9 @@ from vectordb_client.errors import AlreadyExistsError, ClosedError, InvalidArgum
 from vectordb_client.model.access import Collections
 from vectordb_client.model.aliases import Durability
 from vectordb_client.model.arguments import UnknownArgumentError, named
+from vectordb_client.model.checks import check_durability, check_flag, check_write_timeout
 from vectordb_client.model.schema import Schema, check_schema
 from vectordb_client.model.schema_diff import exists_already
-from vectordb_client.model.values import check_durability
 
 from .collection import Collection
 from .engine.audits import check_share
@@ -89,17 +89,12 @@ def open(
         ```
     """
     check_durability(durability)
-    if isinstance(write_timeout, bool) or not isinstance(write_timeout, (int, float)) or not 0 < write_timeout < 1e9:
-        raise InvalidArgumentError(
-            f"write_timeout must be seconds > 0, not {shown(write_timeout)}", field="write_timeout", value=write_timeout
-        )
-    if not isinstance(maintenance, bool):
-        raise InvalidArgumentError(f"maintenance must be True or False, not {shown(maintenance)}", field="maintenance", value=maintenance)
+    check_write_timeout(write_timeout)
+    check_flag("maintenance", maintenance)
     if recall_audit is not None:
         recall_audit = check_share(recall_audit)
     for name, value in (("create", create), ("salvage", salvage), ("read_only", read_only)):
-        if not isinstance(value, bool):
-            raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
+        check_flag(name, value)
     if file_mode is not None:
         modes.check_mode(file_mode)
     limits = {"batches": change_log_batches, "bytes": change_log_bytes, "seconds": change_log_seconds}
@@ -198,7 +193,7 @@ class Database(Collections[Collection]):
         """
         self._check_open()
         check_schema(schema)
-        _check_flag("exist_ok", exist_ok)
+        check_flag("exist_ok", exist_ok)
         identities = encoder_identities(schema.vectors)
         check_options(schema.vectors)
         try:
@@ -254,7 +249,7 @@ class Database(Collections[Collection]):
             CorruptionError: stored data is damaged.
         """
         self._check_open()
-        _check_flag("archive", archive)
+        check_flag("archive", archive)
         return backup.snapshot(self.directory.env, path, archive)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
@@ -297,8 +292,3 @@ class Database(Collections[Collection]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"database {self.path} was closed", field="path", value=self.path)
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)

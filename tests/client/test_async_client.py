@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 import time
 
@@ -25,6 +27,7 @@ from vectordb_client.rpc.aio import AsyncCollection
 from vectordb_client.rpc.client import Collection
 
 import vectordb
+from tests.support.paths import ROOT
 from vectordb.server.main import start
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"lang": Keyword()})
@@ -219,6 +222,23 @@ def test_a_client_may_be_made_before_there_is_a_loop(address):
             return await client.collections()
 
     assert asyncio.run(use()) == []
+
+
+def test_the_asyncio_client_is_generated_from_the_blocking_one():
+    pytest.importorskip("ruff")
+    done = subprocess.run([sys.executable, ROOT / "tools/generate_aio.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_docstrings_are_those_of_the_blocking_client_and_await():
+    for blocking, awaited in ((Client, AsyncClient), (Collection, AsyncCollection)):
+        for name in public(blocking):
+            of_blocking, of_awaited = (inspect.getdoc(getattr(cls, name)).splitlines() for cls in (blocking, awaited))
+            assert len(of_blocking) == len(of_awaited), name
+    assert (
+        "await docs.upsert(data_frame)" in AsyncCollection.upsert.__doc__ and "page = await docs.scroll(" in AsyncCollection.scroll.__doc__
+    )
+    assert "await client.collection" in AsyncClient.__doc__ and "async with AsyncClient" in AsyncClient.__doc__
 
 
 def test_the_asyncio_client_iterates_and_refuses_operators_that_cannot_wait(address, database):

@@ -232,8 +232,8 @@ def test_pauses_grow_to_two_seconds():
             assert longest / 2 <= pause <= longest
     assert pause_before_retry("UNAVAILABLE", (), "Count", request, 9, 0.5) is None
     assert pause_before_retry("DEADLINE_EXCEEDED", (), "Count", request, 0, None) is None
-    assert pause_before_retry("UNAVAILABLE", (), "SomeNewMethod", request, 0, None) is None
-    assert pause_before_retry("UNAVAILABLE", detail(PreconditionError("x")), "SomeNewMethod", request, 0, None) is not None
+    assert pause_before_retry("UNAVAILABLE", (), "Purge", request, 0, None) is None
+    assert pause_before_retry("UNAVAILABLE", detail(PreconditionError("x")), "Purge", request, 0, None) is not None
 
 
 @pytest.mark.parametrize("retries", [-1, 101, 1.5, True, None, "many"])

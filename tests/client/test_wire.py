@@ -15,8 +15,9 @@ from vectordb_client.model.filter import F
 from vectordb_client.model.ranking import DBSF, RRF, Linear, Relative
 from vectordb_client.model.results import ArmScore, CollectionInfo, Hit, Hits, Point
 from vectordb_client.model.schema import HNSW, Dense, Schema
+from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_vector
-from vectordb_client.rpc import answers, calls, wire
+from vectordb_client.rpc import answers, wire, wire_search
 from vectordb_client.rpc.split import slice_batch
 from vectordb_client.v1 import vectordb_pb2 as pb
 
@@ -165,9 +166,9 @@ def test_a_year_beyond_datetime_comes_back_as_numpy():
 )
 def test_a_fusion_comes_back(fusion):
     request = pb.SearchRequest()
-    if (message := wire.pack_fusion(fusion)) is not None:
+    if (message := wire_search.pack_fusion(fusion)) is not None:
         request.fusion.CopyFrom(message)
-    assert wire.unpack_fusion(request) == fusion
+    assert wire_search.unpack_fusion(request) == fusion
 
 
 @pytest.mark.parametrize("value", [True, False, ["a", "b"], []])
@@ -192,12 +193,13 @@ def test_what_is_no_filter_is_refused_before_it_is_sent(bad):
         wire.pack_filter(bad)
 
 
-WANTED = calls.SearchOptions(None, 10, None, False, "rrf", None, None, True, False, False)
+def packed_search(vectors, batch=False, **options):
+    return wire_search.pack_search("c", SCHEMA, SearchRequest.of(options), vectors, None, batch)
 
 
 def test_queries_of_every_kind_arrive_as_they_were():
     queries = {"d": [1, 2, 3, 4], "s": {5: 1.0, 2: 2.0}, "m": [[1, 2], [3, 4]]}
-    request = calls.search_request("c", SCHEMA, queries, None, WANTED, False)
+    request = packed_search(queries)
     columns = wire.query_columns(pb.SearchRequest.FromString(request.SerializeToString()).vectors, 1, SCHEMA)
     for name, value in queries.items():
         expected = query_vector(name, SCHEMA.vectors[name], value)
@@ -224,13 +226,13 @@ def test_queries_of_every_kind_arrive_as_they_were():
 )
 def test_a_search_that_cannot_be_said_is_refused_by_name(changed, error, field):
     with pytest.raises(error) as caught:
-        calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(**changed), False)
+        packed_search({"d": [1, 2, 3, 4]}, **changed)
     assert caught.value.field == field
 
 
 def test_a_recall_is_said_where_it_is_named():
     def sent(recall):
-        request = calls.search_request("c", SCHEMA, {"d": [1, 2, 3, 4]}, None, WANTED._replace(recall=recall), False)
+        request = packed_search({"d": [1, 2, 3, 4]}, recall=recall)
         return request.recall if request.HasField("recall") else None
 
     assert [sent(recall) for recall in (None, 0.95, 0.5, 1, np.float32(0.25))] == [None, 0.95, 0.5, 1.0, 0.25]
@@ -264,26 +266,19 @@ def test_facts_come_back_as_they_were():
 
 def test_arms_of_a_batch_must_have_as_many_queries():
     with pytest.raises(InvalidArgumentError, match="same number of queries"):
-        calls.search_request("c", SCHEMA, {"d": np.ones((2, 4)), "m": [np.ones((1, 2))]}, None, WANTED, True)
+        packed_search({"d": np.ones((2, 4)), "m": [np.ones((1, 2))]}, True)
 
 
-def test_generated_code_is_what_the_proto_says(tmp_path):
+def test_generated_code_is_what_the_proto_says():
     pytest.importorskip("grpc_tools")
     import os
     import subprocess
     import sys
 
-    command = [
-        sys.executable,
-        "-m",
-        "grpc_tools.protoc",
-        f"--proto_path={ROOT / 'proto'}",
-        f"--python_out={tmp_path}",
-        "vectordb/v1/vectordb.proto",
-    ]
-    subprocess.run(command, check=True, env=os.environ)
-    made = (tmp_path / "vectordb/v1/vectordb_pb2.py").read_text()
-    assert made == (ROOT / "client/vectordb_client/v1/vectordb_pb2.py").read_text()
+    checked = subprocess.run(
+        ["sh", ROOT / "tools/proto.sh", "--check"], env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_words_alone_import_no_grpc():

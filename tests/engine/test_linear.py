@@ -11,7 +11,7 @@ import pytest
 import vectordb
 from tests.support.upkeep import until
 from vectordb import HNSW, Dense, F, Int, InvalidArgumentError, Linear, MultiVector, Schema, Sparse
-from vectordb.query.linear import Listed, Source, top
+from vectordb.query.fusion.linear import Listed, Source, top
 
 ROWS = 300
 SCHEMA = Schema(

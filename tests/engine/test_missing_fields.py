@@ -8,7 +8,7 @@ from vectordb_client import Client
 
 import vectordb
 from vectordb import DBSF, HNSW, RRF, Dense, Int, Linear, Prefetch, Relative, Schema, Sparse
-from vectordb.query import missing as groups_of
+from vectordb.query.fusion import missing as groups_of
 from vectordb.server.main import start
 
 KINDS = [RRF, Relative, DBSF, Linear]

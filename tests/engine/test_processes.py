@@ -89,7 +89,7 @@ def hold_the_lock(path, held, release):
         held.touch()
         wait_for(release)
 
-    theirs(path).directory.env.write(wait, "batched", 10.0)
+    theirs(path)._directory.env.write(wait, "batched", 10.0)
 
 
 def wait_for(path, seconds=300.0):

@@ -290,7 +290,7 @@ def test_a_damaged_file_is_built_again(database, tmp_path):
     docs.optimize()
     with docs._snapshots.pin() as view:
         (opened,) = view.snapshot.segments(view.fields["s"])
-    path = opened.segment.path
+    path = tmp_path / "indexes" / opened.file
     database.directory.index_files._damage(path.name, "a test says so")
     assert arm(docs.search({"s": queries(1)[0]}, explain=True))["plan"] == "exact term-at-a-time"
     docs.optimize()

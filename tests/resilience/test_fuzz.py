@@ -19,6 +19,7 @@ import xxhash
 from vectordb_client.model.batch import make_batch
 from vectordb_client.model.filter import to_dict
 from vectordb_client.rpc import answers, wire
+from vectordb_client.rpc.methods import SERVICE
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
@@ -31,7 +32,7 @@ from vectordb.filters.canonical import canonical
 from vectordb.index import file as index_file
 from vectordb.index.base import open_file
 from vectordb.server.access.guard import Guard
-from vectordb.server.methods.service import SERVICE, Service
+from vectordb.server.methods.service import Service
 from vectordb.server.settings import Settings
 from vectordb.server.telemetry.telemetry import Telemetry
 from vectordb.storage import chunks, integrity

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from vectordb_client import Client, Dense, Schema, Sparse, VectorDBError
 from vectordb_client.model.schema import Int, Keyword, Text
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
@@ -175,10 +175,10 @@ def _calls(address: str, token: str) -> None:
     right = [("authorization", f"Bearer {token}"), (MARK.lower(), MARK)]
     with grpc.insecure_channel(address) as channel:
         for metadata in (right, [("authorization", f"Bearer {MARK}")], [("authorization", token)]):
-            for path, _, _ in METHODS.values():
+            for method in METHODS.values():
                 for data in (b"\xff" + MARK.encode(), write.SerializeToString()):
                     with contextlib.suppress(grpc.RpcError):
-                        channel.unary_unary(path)(data, metadata=metadata, timeout=20)
+                        channel.unary_unary(method.path)(data, metadata=metadata, timeout=20)
 
 
 def test_no_vector_text_payload_or_key_is_in_any_log(tmp_path):
@@ -187,10 +187,9 @@ def test_no_vector_text_payload_or_key_is_in_any_log(tmp_path):
     token, key = keys.create(folder / "keys.json", "admin", vectors=True)
     code = (
         "import logging, sys; logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)\n"
-        "from vectordb.server import service\n"
-        "count = service.Service._count\n"
+        "from vectordb.server.methods.reads import ReadMethods\n"
         "def fails(self, request, context): raise RuntimeError(repr(request))\n"
-        "service.Service._count = fails\n"
+        "ReadMethods.count = fails\n"
         "from vectordb.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")]), "GRPC_VERBOSITY": "DEBUG"}

@@ -53,14 +53,14 @@ def test_a_service_ends_though_a_long_search_is_under_way(tmp_path):
 
 STUCK = """
     import sys, threading, time
-    from vectordb.index import flat
-    from vectordb.server import serve, workers
-    real = flat.search_dense
+    from vectordb.index import exact
+    from vectordb.server import main, workers
+    real = exact.search_dense
     def stuck(table, queries, *rest):
         while queries[0][0] == 7:  # never looks at the deadline
             time.sleep(0.05)
         return real(table, queries, *rest)
-    flat.search_dense = stuck
+    exact.search_dense = stuck
 """
 
 
@@ -68,7 +68,7 @@ STUCK = """
 def test_a_process_goes_though_a_call_never_ends(tmp_path, how):
     main = """
         from vectordb.server.settings import Settings
-        sys.exit(serve.serve(sys.argv[1], Settings(port=0, grace=0.3)))
+        sys.exit(main.serve(sys.argv[1], Settings(port=0, grace=0.3)))
     """
     if how == "worker":
         script = tmp_path / "worker.py"
@@ -76,7 +76,7 @@ def test_a_process_goes_though_a_call_never_ends(tmp_path, how):
         main = f"""
             from vectordb.server.settings import Settings
             workers.COMMAND = (sys.executable, {str(script)!r})
-            sys.exit(serve.serve(sys.argv[1], Settings(port=0, grace=0.3, workers=2)))
+            sys.exit(main.serve(sys.argv[1], Settings(port=0, grace=0.3, workers=2)))
         """
     program = textwrap.dedent(STUCK) + textwrap.dedent(main)
     process = subprocess.Popen(
@@ -114,11 +114,11 @@ def test_a_process_goes_though_a_call_never_ends(tmp_path, how):
 @pytest.mark.parametrize("polite", [True, False])
 def test_ctrl_c_ends_a_command_soon(tmp_path, polite):
     """Also when threads that nothing can interrupt are at work: Python waits for them before it ends."""
-    work = "None" if polite else "flat.pool().submit(time.sleep, 1000)"
+    work = "None" if polite else "exact.pool().submit(time.sleep, 1000)"
     program = f"""
         import sys, time
         from vectordb import cli, database
-        from vectordb.index import flat
+        from vectordb.index import exact
         class Database:
             def __init__(self, *arguments):
                 {work}

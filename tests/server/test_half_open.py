@@ -18,11 +18,10 @@ from vectordb_client import Client, Dense, Schema, StorageError, UnavailableErro
 
 import vectordb
 from tests.support.raw_http2 import RawConnection
-from vectordb.server import connections, receive
+from vectordb.server import connections, probes, receive
 from vectordb.server.access import keys
 from vectordb.server.connections import peer_of, too_many
 from vectordb.server.main import start
-from vectordb.server.telemetry import probes
 from vectordb.server.telemetry.health import check
 
 METHODS = (

@@ -31,15 +31,13 @@ from vectordb_client import (
     UnavailableError,
 )
 from vectordb_client.model.schema import Int, Text
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS, SERVICE
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.cli import main
-from vectordb.server.access import guard as guarding
 from vectordb.server.access import keys
 from vectordb.server.main import start
-from vectordb.server.methods.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(4), "s": Sparse()}, {"n": Int()})
 POINT = {"id": 1, "vectors": {"d": [1, 2, 3, 4], "s": {7: 0.5, 8: 0.25}}, "attributes": {"n": 3}}
@@ -243,7 +241,7 @@ def test_without_a_valid_key_nobody_is_let_in(address, file):
         [("authorization-bin", f"Bearer {token}".encode())],
     ]
     with grpc.insecure_channel(address) as channel:
-        method = channel.unary_unary(METHODS["ServerInfo"][0])
+        method = channel.unary_unary(METHODS["ServerInfo"].path)
         for metadata in headers:
             with pytest.raises(grpc.RpcError) as caught:
                 method(b"", metadata=metadata, timeout=10)
@@ -253,7 +251,7 @@ def test_without_a_valid_key_nobody_is_let_in(address, file):
 
 def test_every_method_wants_a_key_before_it_reads_the_message(address):
     with grpc.insecure_channel(address) as channel:
-        for path, _, _ in METHODS.values():
+        for path in [method.path for method in METHODS.values()]:
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(path)(b"\xff\xff not a message", timeout=10)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, path
@@ -269,7 +267,7 @@ def test_callers_without_a_key_take_no_thread_of_the_others(address, client):
 
     reader = client()
     with grpc.insecure_channel(address) as channel:
-        open_calls = [channel.stream_unary(METHODS["Count"][0]).future(messages(), timeout=60) for _ in range(12)]
+        open_calls = [channel.stream_unary(METHODS["Count"].path).future(messages(), timeout=60) for _ in range(12)]
         for call in open_calls:
             assert call.code() is grpc.StatusCode.UNAUTHENTICATED
         assert reader.collection("mine").count() == 1
@@ -389,30 +387,18 @@ LEAST = {
 }
 
 
-def test_every_method_of_the_service_has_a_rule():
-    assert set(guarding.RULES) == {method.name for method in SERVICE.methods} == set(LEAST)
-    for name, rule in guarding.RULES.items():
-        fields = METHODS_FIELDS[name]
-        assert rule.about is None or rule.about in fields
-        assert ("collection" in fields) <= (rule.about == "collection"), name
-
-
-METHODS_FIELDS = {method.name: set(method.input_type.fields_by_name) for method in SERVICE.methods}
-
-
-def test_a_method_without_a_rule_is_for_admins_of_everything(monkeypatch, client):
-    monkeypatch.delitem(guarding.RULES, "Count")
-    for rights in ({"role": "write", "vectors": True}, {"role": "admin", "vectors": True, "collections": ["mine"]}, {"role": "admin"}):
-        with pytest.raises(PermissionDeniedError):
-            client(**rights).collection("mine").count()
-    assert client("admin", vectors=True).collection("mine").count() == 1
+def test_every_method_of_the_service_names_its_collection():
+    assert set(METHODS) == set(LEAST)
+    for name, method in METHODS.items():
+        fields = method.request.DESCRIPTOR.fields_by_name
+        assert ("collection" in fields) <= (method.collection == "collection"), name
 
 
 def _ask(client, method, collection):
     """A call that is well formed but for a collection that may not be there."""
-    about = guarding.RULES[method].about
+    about = METHODS[method].collection
     request = pb.__dict__[f"{method}Request"](**({about: collection} if about else {}))
-    path = METHODS[method][0]
+    path = METHODS[method].path
     return client._channel.unary_unary(path)(request.SerializeToString(), metadata=client._metadata, timeout=10)
 
 
@@ -429,7 +415,7 @@ def test_a_role_may_call_its_methods_and_no_others(client, role):
         assert denied is not allowed, method
 
 
-@pytest.mark.parametrize("method", [method for method, rule in guarding.RULES.items() if rule.about])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.collection])
 def test_whether_another_collection_exists_is_not_told(client, method):
     holder = client("admin", collections=["mine"], vectors=True)
     said = []
@@ -523,7 +509,7 @@ def test_only_an_admin_of_everything_names_models(client, tmp_path):
         found = {}
         for holder in (scoped, client("admin")):
             with pytest.raises(grpc.RpcError) as caught:
-                holder._channel.unary_unary(METHODS[method][0])(request.SerializeToString(), metadata=holder._metadata, timeout=60)
+                holder._channel.unary_unary(METHODS[method].path)(request.SerializeToString(), metadata=holder._metadata, timeout=60)
             found[holder] = caught.value.code()
         # The admin of everything is told what is wrong with the model.
         assert list(found.values()) == [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION]

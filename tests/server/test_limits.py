@@ -15,14 +15,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from vectordb_client import Client, Dense, F, InvalidArgumentError, LimitError, Prefetch, RateLimitError, Schema, Sparse
 from vectordb_client.model.schema import Int
+from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.rpc import calls
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS
 from vectordb_client.rpc.status import error_of, status_of
 
 import vectordb
 from vectordb.common import deadline
 from vectordb.server.access import keys
-from vectordb.server.access.limits import Rates
+from vectordb.server.access.rates import Rates
 from vectordb.server.main import start
 from vectordb.server.settings import Settings
 
@@ -165,11 +166,8 @@ def slow(database, monkeypatch):
 
 def _many(docs, n):
     """n searches at once, as futures of calls."""
-    name, request = next(
-        calls.search(docs._remote, VECTOR, None, calls.SearchOptions(None, 1, None, False, "rrf", None, None, False, False, False))
-    )
-    path, write, read = METHODS[name]
-    method = docs._client._channel.unary_unary(path, write, read)
+    name, request = next(calls.search(docs._remote, SearchRequest({"limit": 1, "with_attributes": False}), VECTOR, None, False))
+    method = docs._client._channel.unary_unary(METHODS[name].path, type(request).SerializeToString, METHODS[name].response.FromString)
     return [method.future(request, timeout=20) for _ in range(n)]
 
 
@@ -282,7 +280,7 @@ def test_a_thousand_keys_have_their_own_buckets(tmp_path, monkeypatch):
 def test_processes_share_a_bucket(tmp_path):
     """Together they get what one would: not a call more."""
     code = (
-        "import sys, time; from pathlib import Path; from vectordb.server.access.limits import Rates\n"
+        "import sys, time; from pathlib import Path; from vectordb.server.access.rates import Rates\n"
         "rates = Rates(Path(sys.argv[1]), 2000.0); time.monotonic = lambda: 50.0\n"
         "print(sum(rates.take('a') == 0.0 for _ in range(1500)))"
     )

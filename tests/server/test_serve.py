@@ -29,12 +29,11 @@ from vectordb_client import (
 )
 from vectordb_client.model.schema import Int
 from vectordb_client.rpc import calls
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS, SERVICE
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 import vectordb
 from vectordb.server.main import start
-from vectordb.server.methods.service import SERVICE
 
 SCHEMA = Schema({"d": Dense(8)}, {"n": Int()})
 
@@ -209,9 +208,9 @@ def test_an_optimize_that_runs_out_of_time_says_what_the_database_says(address, 
 
 def test_an_optimize_answers_before_the_deadline_of_any_client(address, optimizing):
     asked, _ = optimizing
-    path, write, _ = METHODS["Optimize"]
+    path = METHODS["Optimize"].path
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(path)(write(pb.OptimizeRequest(collection="docs")), timeout=1)
+        channel.unary_unary(path)(pb.OptimizeRequest(collection="docs").SerializeToString(), timeout=1)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # a LockedError, not DEADLINE_EXCEEDED
     ((wait, timeout),) = asked
     assert wait and 0.3 < timeout < 1

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from vectordb_client import Client, ClosedError, Dense, MultiVector, Schema, Sparse, UnavailableError, VectorDBError, errors
-from vectordb_client.rpc.channel import METHODS
+from vectordb_client.rpc.methods import METHODS
 from vectordb_client.v1 import vectordb_pb2 as pb
 
 from tests.support.places import serving
@@ -34,7 +34,7 @@ def docs(database):
 
 def raw(address, rpc, data, timeout=10.0):
     with grpc.insecure_channel(address) as channel:
-        return channel.unary_unary(METHODS[rpc][0])(data, timeout=timeout)
+        return channel.unary_unary(METHODS[rpc].path)(data, timeout=timeout)
 
 
 @pytest.mark.parametrize("recall", [0.0, -1.0, 1.5, float("nan"), float("inf")])
@@ -71,7 +71,7 @@ def test_an_unexpected_error_says_nothing_of_the_inside(database, client, monkey
         client.collections()
     assert type(caught.value) is VectorDBError
     assert "secret" not in str(caught.value)
-    assert "KeyError" in caplog.text and "_list_collections" in caplog.text
+    assert "KeyError" in caplog.text and "in list_collections" in caplog.text
     assert "secret text" not in caplog.text.replace('raise KeyError("a secret text")', "")
 
 

@@ -169,7 +169,7 @@ def test_leaving_at_any_time_gives_everything_back():
         bench.end(place)
     lane = bench.lane
     assert (lane.inside, lane._begun, lane._working, lane._ahead) == (0, 0, 0, 0)
-    assert all((each.inside, each.ahead, each.working, each.since) == (0, 0, 0, 0.0) for each in lane._there.values())
+    assert all((each.inside, each.ahead, each.working, each.since) == (0, 0, 0, 0.0) for each in lane._present.values())
 
 
 # ---- Calls that rest, in threads ----

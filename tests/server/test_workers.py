@@ -163,7 +163,7 @@ def test_all_are_started_after_the_first_is_ready_and_announced_once(tmp_path):
 
     def announce():
         announced.append(1)
-        made.tell("signal", signal.SIGTERM)
+        made.report("signal", signal.SIGTERM)
 
     assert made.run(announce) == 0
     assert announced == [1]
@@ -175,7 +175,7 @@ def test_a_worker_that_will_not_end_is_killed(monkeypatch):
         READY.replace("sys.stdin.readline()", "import signal; signal.signal(15, signal.SIG_IGN); sys.stdin.readline()") + "time.sleep(60)"
     )
     made = supervisor(stubborn)
-    assert made.run(lambda: made.tell("signal", signal.SIGTERM)) == 0
+    assert made.run(lambda: made.report("signal", signal.SIGTERM)) == 0
 
 
 def test_several_workers_need_linux(monkeypatch, tmp_path):
@@ -214,11 +214,11 @@ def test_a_read_that_comes_too_early_waits_and_then_says_so(served, read, monkey
     number, sequence = database.collection("docs").number, int(docs.upsert(ids=[1], attributes={"n": [1]}))
     read(docs)
     docs._client._service.wrote("docs", number, sequence + 1)
-    monkeypatch.setattr("vectordb.server.methods.service._FRESH_SECONDS", 0.05)
+    monkeypatch.setattr("vectordb.server.methods.served._FRESH_SECONDS", 0.05)
     with pytest.raises(UnavailableError) as caught:
         read(docs)
     assert (caught.value.field, caught.value.value) == ("seen", sequence + 1)
-    monkeypatch.setattr("vectordb.server.methods.service._FRESH_SECONDS", 20.0)
+    monkeypatch.setattr("vectordb.server.methods.served._FRESH_SECONDS", 20.0)
     writer = threading.Timer(0.1, lambda: database.collection("docs").upsert(ids=[2], attributes={"n": [2]}))
     writer.start()
     read(docs)  # answered once the write is there

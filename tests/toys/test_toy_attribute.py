@@ -16,8 +16,8 @@ from vectordb_client.model.attributes import ATTRIBUTE_TYPES
 from vectordb_client.model.attributes.base import RANGES, AttributeType, wrong
 
 import vectordb
+from tests.support.places import serving
 from vectordb.engine.check import check
-from vectordb.server.main import start
 from vectordb.transfer import export_points, import_points, infer_schema
 
 PART = 1 << 20  # a version has three numbers below this one
@@ -62,7 +62,8 @@ class SemVer(AttributeType):
             raise ValueError(value)
         return Version(*map(int, value.split(".")))
 
-    def is_in_text(self, text):
+    @staticmethod
+    def is_in_text(text):
         return re.fullmatch(r"\d+\.\d+\.\d+", text, re.ASCII) is not None
 
     def to_arrow(self, stored):
@@ -90,17 +91,9 @@ def fill(opened) -> vectordb.Collection:
     return docs
 
 
-@pytest.fixture(params=["embedded", "served"])
-def docs(request, database):
-    if request.param == "embedded":
-        yield fill(database)
-        return
-    server, port = start(database, port=0)
-    try:
-        with Client(f"127.0.0.1:{port}") as client:
-            yield fill(client)
-    finally:
-        server.stop(0).wait()
+@pytest.fixture
+def docs(database):
+    return fill(database)
 
 
 def found(docs, condition) -> list[int]:
@@ -157,10 +150,10 @@ def test_it_is_described_and_explained(docs):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_files_keep_it(docs, database, tmp_path, ending):
+def test_files_keep_it(docs, embedded, tmp_path, ending):
     path = tmp_path / f"docs.{ending}"
     assert export_points(docs, path, with_vectors=True) == len(IDS)
-    again = database.create_collection("again", schema())
+    again = embedded.create_collection("again", schema())
     import_points(again, path)
     for old, new in zip(docs.get(IDS), again.get(IDS), strict=True):
         assert old.attributes == new.attributes
@@ -193,19 +186,15 @@ def test_without_the_type_the_collection_is_refused_and_others_work(tmp_path, mo
     refused = "kind of attribute 'version' must be one of .*, not 'semver'"
     assert re.search(refused, problem)
     with vectordb.open(directory) as opened:
-        server, port = start(opened, port=0)
-        try:
-            with Client(f"127.0.0.1:{port}") as client:
-                for database in (opened, client):
-                    with pytest.raises(SchemaError, match=refused) as caught:
-                        database.collection("docs").count()
-                    assert caught.value.field == "version" and caught.value.value == "semver"
-                    plain = database.collection("plain")
-                    plain.upsert(ids=[2], attributes={"n": [8]})
-                    assert plain.count(filter=F("n") >= 7) == 2
-                    assert database.collections() == ["docs", "plain"]
-        finally:
-            server.stop(0).wait()
+        with serving(opened) as address, Client(address) as client:
+            for database in (opened, client):
+                with pytest.raises(SchemaError, match=refused) as caught:
+                    database.collection("docs").count()
+                assert caught.value.field == "version" and caught.value.value == "semver"
+                plain = database.collection("plain")
+                plain.upsert(ids=[2], attributes={"n": [8]})
+                assert plain.count(filter=F("n") >= 7) == 2
+                assert database.collections() == ["docs", "plain"]
         opened.drop_collection("docs")
         assert opened.collections() == ["plain"]
     assert check(directory).problems == ()

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from vectordb_client.model.vectors import SparseColumn
+from vectordb_client.model.fields import SparseColumn
 
 import vectordb
 from tests.support.toys import checked, moved

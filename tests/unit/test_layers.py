@@ -1,8 +1,9 @@
-"""Imports point downward only, and each third-party library is imported in one place only."""
+"""Imports point downward only and in no circle, and each third-party library is imported in one place only, at run time too."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -32,6 +33,8 @@ LAYERS = [
     {"common"},
 ]
 LEVEL = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}
+# Allowed by their layers, but not by what they are: an index takes arrays and returns arrays.
+APART = {("index", "storage")}
 DOORS = {
     "lmdb": "storage",
     "grpc": "server",
@@ -83,6 +86,7 @@ def test_imports_point_downward(path, top):
             continue
         if module[1] == top:
             continue
+        assert (top, module[1]) not in APART, f"{top} imports {'.'.join(module)}"
         assert LEVEL[module[1]] < LEVEL[top] or (LEVEL[module[1]] == LEVEL[top] == 1), f"{top} imports {'.'.join(module)}"
 
 
@@ -91,6 +95,54 @@ def test_each_library_has_one_door(path, top):
     for module in imports(path, "vectordb"):
         door = DOORS.get(module[0])
         assert door in (None, top), f"{top} imports {module[0]}"
+
+
+@pytest.mark.parametrize(("path", "top"), MODULES)
+def test_no_library_is_handed_on_by_the_module_that_imports_it(path, top):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert all(DOORS.get(alias.name) in (None, top) for alias in node.names), f"{top} imports {ast.unparse(node)}"
+
+
+def modules_of(folder: Path) -> dict[str, Path]:
+    """Module → its file, of a package in a folder."""
+    paths = {".".join(path.relative_to(folder.parent).with_suffix("").parts): path for path in folder.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in paths.items()}
+
+
+def loaded_with(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules that are imported when this one is, before any function is called."""
+    here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            module = ".".join([*here[: len(here) - node.level + 1], *filter(None, [node.module])]) if node.level else node.module
+            found |= {full if (full := f"{module}.{alias.name}") in modules else module for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & modules.keys() - {name}
+
+
+@pytest.mark.parametrize("folder", [ROOT / "vectordb", ROOT / "client" / "vectordb_client"], ids=lambda folder: folder.name)
+def test_no_modules_import_each_other(folder):
+    modules = modules_of(folder)
+    needs = {name: loaded_with(name, path, modules) for name, path in modules.items()}
+    assert sum(map(len, needs.values())) > len(modules)
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names the modules of a circle
+
+
+@pytest.mark.parametrize("package", ["index", "kernels", "encoders", "common"])
+def test_what_needs_no_database_runs_without_its_library(package):
+    code = (
+        "import pkgutil, sys; sys.modules['lmdb'] = None\n"
+        f"import vectordb.{package} as package\n"
+        "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    __import__(module.name)\n"
+        "assert not any(name.startswith('vectordb.storage') for name in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_client_never_imports_the_database():

@@ -134,7 +134,8 @@ def test_the_plan_of_a_search_prints_its_arms_stages_and_filter(tmp_path, query)
         batch = docs.search_batch({"d": np.ones((2, 4))}, explain=True)
     lines = str(plan).splitlines()
     assert lines[0].startswith("1 query over 9 live rows: ") and all(f" {stage} " in lines[0] for stage in plan["milliseconds"])
-    assert lines[1] == "filter: 3 matches, 33.3 % of the live rows"
+    assert plan["request"] == {"filter": "n >= 6"} and lines[1] == "request: filter='n >= 6'"
+    assert lines[2] == "filter: 3 matches, 33.3 % of the live rows"
     for arm in plan["arms"]:
         assert sum(line.startswith(f"{arm['kind']} {arm['field']}: {arm['plan']}") for line in lines) == 1
     assert ("fusion: rrf" in lines[-1]) == (len(query) > 1)

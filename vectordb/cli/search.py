@@ -8,6 +8,7 @@ from typing import Any
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, shown
 from vectordb_client.model.schema import Schema
+from vectordb_client.model.search_request import OPTIONS
 
 from .options import Command, add_place, check_columns, console, names, opened, positive
 
@@ -33,13 +34,13 @@ def add_arguments(parser: Command) -> None:
         default=[],
         help="the vector field to search; may be repeated (default: all with an encoder)",
     )
-    add("--filter", metavar="EXPR", help="search only points that match, such as \"lines > 20 AND module = 'json'\"")
-    add("--limit", metavar="N", type=positive, default=10, help="number of hits (default: 10)")
-    add("--recall", metavar="SHARE", type=_share, help="target recall, above 0 and at most 1 (default: 0.95)")
-    add("--exact", action="store_true", help="bypass the indexes and return the exact result")
+    for name, option in OPTIONS.items():
+        flag, spelling = option.flag, f"--{name.replace('_', '-')}"
+        if flag is not None and flag.kind == "switch":
+            add(spelling, action="store_true", help=flag.help)
+        elif flag is not None:
+            add(spelling, metavar=flag.metavar, type=_KINDS[flag.kind], default=option.default, help=flag.help)
     add("--columns", metavar="NAME[,NAME…]", type=names, help="show only these attributes (default: all)")
-    add("--with-vectors", action="store_true", help="also show the vectors")
-    add("--explain", action="store_true", help="show the query plan: stages, plans considered, predicted and actual cost")
     add("--json", action="store_true", help="print JSON lines, one hit per line")
 
     def check(arguments: argparse.Namespace) -> None:
@@ -53,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..transfer.forms import dumps
     from .points import hit_record, hits_table
 
-    text, columns = " ".join(arguments.words) or None, arguments.columns or True
+    text = " ".join(arguments.words) or None
+    options = {name: getattr(arguments, name) for name, option in OPTIONS.items() if option.flag is not None}
     with opened(arguments) as database:
         collection = database.collection(arguments.collection)
         schema = collection.schema
@@ -61,13 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         hits = collection.search(
             _vectors(arguments, schema) or None,
             text=dict.fromkeys(arguments.field, text) if text and arguments.field else text,
-            filter=arguments.filter,
-            limit=arguments.limit,
-            recall=arguments.recall,
-            exact=arguments.exact,
-            with_attributes=columns,
-            with_vectors=arguments.with_vectors,
-            explain=arguments.explain,
+            with_attributes=arguments.columns or True,
+            **options,
         )
     if arguments.json:
         for hit in hits:
@@ -136,3 +133,6 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
     return share
+
+
+_KINDS = {"text": str, "count": positive, "share": _share}  # kind of a flag → what reads its value

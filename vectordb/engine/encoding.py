@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from vectordb_client.errors import EncoderError, InvalidArgumentError, shown
@@ -68,7 +69,7 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
 
 def _check_frequencies(name: str, batch: Batch) -> None:
     """Raise InvalidArgumentError if the vectors of a BM25 field are not term frequencies."""
-    column = batch.vectors[name]
+    column: Any = batch.vectors[name]
     weights = column.weights
     bad = np.flatnonzero(~((weights >= 1) & (weights <= MAX_FREQUENCY) & (weights == np.floor(weights))))
     rule = "the vector of a BM25 field holds the frequency of each term"

@@ -16,7 +16,6 @@ from vectordb_client.model.fields import Column
 from ..index.exact import Found
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk
 from ..storage.tables import ChunkTable
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class FieldType(ABC):
         """The parts of a field. bm25: whether the field counts words (``Schema.is_bm25``)."""
 
     @abstractmethod
-    def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Any, column: Any, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         """part → the chunk of the vectors of rows ``docids`` (ascending)."""
 
     @abstractmethod
@@ -55,7 +54,7 @@ class FieldType(ABC):
         """Bytes of an item of the part FORWARD."""
         return self.parts(spec)[format.FORWARD][1]
 
-    def vectors(self, spec: Any, pieces: Iterable[tuple[Chunk, np.ndarray, np.ndarray]]) -> Any:
+    def vectors(self, spec: Any, pieces: Iterable[tuple[Any, np.ndarray, np.ndarray]]) -> Any:
         """The column of some rows. pieces: (chunk, indexes of its rows among them, their positions in the chunk), as ``chunks_with`` of
         stores and tables yields. ``rows`` of the column are the indexes. None if there is no piece.
         """
@@ -89,7 +88,7 @@ class FieldType(ABC):
         return 1.0
 
     @abstractmethod
-    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> Sequence[Any]:
+    def prepare(self, view: Any, name: str, queries: Sequence[Any], cache: Any) -> Any:
         """Checked queries as kernels take them. cache: of filters."""
 
     def search(self, view: Any, name: str, queries: Sequence[Any], k: int, rows: np.ndarray | None) -> list[Found]:

@@ -11,7 +11,7 @@ from vectordb_client.model.fields import Dense, DenseColumn
 from ..index.exact import Found, search_dense
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, FixedChunk
+from ..storage.chunks import FixedChunk
 from ..storage.tables import ChunkTable
 from .base import FieldType, Part, check_values, norms, values_of
 
@@ -22,7 +22,7 @@ class DenseType(FieldType):
     def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
-    def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Dense, column: DenseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         return {format.FORWARD: chunks.fixed(docids, column.values, norms(column.values) if spec.metric == "cosine" else None)}
 
     def decode(self, spec: Dense, chunk: FixedChunk, rows: np.ndarray | None) -> DenseColumn:

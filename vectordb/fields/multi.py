@@ -11,7 +11,7 @@ from vectordb_client.model.fields import MultiColumn, MultiVector
 from ..index.exact import Found, search_multi
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, RaggedChunk
+from ..storage.chunks import RaggedChunk
 from .base import FieldType, Part, check_values, norms, values_of, writable
 
 
@@ -21,7 +21,7 @@ class MultiType(FieldType):
     def parts(self, spec: MultiVector, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.RAGGED, spec.dim * np.dtype(spec.dtype).itemsize)}
 
-    def encode(self, spec: MultiVector, column: MultiColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: MultiVector, column: MultiColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         lengths = norms(column.values) if spec.metric == "cosine" else None
         return {format.FORWARD: chunks.ragged(docids, column.indptr, column.values, norms=lengths)}
 

@@ -18,7 +18,7 @@ from ..index.exact import Found
 from ..index.saturation import Saturation
 from ..storage import chunks, format
 from ..storage.check.rows import FieldRows
-from ..storage.chunks import Chunk, RaggedChunk
+from ..storage.chunks import RaggedChunk
 from .base import FieldType, Part, writable
 
 Query = tuple[np.ndarray, np.ndarray]  # terms uint64 ascending, weights float32
@@ -33,9 +33,9 @@ class SparseType(FieldType):
         lengths = {format.LENGTHS: (chunks.FIXED, 4)} if bm25 else {}
         return {format.FORWARD: (chunks.RAGGED, 8), format.POSTINGS: (chunks.POSTINGS, 0)} | lengths
 
-    def encode(self, spec: Sparse, column: SparseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Chunk]:
+    def encode(self, spec: Sparse, column: SparseColumn, docids: np.ndarray, bm25: bool = False) -> dict[int, Any]:
         weights = None if spec.binary else column.weights
-        parts: dict[int, Chunk] = {format.FORWARD: chunks.ragged(docids, column.indptr, column.terms, extra=weights)}
+        parts: dict[int, Any] = {format.FORWARD: chunks.ragged(docids, column.indptr, column.terms, extra=weights)}
         if bm25:
             parts[format.LENGTHS] = chunks.fixed(docids, column.sums().astype(np.uint32))
         parts[format.POSTINGS] = chunks.postings(docids, column.terms, np.repeat(docids, np.diff(column.indptr)), weights)
@@ -131,9 +131,13 @@ class SparseType(FieldType):
 
     def exact(self, view: Any, name: str, table: np.ndarray, queries: Any, k: int, rows: np.ndarray | None) -> list[Found]:
         saturation = self.saturation(view, name)
+
+        def one(query: Query) -> Found:
+            return exact.search_sparse(table, *query, k, rows, saturation)
+
         if len(queries) == 1:
-            return [exact.search_sparse(table, *queries[0], k, rows, saturation)]
-        return deadline.map_with_deadline(exact.pool(), lambda query: exact.search_sparse(table, *query, k, rows, saturation), queries)
+            return [one(queries[0])]
+        return deadline.map_with_deadline(exact.pool(), one, queries)
 
     def score(self, view: Any, name: str, queries: Sequence[Query], rows: np.ndarray) -> list[Found]:
         table, saturation = view.chunks(view.fields[name]), self.saturation(view, name)

@@ -177,7 +177,7 @@ def _members(field: str, spec: AttributeType, values: Sequence, operator: str) -
     """The rows whose value is one of some values. operator: as the user wrote it."""
     if operator not in spec.operators.names:
         raise _unsupported(field, spec, operator, values[0] if values else None)
-    stored = spec.filter_values(values, set(map(type, values)))
+    stored = spec.filter_values(values)
     if stored is None:
         stored = [_stored(field, spec, value) for value in deadline.each(values)]
     return _set(field, spec, DOMAINS[spec.stored].of(stored))

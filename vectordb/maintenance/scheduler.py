@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vectordb_client.errors import ClosedError, CorruptionError, InvalidArgumentError, NotFoundError, StorageError, shown
-from vectordb_client.model.values import check_wait
+from vectordb_client.errors import ClosedError, CorruptionError, NotFoundError, StorageError
+from vectordb_client.model.checks import check_flag, check_wait
 
 from ..engine.directory import Directory
 from ..engine.snapshot import View
@@ -130,8 +130,7 @@ class Maintainer:
 
     def optimize(self, number: int, wait: bool, timeout: float | None) -> dict[str, Any]:
         """See ``Collection.optimize``."""
-        if not isinstance(wait, bool):
-            raise InvalidArgumentError(f"wait must be True or False, not {shown(wait)}", field="wait", value=wait)
+        check_flag("wait", wait)
         check_wait(timeout)
         request = self._ask(Request(number))
         if not wait:

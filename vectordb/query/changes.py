@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError, shown
+from vectordb_client.errors import ClosedError, DeadlineError, InvalidArgumentError, NotFoundError
+from vectordb_client.model.checks import check_flag, check_names, check_selection, check_since, check_timeout
 from vectordb_client.model.results import Change
-from vectordb_client.model.values import check_since
 
 from ..engine.snapshot import Snapshots, View
 from ..storage.lmdb_env import Env
 from . import read
-from .request import check_selection, selected
 
 LOOK_SECONDS = 0.02  # between two checks for new changes
 _ROWS = 1_000  # rows (approximately) and batches that are read per transaction
@@ -37,15 +36,11 @@ def pieces(
     snapshots: Snapshots, *, since: Any, follow: Any, with_vectors: Any, with_attributes: Any, timeout: Any
 ) -> Iterator[tuple[Change, bool]]:
     """(change, whether the next one continues the same batch). Like ``changes``, but large batches are split into several changes."""
-    since = check_since(since)
-    if not isinstance(follow, bool):
-        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
-    since = int(since)
+    since, timeout = check_since(since), check_timeout(timeout)
+    check_flag("follow", follow)
     with snapshots.pin() as view:
         attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-        vectors = selected(check_selection("with_vectors", with_vectors, view.schema.vectors), view.schema.vectors)
+        vectors = check_names("with_vectors", with_vectors, view.schema.vectors)
         if since > view.sequence:
             raise InvalidArgumentError(f"since is {since}, but the newest sequence is {view.sequence}", field="since", value=since)
         _check_kept(view, since)
@@ -132,7 +127,7 @@ def _after(view: View, since: int, row: int, attributes: bool | Sequence[str], v
     Each comes with the row where its next part begins, or 0 if it is complete; only the last one can be incomplete.
     """
     _check_kept(view, since)
-    names = selected(vectors, view.schema.vectors)
+    names = check_names("with_vectors", vectors, view.schema.vectors)
     batches: list[tuple[Change, int]] = []
     rows = with_points = 0
     for sequence in range(since + 1, min(view.sequence, since + _BATCHES) + 1):

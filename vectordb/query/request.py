@@ -1,26 +1,30 @@
-"""Check the arguments of a search. The result, ``Search``, has arms with their query vectors, a canonical filter and the options."""
+"""Bind a search request to a collection: its filter in canonical form, its queries as arms. The result is a ``Search``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
-from vectordb_client.errors import InvalidArgumentError, listing, shown
+from vectordb_client.errors import InvalidArgumentError, shown
+from vectordb_client.model.checks import DEFAULT_RECALL, check_names, check_selection
 from vectordb_client.model.filter import Filter
-from vectordb_client.model.ranking import Fusion, Prefetch, check_prefetch, checked_fusion
+from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
 from vectordb_client.model.schema import Schema, VectorField
-from vectordb_client.model.values import DEFAULT_RECALL, MAX_LIMIT, check_count, check_recall
+from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.vectors import query_fields, query_texts, query_vector, query_vectors
 
+from ..engine.encoding import load_encoder
+from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache
 
-MIN_CANDIDATES = 100  # candidates of each arm by default, at least
-MAX_FAMILIAR = 512  # checked searches cached by ``PreparedSearchCache``
-
+MAX_PREPARED = 512  # requests kept by ``PreparedSearchCache``
 
 Words = Callable[[Sequence[int]], dict[int, str]]
+Step = Callable[[View, "Search", tuple], tuple]
+# Option → a step that changes the ranking of a query, after fusion and before the records are fetched: (view, search, ranking) → ranking.
+# It runs where the option isn't the default; its value is ``search.request.NAME``. Steps run in the order of this table.
+RANKING_STEPS: dict[str, Step] = {}
 
 
 @dataclass(slots=True)
@@ -35,18 +39,18 @@ class Arm:
     words: Words | None = None
 
 
-@dataclass(slots=True)
-class Search:
-    """A checked search, or a checked prefetch stage of one.
+class Search(NamedTuple):
+    """A request bound to a schema, with its queries; or a prefetch stage of one.
 
-    queries: the number of queries in the batch. candidates: the number of each arm's best rows that are fused. exact: results must be
-    exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best rows that it finds; 1.0
-    if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same queries and filter; this
-    stage ranks only its hits.
+    queries: the number of queries in the batch. request: what was asked for. candidates: the number of each arm's best rows that are fused.
+    exact: results must be exact; dense fields are then scanned. recall: the target of each arm, the predicted mean share of the true best
+    rows that it finds; 1.0 if ``exact``. proven: linear fusion must prove its result. prefetch: the stage before this one, with the same
+    queries and filter; this stage ranks only its hits. steps: those of ``RANKING_STEPS`` that this search takes.
     """
 
     arms: tuple[Arm, ...]
     queries: int
+    request: SearchRequest
     filter: Filter | None
     limit: int
     exact: bool
@@ -56,199 +60,130 @@ class Search:
     attributes: bool | Sequence[str]
     vectors: Sequence[str]
     explain: bool
-    proven: bool = True
+    proven: bool
+    steps: tuple[Step, ...] = ()
     prefetch: Search | None = None
+
+    def with_arms(self, arms: tuple[Arm, ...]) -> Search:
+        """The same search for other queries. ``arms`` and ``queries`` are the first two fields."""
+        return tuple.__new__(Search, (arms, len(arms[0].queries), *self[2:]))  # a third of the cost of ``_replace``
 
     def of_query(self, q: int) -> Search:
         """The search of the q-th query of a batch alone."""
         arms = tuple([Arm(arm.name, arm.spec, arm.queries[q : q + 1], arm.words if q == 0 else None) for arm in self.arms])
         inner = None if self.prefetch is None else self.prefetch.of_query(q)
-        return replace(self, arms=arms, queries=1, prefetch=inner)
-
-
-Encode = Callable[[str, VectorField, Sequence[str]], tuple[list, Words]]
-
-
-def make_search(
-    schema: Schema,
-    filters: FilterCache,
-    encode: Encode,
-    batch: bool,
-    *,
-    vectors: Mapping[str, Any] | None,
-    text: Any,
-    filter: Any,
-    limit: int,
-    recall: float | None,
-    exact: bool,
-    fusion: Any,
-    candidates: int | None,
-    prefetch: Any,
-    with_attributes: Any,
-    with_vectors: Any,
-    explain: bool,
-) -> Search:
-    """Check the arguments of ``search``, or with ``batch`` of ``search_batch``.
-
-    encode: a function (field, spec, texts) → (query vectors, a function from the term ids of the first to their words). Raises
-    InvalidArgumentError, SchemaError, FilterError or EncoderError, which name the field and the value.
-    """
-    check_limit(limit)
-    if recall is not None:
-        recall = check_recall(recall)
-    _check_flag("exact", exact)
-    _check_flag("explain", explain)
-    stages = [Prefetch(vectors, text, limit, fusion, candidates, prefetch), *_stages(prefetch)]
-    bound = filters.bind(filter, schema)
-    attributes = check_selection("with_attributes", with_attributes, schema.attributes)
-    returned = selected(check_selection("with_vectors", with_vectors, schema.vectors), schema.vectors)
-    search: Search | None = None
-    for stage in reversed(stages):
-        last = stage is stages[0]
-        arms = _arms(schema, encode, batch, stage)
-        method = _fusion(stage.fusion, [arm.name for arm in arms])
-        unindexed = bool(exact) or recall == 1.0
-        search = Search(
-            arms=arms,
-            queries=len(arms[0].queries),
-            filter=bound,
-            limit=int(stage.limit),
-            exact=unindexed,
-            recall=1.0 if unindexed else DEFAULT_RECALL if recall is None else recall,
-            fusion=method,
-            candidates=_candidates(stage),
-            attributes=attributes if last else False,
-            vectors=returned if last else (),
-            explain=bool(explain),
-            proven=unindexed or recall is None,
-            prefetch=search,
-        )
-        if search.prefetch is not None and search.prefetch.queries != search.queries:
-            sizes = (search.prefetch.queries, search.queries)
-            what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"
-            raise InvalidArgumentError(what, field="vectors", value=sizes[0])
-    return search
-
-
-def _stages(prefetch: Any) -> list[Prefetch]:
-    """The prefetch stages of a search, the last one first. Raises InvalidArgumentError for a value that is not a Prefetch."""
-    found: list[Prefetch] = []
-    while prefetch is not None:
-        found.append(check_prefetch(prefetch, len(found)))
-        prefetch = prefetch.prefetch
-    return found
-
-
-def _arms(schema: Schema, encode: Encode, batch: bool, stage: Prefetch) -> tuple[Arm, ...]:
-    """The arms of a stage. Each has the same number of query vectors."""
-    given: dict[str, Sequence] = {}
-    words: dict[str, Words] = {}
-    for name, value in query_fields(schema, stage.vectors).items():
-        spec = schema.vector(name)
-        given[name] = query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]
-    for name, texts in _texts(schema, stage.text, batch, given).items():
-        given[name], words[name] = encode(name, schema.vector(name), texts)
-    if not given:
-        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
-        raise InvalidArgumentError(what, field="vectors")
-    sizes = {name: len(queries) for name, queries in given.items()}
-    if len(set(sizes.values())) > 1:
-        raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
-    return tuple([Arm(name, schema.vectors[name], queries, words.get(name)) for name, queries in given.items()])
-
-
-def _candidates(stage: Prefetch) -> int:
-    """The number of candidates of each arm of a stage."""
-    if stage.candidates is None:
-        return min(max(MIN_CANDIDATES, 4 * int(stage.limit)), MAX_LIMIT)
-    check_count("candidates", stage.candidates)
-    return int(max(stage.candidates, stage.limit))
+        return self._replace(arms=arms, queries=1, prefetch=inner)
 
 
 class PreparedSearchCache:
-    """A cache of checked searches. A search that differs from an earlier one only in its query vectors needs only these checked."""
+    """Requests bound to the schema of a collection, so that a search that differs from an earlier one only in its queries checks only
+    these.
+    """
 
-    def __init__(self):
-        self._schema: Schema | None = None
-        self._known: dict[tuple, tuple[Any, Search]] = {}
+    def __init__(self, filters: FilterCache):
+        self._filters = filters
+        self._bound: tuple[Schema | None, dict[SearchRequest, Search]] = (None, {})
 
-    def again(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> Search | None:
-        """The checked search if a similar one is cached, else None. Raises InvalidArgumentError for a query that isn't a vector of
-        its field.
+    def search(self, view: View, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Search:
+        """The search for one query, or with ``batch`` for many.
+
+        Raises InvalidArgumentError, SchemaError, FilterError or EncoderError, which name the field and the value.
         """
-        key = self._key(vectors, filter, limit, recall, attributes)
-        found = None if key is None or schema is not self._schema else self._known.get(key)
-        if found is None:
-            return None
-        similar = found[1]
-        return Search(
-            tuple([Arm(arm.name, arm.spec, [query_vector(arm.name, arm.spec, vectors[arm.name])]) for arm in similar.arms]),
-            1,
-            similar.filter,
-            similar.limit,
-            similar.exact,
-            similar.recall,
-            similar.fusion,
-            similar.candidates,
-            similar.attributes,
-            similar.vectors,
-            False,
-        )
-
-    def keep(self, schema: Schema, vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any, search: Search) -> None:
-        """Cache a checked search. It must have no arguments but these."""
-        key = self._key(vectors, filter, limit, recall, attributes)
-        if key is not None:
-            if schema is not self._schema or len(self._known) >= MAX_FAMILIAR:
-                self._schema, self._known = schema, {}
-            self._known[key] = (filter, search)  # keeps the filter alive, so that no other object gets its id
-
-    @staticmethod
-    def _key(vectors: Any, filter: Any, limit: Any, recall: Any, attributes: Any) -> tuple | None:
-        # Check the types: 1, True and 1.0 are equal as keys, but not all of them are valid.
-        if type(vectors) is not dict or not vectors or type(limit) is not int or not (recall is None or type(recall) is float):
-            return None
-        if (attributes is not True and attributes is not False) or not (filter is None or isinstance(filter, (str, Filter))):
-            return None
-        return tuple(vectors), id(filter), limit, recall, attributes
+        schema, kept = self._bound
+        bound = kept.get(request) if schema is view.schema else None
+        if bound is None:
+            bound = _bind(request, view.schema, self._filters)
+            if request.reusable:
+                if schema is not view.schema or len(kept) >= MAX_PREPARED:
+                    self._bound = (view.schema, kept := {})
+                kept[request] = bound
+        if request.prefetch is not None:
+            bound = _with_stages(view, bound, request.prefetch, batch)
+        return _checked(bound.with_arms(_arms(view, vectors, text, batch)))
 
 
-def _check_flag(name: str, value: Any) -> None:
-    if value is not True and value is not False and not isinstance(value, np.bool_):
-        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}", field=name, value=value)
+def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Search:
+    """A search without queries."""
+    exact = request.exact or request.recall == 1.0
+    return Search(
+        arms=(),
+        queries=0,
+        request=request,
+        filter=filters.bind(request.filter, schema),
+        limit=request.limit,
+        exact=exact,
+        recall=1.0 if exact else DEFAULT_RECALL if request.recall is None else request.recall,
+        fusion=checked_fusion(request.fusion),
+        candidates=_candidates(request),
+        attributes=check_selection("with_attributes", request.with_attributes, schema.attributes),
+        vectors=check_names("with_vectors", request.with_vectors, schema.vectors),
+        explain=request.explain,
+        proven=exact or request.recall is None,
+        steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.shown()]),
+    )
 
 
-def check_limit(limit: Any, name: str = "limit") -> None:
-    """Check a limit. Raises InvalidArgumentError unless it is an integer from 1 to 100,000."""
-    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-        check_count(name, limit)
+def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) -> Search:
+    """The search with the stages before it."""
+    inner = search._replace(
+        limit=int(prefetch.limit),
+        fusion=checked_fusion(prefetch.fusion),
+        candidates=_candidates(prefetch),
+        attributes=False,
+        vectors=(),
+        steps=(),
+    )
+    if prefetch.prefetch is not None:
+        inner = _with_stages(view, inner, prefetch.prefetch, batch)
+    return search._replace(prefetch=_checked(inner.with_arms(_arms(view, prefetch.vectors, prefetch.text, batch))))
 
 
-def check_selection(name: str, value: Any, fields: Mapping[str, Any]) -> bool | Sequence[str]:
-    """Check a selection of fields: True, False or a list of names. Raises InvalidArgumentError, which names an unknown field."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
-        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
-    if not all(isinstance(field, str) for field in value):
-        raise InvalidArgumentError(f"{name} must be True, False or a list of names, not {shown(value)}", field=name, value=value)
-    for field in value:
-        if field not in fields:
-            raise InvalidArgumentError(f"{name}: no field {shown(field)}; the fields are: {listing(fields)}", field=name, value=field)
-    return tuple(value)
+def _candidates(stage: SearchRequest | Prefetch) -> int:
+    """The number of candidates of each arm of a stage."""
+    return default_candidates(int(stage.limit)) if stage.candidates is None else int(max(stage.candidates, stage.limit))
 
 
-def selected(choice: bool | Sequence[str], fields: Mapping[str, Any]) -> Sequence[str]:
-    """The names of the selected fields."""
-    if choice is True:
-        return tuple(fields)
-    return () if choice is False else choice
+def _checked(search: Search) -> Search:
+    """Check a stage against its queries."""
+    for name in search.fusion.weights:
+        fields = [arm.name for arm in search.arms]
+        if name not in fields:
+            what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(fields)}"
+            raise InvalidArgumentError(what, field="fusion", value=name)
+    if search.prefetch is not None and search.prefetch.queries != search.queries:
+        sizes = (search.prefetch.queries, search.queries)
+        what = f"all stages of a search must have the same number of queries, but a prefetch has {sizes[0]} and the next {sizes[1]}"
+        raise InvalidArgumentError(what, field="vectors", value=sizes[0])
+    return search
 
 
-def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, list[str]]:
+def _arms(view: View, vectors: Any, text: Any, batch: bool) -> tuple[Arm, ...]:
+    """The arms of a stage. Each has the same number of query vectors."""
+    schema, arms = view.schema, []
+    for name, value in vectors.items() if type(vectors) is dict else query_fields(schema, vectors).items():
+        spec = schema.vector(name)
+        arms.append(Arm(name, spec, query_vectors(name, spec, value) if batch else [query_vector(name, spec, value)]))
+    if text is not None:
+        arms += [_encoded(view, name, texts) for name, texts in _texts(schema, text, batch, [arm.name for arm in arms]).items()]
+    if not arms:
+        what = "a search needs a query: write vectors={field: …} or text=…; to list points without a query, call scroll"
+        raise InvalidArgumentError(what, field="vectors")
+    if len(arms) > 1:
+        sizes = {arm.name: len(arm.queries) for arm in arms}
+        if len(set(sizes.values())) > 1:
+            raise InvalidArgumentError(f"all fields must have the same number of queries, not {sizes}", field="vectors", value=sizes)
+    return tuple(arms)
+
+
+def _encoded(view: View, name: str, texts: Sequence[str]) -> Arm:
+    """The arm of a field with an encoder."""
+    spec = view.schema.vector(name)
+    encoder = load_encoder(name, spec, view.snapshot.meta.encoders[name])
+    return Arm(name, spec, encoder.encode_queries(texts), lambda terms: encoder.words_of(texts[0], terms))
+
+
+def _texts(schema: Schema, text: Any, batch: bool, given: Sequence[str]) -> dict[str, list[str]]:
     """Field → its query texts. A plain text is for every field that has an encoder and for which no vector is given."""
-    if text is None:
-        return {}
     if isinstance(text, Mapping):
         chosen = dict(text)
         for name in chosen:
@@ -264,12 +199,3 @@ def _texts(schema: Schema, text: Any, batch: bool, given: Mapping) -> dict[str, 
             what = "text needs a vector field with an encoder for which no vector is given, and there is none; give vectors={field: …}"
             raise InvalidArgumentError(what, field="text", value=text)
     return {name: query_texts(value, batch) for name, value in chosen.items()}
-
-
-def _fusion(fusion: Any, arms: Sequence[str]) -> Fusion:
-    method = checked_fusion(fusion)
-    for name in method.weights:
-        if name not in arms:
-            what = f"fusion has a weight for {shown(name)}, which is not a field of this search; its fields are: {', '.join(arms)}"
-            raise InvalidArgumentError(what, field="fusion", value=name)
-    return method

@@ -64,13 +64,13 @@ class Connections:
 
     def look(self, port: int) -> int:
         """Shut excess connections; returns the number of connections."""
-        there = _connected(port)
+        connected = _connected(port)
         now = time.monotonic()
-        self._seen = {peer: self._seen.get(peer, now) for peer in there}
-        self._of_callers.intersection_update(there)
+        self._seen = {peer: self._seen.get(peer, now) for peer in connected}
+        self._of_callers.intersection_update(connected)
         for peer in too_many(self._seen, self._of_callers, self.most, self.most_of_a_peer, now):
-            _peer_at(there[peer], port, shut=peer)
-        return len(there)
+            _peer_at(connected[peer], port, shut=peer)
+        return len(connected)
 
 
 def too_many(seen: dict[Peer, float], callers: set[Peer], most: int, most_of_a_peer: int, now: float) -> list[Peer]:
@@ -82,8 +82,8 @@ def too_many(seen: dict[Peer, float], callers: set[Peer], most: int, most_of_a_p
     shut = [peer for peers in of_hosts.values() for peer in sorted(peers, key=lambda peer: peer not in callers)[most_of_a_peer:]]
     left = len(seen) - len(shut)
     if left > most * 3 // 4:
-        gone = set(shut)
-        silent = [peer for peer in by_age if peer not in callers and peer not in gone and seen[peer] < now]
+        shut_already = set(shut)
+        silent = [peer for peer in by_age if peer not in callers and peer not in shut_already and seen[peer] < now]
         shut += silent[: left - most // 2]
     return shut
 
@@ -119,16 +119,16 @@ def _descriptors() -> int:
 
 def _connected(port: int) -> dict[Peer, int]:
     """This process's connections to its port: their descriptors."""
-    found = {}
+    descriptors = {}
     for name in os.listdir(_SOCKETS):
         try:
             if os.readlink(f"{_SOCKETS}/{name}").startswith("socket:"):
                 peer = _peer_at(int(name), port)
                 if peer is not None:
-                    found[peer] = int(name)
+                    descriptors[peer] = int(name)
         except OSError:  # closed meanwhile, or not connected
             pass
-    return found
+    return descriptors
 
 
 def _peer_at(descriptor: int, port: int, shut: Peer | None = None) -> Peer | None:

@@ -16,7 +16,7 @@ from vectordb_client.errors import UnavailableError
 from .access.guard import Guard
 
 log = logging.getLogger("vectordb.server")
-_TOLD_SECONDS = 1.0  # for calls to end with their own error once told to
+_NOTICE_SECONDS = 1.0  # for calls to end with their own error once told to
 _CANCELLED_SECONDS = 0.5  # for calls that gRPC then cancels
 _CLOSE_SECONDS = 4.0  # for closing the database
 _LOOK_SECONDS = 0.01
@@ -26,14 +26,14 @@ def drain(server: grpc.Server, guard: Guard, grace: float) -> int:
     """Accept no more calls and give running ones ``grace`` seconds; after that they end with UnavailableError at their next deadline
     check. Returns the number of calls that still run.
     """
-    ended = server.stop(grace + _TOLD_SECONDS)
+    ended = server.stop(grace + _NOTICE_SECONDS)
 
     def over() -> bool:
         return ended.is_set() and not guard.at_work
 
     if not _waited(over, grace):
         guard.open.leave(UnavailableError("the service is shutting down"))
-        _waited(over, _TOLD_SECONDS + _CANCELLED_SECONDS)
+        _waited(over, _NOTICE_SECONDS + _CANCELLED_SECONDS)
     return guard.at_work
 
 

@@ -18,14 +18,14 @@ from vectordb_client.errors import InvalidArgumentError, NotFoundError, StorageE
 
 from ..storage.place import DATA, MEMORY, check_outside
 from ..storage.place import given as given_path
-from . import ending
+from . import ending, probes
 from .access.guard import Guard
 from .access.keys import Keys, file_of
 from .access.tls import check_exposure, server_credentials
 from .address import address_of, announce, check_free
 from .methods.service import Service
 from .settings import Settings
-from .telemetry import logs, probes
+from .telemetry import logs
 from .telemetry.telemetry import Telemetry
 from .workers import SIGNAL_SECONDS, supervise
 
@@ -91,7 +91,7 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
     keys = Keys(file_of(path, settings.keys_file))
     if settings.keys_file:
         keys.require()
-    check_exposure(settings, keys.wanted)
+    check_exposure(settings, keys.required)
     server_credentials(settings)
     folder = Path(path).absolute().parent
     if not folder.is_dir():
@@ -195,10 +195,10 @@ def _made(
     ]
     if shared:  # reconnecting spreads clients over workers that were restarted
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
-    watch = Telemetry(database, settings)
-    guard = Guard(database, settings, watch)
-    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # our methods use the threads of their lanes
-    server.add_generic_rpc_handlers((Service(database, guard, watch, stopping).handler(),))
+    telemetry = Telemetry(database, settings)
+    guard = Guard(database, settings, telemetry)
+    server = grpc.server(probes.threads(guard), options=options + guard.connections.options())  # our methods use the threads of their pools
+    server.add_generic_rpc_handlers((Service(database, guard, telemetry, stopping).handler(),))
     servicer = probes.add(server, guard)
     address = address_of(settings.host, settings.port)
     credentials = server_credentials(settings)
@@ -208,7 +208,7 @@ def _made(
         bound = 0
     if not bound:
         raise UnavailableError(f"can't listen on {address}", field="port", value=settings.port)
-    watch.follow(server)
+    telemetry.follow(server)
     server.start()
     guard.connections.follow(server, bound)
     return server, servicer, bound, guard

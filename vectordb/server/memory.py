@@ -16,22 +16,22 @@ _LEAST = 64 << 20  # minimum for the calls of a process
 
 def pool(settings: Settings) -> Pool:
     """The memory pool for the calls of a process, from its settings."""
-    most = settings.working_memory or max(there_is() // (2 * settings.workers), _LEAST)
+    most = settings.working_memory or max(available_memory() // (2 * settings.workers), _LEAST)
     return Pool(most, settings.request_memory or most // 2, _WAIT_SECONDS, ("working_memory", "request_memory"))
 
 
-def there_is() -> int:
+def available_memory() -> int:
     """Bytes of memory that this process may use: the minimum of the machine's memory and the limits of its control groups."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits(_GROUPS, _ROOT)])
 
 
 def _limits(groups: Path, root: Path) -> list[int]:
     """The limits of the control groups listed in a file like /proc/self/cgroup, and of their parents."""
-    found = []
+    limits = []
     try:
         lines = groups.read_text().splitlines()
     except OSError:
-        return found
+        return limits
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
@@ -40,9 +40,9 @@ def _limits(groups: Path, root: Path) -> list[int]:
         folder = base / path.lstrip("/")
         for place in (folder, *folder.parents):  # inside a container, the path often does not exist and the root is the group
             try:
-                found.append(int((place / name).read_text()))
+                limits.append(int((place / name).read_text()))
             except (OSError, ValueError):  # "max": no limit
                 pass
             if place == base:
                 break
-    return found
+    return limits

@@ -73,10 +73,10 @@ class Arrival:
             return result
 
         with state.condition:
-            if there := _server._is_rpc_state_active(state):
+            if active := _server._is_rpc_state_active(state):
                 event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), arrived)
                 state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
-        if not there:
+        if not active:
             then()
 
     def run(self, request: Any = None) -> None:

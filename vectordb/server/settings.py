@@ -156,7 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag per setting, and ``--config FILE``. The namespace has only the settings that were given."""
     parser.add_argument("--config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="TOML file of settings (name = value)")
     for setting in dataclasses.fields(Settings):
-        about = setting.metadata["about"] + (f" (default: {_said(setting.default)})" if setting.default != "" else "")
+        about = setting.metadata["about"] + (f" (default: {_text(setting.default)})" if setting.default != "" else "")
         flag = "--" + setting.name.replace("_", "-")
         if isinstance(setting.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
@@ -168,21 +168,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def gather(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Settings:
     """Settings from a command line, an environment and a file. Raises InvalidArgumentError for unknown names, also in the environment."""
-    known = {setting.name: setting for setting in dataclasses.fields(Settings)}
+    settings = {setting.name: setting for setting in dataclasses.fields(Settings)}
     chosen: dict[str, Any] = {}
     for name, value in (_read(file) if file is not None else {}).items():
-        chosen[_known(name, known, str(file))] = value
+        chosen[_check_name(name, settings, str(file))] = value
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
-            name = _known(variable[len(PREFIX) :].lower(), known, "the environment")
-            chosen[name] = _parsed(known[name], text, variable)
+            name = _check_name(variable[len(PREFIX) :].lower(), settings, "the environment")
+            chosen[name] = _parsed(settings[name], text, variable)
     return Settings(**chosen | dict(flags))
 
 
 def table() -> str:
     """The settings as a Markdown table, which is part of docs/OPERATIONS.md."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    rows += [f"| `{s.name}` | {_said(s.default) or '–'} | {s.metadata['about']} |" for s in dataclasses.fields(Settings)]
+    rows += [f"| `{s.name}` | {_text(s.default) or '–'} | {s.metadata['about']} |" for s in dataclasses.fields(Settings)]
     return "\n".join(rows)
 
 
@@ -218,11 +218,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidArgumentError(f"config {file} is not TOML: {error}", field="config", value=str(file)) from None
 
 
-def _known(name: str, known: Mapping[str, Any], where: str) -> str:
-    if name not in known:
-        raise InvalidArgumentError(f"{where} sets {name!r}, which is not a setting; the settings are: {', '.join(known)}", field=name)
+def _check_name(name: str, settings: Mapping[str, Any], where: str) -> str:
+    if name not in settings:
+        raise InvalidArgumentError(f"{where} sets {name!r}, which is not a setting; the settings are: {', '.join(settings)}", field=name)
     return name
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

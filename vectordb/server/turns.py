@@ -1,7 +1,7 @@
 """Fair scheduling of calls: the waiting caller that has used the least thread time recently goes first.
 
 A caller is an API key or, without keys, a peer. Its usage is the total running time of its calls (start-time fair queueing). Three rules
-apply to each lane of each process separately:
+apply to each pool of each process separately:
 
 - A caller has at most ``threads`` running calls. One more thread is reserved for callers without a running call, so that no caller can
   hold all threads.
@@ -33,7 +33,7 @@ LINGER = 0.05  # seconds after its last call for which a caller still counts as 
 CREDIT = 0.1  # seconds of usage by which a returning caller is ahead of the others
 MOST_AHEAD = 10.0  # maximum lead in seconds of a caller with little usage: bounds "recently"
 LONGEST_REST = 1.0  # seconds after which a resting call resumes in any case: others may wait for what it holds
-READ_AHEAD = 16  # calls of a lane whose messages are read before they have a thread; callers without such a call get as many more
+READ_AHEAD = 16  # calls of a pool whose messages are read before they have a thread; callers without such a call get as many more
 _REMEMBERED = 1_024  # absent callers whose usage is remembered
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -41,7 +41,7 @@ QUEUED, READING, WAITING, WORKING, RESTING, ENDED = "queued", "reading", "waitin
 
 
 class Caller:
-    """The state of a caller in one lane."""
+    """The state of a caller in one pool."""
 
     __slots__ = ("ahead", "begun", "last", "name", "queued", "resting", "since", "unbegun", "used", "waiting", "working")
 
@@ -64,24 +64,24 @@ class Caller:
     def spent(self, now: float) -> float:
         return self.used + self.working * now - self.since
 
-    def there(self, now: float) -> bool:
+    def is_present(self, now: float) -> bool:
         """Whether it has calls that run or could run, or had some recently."""
         return bool(self.begun or self.waiting) or now - self.last < LINGER
 
-    def wanted(self) -> int:
+    def runnable(self) -> int:
         """Calls that would run if all could; at least 1, as a call may come at any moment."""
         return max(1, self.begun + len(self.waiting))
 
 
 class Place:
-    """A call's place in a lane. read: starts reading its message; run: does its work, in a thread of the lane; refuse: another call took
+    """A call's place in a pool. read: starts reading its message; run: does its work, in a thread of the pool; refuse: another call took
     the place. Each is called at most once.
     """
 
-    __slots__ = ("arrived", "caller", "lane", "read", "refuse", "run", "since", "state", "thread", "wake")
+    __slots__ = ("arrived", "caller", "pool", "read", "refuse", "run", "since", "state", "thread", "wake")
 
-    def __init__(self, lane: RequestPool, caller: Caller, refuse: Callable[[], None]):
-        self.lane, self.caller, self.refuse = lane, caller, refuse
+    def __init__(self, pool: RequestPool, caller: Caller, refuse: Callable[[], None]):
+        self.pool, self.caller, self.refuse = pool, caller, refuse
         self.state = QUEUED
         self.read: Callable[[], None] | None = None
         self.run: Callable[[], None] | None = None
@@ -105,14 +105,14 @@ class Turn(deadline.Deadline):
         super().check()
         place = self._place
         if place is not None and place.thread == threading.get_ident():
-            place.lane.rest(place, super().check)
+            place.pool.rest(place, super().check)
 
 
 class RequestPool:
     """The threads for calls of one kind, with a bounded queue.
 
-    watch: told when a call starts to wait and when its thread starts it. rests: whether long calls rest for others. hurried: whether
-    another call waits for something that running calls hold; then no call rests.
+    telemetry: notified when a call starts to wait and when its thread starts it. rests: whether long calls rest for others. hurried:
+    whether another call waits for something that running calls hold; then no call rests.
     """
 
     def __init__(
@@ -120,19 +120,20 @@ class RequestPool:
         name: str,
         threads: int,
         queue: int,
-        watch: Telemetry,
+        telemetry: Telemetry,
         rests: bool = False,
         hurried: Callable[[], bool] = lambda: False,
         cores: int = CORES,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.name, self.queue = name, queue
-        self._limit, self._cores, self._rests, self._hurried, self._clock, self._watch = threads, cores, rests, hurried, clock, watch
+        self._limit, self._cores, self._rests, self._hurried = threads, cores, rests, hurried
+        self._clock, self._telemetry = clock, telemetry
         self._most_begun = 4 * threads + 1 if rests else threads + 1  # resting calls keep their thread
         self._threads = ThreadPoolExecutor(self._most_begun, f"vectordb-{name}")
         self._lock = threading.Lock()
-        self._there: dict[str, Caller] = {}  # present callers: with places, or with some recently
-        self._others: dict[str, Caller] = {}  # the usage of absent callers, the most recent last
+        self._present: dict[str, Caller] = {}  # present callers: with places, or with some recently
+        self._absent: dict[str, Caller] = {}  # the usage of absent callers, the most recent last
         self._inside = self._ahead = self._begun = self._working = 0
         self._base = 0.0  # usage of the caller with the least usage
 
@@ -165,7 +166,7 @@ class RequestPool:
             if place.state is not QUEUED:
                 return
             place.read = read
-            place.arrived = self._watch.arrived()
+            place.arrived = self._telemetry.arrived()
             place.caller.queued.append(place)
             acts = self._settle()
         self._do(acts)
@@ -203,7 +204,7 @@ class RequestPool:
             return
         with self._lock:
             now = self._clock()
-            if place.state is not WORKING or len(self._there) < 2:
+            if place.state is not WORKING or len(self._present) < 2:
                 return
             self._stop_working(place, now)
             if not self._should_rest(place.caller, now):
@@ -230,30 +231,30 @@ class RequestPool:
         """The caller of this name, who is present from now on."""
         self._part()
         now = self._clock()
-        spent = [caller.spent(now) for caller in self._there.values() if caller.inside]
+        spent = [caller.spent(now) for caller in self._present.values() if caller.inside]
         most = max(spent, default=-math.inf)
         self._base = max(self._base, min(spent, default=-math.inf))
-        caller = self._there.get(who)
+        caller = self._present.get(who)
         if caller is None:
-            caller = self._there[who] = self._others.pop(who, None) or Caller(who)
+            caller = self._present[who] = self._absent.pop(who, None) or Caller(who)
         # A caller that was absent, or used little for long, gets no unlimited credit for it.
         caller.used = max(caller.used, most - MOST_AHEAD, -math.inf if caller.inside else self._base - CREDIT)
         return caller
 
     def _part(self) -> None:
-        """Move callers that are no longer present to ``_others``."""
-        if len(self._there) < 2:
+        """Move callers that are no longer present to ``_absent``."""
+        if len(self._present) < 2:
             return
         now = self._clock()
-        for caller in [each for each in self._there.values() if not each.inside and now - each.last >= LINGER]:
-            del self._there[caller.name]
-            self._others[caller.name] = caller
-            if len(self._others) > _REMEMBERED:
-                del self._others[next(iter(self._others))]
+        for caller in [each for each in self._present.values() if not each.inside and now - each.last >= LINGER]:
+            del self._present[caller.name]
+            self._absent[caller.name] = caller
+            if len(self._absent) > _REMEMBERED:
+                del self._absent[next(iter(self._absent))]
 
     def _newest_of_most(self, caller: Caller) -> Place | None:
         """The newest call without a thread of the caller with the most places; None unless it has more than ``caller`` would then have."""
-        more = [other for other in self._there.values() if other.unbegun and other.inside > caller.inside + 1]
+        more = [other for other in self._present.values() if other.unbegun and other.inside > caller.inside + 1]
         return next(reversed(max(more, key=lambda other: other.inside).unbegun)) if more else None
 
     def _settle(self) -> list[Callable[[], Any]]:
@@ -284,16 +285,16 @@ class RequestPool:
 
     def _least(self, able: Callable[[Caller], Any], now: float) -> Caller | None:
         """The caller with the least usage of those for which ``able`` holds; among equals, the one with the fewest calls."""
-        found = [caller for caller in self._there.values() if able(caller)]
-        return min(found, key=lambda each: (each.spent(now), each.ahead)) if found else None
+        callers = [caller for caller in self._present.values() if able(caller)]
+        return min(callers, key=lambda each: (each.spent(now), each.ahead)) if callers else None
 
     def _may_read(self, caller: Caller) -> bool:
         return self._ahead < READ_AHEAD or (caller.ahead == 0 and self._ahead < 2 * READ_AHEAD)
 
     def _may_begin(self, caller: Caller) -> bool:
         """Whether a waiting call may start. Resting calls of the same caller go first."""
-        there = caller.waiting and not caller.resting and caller.begun < self._limit and self._begun < self._most_begun
-        return bool(there and self._has_room(caller))
+        may = caller.waiting and not caller.resting and caller.begun < self._limit and self._begun < self._most_begun
+        return bool(may and self._has_room(caller))
 
     def _may_go_on(self, caller: Caller, now: float) -> bool:
         """Whether a resting call may resume."""
@@ -304,18 +305,18 @@ class RequestPool:
 
     def _share(self, caller: Caller, now: float) -> int:
         """How many of the caller's long calls may run at a time: all if it is alone, else as many as leave the others their cores."""
-        others = [other for other in self._there.values() if other is not caller and other.there(now)]
+        others = [other for other in self._present.values() if other is not caller and other.is_present(now)]
         if not others:
             return self._limit
-        wanted = sum(other.wanted() for other in others)
-        return max(1, -(-self._cores // (len(others) + 1)), self._cores - wanted)
+        runnable = sum(other.runnable() for other in others)
+        return max(1, -(-self._cores // (len(others) + 1)), self._cores - runnable)
 
     def _should_rest(self, caller: Caller, now: float) -> bool:
         """Whether the call that its caller has just paused should rest."""
         if caller.working >= self._share(caller, now):
             return True
         mine = caller.spent(now)
-        for other in self._there.values():
+        for other in self._present.values():
             if other is caller or other.spent(now) >= mine:
                 continue
             if self._working + 1 < self._limit or (other.working == 0 and self._working + 1 == self._limit):
@@ -352,7 +353,7 @@ class RequestPool:
         else:
             del caller.unbegun[place]
             if place.read is not None:
-                self._watch.began(place.arrived)
+                self._telemetry.began(place.arrived)
             if state is QUEUED and place.read is not None:
                 caller.queued.remove(place)
             if state is WAITING:
@@ -370,7 +371,7 @@ class RequestPool:
 
     def _work(self, place: Place) -> None:
         place.thread = threading.get_ident()
-        self._watch.began(place.arrived)
+        self._telemetry.began(place.arrived)
         try:
             place.run()
         finally:

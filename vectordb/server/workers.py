@@ -75,7 +75,7 @@ def _port_of(settings: Settings) -> Iterator[int]:
 @contextmanager
 def _signals_to(supervisor: Supervisor) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: supervisor.tell("signal", number)) for number in numbers]
+    before = [signal.signal(number, lambda number, _: supervisor.report("signal", number)) for number in numbers]
     try:
         yield
     finally:
@@ -104,25 +104,25 @@ class Supervisor:
         self._grace = grace
         self._forget = forget
         self._workers = [_Worker(i) for i in range(count)]
-        self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._opened = False  # whether a worker has ever accepted calls
         self._status: int | None = None  # the exit status, once stopping
 
-    def tell(self, what: str, about: Any) -> None:
+    def report(self, event: str, subject: Any) -> None:
         """Report an event. Safe in a signal handler and in any thread."""
-        self._told.put((what, about))
+        self._events.put((event, subject))
 
     def run(self, announce: Any) -> int:
         """Run until a signal and the end of all workers; returns the exit status. announce: called once, when all accept calls."""
-        answers = {"signal": self._signalled, "ready": self._is_ready, "ended": self._ended, "start": self._start, "late": self._kill}
+        handlers = {"signal": self._signalled, "ready": self._is_ready, "ended": self._ended, "start": self._start, "late": self._kill}
         self._start(self._workers[0])
         announced = False
         while self._status is None or any(worker.process is not None for worker in self._workers):
             try:
-                what, about = self._told.get(timeout=SIGNAL_SECONDS)
+                event, subject = self._events.get(timeout=SIGNAL_SECONDS)
             except queue.Empty:
                 continue
-            answers[what](about)
+            handlers[event](subject)
             if not announced and self._status is None and all(worker.ready for worker in self._workers):
                 announced = True
                 announce()
@@ -141,11 +141,11 @@ class Supervisor:
             process.stdin.write(self._job)
             for line in process.stdout:
                 if line == READY:
-                    self.tell("ready", worker)
+                    self.report("ready", worker)
         except OSError:  # it ended before it read its job
             pass
         process.wait()
-        self.tell("ended", worker)
+        self.report("ended", worker)
 
     def _is_ready(self, worker: _Worker) -> None:
         worker.ready = self._opened = True
@@ -164,13 +164,13 @@ class Supervisor:
             return
         worker.ready = False
         worker.quick = worker.quick + 1 if time.monotonic() - worker.began < QUICK_SECONDS else 0
-        how = _how(process.returncode)
+        how = _describe_end(process.returncode)
         if worker.quick >= MOST_QUICK:
-            self._say(f"worker {worker.number} {how}, {worker.quick} times in a row shortly after its start; giving up")
+            self._print(f"worker {worker.number} {how}, {worker.quick} times in a row shortly after its start; giving up")
             self._stop(1)
             return
         pause = min(FIRST_PAUSE * 2**worker.quick, LONGEST_PAUSE) if worker.quick else 0.0
-        self._say(f"worker {worker.number} (process {process.pid}) {how}; restarting it")
+        self._print(f"worker {worker.number} (process {process.pid}) {how}; restarting it")
         self._later(pause, "start", worker)
 
     def _signalled(self, number: int) -> None:
@@ -194,17 +194,17 @@ class Supervisor:
     def _processes(self) -> list[subprocess.Popen]:
         return [worker.process for worker in self._workers if worker.process is not None]
 
-    def _later(self, seconds: float, what: str, about: Any) -> None:
-        timer = threading.Timer(seconds, self.tell, (what, about))
+    def _later(self, seconds: float, event: str, subject: Any) -> None:
+        timer = threading.Timer(seconds, self.report, (event, subject))
         timer.daemon = True
         timer.start()
 
     @staticmethod
-    def _say(what: str) -> None:
-        print(f"vectordb: {what}", file=sys.stderr, flush=True)
+    def _print(text: str) -> None:
+        print(f"vectordb: {text}", file=sys.stderr, flush=True)
 
 
-def _how(code: int) -> str:
+def _describe_end(code: int) -> str:
     try:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     except ValueError:

@@ -11,7 +11,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xxhash
@@ -84,7 +84,7 @@ class Chunk(ABC):
 
     @classmethod
     @abstractmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         """One chunk of consecutive chunks of one part."""
 
 
@@ -116,7 +116,7 @@ class FixedChunk(Chunk):
         return type(self)(self.docids[positions], self.data[positions])
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         docids, data = np.concatenate([c.docids for c in chunks]), np.concatenate([c.data for c in chunks])
         return cls(docids, data, None if chunks[0].norms is None else np.concatenate([c.norms for c in chunks]))
 
@@ -167,7 +167,7 @@ class RaggedChunk(Chunk):
         return self._of(self.docids[positions], np.concatenate([[0], ends]).astype(np.uint32), items, norms=False)
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         head = chunks[0]
         return cls(
             np.concatenate([c.docids for c in chunks]),
@@ -236,7 +236,7 @@ class PostingsChunk(Chunk):
         )
 
     @classmethod
-    def join(cls, chunks: Sequence[Self]) -> Self:
+    def join(cls, chunks: Sequence[Any]) -> Self:
         """The lists of each term are appended. Docids ascend from chunk to chunk, so only terms need sorting."""
         docids = np.concatenate([c.docids for c in chunks])
         terms = np.unique(np.concatenate([c.terms for c in chunks]))
@@ -355,12 +355,12 @@ def _layout(value: np.ndarray, where: str, verify: bool) -> tuple[tuple, dict[st
         sections["norms"] = 4 * items
     if listed:
         sections["docids"] = 4 * count
-    at, places = HEADER, {}
+    position, places = HEADER, {}
     for name, nbytes in sections.items():
-        places[name] = (at, nbytes)
-        at += -(-nbytes // 8) * 8
-    if at != size:
-        raise CorruptionError(f"chunk {where} has sections of {at} bytes, but a value of {size} bytes", field=where)
+        places[name] = (position, nbytes)
+        position += -(-nbytes // 8) * 8
+    if position != size:
+        raise CorruptionError(f"chunk {where} has sections of {position} bytes, but a value of {size} bytes", field=where)
     return header, places
 
 
@@ -379,7 +379,7 @@ def decode(value, where: str, verify: bool = True) -> Chunk:
     """Decode a chunk. Raises CorruptionError naming ``where`` if the bytes are invalid or, with ``verify``, fail their checksum."""
     value = np.frombuffer(value, np.uint8)
     header, places = _layout(value, where, verify)
-    arrays = {name: value[at : at + nbytes] for name, (at, nbytes) in places.items()}
+    arrays = {name: value[start : start + nbytes] for name, (start, nbytes) in places.items()}
     for name, dtype in _DTYPES.items():
         if name in arrays:
             arrays[name] = arrays[name].view(dtype)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vectordb_client.errors import ClosedError, CorruptionError, DeadlineError, StorageError
-from vectordb_client.model.values import check_durability
+from vectordb_client.model.checks import check_durability
 
 from ..common import deadline
 from .format import Txn

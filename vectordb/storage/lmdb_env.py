@@ -20,7 +20,7 @@ from typing import Any
 
 import lmdb
 from vectordb_client.errors import ClosedError, CorruptionError, LockedError, StorageError, VectorDBError
-from vectordb_client.model.values import check_durability
+from vectordb_client.model.checks import check_durability
 
 from ..common.deadline import Deadline
 from ..common.failpoints import reach

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
@@ -83,7 +83,7 @@ class Store:
         """The name of a chunk in error messages."""
         return chunks.name_of(self.collection, field, part, first)
 
-    def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+    def chunks_with(self, field: int, part: int, docids: np.ndarray) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """For ascending docids: (chunk, indexes into docids, positions in the chunk) for each chunk that has some of them."""
         prefix = format.chunk_prefix(self.collection, field, part)
         cursor = self.txn.cursor()

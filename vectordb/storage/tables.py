@@ -105,7 +105,7 @@ class ChunkTable:
         extra = _mapped(extra_at, 4 * items).reshape(items, 4) if extra_at else None
         return offsets, data, extra
 
-    def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[FixedChunk | RaggedChunk, np.ndarray, np.ndarray]]:
+    def chunks_with(self, docids: np.ndarray, width: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """(chunk, indexes into docids, positions in the chunk) for each chunk that contains some of the docids (int64, ascending).
 
         For FIXED and RAGGED parts with items of ``width`` bytes. Chunks are views of the memory map. Verifies each chunk once; raises

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError, SchemaError, VectorDBError, shown
-from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, scalar, type_of
+from vectordb_client.model.attributes import ATTRIBUTE_TYPES, AttributeType, type_of
 from vectordb_client.model.attributes.keyword import MAX_KEYWORD_BYTES
 from vectordb_client.model.schema import (
     MAX_FIELDS,
@@ -435,7 +435,10 @@ def _is_numbers(value: Any) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return next((kind for kind, cls in ATTRIBUTE_TYPES.items() if scalar(cls).is_in_text(value)), "text")
+        for kind, attribute in ATTRIBUTE_TYPES.items():
+            if attribute.is_in_text is not None and attribute.is_in_text(value):
+                return kind
+        return "text"
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
@@ -458,7 +461,7 @@ def _scalar(value: Any) -> str:
 
 def _is_text(kind: str) -> bool:
     """Whether values of a kind may be strings in a file."""
-    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and bool(ATTRIBUTE_TYPES[kind].python))
+    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[kind].is_in_text is not None)
 
 
 def _example(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from ..errors import InvalidArgumentError
@@ -59,23 +59,27 @@ _ADVICE = {
 }
 _ADVICE |= {("search", name): _ADVICE["search", "ef"] for name in ("nprobe", "num_candidates", "ef_search", "search_params", "params")}
 _ADVICE |= {("search", name): _ADVICE["search", "score_threshold"] for name in ("threshold", "min_score", "max_distance", "distance")}
-_ADVICE |= {("search_batch", name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
+for _also in ("search_batch", "prepare"):
+    _ADVICE |= {(_also, name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
 
 
 class UnknownArgumentError(InvalidArgumentError, TypeError):
     """A method has no argument of this name, or one is missing. The message says what to write instead."""
 
 
-def named(method: Method) -> Method:
-    """Wrap a method or function so that unknown, superfluous and missing arguments raise UnknownArgumentError instead of a TypeError."""
+def named(method: Method, options: Mapping[str, Any] | None = None) -> Method:
+    """Wrap a method or function so that unknown, superfluous and missing arguments raise UnknownArgumentError instead of a TypeError.
+
+    options: the names that ``**options`` of the method takes, looked up at each error.
+    """
     signature = inspect.signature(method)
-    parameters = [name for name in signature.parameters if name != "self"]
     positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
     required = [name for name in positional if signature.parameters[name].default is inspect.Parameter.empty]
     bound = int("self" in signature.parameters)
 
     def check(args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        called = type(args[0]).__name__ if method.__name__ == "__init__" else method.__name__
+        called = type(args[0]).__name__ if method.__name__ in ("__init__", "__call__") else method.__name__
+        parameters = [name for name in with_options(signature, options or {}).parameters if name != "self"]
         for name, value in given.items():
             if name not in parameters:
                 raise _unknown(called, name, value, parameters) from None
@@ -111,6 +115,15 @@ def named(method: Method) -> Method:
             raise
 
     return cast(Method, call)
+
+
+def with_options(signature: inspect.Signature, options: Mapping[str, Any]) -> inspect.Signature:
+    """The signature with each option in the place of ``**options``, and ``timeout`` last. options: name → its declaration."""
+    parameters = {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+    last = [parameters.pop("timeout")] if options and "timeout" in parameters else []
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    listed = [inspect.Parameter(name, keyword, default=each.default, annotation=each.type) for name, each in options.items()]
+    return signature.replace(parameters=[*parameters.values(), *listed, *last])
 
 
 def named_class(made: Class) -> Class:

@@ -38,14 +38,14 @@ def check_norms(spec: Any, values: np.ndarray, refuse: Refuse) -> None:
     with np.errstate(over="ignore", under="ignore"):
         squared = np.einsum("ij,ij->i", single, single)
     low, high = COSINE_NORMS if cosine else (0.0, MAX_NORM)
-    for at in np.flatnonzero(~((squared > (_PLAIN_LOW if cosine else -1.0)) & (squared < _PLAIN_HIGH))).tolist():
-        wide = single[at].astype(np.float64)
+    for row in np.flatnonzero(~((squared > (_PLAIN_LOW if cosine else -1.0)) & (squared < _PLAIN_HIGH))).tolist():
+        wide = single[row].astype(np.float64)
         norm = float(np.sqrt(wide @ wide))
         if norm == 0 and cosine:
-            raise refuse(at, "is all zeros, which has no cosine", norm)
+            raise refuse(row, "is all zeros, which has no cosine", norm)
         if not low <= norm <= high * (1 + 1e-6):  # a bound rounded to float32 may exceed the bound
             bounds = f"in {low:g} … {high:g} for a cosine" if cosine else f"at most {high:g} for {spec.metric}"
-            raise refuse(at, _message(norm, bounds), norm)
+            raise refuse(row, _message(norm, bounds), norm)
 
 
 def check_sparse_norms(indptr: np.ndarray, weights: np.ndarray, refuse: Refuse) -> None:
@@ -57,10 +57,10 @@ def check_sparse_norms(indptr: np.ndarray, weights: np.ndarray, refuse: Refuse) 
             return
     wide = weights.astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(np.square(wide, out=wide))])
-    for at in np.flatnonzero(~(sums[indptr[1:]] - sums[indptr[:-1]] <= MAX_NORM**2)).tolist():
-        norm = float(np.linalg.norm(weights[indptr[at] : indptr[at + 1]].astype(np.float64)))
+    for row in np.flatnonzero(~(sums[indptr[1:]] - sums[indptr[:-1]] <= MAX_NORM**2)).tolist():
+        norm = float(np.linalg.norm(weights[indptr[row] : indptr[row + 1]].astype(np.float64)))
         if norm > MAX_NORM * (1 + 1e-6):
-            raise refuse(at, _message(norm, f"at most {MAX_NORM:g}"), norm)
+            raise refuse(row, _message(norm, f"at most {MAX_NORM:g}"), norm)
 
 
 def _message(norm: float, bounds: str) -> str:

@@ -16,6 +16,7 @@ class Plan(dict):
     The text shows one setting of each plan: the cheapest one that is predicted to reach the requested recall. Of a batch, everything
     describes the first query. Keys:
 
+    * request: the options of the search that differ from their defaults, and the filter in canonical form.
     * live_rows, sequence, queries. exact: whether every arm returned its exact result. milliseconds: step → time. filter: matches,
       selectivity (the share of live rows that match).
     * fusion (several arms): method; candidates of each arm; missing ("zero" or "renormalise"); lacking: field → number of points that match
@@ -43,6 +44,8 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
     queries = plan.get("queries", 1)
     took = f": {_milliseconds(sum(stages.values()))} = {' + '.join(f'{k} {_milliseconds(v)}' for k, v in stages.items())}" if stages else ""
     yield f"{_many(queries, 'query', 'queries')} over {_many(plan.get('live_rows', 0), 'live row')}{took}"
+    if plan.get("request"):
+        yield f"request: {', '.join(f'{name}={_value(value)}' for name, value in plan['request'].items())}"
     if plan.get("filter"):
         yield f"filter: {_many(plan['filter'].get('matches', 0), 'match', 'matches')}{_share(', {} of the live rows', plan['filter'])}"
     yield from _stage(plan)
@@ -142,6 +145,14 @@ def _aligned(table: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     cells = ([cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in table)
     return ["  ".join(row).rstrip() for row in cells]
+
+
+def _value(value: Any) -> str:
+    """A value of an option; of a fusion its method and options."""
+    if isinstance(value, Mapping):
+        options = ", ".join(f"{name}={each!r}" for name, each in value.items() if name != "method")
+        return f"{value.get('method', '')}({options})"
+    return repr(value)
 
 
 def _many(count: int, one: str, more: str | None = None) -> str:

@@ -11,24 +11,73 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import InvalidArgumentError, shown
 from .arguments import named_class
-from .values import check_count
+from .checks import MAX_LIMIT, check_count
 
 if TYPE_CHECKING:
     from .aliases import FusionLike, Vector, VectorColumn
 
 MISSING = ("zero", "renormalise")
 MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
+MIN_CANDIDATES = 100  # candidates of each arm by default, at least
+MAX_STAGES = 8
+
+
+class Fusion:
+    """How the scores of several arms become one. A hit's score is ``Σ weight · normalised score`` over the arms that list it.
+
+    A fusion is a frozen dataclass, whose fields are its options, under its name in ``FUSIONS``. It has the options ``weights`` (field →
+    weight; the default is 1) and ``missing`` ("zero" or "renormalise").
+
+    Attributes:
+        name: its name in ``FUSIONS``, in plans and in messages.
+        all_points: whether it ranks all points by ``Σ weight · score``, not only the candidates of the arms. ``normalise`` is not called.
+    """
+
+    name: ClassVar[str]
+    all_points: ClassVar[bool] = False
+    weights: Mapping[str, float]
+    missing: str
+
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        """Bring the scores of an arm's candidates to a scale that all arms share.
+
+        Args:
+            scores: float32 or float64 ``(n,)``, best first. Higher is better: l2 distances are squared and negated.
+
+        Returns:
+            float64 ``(n,)``, finite.
+        """
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Check the options. Raises InvalidArgumentError, which says what to write."""
+        if not isinstance(self.weights, Mapping):
+            example = f'{type(self).__name__}(weights={{"text": 2.0}})'
+            what = f"the weights of a fusion must map fields to numbers, as in {example}, not {shown(self.weights)}"
+            raise InvalidArgumentError(what, field="fusion", value=self.weights)
+        for name, weight in self.weights.items():
+            if not 0.0 <= _number(weight) <= MAX_NUMBER:
+                what = f"the weight of {shown(name)} in a fusion must be a number from 0 to {MAX_NUMBER:g}, not {shown(weight)}"
+                raise InvalidArgumentError(what, field="fusion", value=weight)
+        if not isinstance(self.missing, str) or self.missing not in MISSING:
+            what = f"missing of a fusion must be {' or '.join(map(repr, MISSING))}, not {shown(self.missing)}"
+            raise InvalidArgumentError(what, field="fusion", value=self.missing)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
 @named_class
 @dataclass(frozen=True)
-class RRF:
+class RRF(Fusion):
     """Reciprocal rank fusion: ``Σ weight / (k + rank)`` (Cormack, Clarke, Büttcher 2009).
 
     Attributes:
@@ -42,10 +91,19 @@ class RRF:
     missing: str = "zero"
     name = "rrf"
 
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        return 1.0 / (self.k + np.arange(1, len(scores) + 1))
+
+    def check(self) -> None:
+        super().check()
+        if not 0.0 < _number(self.k) <= MAX_NUMBER:
+            what = f"k of RRF must be a number above 0 and at most {MAX_NUMBER:g}, not {shown(self.k)}"
+            raise InvalidArgumentError(what, field="fusion", value=self.k)
+
 
 @named_class
 @dataclass(frozen=True)
-class Relative:
+class Relative(Fusion):
     """Weighted sum of scores, each arm normalized to 0 … 1 over its candidates. A hit that isn't a candidate of an arm gets 0 there.
 
     Attributes:
@@ -57,10 +115,17 @@ class Relative:
     missing: str = "zero"
     name = "relative"
 
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        wide = scores.astype(np.float64)
+        if not len(wide):
+            return wide
+        low, high = wide.min(), wide.max()
+        return np.ones(len(wide)) if high == low else (wide - low) / (high - low)
+
 
 @named_class
 @dataclass(frozen=True)
-class DBSF:
+class DBSF(Fusion):
     """Distribution-based score fusion, with the formula of Qdrant.
 
     It is a weighted sum of ``(score − (mean − 3s)) / 6s``, with the mean and the sample standard deviation s over the candidates of each
@@ -75,10 +140,19 @@ class DBSF:
     missing: str = "zero"
     name = "dbsf"
 
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        wide = scores.astype(np.float64)
+        if not len(wide):
+            return wide
+        if wide.min() == wide.max():  # a single candidate, or equal scores
+            return np.full(len(wide), 0.5)
+        spread = 3.0 * wide.std(ddof=1)
+        return (wide - (wide.mean() - spread)) / (2.0 * spread)
+
 
 @named_class
 @dataclass(frozen=True)
-class Linear:
+class Linear(Fusion):
     """The points with the highest ``Σ weight · score`` over all points, not only over the candidates (Fagin's threshold algorithm).
 
     An l2 field contributes its negated squared distance. A field in which a point has no vector, or no term of the query, contributes 0.
@@ -93,39 +167,25 @@ class Linear:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     missing: str = "zero"
     name = "linear"
+    all_points = True
 
 
-Fusion = RRF | Relative | DBSF | Linear
-FUSIONS = {c.name: c for c in (RRF, Relative, DBSF, Linear)}
+FUSIONS: dict[str, type[Fusion]] = {kind.name: kind for kind in (RRF, Relative, DBSF, Linear)}
 
 
 def checked_fusion(value: Any) -> Fusion:
     """Check the name of a fusion, or a fusion with options. Raises InvalidArgumentError, which says what to write."""
     if isinstance(value, str) and value in FUSIONS:
         return FUSIONS[value]()
-    if not isinstance(value, Fusion):
-        kinds = FUSIONS.values()
-        calls = ", ".join(f"{kind.__name__}(…)" for kind in kinds)
+    if not isinstance(value, Fusion) or FUSIONS.get(getattr(value, "name", "")) is not type(value):
+        calls = ", ".join(f"{kind.__name__}(…)" for kind in FUSIONS.values())
         what = f"fusion must be one of {', '.join(map(repr, FUSIONS))}, or {calls}, not {shown(value)}"
         meant = value.__name__ if isinstance(value, type) else value if isinstance(value, str) else None
-        for kind in kinds:
+        for kind in FUSIONS.values():
             if meant == kind.__name__:
                 what = f"fusion must be {kind.__name__}() or {kind.name!r}, not {shown(value)}"
         raise InvalidArgumentError(what, field="fusion", value=value)
-    if not isinstance(value.weights, Mapping):
-        example = f'{type(value).__name__}(weights={{"text": 2.0}})'
-        what = f"the weights of a fusion must map fields to numbers, as in {example}, not {shown(value.weights)}"
-        raise InvalidArgumentError(what, field="fusion", value=value.weights)
-    for name, weight in value.weights.items():
-        if not 0.0 <= _number(weight) <= MAX_NUMBER:
-            what = f"the weight of {shown(name)} in a fusion must be a number from 0 to {MAX_NUMBER:g}, not {shown(weight)}"
-            raise InvalidArgumentError(what, field="fusion", value=weight)
-    if isinstance(value, RRF) and not 0.0 < _number(value.k) <= MAX_NUMBER:
-        what = f"k of RRF must be a number above 0 and at most {MAX_NUMBER:g}, not {shown(value.k)}"
-        raise InvalidArgumentError(what, field="fusion", value=value.k)
-    if not isinstance(value.missing, str) or value.missing not in MISSING:
-        what = f"missing of a fusion must be {' or '.join(map(repr, MISSING))}, not {shown(value.missing)}"
-        raise InvalidArgumentError(what, field="fusion", value=value.missing)
+    value.check()
     return value
 
 
@@ -139,19 +199,25 @@ def _number(value: Any) -> float:
         return math.inf
 
 
-MAX_STAGES = 8
+def default_candidates(limit: int) -> int:
+    """How many of its best rows each arm passes to the fusion where the search doesn't say."""
+    return min(max(MIN_CANDIDATES, 4 * limit), MAX_LIMIT)
 
 
-def check_prefetch(value: Any, before: int) -> Prefetch:
-    """Check a stage before a search. before: the number of stages so far. Raises InvalidArgumentError, which says what to write."""
-    if not isinstance(value, Prefetch):
-        what = f"prefetch must be a Prefetch, such as Prefetch(text='…', limit=100), not {shown(value)}"
-        raise InvalidArgumentError(what, field="prefetch", value=value)
-    check_count("prefetch.limit", value.limit)
-    if value.candidates is not None:
-        check_count("prefetch.candidates", value.candidates)
-    if before >= MAX_STAGES:
-        raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field="prefetch", value=before + 1)
+def check_prefetch(name: str, value: Any) -> Prefetch:
+    """Check the stages before a search. Raises InvalidArgumentError, which says what to write."""
+    stage, count = value, 0
+    while count == 0 or stage is not None:
+        if not isinstance(stage, Prefetch):
+            what = f"{name} must be a Prefetch, such as Prefetch(text='…', limit=100), not {shown(stage)}"
+            raise InvalidArgumentError(what, field=name, value=stage)
+        check_count("prefetch.limit", stage.limit)
+        if stage.candidates is not None:
+            check_count("prefetch.candidates", stage.candidates)
+        count += 1
+        if count > MAX_STAGES:
+            raise InvalidArgumentError(f"a search has at most {MAX_STAGES} prefetch stages", field=name, value=count)
+        stage = stage.prefetch
     return value
 
 

@@ -195,7 +195,7 @@ def _such(what: str, given: Any) -> str:
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def _takes(existing: VectorField | AttributeType, asked: VectorField | AttributeType) -> bool:
+def _takes(existing: Any, asked: Any) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = getattr(existing, "weighting", None) == "none"
     return existing == asked or (frozen and dataclasses.replace(existing, weighting=None) == asked)
@@ -213,7 +213,7 @@ def changed_options(spec: Any) -> dict:
     return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if getattr(spec, f.name) != f.default}
 
 
-def spelled(spec: VectorField | AttributeType) -> str:
+def spelled(spec: Any) -> str:
     """The definition as Python would write it, without options that have their default."""
     shown = ("dim", *changed_options(spec))
     options = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}

@@ -12,12 +12,10 @@ import numpy as np
 from ..errors import InvalidArgumentError, LimitError, shown
 from .attributes import type_of
 from .attributes.base import utf8
-from .foreign import is_integer, is_nan, is_null, is_number, plain
+from .foreign import is_integer, is_nan, is_null, plain
 
 Id = int | str | uuid.UUID
 MAX_ID_BYTES = 480
-MAX_LIMIT = 100_000  # hits of a query; also candidates of an arm
-DEFAULT_RECALL = 0.95
 _AN_ID = "an id is an unsigned integer, a string or a UUID"
 
 
@@ -67,49 +65,6 @@ def text_of(value: Any, field: str) -> str:
         raise InvalidArgumentError(f"{field} must be a string, not {shown(value)}", field=field, value=value)
     utf8(value, field)
     return value
-
-
-def check_recall(value: Any) -> float:
-    """Check the recall of a search: a number above 0 and at most 1. Raises InvalidArgumentError."""
-    if not is_number(value) or not 0 < value <= 1:  # a comparison with NaN is false
-        raise InvalidArgumentError(f"recall must be a number above 0 and at most 1, not {shown(value)}", field="recall", value=value)
-    return float(value)
-
-
-def check_count(name: str, value: Any) -> int:
-    """Check a limit, or a number of candidates: an integer from 1 to 100,000. Raises InvalidArgumentError."""
-    if not is_integer(value) or not 1 <= value <= MAX_LIMIT:
-        raise InvalidArgumentError(f"{name} must be an integer from 1 to {MAX_LIMIT}, not {shown(value)}", field=name, value=value)
-    return int(value)
-
-
-def check_durability(value: Any) -> str:
-    """Check the durability of a write: "commit" or "batched". Raises InvalidArgumentError."""
-    if not isinstance(value, str) or value not in ("commit", "batched"):
-        raise InvalidArgumentError(f"durability must be 'commit' or 'batched', not {shown(value)}", field="durability", value=value)
-    return value
-
-
-def check_wait(timeout: Any) -> float | None:
-    """Check how long ``optimize`` or ``purge`` waits: seconds from 0 to 1e9, or None. Raises InvalidArgumentError."""
-    if timeout is None or (isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 <= timeout < 1e9):
-        return timeout
-    what = f"timeout must be a number of seconds, at least 0, or None, not {shown(timeout)}"
-    raise InvalidArgumentError(what, field="timeout", value=timeout)
-
-
-def check_since(since: Any) -> int:
-    """Check the sequence number after which changes are read. Raises InvalidArgumentError."""
-    if not is_integer(since) or not 0 <= since < 2**64:
-        what = f"since must be a sequence number, an integer of at least 0, not {shown(since)}"
-        raise InvalidArgumentError(what, field="since", value=since)
-    return int(since)
-
-
-def not_a_cursor(value: Any) -> InvalidArgumentError:
-    """The error for a value that is not the cursor of a page."""
-    what = f"cursor must be the cursor of an earlier page of scroll, or None, not {shown(value)}"
-    return InvalidArgumentError(what, field="cursor", value=value)
 
 
 def to_json(value: Any) -> Any:

@@ -111,13 +111,13 @@ def pack_found(points: Sequence[Point | None], schema: Schema, forms: pb.Attribu
 
 
 def pack_get(
-    there: Sequence[bool], pieces: Iterable[Sequence[Point]], schema: Schema, forms: pb.AttributeForms | None, room: Room
+    exists: Sequence[bool], pieces: Iterable[Sequence[Point]], schema: Schema, forms: pb.AttributeForms | None, room: Room
 ) -> pb.GetResponse:
-    """``pack_found`` for points that are read in pieces. there: whether each id exists. Raises LimitError if the answer is too large."""
+    """``pack_found`` for points that are read in pieces. exists: whether each id exists. Raises LimitError if the answer is too large."""
     packer = PointsPacker(schema, forms, room)
     for points in pieces:
         packer.add(points)
-    bits = b"" if all(there) else np.packbits(there, bitorder="little").tobytes()
+    bits = b"" if all(exists) else np.packbits(exists, bitorder="little").tobytes()
     return pb.GetResponse(points=packer.message(), found=bits)
 
 
@@ -126,11 +126,11 @@ def unpack_found(message: pb.GetResponse, n: int) -> list[Point | None]:
     points = unpack_points(message.points)
     if not message.found and len(points) == n:
         return list(points)
-    found = unpack_bits(message.found, n, "found")
-    if found.sum() != len(points):
-        raise InvalidArgumentError(f"the answer holds {len(points)} points, its bitmap {int(found.sum())}", field="found")
+    exists = unpack_bits(message.found, n, "found")
+    if exists.sum() != len(points):
+        raise InvalidArgumentError(f"the answer holds {len(points)} points, its bitmap {int(exists.sum())}", field="found")
     rest = iter(points)
-    return [next(rest) if there else None for there in found]
+    return [next(rest) if one else None for one in exists]
 
 
 def pack_page(
@@ -165,10 +165,10 @@ def unpack_page(message: pb.ScrollResponse) -> Page:
 # ---- Hits ----
 
 
-def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: Schema, room: Room | None = None) -> None:
+def pack_hits(message: pb.Hits, results: Hits | Iterable[Sequence[Hit]], schema: Schema, room: Room | None = None) -> None:
     """Fill a message with the hits of a query, whole or read in pieces. Raises LimitError if the answer is too large."""
     room = room or Room()
-    bare = found.columns if isinstance(found, Hits) else None
+    bare = results.columns if isinstance(results, Hits) else None
     if bare is not None:
         ids, scores = bare
         room.take(12 * len(ids))
@@ -176,11 +176,11 @@ def pack_hits(message: pb.Hits, found: Hits | Iterable[Sequence[Hit]], schema: S
         message.single_scores = scores.astype("<f4", copy=False).tobytes()
         return
     packer = HitsPacker(schema, room)
-    for hits in (found,) if isinstance(found, Hits) else found:
+    for hits in (results,) if isinstance(results, Hits) else results:
         packer.add(hits)
     packer.fill(message)
-    if isinstance(found, Hits) and found.plan is not None:
-        message.plan = pack_plan(found.plan)
+    if isinstance(results, Hits) and results.plan is not None:
+        message.plan = pack_plan(results.plan)
 
 
 def pack_plan(plan: Mapping[str, Any]) -> bytes:

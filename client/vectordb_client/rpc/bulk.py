@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from ..model.batch import listed_ids, one_value
 from ..model.foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
 from ..model.info_text import many
 from ..model.results import Point, WriteResult
+from ..model.steps import run_steps, run_steps_async
 
 MAX_PARALLEL = 64
 
@@ -220,20 +221,13 @@ def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:
     An error that is not about single points ends the write: chunks under way are finished, then the error is raised.
     """
 
-    def write(chunk: Chunk) -> Outcome:
-        steps = attempts(chunk)
+    def attempt(part: Chunk) -> WriteResult | VectorDBError:
         try:
-            part = next(steps)
-            while True:
-                try:
-                    answer: Any = upsert(**part.arguments)
-                except InvalidArgumentError as error:
-                    if not of_a_point(error):
-                        raise
-                    answer = error
-                part = steps.send(answer)
-        except StopIteration as done:
-            return done.value
+            return upsert(**part.arguments)
+        except InvalidArgumentError as error:
+            if not of_a_point(error):
+                raise
+            return error
 
     with bulk.shown(), concurrent.futures.ThreadPoolExecutor(bulk.parallel, "vectordb-bulk") as pool:
         pending: set[concurrent.futures.Future] = set()
@@ -242,7 +236,36 @@ def write_all(bulk: Bulk, upsert: Callable[..., WriteResult]) -> BulkResult:
                 done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     bulk.add(future.result())
-            pending.add(pool.submit(write, chunk))
+            pending.add(pool.submit(run_steps, attempts(chunk), attempt))
         for future in concurrent.futures.as_completed(pending):
             bulk.add(future.result())
+    return bulk.result()
+
+
+async def write_all_async(bulk: Bulk, upsert: Callable[..., Awaitable[WriteResult]]) -> BulkResult:
+    """``write_all`` with tasks instead of threads."""
+    import asyncio  # here, so that the embedded database doesn't load it
+
+    async def attempt(part: Chunk) -> WriteResult | VectorDBError:
+        try:
+            return await upsert(**part.arguments)
+        except InvalidArgumentError as error:
+            if not of_a_point(error):
+                raise
+            return error
+
+    pending: set[asyncio.Task] = set()
+    try:
+        with bulk.shown():
+            for chunk in bulk.chunks:
+                if len(pending) >= bulk.parallel:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        bulk.add(task.result())
+                pending.add(asyncio.create_task(run_steps_async(attempts(chunk), attempt)))
+            for task in asyncio.as_completed(pending):
+                bulk.add(await task)
+    finally:
+        if pending:
+            await asyncio.gather(*pending, return_exceptions=True)
     return bulk.result()

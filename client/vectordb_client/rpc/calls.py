@@ -6,31 +6,29 @@ drives it with blocking calls, ``AsyncClient`` by awaiting.
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from ..errors import InvalidArgumentError, SchemaError, shown
+from ..errors import InvalidArgumentError, SchemaError
 from ..model.batch import Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.foreign import repeatable
-from ..model.ranking import Prefetch, check_prefetch
-from ..model.results import CollectionInfo, Hits, Page, WriteResult
+from ..model.results import CollectionInfo, Page, WriteResult
 from ..model.schema import Schema, check_name, check_schema
+from ..model.search_request import SearchRequest
+from ..model.searching import no_queries
 from ..model.terms import check_page, check_sparse, check_words
-from ..model.values import check_count, check_durability, check_id, check_recall, check_wait, is_single_id, not_a_cursor, text_of
-from ..model.vectors import query_fields, query_texts, query_vector, query_vectors
+from ..model.values import check_id, is_single_id, text_of
 from ..v1 import vectordb_pb2 as pb
 from . import answers, wire, wire_terms
 from . import changes as change_stream
 from .split import split_batch
+from .wire_search import pack_search
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, Any], Any, T]
 _ANSWER_SECONDS = 5.0
-_LONGEST_WAIT = 1e9
 
 
 class Service:
@@ -91,7 +89,7 @@ def status() -> Steps[dict]:
 def create_collection(service: Service, name: str, schema: Schema, exist_ok: bool) -> Steps[Remote]:
     check_schema(schema)
     request = pb.CreateCollectionRequest(
-        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=_flag(exist_ok, "exist_ok")
+        name=check_name(name, "collection"), schema=answers.pack_schema(schema), exist_ok=check_flag("exist_ok", exist_ok)
     )
     return Remote(service, name, (yield "CreateCollection", request))
 
@@ -116,7 +114,7 @@ def info(remote: Remote) -> Steps[CollectionInfo]:
 
 
 def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> Steps[None]:
-    exist_ok = _flag(exist_ok, "exist_ok")
+    exist_ok = check_flag("exist_ok", exist_ok)
     added = {"vectors": vectors, "attributes": attributes}
 
     def build(schema: Schema) -> bytes:
@@ -130,15 +128,15 @@ def add_fields(remote: Remote, vectors: Any, attributes: Any, exist_ok: Any) -> 
 
 
 def optimize(remote: Remote, wait: Any, timeout: Any) -> Steps[dict[str, Any]]:
-    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``patience``."""
+    """timeout: seconds that the service waits at most. The call itself gets a few more, see ``call_timeout``."""
     seconds = check_wait(timeout)
-    request = pb.OptimizeRequest(collection=remote.name, wait=_flag(wait, "wait"), timeout=seconds)
+    request = pb.OptimizeRequest(collection=remote.name, wait=check_flag("wait", wait), timeout=seconds)
     response = yield from _ask(remote, "Optimize", request)
     return answers.unpack_optimized(response)
 
 
 def snapshot(path: Any, archive: Any) -> Steps[dict[str, Any]]:
-    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=_flag(archive, "archive"))
+    response = yield "Snapshot", pb.SnapshotRequest(name=text_of(path, "path"), archive=check_flag("archive", archive))
     return wire.unpack_json(response.manifest, "manifest")
 
 
@@ -152,9 +150,9 @@ def purge(remote: Remote | None, timeout: Any) -> Steps[dict[str, Any]]:
     return wire.unpack_json(response.result, "result")
 
 
-def patience(timeout: Any) -> float | None:
+def call_timeout(timeout: Any) -> float | None:
     """The timeout of a call in which the service itself waits for ``timeout`` seconds: a few more, so that its answer arrives."""
-    number = isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_WAIT
+    number = isinstance(timeout, (int, float)) and 0 <= timeout < LONGEST_WAIT
     return timeout + _ANSWER_SECONDS if number else None
 
 
@@ -253,9 +251,9 @@ def _with_schema(remote: Remote, build: Callable[[Schema], T]) -> Steps[T]:
             return build(remote.schema)
         except (SchemaError, InvalidArgumentError) as error:
             refused = error
-    known = remote.revision
+    revision = remote.revision
     remote.adopt((yield from _ask(remote, "DescribeCollection", pb.DescribeCollectionRequest(name=remote.name))))
-    if refused is not None and known and remote.revision == known:
+    if refused is not None and revision and remote.revision == revision:
         raise refused
     return build(remote.schema)
 
@@ -274,9 +272,9 @@ def _ask(remote: Remote, name: str, request: Any) -> Steps[Any]:
 
 def _seen(remote: Remote, request: Any) -> Any:
     """The request, extended so that the answer shows the writes of this client."""
-    known = remote.service.seen.get(remote.name)
-    if known is not None:
-        request.seen.collection, request.seen.sequence = known
+    position = remote.service.seen.get(remote.name)
+    if position is not None:
+        request.seen.collection, request.seen.sequence = position
     return request
 
 
@@ -294,110 +292,20 @@ def get(remote: Remote, ids: Any, with_vectors: Any, with_attributes: Any) -> St
     return points[0] if single else points
 
 
-class SearchOptions(NamedTuple):
-    """The arguments of a search besides its queries."""
-
-    filter: Any
-    limit: int
-    recall: float | None
-    exact: bool
-    fusion: Any
-    candidates: int | None
-    prefetch: Any
-    with_attributes: Any
-    with_vectors: Any
-    explain: bool
+def search(remote: Remote, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Steps[Any]:
+    """The hits of one query, or with ``batch`` a list with the hits of each of n queries."""
+    message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, vectors, text, batch))
+    response = yield from _ask(remote, "Search", _seen(remote, message))
+    if len(response.results) != message.queries:
+        raise InvalidArgumentError(f"the answer has {len(response.results)} results for {message.queries} queries", field="results")
+    results = [answers.unpack_hits(hits, response.forms) for hits in response.results]
+    return results if batch else results[0]
 
 
-def search(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions) -> Steps[Hits]:
-    results = yield from _search(remote, vectors, text, wanted, False)
-    return results[0]
-
-
-def search_batch(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions) -> Steps[list[Hits]]:
-    return (yield from _search(remote, vectors, text, wanted, True))
-
-
-def _search(remote: Remote, vectors: Any, text: Any, wanted: SearchOptions, batch: bool) -> Steps[list[Hits]]:
-    request = yield from _with_schema(remote, lambda schema: search_request(remote.name, schema, vectors, text, wanted, batch))
-    response = yield from _ask(remote, "Search", _seen(remote, request))
-    if len(response.results) != request.queries:
-        raise InvalidArgumentError(f"the answer has {len(response.results)} results for {request.queries} queries", field="results")
-    forms = response.forms
-    return [answers.unpack_hits(hits, forms) for hits in response.results]
-
-
-def search_request(name: str, schema: Schema, vectors: Any, text: Any, wanted: SearchOptions, batch: bool) -> pb.SearchRequest:
-    """The request of one query, or of many. Raises the errors of the embedded search."""
-    # Fields are filled in place, and only where they differ from the default, because this takes a notable part of a short search.
-    request = pb.SearchRequest(collection=name)
-    sizes: list[int] = []
-    _fill_stage(request, schema, Prefetch(vectors, text, wanted.limit, wanted.fusion, wanted.candidates, wanted.prefetch), batch, sizes, 0)
-    for next_size, size in itertools.pairwise(sizes):
-        if size != next_size:
-            what = f"all stages of a search must have the same number of queries, but a prefetch has {size} and the next {next_size}"
-            raise InvalidArgumentError(what, field="vectors", value=size)
-    request.queries = next(iter(sizes), 0 if batch else 1)
-    request.batch = batch
-    for field, message in (
-        ("filter", wire.pack_filter(wanted.filter)),
-        ("with_attributes", wire.pack_selection(wanted.with_attributes, "with_attributes")),
-        ("with_vectors", wire.pack_selection(wanted.with_vectors, "with_vectors")),
-    ):
-        if message is not None:
-            getattr(request, field).CopyFrom(message)
-    if wanted.recall is not None:
-        request.recall = check_recall(wanted.recall)
-    request.exact = _flag(wanted.exact, "exact")
-    request.explain = _flag(wanted.explain, "explain")
-    return request
-
-
-def _fill_stage(
-    message: pb.SearchRequest | pb.Prefetch, schema: Schema, stage: Prefetch, batch: bool, sizes: list[int], before: int
-) -> None:
-    """Fill in the fields that a search and its prefetch stages share. before: the number of the stage.
-
-    sizes: the number of queries of each stage that has some; this stage is added to it.
-    """
-    message.limit = check_count("prefetch.limit" if before else "limit", stage.limit)
-    counts: dict[str, int] = {}
-    for field, value in query_fields(schema, stage.vectors).items():
-        spec = schema.vector(field)
-        queries = query_vectors(field, spec, value) if batch else [query_vector(field, spec, value)]
-        wire.pack_queries(message.vectors.add(), field, spec, queries)
-        counts[field] = len(queries)
-    for query in _texts(schema, stage.text, batch):
-        message.texts.append(query)
-        encoded = [field for field, spec in schema.vectors.items() if spec.encoder is not None and field not in counts]
-        counts |= dict.fromkeys([query.field] if query.field else encoded, len(query.texts))
-    if len(set(counts.values())) > 1:
-        raise InvalidArgumentError(f"all fields must have the same number of queries, not {counts}", field="vectors", value=counts)
-    sizes += list(counts.values())[:1]
-    fusion = wire.pack_fusion(stage.fusion)
-    if fusion is not None:
-        message.fusion.CopyFrom(fusion)
-    if stage.candidates is not None:
-        message.candidates = check_count("candidates", stage.candidates)
-    if stage.prefetch is not None:
-        _fill_stage(message.prefetch, schema, check_prefetch(stage.prefetch, before), batch, sizes, before + 1)
-
-
-def _texts(schema: Schema, text: Any, batch: bool) -> list[pb.TextQuery]:
-    if text is None:
-        return []
-    by_field, queries = (text if isinstance(text, Mapping) else {"": text}), []
-    for field, value in by_field.items():
-        if by_field is text:
-            schema.vector(field)
-        queries.append(pb.TextQuery(field=field, texts=query_texts(value, batch)))
-    return queries
-
-
-def _flag(value: Any, field: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise InvalidArgumentError(f"{field} must be True or False, not {shown(value)}", field=field, value=value)
-    return bool(value)
+def prepare(remote: Remote, request: SearchRequest) -> Steps[None]:
+    """Check options of a search: the service runs it for no queries."""
+    message = yield from _with_schema(remote, lambda schema: pack_search(remote.name, schema, request, no_queries(schema), None, True))
+    yield from _ask(remote, "Search", _seen(remote, message))
 
 
 def count(remote: Remote, filter: Any) -> Steps[int]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidArgumentError, LimitError, shown
+from ..model.checks import check_flag, check_since
 from ..model.results import Change
 from ..model.schema import Schema
-from ..model.values import check_since
 from ..v1 import vectordb_pb2 as pb
 from . import answers, wire
 
@@ -17,13 +17,10 @@ KINDS = ("write", "delete", "schema")
 
 def request(collection: str, since: Any, follow: Any, with_vectors: Any, with_attributes: Any) -> pb.ChangesRequest:
     """The request of a change stream."""
-    since = check_since(since)
-    if not isinstance(follow, bool):
-        raise InvalidArgumentError(f"follow must be True or False, not {shown(follow)}", field="follow", value=follow)
     return pb.ChangesRequest(
         collection=collection,
-        since=int(since),
-        follow=follow,
+        since=check_since(since),
+        follow=check_flag("follow", follow),
         with_vectors=wire.pack_selection(with_vectors, "with_vectors"),
         with_attributes=wire.pack_selection(with_attributes, "with_attributes"),
     )

@@ -12,22 +12,10 @@ from typing import Any
 
 from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
 import grpc
-from google.protobuf.message_factory import GetMessageClass
 
 from ..errors import ClosedError, DeadlineError, InvalidArgumentError, UnavailableError, VectorDBError, shown
-from ..v1 import vectordb_pb2 as pb
+from .methods import METHODS
 from .status import DETAIL_KEY, error_of
-
-_SERVICE = pb.DESCRIPTOR.services_by_name["VectorDB"]
-METHODS = {
-    method.name: (
-        f"/{_SERVICE.full_name}/{method.name}",
-        GetMessageClass(method.input_type).SerializeToString,
-        GetMessageClass(method.output_type).FromString,
-    )
-    for method in _SERVICE.methods
-}
-STREAMS = frozenset(method.name for method in _SERVICE.methods if method.server_streaming)
 
 DEFAULT_PORT = 7070
 _RESOLVED = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
@@ -55,6 +43,16 @@ def open_channel(aio: Any, target: str, options: list[tuple[str, Any]], tls: Any
     """A channel of the module ``aio`` (grpc or grpc.aio), encrypted if ``tls`` is given."""
     credentials = tls_credentials(tls, tls_cert, tls_key)
     return aio.insecure_channel(target, options) if credentials is None else aio.secure_channel(target, credentials, options)
+
+
+def bind(channel: Any) -> dict[str, Any]:
+    """For each method by name a callable that sends a request over the channel."""
+    return {
+        method.name: (channel.unary_stream if method.streams else channel.unary_unary)(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
+        for method in METHODS.values()
+    }
 
 
 def tls_credentials(tls: Any, tls_cert: Any, tls_key: Any) -> grpc.ChannelCredentials | None:
@@ -103,8 +101,8 @@ def check_target(target: Any) -> str:
     if re.match(r"[.~]{0,2}/|~$", target):
         what = f"target must be 'host:port', not {shown(target)}, which is a path: write vectordb.open({target!r}) for a directory"
         raise InvalidArgumentError(what, field="target", value=target)
-    scheme, found, rest = target.partition("://")
-    if found:
+    scheme, separator, rest = target.partition("://")
+    if separator:
         host = rest.split("/")[0] or "localhost"
         what = f"target must be 'host:port', not {shown(target)}: write {_with_port(host)!r}"
         secure = ", and tls=True for an encrypted connection" if scheme.lower() in ("https", "grpcs") else ""
@@ -131,25 +129,18 @@ def _with_port(host: str) -> str:
     return f"{host.rstrip(':/')}:{DEFAULT_PORT}"
 
 
-def check_timeout(timeout: Any) -> float | None:
-    """Check a timeout: seconds above 0; None and infinity have no limit. Raises InvalidArgumentError."""
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {shown(timeout)}", field="timeout", value=timeout)
-    return None if timeout == float("inf") else timeout  # gRPC treats infinity as a deadline that has passed
-
-
 def failure(error: grpc.RpcError, target: str, closed: bool) -> VectorDBError:
     """The error of a failed call: the one that the service raised, if it sent one."""
     code, details = error.code(), error.details() or ""
-    found = dict(metadata_of(error)).get(DETAIL_KEY)
-    if found is None:
+    detail = dict(metadata_of(error)).get(DETAIL_KEY)
+    if detail is None:
         if closed and code is grpc.StatusCode.CANCELLED:
             return ClosedError("the client was closed")
         if code is grpc.StatusCode.UNAVAILABLE:
             return UnavailableError(f"{target} can't be reached: {connection_problem(details)}", field="target", value=target)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"{target} didn't answer before the timeout", field="timeout")
-    return error_of(code.name, details, found)
+    return error_of(code.name, details, detail)
 
 
 def connection_problem(details: str) -> str:

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from . import silence  # noqa: F401  # isort: skip  # before grpc is loaded
-import grpc
-
-from ..errors import ClosedError, DeadlineError
 from ..model.access import Collections
 from ..model.arguments import named
 from ..model.schema import Schema
 from . import calls
-from .channel import (
-    METHODS,
-    STREAMS,
-    call_metadata,
-    channel_options,
-    check_fork,
-    check_target,
-    check_timeout,
-    failure,
-    metadata_of,
-    open_channel,
-)
 from .collection import Collection
-from .retry import check_retries, pause_before_retry
+from .transport import Transport
 
 __all__ = ["Client", "Collection"]
 
-T = TypeVar("T")
 
-
-class Client(Collections[Collection]):
+class Client(Transport, Collections[Collection]):
     """A connection to a service, with the methods of an embedded ``Database``. Safe to share between threads.
 
     The first call connects. A lost connection is made again, also after a fork. Reads show every write of this client, whichever process
@@ -81,16 +62,7 @@ class Client(Collections[Collection]):
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
     ):
-        self.target = check_target(target)
-        self._timeout = check_timeout(timeout)
-        self._retries = check_retries(retries)
-        self._metadata = call_metadata(api_key)
-        self._closed = False
-        self._service = calls.Service()
-        self._options = channel_options(options)
-        self._tls = tls, tls_cert, tls_key
-        self._left_behind: list[grpc.Channel] = []
-        self._connect()
+        super().__init__(target, timeout, retries, options, api_key, tls, tls_cert, tls_key)
 
     @named
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
@@ -165,95 +137,4 @@ class Client(Collections[Collection]):
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """``Collection.purge`` for all collections, those that were dropped included."""
-        return self._run(calls.purge(None, timeout), calls.patience(timeout), endless=True)
-
-    def close(self) -> None:
-        """Cancel calls under way and close the connection. A second call does nothing."""
-        self._closed = True
-        self._channel.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Client({self.target!r}{', closed' if self._closed else ''})"
-
-    def _connect(self) -> None:
-        self._pid = os.getpid()
-        self._channel = open_channel(grpc, self.target, self._options, *self._tls)
-        self._methods = {
-            name: (self._channel.unary_stream if name in STREAMS else self._channel.unary_unary)(path, write, read)
-            for name, (path, write, read) in METHODS.items()
-        }
-
-    def _connect_after_fork(self) -> None:
-        check_fork()
-        self._left_behind.append(self._channel)  # it belongs to the parent process and must not be closed here
-        self._connect()
-
-    def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
-        """Drive the steps of a method. timeout: None is the timeout of the client, or with ``endless`` no limit."""
-        if self._closed:
-            raise ClosedError("the client was closed")
-        if self._pid != os.getpid():
-            self._connect_after_fork()
-        left = self._timeout if timeout is None and not endless else check_timeout(timeout)
-        end = None if left is None else time.monotonic() + left
-        try:
-            name, request = next(steps)
-            while True:
-                name, request = steps.send(self._call(name, request, end))
-        except StopIteration as done:
-            return done.value
-        except ValueError:
-            if self._closed:  # between the check above and the call
-                raise ClosedError("the client was closed") from None
-            raise
-
-    def _call(self, name: str, request: Any, end: float | None) -> Any:
-        """Make one call, and repeat it as ``retry`` allows."""
-        attempt, left = 0, None
-        while True:
-            if end is not None:
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise DeadlineError(f"the timeout passed before {name} was called", field="timeout")
-            try:
-                return self._methods[name](request, timeout=left, metadata=self._metadata)
-            except grpc.RpcError as error:
-                left = None if end is None else end - time.monotonic()
-                again = attempt < self._retries and not self._closed
-                pause = pause_before_retry(error.code().name, metadata_of(error), name, request, attempt, left) if again else None
-                if pause is None:
-                    raise failure(error, self.target, self._closed) from None
-            attempt += 1
-            time.sleep(pause)
-
-    def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> Iterator[Any]:
-        """Make a streaming call. ends_quietly: the timeout and ``close`` end the stream without an error."""
-        if self._closed:
-            raise ClosedError("the client was closed")
-        if self._pid != os.getpid():
-            self._connect_after_fork()
-        seconds = check_timeout(timeout)
-        try:
-            call = self._methods[name](request, timeout=seconds, metadata=self._metadata)
-        except ValueError:
-            raise ClosedError("the client was closed") from None
-        return self._assembled(call, assembly, ends_quietly)
-
-    def _assembled(self, call: Any, assembly: Any, ends_quietly: bool) -> Iterator[Any]:
-        try:
-            for message in call:
-                whole = assembly.add(message)
-                if whole is not None:
-                    yield whole
-        except grpc.RpcError as error:
-            raised = failure(error, self.target, self._closed)
-            if not (ends_quietly and isinstance(raised, (DeadlineError, ClosedError))):
-                raise raised from None
-        finally:
-            call.cancel()
+        return self._run(calls.purge(None, timeout), calls.call_timeout(timeout), endless=True)

@@ -75,6 +75,7 @@ class Collection(Reads):
             ```
         """
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "upsert", points, columns, durability), timeout)
 
     @named
@@ -156,6 +157,7 @@ class Collection(Reads):
             VectorDBError: what ``upsert`` raises.
         """
         columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        # aio: large=is_large(points, ids)
         return self._client._run(calls.write(self._remote, "update", points, columns, durability), timeout)
 
     @named
@@ -253,7 +255,7 @@ class Collection(Reads):
             DeadlineError: the timeout passed.
             LockedError: another process maintained the directory during the whole timeout.
         """
-        return self._client._run(calls.optimize(self._remote, wait, timeout), calls.patience(timeout), endless=wait)
+        return self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
@@ -273,7 +275,4 @@ class Collection(Reads):
             LockedError: another process maintained the directory during the whole timeout, or didn't release the old file.
             DeadlineError: the timeout passed.
         """
-        return self._client._run(calls.purge(self._remote, timeout), calls.patience(timeout), endless=True)
-
-    def __repr__(self) -> str:
-        return f"Collection({self.name!r} of {self._client.target!r})"
+        return self._client._run(calls.purge(self._remote, timeout), calls.call_timeout(timeout), endless=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..model.access import PointsOfCollection
-from ..model.aliases import FilterLike, FusionLike, Ids, Selection, SupportsArray, Vector, VectorColumn
+from ..model.aliases import FilterLike, Ids, Selection, SupportsArray, Vector, VectorColumn
 from ..model.arguments import named
-from ..model.ranking import Prefetch
 from ..model.results import Change, CollectionInfo, Hits, Page, Point
 from ..model.schema import Schema
-from ..model.tuning import FusionTuning, drive, tune
+from ..model.search_request import SearchOptions, SearchRequest, takes_options
+from ..model.searching import PreparedSearch, Searching, like
+from ..model.steps import run_steps
+from ..model.tuning import FusionTuning, tune
 from ..model.values import Id
 from . import calls, changes
 
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from .client import Client
 
 
-class Reads(PointsOfCollection):
+class Reads(PointsOfCollection, Searching):
     """The methods of ``Collection`` that read."""
 
     def __init__(self, client: Client, remote: calls.Remote):
         self._client = client
         self._remote = remote
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r} of {self._client.target!r})"
 
     @property
     def name(self) -> str:
@@ -73,116 +78,45 @@ class Reads(PointsOfCollection):
         Raises:
             InvalidArgumentError: an id is not valid, or a name is not in the schema.
         """
+        # aio: large=not is_single_id(ids) and is_large(ids)
         return self._client._run(calls.get(self._remote, ids, with_vectors, with_attributes), timeout)
 
-    @named
+    def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, timeout: float | None = None) -> Any:
+        # aio: large=is_large(request.limit) or (batch and is_large(*lists_in(vectors), *lists_in(text)))
+        return self._client._run(calls.search(self._remote, request, vectors, text, batch), timeout)
+
+    @like(Searching.search)
+    @takes_options
     def search(
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
         text: str | Mapping[str, str] | None = None,
-        filter: FilterLike | None = None,
-        limit: int = 10,
-        recall: float | None = None,
-        exact: bool = False,
-        fusion: FusionLike = "rrf",
-        candidates: int | None = None,
-        prefetch: Prefetch | None = None,
-        with_attributes: Selection = True,
-        with_vectors: Selection = False,
-        explain: bool = False,
         timeout: float | None = None,
+        **options: Unpack[SearchOptions],
     ) -> Hits:
-        """Find the best ``limit`` points for a query of one or several arms. An arm is a vector field with its query.
+        return self._search(SearchRequest.of(options), vectors, text, False, timeout)
 
-        Args:
-            vectors: field → query. Dense: ``(dim,)`` numbers (list, array, tensor, Series). Sparse: ``{term: weight}``, ``(indices,
-                values)`` or a list of ``(term, weight)``. Multi-vector: ``(rows, dim)`` numbers.
-            text: a string, encoded for every field that has an encoder. Or a mapping from field to string.
-            filter: an ``F`` expression, a string such as ``"year >= 2020 AND lang = 'en'"``, or its JSON form such as
-                ``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.
-            limit: the number of hits, at least 1.
-            recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
-                0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
-                average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
-                always searched exactly.
-            exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
-                does the same.
-            fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
-                ``DBSF(…)``, ``Linear(…)`` with weights. "linear" finds the true best sums over all points, unless a recall is given; then
-                it only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.
-            candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
-                change the first hits. With a number given, the first hits are the same for every limit up to it.
-            prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
-            with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
-            with_vectors: True for all vector fields, a list of fields, or False for none.
-            explain: fill in ``hits.plan``, which says how the search was run.
-            timeout: seconds; None is the timeout of the client.
-
-        Returns:
-            The hits, best first: ``min(limit, number of matching points)`` of them, or fewer after a prefetch.
-
-        Raises:
-            InvalidArgumentError: a query or an option is not valid, for example ``(dim,)`` numbers of another dimension.
-            SchemaError: a field is not in the schema.
-            FilterError: the filter can't be read, or doesn't fit the schema.
-            EncoderError: the text can't be encoded.
-
-        Example:
-            ```python
-            hits = docs.search({"v": query}, filter=F("year") >= 2020, limit=5)
-            hits = docs.search(text="a short question", recall=0.99)
-            hits = docs.search({"v": query}, text={"terms": "exact words"}, fusion=RRF(weights={"terms": 2.0}), explain=True)
-            print(hits.plan)
-            ```
-        """
-        wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        return self._client._run(calls.search(self._remote, vectors, text, wanted), timeout)
-
-    @named
+    @like(Searching.search_batch)
+    @takes_options
     def search_batch(
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
         text: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-        filter: FilterLike | None = None,
-        limit: int = 10,
-        recall: float | None = None,
-        exact: bool = False,
-        fusion: FusionLike = "rrf",
-        candidates: int | None = None,
-        prefetch: Prefetch | None = None,
-        with_attributes: Selection = True,
-        with_vectors: Selection = False,
-        explain: bool = False,
         timeout: float | None = None,
+        **options: Unpack[SearchOptions],
     ) -> list[Hits]:
-        """Run many searches at once, in one message. All queries share the other arguments, which are those of ``search``.
+        return self._search(SearchRequest.of(options), vectors, text, True, timeout)
 
-        Args:
-            vectors: field → n queries: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of n queries.
-            text: n strings, or a mapping from field to n strings.
-            filter: as in ``search``.
-            limit: as in ``search``.
-            recall: as in ``search``.
-            exact: as in ``search``.
-            fusion: as in ``search``.
-            candidates: as in ``search``.
-            prefetch: as in ``search``; its queries are n as well.
-            with_attributes: as in ``search``.
-            with_vectors: as in ``search``.
-            explain: as in ``search``; every result has the plan of the first query.
-            timeout: seconds; None is the timeout of the client.
+    @like(Searching.prepare)
+    @takes_options
+    def prepare(self, *, timeout: float | None = None, **options: Unpack[SearchOptions]) -> PreparedSearch[Hits, list[Hits]]:
+        request = SearchRequest.prepared(options)
+        self._client._run(calls.prepare(self._remote, request), timeout)
+        return PreparedSearch(request, functools.partial(self._search, timeout=timeout))
 
-        Returns:
-            n results, one for each query.
-
-        Raises:
-            VectorDBError: what ``search`` raises.
-        """
-        wanted = calls.SearchOptions(filter, limit, recall, exact, fusion, candidates, prefetch, with_attributes, with_vectors, explain)
-        return self._client._run(calls.search_batch(self._remote, vectors, text, wanted), timeout)
-
+    @like(Searching.tune_fusion)
     def tune_fusion(
         self,
         vectors: Mapping[str, VectorColumn] | None,
@@ -197,31 +131,8 @@ class Reads(PointsOfCollection):
         seed: int = 0,
         timeout: float | None = None,
     ) -> FusionTuning:
-        """Learn the weights of ``Linear`` fusion from judged queries, and measure them on queries they were not learned from.
-
-        Args:
-            vectors: as in ``search_batch``. With text there must be at least two arms.
-            qrels: for each query a mapping from id to grade (a number ≥ 0; a missing id has grade 0). Queries without a relevant point are
-                ignored.
-            text: as in ``search_batch``.
-            filter: as in ``search``.
-            limit: nDCG is measured on the best ``limit`` points.
-            candidates: learn from this many of the best points of each arm.
-            recall: as in ``search``.
-            folds: the number of folds of the cross-validation, at least 2.
-            seed: of the assignment of queries to folds. The same seed gives the same result.
-            timeout: seconds for each search; None is the timeout of the client.
-
-        Returns:
-            The fusion with weights learned on all queries, and nDCG of each fold: of linear fusion with weights learned on the other
-            folds, of rrf, and of each arm alone.
-
-        Raises:
-            InvalidArgumentError: an argument is wrong, or there are fewer judged queries than folds.
-            VectorDBError: what ``search_batch`` raises.
-        """
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
-        return drive(steps, functools.partial(self.search_batch, timeout=timeout))
+        return run_steps(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
     @named
     def count(self, filter: FilterLike | None = None, *, timeout: float | None = None) -> int:
@@ -276,6 +187,7 @@ class Reads(PointsOfCollection):
                 page = docs.scroll(limit=100, cursor=page.cursor)
             ```
         """
+        # aio: large=is_large(limit)
         return self._client._run(calls.scroll(self._remote, filter, limit, cursor, with_vectors, with_attributes), timeout)
 
     def iterate(

@@ -17,27 +17,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InvalidArgumentError, LockedError, shown
+from .methods import METHODS
 from .status import DETAIL_KEY, error_of
 
 RETRY_AFTER_KEY = "retry-after"  # seconds, in the trailing metadata of a rate limit
 MOST_RETRIES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-# These calls can be executed twice.
-_IDEMPOTENT = frozenset(
-    {
-        "ServerInfo",
-        "ListCollections",
-        "DescribeCollection",
-        "Get",
-        "Search",
-        "Count",
-        "Scroll",
-        "Optimize",
-        "SetTerms",
-        "ListTerms",
-        "Status",
-    }
-)
 
 
 def check_retries(value: Any) -> int:
@@ -55,32 +40,21 @@ def pause_before_retry(
     code: the name of the status of the failed call. metadata: its trailing metadata. name, request: the call. attempt: how often it was
     repeated already. left: seconds until its deadline, or None.
     """
-    found = dict(metadata)
+    trailing = dict(metadata)
     pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
     if code == "RESOURCE_EXHAUSTED":
-        after = _seconds(found.get(RETRY_AFTER_KEY))
+        after = _seconds(trailing.get(RETRY_AFTER_KEY))
         if after is None:  # a limit that waiting doesn't lift, such as a size
             return None
         pause += after
     elif code not in ("UNAVAILABLE", "CANCELLED"):  # CANCELLED: the service shut down
         return None
-    elif DETAIL_KEY in found:
-        if isinstance(error_of(code, "", found[DETAIL_KEY]), LockedError):
+    elif DETAIL_KEY in trailing:
+        if isinstance(error_of(code, "", trailing[DETAIL_KEY]), LockedError):
             return None
-    elif not _repeatable(name, request):
+    elif not METHODS[name].repeatable(request):
         return None
     return None if left is not None and pause >= left else pause
-
-
-def _repeatable(name: str, request: Any) -> bool:
-    """Whether a call that may have been executed can be executed again without another effect."""
-    if name == "Write":
-        return not request.batch.if_version and not request.batch.HasField("if_filter")
-    if name == "Delete":
-        return not request.if_version and not request.HasField("if_filter")
-    if name == "CreateCollection":
-        return request.exist_ok
-    return name in _IDEMPOTENT
 
 
 def _seconds(value: Any) -> float | None:

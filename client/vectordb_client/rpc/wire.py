@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import FilterError, InvalidArgumentError, shown
+from ..errors import FilterError, InvalidArgumentError
 from ..model.batch import UNSET, Batch, make_batch
+from ..model.checks import check_selection
 from ..model.fields import VECTOR_TYPES, Column
 from ..model.fields.base import array_of
-from ..model.ranking import FUSIONS, MISSING, checked_fusion
 from ..model.schema import Schema, VectorField
 from ..model.values import Id, text_of, to_json
 from ..v1 import vectordb_pb2 as pb
@@ -179,15 +179,15 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
     return columns
 
 
-# ---- Filters, selections, fusion ----
+# ---- Filters, selections ----
 
 
-def pack_filter(value: Any) -> pb.Filter | None:
+def pack_filter(value: Any, field: str = "filter") -> pb.Filter | None:
     """A filter as a string, a dict or a tree. Raises FilterError for anything else."""
     if value is None:
         return None
     if isinstance(value, str):
-        return pb.Filter(text=text_of(value, "filter"))
+        return pb.Filter(text=text_of(value, field))
     if not isinstance(value, Mapping):
         from ..model.filter import Filter, not_a_filter, to_dict
 
@@ -195,9 +195,9 @@ def pack_filter(value: Any) -> pb.Filter | None:
             raise not_a_filter(value)
         value = to_dict(value)
     try:
-        return pb.Filter(json=pack_json(value, "filter"))
+        return pb.Filter(json=pack_json(value, field))
     except InvalidArgumentError as error:
-        raise FilterError(error.message, field="filter", value=value) from None
+        raise FilterError(error.message, field=field, value=value) from None
 
 
 def unpack_filter(holder: Any, field: str = "filter") -> Any:
@@ -213,14 +213,10 @@ def unpack_filter(holder: Any, field: str = "filter") -> Any:
 
 def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
-    if isinstance(value, bool):
-        return pb.Selection(all=True) if value else None
-    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
-        raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
-    for name in value:
-        if not isinstance(name, str):
-            raise InvalidArgumentError(f"{field} must be True, False or a list of names, not {shown(value)}", field=field, value=value)
-    return pb.Selection(names=[text_of(name, field) for name in value])
+    names = check_selection(field, value)
+    if isinstance(names, bool):
+        return pb.Selection(all=True) if names else None
+    return pb.Selection(names=[text_of(name, field) for name in names])
 
 
 def unpack_selection(request: Any, field: str) -> bool | list[str]:
@@ -229,37 +225,6 @@ def unpack_selection(request: Any, field: str) -> bool | list[str]:
         return False
     message = getattr(request, field)
     return True if message.all else list(message.names)
-
-
-def pack_fusion(value: Any) -> pb.Fusion | None:
-    """A fusion; None for the default."""
-    if isinstance(value, str):
-        if value == "rrf":
-            return None
-        return pb.Fusion(method=text_of(value, "fusion"))
-    checked = checked_fusion(value)
-    return pb.Fusion(
-        method=checked.name,
-        k=getattr(checked, "k", None),
-        weights={text_of(name, "fusion"): float(weight) for name, weight in checked.weights.items()},
-        missing=None if checked.missing == MISSING[0] else checked.missing,
-    )
-
-
-def unpack_fusion(request: pb.SearchRequest | pb.Prefetch) -> Any:
-    if not request.HasField("fusion"):
-        return "rrf"
-    message = request.fusion
-    if message.method not in FUSIONS or not (message.weights or message.HasField("k") or message.missing):
-        return message.method  # a name without options; the query checks it
-    options: dict[str, Any] = {"weights": dict(message.weights)} if message.weights else {}
-    if message.HasField("k"):
-        if message.method != "rrf":
-            raise InvalidArgumentError(f"fusion {message.method!r} has no k", field="fusion", value=message.k)
-        options["k"] = message.k
-    if message.missing:
-        options["missing"] = message.missing
-    return FUSIONS[message.method](**options)
 
 
 # ---- Batches ----

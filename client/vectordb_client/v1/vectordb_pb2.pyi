@@ -1,3 +1,4 @@
+from . import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -409,7 +410,7 @@ class TextQuery(_message.Message):
     def __init__(self, field: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Fusion(_message.Message):
-    __slots__ = ("method", "k", "weights", "missing")
+    __slots__ = ("method", "k", "weights", "missing", "options")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -421,11 +422,13 @@ class Fusion(_message.Message):
     K_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     method: str
     k: float
     weights: _containers.ScalarMap[str, float]
     missing: str
-    def __init__(self, method: _Optional[str] = ..., k: _Optional[float] = ..., weights: _Optional[_Mapping[str, float]] = ..., missing: _Optional[str] = ...) -> None: ...
+    options: bytes
+    def __init__(self, method: _Optional[str] = ..., k: _Optional[float] = ..., weights: _Optional[_Mapping[str, float]] = ..., missing: _Optional[str] = ..., options: _Optional[bytes] = ...) -> None: ...
 
 class Prefetch(_message.Message):
     __slots__ = ("vectors", "texts", "limit", "fusion", "candidates", "prefetch")
@@ -444,7 +447,14 @@ class Prefetch(_message.Message):
     def __init__(self, vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., limit: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "seen", "collection_number")
+    __slots__ = ("collection", "queries", "vectors", "texts", "filter", "limit", "exact", "fusion", "candidates", "with_attributes", "with_vectors", "explain", "batch", "recall", "prefetch", "options", "seen", "collection_number")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     QUERIES_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
@@ -460,6 +470,7 @@ class SearchRequest(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     collection: str
@@ -477,9 +488,10 @@ class SearchRequest(_message.Message):
     batch: bool
     recall: float
     prefetch: Prefetch
+    options: _containers.ScalarMap[str, bytes]
     seen: Position
     collection_number: int
-    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[VectorColumn, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[TextQuery, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., exact: _Optional[bool] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., candidates: _Optional[int] = ..., with_attributes: _Optional[_Union[Selection, _Mapping]] = ..., with_vectors: _Optional[_Union[Selection, _Mapping]] = ..., explain: _Optional[bool] = ..., batch: _Optional[bool] = ..., recall: _Optional[float] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., options: _Optional[_Mapping[str, bytes]] = ..., seen: _Optional[_Union[Position, _Mapping]] = ..., collection_number: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("results", "forms", "revision")

@@ -60,6 +60,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     note: str = ""
 
 
+# The caller of all calls when no keys are in use.
+ANYBODY = Key(id="-", hash="", role="admin", vectors=True, created=datetime(1970, 1, 1, tzinfo=UTC))
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     keys: tuple[Key, ...]
@@ -98,19 +102,19 @@ def create(
         note=note,
     )
     with _locked(path):
-        known = read(path) if path.exists() else ()
-        if len(known) >= MAX_KEYS:
-            raise LimitError(f"{path} already holds {len(known)} keys, the maximum is {MAX_KEYS}", field="keys", value=len(known))
-        _write(path, (*known, made))
+        keys = read(path) if path.exists() else ()
+        if len(keys) >= MAX_KEYS:
+            raise LimitError(f"{path} already holds {len(keys)} keys, the maximum is {MAX_KEYS}", field="keys", value=len(keys))
+        _write(path, (*keys, made))
     return f"vdb_{number}_{secret}", made
 
 
 def revoke(path: Path, key_id: str) -> None:
     """Remove a key from the file. Raises NotFoundError. With an empty key file every call is refused."""
     with _locked(path):
-        known = read(path)
-        left = [key for key in known if key.id != key_id]
-        if len(left) == len(known):
+        keys = read(path)
+        left = [key for key in keys if key.id != key_id]
+        if len(left) == len(keys):
             raise NotFoundError(f"{path} has no key {shown(key_id)}; vectordb keys list shows the keys", field="key", value=key_id)
         _write(path, left)
 
@@ -158,13 +162,13 @@ class Keys:
         self._mark = _mark(path)  # before reading: a write meanwhile causes another read
         self._keys: dict[str, Key] = {}
         self._failed = False
-        self.wanted = self._mark is not None
-        if self.wanted:
+        self.required = self._mark is not None
+        if self.required:
             self._read()
 
     def require(self) -> None:
         """Raises StorageError if the key file does not exist."""
-        if not self.wanted:
+        if not self.required:
             raise StorageError(f"no key file {self.path}; create it with vectordb keys create", field="keys_file", value=str(self.path))
 
     def owner(self, metadata: Iterable[tuple[str, Any]] | None) -> Key | None:
@@ -172,7 +176,7 @@ class Keys:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._look(now)
-        if not self.wanted:
+        if not self.required:
             return None
         if self._failed:
             raise UnavailableError("the service can't read its API keys; see its log")
@@ -181,9 +185,9 @@ class Keys:
             raise AuthenticationError(
                 "the service requires an API key: Client(api_key=…), or metadata 'authorization: Bearer vdb_…'", field="api_key"
             )
-        return self._found(given)
+        return self._checked(given)
 
-    def _found(self, given: list[Any]) -> Key:
+    def _checked(self, given: list[Any]) -> Key:
         value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""  # two headers count as none
         prefix, _, rest = value[len(_SCHEME) :].partition("_")
         number, _, secret = rest.partition("_")
@@ -204,7 +208,7 @@ class Keys:
             if mark == self._mark:
                 return
             self._mark = mark
-            self.wanted = True
+            self.required = True
             try:
                 self._read()
                 self._failed = False
@@ -223,10 +227,10 @@ def _hash(number: str, secret: str) -> str:
 def _mark(path: Path) -> tuple | None:
     """A mark that changes with the file: it is always replaced as a whole, so its inode changes."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+    return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
 
 @contextmanager

@@ -16,8 +16,8 @@ def check_exposure(settings: Settings, keys: bool) -> None:
     """Raises InvalidArgumentError for a public address without API keys or TLS, unless ``insecure`` is set."""
     if settings.insecure or is_loopback(settings.host):
         return
-    there = {"API keys (vectordb keys create)": keys, "TLS (tls_cert, tls_key)": bool(settings.tls_cert)}
-    missing = [what for what, given in there.items() if not given]
+    protection = {"API keys (vectordb keys create)": keys, "TLS (tls_cert, tls_key)": bool(settings.tls_cert)}
+    missing = [what for what, given in protection.items() if not given]
     if missing:
         message = f"{settings.host} is reachable from other machines, which requires {' and '.join(missing)}, or --insecure"
         raise InvalidArgumentError(message, field="host", value=settings.host)
@@ -39,20 +39,20 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if not settings.tls_cert:
         return None
     files = [Path(os.path.abspath(name)) for name in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if name]
-    known = _marks(files)
+    current = _marks(files)
     first = _configuration(files)
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal known
+        nonlocal current
         try:
             marks = _marks(files)
-            if marks == known:
+            if marks == current:
                 return None
-            found = _configuration(files)
+            configuration = _configuration(files)
         except StorageError:  # being written: keep the old ones until the next handshake
             return None
-        known = marks
-        return found
+        current = marks
+        return configuration
 
     return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=bool(settings.tls_client_ca))
 
@@ -74,6 +74,6 @@ def _read(file: Path) -> bytes:
 
 def _marks(files: list[Path]) -> list[tuple[int, int]]:
     try:
-        return [(found.st_ino, found.st_mtime_ns) for found in map(os.stat, files)]
+        return [(status.st_ino, status.st_mtime_ns) for status in map(os.stat, files)]
     except OSError as error:
         raise StorageError(f"{error.filename} can't be read: {error.strerror}", field="tls_cert", value=str(error.filename)) from error

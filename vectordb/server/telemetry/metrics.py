@@ -168,10 +168,10 @@ class Metrics:
     def child(self, name: str, *labels: str) -> Any:
         """A recorded metric for these label values."""
         key = (name, *labels)
-        found = self._children.get(key)
-        if found is None:
-            found = self._children[key] = self._recorded[name].labels(*labels) if labels else self._recorded[name]
-        return found
+        metric = self._children.get(key)
+        if metric is None:
+            metric = self._children[key] = self._recorded[name].labels(*labels) if labels else self._recorded[name]
+        return metric
 
     def sample(self, under_way: int, waiting: int) -> None:
         """Record what isn't recorded per call: memory, the queue and index builds."""
@@ -226,14 +226,14 @@ class Metrics:
             put("collection_bytes", info.bytes, name)
             put("maintenance_pending", info.maintenance["pending"], name)
             put("maintenance_running", info.maintenance["state"] == "running", name)
-            for field, known in info.statistics.items():
-                if "segments" in known:
-                    put("segments", len(known["segments"]), name, field)
-                    put("segment_rows", sum(segment["rows"] for segment in known["segments"]), name, field)
-                    put("index_bytes", sum(segment["bytes"] for segment in known["segments"]), name, field)
-                    put("tail_rows", known["tail"], name, field)
-                    put("damaged_files", len(known["damaged"]), name, field)
-                    put("stale_files", len(known["stale"]), name, field)
+            for field, statistics in info.statistics.items():
+                if "segments" in statistics:
+                    put("segments", len(statistics["segments"]), name, field)
+                    put("segment_rows", sum(segment["rows"] for segment in statistics["segments"]), name, field)
+                    put("index_bytes", sum(segment["bytes"] for segment in statistics["segments"]), name, field)
+                    put("tail_rows", statistics["tail"], name, field)
+                    put("damaged_files", len(statistics["damaged"]), name, field)
+                    put("stale_files", len(statistics["stale"]), name, field)
         for kind, size in facts.disk(self._database).items():
             put("disk_bytes", size, kind)
         pages = facts.pages(self._database)
@@ -246,11 +246,11 @@ class Metrics:
 
     def collections(self) -> list[CollectionInfo]:
         """Facts about the collections, cached for some seconds, because counting a long tail takes time."""
-        at, found = self._facts
-        if time.monotonic() - at >= FACTS_SECONDS:
-            found = facts.collections(self._database)
-            self._facts = (time.monotonic(), found)
-        return found
+        read_at, collections = self._facts
+        if time.monotonic() - read_at >= FACTS_SECONDS:
+            collections = facts.collections(self._database)
+            self._facts = (time.monotonic(), collections)
+        return collections
 
 
 def _made(name: str, about: About, registry: CollectorRegistry) -> Any:
@@ -286,22 +286,22 @@ class _Shared(_Server):
     allow_reuse_port = True  # each worker answers for all, so the system may pick any
 
 
-def serve_metrics(watch: Any, host: str, port: int) -> WSGIServer:
+def serve_metrics(telemetry: Any, host: str, port: int) -> WSGIServer:
     """Serve ``GET /metrics`` in its own thread until ``shutdown()`` and ``server_close()``.
 
-    watch: a ``Telemetry``. port: 0 picks a free port (``server_port``).
+    telemetry: a ``Telemetry``. port: 0 picks a free port (``server_port``).
 
     Raises UnavailableError if the address can't be used.
     """
     prometheus_client.disable_created_metrics()  # creation times of all series would double the output
-    kind = type("Server", (_Shared if watch.metrics.shared else _Server,), {"address_family": _family(host)})
+    kind = type("Server", (_Shared if telemetry.metrics.shared else _Server,), {"address_family": _family(host)})
     try:
         server = kind((host, port), _Handler)
     except OSError as error:
         raise UnavailableError(
             f"can't serve metrics on {host}:{port}: {error.strerror or error}", field="metrics_port", value=port
         ) from None
-    server.set_app(lambda environ, start: prometheus_client.make_wsgi_app(watch.registry())(environ, start))
+    server.set_app(lambda environ, start: prometheus_client.make_wsgi_app(telemetry.registry())(environ, start))
     threading.Thread(target=server.serve_forever, name="vectordb-metrics", daemon=True).start()
     return server
 

@@ -68,27 +68,27 @@ class _Samples:
     """The samples of a registry, by name."""
 
     def __init__(self, registry: CollectorRegistry):
-        self._found: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
+        self._samples: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
         for family in registry.collect():
             for sample in family.samples:
-                self._found[sample.name.removeprefix(PREFIX)].append((sample.labels, sample.value))
+                self._samples[sample.name.removeprefix(PREFIX)].append((sample.labels, sample.value))
 
     def all(self, name: str) -> list[tuple[Labels, float]]:
-        return self._found.get(name, [])
+        return self._samples.get(name, [])
 
     def one(self, name: str, default: float = 0.0) -> float:
-        found = self.all(name)
-        return found[0][1] if found else default
+        samples = self.all(name)
+        return samples[0][1] if samples else default
 
     def by(self, name: str, label: str) -> dict[str, float]:
         return {labels[label]: value for labels, value in self.all(name)}
 
     def buckets(self, name: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
         """Labels without ``le`` → [(upper bound, count up to it)], ascending."""
-        found = defaultdict(list)
+        buckets = defaultdict(list)
         for labels, value in self.all(f"{name}_bucket"):
-            found[tuple((k, v) for k, v in sorted(labels.items()) if k != "le")].append((float(labels["le"]), value))
-        return {key: sorted(pairs) for key, pairs in found.items()}
+            buckets[tuple((k, v) for k, v in sorted(labels.items()) if k != "le")].append((float(labels["le"]), value))
+        return {key: sorted(pairs) for key, pairs in buckets.items()}
 
     def distributions(self, name: str, label: str | None) -> dict[str, dict[str, Any]]:
         sums = {tuple(sorted(labels.items())): value for labels, value in self.all(f"{name}_sum")}
@@ -110,10 +110,10 @@ def quantile(buckets: Iterable[list[Any]], share: float) -> float | None:
     buckets = list(buckets)
     if not buckets or not buckets[-1][1]:
         return None
-    wanted, low, below = share * buckets[-1][1], 0.0, 0
+    rank, low, below = share * buckets[-1][1], 0.0, 0
     for bound, count in buckets:
-        if count >= wanted and count > below:
-            return low if bound is None else round(low + (bound - low) * (wanted - below) / (count - below), 6)
+        if count >= rank and count > below:
+            return low if bound is None else round(low + (bound - low) * (rank - below) / (count - below), 6)
         low, below = (low if bound is None else bound), count
     return low
 
@@ -121,14 +121,14 @@ def quantile(buckets: Iterable[list[Any]], share: float) -> float | None:
 def _recalls(seen: _Samples) -> list[dict[str, Any]]:
     counts = {tuple(sorted(labels.items())): value for labels, value in seen.all("recall_observed_count")}
     observed = {tuple(sorted(labels.items())): value for labels, value in seen.all("recall_observed_sum")}
-    said = {tuple(sorted(labels.items())): value for labels, value in seen.all("recall_predicted_count")}
+    predictions = {tuple(sorted(labels.items())): value for labels, value in seen.all("recall_predicted_count")}
     predicted = {tuple(sorted(labels.items())): value for labels, value in seen.all("recall_predicted_sum")}
     buckets = seen.buckets("recall_observed")
-    found = []
+    recalls = []
     for key, count in sorted(counts.items()):
         labels = dict(key)
         if count:
-            found.append(
+            recalls.append(
                 {
                     "collection": labels["collection"],
                     "field": labels["field"],
@@ -136,14 +136,14 @@ def _recalls(seen: _Samples) -> list[dict[str, Any]]:
                     "audited": int(count),
                     "mean": round(observed[key] / count, 4),
                     "p5": quantile([[bound, number] for bound, number in buckets[key]], 0.05),
-                    "predicted": round(predicted[key] / said[key], 4) if said.get(key) else None,
+                    "predicted": round(predicted[key] / predictions[key], 4) if predictions.get(key) else None,
                 }
             )
-    return found
+    return recalls
 
 
 def _collections(seen: _Samples) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    collections: dict[str, dict[str, Any]] = {}
     for key, name in (
         ("points", "points"),
         ("dead_rows", "dead_rows"),
@@ -153,8 +153,8 @@ def _collections(seen: _Samples) -> dict[str, dict[str, Any]]:
         ("running", "maintenance_running"),
     ):
         for labels, value in seen.all(name):
-            found.setdefault(labels["collection"], {"fields": {}})[key] = int(value)
+            collections.setdefault(labels["collection"], {"fields": {}})[key] = int(value)
     for name in ("segments", "segment_rows", "index_bytes", "tail_rows", "damaged_files", "stale_files"):
         for labels, value in seen.all(name):
-            found[labels["collection"]]["fields"].setdefault(labels["field"], {})[name] = int(value)
-    return found
+            collections[labels["collection"]]["fields"].setdefault(labels["field"], {})[name] = int(value)
+    return collections

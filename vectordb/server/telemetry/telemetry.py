@@ -17,20 +17,20 @@ from prometheus_client import CollectorRegistry
 from vectordb_client.errors import VectorDBError
 from vectordb_client.model.plan import Plan
 from vectordb_client.rpc import wire
+from vectordb_client.rpc.methods import Method
 from vectordb_client.rpc.status import status_of
 
 from ...engine import audits
 from ...filters import as_filter
 from ...filters.canonical import canonical
 from ...filters.text import to_string
-from ...query import trace as notes
+from ...query import trace
 from ...storage.modes import PRIVATE
 from ..settings import Settings
 from . import metrics, status
 from .slow import SlowLog
 
 log = logging.getLogger("vectordb.server.calls")
-READS = frozenset({"Search", "Get", "Count", "Scroll"})  # methods whose slow calls are logged
 KEPT_SLOW = 20
 _here = threading.local()
 
@@ -38,41 +38,41 @@ _here = threading.local()
 class CallSpan:
     """One call, from the start of its thread to its answer."""
 
-    __slots__ = ("_begun", "_method", "_notes", "_span", "_waited", "_watch", "request")
+    __slots__ = ("_begun", "_method", "_span", "_telemetry", "_trace", "_waited", "request")
 
-    def __init__(self, watch: Telemetry, method: str, context: grpc.ServicerContext):
+    def __init__(self, telemetry: Telemetry, method: Method, context: grpc.ServicerContext):
         self.request: Any = None  # the decoded request, once known
-        self._watch, self._method = watch, method
+        self._telemetry, self._method = telemetry, method
         self._waited = getattr(_here, "waited", 0.0)
-        self._span = None if watch.tracing is None else watch.tracing.begin(method, context.invocation_metadata())
-        self._notes = notes.begin() if method == "Search" else None
-        watch.under_way[id(self)] = method
+        self._span = None if telemetry.tracing is None else telemetry.tracing.begin(method.name, context.invocation_metadata())
+        self._trace = trace.begin() if method.traced else None
+        telemetry.under_way[id(self)] = method.name
         self._begun = time.perf_counter()
 
     def end(self, error: VectorDBError | None = None) -> None:
         """The call has its answer, or fails with ``error``."""
         seconds = time.perf_counter() - self._begun
-        watch, method = self._watch, self._method
-        watch.under_way.pop(id(self), None)
-        watch.metrics.child("call_seconds", method).observe(seconds)
+        telemetry, method = self._telemetry, self._method.name
+        telemetry.under_way.pop(id(self), None)
+        telemetry.metrics.child("call_seconds", method).observe(seconds)
         plan = None
-        if self._notes is not None:
-            notes.end()
-            plan = self._notes.plan_name()
+        if self._trace is not None:
+            trace.end()
+            plan = self._trace.plan_name()
             if plan is not None:
-                watch.metrics.child("search_seconds", plan).observe(seconds)
+                telemetry.metrics.child("search_seconds", plan).observe(seconds)
         state, kind = ("OK", None) if error is None else (status_of(error)[0], type(error).__name__)
         if kind is not None:
-            watch.metrics.child("errors", method, state, kind).inc()
+            telemetry.metrics.child("errors", method, state, kind).inc()
         if self._span is not None:
             k = getattr(self.request, "limit", None)
-            watch.tracing.end(self._span, {"collection": _collection(self.request), "plan": plan, "k": k}, kind)
+            telemetry.tracing.end(self._span, {"collection": _collection(self.request), "plan": plan, "k": k}, kind)
         if log.isEnabledFor(logging.DEBUG):
             facts = {"method": method, "status": state, "error": kind, "plan": plan, "milliseconds": round(1000 * seconds, 3)}
             log.debug("call", extra={name: value for name, value in facts.items() if value is not None})
-        if watch.slow is not None and seconds >= watch.slow.seconds and method in READS:
+        if telemetry.slow is not None and seconds >= telemetry.slow.seconds and self._method.slow_logged:
             try:
-                watch.was_slow(method, self.request, state, seconds, self._waited, self._notes)
+                telemetry.was_slow(method, self.request, state, seconds, self._waited, self._trace)
             except Exception:  # the call succeeded: an error in logging must not fail it
                 log.exception("a slow query can't be logged")
 
@@ -105,7 +105,7 @@ class Telemetry:
         self._audits.listener = self._audited
         self._names: dict[int, str | None] = {}
 
-    def begin(self, method: str, context: grpc.ServicerContext) -> CallSpan:
+    def begin(self, method: Method, context: grpc.ServicerContext) -> CallSpan:
         """A call starts in this thread. The caller sets its ``request`` and calls ``end``."""
         return CallSpan(self, method, context)
 
@@ -152,7 +152,7 @@ class Telemetry:
         if self.tracing is not None:
             self.tracing.close()
 
-    def was_slow(self, method: str, request: Any, state: str, seconds: float, waited: float, noted: notes.SearchTrace | None) -> None:
+    def was_slow(self, method: str, request: Any, state: str, seconds: float, waited: float, searched: trace.SearchTrace | None) -> None:
         """Log a slow read."""
         self.metrics.child("slow_queries", method).inc()
         facts = {"method": method, "collection": _collection(request), "status": state, "seconds": round(seconds, 6)}
@@ -160,9 +160,11 @@ class Telemetry:
         if request is not None:
             facts |= {name: getattr(request, name) for name in ("queries", "limit", "exact") if hasattr(request, name)}
             facts["filter"] = self._filter(request)
-        if noted is not None and noted.clock is not None:
-            facts["milliseconds"] |= noted.clock.milliseconds
-            plan = noted.plan()
+        if searched is not None and searched.search is not None:
+            facts["request"] = searched.search.request.shown()
+        if searched is not None and searched.clock is not None:
+            facts["milliseconds"] |= searched.clock.milliseconds
+            plan = searched.plan()
             facts["plan"] = None if plan is None else str(Plan(plan)).splitlines()
         facts["milliseconds"]["rest"] = round(1000 * (seconds + waited) - sum(facts["milliseconds"].values()), 3)
         facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **{k: v for k, v in facts.items() if v is not None}}
@@ -180,14 +182,14 @@ class Telemetry:
         except VectorDBError:
             return "not valid"
 
-    def _audited(self, key: audits.Key, predicted: float | None, found: float) -> None:
-        number, field, asked = key
+    def _audited(self, key: audits.Key, predicted: float | None, observed: float) -> None:
+        number, field, target = key
         name = self._name(number)
         if name is None:
             return
-        self.metrics.child("recall_observed", name, field, f"{asked:g}").observe(found)
+        self.metrics.child("recall_observed", name, field, f"{target:g}").observe(observed)
         if predicted is not None:
-            self.metrics.child("recall_predicted", name, field, f"{asked:g}").observe(predicted)
+            self.metrics.child("recall_predicted", name, field, f"{target:g}").observe(predicted)
 
     def _name(self, number: int) -> str | None:
         """The name of the collection with this number; None if it was dropped."""

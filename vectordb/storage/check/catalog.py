@@ -54,8 +54,8 @@ def _catalog(walker: Walker) -> dict[str, int]:
 
 
 def _keys(walker: Walker, collections: dict[str, int]) -> None:
-    """Check that every key belongs to a collection, and has a known kind."""
-    known = set(collections.values())
+    """Check that every key belongs to a collection, and has a existing kind."""
+    existing = set(collections.values())
     strangers: set[int] = set()
     cursor = walker.txn.cursor()
     more = cursor.first()
@@ -65,11 +65,11 @@ def _keys(walker: Walker, collections: dict[str, int]) -> None:
         number, kind = int.from_bytes(key[:4], "big"), key[4:5]
         if number == format.CATALOG:
             single = (format.FORMAT_KEY, format.DIGEST_KEY, format.REQUEST_KEY, format.key(format.CATALOG, format.NEXT))
-            good = kind == format.NAME or key in single
-        elif number not in known:
-            good = number in strangers
+            fits = kind == format.NAME or key in single
+        elif number not in existing:
+            fits = number in strangers
             strangers.add(number)
         else:
-            good = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
-        walker.expect(good, f"key {shown(key)}", "belongs to no collection or has an unknown kind")
+            fits = kind in _KINDS and (kind not in _SINGLE or len(key) == 5)
+        walker.expect(fits, f"key {shown(key)}", "belongs to no collection or has an unknown kind")
         more = cursor.next()

@@ -39,8 +39,8 @@ class CollectionCheck:
     def problem(self, what: str, text: str) -> None:
         self.walker.problem(self.where(what), text)
 
-    def expect(self, good: Any, what: str, text: str) -> bool:
-        return self.walker.expect(good, self.where(what), text)
+    def expect(self, holds: Any, what: str, text: str) -> bool:
+        return self.walker.expect(holds, self.where(what), text)
 
     def run(self) -> None:
         self.meta = catalog.read_meta(self.txn, self.number)
@@ -48,8 +48,8 @@ class CollectionCheck:
         self.bm25 = catalog.bm25_fields(self.meta, self.schema)
         self.texts = dict.fromkeys(self.bm25, Texts(0, 0))  # live texts, counted from the rows
         state = self.store.state()
-        if not self.expect(state is not None, "state", "is missing"):
-            return
+        if state is None:
+            return self.problem("state", "is missing")
         self.sequence, self.rows, self.live = state
         self.walker.rows += self.rows
         self.walker.points += self.live
@@ -97,12 +97,12 @@ class CollectionCheck:
             set(meta.fields) == set(named), "descriptor", f"numbers the fields {sorted(meta.fields)}, but the schema has {sorted(named)}"
         )
         numbers = sorted(meta.fields.values())
-        good = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
-        self.expect(good, "descriptor", f"has invalid or repeated field numbers {numbers}")
+        holds = len(set(numbers)) == len(numbers) and all(n >= format.FIRST_FIELD for n in numbers)
+        self.expect(holds, "descriptor", f"has invalid or repeated field numbers {numbers}")
         encoded = {field for field, spec in self.schema.vectors.items() if spec.encoder is not None}
         ruled = {name for name, spec in (*self.schema.vectors.items(), *self.schema.attributes.items()) if catalog.ruled(spec)}
-        good = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
-        self.expect(good, "descriptor", f"has the rules {meta.rules}, but the fields with rules are {sorted(ruled)}")
+        holds = set(meta.rules) <= ruled and all(1 <= rule <= RULE for rule in meta.rules.values())
+        self.expect(holds, "descriptor", f"has the rules {meta.rules}, but the fields with rules are {sorted(ruled)}")
         self.expect(
             set(meta.encoders) == encoded, "descriptor", f"names encoders of the fields {sorted(meta.encoders)}, not of {sorted(encoded)}"
         )
@@ -138,22 +138,22 @@ class CollectionCheck:
                 len(dead) == self.rows - self.live, "change log", f"marks {len(dead)} rows as dead, but {self.rows - self.live} are dead"
             )
 
-    def _dictionary(self, field: str, form: attribute_forms.Terms) -> None:
-        number, found, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
+    def _dictionary(self, field: str, form: Any) -> None:
+        number, numbers, what = self.meta.fields[field], {}, f"dictionary of {field!r}"
         prefix = format.field_key(self.number, format.TERMS, number)
         for key, value in self.walker.walk(prefix):
             term = key[len(prefix) :]
             if self.expect(len(value) == 4, what, f"has {len(value)} bytes for the number of {shown(term)}, not 4"):
-                found[term] = int.from_bytes(value, "little")
+                numbers[term] = int.from_bytes(value, "little")
             with self.walker.guard(self.where(f"{what} term {shown(term)}")):
                 fault = form.fault(term)
                 self.expect(fault is None, what, fault or "")
-        ordinals = np.sort(np.fromiter(found.values(), np.int64, len(found)))
-        self.expect(np.array_equal(ordinals, np.arange(len(found))), what, "has gaps or repetitions in its term numbers")
+        ordinals = np.sort(np.fromiter(numbers.values(), np.int64, len(numbers)))
+        self.expect(np.array_equal(ordinals, np.arange(len(numbers))), what, "has gaps or repetitions in its term numbers")
         stored = self.txn.get(format.field_key(self.number, format.TERM_COUNT, number))
         count = 0 if stored is None else int.from_bytes(stored, "little")
-        self.expect(count == len(found), what, f"has {len(found)} terms, but its counter says {count}")
-        self.terms[number] = found
+        self.expect(count == len(numbers), what, f"has {len(numbers)} terms, but its counter says {count}")
+        self.terms[number] = numbers
 
     def _small_records(self) -> None:
         """Check that records by field belong to fields that have such records, and that counters of encoders can be read."""
@@ -161,8 +161,8 @@ class CollectionCheck:
         for kind, numbers in ((format.TERMS, self.terms), (format.TERM_COUNT, self.terms), (format.ENCODER, encoded)):
             for key, value in self.walker.walk(format.key(self.number, kind)):
                 field = int.from_bytes(key[5:7], "big")
-                good = self.expect(field in numbers, f"key {shown(key)}", f"is of field {field}, which has no such record")
-                if good and kind == format.ENCODER:
+                holds = self.expect(field in numbers, f"key {shown(key)}", f"is of field {field}, which has no such record")
+                if holds and kind == format.ENCODER:
                     with self.walker.guard(self.where(f"encoder counters of field {field}")):
                         format.unpack_record(value, "encoder state")
 
@@ -184,8 +184,8 @@ class CollectionCheck:
             block = int.from_bytes(key[5:], "big")
             with self.walker.guard(self.where(f"dead rows block {block}")):
                 bitmap = BitMap.deserialize(format.verify_checksum(value, "dead rows"))
-                good = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
-                self.expect(good, f"dead rows block {block}", "is empty or contains rows of another block")
+                holds = len(bitmap) and bitmap.min() >> format.BLOCK_BITS == block == bitmap.max() >> format.BLOCK_BITS
+                self.expect(holds, f"dead rows block {block}", "is empty or contains rows of another block")
                 dead |= bitmap
         return dead
 
@@ -195,10 +195,10 @@ class CollectionCheck:
         """Check the registry of index files. Its faults are problems; faults of the files are notes, because files can be built again."""
         with self.walker.guard(self.where("derived record")):
             self.store.derived()
-        found, damaged = segments.records(self.txn, self.number)
+        records, damaged = segments.records(self.txn, self.number)
         self.walker.notes.extend(f"{self.where()}: {line}; its rows will be indexed again" for line in damaged)
         names = {self.meta.fields[name]: name for name, spec in self.schema.vectors.items() if spec.index_options is not None}
-        for field, group in found.items():
+        for field, group in records.items():
             what = f"index of {names.get(field, f'field {field}')!r}"
             self.expect(field in names, what, "belongs to no field that can have one")
             end = 0
@@ -208,9 +208,9 @@ class CollectionCheck:
                     what,
                     f"covers rows {record.first} … {record.end - 1}, out of order or past the last row",
                 )
-                good = record.rows + record.dead <= record.end - record.first
+                holds = record.rows + record.dead <= record.end - record.first
                 self.expect(
-                    good,
+                    holds,
                     what,
                     f"says {record.rows} live and {record.dead} dead rows, which do not fit into {record.first} … {record.end - 1}",
                 )

@@ -28,11 +28,11 @@ def check_ids(collection: CollectionCheck, ids: list) -> None:
             if not collection.expect(len(value) == 12, what, f"has an entry of {len(value)} bytes, not 12"):
                 continue
             docid, version = format.unpack_entry(value)
-            known = 1 <= version <= collection.sequence
-            collection.expect(known, what, f"has version {version}, but the newest sequence is {collection.sequence}")
+            possible = 1 <= version <= collection.sequence
+            collection.expect(possible, what, f"has version {version}, but the newest sequence is {collection.sequence}")
             if collection.expect(docid < collection.rows, what, f"points to row {docid}, but there are only {collection.rows} rows"):
-                good = type(ids[docid]) is type(given) and ids[docid] == given
-                collection.expect(good, what, f"points to row {docid}, which belongs to {shown(ids[docid])}")
+                same = type(ids[docid]) is type(given) and ids[docid] == given
+                collection.expect(same, what, f"points to row {docid}, which belongs to {shown(ids[docid])}")
                 mapped[docid] = True
     collection.expect(count == collection.live, "id map", f"has {count} ids, but {collection.live} rows are live")
     wrong = collection.dead ^ BitMap(np.flatnonzero(~mapped).astype(np.uint32))

@@ -10,7 +10,6 @@ from vectordb_client.errors import shown
 from vectordb_client.model.values import check_id
 
 from .. import chunks, format
-from ..chunks import Chunk
 from ..store import Store, Texts, rule_of
 from .attributes import check_attribute
 
@@ -41,7 +40,7 @@ class FieldRows:
         """The rows of a part as one chunk; None if the part has none of them."""
         return part_of(self._collection.store, self.field, part, self.first, self.end)
 
-    def common(self, docids: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+    def common(self, docids: np.ndarray, others: np.ndarray) -> Any:
         """The docids that both ascending arrays have; None if a live docid is in only one of them. Dead ones may be, because compaction
         treats the parts one after another.
         """
@@ -50,7 +49,7 @@ class FieldRows:
         return np.intersect1d(docids, others, assume_unique=True)
 
     @staticmethod
-    def kept(chunk: Chunk, docids: np.ndarray) -> Any:
+    def kept(chunk: Any, docids: np.ndarray) -> Any:
         """The rows of a chunk that are among ``docids``; None if there are none."""
         mask = np.isin(chunk.docids, docids, assume_unique=True)
         return chunk.keep(mask) if mask.any() else None
@@ -79,10 +78,10 @@ def check_block(collection: CollectionCheck, first: int, end: int) -> list:
     records: list = [None] * (end - first)
     with walker.guard(collection.where(what)):
         chunk = part_of(collection.store, format.ROWS_FIELD, format.FORWARD, first, end)
-        data = b"" if chunk is None else chunk.data.reshape(-1).tobytes()
-        for position, docid in enumerate([] if chunk is None else chunk.docids.tolist()):
+        docids, ends, data = ([], [], b"") if chunk is None else (chunk.docids.tolist(), chunk.offsets.tolist(), chunk.data.tobytes())
+        for docid, low, high in zip(docids, ends, ends[1:], strict=False):
             with walker.guard(collection.where(f"row {docid}")):
-                (row,) = format.unpack_rows([data[chunk.offsets[position] : chunk.offsets[position + 1]]])
+                (row,) = format.unpack_rows([data[low:high]])
                 check_id(row.id)
                 unknown = set(row.attributes) - set(collection.schema.attributes)
                 collection.expect(not unknown, f"row {docid}", f"has attributes {sorted(unknown)}, which are not in the schema")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from .base import AttributeType
@@ -28,9 +27,6 @@ ATTRIBUTE_TYPES: dict[str, type[AttributeType]] = {
 }
 
 
-scalar = functools.cache(lambda attribute_type: attribute_type())  # the definition of a scalar attribute of a type
-
-
 def type_of(value: Any) -> AttributeType | None:
-    """The type (scalar) whose values are of this Python class, see ``AttributeType.python``; None for the classes that JSON has."""
-    return next((scalar(cls) for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)
+    """The type whose values are of this Python class (``AttributeType.python``); None for the classes that JSON has."""
+    return next((cls() for cls in ATTRIBUTE_TYPES.values() if isinstance(value, cls.python)), None)

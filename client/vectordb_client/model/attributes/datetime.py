@@ -74,7 +74,8 @@ class Datetime(AttributeType):
                 return value
         return value
 
-    def is_in_text(self, text: str) -> bool:
+    @staticmethod
+    def is_in_text(text: str) -> bool:
         if not text[:1].isdecimal() or not _DATE.fullmatch(text):
             return False
         try:

@@ -32,7 +32,8 @@ class Float(AttributeType):
             raise InvalidArgumentError(f"{name} is {number}; floats must be finite{hint}", field=name, value=value)
         return number + 0.0  # −0.0 and 0.0 are one value
 
-    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        classes = set(map(type, values))
         if not classes <= {int, float}:
             return None
         if int in classes:

@@ -31,7 +31,8 @@ class Int(AttributeType):
     def read_frame(self, values: list) -> list:
         return whole(values)
 
-    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        classes = set(map(type, values))
         if not classes or not classes <= {int, float}:
             return None
         if float in classes:

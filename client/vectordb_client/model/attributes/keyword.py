@@ -30,8 +30,8 @@ class Keyword(AttributeType):
             raise LimitError(f"{what}; {hint}", field=name, value=value)
         return str(value)
 
-    def filter_values(self, values: Sequence, classes: set[type]) -> Sequence | None:
-        if classes != {str} or max(map(len, values)) * 4 > MAX_KEYWORD_BYTES:
+    def filter_values(self, values: Sequence) -> Sequence | None:
+        if set(map(type, values)) != {str} or max(map(len, values)) * 4 > MAX_KEYWORD_BYTES:
             return None
         try:
             "".join(values).encode()

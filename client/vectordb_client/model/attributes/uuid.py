@@ -36,7 +36,8 @@ class Uuid(AttributeType):
     def to_json(self, value: UUID) -> str:
         return str(value)
 
-    def is_in_text(self, text: str) -> bool:
+    @staticmethod
+    def is_in_text(text: str) -> bool:
         try:
             return len(text) == 36 and str(UUID(text)) == text.lower()
         except ValueError:

@@ -164,7 +164,7 @@ class Dense(VectorField):
     index: HNSW | None = HNSW()
     kind: ClassVar[str] = "dense"
     column: ClassVar[type[Column]] = DenseColumn
-    index_options: ClassVar[type | None] = HNSW
+    index_options: ClassVar[Any] = HNSW
 
     def __post_init__(self):
         check_integer("dim", self.dim, 1, MAX_DIM)

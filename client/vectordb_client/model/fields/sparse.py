@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InvalidArgumentError, LimitError, SchemaError, many, shown
 from ..arguments import named_class
+from ..checks import check_flag
 from ..foreign import compressed, is_integer, is_sparse, listed, read_with, size_of
 from ..norms import check_sparse_norms, surely_allowed
 from ..options import check_integer, choice
@@ -205,7 +206,7 @@ class Sparse(VectorField):
     index: ImpactIndex | None = ImpactIndex()
     kind: ClassVar[str] = "sparse"
     column: ClassVar[type[Column]] = SparseColumn
-    index_options: ClassVar[type | None] = ImpactIndex
+    index_options: ClassVar[Any] = ImpactIndex
     has_terms: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -215,8 +216,7 @@ class Sparse(VectorField):
             object.__setattr__(self, "weighting", self.weighting or "idf")
         elif self.weighting == "none":
             object.__setattr__(self, "weighting", None)
-        if not isinstance(self.binary, bool):
-            raise SchemaError(f"binary must be True or False, not {shown(self.binary)}", field="binary", value=self.binary)
+        check_flag("binary", self.binary, SchemaError)
         check_index(self.index, ImpactIndex)
 
     @property

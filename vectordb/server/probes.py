@@ -14,10 +14,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from vectordb_client.errors import RateLimitError, VectorDBError
+from vectordb_client.rpc.methods import SERVICE
 
-from ..access.guard import Guard
-from ..methods.service import SERVICE, fail
-from ..receive import MessageFirst, Overdue
+from .access.guard import Guard
+from .methods.service import fail
+from .receive import MessageFirst, Overdue
 
 WATCHES = 1_000  # concurrent health watches
 SENDING_SECONDS = 5.0  # within which a watcher must accept an update
@@ -34,7 +35,7 @@ class Health(health.HealthServicer):
         self._unsent = Overdue(SENDING_SECONDS)
         self._watches = threading.BoundedSemaphore(WATCHES)
 
-    def Telemetry(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def Watch(self, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         if not self._watches.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"all {WATCHES} health watches are in use")

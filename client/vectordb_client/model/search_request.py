@@ -1,0 +1,273 @@
+"""The options of a search, each declared once, and the checked request that they make.
+
+A declaration in ``SearchOptions`` gives an option its name, type, default, check, documentation and flag of ``vectordb search``. From it
+come the parameters of ``search``, ``search_batch`` and ``prepare``, the checks, the form in a message, the key under which checked requests
+are kept, and what plans and slow-query logs show. ``OPTIONS`` is the table of all; an entry that is added is an option from then on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
+
+from ..errors import InvalidArgumentError
+from .aliases import FilterLike, FusionLike, Selection
+from .arguments import Method, UnknownArgumentError, named, with_options
+from .checks import check_count, check_flag, check_recall, check_selection
+from .filter_nodes import Filter
+from .foreign import is_number
+from .ranking import Fusion, Prefetch, check_prefetch
+
+MAX_KEPT = 512  # checked requests kept for searches with the same options
+MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
+_PLAIN = frozenset((int, float, bool, type(None)))  # types whose values can be a part of a key
+
+
+class Flag(NamedTuple):
+    """The flag of an option in ``vectordb search``. kind: "text", "count" (an integer > 0), "share" (> 0 and ≤ 1) or "switch"."""
+
+    kind: str
+    help: str
+    metavar: str | None = None
+
+
+def _as_json(value: Any) -> Any:
+    """A value as plans and logs show it: of a fusion its name, with the options that aren't their defaults."""
+    if isinstance(value, Fusion):
+        options, defaults = value.options, type(value)().options
+        options["weights"] = {name: float(weight) for name, weight in value.weights.items()}
+        options = {name: float(each) if is_number(each) else each for name, each in options.items() if each != defaults[name]}
+        return {"method": value.name, **options} if options else value.name
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """The declaration of an option of a search.
+
+    default: what a search without it has. doc: one sentence for the documentation. check: (name, value) → the checked value, or
+    InvalidArgumentError; it isn't called for None where None is the default. batch_doc: what is different in ``search_batch``. flag: of
+    ``vectordb search``. show: value → JSON value for plans and logs; None doesn't show it. to_json: value → JSON value for a message, which
+    ``check`` takes back; it isn't used for options with a field of their own in the message. type: the annotation, as text.
+    """
+
+    default: Any
+    doc: str
+    check: Callable[[str, Any], Any]
+    batch_doc: str = ""
+    flag: Flag | None = None
+    show: Callable[[Any], Any] | None = _as_json
+    to_json: Callable[[Any], Any] = _as_json
+    type: str = "Any"
+
+
+def _any(name: str, value: Any) -> Any:
+    """For values that are checked where the search runs: a filter against the schema, a fusion by its name."""
+    return value
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of ``search``, ``search_batch`` and ``prepare``."""
+
+    filter: Annotated[
+        FilterLike | None,
+        Option(
+            None,
+            "an ``F`` expression, a string such as ``\"year >= 2020 AND lang = 'en'\"``, or its JSON form such as "
+            '``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.',
+            _any,
+            flag=Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR"),
+            show=None,  # the canonical form is shown where the filter was evaluated
+        ),
+    ]
+    limit: Annotated[
+        int, Option(10, "the number of hits, at least 1.", check_count, flag=Flag("count", "number of hits (default: 10)", "N"))
+    ]
+    recall: Annotated[
+        float | None,
+        Option(
+            None,
+            "the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is 0.95. "
+            "For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The average is "
+            "over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are always "
+            "searched exactly.",
+            check_recall,
+            flag=Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE"),
+        ),
+    ]
+    exact: Annotated[
+        bool,
+        Option(
+            False,
+            "return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0`` does the "
+            "same.",
+            check_flag,
+            flag=Flag("switch", "bypass the indexes and return the exact result"),
+        ),
+    ]
+    fusion: Annotated[
+        FusionLike,
+        Option(
+            "rrf",
+            'how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``, '
+            '``DBSF(…)``, ``Linear(…)`` with weights. "linear" finds the true best sums over all points, unless a recall is given; then it '
+            "only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.",
+            _any,
+        ),
+    ]
+    candidates: Annotated[
+        int | None,
+        Option(
+            None,
+            "how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can change the "
+            "first hits. With a number given, the first hits are the same for every limit up to it.",
+            check_count,
+        ),
+    ]
+    prefetch: Annotated[
+        Prefetch | None,
+        Option(
+            None,
+            "a ``Prefetch`` stage. Only its hits are ranked, by exact scores.",
+            check_prefetch,
+            batch_doc="; its queries are n as well",
+            show=None,  # it has queries of its own; plans show each stage
+        ),
+    ]
+    with_attributes: Annotated[
+        Selection, Option(True, "True for all attributes and the payload, a list of attributes, or False for neither.", check_selection)
+    ]
+    with_vectors: Annotated[
+        Selection,
+        Option(
+            False,
+            "True for all vector fields, a list of fields, or False for none.",
+            check_selection,
+            flag=Flag("switch", "also show the vectors"),
+        ),
+    ]
+    explain: Annotated[
+        bool,
+        Option(
+            False,
+            "fill in ``hits.plan``, which says how the search was run.",
+            check_flag,
+            batch_doc="; every result has the plan of the first query",
+            flag=Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost"),
+            show=None,
+        ),
+    ]
+
+
+def _declared() -> dict[str, Option]:
+    """The options of ``SearchOptions`` by name, each with its type as it is written there."""
+    hints = get_type_hints(SearchOptions, include_extras=True)
+    texts = {name: str(getattr(value, "__forward_arg__", value)) for name, value in SearchOptions.__annotations__.items()}
+    types = {name: text.removeprefix("Annotated[").partition(", Option(")[0] for name, text in texts.items()}
+    return {name: replace(hint.__metadata__[0], type=types[name]) for name, hint in hints.items()}
+
+
+OPTIONS: dict[str, Option] = _declared()
+
+
+class SearchRequest:
+    """What a search asks for besides its queries: each option as an attribute, checked. Immutable.
+
+    Attributes:
+        reusable: whether later searches get the same object, so that what was made for this request is worth keeping.
+    """
+
+    reusable: bool
+
+    def __init__(self, options: Mapping[str, Any], reusable: bool = False):
+        """Check options. Raises InvalidArgumentError, or UnknownArgumentError for a name that is not in ``OPTIONS``."""
+        values = {name: option.default for name, option in OPTIONS.items()}
+        for name, value in options.items():
+            option = OPTIONS.get(name)
+            if option is None:
+                raise UnknownArgumentError(f"a search has no option {name!r}; there are: {', '.join(OPTIONS)}", field=name, value=value)
+            values[name] = value if value is None and option.default is None else option.check(name, value)
+        self.__dict__.update(values, reusable=reusable)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> SearchRequest:
+        """The request of some options. The same plain options, and the same filter object, give the same request while it is kept."""
+        key = _key(options)
+        request = None if key is None else _kept.get(key)
+        if request is None:
+            request = cls(options, key is not None)
+            if key is not None:
+                if len(_kept) >= MAX_KEPT:
+                    _kept.clear()
+                _kept[key] = request
+        return request
+
+    @classmethod
+    def prepared(cls, options: Mapping[str, Any]) -> SearchRequest:
+        """The request of a prepared search."""
+        request = cls(options, True)
+        if request.prefetch is not None:
+            what = "a prefetch has queries of its own, so it can't be prepared: write search(…, prefetch=…)"
+            raise InvalidArgumentError(what, field="prefetch")
+        return request
+
+    def shown(self) -> dict[str, Any]:
+        """The options that differ from their defaults, as JSON values, for plans and logs."""
+        values = ((option, name, getattr(self, name)) for name, option in OPTIONS.items() if option.show is not None)
+        return {name: option.show(value) for option, name, value in values if value is not option.default}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OPTIONS:  # it was added to the table after this request was made
+            return OPTIONS[name].default
+        raise AttributeError(f"a search has no option {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a search request can't be changed: {name}")
+
+    def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
+        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in values)})"
+
+
+_kept: dict[tuple, SearchRequest] = {}
+
+
+def _key(options: Mapping[str, Any]) -> tuple | None:
+    """A key for equal options; None if their values may change or can't be compared. It has the declarations and the types of the values,
+    because 1, True and 1.0 are equal as keys, but not all of them are valid.
+    """
+    key: list[Any] = []
+    for name, value in options.items():
+        kind = type(value)
+        if kind in _PLAIN or (kind is str and len(value) <= MAX_KEPT_TEXT):
+            pass
+        elif isinstance(value, Filter):
+            value = id(value)  # the request keeps the filter alive, so that no other object gets its id
+        elif kind in (list, tuple) and all(type(each) is str for each in value):
+            value = tuple(value)
+        else:
+            return None
+        key += (OPTIONS.get(name), kind, value)
+    return tuple(key)
+
+
+def takes_options(method: Method) -> Method:
+    """Wrap a method with ``**options: Unpack[SearchOptions]``: its signature and its docstring get a line for each option, and unknown
+    names raise UnknownArgumentError. In the docstring the options stand in the place of an argument ``options``.
+    """
+    wrapped = named(method, OPTIONS)
+    setattr(wrapped, "__signature__", with_options(inspect.signature(method), OPTIONS))  # noqa: B010
+    lines = [f"{name}: {_doc(method.__name__, option)}" for name, option in OPTIONS.items()]
+    filled = [textwrap.fill(line, 140, initial_indent=" " * 12, subsequent_indent=" " * 16) for line in lines]
+    wrapped.__doc__ = re.sub(r"^ *options: .*$", lambda _: "\n".join(filled), method.__doc__ or "", count=1, flags=re.M)
+    return wrapped
+
+
+def _doc(method: str, option: Option) -> str:
+    if method == "search":
+        return option.doc
+    return f"as in ``search``{option.batch_doc if method == 'search_batch' else ''}."

@@ -1,0 +1,1 @@
+"""Fusion: one ranking of the results of several arms, with each arm's part in every score."""

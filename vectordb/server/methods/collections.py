@@ -1,0 +1,70 @@
+"""The methods of the service itself and of its collections."""
+
+from __future__ import annotations
+
+import grpc
+from vectordb_client._version import __version__
+from vectordb_client.errors import InvalidArgumentError
+from vectordb_client.model.schema import Schema
+from vectordb_client.rpc import answers, wire
+from vectordb_client.v1 import vectordb_pb2 as pb
+
+from ..deadlines import longest_wait
+from .served import Methods, optional
+
+
+class CollectionMethods(Methods):
+    def status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusResponse:
+        return pb.StatusResponse(status=wire.pack_json(self.served.telemetry.status(), "status"))
+
+    def server_info(self, request: pb.ServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfoResponse:
+        settings = self.served.settings
+        return pb.ServerInfoResponse(version=__version__, max_message_bytes=settings.max_message_bytes, max_batch=settings.max_points)
+
+    def create_collection(self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext) -> pb.CreateCollectionResponse:
+        collection = self.served.database.create_collection(request.name, answers.unpack_schema(request.schema), exist_ok=request.exist_ok)
+        return pb.CreateCollectionResponse(
+            schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=collection.revision
+        )
+
+    def drop_collection(self, request: pb.DropCollectionRequest, context: grpc.ServicerContext) -> pb.DropCollectionResponse:
+        self.served.database.drop_collection(request.name)
+        self.served.forget(request.name)
+        return pb.DropCollectionResponse()
+
+    def list_collections(self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext) -> pb.ListCollectionsResponse:
+        return pb.ListCollectionsResponse(names=self.served.database.collections())
+
+    def describe_collection(self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext) -> pb.DescribeCollectionResponse:
+        collection, _ = self.served.find_fresh(request, context)
+        revision = collection.revision  # read before the schema, so that a change in between is noticed
+        response = pb.DescribeCollectionResponse(collection_number=collection.number, revision=revision)
+        if not request.info:
+            response.schema = answers.pack_schema(collection.schema)
+            return response
+        info = collection.info()
+        response.schema = answers.pack_schema(info.schema)
+        response.info.CopyFrom(answers.pack_info(info))
+        return response
+
+    def add_fields(self, request: pb.AddFieldsRequest, context: grpc.ServicerContext) -> pb.AddFieldsResponse:
+        collection, schema = self.served.find(request)
+        given = wire.unpack_json(request.fields, "fields")
+        if not isinstance(given, dict) or not all(isinstance(section, dict) for section in given.values()):
+            raise InvalidArgumentError("fields must be a JSON object of 'vectors' and 'attributes'", field="fields")
+        # Parsed together with the existing schema: a new vector field may name an existing source.
+        whole = schema.to_dict()
+        schema = Schema.from_dict({**given, **{part: whole[part] | given.get(part, {}) for part in whole}})
+        collection.add_fields(
+            vectors={name: schema.vectors[name] for name in given.get("vectors", {})},
+            attributes={name: schema.attributes[name] for name in given.get("attributes", {})},
+            exist_ok=request.exist_ok,
+        )
+        revision = collection.revision
+        return pb.AddFieldsResponse(schema=answers.pack_schema(collection.schema), collection_number=collection.number, revision=revision)
+
+    def optimize(self, request: pb.OptimizeRequest, context: grpc.ServicerContext) -> pb.OptimizeResponse:
+        collection, _ = self.served.find(request)
+        wait = request.wait if request.HasField("wait") else True
+        result = collection.optimize(wait=wait, timeout=longest_wait(context, optional(request, "timeout")))
+        return answers.pack_optimized(result)

@@ -1,0 +1,66 @@
+"""The methods that read points."""
+
+from __future__ import annotations
+
+import grpc
+from vectordb_client.model.batch import check_each_id
+from vectordb_client.rpc import answers, wire
+from vectordb_client.rpc.wire_search import unpack_search
+from vectordb_client.v1 import vectordb_pb2 as pb
+
+from ...query.execute import Answers
+from ...query.read import encode_cursor
+from .served import Methods, optional
+
+
+class ReadMethods(Methods):
+    def get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
+        collection, schema = self.served.find_fresh(request, context)
+        forms = self.served.forms(request.collection, schema)
+        response = collection._get_pieces(
+            check_each_id(wire.unpack_ids(request.ids)),
+            lambda exists, pieces: answers.pack_get(exists, pieces, schema, forms, self.served.room()),
+            with_vectors=wire.unpack_selection(request, "with_vectors"),
+            with_attributes=wire.unpack_selection(request, "with_attributes"),
+        )
+        response.revision = collection.revision
+        return response
+
+    def search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
+        collection, schema = self.served.find_fresh(request, context)
+        asked, vectors, text = unpack_search(request, schema)
+        forms = self.served.forms(request.collection, schema) if request.HasField("with_attributes") else None
+
+        def take(results: Answers) -> pb.SearchResponse:
+            response, room = pb.SearchResponse(forms=forms), self.served.room()
+            for hits in results:
+                answers.pack_hits(response.results.add(), hits, schema, room)
+            plan = results.plan
+            if plan is not None:
+                packed = answers.pack_plan(plan)
+                for result in response.results:
+                    room.take(len(packed))
+                    result.plan = packed
+            return response
+
+        response = collection._search_pieces(asked, vectors, text, request.batch, take)
+        response.revision = collection.revision
+        return response
+
+    def count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
+        collection, _ = self.served.find_fresh(request, context)
+        return pb.CountResponse(count=collection.count(wire.unpack_filter(request)), revision=collection.revision)
+
+    def scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
+        collection, schema = self.served.find_fresh(request, context)
+        forms = self.served.forms(request.collection, schema)
+        response = collection._scroll_pieces(
+            lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self.served.room()),
+            wire.unpack_filter(request),
+            request.limit,
+            optional(request, "cursor"),
+            with_vectors=wire.unpack_selection(request, "with_vectors"),
+            with_attributes=wire.unpack_selection(request, "with_attributes"),
+        )
+        response.revision = collection.revision
+        return response
