@@ -180,10 +180,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     if reason is not None:
         _say(f"vectordb bench: {reason}")
         return 2
+    unused = dict.fromkeys(("queries", "cap", "queries_file", "metric", "column"))
+    vars(arguments).update(unused, floor=[], threads=0, limit=7200, group=0, keep=False)
     arguments.suite, arguments.systems = arguments.suite or ["compare"], f"vectordb,{other}"
-    arguments.repeats, arguments.queries = arguments.rounds or (3 if arguments.quick else 6), 200 if arguments.quick else None
-    arguments.cap, arguments.queries_file, arguments.metric, arguments.column, arguments.floor = None, None, None, None, []
-    arguments.threads, arguments.limit, arguments.group, arguments.keep = 0, 7200, 0, False
+    arguments.repeats = arguments.rounds or (3 if arguments.quick else 6)
     return _run(arguments)
 
 
