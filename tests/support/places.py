@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from vectordb_client import AsyncClient, AsyncCollection, Client
 
-from vectordb import Hits, Plan, VectorDBError
+from vectordb import Hits, Plan, PreparedSearch, VectorDBError
 from vectordb.server.main import start
 
 TIMEOUT = 300.0  # of every call: no test depends on a fast machine
@@ -39,6 +39,9 @@ class Blocking:
         member = getattr(self._awaited, name)
         return (lambda *arguments, **named: self._result(member(*arguments, **named))) if callable(member) else member
 
+    def __call__(self, *arguments: Any, **named: Any) -> Any:  # of a prepared search
+        return self._result(self._awaited(*arguments, **named))
+
     def __iter__(self) -> Iterator[Any]:
         return self._result(aiter(self._awaited))
 
@@ -46,7 +49,7 @@ class Blocking:
         if isinstance(answer, AsyncGenerator):
             return self._items(answer)
         answer = self._run(answer)
-        return Blocking(answer, self._loop) if isinstance(answer, AsyncCollection) else answer
+        return Blocking(answer, self._loop) if isinstance(answer, (AsyncCollection, PreparedSearch)) else answer
 
     def _items(self, answer: AsyncGenerator[Any]) -> Iterator[Any]:
         try:
@@ -122,6 +125,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value).__name__, [plain(item) for item in value]
     return type(value).__name__, repr(value)
+
+
+def difference(a: Any, b: Any, where: str = "") -> str:
+    """Where two values of ``plain`` first differ, and both sides there; empty if they are equal."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return next((found for i, pair in enumerate(zip(a, b, strict=True)) if (found := difference(*pair, f"{where}[{i}]"))), "")
+    return "" if a == b else f"{where}: {a!r} is not {b!r}"
 
 
 def _without_times(plan: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[str]]]:

@@ -66,6 +66,7 @@ WORDS = [
     "Point",
     "PointsLike",
     "Prefetch",
+    "PreparedSearch",
     "RRF",
     "Relative",
     "Schema",

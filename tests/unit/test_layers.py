@@ -97,6 +97,13 @@ def test_each_library_has_one_door(path, top):
         assert door in (None, top), f"{top} imports {module[0]}"
 
 
+@pytest.mark.parametrize(("path", "top"), MODULES)
+def test_no_library_is_handed_on_by_the_module_that_imports_it(path, top):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert all(DOORS.get(alias.name) in (None, top) for alias in node.names), f"{top} imports {ast.unparse(node)}"
+
+
 def modules_of(folder: Path) -> dict[str, Path]:
     """Module → its file, of a package in a folder."""
     paths = {".".join(path.relative_to(folder.parent).with_suffix("").parts): path for path in folder.rglob("*.py")}

@@ -85,7 +85,8 @@ class Transport(Endpoint):
 
     def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Make the calls of a method, as ``calls`` yields them. timeout, endless: as in ``_end``."""
-        self._check_open()
+        if self._closed or self._pid != os.getpid():
+            self._check_open()
         end = self._end(timeout, endless)
         try:
             name, request = next(steps)
@@ -113,8 +114,9 @@ class Transport(Endpoint):
     def _stream(self, name: str, request: Any, assembly: Any, timeout: float | None, ends_quietly: bool) -> Iterator[Any]:
         """Make a streaming call. ends_quietly: the timeout and ``close`` end the stream without an error."""
         self._check_open()
+        timeout = check_timeout(timeout)  # raises a ValueError of its own
         try:
-            call = self._methods[name](request, timeout=check_timeout(timeout), metadata=self._metadata)
+            call = self._methods[name](request, timeout=timeout, metadata=self._metadata)
         except ValueError:
             raise ClosedError("the client was closed") from None
         return self._assembled(call, assembly, ends_quietly)

@@ -36,8 +36,8 @@ def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, 
         for part, own_weights in zip(parts, scaled, strict=True):
             own_plans: dict[str, dict] = {}
             present = [a for a, has in enumerate(part.has) if has]
-            sources = [_source(view, one, one.arms[a], float(own_weights[a]), part.wanted, filters, clock, own_plans) for a in present]
-            ranking = top(sources, search.limit, search.candidates, search.proven or part.wanted.given is not None)
+            sources = [_source(view, one, one.arms[a], float(own_weights[a]), part.rows, filters, clock, own_plans) for a in present]
+            ranking = top(sources, search.limit, search.candidates, search.proven or part.rows.given is not None)
             clock.lap("fusion")
             rankings.append(_explained(view, search, own_weights.tolist(), ranking.among(present, len(part.has)), len(parts) == 1))
             done = {
@@ -80,7 +80,7 @@ def _source(
 
     def guess(k: int) -> Found:
         lists, plan = search_arm(view, search, arm, k, rows, filters)
-        return listed(k, lists[0], plan, None, -np.inf).found
+        return listed(k, lists[0], plan, None, -np.inf).hits
 
     bounded = segments.bounded(view, search, arm, rows, queries)
     if bounded is None:
