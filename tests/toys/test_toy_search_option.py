@@ -19,7 +19,7 @@ from vectordb.query.request import RANKING_STEPS
 from vectordb.server.main import start
 
 QUERY = {"d": [1.0, 0.5, -0.5, 0.25]}
-REVERSE = Option(False, "return the hits in the opposite order.", check_flag, flag=Flag("switch", "the opposite order"), type="bool")
+REVERSE = Option(False, check_flag, Flag("switch", "the opposite order"), type="bool")
 
 
 def reverse(view, search, ranking):

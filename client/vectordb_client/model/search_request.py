@@ -45,122 +45,73 @@ def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def as_it_is(name: str, value: Any) -> Any:
+    """The check of values that are checked where the search runs: a filter against the schema, a fusion by its name."""
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class Option:
     """The declaration of an option of a search.
 
-    default: what a search without it has. doc: one sentence for the documentation. check: (name, value) → the checked value, or
-    InvalidArgumentError; it isn't called for None where None is the default. batch_doc: what is different in ``search_batch``. flag: of
-    ``vectordb search``. show: value → JSON value for plans and logs; None doesn't show it. to_json: value → JSON value for a message, which
-    ``check`` takes back; it isn't used for options with a field of their own in the message. type: the annotation, as text.
+    default: what a search without it has. check: (name, value) → the checked value, or InvalidArgumentError; it isn't called for None where
+    None is the default. flag: of ``vectordb search``. batch_doc: what is different in ``search_batch``. show: value → JSON value for plans
+    and logs; None doesn't show it. to_json: value → JSON value for a message, which ``check`` takes back; it isn't used for options with a
+    field of their own in the message. type: the annotation, as text.
     """
 
     default: Any
-    doc: str
     check: Callable[[str, Any], Any]
-    batch_doc: str = ""
     flag: Flag | None = None
+    batch_doc: str = ""
     show: Callable[[Any], Any] | None = _as_json
     to_json: Callable[[Any], Any] = _as_json
     type: str = "Any"
 
 
-def _any(name: str, value: Any) -> Any:
-    """For values that are checked where the search runs: a filter against the schema, a fusion by its name."""
-    return value
+_FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
+_LIMIT = Flag("count", "number of hits (default: 10)", "N")
+_RECALL = Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE")
+_EXACT = Flag("switch", "bypass the indexes and return the exact result")
+_VECTORS = Flag("switch", "also show the vectors")
+_EXPLAIN = Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost")
 
 
 class SearchOptions(TypedDict, total=False):
-    """The options of ``search``, ``search_batch`` and ``prepare``."""
+    """The options of ``search``, ``search_batch`` and ``prepare``.
 
-    filter: Annotated[
-        FilterLike | None,
-        Option(
-            None,
-            "an ``F`` expression, a string such as ``\"year >= 2020 AND lang = 'en'\"``, or its JSON form such as "
-            '``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.',
-            _any,
-            flag=Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR"),
-            show=None,  # the canonical form is shown where the filter was evaluated
-        ),
-    ]
-    limit: Annotated[
-        int, Option(10, "the number of hits, at least 1.", check_count, flag=Flag("count", "number of hits (default: 10)", "N"))
-    ]
-    recall: Annotated[
-        float | None,
-        Option(
-            None,
-            "the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is 0.95. "
-            "For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The average is "
-            "over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are always "
-            "searched exactly.",
-            check_recall,
-            flag=Flag("share", "target recall, above 0 and at most 1 (default: 0.95)", "SHARE"),
-        ),
-    ]
-    exact: Annotated[
-        bool,
-        Option(
-            False,
-            "return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0`` does the "
-            "same.",
-            check_flag,
-            flag=Flag("switch", "bypass the indexes and return the exact result"),
-        ),
-    ]
-    fusion: Annotated[
-        FusionLike,
-        Option(
-            "rrf",
-            'how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``, '
-            '``DBSF(…)``, ``Linear(…)`` with weights. "linear" finds the true best sums over all points, unless a recall is given; then it '
-            "only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.",
-            _any,
-        ),
-    ]
-    candidates: Annotated[
-        int | None,
-        Option(
-            None,
-            "how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can change the "
-            "first hits. With a number given, the first hits are the same for every limit up to it.",
-            check_count,
-        ),
-    ]
-    prefetch: Annotated[
-        Prefetch | None,
-        Option(
-            None,
-            "a ``Prefetch`` stage. Only its hits are ranked, by exact scores.",
-            check_prefetch,
-            batch_doc="; its queries are n as well",
-            show=None,  # it has queries of its own; plans show each stage
-        ),
-    ]
-    with_attributes: Annotated[
-        Selection, Option(True, "True for all attributes and the payload, a list of attributes, or False for neither.", check_selection)
-    ]
-    with_vectors: Annotated[
-        Selection,
-        Option(
-            False,
-            "True for all vector fields, a list of fields, or False for none.",
-            check_selection,
-            flag=Flag("switch", "also show the vectors"),
-        ),
-    ]
-    explain: Annotated[
-        bool,
-        Option(
-            False,
-            "fill in ``hits.plan``, which says how the search was run.",
-            check_flag,
-            batch_doc="; every result has the plan of the first query",
-            flag=Flag("switch", "show the query plan: stages, plans considered, predicted and actual cost"),
-            show=None,
-        ),
-    ]
+    Attributes:
+        filter: an ``F`` expression, a string such as ``"year >= 2020 AND lang = 'en'"``, or its JSON form such as
+            ``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.
+        limit: the number of hits, at least 1.
+        recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
+            0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
+            average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
+            always searched exactly.
+        exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
+            does the same.
+        fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
+            ``DBSF(…)``, ``Linear(…)`` with weights. "linear" finds the true best sums over all points, unless a recall is given; then
+            it only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.
+        candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
+            change the first hits. With a number given, the first hits are the same for every limit up to it.
+        prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
+        with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+        with_vectors: True for all vector fields, a list of fields, or False for none.
+        explain: fill in ``hits.plan``, which says how the search was run.
+    """
+
+    # Plans and logs show the filter in its canonical form, and each stage by itself.
+    filter: Annotated[FilterLike | None, Option(None, as_it_is, _FILTER, show=None)]
+    limit: Annotated[int, Option(10, check_count, _LIMIT)]
+    recall: Annotated[float | None, Option(None, check_recall, _RECALL)]
+    exact: Annotated[bool, Option(False, check_flag, _EXACT)]
+    fusion: Annotated[FusionLike, Option("rrf", as_it_is)]
+    candidates: Annotated[int | None, Option(None, check_count)]
+    prefetch: Annotated[Prefetch | None, Option(None, check_prefetch, batch_doc="; its queries are n as well", show=None)]
+    with_attributes: Annotated[Selection, Option(True, check_selection)]
+    with_vectors: Annotated[Selection, Option(False, check_selection, _VECTORS)]
+    explain: Annotated[bool, Option(False, check_flag, _EXPLAIN, batch_doc="; every result has the plan of the first query", show=None)]
 
 
 def _declared() -> dict[str, Option]:
@@ -217,8 +168,8 @@ class SearchRequest:
 
     def shown(self) -> dict[str, Any]:
         """The options that differ from their defaults, as JSON values, for plans and logs."""
-        values = ((option, name, getattr(self, name)) for name, option in OPTIONS.items() if option.show is not None)
-        return {name: option.show(value) for option, name, value in values if value is not option.default}
+        given = {name: option for name, option in OPTIONS.items() if getattr(self, name) is not option.default}
+        return {name: option.show(getattr(self, name)) for name, option in given.items() if option.show is not None}
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTIONS:  # it was added to the table after this request was made
@@ -229,8 +180,8 @@ class SearchRequest:
         raise AttributeError(f"a search request can't be changed: {name}")
 
     def __repr__(self) -> str:
-        values = [(name, getattr(self, name)) for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
-        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in values)})"
+        given = [name for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
+        return f"SearchRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
 
 _kept: dict[tuple, SearchRequest] = {}
@@ -261,13 +212,10 @@ def takes_options(method: Method) -> Method:
     """
     wrapped = named(method, OPTIONS)
     setattr(wrapped, "__signature__", with_options(inspect.signature(method), OPTIONS))  # noqa: B010
-    lines = [f"{name}: {_doc(method.__name__, option)}" for name, option in OPTIONS.items()]
-    filled = [textwrap.fill(line, 140, initial_indent=" " * 12, subsequent_indent=" " * 16) for line in lines]
-    wrapped.__doc__ = re.sub(r"^ *options: .*$", lambda _: "\n".join(filled), method.__doc__ or "", count=1, flags=re.M)
+    if method.__name__ == "search":
+        lines = textwrap.dedent(inspect.cleandoc(SearchOptions.__doc__ or "").partition("Attributes:\n")[2])
+    else:
+        batch = method.__name__ == "search_batch"
+        lines = "\n".join(f"{name}: as in ``search``{option.batch_doc * batch}." for name, option in OPTIONS.items())
+    wrapped.__doc__ = re.sub(r"^( *)options: .*$", lambda line: textwrap.indent(lines, line[1]), method.__doc__ or "", count=1, flags=re.M)
     return wrapped
-
-
-def _doc(method: str, option: Option) -> str:
-    if method == "search":
-        return option.doc
-    return f"as in ``search``{option.batch_doc if method == 'search_batch' else ''}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, Unpack
 
@@ -14,7 +15,8 @@ from .steps import run_steps
 from .tuning import FusionTuning, tune
 from .values import Id
 
-One, Many = TypeVar("One"), TypeVar("Many")
+One = TypeVar("One")
+Many = TypeVar("Many")
 
 
 class PreparedSearch(Generic[One, Many]):
@@ -174,12 +176,12 @@ class Searching:
         return run_steps(steps, lambda arguments: self.search_batch(**arguments))
 
 
-def like(method: Method) -> Callable[[Method], Method]:
+def like(method: Callable[..., Any]) -> Callable[[Method], Method]:
     """For a method of a client: its documentation is that of a method here, with the timeout besides."""
 
     def documented(same: Method) -> Method:
-        timeout = "            timeout: seconds for each call; None is the timeout of the client.\n"
-        same.__doc__ = (method.__doc__ or "").replace("\n        Returns:", f"{timeout}\n        Returns:", 1)
+        timeout = r"\n\1    timeout: seconds for each call; None is the timeout of the client.\n\n\1Returns:"
+        same.__doc__ = re.sub(r"\n\n( *)Returns:", timeout, method.__doc__ or "", count=1)
         return same
 
     return documented
