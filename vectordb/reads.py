@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, TypeVar, overload
 
@@ -11,7 +11,7 @@ from vectordb_client.model.access import PointsOfCollection
 from vectordb_client.model.aliases import FilterLike, Ids, Selection, SupportsArray
 from vectordb_client.model.arguments import named
 from vectordb_client.model.batch import check_each_id
-from vectordb_client.model.checks import check_count, check_names, check_selection
+from vectordb_client.model.checks import check_count
 from vectordb_client.model.results import Change, CollectionInfo, Page, Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.search_request import SearchRequest
@@ -20,14 +20,13 @@ from vectordb_client.model.terms import check_page, check_sparse
 from vectordb_client.model.values import Id, check_id, is_single_id
 
 from .engine.directory import Handle
-from .engine.snapshot import Snapshots, View
+from .engine.snapshot import Snapshots
 from .filters.bitmap import FilterCache
 from .maintenance import Maintainer
 from .query import execute, read
 from .query.changes import changes
-from .query.changes import pieces as change_pieces
 from .query.info import describe
-from .query.request import PreparedSearchCache
+from .query.pieces import PieceReader
 from .storage import term_words
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class Reads(PointsOfCollection, Searching):
         self._maintainer: Maintainer = handle.directory.maintainer
         self._snapshots = Snapshots(handle.directory, number)
         self._filters = FilterCache()
-        self._prepared = PreparedSearchCache(self._filters)
+        self.pieces = PieceReader(self._snapshots, self._filters)  # of the service
         self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
 
     def __repr__(self) -> str:
@@ -104,19 +103,12 @@ class Reads(PointsOfCollection, Searching):
         single = is_single_id(ids)
         asked = [check_id(ids)] if single else check_each_id(ids)
 
-        def take(there: list[bool], pieces: Iterator[list[Point]]) -> list[Point | None]:
-            found = chain.from_iterable(pieces)
-            return [next(found) if one else None for one in there]
+        def take(exists: list[bool], pieces: Iterator[list[Point]]) -> list[Point | None]:
+            points = chain.from_iterable(pieces)
+            return [next(points) if one else None for one in exists]
 
-        found = self._get_pieces(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
-        return found[0] if single else found
-
-    def _get_pieces(
-        self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any
-    ) -> T:
-        """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
-        with self._snapshots.pin() as view:
-            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
+        points = self.pieces.get(asked, take, with_vectors=with_vectors, with_attributes=with_attributes)
+        return points[0] if single else points
 
     @named
     def count(self, filter: FilterLike | None = None) -> int:
@@ -174,24 +166,7 @@ class Reads(PointsOfCollection, Searching):
             points = tuple(chain.from_iterable(pieces))
             return Page(points, read.encode_cursor(points[-1].id) if more else None)
 
-        return self._scroll_pieces(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
-
-    def _scroll_pieces(
-        self,
-        take: Callable[[Iterator[list[Point]], bool], T],
-        filter: Any,
-        limit: int,
-        cursor: str | None,
-        *,
-        with_vectors: Any,
-        with_attributes: Any,
-    ) -> T:
-        """Return ``take(pieces, more)``: the points of a page, read in pieces, and whether more points follow the page."""
-        check_count("limit", limit)
-        with self._snapshots.pin() as view:
-            selections = _selections(view, with_attributes, with_vectors)
-            wanted = self._filters.bind(filter, view.schema)
-            return take(*read.scroll(view, wanted, int(limit), cursor, *selections, self._filters))
+        return self.pieces.scroll(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
 
     def iterate(
         self, *, filter: FilterLike | None = None, page: int = 1000, with_vectors: Selection = False, with_attributes: Selection = True
@@ -213,21 +188,15 @@ class Reads(PointsOfCollection, Searching):
         check_count("page", page)
         cursor = None
         while True:
-            found = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
-            yield from found
-            cursor = found.cursor
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+            yield from points
+            cursor = points.cursor
             if cursor is None:
                 return
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
-        results = self._search_pieces(request, vectors, text, batch, execute.whole)
+        results = self.pieces.search(request, vectors, text, batch, execute.whole)
         return results if batch else results[0]
-
-    def _search_pieces(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
-        """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
-        with self._snapshots.pin() as view:
-            search = self._prepared.search(view, request, vectors, text, batch)
-            return take(execute.Answers(view, search, self._filters))
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
         """Read a page of the words of a sparse field's terms, in ascending order of terms.
@@ -285,14 +254,3 @@ class Reads(PointsOfCollection, Searching):
         """
         arguments = {"follow": follow, "with_vectors": with_vectors, "with_attributes": with_attributes, "timeout": timeout}
         return changes(self._snapshots, since=since, **arguments)
-
-    def _change_pieces(self, since: int, **arguments: Any) -> Iterator[tuple[Change, bool]]:
-        """``changes`` with large batches split into parts. The bool says whether more parts of the same batch follow."""
-        wanted = {"follow": False, "with_vectors": False, "with_attributes": False, "timeout": None} | arguments
-        return change_pieces(self._snapshots, since=since, **wanted)
-
-
-def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bool | Sequence[str], Sequence[str]]:
-    """Check the selections: True, False or names of attributes, and names of vector fields. Raises InvalidArgumentError."""
-    attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
-    return attributes, check_names("with_vectors", with_vectors, view.schema.vectors)

@@ -151,7 +151,7 @@ def test_large_rows_are_read_a_few_at_a_time(tmp_path, monkeypatch):
             payload=["x" * 3_000 * (i % 5) for i in range(20)],
         )
         for wanted in ({"with_vectors": True}, {}):
-            sizes = docs._get_pieces(
+            sizes = docs.pieces.get(
                 list(range(20)),
                 lambda _, pieces: [len(piece) for piece in pieces],
                 **{"with_vectors": False, "with_attributes": True} | wanted,
@@ -161,7 +161,7 @@ def test_large_rows_are_read_a_few_at_a_time(tmp_path, monkeypatch):
 
 def test_changes_of_a_large_batch_come_in_parts_and_are_whole(docs, served, monkeypatch):
     monkeypatch.setattr(read, "PIECE_ROWS", 70)
-    parts = list(docs._change_pieces(0, with_vectors=True, with_attributes=True))
+    parts = list(docs.pieces.changes(0, with_vectors=True, with_attributes=True))
     assert len(parts) == -(-N // 70) and [more for _, more in parts] == [True] * (len(parts) - 1) + [False]
     (here,) = docs.changes(with_vectors=True, with_attributes=True)
     (there,) = served(max_message_bytes=NUMBER).changes(with_vectors=True, with_attributes=True)

@@ -204,15 +204,15 @@ def test_one_key_cannot_hold_all_threads(served, database, tmp_path, monkeypatch
     database.create_collection("one", Schema({"d": Dense(4)})).upsert(ids=[1], vectors={"d": np.ones((1, 4))})
     theirs, ours = (keys.create(file, "read", collections=[name])[0] for name in ("docs", "one"))
     release, begun = threading.Event(), []
-    real = type(database.collection("docs"))._search_pieces
+    pieces = database.collection("docs").pieces
+    real = pieces.search
 
-    def search(self, *arguments, **named):
-        if self.name == "docs":
-            begun.append(1)
-            assert release.wait(300)
-        return real(self, *arguments, **named)
+    def search(*arguments, **named):
+        begun.append(1)
+        assert release.wait(300)
+        return real(*arguments, **named)
 
-    monkeypatch.setattr(type(database.collection("docs")), "_search_pieces", search)
+    monkeypatch.setattr(pieces, "search", search)
     port = served(threads=2)
     with Client(f"127.0.0.1:{port}", api_key=theirs, timeout=60) as flood, Client(f"127.0.0.1:{port}", api_key=ours, timeout=300) as client:
         docs = flood.collection("docs")

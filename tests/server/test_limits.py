@@ -151,15 +151,15 @@ def test_every_limit_is_finite_by_default():
 def slow(database, monkeypatch):
     """Searches that take until ``release`` is set; ``begun`` counts them."""
     release, begun = threading.Event(), []
-    collection = database.collection("docs")
-    real = type(collection)._search_pieces
+    pieces = database.collection("docs").pieces
+    real = pieces.search
 
-    def search(self, *arguments, **named):
+    def search(*arguments, **named):
         begun.append(1)
         assert release.wait(300)
-        return real(self, *arguments, **named)
+        return real(*arguments, **named)
 
-    monkeypatch.setattr(type(collection), "_search_pieces", search)
+    monkeypatch.setattr(pieces, "search", search)
     yield release, begun
     release.set()
 
@@ -385,7 +385,7 @@ def test_a_writer_that_gave_up_neither_fails_nor_parts_those_it_commits_with(dat
 def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypatch):
     stopped, begun = threading.Event(), threading.Event()
 
-    def search(self, *arguments, **named):
+    def search(*arguments, **named):
         begun.set()
         end = time.monotonic() + 300
         try:
@@ -396,7 +396,7 @@ def test_a_search_of_a_caller_who_has_gone_is_stopped(served, database, monkeypa
             stopped.set()
             raise
 
-    monkeypatch.setattr(type(database.collection("docs")), "_search_pieces", search)
+    monkeypatch.setattr(database.collection("docs").pieces, "search", search)
     docs = served().collection("docs")
     for end in ("cancelled", "late"):
         (future,) = _many(docs, 1) if end == "cancelled" else (None,)

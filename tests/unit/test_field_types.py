@@ -21,7 +21,7 @@ MAY_ASK = ("vectordb/fields/", "client/vectordb_client/model/fields/", "client/v
 def test_both_tables_name_the_same_types():
     assert list(VECTOR_TYPES) == list(FIELD_TYPES)
     for kind, definition in VECTOR_TYPES.items():
-        assert definition.kind == definition.column.kind == FIELD_TYPES[kind].kind == kind
+        assert definition.kind == definition.column.message == FIELD_TYPES[kind].kind == kind
 
 
 def test_nothing_else_asks_of_which_type_a_field_is():

@@ -132,8 +132,7 @@ def _postings(docids: np.ndarray, offsets: np.ndarray, numbers: np.ndarray, repe
     return chunks.postings(docids, numbers, owners)
 
 
-Form = Column | Flags
-FORMS: dict[str, Form] = {
+FORMS: dict[str, Any] = {
     "int64": Column(np.int64),
     "float64": Column(np.float64),
     "place": Column(np.float64, 2),

@@ -38,11 +38,13 @@ class Chunk(ABC):
     """A decoded chunk. Its arrays are views of the value, valid only inside the transaction that read it.
 
     docids: uint32 ``(count,)``, ascending. kind: the number in the header. names: of the other sections, in the order of the value.
+    columns: the sections to which the columns DATA, AUX, EXTRA and NORMS of a chunk table point; "" for none.
     """
 
     docids: np.ndarray
     kind: ClassVar[int]
     names: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
 
     @property
     def first(self) -> int:
@@ -56,14 +58,14 @@ class Chunk(ABC):
         return len(self.docids)
 
     @property
-    @abstractmethod
     def items(self) -> int:
         """The number of items; of postings, the number of terms."""
+        return len(self)
 
     @property
     def width(self) -> int:
         """Bytes of an item; 0 for postings."""
-        return 0
+        return self.data.shape[1] if "data" in self.names else 0  # type: ignore[attr-defined]
 
     def sections(self) -> list[np.ndarray]:
         """The arrays in the order of the value, but for the docids."""
@@ -96,14 +98,7 @@ class FixedChunk(Chunk):
     norms: np.ndarray | None = None
     kind = FIXED
     names = "data", "norms"
-
-    @property
-    def items(self) -> int:
-        return len(self)
-
-    @property
-    def width(self) -> int:
-        return self.data.shape[1]
+    columns = "data", "data", "", "norms"
 
     def slice(self, low: int, high: int) -> Self:
         return type(self)(self.docids[low:high], self.data[low:high], None if self.norms is None else self.norms[low:high])
@@ -134,15 +129,11 @@ class RaggedChunk(Chunk):
     extra: np.ndarray | None = None
     norms: np.ndarray | None = None
     kind = RAGGED
-    names = "offsets", "data", "extra", "norms"
+    names = columns = "offsets", "data", "extra", "norms"
 
     @property
     def items(self) -> int:
         return int(self.offsets[-1])
-
-    @property
-    def width(self) -> int:
-        return self.data.shape[1]
 
     def _of(self, docids: np.ndarray, offsets: np.ndarray, items: slice | np.ndarray, norms: bool = True) -> Self:
         """Some rows: their docids, their offsets, and their items."""
@@ -190,7 +181,7 @@ class PostingsChunk(Chunk):
     docs: np.ndarray
     weights: np.ndarray | None = None
     kind = POSTINGS
-    names = "terms", "indptr", "docs", "weights"
+    names = columns = "terms", "indptr", "docs", "weights"
 
     @property
     def items(self) -> int:
@@ -402,13 +393,7 @@ def table_row(value, where: str, verify: bool = True) -> tuple[int, ...]:
         return base + places[name][0] if name in places else 0
 
     _, _, kind, flags, first, last, count, _, items, _, _, _ = header
-    if kind == FIXED:
-        data, aux, extra, norms = at("data"), at("data"), 0, at("norms")
-    elif kind == RAGGED:
-        data, aux, extra, norms = at("offsets"), at("data"), at("extra"), at("norms")
-    else:
-        data, aux, extra, norms = at("terms"), at("indptr"), at("docs"), at("weights")
-    row = (first, last, count, data, aux, extra, norms, at("docids"), items, flags)
+    row = (first, last, count, *map(at, CLASSES[kind].columns), at("docids"), items, flags)
     assert len(row) == TABLE_WIDTH
     return row
 

@@ -166,7 +166,7 @@ def pack_log_kept(first: int, size: int, written: int) -> bytes:
 
 
 def unpack_log_kept(value: Stored) -> tuple[int, int, int]:
-    return _log_kept.unpack(verify_checksum(value, "change log"))
+    return _fixed(_log_kept, value, "change log")
 
 
 def pack_state(sequence: int, rows: int, live: int) -> bytes:
@@ -175,7 +175,7 @@ def pack_state(sequence: int, rows: int, live: int) -> bytes:
 
 def unpack_state(value: Stored) -> tuple[int, int, int]:
     """(sequence of the last batch, rows ever written = next docid, live rows)."""
-    return _state.unpack(verify_checksum(value, "state"))
+    return _fixed(_state, value, "state")
 
 
 def pack_derived(compactions: int, replacements: int) -> bytes:
@@ -184,12 +184,7 @@ def pack_derived(compactions: int, replacements: int) -> bytes:
 
 def unpack_derived(value: Stored | None) -> tuple[int, int]:
     """(transactions that compacted chunks, transactions that replaced index files); zeros if there is no record."""
-    if value is None:
-        return 0, 0
-    body = verify_checksum(value, "derived")
-    if len(body) != _derived.size:
-        raise CorruptionError(f"derived record has {len(body)} bytes", field="derived")
-    return _derived.unpack(body)
+    return (0, 0) if value is None else _fixed(_derived, value, "derived")
 
 
 def pack_digest(total: int) -> bytes:
@@ -198,10 +193,15 @@ def pack_digest(total: int) -> bytes:
 
 
 def unpack_digest(value: Stored) -> int:
-    body = verify_checksum(value, "digest")
-    if len(body) != _checksum.size:
-        raise CorruptionError(f"digest record has {len(body)} bytes", field="digest")
-    return _checksum.unpack(body)[0]
+    return _fixed(_checksum, value, "digest")[0]
+
+
+def _fixed(layout: struct.Struct, value: Stored, what: str) -> tuple:
+    """The numbers of a record of fixed size. Raises CorruptionError naming the record."""
+    body = verify_checksum(value, what)
+    if len(body) != layout.size:
+        raise CorruptionError(f"{what} record has {len(body)} bytes", field=what)
+    return layout.unpack(body)
 
 
 def with_checksum(body: bytes) -> bytes:

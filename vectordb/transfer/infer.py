@@ -436,7 +436,7 @@ def _is_numbers(value: Any) -> bool:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         for kind, attribute in ATTRIBUTE_TYPES.items():
-            if attribute.is_in_text is not None and attribute.is_in_text(value):
+            if attribute.is_in_text(value):
                 return kind
         return "text"
     if isinstance(value, (bool, np.bool_)):
@@ -461,7 +461,7 @@ def _scalar(value: Any) -> str:
 
 def _is_text(kind: str) -> bool:
     """Whether values of a kind may be strings in a file."""
-    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[kind].is_in_text is not None)
+    return kind == Text.kind or (kind in ATTRIBUTE_TYPES and ATTRIBUTE_TYPES[kind].is_in_text is not AttributeType.is_in_text)
 
 
 def _example(value: Any) -> str:

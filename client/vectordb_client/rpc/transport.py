@@ -85,7 +85,8 @@ class Transport(Endpoint):
 
     def _run(self, steps: calls.Steps[T], timeout: float | None, endless: bool = False) -> T:
         """Make the calls of a method, as ``calls`` yields them. timeout, endless: as in ``_end``."""
-        self._check_open()
+        if self._closed or self._pid != os.getpid():
+            self._check_open()
         end = self._end(timeout, endless)
         try:
             name, request = next(steps)

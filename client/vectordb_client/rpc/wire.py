@@ -137,21 +137,20 @@ def pack_column(message: pb.VectorColumn, field: str, column: Column | None, rem
     """Fill a message with a checked column. None with ``removed``: the vectors of these rows are only removed."""
     message.field = field
     if column is not None:
-        column.pack(getattr(message, column.kind))
+        column.pack(getattr(message, column.message))
     if column is not None and column.rows is not None:
         message.rows = np.ascontiguousarray(column.rows, "<i4").tobytes()
     if removed is not None:
         message.removed = np.ascontiguousarray(removed, "<i4").tobytes()
 
 
-def unpack_column(message: pb.VectorColumn, n: int) -> Column | None:
-    """The column of n points, or of their ``rows``. None if the message has no vectors."""
+def unpack_column(message: pb.VectorColumn, n: int, column: type[Column] | None = None) -> Column | None:
+    """The column of n points, or of their ``rows``. None if the message has no vectors. column: its class, if the field is known."""
     kind, field = message.WhichOneof("vectors"), message.field
     if kind is None:
         return None
     rows = unpack_rows(message.rows, n, field) if message.HasField("rows") else None
-    count = n if rows is None else len(rows)
-    return VECTOR_TYPES[kind].column.unpack(getattr(message, kind), count, field, rows)
+    return (column or VECTOR_TYPES[kind].column).unpack(getattr(message, kind), n if rows is None else len(rows), field, rows)
 
 
 def unpack_rows(data: bytes, n: int, field: str) -> np.ndarray:
@@ -169,13 +168,12 @@ def _unpack_columns(messages: Sequence[pb.VectorColumn], n: int, schema: Schema)
         spec = schema.vector(message.field)
         if message.field in columns:
             raise InvalidArgumentError(f"vector field {message.field!r} appears twice", field=message.field)
-        column = unpack_column(message, n)
         kind = message.WhichOneof("vectors")
-        if kind not in (None, spec.kind):
+        if kind not in (None, spec.column.message):
             raise InvalidArgumentError(
                 f"vector field {message.field!r} is {spec.kind}, the vectors are {kind}", field=message.field, value=kind
             )
-        columns[message.field] = column
+        columns[message.field] = unpack_column(message, n, spec.column)
     return columns
 
 

@@ -95,6 +95,7 @@ def _forms(message: Any) -> dict[str, _Form]:
 
 
 _FIELDS = {pb.SearchRequest: _forms(pb.SearchRequest), pb.Prefetch: _forms(pb.Prefetch)}
+_NAMES = frozenset(pb.SearchRequest.DESCRIPTOR.fields_by_name)  # of the options that have a field; others travel in `options`
 
 
 # ---- Requests to a service ----
@@ -111,7 +112,7 @@ def pack_search(collection: str, schema: Schema, request: SearchRequest, vectors
             raise InvalidArgumentError(what, field="vectors", value=size)
     message.queries = next(iter(sizes), 0 if batch else 1)
     for name, option in OPTIONS.items():
-        if name not in pb.SearchRequest.DESCRIPTOR.fields_by_name:
+        if name not in _NAMES:
             value = getattr(request, name)
             if value != option.default:
                 message.options[name] = wire.pack_json(option.to_json(value), name)

@@ -1,1 +1,1 @@
-"""Messages generated from proto/vectordb/v1/vectordb.proto by tools/proto.sh. Don't edit."""
+"""Messages and options generated from proto/ by tools/proto.sh. Don't edit."""

@@ -13,75 +13,51 @@ from ..base import Plan
 
 # Settings: (parameter, parameter), see ``describe``. Each plan has more steps where its recall changes fast. Checked by the suite "planner"
 # of 22 November 2026, commits 5afc918 to e7bcf53 (bench/RESULTS.md, "Under filters").
-_SPREADS = (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0)
-_CLUSTER_ROWS = (500, 700, 1_000, 1_400, 2_000, 2_800, 4_000, 5_600, 8_000, 11_000, 16_000, 32_000)
-_BEAMS = (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40)
+_SPREADS, _WIDE_SPREADS = (0.3, 0.7, 1.0, 1.3, 1.6, 2.2, 3.0, 4.0, 5.0), (3.0, 4.0, 5.0, 6.0, 7.0)
+_ROWS = (500, 700, 1_000, 1_400, 2_000, 2_800, 4_000, 5_600, 8_000, 11_000, 16_000, 32_000)
+_FEW_ROWS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+_BYTE, _BINARY = frozenset({"byte"}), frozenset({"byte", "sign"})
+_GRAPH, _FILTERED_GRAPH = _BYTE | {"graph"}, _BYTE | {"graph", "filter"}
 
 
-def _binary_scan(setting, k, depth):
-    return {"deviations": setting[0]}
-
-
-def _clusters(setting, k, depth):
+def _rows(setting, k, depth):
     return {"rows": round(setting[0] * max(k / depth, 1.0))}
 
 
-def _clusters_binary(setting, k, depth):
-    return {"rows": round(setting[0] * max(k / depth, 1.0)), "first_pass": round(setting[1] * max(k, depth))}
+def _rows_of_passes(setting, k, depth):
+    return _rows(setting, k, depth) | {"first_pass": round(setting[1] * max(k, depth))}
 
 
-def _graph(setting, k, depth):
+def _ef(setting, k, depth):
     return {"ef": int(setting[0] * max(k, depth))}
 
 
-_GRAPH, _FILTERED_GRAPH = frozenset({"graph"}), frozenset({"graph", "filter"})
-_BYTE, _BINARY = frozenset({"byte"}), frozenset({"byte", "sign"})
+def _deviations(setting, k, depth):
+    return {"deviations": setting[0]}
 
+
+def _single(*values):
+    return [(value, 0) for value in values]
+
+
+# (id, name, settings, needs, describe) of the plans that may miss rows.
+_APPROXIMATE = (
+    # standard deviations of the Hamming distance that the second pass looks beyond; its rows, times the results
+    (planner.BINARY_SCAN, "binary-code scan", [(s, 400) for s in _SPREADS] + [(s, 2_000) for s in _WIDE_SPREADS], _BINARY, _deviations),
+    # matching rows of the nearest clusters
+    (planner.CLUSTERS_SCAN, "clusters", _single(250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000), _BYTE, _rows),
+    # the same; and rows that the binary codes leave, times the results
+    (planner.CLUSTERS_BINARY, "clusters, binary codes", [(m, 12) for m in _ROWS] + [(m, 40) for m in _FEW_ROWS], _BINARY, _rows_of_passes),
+    # ef, times the results; "two-hop graph" is ACORN-1
+    (planner.GRAPH_BEAM, "graph", _single(1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40), _GRAPH, _ef),
+    (planner.ACORN, "two-hop graph", _single(1, 1.5, 2, 3, 4, 6, 9, 14, 24), _FILTERED_GRAPH, _ef),
+    (planner.POST_FILTER, "post-filter", _single(2, 3, 4, 6, 8, 12, 16, 24, 32), _FILTERED_GRAPH, _ef),
+)
 PLANS: dict[int, Plan] = {
-    plan.id: plan
-    for plan in (
-        Plan(planner.SCAN, "scan", needs=_BYTE, terminates=True),
-        # standard deviations of the Hamming distance that the second pass looks beyond; its rows, times the results
-        Plan(
-            planner.BINARY_SCAN,
-            "binary-code scan",
-            [*((spread, 400) for spread in _SPREADS), *((spread, 2_000) for spread in (3.0, 4.0, 5.0, 6.0, 7.0))],
-            _BINARY,
-            terminates=True,
-            describe=_binary_scan,
-        ),
-        # matching rows of the nearest clusters
-        Plan(
-            planner.CLUSTERS_SCAN,
-            "clusters",
-            [(rows, 0) for rows in (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)],
-            _BYTE,
-            describe=_clusters,
-        ),
-        # the same; and rows that the binary codes leave, times the results
-        Plan(
-            planner.CLUSTERS_BINARY,
-            "clusters, binary codes",
-            [*((rows, 12) for rows in _CLUSTER_ROWS), *((rows, 40) for rows in (1_000, 2_000, 4_000, 8_000, 16_000, 32_000))],
-            _BINARY,
-            describe=_clusters_binary,
-        ),
-        # ef, times the results
-        Plan(planner.GRAPH_BEAM, "graph", [(ef, 0) for ef in _BEAMS], _BYTE | _GRAPH, describe=_graph),
-        Plan(  # ACORN-1
-            planner.ACORN,
-            "two-hop graph",
-            [(ef, 0) for ef in (1, 1.5, 2, 3, 4, 6, 9, 14, 24)],
-            _BYTE | _FILTERED_GRAPH,
-            describe=_graph,
-        ),
-        Plan(
-            planner.POST_FILTER,
-            "post-filter",
-            [(ef, 0) for ef in (2, 3, 4, 6, 8, 12, 16, 24, 32)],
-            _BYTE | _FILTERED_GRAPH,
-            describe=_graph,
-        ),
-        Plan(planner.EXACT, "exact scan", terminates=True, exact=True),
-    )
+    planner.SCAN: Plan(planner.SCAN, "scan", needs=_BYTE, terminates=True),
+    **{
+        id: Plan(id, name, settings, needs, id in planner.TERMINATING_PLANS, describe=describe)
+        for id, name, settings, needs, describe in _APPROXIMATE
+    },
+    planner.EXACT: Plan(planner.EXACT, "exact scan", terminates=True, exact=True),
 }

@@ -57,7 +57,7 @@ class BackupMethods(Methods):
             since, timeout = request.since, _ROUND_SECONDS if request.follow else None
             selections = {name: wire.unpack_selection(request, name) for name in ("with_vectors", "with_attributes")}
             while context.is_active():
-                for change, more in collection._change_pieces(since, follow=request.follow, timeout=timeout, **selections):
+                for change, more in collection.pieces.changes(since, follow=request.follow, timeout=timeout, **selections):
                     if self.served.stopping.is_set():
                         break
                     schema = self.served.find(request)[1]

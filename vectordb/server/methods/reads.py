@@ -17,7 +17,7 @@ class ReadMethods(Methods):
     def get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
         collection, schema = self.served.find_fresh(request, context)
         forms = self.served.forms(request.collection, schema)
-        response = collection._get_pieces(
+        response = collection.pieces.get(
             check_each_id(wire.unpack_ids(request.ids)),
             lambda exists, pieces: answers.pack_get(exists, pieces, schema, forms, self.served.room()),
             with_vectors=wire.unpack_selection(request, "with_vectors"),
@@ -43,7 +43,7 @@ class ReadMethods(Methods):
                     result.plan = packed
             return response
 
-        response = collection._search_pieces(asked, vectors, text, request.batch, take)
+        response = collection.pieces.search(asked, vectors, text, request.batch, take)
         response.revision = collection.revision
         return response
 
@@ -54,7 +54,7 @@ class ReadMethods(Methods):
     def scroll(self, request: pb.ScrollRequest, context: grpc.ServicerContext) -> pb.ScrollResponse:
         collection, schema = self.served.find_fresh(request, context)
         forms = self.served.forms(request.collection, schema)
-        response = collection._scroll_pieces(
+        response = collection.pieces.scroll(
             lambda pieces, more: answers.pack_page(pieces, more, encode_cursor, schema, forms, self.served.room()),
             wire.unpack_filter(request),
             request.limit,

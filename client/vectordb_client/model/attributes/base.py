@@ -55,7 +55,6 @@ class AttributeType:
         plain: whether the user's form is the stored form.
         nan_is_null: whether NaN is a missing value.
         python: the classes of the user's form, if JSON has no such values.
-        is_in_text: a static method, whether a string in a file is most likely a value of this type; None: it never is.
         message_list: the list in the message ``AttributeForms`` that names such attributes; "": they are in its map ``others``.
     """
 
@@ -67,7 +66,6 @@ class AttributeType:
     nan_is_null: ClassVar[bool] = True
     python: ClassVar[tuple[type, ...]] = ()
     message_list: ClassVar[str] = ""
-    is_in_text: ClassVar[Callable[[str], bool] | None] = None
 
     def __post_init__(self):
         check_flag("array", self.array, SchemaError)
@@ -164,6 +162,11 @@ class AttributeType:
     def to_cell(self, value: Any) -> str:
         """The cell from which ``from_cell`` reads a value in the user's form."""
         return str(self.to_json(value))
+
+    @staticmethod
+    def is_in_text(text: str) -> bool:
+        """Whether a string in a file is most likely a value of this type."""
+        return False
 
     def arrow_type(self, pyarrow: Any) -> Any:
         """The type of an Arrow column of such values."""

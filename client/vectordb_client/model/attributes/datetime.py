@@ -29,8 +29,6 @@ class Datetime(AttributeType):
     plain = False
     python = (datetime, np.datetime64)
     message_list = "datetimes"
-    restore_one = staticmethod(moment_at)
-    from_json = staticmethod(read_moment)
 
     def coerce_one(self, name: str, value: Any) -> int:
         if isinstance(value, str):
@@ -48,6 +46,12 @@ class Datetime(AttributeType):
             raise InvalidArgumentError(f"{name} {shown(value)} doesn't fit 64 bits of microseconds", field=name, value=value) from None
         except Exception as error:  # raised by a time zone, or by a datetime class of another library
             raise InvalidArgumentError(f"{name} {shown(value)} is not a moment in time: {error}", field=name, value=value) from error
+
+    def restore_one(self, stored: int) -> datetime | np.datetime64:
+        return moment_at(stored)
+
+    def from_json(self, value: str) -> datetime | np.datetime64:
+        return read_moment(value)
 
     def to_json(self, value: datetime | np.datetime64) -> str:
         return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InvalidArgumentError, shown
@@ -22,7 +22,6 @@ class Geo(AttributeType):
     operators = PLACES
     plain = False
     message_list = "geos"
-    restore_one = tuple
 
     def coerce_one(self, name: str, value: Any) -> tuple[float, float]:
         if isinstance(value, Mapping):
@@ -36,6 +35,9 @@ class Geo(AttributeType):
         if not -90 <= lat <= 90 or not -180 <= lon <= 180:
             raise InvalidArgumentError(f"{name} {shown(value)}: lat must be in −90 … 90 and lon in −180 … 180", field=name, value=value)
         return (lat, lon)
+
+    def restore_one(self, stored: Sequence[float]) -> tuple[float, ...]:
+        return tuple(stored)
 
     def from_answer(self, value: Any) -> Any:
         return tuple(value) if value and type(value[0]) is not list else [tuple(place) for place in value]

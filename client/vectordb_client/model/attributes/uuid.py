@@ -16,7 +16,6 @@ class Uuid(AttributeType):
     plain = False
     python = (UUID,)
     message_list = "uuids"
-    from_json = UUID
 
     def coerce_one(self, name: str, value: Any) -> bytes:
         if isinstance(value, str):
@@ -32,6 +31,9 @@ class Uuid(AttributeType):
 
     def restore_one(self, stored: bytes) -> UUID:
         return UUID(bytes=bytes(stored))
+
+    def from_json(self, value: str) -> UUID:
+        return UUID(value)
 
     def to_json(self, value: UUID) -> str:
         return str(value)

@@ -64,14 +64,14 @@ def check_index(index: Any, options: type) -> None:
 class Column:
     """Checked vectors of n points in one field. The subclasses are frozen dataclasses of arrays. It is no ABC, whose isinstance is slow.
 
-    kind: of the field, and of its message. names: of the arrays with an element for each item (a dense vector, a row of a multi-vector, a
-    term). ragged: whether vectors have different numbers of items; ``indptr``, int64 ``(n + 1,)``, then says which are whose.
-    rows: int32 ``(n,)``, the ascending positions of the points in their batch; None: every point has a vector.
+    message: the part of ``VectorColumn`` that holds it. names: of the arrays with an element for each item (a dense vector, a row of a
+    multi-vector, a term). ragged: whether vectors have different numbers of items; ``indptr``, int64 ``(n + 1,)``, then says which are
+    whose. rows: int32 ``(n,)``, the ascending positions of the points in their batch; None: every point has a vector.
     ``read``, ``query`` and ``queries`` check what users give; they raise InvalidArgumentError, which names the field, the value, and in a
     write the point.
     """
 
-    kind: ClassVar[str]
+    message: ClassVar[str]
     names: ClassVar[tuple[str, ...]]
     ragged: ClassVar[bool] = True
     rows: np.ndarray | None
@@ -184,7 +184,7 @@ class Column:
     # ---- Messages and files ----
 
     def pack(self, message: Any) -> None:
-        """Fill the message of this type, which is a part of ``VectorColumn``."""
+        """Fill the message ``message``."""
         raise NotImplementedError
 
     @classmethod

@@ -38,7 +38,7 @@ class DenseColumn(Column):
 
     values: np.ndarray
     rows: np.ndarray | None = None
-    kind: ClassVar[str] = "dense"
+    message: ClassVar[str] = "dense"
     names: ClassVar[tuple[str, ...]] = ("values",)
     ragged: ClassVar[bool] = False
 

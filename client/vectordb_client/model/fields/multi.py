@@ -42,7 +42,7 @@ class MultiColumn(Column):
     indptr: np.ndarray
     values: np.ndarray
     rows: np.ndarray | None = None
-    kind: ClassVar[str] = "multi"
+    message: ClassVar[str] = "multi"
     names: ClassVar[tuple[str, ...]] = ("values",)
 
     @classmethod

@@ -49,7 +49,7 @@ class SparseColumn(Column):
     terms: np.ndarray
     weights: np.ndarray
     rows: np.ndarray | None = None
-    kind: ClassVar[str] = "sparse"
+    message: ClassVar[str] = "sparse"
     names: ClassVar[tuple[str, ...]] = ("terms", "weights")
 
     @staticmethod

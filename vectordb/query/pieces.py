@@ -1,0 +1,72 @@
+"""Reads whose answers are taken in pieces while the snapshot is pinned, so that a large answer is never held as objects as a whole.
+
+``Collection`` takes all pieces; the service encodes each one while it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from vectordb_client.model.checks import check_count, check_names, check_selection
+from vectordb_client.model.results import Change, Point
+from vectordb_client.model.search_request import SearchRequest
+from vectordb_client.model.values import Id
+
+from ..engine.snapshot import Snapshots, View
+from ..filters.bitmap import FilterCache
+from . import changes, execute, read
+from .request import PreparedSearchCache
+
+T = TypeVar("T")
+
+
+class PieceReader:
+    """The reads of one collection in pieces."""
+
+    def __init__(self, snapshots: Snapshots, filters: FilterCache):
+        self._snapshots = snapshots
+        self._filters = filters
+        self._prepared = PreparedSearchCache(filters)
+
+    def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
+        """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
+        with self._snapshots.pin() as view:
+            return take(*read.get(view, ids, *_selections(view, with_attributes, with_vectors)))
+
+    def scroll(
+        self,
+        take: Callable[[Iterator[list[Point]], bool], T],
+        filter: Any,
+        limit: int,
+        cursor: str | None,
+        *,
+        with_vectors: Any,
+        with_attributes: Any,
+    ) -> T:
+        """Return ``take(pieces, more)``: the points of a page, read in pieces, and whether more points follow the page."""
+        check_count("limit", limit)
+        with self._snapshots.pin() as view:
+            selections = _selections(view, with_attributes, with_vectors)
+            node = self._filters.bind(filter, view.schema)
+            return take(*read.scroll(view, node, int(limit), cursor, *selections, self._filters))
+
+    def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
+        """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
+        with self._snapshots.pin() as view:
+            search = self._prepared.search(view, request, vectors, text, batch)
+            return take(execute.Answers(view, search, self._filters))
+
+    def changes(
+        self, since: int, *, follow: Any = False, with_vectors: Any = False, with_attributes: Any = False, timeout: Any = None
+    ) -> Iterator[tuple[Change, bool]]:
+        """``Collection.changes`` with large batches split into parts. The bool says whether more parts of the same batch follow."""
+        return changes.pieces(
+            self._snapshots, since=since, follow=follow, with_vectors=with_vectors, with_attributes=with_attributes, timeout=timeout
+        )
+
+
+def _selections(view: View, with_attributes: Any, with_vectors: Any) -> tuple[bool | Sequence[str], Sequence[str]]:
+    """Check the selections: True, False or names of attributes, and names of vector fields. Raises InvalidArgumentError."""
+    attributes = check_selection("with_attributes", with_attributes, view.schema.attributes)
+    return attributes, check_names("with_vectors", with_vectors, view.schema.vectors)
