@@ -15,6 +15,7 @@ from tests.support.upkeep import hurry, until
 from vectordb import Dense, Schema
 from vectordb.common import background, checksums
 from vectordb.engine import audits
+from vectordb.fields import dense
 from vectordb.index import exact as flat
 from vectordb.index.dense import build
 
@@ -53,7 +54,7 @@ def test_an_audit_takes_one_core(database, monkeypatch):
     seen = []
     search = flat.search_dense
     monkeypatch.setattr(
-        flat, "search_dense", lambda *args: seen.append((threading.current_thread().name, background.cores())) or search(*args)
+        dense, "search_dense", lambda *args: seen.append((threading.current_thread().name, background.cores())) or search(*args)
     )
     database.directory.audits.share = 1.0
     until(lambda: collection.search({"v": vectors[0]}) and any(name == "vectordb-audit" for name, _ in seen))

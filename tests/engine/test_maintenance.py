@@ -27,6 +27,7 @@ from vectordb import (
 )
 from vectordb.index import base
 from vectordb.index.dense import build as builder
+from vectordb.index.dense import kind
 from vectordb.maintenance import jobs as tasks
 from vectordb.maintenance import policy
 from vectordb.maintenance.policy import Span
@@ -204,7 +205,7 @@ def test_optimize_makes_one_segment_without_dead_rows(manual, rng, monkeypatch):
 
 
 def test_segments_never_exceed_the_limit(manual, rng, monkeypatch):
-    hurry(monkeypatch, MAX_SEGMENT_ROWS=100)
+    hurry(monkeypatch, MAX_ROWS=100)
     c = manual.create_collection("c", SCHEMA)
     fill(c, rng, range(330))
     c.delete([5, 150])
@@ -212,8 +213,8 @@ def test_segments_never_exceed_the_limit(manual, rng, monkeypatch):
     sizes, tail = accounts(c)
     assert [rows for _, _, rows in sizes] == [100, 100, 100, 28] and tail == 0
     assert c.optimize()["segments_built"] == 0
-    monkeypatch.setattr(policy, "MAX_SEGMENT_ROWS", 4_000_000)
-    monkeypatch.setattr(policy, "MAX_BUILD_BYTES", 4 * 4 * 200)
+    monkeypatch.setattr(kind, "MAX_ROWS", 4_000_000)
+    monkeypatch.setattr(kind, "MAX_BUILD_BYTES", 4 * 4 * 200)
     c.optimize()
     assert [rows for _, _, rows in accounts(c)[0]] == [200, 128]
 
@@ -594,7 +595,7 @@ def test_what_lies_between_merged_segments_comes_with_them_and_the_limit_holds(m
     gap = piece(2 * k, 2 * k + 10, segment=False)
     four = [piece(0, k), piece(k, 2 * k), gap, piece(2 * k + 10, 3 * k), piece(3 * k, 4 * k)]
     assert shape(plan(*four, quiet=False)) == ("merge", 0, 4 * k, 4)
-    monkeypatch.setattr(policy, "MAX_SEGMENT_ROWS", 3 * k)
+    monkeypatch.setattr(kind, "MAX_ROWS", 3 * k)
     assert plan(*four, quiet=False) is None
 
 
@@ -610,7 +611,7 @@ def test_a_damaged_chunk_keeps_a_tail_unindexed_and_is_named(manual, rng, monkey
     c = manual.create_collection("c", SCHEMA)
     fill(c, rng, range(100))
 
-    def damaged(view, task, spec, progress, stop):
+    def damaged(view, task, spec):
         raise vectordb.CorruptionError("chunk x fails its checksum", field="x")
 
     monkeypatch.setattr(tasks, "rows_to_index", damaged)

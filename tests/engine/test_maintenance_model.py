@@ -24,7 +24,7 @@ _patches = pytest.MonkeyPatch()
 def small(patch, seed: int) -> None:
     """Small chunks and segments, of other sizes in each run."""
     draw = random.Random(seed)
-    sizes = {"SEAL_ROWS": draw.choice([20, 60]), "MAX_SEGMENT_ROWS": draw.choice([80, 10_000]), "OPTIMIZE_ROWS": draw.choice([1, 30])}
+    sizes = {"SEAL_ROWS": draw.choice([20, 60]), "MAX_ROWS": draw.choice([80, 10_000]), "OPTIMIZE_ROWS": draw.choice([1, 30])}
     hurry(patch, **sizes, SEAL_ALWAYS_ROWS=draw.choice([50, 10_000]), COMPACT_BYTES=draw.choice([3_000, 100_000]))
     for module in (store, compact):
         patch.setattr(module, "CHUNK_BYTES", draw.choice([800, 5_000]))

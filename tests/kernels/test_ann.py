@@ -396,6 +396,13 @@ def test_a_plan_that_is_explained(settled, monkeypatch):
     assert all(0 <= row["recall"] <= 1 for row in shown["considered"])
 
 
+def test_the_table_of_plans_says_what_the_kernels_take_them_for():
+    """The kernels are compiled with tuples of their own."""
+    assert [id for id, plan in PLANS.items() if plan.kernel is None] == list(planner.COMPILED_PLANS)
+    assert [id for id, plan in PLANS.items() if plan.terminates] == list(planner.TERMINATING_PLANS)
+    assert [id for id, plan in PLANS.items() if "graph" in plan.needs] == list(planner.GRAPH_PLANS)
+
+
 def test_a_plan_that_can_not_be_run_is_refused():
     indexed = small("l2")
     with pytest.raises(ValueError, match="filter"):

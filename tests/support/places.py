@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from vectordb_client import AsyncClient, AsyncCollection, Client
 
-from vectordb import Hits, Plan, VectorDBError
+from vectordb import Hits, Plan, PreparedSearch, VectorDBError
 from vectordb.server.main import start
 
 TIMEOUT = 300.0  # of every call: no test depends on a fast machine
@@ -39,6 +39,9 @@ class Blocking:
         member = getattr(self._awaited, name)
         return (lambda *arguments, **named: self._result(member(*arguments, **named))) if callable(member) else member
 
+    def __call__(self, *arguments: Any, **named: Any) -> Any:  # of a prepared search
+        return self._result(self._awaited(*arguments, **named))
+
     def __iter__(self) -> Iterator[Any]:
         return self._result(aiter(self._awaited))
 
@@ -46,7 +49,7 @@ class Blocking:
         if isinstance(answer, AsyncGenerator):
             return self._items(answer)
         answer = self._run(answer)
-        return Blocking(answer, self._loop) if isinstance(answer, AsyncCollection) else answer
+        return Blocking(answer, self._loop) if isinstance(answer, (AsyncCollection, PreparedSearch)) else answer
 
     def _items(self, answer: AsyncGenerator[Any]) -> Iterator[Any]:
         try:

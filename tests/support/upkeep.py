@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from vectordb.index.dense import kind
 from vectordb.maintenance import backoff, policy, runner, scheduler
 from vectordb.storage import segments
 
@@ -16,9 +17,10 @@ def hurry(monkeypatch, **constants) -> None:
     small = {"SEAL_ROWS": 64, "SEAL_ALWAYS_ROWS": 100_000, "QUIET_SECONDS": 0.03, "OPTIMIZE_ROWS": 16, "COMPACT_ROWS": 8}
     small |= {"WAKE_ROWS": 1, "LOOK_SECONDS": 0.02, "STOP_SECONDS": 0.02, "LOCKED_SECONDS": 0.05, "RETRY_SECONDS": 0.05}
     for name, value in (small | constants).items():
-        for module in (policy, scheduler, runner, backoff):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+        modules = [module for module in (policy, scheduler, runner, backoff, kind) if hasattr(module, name)]
+        assert modules, name
+        for module in modules:
+            monkeypatch.setattr(module, name, value)
 
 
 def until(condition, seconds: float = 300.0):

@@ -106,14 +106,17 @@ class Handle:
 
     def check_writable(self) -> None:
         """Raises StorageError, CorruptionError or ClosedError if writes are not possible."""
+        self._check_read_only()
+        self.directory.env.check_writable()
+
+    def _check_read_only(self) -> None:
         if self.read_only is not None:
             path = str(self.directory.path)
             raise StorageError(f"{path} is read-only: {self.read_only}", field="path", value=path)
-        self.directory.env.check_writable()
 
     def write(self, work: Work, durability: Durability | None = None) -> Any:
         """Commit ``work(txn)`` and return its result; see ``Committer.run``. durability: None is that of the handle."""
-        self.check_writable()
+        self._check_read_only()
         options = self._options
         return self.directory.committer.run(work, options.durability if durability is None else durability, options.write_timeout)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]  # called with a stage and the share of it that is done, 0 … 1
 INDEX_KINDS: dict[str, type[IndexKind]] = {}  # name in a file's header → class; filled by ``vectordb.index``
-NOTHING_MATCHES = "nothing matches"
 _NO_ROWS = np.empty(0, np.uint32)
 _NO_BITS, _NO_COUNTS = np.zeros((1, 1), np.uint64), np.zeros((1, 1), np.int32)
 

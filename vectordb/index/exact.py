@@ -18,12 +18,13 @@ from .saturation import Saturation, numbers_of
 METRICS = {"dot": dense.DOT, "cosine": dense.COSINE, "l2": dense.L2}
 Found = tuple[np.ndarray, np.ndarray]  # docids int64 and scores float32, best first
 _NO_ROWS, _NO_KEYS = np.empty(0, np.uint32), np.empty(0, np.int64)
-# Cost estimates in multiplications, by which scans are cut into pieces between checks of the deadline.
-_ROW_WORK, _KEPT_WORK = 16, 256  # of a row, beside its products; of a row that enters the heap of the best
-_TERM_WORK, _POSTING_WORK, _ROW_TERMS = 16, 4, 256  # of a term looked up in a block; of a posting; and the assumed number of terms in a row
-_PARALLEL_BYTES = 4 << 20  # smaller scans run on one thread: starting a second one costs more than it saves
+# Constants: unit and meaning. Chosen, not measured.
+_ROW_WORK, _KEPT_WORK = 16, 256  # multiplications that a row costs beside its products; a row that enters the heap of the best
+_TERM_WORK, _POSTING_WORK = 16, 4  # multiplications of a term looked up in a block; of a posting
+_ROW_TERMS = 256  # terms that a row is assumed to have
+_PARALLEL_BYTES = 4 << 20  # bytes; smaller scans run on one thread: starting a second one costs more than it saves
 _SORTED = 1 << 19  # keys unpacked between two checks of the deadline
-_HEAP_BYTES = 64 << 20  # limit for the heaps of all threads of a scan; a single thread may exceed it
+_HEAP_BYTES = 64 << 20  # bytes of the heaps of all threads of a scan, at most; a single thread may exceed it
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 

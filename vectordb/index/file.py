@@ -32,11 +32,11 @@ class Stale(CorruptionError):
 
 def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
     """Write a new index file and sync it. meta: entries of the header. sections: name → array. Raises OSError."""
-    places, at = {}, 0
+    places, offset = {}, 0
     for name, array in sections.items():
         array = sections[name] = np.ascontiguousarray(array)
-        places[name] = [at, array.dtype.str, list(array.shape), xxh3(array.reshape(-1).view(np.uint8))]
-        at += -(-array.nbytes // LINE) * LINE
+        places[name] = [offset, array.dtype.str, list(array.shape), xxh3(array.reshape(-1).view(np.uint8))]
+        offset += -(-array.nbytes // LINE) * LINE
     body = msgspec.msgpack.encode({**meta, "sections": places})
     start = -(-(_head.size + len(body)) // LINE) * LINE
     with open(path, "wb") as file:
@@ -46,7 +46,7 @@ def write(path: Path, meta: dict, sections: dict[str, np.ndarray]) -> None:
             file.seek(start + places[name][0])
             file.write(array.reshape(-1).view(np.uint8).data)
             reach("index.section")
-        file.truncate(start + at)
+        file.truncate(start + offset)
         file.flush()
         reach("index.unsynced")
         os.fsync(file.fileno())

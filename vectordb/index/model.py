@@ -12,11 +12,11 @@ import numpy as np
 if TYPE_CHECKING:
     from .base import Plan, Run, SegmentTarget
 
-# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
-# recall and cost. [chosen]: chosen, not measured.
+# Constants: unit and meaning, then the source in brackets. [P2]: checked by the suite "planner" of 22 November 2026, commits 5afc918 to
+# e7bcf53 (bench/RESULTS.md, "Under filters"), which compares predicted with observed recall and cost. [chosen]: chosen, not measured.
 DEPTHS = (10, 100)  # results asked for; a request for another number uses the nearer model, with its efforts scaled [chosen]
 MOST_OF_FIRST = 3  # times the first depth: the most results for which the first model is used [chosen]
-DOUBT = 0.5  # standard errors subtracted from a measured mean recall [planner]
+DOUBT = 0.5  # standard errors subtracted from a measured mean recall [P2]
 MEASURED_EVERY = 16  # searches of a segment for each one that is timed; timing costs time itself [chosen]
 LEARNING = 1 / 64  # weight of one measurement in the moving average [chosen]
 MOST_SURPRISING = 8.0  # ratio of measured to predicted cost at which one measurement is clipped [chosen]
@@ -133,9 +133,9 @@ class PlanModel:
         return {}
 
 
-def model_for(models: Sequence[Any], k: int) -> Any:
-    """The model of a file (``PlanModel``, one for each of DEPTHS) to use for k results."""
-    return models[0] if k <= MOST_OF_FIRST * models[0].depth else models[1]
+def which_model(k: int) -> int:
+    """The index of the model of a file (one for each of DEPTHS) to use for k results."""
+    return 0 if k <= MOST_OF_FIRST * DEPTHS[0] else 1
 
 
 def settings_of(plans: Mapping[int, Plan]) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import ClassVar, Self
+from operator import le
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -23,6 +24,10 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+class _OfThread(threading.local):
+    scratch: Any = None
+
+
 class Scratch:
     """Arrays for segments of up to some sizes. work: int64, their addresses, for kernels.
 
@@ -30,10 +35,10 @@ class Scratch:
     """
 
     width: ClassVar[int]
-    _local: ClassVar[threading.local]
+    _local: ClassVar[_OfThread]
 
     def __init_subclass__(cls) -> None:
-        cls._local = threading.local()
+        cls._local = _OfThread()
 
     def __init__(self, *sizes: int):
         self.sizes = sizes
@@ -50,12 +55,7 @@ class Scratch:
     @classmethod
     def of_thread(cls, *sizes: int) -> Self:
         """This thread's scratch space, grown to at least these sizes."""
-        scratch = getattr(cls._local, "scratch", None)
-        if scratch is None:
-            scratch = cls._local.scratch = cls(*sizes)
-        elif sizes != scratch.sizes:
-            for wanted, size in zip(sizes, scratch.sizes, strict=True):
-                if wanted > size:
-                    scratch = cls._local.scratch = cls(*map(max, sizes, scratch.sizes))
-                    break
+        scratch = cls._local.scratch
+        if scratch is None or not all(map(le, sizes, scratch.sizes)):
+            scratch = cls._local.scratch = cls(*(sizes if scratch is None else map(max, sizes, scratch.sizes)))
         return scratch

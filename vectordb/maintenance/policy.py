@@ -12,15 +12,16 @@ from ..engine.snapshot import OpenSegment, View
 from ..index.base import kinds_of
 from ..storage.segments import Record
 
+# Constants: unit and meaning. Chosen, not measured.
 SEAL_ROWS = 8_192  # with fewer rows an exact scan of the tail costs no more than a segment
 SEAL_ALWAYS_ROWS = 131_072  # a tail of this size is indexed even during writes, so a bulk load ends in a few large segments
 QUIET_SECONDS = 0.5  # without writes to the collection, before it counts as quiet
 MERGE_SEGMENTS = 4  # this many neighbours of one size tier are merged
-TIER_FACTOR = 4
+TIER_FACTOR = 4  # ratio of the sizes of two tiers
 DEAD_SHARE = 0.25  # of a segment's rows: above it the segment is built again without its dead rows
 CHUNK_DEAD_SHARE = 0.20  # of a chunk's rows: above it the chunk is written again without its dead rows
 COMPACT_ROWS = 1_024  # stored dead rows before chunks are examined
-COMPACT_SHARE = 0.05
+COMPACT_SHARE = 0.05  # of the stored rows, likewise
 COMPACT_BUSY_SHARE = 0.25  # share of dead rows above which chunks are compacted even during writes
 COMPACT_BYTES = 32 << 20  # bytes of chunks per transaction, so that a writer waits at most about 0.1 s
 COMPACT_FRACTION = 32  # a transaction rewrites at most 1/32 of the total: the file grows by about two transactions
@@ -73,8 +74,8 @@ def most_rows(spec: VectorField) -> int:
 def survey(view: View, field: int) -> list[Span]:
     """All docids of the collection as consecutive ranges: index records, and gaps between them."""
     snapshot = view.snapshot
-    there = {part.file: part for part in snapshot.segments(field)}
-    pieces = [_piece(view, record, there.get(record.file)) for record in snapshot.records.get(field, ())]
+    opened = {part.file: part for part in snapshot.segments(field)}
+    pieces = [_piece(view, record, opened.get(record.file)) for record in snapshot.records.get(field, ())]
     low = 0
     for piece in [*pieces, Span(view.rows, view.rows, 0)]:
         if low < piece.first:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from vectordb_client.errors import ClosedError, NotFoundError, StorageError, VectorDBError
@@ -100,8 +100,7 @@ class Runner:
             return False
         if request.number != number:
             return True
-        with self.pin(number) as view:
-            wanted = _next_optimization(view, set(), view.rows, view.sequence)
+        wanted = self._next_optimization(number)
         return wanted is None or (wanted.field, wanted.first, wanted.end) != (task.field, task.first, task.end)
 
     def repair(self, number: int) -> None:
@@ -166,8 +165,8 @@ class Runner:
 
     def _optimize(self, number: int) -> dict[str, Any]:
         done, errors, failed = dict(NOTHING_DONE), [], set()
-        rows, sequence = self._prepare(number)
-        while (task := self._planned(number, failed, rows, sequence)) is not None:
+        state = self._prepare(number)
+        while (task := self._next_optimization(number, failed, state)) is not None:
             try:
                 done["rows_indexed"] += self.build(number, task)
                 done["segments_built"] += 1
@@ -184,9 +183,18 @@ class Runner:
             raise errors[0]
         return done
 
-    def _planned(self, number: int, failed: set[int], rows: int, sequence: int) -> Build | None:
+    def _next_optimization(self, number: int, failed: Collection[int] = (), state: tuple[int, int] | None = None) -> Build | None:
+        """The next build of ``optimize``. failed: fields (by number) whose build failed, which are left out. state: (rows, sequence) when
+        ``optimize`` began; None: now.
+        """
         with self.pin(number) as view:
-            return _next_optimization(view, failed, rows, sequence)
+            rows, sequence = state or (view.rows, view.sequence)
+            for name, field, spec in policy.indexed(view):
+                if field not in failed:
+                    task = policy.next_optimization(name, field, spec, policy.survey(view, field), rows, sequence)
+                    if task is not None:
+                        return task
+        return None
 
     def closed(self) -> ClosedError:
         """The error of calls that come, or still wait, when the directory is closed."""
@@ -206,13 +214,3 @@ class Runner:
         translated = StorageError(f"{path}: {what}", field="path", value=path)
         translated.__cause__ = error
         return translated
-
-
-def _next_optimization(view: View, failed: set[int], rows: int, sequence: int) -> Build | None:
-    """The next build of ``optimize``. failed: fields (by number) that are left out because their build failed."""
-    for name, field, spec in policy.indexed(view):
-        if field not in failed:
-            task = policy.next_optimization(name, field, spec, policy.survey(view, field), rows, sequence)
-            if task is not None:
-                return task
-    return None

@@ -160,10 +160,10 @@ def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
     """Fetch the records and vectors of the final rows. Yields lists of hits."""
     docids, scores, arms = ranked
     read = attribute_reader(view.schema, search.attributes)
-    at = 0
+    begin = 0
     for some, stored, vectors in pieces(view, docids, read is not None, search.vectors):
-        end = at + len(some)
-        beside = scores[at:end], arms[at:end], vectors
+        end = begin + len(some)
+        beside = scores[begin:end], arms[begin:end], vectors
         if read is None:
             ids = view.ids(np.array(some, np.int64))
             ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
@@ -173,4 +173,4 @@ def _fetched(view: View, search: Search, ranked: Ranked) -> Iterator[list[Hit]]:
                 _hit(Hit, (row.id, score, read(row.attributes), row.payload, arm, vector))
                 for row, score, arm, vector in zip(format.unpack_rows(stored), *beside, strict=True)
             ]
-        at = end
+        begin = end

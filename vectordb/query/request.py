@@ -89,14 +89,14 @@ class PreparedSearchCache:
 
         Raises InvalidArgumentError, SchemaError, FilterError or EncoderError, which name the field and the value.
         """
-        schema, known = self._bound
-        bound = known.get(request) if schema is view.schema else None
+        schema, kept = self._bound
+        bound = kept.get(request) if schema is view.schema else None
         if bound is None:
             bound = _bind(request, view.schema, self._filters)
             if request.reusable:
-                if schema is not view.schema or len(known) >= MAX_PREPARED:
-                    self._bound = (view.schema, known := {})
-                known[request] = bound
+                if schema is not view.schema or len(kept) >= MAX_PREPARED:
+                    self._bound = (view.schema, kept := {})
+                kept[request] = bound
         if request.prefetch is not None:
             bound = _with_stages(view, bound, request.prefetch, batch)
         return _checked(bound.with_arms(_arms(view, vectors, text, batch)))

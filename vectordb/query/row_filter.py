@@ -34,11 +34,11 @@ class RowFilter:
         if self.node is None:
             return None
         started = time.perf_counter()
-        found = matching(self.node, self.view, self._cache)
+        matches = matching(self.node, self.view, self._cache)
         notes = current()
         if notes is not None and notes.clock is not None:
             notes.clock.charge("filter", time.perf_counter() - started)
-        return found
+        return matches
 
     @cached_property
     def matches(self) -> int:
@@ -68,9 +68,9 @@ class RowFilter:
         key = ("allowed", self.node, part.file, self.view.snapshot.meta.revision)
         # Rows are immutable, so the mask changes only when one of them dies.
         dead = self.view.dead.range_cardinality(part.first, part.end)
-        found = self._cache.get(key)
-        if found is not None and found[0] == dead:
-            return found[1]
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] == dead:
+            return cached[1]
         allowed = SegmentMask(part.segment, self.rows())
         self._cache.put(key, dead, allowed, allowed.nbytes)
         return allowed

@@ -12,7 +12,7 @@ from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View
 from ..fields import FIELD_TYPES
 from ..index.base import Bounds, IndexKind, Report, SegmentRequest, SegmentTarget, TailRange, joined
-from ..index.exact import Found
+from ..index.exact import Found, nothing
 from ..storage.tables import ChunkTable
 from .audit import learn
 from .request import Arm, Search
@@ -39,22 +39,6 @@ class Prepared:
     matches: int
     tail_rows: int | None
     audits: Audits
-
-
-def cover(view: View, search: Search, arm: Arm, k: int, queries: Sequence) -> tuple[tuple[OpenSegment, ...], Tail]:
-    """(the segments to search, the ranges of docids that they don't cover). Both are empty if the arm is to be searched without an
-    index.
-    """
-    if arm.spec.index_options is None:
-        return (), ()
-    opened, tail = view.snapshot.cover(view.fields[arm.name])
-    if not opened:
-        return (), ()
-    saturation = FIELD_TYPES[arm.spec.kind].saturation(view, arm.name)
-    for kind, files in _kinds(view, arm, opened):
-        if not kind.usable(files, queries, k, search.exact, saturation):
-            return (), ()
-    return opened, tail
 
 
 def _kinds(view: View, arm: Arm, opened: tuple[OpenSegment, ...]) -> Kinds:
@@ -95,30 +79,34 @@ def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, 
 
 
 def search_segments(
-    view: View,
-    search: Search,
-    arm: Arm,
-    k: int,
-    rows: RowFilter,
-    queries: Sequence,
-    opened: tuple[OpenSegment, ...],
-    tail: Tail,
+    view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Sequence
 ) -> tuple[list[Found], dict | None] | None:
-    """Search the segments, and the tail by an exact scan. Returns what ``search_arm`` does; None if no row matches."""
+    """Search an arm by its segments, and the tail by an exact scan. Returns what ``search_arm`` does; None if there is no index that can
+    answer.
+    """
+    spec = arm.spec
+    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    if not opened:
+        return None
+    saturation = FIELD_TYPES[spec.kind].saturation(view, arm.name)
+    for kind, files in _kinds(view, arm, opened):
+        if not kind.usable(files, queries, k, search.exact, saturation):
+            return None
     ready = _prepared(view, arm, rows, opened, tail)
     k = min(k, ready.matches)
     if k == 0:
-        return None
+        hits = [nothing()] * len(queries)
+        return hits, record_exact(search, arm, 0, hits)
     notes = current()
     audited = not search.explain and len(queries) == 1 and not search.exact and ready.audits.due()
     timed = search.explain or audited
     recorded = timed or notes is not None
-    saturation = FIELD_TYPES[arm.spec.kind].saturation(view, arm.name)
-    answers = [
-        kind.search(SegmentRequest(targets, ranges, ready.table, queries, arm.spec, k, search.recall, saturation, -1, recorded, timed))
-        for kind, targets, ranges in ready.groups
-    ]
-    hits, report = answers[0] if len(answers) == 1 else _merged(answers, k)
+    fixed = ready.table, queries, spec, k, search.recall, saturation, -1, recorded, timed
+    if len(ready.groups) == 1:
+        ((kind, targets, ranges),) = ready.groups
+        hits, report = kind.search(SegmentRequest(targets, ranges, *fixed))
+    else:
+        hits, report = _merged([kind.search(SegmentRequest(targets, ranges, *fixed)) for kind, targets, ranges in ready.groups], k)
     if report is None:
         return hits, None
     if audited:
@@ -128,6 +116,19 @@ def search_segments(
             search, arm.name, ArmTrace(report.plan_names, ready.matches, hits, lambda: _explained(search, arm, report, ready.tail_rows))
         )
     return hits, _explained(search, arm, report, ready.tail_rows) if search.explain else None
+
+
+def record_exact(search: Search, arm: Arm, matches: int, hits: Sequence[Found]) -> dict | None:
+    """Record that an arm was searched without an index. Returns its entry of the plan; None if the search isn't explained."""
+    notes = current()
+    if notes is not None:
+        notes.record_arm(search, arm.name, ArmTrace(lambda: ("exact",), matches, hits, lambda: exact_plan(arm, matches)))
+    return exact_plan(arm, matches) if search.explain else None
+
+
+def exact_plan(arm: Arm, rows: int) -> dict:
+    """The plan's entry of an arm that was searched without an index. rows: that were scored."""
+    return {"field": arm.name, "kind": arm.spec.kind, "plan": FIELD_TYPES[arm.spec.kind].exact_plan, "exact": True, "rows": rows}
 
 
 def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tuple[list[Found], Report | None]:

@@ -40,13 +40,13 @@ class Clock:
 class ArmTrace(NamedTuple):
     """The execution record of one arm. ``names`` and ``explain`` are evaluated lazily, after the search, and must not use its transaction.
 
-    names: returns the plan of each segment. matches: the number of rows that the arm could return. found: the results of each query.
+    names: returns the plan of each segment. matches: the number of rows that the arm could return. hits: the results of each query.
     explain: returns the arm's entry of the plan.
     """
 
     names: Callable[[], Sequence[str]]
     matches: int
-    found: Sequence[tuple[Any, Any]]
+    hits: Sequence[tuple[Any, Any]]
     explain: Callable[[], dict[str, Any]]
 
 
@@ -67,9 +67,9 @@ class SearchTrace:
         self.search, self.live, self.sequence, self.clock = search, live, sequence, Clock()
         return self.clock
 
-    def record_arm(self, search: Search, arm: str, ran: ArmTrace) -> None:
+    def record_arm(self, search: Search, arm: str, trace: ArmTrace) -> None:
         """Record a run of an arm. search: the stage it belongs to."""
-        self._arms[_depth(search), arm] = ran
+        self._arms[_depth(search), arm] = trace
 
     def record_prefetch(self, search: Search, hits: int) -> None:
         """Record the number of candidates that a prefetch stage returned."""
@@ -88,8 +88,8 @@ class SearchTrace:
             return "prefetch"
         if len(search.arms) > 1:
             return "fusion"
-        (ran,) = self._arms.values()
-        names = ran.names()
+        (trace,) = self._arms.values()
+        names = trace.names()
         return names[0] if len(names) == 1 or len(set(names)) == 1 else "several"
 
     def plan(self) -> dict[str, Any] | None:
@@ -104,8 +104,8 @@ class SearchTrace:
         depth, before = _depth(search), None
         if search.prefetch is not None:
             before = self._stage(search.prefetch) | {"limit": search.prefetch.limit, "hits": self._hits.get(depth - 1, 0)}
-        runs = [ran for (stage, _), ran in self._arms.items() if stage == depth]
-        arms = [ran.explain() | {"candidates": max((len(docids) for docids, _ in ran.found), default=0)} for ran in runs]
+        traces = [trace for (stage, _), trace in self._arms.items() if stage == depth]
+        arms = [trace.explain() | {"candidates": max((len(docids) for docids, _ in trace.hits), default=0)} for trace in traces]
         fusion = {"method": search.fusion.name, "candidates": search.candidates, "missing": search.fusion.missing}
         return stage_plan(arms, fusion if len(search.arms) > 1 else None) | {"prefetch": before}
 
@@ -144,24 +144,24 @@ def _depth(search: Search) -> int:
     return depth
 
 
-class _Here(threading.local):
-    notes: SearchTrace | None = None
+class _Thread(threading.local):
+    trace: SearchTrace | None = None
 
 
-_here = _Here()
+_thread = _Thread()
 
 
 def current() -> SearchTrace | None:
     """The record of the current thread's search; None if it isn't being recorded."""
-    return _here.notes
+    return _thread.trace
 
 
 def begin() -> SearchTrace:
     """Start recording the searches of the current thread, until ``end()``. Returns the record."""
-    _here.notes = notes = SearchTrace()
-    return notes
+    _thread.trace = trace = SearchTrace()
+    return trace
 
 
 def end() -> None:
     """Stop recording in the current thread."""
-    _here.notes = None
+    _thread.trace = None

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vectordb_client.errors import InvalidArgumentError, StorageError, VectorDBError
-from vectordb_client.model.attributes import AttributeType
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
 
-from .forms import Layout, arrow_values, cell_id, dumps, id_cell, loads
+from .forms import Layout, cell_id, dumps, id_cell, loads
 from .sources import Row, Source
 
 _SCHEMA_KEY = b"vectordb.schema"
@@ -113,7 +112,7 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
     pa, pq = _arrow()
     layout = Layout(schema)
     fields = [pa.field("id", pa.uint64() if integers else pa.string(), nullable=False)]
-    fields += [pa.field(column, _attribute_type(pa, schema.attributes[name])) for column, name in layout.attributes.items()]
+    fields += [pa.field(column, schema.attributes[name].arrow_column_type(pa)) for column, name in layout.attributes.items()]
     if with_vectors:
         specs = {column: schema.vectors[name] for column, name in layout.vectors.items()}
         fields += [pa.field(column, spec.column.arrow_type(pa, spec)) for column, spec in specs.items()]
@@ -124,7 +123,7 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
         points = iter(points)
         while page := list(islice(points, _ROW_GROUP)):
             columns: list[Any] = [[p.id for p in page] if integers else [id_cell(p.id) for p in page]]
-            columns += [arrow_values(n, schema.attributes[n], [p.attributes.get(n) for p in page]) for n in layout.attributes.values()]
+            columns += [schema.attributes[n].arrow_column(n, [p.attributes.get(n) for p in page]) for n in layout.attributes.values()]
             if with_vectors:
                 for name in layout.vectors.values():
                     spec = schema.vectors[name]
@@ -137,7 +136,3 @@ def write_parquet(part: Path, schema: Schema, points: Iterable[Point], with_vect
             writer.write_batch(pa.record_batch(arrays, schema=table_schema))
             count += len(page)
     return count
-
-
-def _attribute_type(pa: Any, spec: AttributeType) -> Any:
-    return pa.list_(spec.arrow_type(pa)) if spec.array else spec.arrow_type(pa)

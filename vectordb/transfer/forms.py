@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -199,12 +199,7 @@ def attribute_cell(spec: AttributeType, value: Any) -> str:
 
 
 def _json_cell(column: str, text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except _NOT_JSON:
-        return read_json_cell(column, text)
+    return read_json_cell(column, text, loads) if isinstance(text, str) else text
 
 
 def full_record(schema: Schema, point: Point, with_vectors: bool) -> dict:
@@ -229,24 +224,13 @@ def flat_cells(layout: Layout, point: Point, with_vectors: bool) -> list[str]:
     return [*cells, "" if point.payload is None else dumps(point.payload)]
 
 
-def arrow_values(name: str, spec: AttributeType, values: Iterable[Any]) -> list[Any]:
-    """Values of an attribute in the forms that Arrow takes."""
-    column = [spec.coerce(name, value) for value in values]
-    if spec.array:
-        return [None if value is None else [*map(spec.to_arrow, value)] for value in column]
-    return [None if value is None else spec.to_arrow(value) for value in column]
-
-
 def loads(text: str | bytes) -> Any:
     """JSON as the standard defines it; raises ValueError, also on NaN."""
     try:
         return msgspec.json.decode(text)
-    except _NOT_JSON:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         # Python's module knows lone surrogates, and says where a mistake is. From bytes it would guess at UTF-16.
         return strict_json(text.decode() if isinstance(text, bytes) else text)
-
-
-_NOT_JSON = (msgspec.DecodeError, msgspec.ValidationError, RecursionError)
 
 
 def dumps(value: Any) -> str:

@@ -119,11 +119,11 @@ def named(method: Method, options: Mapping[str, Any] | None = None) -> Method:
 
 def with_options(signature: inspect.Signature, options: Mapping[str, Any]) -> inspect.Signature:
     """The signature with each option in the place of ``**options``, and ``timeout`` last. options: name → its declaration."""
-    shown = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    at = len(shown) - (shown[-1:] != [] and shown[-1].name == "timeout" and bool(options))
+    parameters = {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+    last = [parameters.pop("timeout")] if options and "timeout" in parameters else []
     keyword = inspect.Parameter.KEYWORD_ONLY
     listed = [inspect.Parameter(name, keyword, default=each.default, annotation=each.type) for name, each in options.items()]
-    return signature.replace(parameters=[*shown[:at], *listed, *shown[at:]])
+    return signature.replace(parameters=[*parameters.values(), *listed, *last])
 
 
 def named_class(made: Class) -> Class:

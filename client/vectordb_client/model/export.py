@@ -20,7 +20,6 @@ import numpy as np
 from ..errors import InvalidArgumentError, VectorDBError, shown
 from .attributes import type_of
 from .foreign import compressed, is_sparse, unwrapped
-from .moments import microseconds
 from .values import Id, to_json
 
 if TYPE_CHECKING:
@@ -180,29 +179,22 @@ def to_arrow(columns: dict[str, list[Any]], caller: str = "to_arrow()") -> pyarr
             texts = [None if v is None else json.dumps(v, ensure_ascii=False, default=_json_value) for v in values]
             made[name] = pyarrow.array(texts, pyarrow.string())
         else:
-            made[name] = _arrow_column(pyarrow, values)
+            made[name] = _arrow_column(pyarrow, name, values)
     return pyarrow.table(made)
 
 
-def _arrow_column(pyarrow: Any, values: list[Any]) -> Any:
+def _arrow_column(pyarrow: Any, name: str, values: list[Any]) -> Any:
     given = [value for value in values if value is not None]
-    if given and all(_is_moment(value) for value in given):
-        moments = [None if value is None else microseconds(value) for value in values]
-        return pyarrow.array(moments, pyarrow.timestamp("us", tz="UTC"))
-    if given and all(isinstance(value, list) and all(_is_moment(element) for element in value) for value in given) and any(given):
-        moments = [None if value is None else [microseconds(element) for element in value] for value in values]
-        return pyarrow.array(moments, pyarrow.list_(pyarrow.timestamp("us", tz="UTC")))
+    array = bool(given) and all(isinstance(value, list) for value in given)
+    elements = [element for value in given for element in value] if array else given
+    attribute = type_of(elements[0]) if elements else None
+    if attribute is not None and all(isinstance(element, attribute.python) for element in elements):
+        spec = type(attribute)(array)
+        return pyarrow.array(spec.arrow_column(name, values), spec.arrow_column_type(pyarrow))
     return pyarrow.array([_arrow_value(value) for value in values])
 
 
-def _is_moment(value: Any) -> bool:
-    return isinstance(value, (datetime, np.datetime64))
-
-
 def _arrow_value(value: Any) -> Any:
-    attribute = None if _is_moment(value) else type_of(value)
-    if attribute is not None:
-        return attribute.to_json(value)
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, np.ndarray) for part in value):
         return {"indices": value[0], "values": value[1]}
     if isinstance(value, np.ndarray) and value.ndim > 1:

@@ -19,6 +19,7 @@ from .aliases import FilterLike, FusionLike, Selection
 from .arguments import Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
 from .filter_nodes import Filter
+from .foreign import is_number
 from .ranking import Fusion, Prefetch, check_prefetch
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
@@ -35,9 +36,12 @@ class Flag(NamedTuple):
 
 
 def _as_json(value: Any) -> Any:
-    """A value as plans and logs show it."""
+    """A value as plans and logs show it: of a fusion its name, with the options that aren't their defaults."""
     if isinstance(value, Fusion):
-        return {"method": value.name, **value.options, "weights": dict(value.weights)}
+        options, defaults = value.options, type(value)().options
+        options["weights"] = {name: float(weight) for name, weight in value.weights.items()}
+        options = {name: float(each) if is_number(each) else each for name, each in options.items() if each != defaults[name]}
+        return {"method": value.name, **options} if options else value.name
     return list(value) if isinstance(value, tuple) else value
 
 

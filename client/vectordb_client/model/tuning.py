@@ -70,17 +70,17 @@ def tune(
     judged, grades = _judged(qrels, _count(vectors, text))
     if len(judged) < folds:
         raise InvalidArgumentError(f"{folds} folds need at least {folds} queries with a relevant point, not {len(judged)}", field="qrels")
-    asked = _Asked(vectors, text, {"filter": filter, "recall": recall, "with_attributes": False})
-    by_rank = yield from asked.search(judged, limit=limit, fusion="rrf")
+    queries = _Queries(vectors, text, {"filter": filter, "recall": recall, "with_attributes": False})
+    by_rank = yield from queries.search(judged, limit=limit, fusion="rrf")
     arms = next((list(hits[0].arms) for hits in by_rank if len(hits)), [])
     if len(arms) < 2:
         raise InvalidArgumentError("tune_fusion needs at least two arms with hits", field="vectors")
     figures = {"rrf": _ndcg([hits.ids.tolist() for hits in by_rank], grades, limit)}
     pools: list[dict[Id, list[float]]] = [{} for _ in judged]
     for arm in arms:
-        alone = yield from asked.search(judged, limit=max(candidates, limit), fusion=Linear({name: float(name == arm) for name in arms}))
-        found = [[hit.id for hit in hits if hit.arms[arm].score is not None][:limit] for hits in alone]
-        figures[f"{arm} alone"] = _ndcg(found, grades, limit)
+        alone = yield from queries.search(judged, limit=max(candidates, limit), fusion=Linear({name: float(name == arm) for name in arms}))
+        ranked = [[hit.id for hit in hits if hit.arms[arm].score is not None][:limit] for hits in alone]
+        figures[f"{arm} alone"] = _ndcg(ranked, grades, limit)
         for pool, hits in zip(pools, alone, strict=True):
             pool.update({hit.id: [hit.arms[name].normalized or 0.0 for name in arms] for hit in hits})
     task = _Task(pools, grades, len(arms), limit)
@@ -89,7 +89,7 @@ def tune(
     figures["linear"], weights = np.zeros(len(judged)), []
     for part in parts:
         weights.append(dict(zip(arms, task.learned(np.setdiff1d(places, part)), strict=True)))
-        held = yield from asked.search([judged[i] for i in part], limit=limit, fusion=Linear(weights[-1]))
+        held = yield from queries.search([judged[i] for i in part], limit=limit, fusion=Linear(weights[-1]))
         figures["linear"][part] = _ndcg([hits.ids.tolist() for hits in held], [grades[i] for i in part], limit)
     order = ["rrf", "linear", *(f"{arm} alone" for arm in arms)]
     return FusionTuning(
@@ -103,7 +103,7 @@ def tune(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Queries:
     """The queries, and the arguments that all searches share."""
 
     vectors: Any
@@ -112,15 +112,15 @@ class _Asked:
 
     def search(self, queries: Sequence[int], **options: Any) -> Searching:
         """The hits of some queries, given by their numbers."""
-        found: list[Hits] = []
+        results: list[Hits] = []
         for low in range(0, len(queries), BATCH):
             rows = list(queries[low : low + BATCH])
             vectors = None if self.vectors is None else {name: _taken(value, rows) for name, value in self.vectors.items()}
             text = {name: _taken(value, rows) for name, value in self.text.items()} if isinstance(self.text, Mapping) else None
             if text is None and self.text is not None:
                 text = _taken(self.text, rows)
-            found += yield {"vectors": vectors, "text": text, **self.options, **options}
-        return found
+            results += yield {"vectors": vectors, "text": text, **self.options, **options}
+        return results
 
 
 def _taken(queries: Any, rows: list[int]) -> Any:
@@ -175,10 +175,10 @@ def _ideal(grades: Mapping[Id, float], discounts: np.ndarray) -> float:
     return float(best @ discounts[: len(best)])
 
 
-def _ndcg(found: Sequence[Sequence[Id]], grades: Sequence[Mapping[Id, float]], limit: int) -> np.ndarray:
+def _ndcg(rankings: Sequence[Sequence[Id]], grades: Sequence[Mapping[Id, float]], limit: int) -> np.ndarray:
     """Normalized discounted cumulative gain of each ranking (Järvelin, Kekäläinen 2002) with the grades as gains: float64 ``(n,)``."""
     discounts = _discounts(limit)
-    gains = [np.array([judged.get(i, 0.0) for i in ids]) @ discounts[: len(ids)] for ids, judged in zip(found, grades, strict=True)]
+    gains = [np.array([judged.get(i, 0.0) for i in ids]) @ discounts[: len(ids)] for ids, judged in zip(rankings, grades, strict=True)]
     return np.array([gain / _ideal(judged, discounts) for gain, judged in zip(gains, grades, strict=True)])
 
 
@@ -188,18 +188,18 @@ class _Task:
     def __init__(self, pools: Sequence[Mapping[Id, list[float]]], grades: Sequence[Mapping[Id, float]], arms: int, limit: int):
         n, widest = len(pools), max(limit, *map(len, pools))
         self.scores = np.zeros((n, widest, arms))
-        self.there = np.zeros((n, widest), np.bool_)
+        self.present = np.zeros((n, widest), np.bool_)
         self.gains = np.zeros((n, widest))
         for q, (pool, judged) in enumerate(zip(pools, grades, strict=True)):
             self.scores[q, : len(pool)] = list(pool.values()) or np.zeros((0, arms))
-            self.there[q, : len(pool)] = True
+            self.present[q, : len(pool)] = True
             self.gains[q, : len(pool)] = [judged.get(i, 0.0) for i in pool]
         self.discounts = _discounts(limit)
         self.ideal = np.array([_ideal(judged, self.discounts) for judged in grades])
 
     def ndcg(self, queries: np.ndarray, weights: np.ndarray) -> float:
         """The mean nDCG over some queries."""
-        sums = np.where(self.there[queries], self.scores[queries] @ weights, -np.inf)
+        sums = np.where(self.present[queries], self.scores[queries] @ weights, -np.inf)
         limit = len(self.discounts)
         best = np.argpartition(-sums, limit - 1, axis=1)[:, :limit]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(sums, best, 1), axis=1, kind="stable"), 1)
@@ -208,7 +208,7 @@ class _Task:
 
     def learned(self, queries: np.ndarray) -> list[float]:
         """Weights by coordinate ascent: each arm in turn gets the best of a ladder of weights, while the others are fixed."""
-        spread = np.array([self.scores[queries, :, a][self.there[queries]].std() or 1.0 for a in range(self.scores.shape[2])])
+        spread = np.array([self.scores[queries, :, a][self.present[queries]].std() or 1.0 for a in range(self.scores.shape[2])])
         weights, before = 1.0 / spread, -1.0
         for _ in range(ROUNDS):
             for a in range(len(weights)):

@@ -22,12 +22,12 @@ from .frame import BLOCK, Frame, usable
 from .graphs import FaissBuilder, Graph, HnswlibBuilder, blocks_of, of_library
 from .segment import DenseSegment
 
-# Constants: unit and meaning, then the source in brackets. [measured]: ../design/planner.md, "Below about 20,000 matching rows a scan of
-# 8-bit codes wins on most machines". [float]: from the range of the type. [chosen]: chosen, not measured.
-GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast [measured]
-ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more [chosen]
-MAX_CLUSTERS = 4_096  # clusters [chosen]
-ROWS_LEARNED = 64  # rows per cluster in the sample for k-means [chosen]
+# Constants: unit and meaning, then the source in brackets. [P1]: checked by the suite "planner" of 22 November 2026, commits 2160b5a to
+# e96a019. [float]: from the range of the type. [chosen]: chosen, not measured.
+GRAPH_ROWS = 20_000  # rows; smaller segments get no graph, because a scan of codes is as fast [P1]
+ROWS_A_CLUSTER = 200  # rows per cluster, on average; large segments have more [P1]
+MAX_CLUSTERS = 4_096  # clusters [P1]
+ROWS_LEARNED = 64  # rows per cluster in the sample for k-means [P1]
 LEAST_LEARNED = 4_096  # rows in that sample, at least [chosen]
 TRIES = 16  # rows drawn for each calibration query, from which duplicates are removed [chosen]
 FARTHEST = 1e6  # steps; larger numbers are clipped before they are squared. Only rows that are kept apart have such numbers [float]
@@ -157,12 +157,12 @@ def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[
     parted = {"docids": docids[~kept], "lengths": np.sqrt(np.einsum("ij,ij->i", others, others))}
     if not len(others):
         return vectors, docids, parted
-    at = 0
+    count = 0
     for low in range(0, len(vectors), BLOCK):
         block = vectors[low : low + BLOCK][kept[low : low + BLOCK]]
-        vectors[at : at + len(block)] = block
-        at += len(block)
-    return vectors[:at], np.ascontiguousarray(docids[kept]), parted
+        vectors[count : count + len(block)] = block
+        count += len(block)
+    return vectors[:count], np.ascontiguousarray(docids[kept]), parted
 
 
 def _arranged(frame: Frame, docids: np.ndarray, assigned: np.ndarray, centroids: np.ndarray) -> dict[str, np.ndarray]:
@@ -233,10 +233,10 @@ def _nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     if len(centroids) == 1:
         return np.zeros(len(rows), np.int64)
     lengths = np.einsum("ij,ij->i", centroids, centroids)
-    found = np.empty(len(rows), np.int64)
+    nearest = np.empty(len(rows), np.int64)
     for low in range(0, len(rows), 8_192):
-        found[low : low + 8_192] = np.argmin(lengths - 2 * (rows[low : low + 8_192] @ centroids.T), axis=1)
-    return found
+        nearest[low : low + 8_192] = np.argmin(lengths - 2 * (rows[low : low + 8_192] @ centroids.T), axis=1)
+    return nearest
 
 
 def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,14 +10,17 @@ import numpy as np
 
 from ...kernels.codes import ROUNDS, rotate_rows
 
-BLOCK = 65_536
-SAMPLED_STEPS = 4_096  # rows that the step is learned from
-MOST = 0.97  # the quantile of the rows' norms from which the outlier limit is derived
-FAR = 3.0  # a row of more than FAR times that norm is an outlier: a step wide enough for it would blur all other rows
-# Norms up to which float32 arithmetic neither overflows nor underflows: of vectors that are squared; of vectors that are normalised.
+# Constants: unit and meaning, then the source in brackets. [tests]: set so that tests with outliers pass (test_outliers.py); no benchmark
+# is recorded. [float]: from the range of the type. [chosen]: chosen, not measured.
+BLOCK = 65_536  # rows at a time; bounds memory [chosen]
+SAMPLED_STEPS = 4_096  # rows that the step is learned from [chosen]
+MOST = 0.97  # the quantile of the rows' norms from which the outlier limit is derived [tests]
+FAR = 3.0  # times that norm; a longer row is an outlier: a step wide enough for it would blur all other rows [tests]
+# Norms up to which float32 arithmetic neither overflows nor underflows: of vectors that are squared; of vectors that are normalised
+# [float].
 LONGEST, SHORTEST_UNIT, LONGEST_UNIT = 1e18, 1e-37, 1e37
-SHARES = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # candidates for the clipping point of codes, as shares of the largest number
-SMALLEST = 127 * float(np.finfo(np.float32).tiny)  # the smallest range of numbers that can be divided into 127 steps
+SHARES = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of the largest number: candidates for the clipping point of codes [tests]
+SMALLEST = 127 * float(np.finfo(np.float32).tiny)  # the smallest range of numbers that can be divided into 127 steps [float]
 
 
 @dataclass(frozen=True)

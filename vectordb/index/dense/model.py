@@ -15,11 +15,11 @@ from ..base import Run, SegmentTarget
 from ..model import DEPTHS, PlanModel, with_setting
 from .plans import PLANS
 
-# Constants: unit and meaning, then the source in brackets. [planner]: checked by bench/planner.py, which compares predicted with observed
-# recall and cost. [estimate]: a rounded time; machines differ.
+# Constants: unit and meaning, then the source in brackets. [k100]: checked by the dense suite at k = 100 of 22 November 2026, commit
+# 1efecf0 (bench/RESULTS.md). [estimate]: a rounded time, twice that of the best case measured; machines differ.
 NEVER = 1e7  # microseconds; the cost of a plan that can't be used
 UNMEASURED_ROW, UNMEASURED_NUMBER = 0.008, 0.00025  # microseconds per row, per dimension of an unmeasured exact scan [estimate]
-BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [planner]
+BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, where predictions are optimistic [k100]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,6 @@ class DenseModel(PlanModel):
     levels: np.ndarray
     correlations: np.ndarray
     unusable = NEVER / 10
-
-    def needed(self, recall: float, k: int) -> float:
-        """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for recall + (1 − recall)·BEYOND."""
-        return recall if k <= 2 * self.depth else recall + BEYOND * (1.0 - recall)
 
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
         rows, matches = target.segment.rows, int(target.allowed.matches[0])
@@ -55,6 +51,11 @@ class DenseModel(PlanModel):
 
     def located(self, run: Run) -> dict[str, Any]:
         return {"local_selectivity": None if run.local < 0 else float(run.local)}
+
+
+def needed(recall: float, k: int, depth: int) -> float:
+    """The recall to plan for. For k > 2·depth predictions are optimistic, so plan for recall + (1 − recall)·BEYOND."""
+    return recall if k <= 2 * depth else recall + BEYOND * (1.0 - recall)
 
 
 def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[DenseModel, ...]:

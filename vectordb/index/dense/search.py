@@ -19,8 +19,9 @@ from ...kernels.layout import R_FALLBACK, R_MICROSECONDS, R_SCORED, R_SETTING, R
 from .. import exact
 from ..base import Bounds, Plan, Report, Run, SegmentRequest, SegmentTarget, rows_of_bits
 from ..exact import Found
-from ..model import MEASURED_EVERY
+from ..model import DEPTHS, MEASURED_EVERY, which_model
 from ..scratch import aligned
+from .model import needed
 from .plans import PLANS
 from .scratch import DenseScratch
 from .segment import DenseSegment
@@ -77,21 +78,22 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
     n = len(queries)
     heaps, sizes = np.empty((n, k), np.int64), np.zeros(n, np.int64)
     half = spec.dtype == "float16"
-    touched = 0
+    touched, which = 0, which_model(k)
+    planned = needed(recall, k, DEPTHS[which])
     for target in targets:
         if touched:
             chunks.confirm()  # before the next deadline check, so that a cancelled search leaves no chunk unverified
             touched = 0
         deadline.check()
         segment, allowed = target.segment, target.allowed
-        model = segment.model(k)
+        model = segment.models[which]
         facts = np.empty((n, REPORT_WIDTH))
         space = DenseScratch.of_thread(segment.rows, segment.clusters, segment.dim)
         corrections = segment.corrections
         started = time.perf_counter()
         touched += kernel.search_segment(
             segment.description, space.work, model.settings, model.levels, model.correlations, model.recalls, model.costs,
-            corrections.table, model.needed(recall, k), forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
+            corrections.table, planned, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
             allowed.matches, queries, k, chunks.rows, chunks.verified, half, heaps, sizes, facts,
         )  # fmt: skip
         if segment.uncompiled:

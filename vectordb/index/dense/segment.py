@@ -16,7 +16,7 @@ from ...kernels.codes import rotate, stride_of, u64s_of
 from ..base import IndexKind
 from ..exact import METRICS
 from ..file import IndexFile
-from ..model import Corrections, model_for
+from ..model import Corrections, which_model
 from .model import DenseModel, models_of
 from .plans import PLANS
 
@@ -95,7 +95,7 @@ class DenseSegment(IndexKind):
         return description
 
     def model(self, k: int) -> DenseModel:
-        return model_for(self.models, k)
+        return self.models[which_model(k)]
 
     def fits(self, spec: Any) -> bool:
         return super().fits(spec) and (self.dim, self.metric) == (spec.dim, spec.metric)

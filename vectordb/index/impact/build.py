@@ -128,8 +128,8 @@ def build(
 
 def _vocabulary(terms: np.ndarray) -> np.ndarray:
     """The distinct terms, uint64 ascending."""
-    found = [np.unique(terms[low : low + PIECE]) for low in range(0, len(terms), PIECE)]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+    pieces = [np.unique(terms[low : low + PIECE]) for low in range(0, len(terms), PIECE)]
+    return np.unique(np.concatenate(pieces)) if pieces else np.empty(0, np.uint64)
 
 
 def _leveled(weights: np.ndarray | None, count: int, options: Options) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -166,9 +166,9 @@ class _Bench:
             if same and recalls[setting - 1] >= NEARLY_ALL:  # more effort only costs more, so it isn't measured
                 recalls[setting], costs[setting] = recalls[setting - 1], DEARER * costs[setting - 1]
                 continue
-            found = [self._timed(setting, group, k) for group in groups]
-            recalls[setting] = min(recall for recall, _ in found)
-            costs[setting] = np.mean([cost for _, cost in found[: len(forms)]])
+            measured = [self._timed(setting, group, k) for group in groups]
+            recalls[setting] = min(recall for recall, _ in measured)
+            costs[setting] = np.mean([cost for _, cost in measured[: len(forms)]])
         return recalls, costs
 
     def _asked(self, query: tuple[int, np.ndarray, np.ndarray], share: float, away: bool, k: int) -> tuple:
@@ -186,8 +186,8 @@ class _Bench:
         if not asked:
             return 1.0, 0.0
         started = time.thread_time_ns()
-        found = [self._run(setting, query, k, bits, matches) for query, bits, matches, _ in asked]
+        answers = [self._run(setting, query, k, bits, matches) for query, bits, matches, _ in asked]
         elapsed = (time.thread_time_ns() - started) / 1e3 / len(asked) - CALL_MICROSECONDS
         truth = [kth for _, _, _, kth in asked]
-        right = [1.0 if kth == -np.inf else float((scores_of(keys) >= kth).sum()) / k for keys, kth in zip(found, truth, strict=True)]
+        right = [1.0 if kth == -np.inf else float((scores_of(keys) >= kth).sum()) / k for keys, kth in zip(answers, truth, strict=True)]
         return lowered(right), max(elapsed, 0.1)

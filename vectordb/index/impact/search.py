@@ -62,21 +62,21 @@ def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
 
 
 def _search(request: SegmentRequest, query: Query, report: Report | None) -> Found:
-    found = []
+    parts = []
     for target in request.targets:
         deadline.check()
         keys, run = _search_segment(request, target, query, report is not None)
-        found.append(keys)
+        parts.append(keys)
         if report is not None:
             report.runs.append(run)
     started = time.perf_counter()
     for piece in request.tail:
         if len(piece.docids):
             table = request.chunks.rows[piece.low : piece.high]
-            found.append(_keys(exact.search_sparse(table, *query, request.k, piece.docids, request.saturation)))
+            parts.append(_keys(exact.search_sparse(table, *query, request.k, piece.docids, request.saturation)))
     if report is not None:
         report.tail_microseconds = 1e6 * (time.perf_counter() - started)
-    docids, scores = exact.unpacked(found[0] if len(found) == 1 else np.concatenate(found))
+    docids, scores = exact.unpacked(parts[0] if len(parts) == 1 else np.concatenate(parts))
     return docids[: request.k], scores[: request.k]
 
 

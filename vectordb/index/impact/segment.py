@@ -13,7 +13,7 @@ import numpy as np
 from ...kernels import impact_layout as layout
 from ..base import IndexKind
 from ..file import IndexFile
-from ..model import Corrections, model_for
+from ..model import Corrections, which_model
 from .model import Choice, ImpactModel, models_of
 from .plans import PLANS
 
@@ -70,7 +70,7 @@ class ImpactSegment(IndexKind):
         return description
 
     def model(self, k: int) -> ImpactModel:
-        return model_for(self.models, k)
+        return self.models[which_model(k)]
 
     def postings_of(self, terms: np.ndarray) -> int:
         """The total number of postings of some terms (uint64, ascending)."""

@@ -33,7 +33,7 @@ class Listed(NamedTuple):
     ones.
     """
 
-    found: Found
+    hits: Found
     slack: np.ndarray | None
     unseen_bound: float | None
     ranked: bool = True
@@ -72,10 +72,10 @@ class Ranking:
     depth: int
     scored: int
 
-    def among(self, at: Sequence[int], arms: int) -> Ranking:
-        """The same ranking with lines for ``arms`` arms in all; ``at``: which of them the present lines belong to."""
+    def among(self, present: Sequence[int], arms: int) -> Ranking:
+        """The same ranking with lines for ``arms`` arms in all; ``present``: which of them the present lines belong to."""
         scores, ranks = np.full((arms, len(self.docids)), np.nan), np.zeros((arms, len(self.docids)), np.int64)
-        scores[at], ranks[at] = self.scores, self.ranks
+        scores[present], ranks[present] = self.scores, self.ranks
         return replace(self, scores=scores, ranks=ranks)
 
 
@@ -93,7 +93,7 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
             return pool.ranking(best, proven and exact)
         depth *= DEEPER
         lists = [
-            listed if listed.unseen_bound is None else source.best(max(depth, DEEPER * len(listed.found[0])), -np.inf)
+            listed if listed.unseen_bound is None else source.best(max(depth, DEEPER * len(listed.hits[0])), -np.inf)
             for source, listed in zip(sources, lists, strict=True)
         ]
 
@@ -109,7 +109,7 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
     for a in guessing[:-1]:
         lists[a] = sources[a].best(depth, -np.inf)
     a, floor = guessing[-1], -np.inf
-    weight, (_, guessed) = sources[a].weight, lists[a].found
+    weight, (_, guessed) = sources[a].weight, lists[a].hits
     others = sum(_unseen_part(sources[i], lists[i]) for i in range(len(sources)) if i != a)
     if weight >= LEAST_WEIGHT and len(guessed) == limit and others > -np.inf:
         # A row that no other arm lists and that scores less than this can't be among the best.
@@ -123,9 +123,9 @@ def _first_lists(sources: Sequence[Source], limit: int, depth: int) -> list[List
     return lists
 
 
-def _guessed(found: Found) -> Listed:
+def _guessed(hits: Found) -> Listed:
     """A list of guessed rows. Its unseen_bound may be wrong, but it serves to find rows of high sums."""
-    return Listed(found, None, float(found[1][-1]) if len(found[1]) else None)
+    return Listed(hits, None, float(hits[1][-1]) if len(hits[1]) else None)
 
 
 class _Pool:
@@ -137,7 +137,7 @@ class _Pool:
 
     def __init__(self, sources: Sequence[Source], lists: Sequence[Listed]):
         self.sources, self.lists = sources, lists
-        self.docids = np.unique(np.concatenate([listed.found[0] for listed in lists]))
+        self.docids = np.unique(np.concatenate([listed.hits[0] for listed in lists]))
         shape = len(sources), len(self.docids)
         self.scores, self.known, self.upper_bound = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.empty(shape)
         self.scored = 0
@@ -145,19 +145,19 @@ class _Pool:
         complete = all(listed.unseen_bound is None for listed in lists)
         self.threshold = -np.inf if complete else sum(unseen)
         for a, listed in enumerate(lists):
-            docids, scores = listed.found
-            at = np.searchsorted(self.docids, docids)
+            docids, scores = listed.hits
+            positions = np.searchsorted(self.docids, docids)
             self.upper_bound[a] = unseen[a]
             if listed.slack is None:
-                self._learn(a, at, scores)
+                self._learn(a, positions, scores)
             else:
-                self.upper_bound[a, at] = sources[a].weight * scores.astype(np.float64)
+                self.upper_bound[a, positions] = sources[a].weight * scores.astype(np.float64)
 
-    def _learn(self, a: int, at: np.ndarray, scores: np.ndarray) -> None:
-        """Record the exact scores of rows in an arm. at: their places in ``docids``."""
-        self.known[a, at] = True
-        self.scores[a, at] = scores
-        self.upper_bound[a, at] = self.sources[a].weight * self.scores[a, at]
+    def _learn(self, a: int, positions: np.ndarray, scores: np.ndarray) -> None:
+        """Record the exact scores of rows in an arm. positions: their places in ``docids``."""
+        self.known[a, positions] = True
+        self.scores[a, positions] = scores
+        self.upper_bound[a, positions] = self.sources[a].weight * self.scores[a, positions]
 
     def score_best(self, limit: int, exact: bool) -> None:
         """Look up the scores, in all arms, of the rows that may be among the best; of every row if the lists aren't exact."""
@@ -172,13 +172,13 @@ class _Pool:
         complete = self.sums()[self.known.all(axis=0)]
         return float(np.partition(complete, len(complete) - limit)[len(complete) - limit]) if len(complete) >= limit else -np.inf
 
-    def _score(self, at: np.ndarray) -> None:
+    def _score(self, positions: np.ndarray) -> None:
         """Look up rows in all arms in which their scores aren't known."""
         for a in range(len(self.sources)):
-            self._look_up(a, at)
+            self._look_up(a, positions)
 
-    def _look_up(self, a: int, at: np.ndarray) -> None:
-        unknown = np.sort(at[~self.known[a, at]])
+    def _look_up(self, a: int, positions: np.ndarray) -> None:
+        unknown = np.sort(positions[~self.known[a, positions]])
         if len(unknown):
             source = self.sources[a]
             self.known[a, unknown], self.upper_bound[a, unknown] = True, -np.inf if source.needed else 0.0  # until it is seen to match
@@ -196,10 +196,10 @@ class _Pool:
     def best(self, limit: int) -> tuple[np.ndarray, bool]:
         """(places of the best rows in ``docids``, best first; whether it is proven that no other row can be among them)."""
         sums = np.where(self.known.all(axis=0), self.sums(), -np.inf)
-        at = np.flatnonzero(sums > -np.inf)
-        at = at[np.lexsort((self.docids[at], -sums[at]))[:limit]]
+        positions = np.flatnonzero(sums > -np.inf)
+        positions = positions[np.lexsort((self.docids[positions], -sums[positions]))[:limit]]
         # Strictly less: an unseen row of an equal sum may have a lower docid, and would then come first.
-        return at, bool(self.threshold == -np.inf or (len(at) == limit and self.threshold < sums[at[-1]]))
+        return positions, bool(self.threshold == -np.inf or (len(positions) == limit and self.threshold < sums[positions[-1]]))
 
     def ranking(self, best: np.ndarray, proven: bool) -> Ranking:
         ranks = np.array([self._ranks(a, best) for a in range(len(self.sources))])
@@ -209,7 +209,7 @@ class _Pool:
             self.scores[:, best],
             ranks,
             proven,
-            max(len(listed.found[0]) for listed in self.lists),
+            max(len(listed.hits[0]) for listed in self.lists),
             self.scored,
         )
 
@@ -218,18 +218,18 @@ class _Pool:
         (docids, scores), slack, unseen_bound, ranked = self.lists[a]
         if not ranked:
             return np.zeros(len(best), np.int64)
-        at = np.searchsorted(self.docids, docids)
+        positions = np.searchsorted(self.docids, docids)
         if slack is not None:
             # To rank the hits, look up the rows whose true score may be either above or below that of a hit.
             bounds = scores.astype(np.float64)
             hits = np.sort(self.scores[a, best])
             hits = hits[~np.isnan(hits)]
-            self._look_up(a, at[np.searchsorted(hits, bounds - slack) < np.searchsorted(hits, bounds, "right")])
-            true = np.where(self.known[a, at], self.scores[a, at], bounds)
+            self._look_up(a, positions[np.searchsorted(hits, bounds - slack) < np.searchsorted(hits, bounds, "right")])
+            true = np.where(self.known[a, positions], self.scores[a, positions], bounds)
             order = np.lexsort((docids, -true))
-            at = at[order] if unseen_bound is None else at[order][true[order] > unseen_bound]
+            positions = positions[order] if unseen_bound is None else positions[order][true[order] > unseen_bound]
         places = np.zeros(len(self.docids), np.int64)
-        places[at] = np.arange(1, len(at) + 1)
+        places[positions] = np.arange(1, len(positions) + 1)
         return np.where(np.isnan(self.scores[a, best]), 0, places[best])
 
 

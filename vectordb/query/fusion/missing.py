@@ -48,56 +48,51 @@ def rescaled(weights: np.ndarray, has: np.ndarray) -> np.ndarray:
     return np.where(has, scaled, 0.0)
 
 
-def lacking(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> dict[str, BitMap]:
-    """Arm → the rows that a search may return and that have no vector there; only arms for which there are such rows."""
-    found, rows = {}, None
+def lacking(view: View, rows: RowFilter, arms: Sequence[Arm], filters: FilterCache) -> dict[str, BitMap]:
+    """Arm → the docids that a search may return and that have no vector there; only arms for which there are such rows."""
+    without, docids = {}, None
     for arm in arms:
-        has = matching(HasVector(arm.name), view, cache)
-        if wanted.given is None and wanted.bitmap is None and len(has) == view.snapshot.live:
+        has = matching(HasVector(arm.name), view, filters)
+        if rows.given is None and rows.bitmap is None and len(has) == view.snapshot.live:
             continue
-        if rows is None:
-            rows = _rows(wanted)
-        without = rows - has
-        if without:
-            found[arm.name] = without
-    return found
+        if docids is None:
+            docids = _docids(rows)
+        if absent := docids - has:
+            without[arm.name] = absent
+    return without
 
 
-def _rows(wanted: RowFilter) -> BitMap:
-    if wanted.given is not None:
-        return BitMap(wanted.given)
-    return wanted.bitmap if wanted.bitmap is not None else wanted.view.dead.flip(0, wanted.view.rows)
+def _docids(rows: RowFilter) -> BitMap:
+    if rows.given is not None:
+        return BitMap(rows.given)
+    return rows.bitmap if rows.bitmap is not None else rows.view.dead.flip(0, rows.view.rows)
 
 
 class Group(NamedTuple):
-    """The rows that have vectors for the same arms. has: a flag for each arm. wanted: the rows."""
+    """The rows that have vectors for the same arms. has: a flag for each arm."""
 
     has: tuple[bool, ...]
-    wanted: RowFilter
+    rows: RowFilter
 
 
-def groups(view: View, wanted: RowFilter, arms: Sequence[Arm], cache: FilterCache) -> list[Group]:
+def groups(view: View, rows: RowFilter, arms: Sequence[Arm], filters: FilterCache) -> list[Group]:
     """Group the rows that a search may return by the arms for which they have a vector. Rows without any are left out."""
-    without = lacking(view, wanted, arms, cache)
+    without = lacking(view, rows, arms, filters)
     if not without:
-        return [Group((True,) * len(arms), wanted)]
-    parts = [((), _rows(wanted))]
+        return [Group((True,) * len(arms), rows)]
+    parts: list[tuple[tuple[bool, ...], BitMap]] = [((), _docids(rows))]
     for arm in arms:
         absent = without.get(arm.name, BitMap())
-        parts = [
-            ((*has, flag), rows)
-            for has, all_rows in parts
-            for flag, rows in ((True, all_rows - absent), (False, all_rows & absent))
-            if rows
-        ]
-    found = []
-    for has, rows in parts:
-        if wanted.given is not None or len(rows) <= LISTED:
-            found.append(Group(has, wanted.among(np.asarray(rows.to_array(), np.uint32))))
+        halves = [(has, (True, docids - absent), (False, docids & absent)) for has, docids in parts]
+        parts = [((*has, flag), docids) for has, *both in halves for flag, docids in both if docids]
+    made = []
+    for has, docids in parts:
+        if rows.given is not None or len(docids) <= LISTED:
+            made.append(Group(has, rows.among(np.asarray(docids.to_array(), np.uint32))))
         elif any(has):
             conditions = tuple([(arm.name, present) for arm, present in zip(arms, has, strict=True) if arm.name in without])
-            found.append(Group(has, RowFilter(view, _restricted(wanted.node, conditions), cache)))
-    return [group for group in found if any(group.has)]
+            made.append(Group(has, RowFilter(view, _restricted(rows.node, conditions), filters)))
+    return [group for group in made if any(group.has)]
 
 
 @lru_cache(maxsize=256)

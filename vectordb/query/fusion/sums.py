@@ -11,7 +11,7 @@ from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache
 from ...index.exact import Found
 from .. import segments
-from ..arms import exact_plan, queries_of, score_rows, search_arm, sign
+from ..arms import queries_of, score_rows, search_arm, sign
 from ..request import Arm, Search
 from ..row_filter import RowFilter
 from ..trace import Clock
@@ -36,8 +36,8 @@ def sum_arms(view: View, search: Search, rows: RowFilter, filters: FilterCache, 
         for part, own_weights in zip(parts, scaled, strict=True):
             own_plans: dict[str, dict] = {}
             present = [a for a, has in enumerate(part.has) if has]
-            sources = [_source(view, one, one.arms[a], float(own_weights[a]), part.wanted, filters, clock, own_plans) for a in present]
-            ranking = top(sources, search.limit, search.candidates, search.proven or part.wanted.given is not None)
+            sources = [_source(view, one, one.arms[a], float(own_weights[a]), part.rows, filters, clock, own_plans) for a in present]
+            ranking = top(sources, search.limit, search.candidates, search.proven or part.rows.given is not None)
             clock.lap("fusion")
             rankings.append(_explained(view, search, own_weights.tolist(), ranking.among(present, len(part.has)), len(parts) == 1))
             done = {
@@ -72,15 +72,15 @@ def _source(
     def best_bounds(k: int, floor: float) -> Listed:
         clock.lap("fusion")
         hits, slack = search_bounds(k, floor)
-        plan = exact_plan(search, arm, rows)
-        return listed(k, hits, plan and plan | {"plan": bounds.plan}, slack, floor)
+        plan = segments.exact_plan(arm, rows.matches) | {"plan": bounds.plan} if search.explain else None
+        return listed(k, hits, plan, slack, floor)
 
     def scores(docids: np.ndarray) -> Found:
         return score_rows(view, arm, queries, docids.astype(np.uint32))[0]
 
     def guess(k: int) -> Found:
         lists, plan = search_arm(view, search, arm, k, rows, filters)
-        return listed(k, lists[0], plan, None, -np.inf).found
+        return listed(k, lists[0], plan, None, -np.inf).hits
 
     bounded = segments.bounded(view, search, arm, rows, queries)
     if bounded is None:

@@ -6,7 +6,6 @@ A field type is one file in this package and one line in ``VECTOR_TYPES``. Code 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -62,8 +61,8 @@ def check_index(index: Any, options: type) -> None:
         raise SchemaError(f"index must be an {options.__name__} or None, not {shown(index)}{hint}", field="index", value=index)
 
 
-class Column(ABC):
-    """Checked vectors of n points in one field. The subclasses are frozen dataclasses of arrays.
+class Column:
+    """Checked vectors of n points in one field. The subclasses are frozen dataclasses of arrays. It is no ABC, whose isinstance is slow.
 
     kind: of the field, and of its message. names: of the arrays with an element for each item (a dense vector, a row of a multi-vector, a
     term). ragged: whether vectors have different numbers of items; ``indptr``, int64 ``(n + 1,)``, then says which are whose.
@@ -88,14 +87,14 @@ class Column(ABC):
         return unwrapped(value)
 
     @classmethod
-    @abstractmethod
     def read(cls, name: str, spec: Any, value: Any, n: int, rows: np.ndarray | None = None, ids: Sequence[Any] | None = None) -> Self:
         """Check n vectors to be written. rows: of the column. ids: of the n points, for errors."""
+        raise NotImplementedError
 
     @classmethod
-    @abstractmethod
     def query(cls, name: str, spec: Any, value: Any) -> Any:
         """Check one query."""
+        raise NotImplementedError
 
     @classmethod
     def queries(cls, name: str, spec: Any, value: Any) -> list | None:
@@ -103,15 +102,15 @@ class Column(ABC):
         return None
 
     @classmethod
-    @abstractmethod
     def of(cls, spec: Any, vectors: Sequence[Any], rows: np.ndarray | None = None) -> Self:
         """The column of checked vectors, each in the form of ``vector``."""
+        raise NotImplementedError
 
     # ---- Rows ----
 
-    @abstractmethod
     def vector(self, position: int) -> Any:
         """The vector at a position, in the form of ``Point.vectors``."""
+        raise NotImplementedError
 
     def vectors(self) -> Any:
         """The vectors of all points, in order: a list or an array."""
@@ -184,14 +183,14 @@ class Column(ABC):
 
     # ---- Messages and files ----
 
-    @abstractmethod
     def pack(self, message: Any) -> None:
         """Fill the message of this type, which is a part of ``VectorColumn``."""
+        raise NotImplementedError
 
     @classmethod
-    @abstractmethod
     def unpack(cls, message: Any, n: int, field: str, rows: np.ndarray | None = None) -> Self:
         """The column of n points in a message; its arrays are read-only. Raises InvalidArgumentError if its parts don't agree."""
+        raise NotImplementedError
 
     @staticmethod
     def to_json(vector: Any) -> Any:
@@ -204,9 +203,9 @@ class Column(ABC):
         return value
 
     @staticmethod
-    @abstractmethod
     def arrow_type(pa: Any, spec: Any) -> Any:
         """The type of the vectors in a Parquet file. pa: pyarrow. float16 is widened to float32: lossless, and more programs read it."""
+        raise NotImplementedError
 
 
 # ---- Checks that several types share ----

@@ -1,0 +1,97 @@
+"""Prepared searches: the answers of plain ones, options that are checked once and at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.places import plain
+from vectordb import RRF, Dense, F, FilterError, Int, InvalidArgumentError, Linear, Prefetch, Schema, SchemaError
+
+D = np.arange(1.0, 9.0)
+OPTIONS = [
+    {},
+    {"limit": 3, "recall": 0.9, "filter": "n > 20"},
+    {"filter": F("lang") == "en", "with_vectors": ["s"], "with_attributes": ["lang"]},
+    {"fusion": Linear({"s": 0.25}), "explain": True},
+    {"fusion": RRF(k=5, weights={"d": 2.0}), "candidates": 20, "exact": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    "query", [{"vectors": {"d": D, "s": {3: 1.0}}}, {"text": "dog", "vectors": {"d": D, "s": {7: 1.0}}}], ids=["vectors", "text"]
+)
+def test_the_answers_are_those_of_a_search(same, query, options):
+    expected = same(lambda docs: docs.search(**query, **options))
+    for _ in range(2):
+        assert plain(list(same(lambda docs: docs.prepare(**options)(**query)))) == plain(list(expected))
+    batch = {"vectors": {"d": [D, -D], "s": [{3: 1.0}, {7: 2.0}]}}
+    several = same(lambda docs: docs.prepare(**options).batch(**batch)), same(lambda docs: docs.search_batch(**batch, **options))
+    assert plain([list(hits) for hits in several[0]]) == plain([list(hits) for hits in several[1]])
+
+
+def test_one_prepared_search_takes_other_queries_and_fields(same):
+    def run(docs):
+        prepared = docs.prepare(limit=4, with_attributes=False)
+        return [
+            prepared({"d": D}),
+            prepared({"d": -D}),
+            prepared({"s": {3: 1.0}}),
+            prepared(text="dog"),
+            *prepared.batch(text=["dog", "fox"]),
+        ]
+
+    answers = same(run)
+    assert [len(hits) for hits in answers] == [4] * 6 and answers[0] != answers[1]
+    assert answers[0] == same(lambda docs: docs.search({"d": D}, limit=4, with_attributes=False))
+
+
+WRONG = {
+    "limit": ({"limit": 0}, InvalidArgumentError),
+    "unknown filter field": ({"filter": "nope = 1"}, FilterError),
+    "filter": ({"filter": 5}, FilterError),
+    "attribute": ({"with_attributes": ["nope"]}, InvalidArgumentError),
+    "vector field": ({"with_vectors": ["nope"]}, InvalidArgumentError),
+    "fusion": ({"fusion": "nope"}, InvalidArgumentError),
+    "weight of no field": ({"fusion": RRF(weights={"nope": 1.0})}, InvalidArgumentError),
+    "flag": ({"explain": 1}, InvalidArgumentError),
+    "prefetch": ({"prefetch": Prefetch({"d": D})}, InvalidArgumentError),
+    "unknown option": ({"lim": 3}, InvalidArgumentError),
+    "queries": ({"vectors": {"d": D}}, InvalidArgumentError),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_options_are_refused_before_the_first_search(same, name):
+    options, error = WRONG[name]
+    with pytest.raises(error):
+        same(lambda docs: docs.prepare(**options))
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda prepared: prepared(), InvalidArgumentError),
+        (lambda prepared: prepared({"nope": D}), SchemaError),
+        (lambda prepared: prepared({"d": D[:3]}), InvalidArgumentError),
+        (lambda prepared: prepared({"d": D}, limit=3), InvalidArgumentError),
+        (lambda prepared: prepared({"s": {1: 1.0}, "m": np.ones((1, 4))}), InvalidArgumentError),  # a weight of a field that isn't searched
+        (lambda prepared: prepared.batch({"d": [D], "s": [{1: 1.0}] * 2}), InvalidArgumentError),
+    ],
+)
+def test_wrong_queries_are_refused(same, call, error):
+    with pytest.raises(error):
+        same(lambda docs: call(docs.prepare(fusion=RRF(weights={"d": 2.0}))))
+
+
+def test_a_prepared_search_sees_later_writes_and_fields(database):
+    docs = database.create_collection("docs", Schema({"d": Dense(2)}))
+    prepared = docs.prepare(limit=5)
+    assert len(prepared({"d": [1, 0]})) == 0
+    docs.upsert(ids=[1, 2], vectors={"d": [[1, 0], [0, 1]]})
+    assert prepared({"d": [1, 0]}).ids.tolist() == [1, 2]
+    docs.add_fields(vectors={"e": Dense(2)}, attributes={"n": Int()})
+    docs.upsert(ids=[3], vectors={"d": [[1, 1]], "e": [[1, 0]]}, attributes={"n": [7]})
+    assert prepared({"e": [1, 0]}).ids.tolist() == [3]
+    assert {hit.id: hit.attributes.get("n") for hit in prepared({"d": [1, 1]})} == {3: 7, 1: None, 2: None}
