@@ -91,7 +91,7 @@ class AsyncReads(AsyncPointsOfCollection):
         )
 
     @takes_options
-    async def search(
+    async def search(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes the timeout for an option
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
@@ -145,7 +145,7 @@ class AsyncReads(AsyncPointsOfCollection):
         return await self._search(SearchRequest.of(options), vectors, text, False, timeout)
 
     @takes_options
-    async def search_batch(
+    async def search_batch(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
@@ -179,7 +179,7 @@ class AsyncReads(AsyncPointsOfCollection):
         return await self._search(SearchRequest.of(options), vectors, text, True, timeout)
 
     @takes_options
-    async def prepare(
+    async def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
     ) -> PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]:
         """Check the options of a search once, to run it many times: ``prepared({"v": query})``.

@@ -74,7 +74,7 @@ class Reads(Reading):
 
     @like(Reading.search)
     @takes_options
-    def search(
+    def search(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes the timeout for an option
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
@@ -86,7 +86,7 @@ class Reads(Reading):
 
     @like(Reading.search_batch)
     @takes_options
-    def search_batch(
+    def search_batch(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
@@ -98,7 +98,9 @@ class Reads(Reading):
 
     @like(Reading.prepare, "seconds for each call")
     @takes_options
-    def prepare(self, *, timeout: float | None = None, **options: Unpack[SearchOptions]) -> PreparedSearch[Hits, list[Hits]]:
+    def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
+    ) -> PreparedSearch[Hits, list[Hits]]:
         request = SearchRequest.prepared(options)
         self._client._run(calls.prepare(self._remote, request), timeout)
         return PreparedSearch(request, functools.partial(self._search, timeout=timeout))

@@ -55,8 +55,10 @@ def search(request: SegmentRequest) -> tuple[list[Found], Report | None]:
     """``IndexKind.search``, by inner product or BM25. Queries: (terms, weights), which must be ``usable``."""
     queries = request.queries
     report = Report(request.targets, request.k) if request.recorded else None
+    if len(queries) == 1:
+        return [_search(request, queries[0], report)], report
     reports = [report] + [None] * (len(queries) - 1)  # an explained batch explains its first query
-    if len(queries) > 1 and not request.timed:
+    if not request.timed:
         return deadline.map_with_deadline(exact.pool(), lambda *given: _search(request, *given), queries, reports), report
     return [_search(request, *given) for given in zip(queries, reports, strict=True)], report
 
