@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,21 +157,19 @@ class _Usage(Exception):
     """The command line is wrong in a way that the parser can't see, such as an unknown name. Exit code 2."""
 
 
-def _guarded(work: Any) -> int:
-    from .data import DataError
+def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command with its errors printed. Its exit code is 2 if the command line is wrong, 1 after another error."""
 
-    try:
-        return work()
-    except _Usage as error:
-        _say(f"vectordb bench: {error}")
-        return 2
-    except (DataError, ValueError, OSError) as error:
-        _say(f"vectordb bench: {error}")
-        return 1
+    def run(arguments: argparse.Namespace) -> int:
+        from .data import DataError
 
+        try:
+            return command(arguments)
+        except (_Usage, DataError, ValueError, OSError) as error:
+            _say(f"vectordb bench: {error}")
+            return 2 if isinstance(error, _Usage) else 1
 
-def _run(arguments: argparse.Namespace) -> int:
-    return _guarded(lambda: _run_plan(arguments))
+    return run
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -182,14 +180,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     if reason is not None:
         _say(f"vectordb bench: {reason}")
         return 2
+    unused = dict.fromkeys(("queries", "cap", "queries_file", "metric", "column"))
+    vars(arguments).update(unused, floor=[], threads=0, limit=7200, group=0, keep=False)
     arguments.suite, arguments.systems = arguments.suite or ["compare"], f"vectordb,{other}"
-    arguments.repeats, arguments.queries = arguments.rounds or (3 if arguments.quick else 6), 200 if arguments.quick else None
-    arguments.cap, arguments.queries_file, arguments.metric, arguments.column, arguments.floor = None, None, None, None, []
-    arguments.threads, arguments.limit, arguments.group, arguments.keep = 0, 7200, 0, False
+    arguments.repeats = arguments.rounds or (3 if arguments.quick else 6)
     return _run(arguments)
 
 
-def _run_plan(arguments: argparse.Namespace) -> int:
+@_guarded
+def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from . import checks, journal, suites, systems
@@ -266,11 +265,8 @@ def _written(found: dict, out: Path) -> None:
     print(out / "report.md")
 
 
+@_guarded
 def _report(arguments: argparse.Namespace) -> int:
-    return _guarded(lambda: _report_again(arguments))
-
-
-def _report_again(arguments: argparse.Namespace) -> int:
     from . import journal
 
     paths = [path / "results.json" if path.is_dir() else path for path in arguments.results]
@@ -281,10 +277,11 @@ def _report_again(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@_guarded
 def _tune(arguments: argparse.Namespace) -> int:
     from . import tune
 
-    return _guarded(lambda: tune.main(_placed(arguments)))
+    return tune.main(_placed(arguments))
 
 
 def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -343,11 +340,8 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@_guarded
 def _install(arguments: argparse.Namespace) -> int:
-    return _guarded(lambda: _install_each(arguments))
-
-
-def _install_each(arguments: argparse.Namespace) -> int:
     from . import systems
     from .systems import envs
 

@@ -19,6 +19,7 @@ from .filters import Where
 
 CHANGED = 0.15  # share of the rows that "churn" updates, and as many that it deletes
 TARGETS = (0.90, 0.95, 0.99)
+OURS = ("vectordb",)
 TEN = "clustered:n=10,queries=256"  # a data set of ten points: what a search costs beside its work
 
 
@@ -99,7 +100,6 @@ class Stage:
 class Suite:
     """A suite. arm: "dense", "sparse" or "hybrid". needs: what a system must support (``System.does``). attributes: those to load."""
 
-    name: str
     arm: str
     needs: frozenset[str]
     stages: list[Stage]
@@ -132,8 +132,8 @@ class Kind:
 
     about: str
     time: str
-    data: tuple[str, ...]
     make: Callable[[Dataset, Scale, Sequence[int] | None], Suite]
+    data: tuple[str, ...] = ("clustered-100k",)
     systems: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
 
@@ -155,16 +155,16 @@ def _plain(scale: Scale) -> list[Cell]:
 
 
 def _dense(dataset: Dataset, scale: Scale, own) -> Suite:
-    return Suite("dense", "dense", frozenset({"dense"}), [Stage("built", [("build", {})], _plain(scale))])
+    return Suite("dense", frozenset({"dense"}), [Stage("built", [("build", {})], _plain(scale))])
 
 
 def _sparse(dataset: Dataset, scale: Scale, own) -> Suite:
-    return Suite("sparse", "sparse", frozenset({"sparse"}), [Stage("built", [("build", {})], [Cell("k=10", quality=True)])])
+    return Suite("sparse", frozenset({"sparse"}), [Stage("built", [("build", {})], [Cell("k=10", quality=True)])])
 
 
 def _hybrid(dataset: Dataset, scale: Scale, own) -> Suite:
     cells = [Cell("k=10", quality=True)] + ([Cell("k=100", 100, quality=True)] if scale.full_grid else [])
-    return Suite("hybrid", "hybrid", frozenset({"hybrid"}), [Stage("built", [("build", {})], cells)])
+    return Suite("hybrid", frozenset({"hybrid"}), [Stage("built", [("build", {})], cells)])
 
 
 def _filtered(dataset: Dataset, scale: Scale, own) -> Suite:
@@ -178,7 +178,7 @@ def _filtered(dataset: Dataset, scale: Scale, own) -> Suite:
     cells += filters.natural({k: v for k, v in known.items() if k not in made}, len(dataset), min(q, scale.queries))
     cells_of = [Cell(where.name, where=where) for where in cells]
     arm = "dense" if dataset.vectors is not None else "sparse"
-    return Suite("filtered", arm, frozenset({arm, "filtered"}), [Stage("built", [("build", {})], cells_of)])
+    return Suite(arm, frozenset({arm, "filtered"}), [Stage("built", [("build", {})], cells_of)])
 
 
 def _grid_attributes() -> set[str]:
@@ -193,7 +193,7 @@ def _ingest(dataset: Dataset, scale: Scale, own) -> Suite:
     ops = [("ingest", {"batch": batch, "rows": min(rows, len(dataset))}) for batch, rows in sizes.items() if batch <= scale.ingest]
     kept = [name for name in ("u_100", "price") if name in dataset.attributes]
     arm = "dense" if dataset.vectors is not None else "sparse"
-    return Suite("ingest", arm, frozenset({arm}), [Stage(f"batches of {op[1]['batch']:,}", [op]) for op in ops], kept)
+    return Suite(arm, frozenset({arm}), [Stage(f"batches of {op[1]['batch']:,}", [op]) for op in ops], kept)
 
 
 def _churn(dataset: Dataset, scale: Scale, own) -> Suite:
@@ -202,14 +202,14 @@ def _churn(dataset: Dataset, scale: Scale, own) -> Suite:
         Stage("30 % changed", [("change", {})], [Cell("k=10")], changed=True),
         Stage("restarted", [("restart", {})], [Cell("k=10")], changed=True),
     ]
-    return Suite("churn", "dense", frozenset({"dense", "delete"}), stages)
+    return Suite("dense", frozenset({"dense", "delete"}), stages)
 
 
 def _service(dataset: Dataset, scale: Scale, own) -> Suite:
     loads = [Load("closed", clients) for clients in scale.clients]
     loads += [Load("open", scale.clients[-1], share) for share in (0.5, 0.8)]
     stage = Stage("served", [("build", {})], [Cell("k=10")], loads)
-    return Suite("service", "dense", frozenset({"dense", "serve"}), [stage], sweeps=False)
+    return Suite("dense", frozenset({"dense", "serve"}), [stage], sweeps=False)
 
 
 def _footprint(dataset: Dataset, scale: Scale, own) -> Suite:
@@ -218,7 +218,7 @@ def _footprint(dataset: Dataset, scale: Scale, own) -> Suite:
         Stage("opened cold", [("restart", {"cold": True})]),
         Stage("opened warm", [("restart", {})], [Cell("k=10")]),
     ]
-    return Suite("footprint", "dense", frozenset({"dense", "reopen"}), stages, sweeps=False)
+    return Suite("dense", frozenset({"dense", "reopen"}), stages, sweeps=False)
 
 
 def _release(dataset: Dataset, scale: Scale, own) -> Suite:
@@ -234,7 +234,7 @@ def _release(dataset: Dataset, scale: Scale, own) -> Suite:
         probes += [*some, Probe("release.threads", ours), *(Probe(f"parts.{name}", ours) for name in ("filters", "text", "start"))]
         probes += [Probe("parts.compiling", ours, 1), Probe("parts.changes", ours)]
     attributes = [name for name in ("u_20", "price", "grade") if name in dataset.attributes and arm != "sparse"]
-    return Suite("release", arm, frozenset({arm}), [Stage("filled", [("build", {"finish": False})], probes=probes)], attributes, quiet=True)
+    return Suite(arm, frozenset({arm}), [Stage("filled", [("build", {"finish": False})], probes=probes)], attributes, quiet=True)
 
 
 def _planner(dataset: Dataset, scale: Scale, own) -> Suite:
@@ -244,16 +244,18 @@ def _planner(dataset: Dataset, scale: Scale, own) -> Suite:
     ours = frozenset({"ours"})
     probes = [Probe("planner.cell", ours, 1, cell=cell) for cell in (Cell("no filter"), *cells)]
     probes += [Probe("release.threads", ours, options={"exact": False}), Probe("release.space", ours, 1)]
-    return Suite("planner", "dense", ours, [Stage("built", [("build", {})], probes=probes)], quiet=True)
+    return Suite("dense", ours, [Stage("built", [("build", {})], probes=probes)], quiet=True)
 
 
-def _probed(name: str, arm: str, needs: str, build: bool, options: Callable[[Scale], dict] = lambda scale: {}, **more: Any) -> Callable:
-    """The maker of a suite of one probe. build: fill and finish the system before."""
+def _probed(
+    name: str, arm: str, build: bool, options: Callable[[Scale], dict] = lambda scale: {}, needs: str = "ours", **more: Any
+) -> Callable[[Dataset, Scale, Sequence[int] | None], Suite]:
+    """The maker of a suite of one probe. build: fill and finish the system before. more: fields of the probe."""
 
     def make(dataset: Dataset, scale: Scale, own) -> Suite:
         probe = Probe(name, frozenset({needs}), options=options(scale), **more)
         stage = Stage("built" if build else "started", [("build", {})] if build else [], probes=[probe])
-        return Suite(name, arm, frozenset({needs}), [stage], quiet=needs == "ours")
+        return Suite(arm, frozenset({needs}), [stage], quiet=needs == "ours")
 
     return make
 
@@ -288,109 +290,89 @@ SUITES = {
     "dense": Kind(
         "recall against QPS for every setting of every system, k = 10 and 100",
         "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
-        ("clustered-100k",),
         _dense,
     ),
     "filtered": Kind(
         "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
         "8 min to build 9 systems, 50k × 384; then 14 s per cell of 40 queries, 156 cells",
-        ("clustered-100k",),
         _filtered,
     ),
     "sparse": Kind(
         "recall against QPS on learned sparse vectors",
         "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
-        ("sparse-100k",),
         _sparse,
+        ("sparse-100k",),
     ),
     "hybrid": Kind(
         "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
         "6 min for 6 systems, 20k, 100 queries × 2 repeats",
-        ("hybrid-100k",),
         _hybrid,
+        ("hybrid-100k",),
     ),
     "ingest": Kind(
         "points per second by batch size, with durable writes; slowest batch; time until a new point is found",
         "≈ 1–3 min per system",
-        ("clustered-100k",),
         _ingest,
     ),
-    "churn": Kind(
-        "recall and QPS after 30 % of the points were updated or deleted, and after a restart",
-        "≈ 4 min per system",
-        ("clustered-100k",),
-        _churn,
-    ),
+    "churn": Kind("recall and QPS after 30 % of the points were updated or deleted, and after a restart", "≈ 4 min per system", _churn),
     "service": Kind(
-        "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop",
-        "≈ 2 min per system",
-        ("clustered-100k",),
-        _service,
+        "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop", "≈ 2 min per system", _service
     ),
-    "footprint": Kind(
-        "peak memory, disk, and the time to open with a cold and a warm page cache",
-        "≈ 2 min per system",
-        ("clustered-100k",),
-        _footprint,
-    ),
+    "footprint": Kind("peak memory, disk, and the time to open with a cold and a warm page cache", "≈ 2 min per system", _footprint),
     "release": Kind(
         "the figures of a release beside a few peers: exact search, writes, filters, start-up, compilation, memory, disk; ten bounds",
         "≈ 6 min",
-        (TEN, "clustered-100k", "sparse-100k", "hybrid-100k"),
         _release,
+        (TEN, "clustered-100k", "sparse-100k", "hybrid-100k"),
         ("vectordb", "vectordb-service", "exact", "scipy-sparse", "qdrant-edge"),
         _RELEASE,
     ),
     "planner": Kind(
         "the planner in every cell of filters: predicted beside observed recall, and regret against every fixed setting",
         "≈ 30 s per cell, 157 cells",
-        ("clustered-100k",),
         _planner,
-        ("vectordb",),
-        _PLANNER,
+        systems=OURS,
+        checks=_PLANNER,
     ),
     "proofs": Kind(
         "linear fusion that is proven exact, by the weight of the sparse arm",
         "≈ 2 min",
+        _probed("parts.proofs", "hybrid", True),
         ("hybrid-100k",),
-        _probed("parts.proofs", "hybrid", "ours", True),
-        ("vectordb",),
+        OURS,
     ),
     "quality": Kind(
         "nDCG@10 of each arm and of rank and linear fusion on judged queries; needs --data FOLDER in BEIR's layout",
         "by the data",
+        _probed("quality.judged", "hybrid", False, rounds=1),
         (),
-        _probed("quality.judged", "hybrid", "ours", False, rounds=1),
-        ("vectordb",),
+        OURS,
     ),
     "bulk": Kind(
         "the service: bulk writes, calls of one and of 64 queries, searches while points are written",
         "≈ 3 min",
-        ("clustered-100k",),
-        _probed("serving.service", "dense", "serve", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
-        ("vectordb-service",),
+        _probed("serving.service", "dense", False, lambda scale: {"seconds": scale.load_seconds}, "serve", rounds=1),
+        systems=("vectordb-service",),
     ),
     "background": Kind(
         "latency of searches beside audits, verification, writes, index builds and optimize",
         "≈ 2 min",
+        _probed("serving.background", "dense", True, lambda scale: {"searches": scale.ingest, "indexing": scale.load_seconds}, rounds=1),
         ("clustered-50k:dim=128",),
-        _probed(
-            "serving.background", "dense", "ours", True, lambda scale: {"searches": scale.ingest, "indexing": scale.load_seconds}, rounds=1
-        ),
-        ("vectordb",),
+        OURS,
     ),
     "fairness": Kind(
         "latency of one API key's searches while another key floods the service through eight connections",
         "≈ 2 min",
+        _probed("serving.fairness", "dense", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
         ("clustered-100k:dim=128",),
-        _probed("serving.fairness", "dense", "ours", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
-        ("vectordb",),
+        OURS,
     ),
     "compare": Kind(
         "the cost of calls in two checkouts of vectordb, in turns and in new processes; see `bench compare`",
         "≈ 4 min; 80 s with --quick",
+        _probed("compare.checkout", "dense", False, _calls, warm={"calls": 20}, fresh=True),
         (TEN,),
-        _probed("compare.checkout", "dense", "ours", False, _calls, warm={"calls": 20}, fresh=True),
-        ("vectordb",),
+        OURS,
     ),
 }

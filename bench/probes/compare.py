@@ -102,7 +102,7 @@ def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
         yield "search_batch of 64 sparse, a query", p50(lambda i: docs.search_batch({"sparse": terms[:64]}), range(few)) / 64, "µs"
 
     # The service, and a new process
-    process, target = started(folder, "--workers", "1", "--no-maintenance")
+    server, target = started(folder, "--workers", "1", "--no-maintenance")
     try:
         with vectordb_client.Client(target) as client:
             far, docs = client.collection("small"), client.collection("large")
@@ -111,9 +111,7 @@ def checkout(worker, calls: int = 600, rows: int = 20_000) -> Figures:
             taken = timing.calls(lambda i: far.get([i]), range(few))
             yield "service: get of one point", np.median(taken), "µs"
     finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+        server.stop()
     yield from _new_process(folder)
 
 

@@ -162,7 +162,7 @@ def fairness(worker, seconds: float = 10.0) -> Figures:
         for low in range(0, len(vectors), 10_000):
             many.upsert(ids=np.arange(len(vectors))[low : low + 10_000], vectors={"d": vectors[low : low + 10_000]})
     theirs, ours = (keys.create(folder / "keys.json", "read", collections=[name])[0] for name in ("many", "one"))
-    process, target = started(folder, "--no-maintenance", "--slow-query-ms", "0")
+    server, target = started(folder, "--no-maintenance", "--slow-query-ms", "0")
     try:
         with Client(target, api_key=ours, timeout=120) as client:
             one = client.collection("one")
@@ -186,8 +186,7 @@ def fairness(worker, seconds: float = 10.0) -> Figures:
                     flood.join()
                 time.sleep(seconds / 3)
     finally:
-        process.terminate()
-        process.wait()
+        server.stop()
 
 
 def _flood(kind: int, key: str, target: str, queries: np.ndarray) -> None:

@@ -18,6 +18,7 @@ class BM25S(System):
     needs = ("bm25s==0.3.16", "numba>=0.60", "scipy>=1.11")
     imports = ("bm25s", "numba", "scipy")
     does = frozenset({"sparse", "filtered"})
+    exact_setting = {}
     notes = "exact; queries without weights only; Numba backend; filters are passed as precomputed weight masks"
 
     def create(self, dataset, folder, threads):
@@ -47,9 +48,6 @@ class BM25S(System):
     def finish(self):
         self.index.activate_numba_scorer()
         self.search([0], 1, None)  # compiles the Numba kernels
-
-    def exact(self):
-        return {}
 
     def prepare(self, queries, filters):
 

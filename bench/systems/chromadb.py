@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .common import EFFORTS, Attributes, each, spread
+from .common import Attributes, each
 from .expressions import negation, tree
 
 MOST_VALUES = 32_000  # each value is a variable of one SQL statement, and SQLite allows 32,766
@@ -21,6 +21,7 @@ class Chroma(System):
     needs = ("chromadb==1.5.9",)
     imports = ("chromadb",)
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
+    effort = "ef_search"
     notes = "no filters on null; no exact mode"
     M, EF_CONSTRUCTION = 16, 100
 
@@ -58,9 +59,6 @@ class Chroma(System):
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, folder)
         self.collection = self.client.get_collection("points", embedding_function=None)
-
-    def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.collection.modify(configuration={"hnsw": {"ef_search": setting["ef_search"], "num_threads": 1}})

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
-
-EFFORTS = (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800)  # values of ef, the number of candidates that a graph search keeps
-
-
-def spread(values: Sequence, suite: str) -> list:
-    """All values; for the filtered suite, which has about a hundred cells, every second value and the last."""
-    return [value for i, value in enumerate(values) if i % 2 == 0 or i == len(values) - 1] if suite == "filtered" else list(values)
 
 
 def each(filters: Iterable, make: Callable[[Any], Any]) -> list:

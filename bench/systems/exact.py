@@ -17,6 +17,7 @@ class Exact(System):
     needs = ("numpy", "scipy")
     imports = ("numpy",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch"})
+    exact_setting = {}
     notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"
 
     def create(self, dataset, folder: Path, threads: int) -> dict:
@@ -66,9 +67,6 @@ class Exact(System):
             import scipy.sparse
 
             self.terms = scipy.sparse.load_npz(folder / "terms.npz")
-
-    def exact(self) -> dict:
-        return {}
 
     def prepare(self, queries, filters):
         # A filter is converted to row numbers once, because every exact search with a mask begins with that.

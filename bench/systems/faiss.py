@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System
-from .common import EFFORTS, each, spread
+from .base import System, spread
+from .common import each
 
 FILE = "faiss.index"
 
@@ -18,6 +18,8 @@ class Faiss(System):
     needs = ("faiss-cpu==1.15.1",)
     imports = ("faiss",)
     does = frozenset({"dense", "filtered", "reopen"})
+    exact_setting = {"exact": True}
+    effort = "efSearch"
     notes = "no attributes; filters are passed as precomputed bitmaps"
 
     def create(self, dataset, folder, threads):
@@ -97,9 +99,6 @@ class Faiss(System):
             return self.exact_index().search(query, k, params=where[1])[1]
         return self.index.search(query, k, params=where[0])[1]
 
-    def exact(self):
-        return {"exact": True}
-
     def ids(self, found):
         return found[0][found[0] >= 0]
 
@@ -120,9 +119,6 @@ class FaissHNSW(Faiss):
 
     def apply(self, parameters, setting):
         parameters.efSearch = setting.get("efSearch", 16)
-
-    def sweep(self, dataset, suite):
-        return [{"efSearch": ef} for ef in spread(EFFORTS, suite)]
 
     def exact_index(self):
         return self.faiss.downcast_index(self.index.storage)

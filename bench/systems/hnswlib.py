@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .common import EFFORTS, each, spread
+from .common import each
 
 FILE = "hnswlib.bin"
 
@@ -22,6 +22,8 @@ class Hnswlib(System):
     needs = ("hnswlib==0.8.0",)
     imports = ("hnswlib",)
     does = frozenset({"dense", "filtered", "delete", "reopen"})
+    exact_setting = {"exact": True}
+    effort = "ef"
     exact_filters = False
     notes = "filters are precomputed lists of bools, read point by point through a Python callback (its only interface)"
     M, EF_CONSTRUCTION = 32, 200
@@ -60,12 +62,6 @@ class Hnswlib(System):
         self._make(dataset, threads)
         self.index.load_index(str(Path(folder, FILE)), max_elements=len(dataset))
         self.finish()
-
-    def sweep(self, dataset, suite):
-        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
-
-    def exact(self):
-        return {"exact": True}
 
     def set(self, setting):
         self.is_exact = bool(setting.get("exact"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .common import EFFORTS, each, spread
+from .common import each
 
 FILE = "kannolo.bin"
 
@@ -23,6 +23,7 @@ class Kannolo(System):
     needs = ("kannolo==0.15.1",)
     imports = ("kannolo",)
     does = frozenset({"dense", "filtered", "reopen"})
+    effort = "ef_search"
     notes = "stores 16-bit vectors; filters (ACORN-1) are precomputed lists of bools, read point by point through a Python callback"
     M, EF_CONSTRUCTION = 32, 200
 
@@ -53,9 +54,6 @@ class Kannolo(System):
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, threads)
         self.index = self.kannolo.DensePlainHNSW.load(str(Path(folder, FILE)), self.metric, "compressed")
-
-    def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.ef = setting["ef_search"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System
-from .common import Attributes, each, spread
+from .base import System, spread
+from .common import Attributes, each
 from .expressions import Sql, tree
 
 
@@ -31,6 +31,7 @@ class LanceDB(System):
     needs = ("lancedb==0.40.0", "pyarrow>=17")
     imports = ("lancedb", "pyarrow")
     does = frozenset({"dense", "filtered", "delete", "reopen"})
+    exact_setting = {"bypass_vector_index": True}
     notes = "files are written but not synced; prefiltering; searched through the asynchronous interface, which is faster"
     M, EF_CONSTRUCTION = 20, 300
 
@@ -105,9 +106,6 @@ class LanceDB(System):
     def sweep(self, dataset, suite):
         tried = ((10, 1), (20, 2), (40, 2), (60, 3), (80, 4), (120, 4), (160, 8), (240, 8), (400, 16), (800, 16))
         return [{"ef": ef, "refine_factor": factor} for ef, factor in spread(tried, suite)]
-
-    def exact(self):
-        return {"bypass_vector_index": True}
 
     def set(self, setting):
         self.setting = dict(setting)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .common import EFFORTS, Attributes, each, sparse_rows, spread, weights_of
+from .common import Attributes, each, sparse_rows, weights_of
 from .expressions import Sql, double_quoted, fields_of, negation, tree
 
 MAX_LENGTH, MAX_ELEMENTS = 512, 1024
@@ -42,6 +42,7 @@ class MilvusLite(System):
     needs = ("milvus-lite==3.2.2",)
     imports = ("milvus_lite",)
     does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
+    effort = "ef"
     notes = "Python over faiss, each search loops over all rows in Python; embedded interface; exact sparse search; its log is not synced"
     M, EF_CONSTRUCTION = 16, 200
 
@@ -113,9 +114,7 @@ class MilvusLite(System):
         self._load()
 
     def sweep(self, dataset, suite):
-        if dataset.arm == "sparse":
-            return [{}]
-        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
+        return [{}] if dataset.arm == "sparse" else super().sweep(dataset, suite)
 
     def exact(self):
         return {} if self.arm == "sparse" else None
@@ -154,6 +153,7 @@ class MilvusServer(System):
     needs = ("milvus==2.3.5", "pymilvus==3.0.2")
     imports = ("milvus", "pymilvus")
     does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
+    effort = "ef"
     notes = "server 2.3.5 of January 2024, the last as a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
     M, EF_CONSTRUCTION = 18, 240
     server = None  # set only in the process that started the server
@@ -231,9 +231,6 @@ class MilvusServer(System):
         self.connect(dataset, self.port)
         self.client.load_collection("points")
         self.loaded = True
-
-    def sweep(self, dataset, suite):
-        return [{"ef": ef} for ef in spread(EFFORTS, suite)]
 
     def set(self, setting):
         self.setting = {"params": dict(setting)}

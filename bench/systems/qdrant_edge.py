@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .base import System
-from .common import Attributes, each, sparse_rows, spread
+from .base import System, spread
+from .common import Attributes, each, sparse_rows
 from .expressions import tree
 
 RRF_K = 60

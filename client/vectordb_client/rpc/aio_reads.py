@@ -92,7 +92,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
     @like(Searching.search)
     @takes_options
-    async def search(
+    async def search(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes the timeout for an option
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
@@ -104,7 +104,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
     @like(Searching.search_batch)
     @takes_options
-    async def search_batch(
+    async def search_batch(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
@@ -116,7 +116,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
     @like(Searching.prepare)
     @takes_options
-    async def prepare(
+    async def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
     ) -> PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]:
         request = SearchRequest.prepared(options)

@@ -55,7 +55,8 @@ def read_methods(service: ServiceDescriptor) -> dict[str, Method]:
 
 
 def _read(method: MethodDescriptor) -> Method:
-    given = method.GetOptions().Extensions[options.method]
+    extension: Any = options.method  # the stub file gives it a type that ``Extensions`` doesn't take
+    given = method.GetOptions().Extensions[extension]
     for field in given.DESCRIPTOR.fields:
         if not field.is_repeated and not (given.HasField(field.name) and (field.enum_type is None or getattr(given, field.name))):
             raise ValueError(f"method {method.full_name} has no option {field.name!r}; see vectordb/v1/options.proto")

@@ -87,7 +87,7 @@ class Reads(PointsOfCollection, Searching):
 
     @like(Searching.search)
     @takes_options
-    def search(
+    def search(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes the timeout for an option
         self,
         vectors: Mapping[str, Vector] | None = None,
         *,
@@ -99,7 +99,7 @@ class Reads(PointsOfCollection, Searching):
 
     @like(Searching.search_batch)
     @takes_options
-    def search_batch(
+    def search_batch(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         vectors: Mapping[str, VectorColumn] | None = None,
         *,
@@ -111,7 +111,9 @@ class Reads(PointsOfCollection, Searching):
 
     @like(Searching.prepare)
     @takes_options
-    def prepare(self, *, timeout: float | None = None, **options: Unpack[SearchOptions]) -> PreparedSearch[Hits, list[Hits]]:
+    def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
+    ) -> PreparedSearch[Hits, list[Hits]]:
         request = SearchRequest.prepared(options)
         self._client._run(calls.prepare(self._remote, request), timeout)
         return PreparedSearch(request, functools.partial(self._search, timeout=timeout))
