@@ -127,10 +127,10 @@ def with_options(signature: inspect.Signature, options: Mapping[str, Any]) -> in
     return signature.replace(parameters=[*parameters.values(), *listed, *last])
 
 
-def named_class(made: Class) -> Class:
+def named_class(cls: Class) -> Class:
     """``named`` for the constructor of a class."""
-    setattr(made, "__init__", named(made.__init__))  # noqa: B010 - pyright refuses the assignment
-    return made
+    setattr(cls, "__init__", named(cls.__init__))  # noqa: B010 - pyright refuses the assignment
+    return cls
 
 
 def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> UnknownArgumentError:

@@ -235,8 +235,8 @@ def to_dict(node: Filter) -> dict:
         return {"op": node.op, "field": node.field, "value": _to_json(node.value)}
     if isinstance(node, nodes.Count):
         return {"op": "count", "field": node.field, "compare": node.op, "value": node.n}
-    for op, (made, keys) in _LEAVES.items():
-        if type(node) is made:
+    for op, (leaf, keys) in _LEAVES.items():
+        if type(node) is leaf:
             return {"op": op, **{key: _to_json(part) for key, part in zip(keys, node._parts(), strict=True)}}
     raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
 
