@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from vectordb_client.model.aliases import FilterLike, Ids, Selection
@@ -26,8 +26,6 @@ from .query.changes import changes
 from .query.info import describe
 from .query.pieces import PieceReader
 from .storage import term_words
-
-T = TypeVar("T")
 
 
 class Reads(Reading):

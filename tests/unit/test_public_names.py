@@ -12,6 +12,8 @@ import sys
 import pytest
 import vectordb_client
 from vectordb_client import AsyncClient, AsyncCollection, Client
+from vectordb_client.model.reading import Reading
+from vectordb_client.model.writing import Writing
 
 import vectordb
 from tests.support.paths import ROOT
@@ -80,6 +82,21 @@ def test_methods_are_the_same_embedded_and_served():
     embedded = {name for name in dir(vectordb.Collection) if not name.startswith("_")} - {"apply_batch", "reached", "number", "revision"}
     served = {name for name in dir(vectordb_client.Collection) if not name.startswith("_")}
     assert embedded - {"name"} == served - {"name"} == {name for name in dir(AsyncCollection) if not name.startswith("_")} - {"name"}
+
+
+def test_methods_have_the_same_documentation_embedded_and_served():
+    def sections(owner, name):
+        text = inspect.getdoc(getattr(owner, name)).replace("await ", "").replace("async for", "for")
+        return re.sub(r"(\n\nArgs:)?\n    timeout: .*", "", text)
+
+    names = {name for name, value in {**vars(Reading), **vars(Writing)}.items() if not name.startswith("_") and callable(value)}
+    assert len(names) > 12
+    for name in {*names, "search", "search_batch", "prepare", "tune_fusion"}:
+        embedded = sections(vectordb.Collection, name)
+        assert embedded == sections(vectordb_client.Collection, name) == sections(AsyncCollection, name)
+        assert "timeout: " in inspect.getdoc(getattr(vectordb_client.Collection, name)), name
+    for name in ("create_collection", "collection", "collections", "drop_collection", "purge"):
+        assert sections(vectordb.Database, name) == sections(Client, name) == sections(AsyncClient, name)
 
 
 def test_names_missing_in_the_package_say_where_they_are():

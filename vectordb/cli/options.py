@@ -98,11 +98,15 @@ class Command(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
 
 
-def add_word(parser: Command, word: str, form: str, flag: str, about: str, required: bool, **flag_options: Any) -> None:
-    """A word that a flag may give instead: ``arguments.FLAG`` is its value (None if not required and not given)."""
-    kind = flag_options.get("type")
-    parser.add_argument(word, metavar=form, type=kind, nargs="?", help=about)
-    parser.add_argument(f"--{flag}", help=f"same as {form}", **{"metavar": form, **flag_options})
+def add_word(
+    parser: Command, word: str, form: str, flag: str, about: str, required: bool, name: str | None = None, type: Callable[[str], Any] = str
+) -> None:
+    """A word that a flag may give instead: ``arguments.FLAG`` is its value (None if not required and not given).
+
+    form, name: what the usage line shows for the word and for the flag's value. about: the help.
+    """
+    parser.add_argument(word, metavar=form, type=type, nargs="?", help=about)
+    parser.add_argument(f"--{flag}", metavar=name or form, type=type, help=f"same as {form}")
 
     def check(arguments: argparse.Namespace) -> None:
         first, second = getattr(arguments, word), getattr(arguments, flag)
@@ -126,7 +130,7 @@ def add_collection(parser: Command, required: bool = False, about: str | None = 
     ask: check here that a required collection is given.
     """
     about = about or ("the collection" if required else "only this collection (default: all)")
-    add_word(parser, "named", "COLLECTION", "collection", about, required and ask, metavar="NAME")
+    add_word(parser, "named", "COLLECTION", "collection", about, required and ask, name="NAME")
 
 
 def add_order(parser: Command, *words: tuple[str, str], rest: str | None = None) -> None:

@@ -16,7 +16,7 @@ def add_arguments(parser: Command) -> None:
     add_order(parser, ("directory", "data"), ("named", "collection"), ("of", "field"))
     add_directory(parser)
     add_collection(parser, required=True)
-    add_word(parser, "of", "FIELD", "field", "a sparse vector field", required=True, metavar="NAME")
+    add_word(parser, "of", "FIELD", "field", "a sparse vector field", required=True, name="NAME")
     ways = parser.add_mutually_exclusive_group(required=True)
     ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms in this file")
     ways.add_argument("--export", metavar="FILE", dest="out", help="write all terms and words to this file; - writes .tsv to stdout")
