@@ -106,7 +106,7 @@ class Overdue:
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def expect(self, what: Any, give_up: Callable[[], None], end: float | None = None) -> None:
+    def expect(self, what: Any, give_up: Callable[[], Any], end: float | None = None) -> None:
         """Call ``give_up()`` after ``seconds``, or at ``end`` (by ``time.monotonic``), unless ``met(what)`` is called before."""
         with self._lock:
             self._awaited[what] = (time.monotonic() + self.seconds if end is None else end, give_up)
@@ -152,7 +152,7 @@ class MessageFirst(ThreadPoolExecutor):
         self._reading: dict[Arrival, None] = {}
         self._reading_lock = threading.Lock()
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         arrival = Arrival(work, arguments, named)
         if not arrival.readable:
             super().submit(arrival.run)

@@ -187,7 +187,7 @@ class _Entrance(ThreadPoolExecutor):
         super().__init__(1)
         self._guard = guard
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         self._guard.enter(Arrival(work, arguments, named))
 
 
