@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import Filter
 
 from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View

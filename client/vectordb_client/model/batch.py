@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,17 @@ class Batch:
     removed: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     if_version: Sequence[int | None] | None = None
     if_filter: Any = None
+
+
+class Columns(NamedTuple):
+    """The keyword arguments of ``make_batch``."""
+
+    ids: Any
+    vectors: Any
+    attributes: Any
+    payload: Any
+    if_version: Any
+    if_filter: Any
 
 
 def make_batch(
