@@ -14,7 +14,8 @@ _local = threading.local()
 
 def cores() -> int:
     """The number of cores that this thread's work may use."""
-    return CORES if _limit() is None else min(_limit(), CORES)
+    limit = _limit()
+    return CORES if limit is None else min(limit, CORES)
 
 
 def _limit() -> int | None:

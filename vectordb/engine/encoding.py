@@ -50,11 +50,12 @@ def encoded(batch: Batch, snapshots: Snapshots, worded: Mapping[str, np.ndarray]
         if new:
             words[name] = {term: word for term, word in new.items() if is_word(word)}
         places = np.array(rows, dtype=np.int32)
-        column = column.with_rows(places if column.rows is None else places[column.rows])
+        covered = places if column.rows is None else places[column.rows]
+        column = column.with_rows(covered)
         given = vectors.get(name)
         vectors[name] = column if given is None else given.overlaid(column)
         if batch.kind == "update":  # a text without terms removes the vector of the old text
-            silent = np.setdiff1d(places, column.rows).astype(np.int32)
+            silent = np.setdiff1d(places, covered).astype(np.int32)
             removed[name] = np.union1d(removed.get(name, silent), silent).astype(np.int32)
     if batch.kind == "update":
         for name, spec in schema.vectors.items():

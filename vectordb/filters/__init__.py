@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 from vectordb_client.model.filter import from_dict, not_a_filter
 from vectordb_client.model.filter_nodes import Filter
@@ -13,6 +13,10 @@ from .parse import parse
 __all__ = ["as_filter"]
 
 
+@overload
+def as_filter(value: None) -> None: ...
+@overload
+def as_filter(value: Filter | str | Mapping) -> Filter: ...
 def as_filter(value: Any) -> Filter | None:
     """The tree of nodes of a filter given as such a tree, as a string, as a dict (the JSON form) or as None.
 

@@ -167,7 +167,7 @@ class SegmentRequest(NamedTuple):
     targets: Sequence[SegmentTarget]
     tail: Sequence[TailRange]
     chunks: Chunks
-    queries: Sequence
+    queries: Any
     spec: Any
     k: int
     recall: float
@@ -273,7 +273,8 @@ class IndexKind:
 
     def __init__(self, meta: dict[str, Any], sections: dict[str, np.ndarray], file: IndexFile | None = None):
         """file: None for a draft, which a build calibrates before it is written."""
-        self.meta, self.sections, self.file = meta, sections, file
+        self.meta, self.sections = meta, sections
+        self.file: Any = file
         self.rows, self.first = meta["rows"], meta["first"]
         self.docids, self.inverse = sections["docids"], sections["inverse"]
         self.offsets = sections.get("offsets", np.array([0, self.rows], np.int32))
@@ -309,7 +310,7 @@ class IndexKind:
         return {}
 
     @staticmethod
-    def usable(segments: Sequence[Any], queries: Sequence[Any], k: int, exact: bool, saturation: Saturation | None) -> bool:
+    def usable(segments: Sequence[Any], queries: Any, k: int, exact: bool, saturation: Saturation | None) -> bool:
         """Whether these files can answer queries for k results. exact: the answer must be the exact one. Others as in SegmentRequest."""
         return not exact
 
@@ -417,6 +418,7 @@ def check_options(fields: Mapping[str, Any]) -> None:
             kind.check_options(name, spec.index)
 
 
+@dataclass(frozen=True)
 class BuildOptions:
     """The options of a build: a dataclass with ``seed`` and ``threads`` (0: all cores) among its fields."""
 

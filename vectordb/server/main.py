@@ -120,7 +120,7 @@ def run(
     path: str | os.PathLike[str],
     settings: Settings,
     stop: threading.Event,
-    ready: Callable[[str], None],
+    ready: Callable[[str], Any],
     stopping: Callable[[], None] = lambda: None,
     shared: bool = False,
 ) -> None:

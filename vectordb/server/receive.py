@@ -6,21 +6,22 @@ internals differ, gRPC's own way is used (``Arrival.readable`` is false).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import grpc
 
-try:
-    from grpc import _server
-    from grpc._cython import cygrpc
-except ImportError:  # an unknown version of gRPC
-    _server = cygrpc = None
+_server: Any = None
+cygrpc: Any = None
+with contextlib.suppress(ImportError):  # an unknown version of gRPC
+    _server, cygrpc = import_module("grpc._server"), import_module("grpc._cython.cygrpc")
 
 log = logging.getLogger("vectordb.server")
 _NAMES = ("_RPCState", "_receive_message", "_is_rpc_state_active", "_abort", "_RECEIVE_MESSAGE_TOKEN", "_CLOSED")
@@ -40,7 +41,7 @@ class Arrival:
         self.request: Any = None
         self._at = next((i for i, each in enumerate(arguments) if isinstance(each, _server._RPCState)), 0) if _KNOWN else 0
         if self._at and len(arguments) > self._at + 3:
-            self.behavior = arguments[self._at + 1]
+            self.behavior: Any = arguments[self._at + 1]
             self.peer = arguments[self._at - 1].call.peer()
             self.peer = self.peer.decode() if isinstance(self.peer, bytes) else self.peer
         else:
@@ -105,7 +106,7 @@ class Overdue:
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def expect(self, what: Any, give_up: Callable[[], None], end: float | None = None) -> None:
+    def expect(self, what: Any, give_up: Callable[[], Any], end: float | None = None) -> None:
         """Call ``give_up()`` after ``seconds``, or at ``end`` (by ``time.monotonic``), unless ``met(what)`` is called before."""
         with self._lock:
             self._awaited[what] = (time.monotonic() + self.seconds if end is None else end, give_up)
@@ -151,7 +152,7 @@ class MessageFirst(ThreadPoolExecutor):
         self._reading: dict[Arrival, None] = {}
         self._reading_lock = threading.Lock()
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         arrival = Arrival(work, arguments, named)
         if not arrival.readable:
             super().submit(arrival.run)

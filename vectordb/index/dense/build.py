@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def build(
     centroids = _centroids(frame, len(vectors), options.seed, threads)
     codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
     assigned = _encode(frame, vectors, centroids, codecs.values(), step)
-    byte = codecs[ByteCodes.name]
+    byte = cast(ByteCodes, codecs[ByteCodes.name])
     near = byte.lengths <= frame.limit
     kept = np.flatnonzero(near)
     vectors, docids, far = _parted(vectors, docids, near)

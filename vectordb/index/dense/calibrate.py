@@ -146,6 +146,9 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
 class _Bench:
     """The calibration queries with their exact scores of all rows, and the methods that run one cell."""
 
+    scratch: DenseScratch  # of a lane
+    rng: np.random.Generator  # of a lane
+
     def __init__(self, segment: DenseSegment, vectors: np.ndarray, docids: np.ndarray, order: np.ndarray, held: np.ndarray, seed: int):
         self.segment, metric = segment, segment.metric
         self.settings = Settings.now()

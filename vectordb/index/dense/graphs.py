@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +49,7 @@ class FaissBuilder:
     """
 
     def __init__(self, dim: int, bytes_: bool, degree: int, ef_construction: int, seed: int, threads: int):
-        import faiss
-
+        faiss: Any = import_module("faiss")  # its stubs lack what SWIG adds
         self._faiss = faiss
         kind = faiss.ScalarQuantizer.QT_8bit_direct if bytes_ else faiss.ScalarQuantizer.QT_8bit
         self._index = faiss.IndexHNSWSQ(dim, kind, degree)

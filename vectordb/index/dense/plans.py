@@ -20,19 +20,19 @@ _BYTE, _BINARY = frozenset({"byte"}), frozenset({"byte", "sign"})
 _GRAPH, _FILTERED_GRAPH = _BYTE | {"graph"}, _BYTE | {"graph", "filter"}
 
 
-def _rows(setting, k, depth):
+def _rows(setting, k, depth) -> dict[str, float]:
     return {"rows": round(setting[0] * max(k / depth, 1.0))}
 
 
-def _rows_of_passes(setting, k, depth):
+def _rows_of_passes(setting, k, depth) -> dict[str, float]:
     return _rows(setting, k, depth) | {"first_pass": round(setting[1] * max(k, depth))}
 
 
-def _ef(setting, k, depth):
+def _ef(setting, k, depth) -> dict[str, float]:
     return {"ef": int(setting[0] * max(k, depth))}
 
 
-def _deviations(setting, k, depth):
+def _deviations(setting, k, depth) -> dict[str, float]:
     return {"deviations": setting[0]}
 
 

@@ -35,7 +35,7 @@ _CODES_AT_ONCE = 8  # byte codes multiplied in the time of one float, for the sa
 _PARALLEL_CODES = 64 << 20  # bytes of codes; a smaller scan uses one core, which reads about as fast as the memory delivers [chosen]
 
 
-def usable(segments: Sequence[DenseSegment], queries: np.ndarray, k: int, exact: bool, saturation: None) -> bool:
+def usable(segments: Sequence[DenseSegment], queries: np.ndarray, k: int, exact: bool, saturation: object) -> bool:
     """``IndexKind.usable``: an exact search and one for more than MAX_DEPTH results read all vectors."""
     return not exact and k <= MAX_DEPTH
 

@@ -89,12 +89,12 @@ def build(
         impact_lists.locate_terms(vocabulary, terms[low : low + PIECE], places)
         row_terms[low : low + PIECE] = places
         step("terms", low / len(terms))
-    counted = {}
-    if saturation is not None:
+    impacts, counted = weights, {}
+    if saturation is not None and weights is not None:
         ends = np.concatenate([[0], np.cumsum(weights, dtype=np.int64)])
         lengths = ends[indptr[1:]] - ends[indptr[:-1]]
         counted = {"row_lengths": lengths.astype(np.float32)}
-    impacts = weights if saturation is None else saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
+        impacts = saturation.weights(weights, np.repeat(lengths, np.diff(indptr)))
     rounded, levels = _leveled(impacts, len(terms), options)
     list_at, lists = _lists(indptr, row_terms, rounded, len(vocabulary), len(levels["level_most"]), threads, step)
     meta = {
@@ -102,7 +102,7 @@ def build(
         "rows": len(docids),
         "first": int(docids[0]),
         "binary": weights is None,
-        "signed": weights is not None and bool((impacts < TINY_WEIGHT).any()),
+        "signed": impacts is not None and bool((impacts < TINY_WEIGHT).any()),
         "options": options.kept(),
     }
     if saturation is not None:

@@ -69,7 +69,7 @@ def _search(request: SegmentRequest, query: Query, report: Report | None) -> Fou
         deadline.check()
         keys, run = _search_segment(request, target, query, report is not None)
         parts.append(keys)
-        if report is not None:
+        if report is not None and run is not None:
             report.runs.append(run)
     started = time.perf_counter()
     for piece in request.tail:

@@ -91,10 +91,10 @@ class Guard:
             self.connections.called(arrival.peer)
             with _refusing(call):
                 self._place(call, arrival)
-        if call.refusal is not None:
+        place, seconds, came = call.place, self.settings.message_seconds, time.monotonic()
+        if call.refusal is not None or place is None:
             self._refuse(arrival)
             return
-        place, seconds, came = call.place, self.settings.message_seconds, time.monotonic()
 
         def read() -> None:
             if arrival.readable:  # a message that was sent meanwhile is read at once
@@ -187,7 +187,7 @@ class _Entrance(ThreadPoolExecutor):
         super().__init__(1)
         self._guard = guard
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> None:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         self._guard.enter(Arrival(work, arguments, named))
 
 

@@ -193,7 +193,7 @@ class Keys:
         number, _, secret = rest.partition("_")
         key = self._keys.get(number)
         right = key is not None and hmac.compare_digest(key.hash, _hash(number, secret))
-        if not right or prefix != "vdb" or value[: len(_SCHEME)].lower() != _SCHEME:
+        if key is None or not right or prefix != "vdb" or value[: len(_SCHEME)].lower() != _SCHEME:
             raise AuthenticationError("the API key is not valid", field="api_key")
         if key.expires is not None and key.expires <= datetime.now(UTC):
             raise AuthenticationError(f"API key {key.id} has expired", field="api_key")

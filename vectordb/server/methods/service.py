@@ -143,7 +143,8 @@ def to_client_error(method: Method, raised: Exception) -> VectorDBError:
 def fail(context: grpc.ServicerContext, error: VectorDBError) -> bytes:
     """End the call with the error's status and detail."""
     status, details, detail = status_of(error)
-    retry = () if getattr(error, "retry_after", None) is None else ((RETRY_AFTER_KEY, f"{error.retry_after:g}"),)
+    seconds = getattr(error, "retry_after", None)
+    retry = () if seconds is None else ((RETRY_AFTER_KEY, f"{seconds:g}"),)
     context.set_trailing_metadata(((DETAIL_KEY, detail), *retry))
     context.abort(grpc.StatusCode[status], details)
     raise AssertionError  # abort raises

@@ -25,7 +25,7 @@ def check(target: str, timeout: float, tls: bool | Path = False, tls_cert: Path 
             break
         except grpc.RpcError as error:
             # A service with too many connections closes new ones at once, until it has shut idle ones: retry.
-            full = error.code() is grpc.StatusCode.UNAVAILABLE and "refused" not in error.details()
+            full = error.code() is grpc.StatusCode.UNAVAILABLE and "refused" not in (error.details() or "")
             if not full or time.monotonic() + _PAUSE_SECONDS >= end:
                 what = f"{target} doesn't answer: {error.code().name}: {connection_problem(error.details() or '')}"
                 raise UnavailableError(what, field="target", value=target) from None

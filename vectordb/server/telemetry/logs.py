@@ -60,5 +60,5 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _where(record: logging.LogRecord) -> str:
-    kind, _, trace = record.exc_info
+    kind, _, trace = record.exc_info or (None, None, None)
     return f"{''.join(traceback.format_tb(trace))}{kind.__qualname__ if kind else ''}"

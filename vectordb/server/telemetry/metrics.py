@@ -294,7 +294,7 @@ def serve_metrics(telemetry: Any, host: str, port: int) -> WSGIServer:
     Raises UnavailableError if the address can't be used.
     """
     prometheus_client.disable_created_metrics()  # creation times of all series would double the output
-    kind = type("Server", (_Shared if telemetry.metrics.shared else _Server,), {"address_family": _family(host)})
+    kind: Any = type("Server", (_Shared if telemetry.metrics.shared else _Server,), {"address_family": _family(host)})
     try:
         server = kind((host, port), _Handler)
     except OSError as error:

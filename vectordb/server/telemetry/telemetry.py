@@ -169,7 +169,8 @@ class Telemetry:
         facts["milliseconds"]["rest"] = round(1000 * (seconds + waited) - sum(facts["milliseconds"].values()), 3)
         facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **{k: v for k, v in facts.items() if v is not None}}
         self.slowest.append(facts)
-        self.slow.write(facts)
+        if self.slow is not None:
+            self.slow.write(facts)
 
     def _filter(self, request: Any) -> str | None:
         """A request's filter in canonical form, which is the form that was evaluated."""
