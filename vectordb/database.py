@@ -142,7 +142,6 @@ class Database(Collections[Collection]):
     Attributes:
         path: the absolute path of the directory.
         read_only: why nothing can be written, or None.
-        directory: what all handles of this process share. It is no part of the public interface.
     """
 
     def __init__(

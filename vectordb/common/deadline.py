@@ -2,7 +2,7 @@
 
 Whoever accepts a call runs its work inside ``with scope(Deadline(seconds)):``. Reads outside such a block are under the deadline of their
 database, which ends when the database is closed. ``check()`` is called between kernel calls, stages, arms, segments, queries and hits. In
-a thread without a patience it never raises; it costs about 50 ns.
+a thread without a deadline it never raises; it costs about 50 ns.
 
 A kernel call can't be stopped. So work larger than ``WORK`` is divided into several calls.
 """
@@ -32,7 +32,7 @@ _GONE = "the deadline passed, or the call was cancelled, before the work was don
 
 
 class _Thread(threading.local):
-    patience: Deadline | None = None
+    deadline: Deadline | None = None
 
 
 _thread = _Thread()
@@ -42,7 +42,7 @@ class Deadline:
     """The deadline of a call, and its cancellation. It ends at ``end`` (``time.monotonic()``), when any thread calls ``leave``, or when
     ``within`` ends.
 
-    seconds: time until the end; None means no limit. within: an outer patience. allowance: memory that the work may use; by default that
+    seconds: time until the end; None means no limit. within: an outer deadline. allowance: memory that the work may use; by default that
     of ``within``.
     """
 
@@ -71,38 +71,38 @@ class Deadline:
 
 
 @contextmanager
-def scope(patience: Deadline | None) -> Iterator[None]:
+def scope(deadline: Deadline | None) -> Iterator[None]:
     """Put this thread's work inside the block under a deadline; None means no deadline."""
-    outer, _thread.patience = current(), patience
+    outer, _thread.deadline = current(), deadline
     try:
         yield
     finally:
-        _thread.patience = outer
+        _thread.deadline = outer
 
 
 def current() -> Deadline | None:
-    """The patience of this thread's work, or None."""
-    return _thread.patience
+    """The deadline of this thread's work, or None."""
+    return _thread.deadline
 
 
-def begin(patience: Deadline) -> bool:
+def begin(deadline: Deadline) -> bool:
     """Put this thread's work under a deadline unless it already has one. If this returns True, call ``end()`` afterwards."""
-    if _thread.patience is not None:
+    if _thread.deadline is not None:
         return False
-    _thread.patience = patience
+    _thread.deadline = deadline
     return True
 
 
 def end() -> None:
-    """Undo ``begin``: this thread's work has no patience."""
-    _thread.patience = None
+    """Undo ``begin``: this thread's work has no deadline."""
+    _thread.deadline = None
 
 
 def check() -> None:
     """Raises DeadlineError, or the error of the cancellation, if this thread's work should stop."""
-    patience = _thread.patience
-    if patience is not None:
-        patience.check()
+    deadline = _thread.deadline
+    if deadline is not None:
+        deadline.check()
 
 
 def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
@@ -134,11 +134,11 @@ def map_with_deadline(pool: Executor, work: Callable[..., T], *arguments: Iterab
     Only a few tasks are queued at a time, so that other callers of the pool get their turn. If one fails, the others stop at their next
     ``check()``. When this returns or raises, no task is running, so the data that they read may be released.
     """
-    patience = Deadline(within=current())
+    deadline = Deadline(within=current())
 
     def checked(*each: Any) -> T:
-        with scope(patience):
-            patience.check()
+        with scope(deadline):
+            deadline.check()
             return work(*each)
 
     done: list[T] = []
@@ -148,13 +148,13 @@ def map_with_deadline(pool: Executor, work: Callable[..., T], *arguments: Iterab
             if len(begun) >= _AHEAD:
                 done.append(begun[0].result())
                 begun.popleft()
-                patience.check()
+                deadline.check()
             begun.append(pool.submit(checked, *given))
         while begun:
             done.append(begun[0].result())
             begun.popleft()
     except BaseException:
-        patience.leave()
+        deadline.leave()
         for future in begun:
             future.cancel()
         wait(begun)
