@@ -77,8 +77,8 @@ class Dataset:
         return replace(self, attributes={name: self.attributes[name] for name in names})
 
     def query(self, i: int) -> Any:
-        """Query i in the form of ``System.prepare``: a float32 array, (int32 indices, float32 values), or a pair of both."""
-        dense = None if self.queries is None else self.queries[i]
+        """Query i in the form of ``System.prepare``: a contiguous float32 array, (int32 indices, float32 values), or a pair of both."""
+        dense = None if self.queries is None else np.ascontiguousarray(self.queries[i], np.float32)
         return dense if self.sparse is None else self._sparse_query(i) if self.vectors is None else (dense, self._sparse_query(i))
 
     def _sparse_query(self, i: int) -> tuple[np.ndarray, np.ndarray]:

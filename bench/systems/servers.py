@@ -1,4 +1,4 @@
-"""Server processes of peers: started on a free port of 127.0.0.1, watched during start-up, and stopped by their pid."""
+"""Servers of peers: an adapter's base class, and processes, started on a free port of 127.0.0.1 and stopped by their pid."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .base import Unsupported
+from .base import System, Unsupported
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 
@@ -26,6 +30,42 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class ServerSystem(System):
+    """An adapter that starts a server and connects clients to its port."""
+
+    kind = "server"
+    server: Any = None  # set only in the process that started the server
+    client: Any = None
+
+    def start(self, folder: Path, threads: int) -> None:
+        """Start the server on the files of the folder. Sets ``server`` and ``port``."""
+        raise NotImplementedError
+
+    def connect(self, dataset: Dataset, port: int) -> None:
+        """Connect a client. Sets ``client``."""
+        raise NotImplementedError
+
+    def launch(self, dataset, folder, threads):
+        """Start the server and connect to it."""
+        self.start(Path(folder), threads)
+        self.connect(dataset, self.port)
+
+    def address(self):
+        return {"port": self.port}
+
+    def attach(self, dataset, address):
+        self.connect(dataset, address["port"])
+
+    def pids(self):
+        return [self.server.pid] if self.server else []
+
+    def close(self):
+        if self.client is not None:
+            self.client.close()
+        if self.server:
+            self.server.stop()
 
 
 class Server:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .common import Attributes, each
+from .common import Attributes
 from .expressions import Sql, tree
 
 TYPES = {"int": "integer", "float": "float", "bool": "boolean", "keyword": "text"}
@@ -105,10 +105,11 @@ class SqliteVec(System):
     def set(self, setting):
         self.plan = setting["plan"]
 
-    def prepare(self, queries, filters):
-        return [np.ascontiguousarray(query, np.float32).tobytes() for query in queries], each(filters, self._statements)
+    def query(self, query):
+        return query.tobytes()
 
-    def _statements(self, where) -> dict[str, str]:
+    def filter(self, where) -> dict[str, str]:
+        """The statements of both plans."""
         node = tree(where.expression)
         condition = self.sql(node)
         inside = condition if self._is_metadata(node) else f"rowid in (select id from facts where {condition})"
@@ -128,9 +129,6 @@ class SqliteVec(System):
     def search(self, query, k, where):
         statement = "select rowid from vectors where embedding match ?1 and k = ?2" if where is None else where[self.plan]
         return self.run(statement, (query, k)).fetchall()
-
-    def ids(self, found):
-        return np.array([row for (row,) in found], dtype=np.int64)
 
     def version(self):
         import apsw
