@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class Part:
@@ -26,7 +26,19 @@ class Part:
         return list(dict.fromkeys((one["dataset"], one["stage"], one["cell"]) for one in self.measurements))
 
     def of(self, place: tuple[str, str, str], system: str) -> list[dict]:
-        return [one for one in self.measurements if (one["dataset"], one["stage"], one["cell"]) == place and one["system"] == system]
+        return [one for one in self.measured(place[0], place[1], system) if one["cell"] == place[2]]
+
+    def measured(self, dataset: str, stage: str, system: str) -> list[dict]:
+        return [one for one in self.measurements if (one["dataset"], one["stage"], one["system"]) == (dataset, stage, system)]
+
+    def operated(self, op: str, dataset: str | None = None) -> list[dict]:
+        """The operations of this name (on one data set)."""
+        return [one for one in self.operations if one["op"] == op and dataset in (None, one["dataset"])]
+
+
+def points(measured: Iterable[dict]) -> list[tuple[float, float]]:
+    """(mean recall, QPS) of each measurement."""
+    return [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
@@ -34,6 +46,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1
     marks = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [header, marks, *([str(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def listed(columns: Mapping[str, str | Callable[[dict], object]], facts: Sequence[dict], left: int = 1) -> str:
+    """A Markdown table with a row for each fact; empty without facts. columns: heading → a value's name, or a function of the fact.
+
+    A value is shown by its name: "…_s" as seconds, sizes of memory and files in MiB, others as they are.
+    """
+
+    def cell(one: dict, of: str | Callable[[dict], object]) -> object:
+        if not isinstance(of, str):
+            return of(one)
+        return seconds(one[of]) if of.endswith("_s") else size(one[of]) if of in ("before", "after", "peak", "disk") else one[of]
+
+    return table(tuple(columns), [[cell(one, of) for of in columns.values()] for one in facts], left) if facts else ""
+
+
+def folded(summary: str, text: str) -> str:
+    """A block that is collapsed in the report."""
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 # Figures in words

@@ -64,12 +64,10 @@ def _figures(found: dict, pens: Pens):
             figure = bars(part, dataset, pens)
             if figure is not None:
                 yield suite, _name(suite, "build", dataset), figure
-    part = Part(found, "ingest")
-    for dataset in part.datasets:
-        yield "ingest", _name("ingest", dataset), ingest(part, dataset, pens)
-    part = Part(found, "churn")
-    for dataset in part.datasets:
-        yield "churn", _name("churn", dataset), churn(part, dataset, pens)
+    for suite, plot in (("ingest", ingest), ("churn", churn)):
+        part = Part(found, suite)
+        for dataset in part.datasets:
+            yield suite, _name(suite, dataset), plot(part, dataset, pens)
     part = Part(found, "service")
     if part.loads:
         yield "service", "service", loads(part, pens)

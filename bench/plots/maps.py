@@ -124,7 +124,7 @@ def _reached(part: Any, dataset: str, system: str, grid: dict) -> dict:
             measured = part.of(one_place, system)
             if measured:
                 where = grid[one_place[2]]
-                points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
+                points = tables.points(measured)
                 key = (where["shape"], where["correlation"], where["selectivity"])
                 result[key] = (metrics.at_recall(points, TARGET), max(point[0] for point in points))
     return result
