@@ -93,16 +93,16 @@ def summary(part: Part, dataset: str) -> dict[tuple[str, str, float], tuple[floa
 
 
 def _summarized(part: Part, dataset: str) -> list[str]:
-    found = summary(part, dataset)
-    shares = sorted({share for _, _, share in found}, reverse=True)
-    columns = [(side, share) for side in CORRELATIONS for share in shares if any(key[1:] == (side, share) for key in found)]
+    cells = summary(part, dataset)
+    shares = sorted({share for _, _, share in cells}, reverse=True)
+    columns = [(side, share) for side in CORRELATIONS for share in shares if any(key[1:] == (side, share) for key in cells)]
     if not columns:
         return []
     rows = []
     for system in part.systems:
         row = [system]
         for side, share in columns:
-            mean, reached, tried = found.get((system, side, share), (None, 0, 0))
+            mean, reached, tried = cells.get((system, side, share), (None, 0, 0))
             row.append("–" if not tried else f"{rate(mean) if mean else '×'}{'' if reached == tried else f' ({reached}/{tried})'}")
         rows.append((*row, _lowest(part, dataset, system)))
     header = ("QPS", *(f"{side} {share * 100:g} %" for side, share in columns), "lowest recall")
@@ -194,11 +194,11 @@ def _service(part: Part) -> list[str]:
         speeds = (
             f"{rate(middle['qps'])} [{rate(min(o['qps'] for o in answered))}–{rate(max(o['qps'] for o in answered))}]" if middle else "–"
         )
-        asked = rate(repeats[0]["asked_rate"]) if repeats[0]["asked_rate"] else ""
+        asked_rate = rate(repeats[0]["asked_rate"]) if repeats[0]["asked_rate"] else ""
         tails = [milliseconds(middle[f"p{p:g}_ms"]) if middle else "–" for p in metrics.PERCENTILES]
         recall = [one["recall"] for one in repeats if one["recall"] is not None]
         bad = (sum(one["timed_out"] for one in repeats), sum(one["failed"] for one in repeats))
-        rows.append((system, load, asked, speeds, *tails, f"{min(recall):.4f}" if recall else "–", *bad))
+        rows.append((system, load, asked_rate, speeds, *tails, f"{min(recall):.4f}" if recall else "–", *bad))
     header = ("system", "load", "asked QPS", "answered QPS", "p50 ms", "p95", "p99", "p99.9", "recall", "timed out", "failed")
     note = "Clients are threads of one Python process on the same machine. In the open loop a latency is measured from the time the request"
     note += " was scheduled. More than a second counts as timed out. Latencies are those of the repeat with the median rate."
@@ -225,32 +225,32 @@ def _figures(part: Part) -> list[str]:
     for dataset in part.datasets:
         blocks.append(f"### {dataset}")
         for cells in (False, True):
-            found: dict[tuple[str, str], dict[str, dict]] = {}
+            figures: dict[tuple[str, str], dict[str, dict]] = {}
             for one in part.figures:
                 if one["dataset"] == dataset and bool(one["cell"]) == cells:
-                    found.setdefault((one["cell"], one["what"]), {})[one["system"]] = one
+                    figures.setdefault((one["cell"], one["what"]), {})[one["system"]] = one
             make = _side_by_side if len(part.systems) == 2 and not cells else _one_by_one
-            text = make(found, part.systems)
-            if found:
+            text = make(figures, part.systems)
+            if figures:
                 blocks.append(folded("By cell", text) if cells else text)
     return blocks
 
 
-def _one_by_one(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+def _one_by_one(figures: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
     rows = []
-    for (cell, what), by_system in found.items():
+    for (cell, what), by_system in figures.items():
         first, *others = (by_system[system] for system in systems if system in by_system)
         for one in (first, *others):
             ratio = "" if one is first else _ratio(checks.ratios(first, one))
             rows.append((*((cell,) if cell else ()), what, one["system"], _values(one), one["unit"], ratio))
-    header = (*(("cell",) if any(cell for cell, _ in found) else ()), "figure", "system", "", "unit", "×")
+    header = (*(("cell",) if any(cell for cell, _ in figures) else ()), "figure", "system", "", "unit", "×")
     return table(header, rows, left=len(header) - 3)
 
 
-def _side_by_side(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+def _side_by_side(figures: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
     """Also the ratio of the best rounds, which other work on the machine disturbs least, and a list of what differs beyond the noise."""
     rows, slower, faster = [], [], []
-    for (_, what), by_system in found.items():
+    for (_, what), by_system in figures.items():
         first, second = (by_system.get(system) for system in systems)
         ratios = checks.ratios(first, second) if first and second else []
         best = checks.ratios(*({**one, "values": [checks.best(one)]} for one in (first, second))) if ratios else []
@@ -279,15 +279,15 @@ def _ratio(ratios: list[float]) -> str:
     return "{} [{}–{}]".format(*map(checks.factor, checks.spread(ratios)))
 
 
-def probed(found: dict) -> list[str]:
+def probed(results: dict) -> list[str]:
     """The figures of all suites' probes, and their checks, for a terminal."""
-    parts = [Part(found, suite) for suite in dict.fromkeys(one["suite"] for one in found.get("figures", ()))]
-    return [block for part in parts for block in _figures(part)] + check_lines(found)
+    parts = [Part(results, suite) for suite in dict.fromkeys(one["suite"] for one in results.get("figures", ()))]
+    return [block for part in parts for block in _figures(part)] + check_lines(results)
 
 
-def check_lines(found: dict) -> list[str]:
+def check_lines(results: dict) -> list[str]:
     """A list of the suites' bounds. Empty if there are none."""
-    bounds = found.get("checks", ())
+    bounds = results.get("checks", ())
     lines = [f"- {'' if one['met'] else '**missed**: '}{checks.bound(one)} ({one['suite']} · {one['dataset']})" for one in bounds]
     return ["## Checks", "\n".join(lines)] if lines else []
 

@@ -169,13 +169,13 @@ def _hybrid(dataset: Dataset, scale: Scale, own) -> Suite:
 
 def _filtered(dataset: Dataset, scale: Scale, own) -> Suite:
     q = dataset.query_count if own is None else len(own)
-    known = dict(dataset.attributes)
+    attributes = dict(dataset.attributes)
     cells: list[Where] = []
-    if own is not None and "place" in known:
+    if own is not None and "place" in attributes:
         shapes, shares = (filters.SHAPES, filters.SELECTIVITIES) if scale.full_grid else (("equality", "range"), (0.1, 0.01))
         cells += filters.grid(len(dataset), own, shapes, shares)
-    made = _grid_attributes()
-    cells += filters.natural({k: v for k, v in known.items() if k not in made}, len(dataset), min(q, scale.queries))
+    generated = _grid_attributes()
+    cells += filters.natural({k: v for k, v in attributes.items() if k not in generated}, len(dataset), min(q, scale.queries))
     cells_of = [Cell(where.name, where=where) for where in cells]
     arm = "dense" if dataset.vectors is not None else "sparse"
     return Suite(arm, frozenset({arm, "filtered"}), [Stage("built", [("build", {})], cells_of)])

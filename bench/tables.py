@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 class Part:
     """The results of one suite."""
 
-    def __init__(self, found: dict, suite: str):
+    def __init__(self, results: dict, suite: str):
         self.suite = suite
-        self.measurements = [one for one in found["measurements"] if one["suite"] == suite]
-        self.operations = [one for one in found["operations"] if one["suite"] == suite]
-        self.loads = [one for one in found["loads"] if one["suite"] == suite]
-        self.figures = [one for one in found.get("figures", ()) if one["suite"] == suite]
-        self.cells = [one for one in found["cells"] if one["suite"] == suite]
+        self.measurements = [one for one in results["measurements"] if one["suite"] == suite]
+        self.operations = [one for one in results["operations"] if one["suite"] == suite]
+        self.loads = [one for one in results["loads"] if one["suite"] == suite]
+        self.figures = [one for one in results.get("figures", ()) if one["suite"] == suite]
+        self.cells = [one for one in results["cells"] if one["suite"] == suite]
         self._facts = self.measurements + self.operations + self.loads + self.figures
-        order = [one["name"] for one in found["systems"]]
+        order = [one["name"] for one in results["systems"]]
         self.systems = [name for name in order if any(one["system"] == name for one in self._facts)]
         self.datasets = list(dict.fromkeys(one["dataset"] for one in self._facts))
         self.there = bool(self.systems)

@@ -105,13 +105,13 @@ def main(arguments: Any) -> int:
         with vectordb.open(path, create=False, maintenance=False, recall_audit=0) as database, Progress(console) as progress:
             collection = database.collection(name)
             options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
-            found = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
+            results = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
     except vectordb.VectorDBError as error:
         raise ValueError(str(error)) from error
-    found["advice"] = advice(found, targets)
-    show(Console(highlight=False, soft_wrap=True), found, targets)
+    results["advice"] = advice(results, targets)
+    show(Console(highlight=False, soft_wrap=True), results, targets)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+        arguments.json.write_text(json.dumps(results, indent=1, default=str), encoding="utf-8")
     return 0
 
 
@@ -139,25 +139,25 @@ def tune(
     scan = read(collection, chosen, count)
     if not scan.points:
         raise ValueError(f"{collection.name} has no points")
-    asked = _queries(collection, chosen, scan, queries, count)
-    chosen.ask(asked)
-    cells = _cells(scan, len(asked))
-    progress.stage(f"computing exact results of {len(asked)} queries and {len(cells)} filters over {scan.points:,} points")
+    query_vectors = _queries(collection, chosen, scan, queries, count)
+    chosen.ask(query_vectors)
+    cells = _cells(scan, len(query_vectors))
+    progress.stage(f"computing exact results of {len(query_vectors)} queries and {len(cells)} filters over {scan.points:,} points")
     truth, by_cell, half = _truths(collection, chosen, cells, scan, max(k, 100))
     progress.stage("searching")
     bench = _Bench(collection, chosen, k)
     exact = bench.is_exact()
-    bench.pass_over(asked[:20], k)  # warm-up: first searches read files and compile kernels
+    bench.pass_over(query_vectors[:20], k)  # warm-up: first searches read files and compile kernels
     limits = [bench.judged(truth, limit) for limit in sorted({1, 10, 100, 1000, k}) if limit <= max(scan.points, k)]
     base = next(one for one in limits if one["limit"] == k)
     memory = facts.memory(["self"])
-    found = {
+    results = {
         "collection": collection.name,
         "field": chosen.name,
         **chosen.about(),
         "points": info.points,
         "deleted_rows": info.deleted_rows,
-        "queries": len(asked),
+        "queries": len(query_vectors),
         "queries_from": str(queries) if queries else "points of the collection",
         "k": k,
         "exact": exact,
@@ -175,7 +175,7 @@ def tune(
     }
     if bench.is_exact() != exact:
         raise ValueError(f"another process built an index of {chosen.name!r} during the measurement; run the command again")
-    return found
+    return results
 
 
 def _field(schema: Any, name: str | None) -> Field:
@@ -210,23 +210,23 @@ def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
 def _queries(collection: Any, field: Field, scan: Scan, path: Path | None, count: int) -> list:
     if path is not None:
         texts = path.suffix.lower() == ".txt"
-        asked = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
+        vectors = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
         none = f"{path} contains no query"
     else:
         points = collection.get(scan.sampled, with_vectors=[field.name], with_attributes=False)
-        asked = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
+        vectors = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
         none = f"none of {len(scan.sampled)} sampled points has a vector in the field {field.name!r}; pass --queries FILE"
-    asked = [query for query in asked if field.asks(query)]
-    if not asked:
+    vectors = [query for query in vectors if field.asks(query)]
+    if not vectors:
         raise ValueError(none)
-    return asked
+    return vectors
 
 
 def _cells(scan: Scan, queries: int) -> list[filters.Where]:
     """Filters on the collection's attributes with selectivities near 50, 10, 1 and 0.1 %: at most 16, spread over the attributes."""
-    found = filters.natural(scan.columns, scan.points, min(queries, _FILTER_QUERIES))
+    natural_cells = filters.natural(scan.columns, scan.points, min(queries, _FILTER_QUERIES))
     by_share: dict[float, list] = {}
-    for where in found:
+    for where in natural_cells:
         by_share.setdefault(where.selectivity, []).append(where)
     chosen: list[filters.Where] = []
     while len(chosen) < _CELLS and any(by_share.values()):
@@ -242,7 +242,7 @@ def _truths(
     """(truth without filter, cell name → its truth, recall that float16 vectors would have), in one pass over the vectors."""
     columns = filters.Columns(scan.columns, scan.points)
     masks = [where.filters(columns)[0].mask for where in cells]
-    queries, some = len(field.asked), min(len(field.asked), _FILTER_QUERIES)
+    queries, some = len(field.queries), min(len(field.queries), _FILTER_QUERIES)
     whole, half, by_cell = Truth(queries, k + _DEPTH), Truth(queries, k), {where.name: Truth(some, k + _DEPTH) for where in cells}
     low = 0
     for page in tune_fields.pages(collection, field.page, with_vectors=[field.name], with_attributes=False):
@@ -267,7 +267,7 @@ class _Bench:
     """Times the searches of a collection and judges their recall."""
 
     def __init__(self, collection: Any, field: Field, k: int):
-        self.collection, self.field, self.queries, self.k = collection, field, field.asked, k
+        self.collection, self.field, self.queries, self.k = collection, field, field.queries, k
 
     def pass_over(self, queries: Sequence, limit: int, **options: Any) -> tuple[list[int], list]:
         options = {"limit": limit, "with_attributes": False, **options}

@@ -125,9 +125,9 @@ def names() -> dict[str, str]:
     """Name of each data set → its description."""
     from . import packages, synthetic
 
-    made = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
-    found = {name: packages.PACKAGED[name].__doc__ for name in _REAL}
-    return {name: text.strip().splitlines()[0] for name, text in (made | found).items()}
+    synthetic_docs = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
+    real_docs = {name: packages.PACKAGED[name].__doc__ for name in _REAL}
+    return {name: text.strip().splitlines()[0] for name, text in (synthetic_docs | real_docs).items()}
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -218,9 +218,9 @@ def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
         return dataset
     rng = np.random.default_rng(seed)
     labels = _clusters(np.asarray(dataset.vectors), min(clusters, max(2, len(dataset) // 20)), rng)
-    made = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
-    own = {f"own_{name}" if name in made else name: values for name, values in dataset.attributes.items()}
-    return replace(dataset, attributes={**made, **own})
+    grid = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
+    own = {f"own_{name}" if name in grid else name: values for name, values in dataset.attributes.items()}
+    return replace(dataset, attributes={**grid, **own})
 
 
 def _clusters(vectors: np.ndarray, count: int, rng: np.random.Generator, rounds: int = 6) -> np.ndarray:

@@ -31,10 +31,10 @@ def bars(part: Any, dataset: str, pens: Pens):
             axes.scatter(peaks, range(len(built)), marker="|", s=110, color=colours, zorder=4, linewidths=1.6)
             top = max(top, *peaks)
         for y, shown in enumerate(values):
-            text, at = show(shown), shown
+            text, x = show(shown), shown
             if name == "memory added" and peaks[y] > 1.05 * shown:
-                text, at = f"{show(shown).removesuffix(' MiB')} → {show(peaks[y])}", peaks[y]
-            axes.text(at + 0.03 * top, y, text, va="center", fontsize=8.5, color=INK)
+                text, x = f"{show(shown).removesuffix(' MiB')} → {show(peaks[y])}", peaks[y]
+            axes.text(x + 0.03 * top, y, text, va="center", fontsize=8.5, color=INK)
         axes.set_xlim(0, 1.5 * top)
         axes.set_xticks([])
         axes.grid(False)

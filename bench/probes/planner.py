@@ -27,11 +27,11 @@ def cell(worker) -> Figures:
     queries = np.ascontiguousarray(dataset.queries[worker.queries], np.float32)
     with worker.system.collection._snapshots.pin() as view:
         table, [opened] = view.chunks(view.fields["dense"]), view.snapshot.segments(view.fields["dense"])
-        segment, made = opened.segment, {}
+        segment, masks = opened.segment, {}
         for where in filters:
-            if where not in made:
-                made[where] = SegmentMask(segment, None if where is None else np.flatnonzero(where.mask).astype(np.uint32))
-        allowed = [made[where] for where in filters]
+            if where not in masks:
+                masks[where] = SegmentMask(segment, None if where is None else np.flatnonzero(where.mask).astype(np.uint32))
+        allowed = [masks[where] for where in filters]
         settings, spec = segment.model(K).settings, view.schema.vectors["dense"]
         expected = truth.exact(dataset, worker.queries, K, filters)
 

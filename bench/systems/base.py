@@ -75,14 +75,14 @@ class System:
         """Versions of the libraries and of the server, such as "faiss-cpu 1.11". Default: those of the distributions in ``needs``."""
         from importlib.metadata import PackageNotFoundError, version
 
-        found = []
+        versions = []
         for need in self.needs:
             name = need.split(";")[0].split("[")[0].split("=")[0].split("<")[0].split(">")[0].split("~")[0].strip()
             try:
-                found.append(f"{name} {version(name)}")
+                versions.append(f"{name} {version(name)}")
             except PackageNotFoundError:
-                found.append(f"{name} ?")
-        return ", ".join(found)
+                versions.append(f"{name} ?")
+        return ", ".join(versions)
 
     # Filling
 

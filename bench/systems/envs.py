@@ -97,13 +97,13 @@ def _run(command: list[str], log: Path) -> str | None:
     """Run a command. Returns None on success, else the last error line. The whole output goes to the log."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     with open(log, "a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{made.stdout}{made.stderr}\n")
-    if not made.returncode:
+        file.write(f"$ {' '.join(command)}\n{completed.stdout}{completed.stderr}\n")
+    if not completed.returncode:
         return None
-    lines = [line.strip() for line in (made.stdout + made.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in (completed.stdout + completed.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it failed"])[-1][:300]

@@ -91,9 +91,9 @@ class PgVector(ServerSystem):
         before = unprivileged()
         if not data.exists():
             command = [*before, str(home / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-            made = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
-            if made.returncode:
-                raise Unsupported(f"initdb failed: {made.stderr[-400:]}")
+            completed = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+            if completed.returncode:
+                raise Unsupported(f"initdb failed: {completed.stderr[-400:]}")
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **SETTINGS}
         options["max_parallel_maintenance_workers"] = max(0, threads - 1)
         options = {name: value for name, value in options.items() if not name.startswith("hnsw.")}
@@ -137,14 +137,14 @@ class PgVector(ServerSystem):
 
     def insert(self, dataset, rows):
         columns, vectors = self.attributes.columns(dataset), self._vectors(dataset, rows)
-        made = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
+        records = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
         names = ["id", "v", *columns]
         types = ["int8", "sparsevec" if self.arm == "sparse" else "vector", *self._types().values()]
         with self.client.transaction(), self.client.cursor() as cursor:
             cursor.execute("delete from points where id = any(%s)", (rows.tolist(),))
             with cursor.copy(f"copy points ({', '.join(names)}) from stdin with (format binary)") as copy:
                 copy.set_types(types)
-                for record in made:
+                for record in records:
                     copy.write_row(record)
 
     def _vectors(self, dataset, rows):

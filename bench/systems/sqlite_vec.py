@@ -73,13 +73,13 @@ class SqliteVec(System):
             self._delete(rows)
             vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
             names = ["rowid", "embedding", *self.metadata]
-            made = ((row, vectors[i].tobytes(), *(columns[n][row] for n in self.metadata)) for i, row in enumerate(rows))
-            self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", made)
-            made = ((row, *(columns[n][row] for n in scalar)) for row in rows)
-            self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", made)
+            records = ((row, vectors[i].tobytes(), *(columns[n][row] for n in self.metadata)) for i, row in enumerate(rows))
+            self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", records)
+            records = ((row, *(columns[n][row] for n in scalar)) for row in rows)
+            self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", records)
             for name in self.attributes.arrays:
-                made = ((value, row) for row in rows for value in set(columns[name][row] or ()))
-                self._many(f"insert into elements_{name} values (?, ?)", made)
+                records = ((value, row) for row in rows for value in set(columns[name][row] or ()))
+                self._many(f"insert into elements_{name} values (?, ?)", records)
 
     def _many(self, statement, rows):
         self.connection.executemany(statement, rows)
