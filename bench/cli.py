@@ -302,41 +302,27 @@ def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.table import Table
 
     from . import data, suites, systems
+    from .tables import terminal_table
 
-    console = Console(highlight=False)
-
-    def table(title: str, *columns: str) -> Table:
-        columns_table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in columns:
-            columns_table.add_column(column, overflow="fold")
-        return columns_table
-
-    shown = table("suites", "name", "time (≈: an estimate)", "measures")
-    for name, kind in suites.SUITES.items():
-        shown.add_row(name, kind.time, kind.about)
-    console.print(shown, "")
-    shown = table(
-        "data sets (a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels)",
-        "name",
-        "content",
-    )
-    for name, about in data.names().items():
-        shown.add_row(name, about)
-    console.print(shown, "")
-    shown = table("systems", "name", "kind", "supports", "installed")
-    for name in systems.SYSTEMS:
+    def about(name: str) -> tuple[str, str, str, str]:
         reason = systems.available(name)
         try:
             kind = systems.load(name)
-            about = (kind.kind, " ".join(sorted(kind.does & {"dense", "sparse", "hybrid", "filtered"})))
+            supports = (kind.kind, " ".join(sorted(kind.does & {"dense", "sparse", "hybrid", "filtered"})))
         except (ImportError, AttributeError):
-            about = ("", "")
+            supports = ("", "")
         own = "" if systems.python_of(name) == sys.executable else " (own environment)"
-        shown.add_row(name, *about, f"yes{own}" if reason is None else reason.partition(":")[0])
-    console.print(shown, "\nTo install a system into an environment of its own: vectordb bench install NAME", markup=False)
+        return name, *supports, f"yes{own}" if reason is None else reason.partition(":")[0]
+
+    console = Console(highlight=False)
+    rows = [(name, kind.time, kind.about) for name, kind in suites.SUITES.items()]
+    console.print(terminal_table("suites", ("name", "time (≈: an estimate)", "measures"), rows), "")
+    sizes = "a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels"
+    console.print(terminal_table(f"data sets ({sizes})", ("name", "content"), data.names().items()), "")
+    console.print(terminal_table("systems", ("name", "kind", "supports", "installed"), map(about, systems.SYSTEMS)), end="")
+    console.print("\nTo install a system into an environment of its own: vectordb bench install NAME", markup=False)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class Part:
@@ -60,6 +61,18 @@ def listed(columns: Mapping[str, str | Callable[[dict], object]], facts: Sequenc
         return seconds(one[of]) if of.endswith("_s") else size(one[of]) if of in ("before", "after", "peak", "disk") else one[of]
 
     return table(tuple(columns), [[cell(one, of) for of in columns.values()] for one in facts], left) if facts else ""
+
+
+def terminal_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], figures: bool = False) -> Any:
+    """A rich Table. figures: all columns but the first hold figures, which are right-aligned."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for i, column in enumerate(header):
+        table.add_column(column, justify="right" if figures and i else "left", overflow="ellipsis" if figures else "fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def folded(summary: str, text: str) -> str:

@@ -286,7 +286,7 @@ def _terms(query: tuple) -> np.ndarray:
 
 
 def _places(ordered: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(index of each of ``asked`` in ``known``, whether it is in ``known``). known: ascending."""
+    """(index of each term in ``ordered``, whether it is there). ordered: ascending."""
     places = np.minimum(np.searchsorted(ordered, terms), max(0, len(ordered) - 1))
     return places, (ordered[places] == terms) if len(ordered) else np.zeros(len(terms), bool)
 

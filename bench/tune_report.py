@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .tables import rate, short, size
+from .tables import rate, short, size, terminal_table
 
 _SLOW = 2.0  # a filter is called slow above this multiple of the unfiltered median
 
@@ -85,39 +85,25 @@ def _work(results: dict) -> list[str]:
 
 
 def show(console: Any, results: dict, targets: Sequence[float]) -> None:
-    from rich.table import Table
+    def table(title: str, *header: str, rows: Iterable[Sequence[str]]) -> None:
+        console.print(terminal_table(title, header, rows, figures=True), "")
 
-    def table(title: str, *columns: str) -> Table:
-        rows_table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for i, column in enumerate(columns):
-            rows_table.add_column(column, justify="left" if i == 0 else "right")
-        return rows_table
-
-    machine = results["machine"]
+    machine, base = results["machine"], results["base"]
     console.print(f"[bold]{results['collection']}[/].{results['field']}: {results['points']:,} points × {results['form']}")
     console.print(f"{machine['cpu']}, {machine['cores']} cores; {results['queries']} queries ({results['queries_from']})\n", markup=False)
-    rows_table = table("recall and latency by number of hits", "hits", "recall", "p5", "p50 ms", "p95", "p99", "QPS")
-    for one in results["limits"]:
-        recall = one["recall"]
-        judged = (f"{recall['mean']:.4f}", f"{recall['p5']:.2f}") if recall else ("–", "–")
-        rows_table.add_row(f"{one['limit']:,}", *judged, *(f"{one[key]:.3g}" for key in ("p50_ms", "p95_ms", "p99_ms")), rate(one["qps"]))
-    console.print(rows_table, "")
-    rows_table = table("cost of recall targets", "target", "setting", "measured recall", "p50 ms", "QPS")
-    for row in _target_rows(results, targets):
-        rows_table.add_row(*row)
-    console.print(rows_table, "")
+    rows = [
+        (f"{one['limit']:,}", _recall(one), _recall(one, "p5", 2), *_latency(one, "p50_ms", "p95_ms", "p99_ms"), rate(one["qps"]))
+        for one in results["limits"]
+    ]
+    table("recall and latency by number of hits", "hits", "recall", "p5", "p50 ms", "p95", "p99", "QPS", rows=rows)
+    table("cost of recall targets", "target", "setting", "measured recall", "p50 ms", "QPS", rows=_target_rows(results, targets))
     if results["filters"]:
-        rows_table = table(f"filters, {results['k']} hits", "filter", "matches", "recall", "p50 ms", "p99", "× unfiltered")
+        rows = []
         for one in results["filters"]:
-            times = one["p50_ms"] / results["base"]["p50_ms"]
-            figures = (
-                f"{one['recall']['mean']:.4f}",
-                f"{one['p50_ms']:.3g}",
-                f"{one['p99_ms']:.3g}",
-                f"{times:.2f}{' slow' if times > _SLOW else ''}",
-            )
-            rows_table.add_row(_named(one["filter"]), f"{one['matches']:,}", *figures)
-        console.print(rows_table, "")
+            times = one["p50_ms"] / base["p50_ms"]
+            figures = (_recall(one), *_latency(one, "p50_ms", "p99_ms"), f"{times:.2f}{' slow' if times > _SLOW else ''}")
+            rows.append((_named(one["filter"]), f"{one['matches']:,}", *figures))
+        table(f"filters, {results['k']} hits", "filter", "matches", "recall", "p50 ms", "p99", "× unfiltered", rows=rows)
     batches = "  ".join(f"{one['batch']}: {short(one['qps'])}/s" for one in results["batches"])
     threads = "  ".join(f"{one['threads']}: {short(one['qps'])}/s" for one in results["threads"])
     console.print(f"batches   {batches}\nthreads   {threads}", markup=False)
@@ -133,13 +119,20 @@ def _target_rows(results: dict, targets: Sequence[float]) -> list[tuple[str, ...
     """Rows of the table of recall targets: (target, setting, measured recall, median, QPS)."""
 
     def row(target: str, setting: str, one: dict) -> tuple[str, ...]:
-        recall = f"{one['recall']['mean']:.4f}" if one["recall"] else "–"
-        return target, setting, recall, f"{one['p50_ms']:.3g}", rate(one["qps"])
+        return target, setting, _recall(one), *_latency(one, "p50_ms"), rate(one["qps"])
 
     if results["exact"]:
         return [row(f"{target:g}", "exact", results["base"]) for target in targets]
     *by_target, exact = results["targets"]
     return [*(row(f"{one['target']:g}", f"recall={one['target']:g}", one) for one in by_target), row("1", "exact=True", exact)]
+
+
+def _recall(one: dict, part: str = "mean", digits: int = 4) -> str:
+    return f"{one['recall'][part]:.{digits}f}" if one["recall"] else "–"
+
+
+def _latency(one: dict, *names: str) -> list[str]:
+    return [f"{one[name]:.3g}" for name in names]
 
 
 def _named(expression: dict) -> str:

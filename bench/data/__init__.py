@@ -76,6 +76,11 @@ class Dataset:
         """The data set with these attributes only."""
         return replace(self, attributes={name: self.attributes[name] for name in names})
 
+    def attributes_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """The attributes of these rows: name → column."""
+        listed, columns = rows.tolist(), self.attributes.items()
+        return {name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in listed] for name, column in columns}
+
     def query(self, i: int) -> Any:
         """Query i in the form of ``System.prepare``: a contiguous float32 array, (int32 indices, float32 values), or a pair of both."""
         dense = None if self.queries is None else np.ascontiguousarray(self.queries[i], np.float32)
@@ -115,7 +120,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 # By name
 
-_SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
+_SYNTHETIC = ("clustered", "sparse", "hybrid")
 _REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
 _VERSION = 3  # part of the cache folder's name; increase it when the generated data changes
@@ -125,9 +130,8 @@ def names() -> dict[str, str]:
     """Name of each data set → its description."""
     from . import packages, synthetic
 
-    synthetic_docs = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
-    real_docs = {name: packages.PACKAGED[name].__doc__ for name in _REAL}
-    return {name: text.strip().splitlines()[0] for name, text in (synthetic_docs | real_docs).items()}
+    makers = {name: getattr(synthetic, name) for name in _SYNTHETIC} | {name: packages.PACKAGED[name] for name in _REAL}
+    return {name: maker.__doc__.strip().splitlines()[0] for name, maker in makers.items()}
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -169,13 +173,12 @@ def _make(name: str, options: dict[str, Any]) -> Dataset:
     sized = re.fullmatch(r"(.+?)-(\d+)([km])", base)
     base, size = (sized[1], int(sized[2]) * _SIZES[sized[3]]) if sized and base not in _REAL else (base, None)
     if base in _SYNTHETIC:
-        chosen = {
-            key: float(value) if "." in value else int(value) for key, _, value in (part.partition("=") for part in tail.split(",") if part)
-        }
+        given = [part.partition("=") for part in tail.split(",") if part]
+        chosen = {key: float(value) if "." in value else int(value) for key, _, value in given}
         if size is not None:
             chosen["n"] = size
         try:
-            dataset = getattr(synthetic, _SYNTHETIC[base])(**chosen)
+            dataset = getattr(synthetic, base)(**chosen)
         except TypeError as error:
             raise DataError(f"{name}: {error}") from None
     elif base in _REAL and not tail:
@@ -193,8 +196,7 @@ def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
         return dataset
     rows = np.sort(np.random.default_rng(seed).choice(len(dataset), n, replace=False))
     where, pick = {int(row): i for i, row in enumerate(rows)}, rows.tolist()
-    taken = {k: v[rows] if isinstance(v, np.ndarray) else [v[row] for row in pick] for k, v in dataset.attributes.items()}
-    changed: dict[str, Any] = {"attributes": taken}
+    changed: dict[str, Any] = {"attributes": dataset.attributes_of(rows)}
     if dataset.vectors is not None:
         changed["vectors"] = np.asarray(dataset.vectors[rows])
     if dataset.sparse is not None:

@@ -50,10 +50,7 @@ def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
     query_rows = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
     kept = np.setdiff1d(np.arange(n), query_rows)
     pick = kept.tolist()
-    dataset.attributes = {
-        name: values[kept] if isinstance(values, np.ndarray) else [values[row] for row in pick]
-        for name, values in dataset.attributes.items()
-    }
+    dataset.attributes = dataset.attributes_of(kept)
     if dataset.texts is not None:
         dataset.query_texts, dataset.texts = [dataset.texts[row] for row in query_rows.tolist()], [dataset.texts[row] for row in pick]
     dataset.queries, dataset.vectors = np.asarray(dataset.vectors[query_rows]), np.asarray(dataset.vectors[kept])

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from .. import timing, truth
+from .. import metrics, timing, truth
 from .release import Figures
 
 TARGETS = (0.90, 0.95, 0.99)
@@ -83,5 +83,4 @@ def cell(worker) -> Figures:
 def _recall(worker, expected: truth.Truth, i: int, hits: np.ndarray) -> float:
     where = worker.filters[i]
     judged = truth.judge(expected, worker.dataset, i, worker.queries[i], hits, K, None if where is None else where.mask)
-    correct = min(K, int(expected.matches[i]))
-    return judged.good / correct if correct else 1.0
+    return metrics.recall(judged.good, K, int(expected.matches[i]))

@@ -54,8 +54,8 @@ class Embedded(System):
             vectors["dense"] = dataset.vectors[rows]
         if dataset.sparse is not None:
             vectors["sparse"] = dataset.sparse[rows]
-        listed, columns = rows.tolist(), dataset.attributes.items()
-        attributes = {k: v[rows].tolist() if isinstance(v, np.ndarray) else [v[row] for row in listed] for k, v in columns}
+        columns = dataset.attributes_of(rows).items()
+        attributes = {name: column.tolist() if isinstance(column, np.ndarray) else column for name, column in columns}
         self.collection.upsert(ids=rows, vectors=vectors, attributes=attributes)
 
     def delete(self, ids: np.ndarray) -> None:
