@@ -136,19 +136,8 @@ def fields_of(expression: Mapping) -> Iterator[str]:
 # The grid
 
 SHAPES = (
-    "equality",
-    "in-10",
-    "in-1000",
-    "in-100000",
-    "range",
-    "contains-any",
-    "contains-all",
-    "and-2",
-    "and-3",
-    "or",
-    "not",
-    "null",
-    "equality-range",
+    *("equality", "in-10", "in-1000", "in-100000", "range", "contains-any", "contains-all"),
+    *("and-2", "and-3", "or", "not", "null", "equality-range"),
 )
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 CORRELATIONS = ("none", "positive", "negative")

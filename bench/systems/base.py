@@ -10,7 +10,7 @@ The worker calls ``create``, ``insert`` (batch by batch) and ``finish``, or ``re
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,7 +39,8 @@ class System:
     """An adapter for a vector index or database.
 
     name: the name on the command line. kind: "ours", "library", "database" or "server". needs: pip requirements. imports: modules that
-    must be importable; ``available`` looks for them without importing them.
+    must be importable; ``available`` looks for them without importing them. environment: systems of the same name share a virtual
+    environment ("small": few dependencies); "" for those that run in vectordb's own.
 
     does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "delete": deletes, and
     upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has returned. "reopen": ``reopen``. "serve":
@@ -55,6 +56,7 @@ class System:
     kind: ClassVar[str] = "library"
     needs: ClassVar[tuple[str, ...]] = ()
     imports: ClassVar[tuple[str, ...]] = ()
+    environment: ClassVar[str] = "small"
     does: ClassVar[frozenset[str]] = frozenset({"dense"})
     rows_per_call: ClassVar[int] = BATCH
     effort: ClassVar[str] = ""
@@ -69,6 +71,7 @@ class System:
     quiet: bool = False
     setting: Mapping[str, Any] = MappingProxyType({})  # the applied setting
     is_exact: bool = False  # whether it asks for the exact mode, as {"exact": True}
+    condition: Callable[[tuple], Any] | None = None  # writes a tree of ``expressions`` in the system's language
     converting: float = 0.0  # seconds that ``insert`` has spent on converting arrays into the system's own form
 
     def version(self) -> str:
@@ -156,8 +159,11 @@ class System:
         return query
 
     def filter(self, where: Filter) -> Any:
-        """Convert a filter. It has ``expression`` (a dict in vectordb's JSON notation) and ``mask`` ((n,) bool, computed on first use)."""
-        return where
+        """Convert a filter. It has ``expression`` (a dict in vectordb's JSON notation) and ``mask`` ((n,) bool, computed on first use).
+        Default: the ``condition`` of its tree, if the system has a language of filters."""
+        from .expressions import tree
+
+        return where if self.condition is None else self.condition(tree(where.expression))
 
     def search(self, query: Any, k: int, where: Any) -> Any:
         """The best k for one prepared query and filter. THIS CALL IS TIMED. Its result is passed to ``ids``, untimed."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from .base import System, Unsupported
 from .common import Attributes
-from .expressions import negation, outside, tree
+from .expressions import negation, outside
 
 MOST_VALUES = 32_000  # each value is a variable of one SQL statement, and SQLite allows 32,766
 
@@ -21,6 +21,7 @@ class Chroma(System):
     kind = "database"
     needs = ("chromadb==1.5.9",)
     imports = ("chromadb",)
+    environment = "chromadb"  # depends on onnxruntime, kubernetes and OpenTelemetry: 400 MB
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
     effort = "ef_search"
     notes = "no filters on null; no exact mode"
@@ -67,9 +68,6 @@ class Chroma(System):
 
     def query(self, query):
         return query[None]
-
-    def filter(self, where):
-        return self.condition(tree(where.expression))
 
     def condition(self, node, negated: bool = False) -> dict:
         """The condition of a tree, or its negation, only of a leaf."""

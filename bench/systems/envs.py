@@ -1,7 +1,8 @@
 """Virtual environments for peers: which systems share one, and how they are made.
 
-An environment is the folder ``venvs/_GROUP`` in the cache folder. A link ``venvs/SYSTEM`` to it means that the system was installed there
-and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters (``System.needs``).
+An environment is the folder ``venvs/_GROUP`` in the cache folder; ``System.environment`` names the group. A link ``venvs/SYSTEM`` to it
+means that the system was installed there and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters
+(``System.needs``).
 """
 
 from __future__ import annotations
@@ -15,42 +16,15 @@ from pathlib import Path
 from . import SYSTEMS, load
 
 BASE = ("numpy==2.4.6", "scipy==1.17.1")  # needed by the worker
-GROUPS = {
-    "small": (  # libraries and extensions with few dependencies
-        "hnswlib",
-        "faiss-hnsw",
-        "faiss-ivf",
-        "faiss-ivfpq",
-        "usearch",
-        "usearch-bf16",
-        "svs",
-        "svs-lvq",
-        "seismic",
-        "kannolo",
-        "kannolo-sparse",
-        "bm25s",
-        "scipy-sparse",
-        "qdrant-edge",
-        "qdrant-edge-int8",
-        "zvec",
-        "zvec-int8",
-        "sqlite-vec",
-        "pgvector",
-    ),
-    "arrow": ("lancedb", "milvus-lite"),
-    "chromadb": ("chromadb",),  # depends on onnxruntime, kubernetes and OpenTelemetry: 400 MB
-    "redis": ("redis",),  # gets OpenSSL 1.1 from a wheel that pins an old protobuf
-    "milvus": ("milvus",),  # pymilvus pins its own grpcio and protobuf
-}
 SECONDS = 1800
 
 
 def group_of(name: str) -> str:
     """The group whose environment a system shares. Raises KeyError for an unknown system and for one without an environment."""
-    for group, names in GROUPS.items():
-        if name in names:
-            return group
-    raise KeyError(f"{name!r} needs no environment: it runs in vectordb's own" if name in SYSTEMS else f"unknown system {name!r}")
+    group = load(name).environment if name in SYSTEMS else None
+    if not group:
+        raise KeyError(f"unknown system {name!r}" if group is None else f"{name!r} needs no environment: it runs in vectordb's own")
+    return group
 
 
 def root() -> Path:

@@ -16,6 +16,7 @@ class Exact(System):
     kind = "library"
     needs = ("numpy", "scipy")
     imports = ("numpy",)
+    environment = ""
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch"})
     exact_setting = {}
     notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"

@@ -9,7 +9,7 @@ import numpy as np
 
 from .base import System
 from .common import Attributes
-from .expressions import Sql, tree
+from .expressions import Sql
 
 
 class DataFusion(Sql):
@@ -30,6 +30,7 @@ class LanceDB(System):
     kind = "database"
     needs = ("lancedb==0.40.0", "pyarrow>=17")
     imports = ("lancedb", "pyarrow")
+    environment = "arrow"
     does = frozenset({"dense", "filtered", "delete", "reopen"})
     rows_per_call = 10_000  # every call writes a file; LanceDB advises large ones
     effort = "ef refine_factor"
@@ -61,7 +62,7 @@ class LanceDB(System):
         self.database = lancedb.connect(str(self.path))
         self.distance = "l2" if dataset.metric == "l2" else "dot"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
-        self.sql = DataFusion(self.attributes.arrays, self.attributes.nullable)
+        self.condition = DataFusion(self.attributes.arrays, self.attributes.nullable)
         self.setting, self.stale = {"ef": 100, "refine_factor": 4}, True
 
     def insert(self, dataset, rows):
@@ -116,9 +117,6 @@ class LanceDB(System):
         if self.stale:
             self._read()
         return super().prepare(queries, filters)
-
-    def filter(self, where):
-        return self.sql(tree(where.expression))
 
     def search(self, query, k, where):
         if self.stale:

@@ -55,6 +55,7 @@ class MilvusLite(System):
     kind = "database"
     needs = ("milvus-lite==3.2.2",)
     imports = ("milvus_lite",)
+    environment = "arrow"
     does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
     effort = "ef"
     exact_sparse = True
@@ -83,7 +84,7 @@ class MilvusLite(System):
         faiss.omp_set_num_threads(threads)
         self.arm, self.attributes = dataset.arm, Attributes(dataset)
         self.metric = "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # vectors have unit length for cosine
-        self.sql = Expression(self.attributes.arrays, self.attributes.nullable)
+        self.condition = Expression(self.attributes.arrays, self.attributes.nullable)
         self.database = Database(str(Path(folder, "milvus")))
 
     def index(self) -> dict:
@@ -127,9 +128,6 @@ class MilvusLite(System):
     def query(self, query):
         return [query if self.arm == "dense" else weights_of(query)]
 
-    def filter(self, where):
-        return self.sql(tree(where.expression))
-
     def search(self, query, k, where):
         return self.collection.search(
             query, top_k=k, metric_type=self.metric, expr=where, output_fields=[], anns_field="v", search_params=self.setting
@@ -152,6 +150,7 @@ class MilvusServer(ServerSystem):
     name = "milvus"
     needs = ("milvus==2.3.5", "pymilvus==3.0.2")
     imports = ("milvus", "pymilvus")
+    environment = "milvus"  # pymilvus pins its own grpcio and protobuf
     does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
     effort = "ef"
     notes = "server 2.3.5 of January 2024, the last as a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
@@ -189,7 +188,7 @@ class MilvusServer(ServerSystem):
         self.metric = "L2" if dataset.metric == "l2" else "IP"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
         self.attributes.without(set(self.attributes.nullable))  # this version has no nulls
-        self.sql = Expression(self.attributes.arrays)
+        self.condition = Expression(self.attributes.arrays)
 
     _records = MilvusLite._records
     arm = "dense"
@@ -234,7 +233,7 @@ class MilvusServer(ServerSystem):
         node = tree(where.expression)
         if missing := fields_of(node) - set(self.attributes.kinds):
             raise Unsupported(f"this version has no nulls, but {', '.join(sorted(missing))} has nulls")
-        return self.sql(node)
+        return self.condition(node)
 
     def search(self, query, k, where):
         setting = self.setting if self.setting["params"]["ef"] >= k else {"params": {"ef": k}}  # ef below k is an error

@@ -10,7 +10,6 @@ import numpy as np
 
 from .base import System
 from .common import Attributes, sparse_rows
-from .expressions import tree
 
 RRF_K = 60
 DEPTH = 100
@@ -118,7 +117,7 @@ class QdrantEdge(System):
         return nearest(self.api.SparseVector(*(part.tolist() for part in query)), using="sparse")
 
     def filter(self, where):
-        return self.api.Filter(must=[self.condition(tree(where.expression))])
+        return self.api.Filter(must=[super().filter(where)])
 
     def condition(self, node):
         q, kind = self.api, node[0]

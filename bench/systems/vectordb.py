@@ -24,6 +24,7 @@ class Embedded(System):
     kind = "ours"
     needs = ("vectordb",)
     imports = ("vectordb",)
+    environment = ""
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours"})
     exact_setting = {"exact": True}
     notes = "its setting is the recall target, not a search effort"

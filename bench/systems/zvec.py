@@ -9,7 +9,7 @@ import numpy as np
 
 from .base import System, spread
 from .common import Attributes, sparse_rows, weights_of
-from .expressions import Sql, negation, outside, tree
+from .expressions import Sql, negation, outside
 
 DEPTH = 100
 MOST = 1024  # largest number of documents per call
@@ -107,7 +107,7 @@ class Zvec(System):
         self.api, self.arm, self.path, self.threads = zvec, dataset.arm, Path(folder) / "zvec", threads
         self.reads, self.prepared = False, []
         self.attributes, self.reranker = Attributes(dataset), zvec.RrfReRanker(rank_constant=60)
-        self.sql = ZvecSql(self.attributes.arrays, self.attributes.nullable)
+        self.condition = ZvecSql(self.attributes.arrays, self.attributes.nullable)
         return zvec
 
     def index(self, metric, **more):
@@ -187,9 +187,6 @@ class Zvec(System):
         if self.arm == "hybrid":
             return query[0], weights_of(query[1])
         return query if self.arm == "dense" else weights_of(query)
-
-    def filter(self, where):
-        return self.sql(tree(where.expression))
 
     def search(self, query, k, where):
         if self.arm != "hybrid" and self.reads:
