@@ -4,15 +4,19 @@
 
 The blocking files have the signatures, docstrings and bodies. Names change as in ``NAMES``. Calls of coroutines are awaited, and methods
 that await become ``async``. A comment ``# aio: large=…`` gives the next ``_run`` call an argument that only the asyncio client has.
-Examples in docstrings are awaited too, and ``INTRODUCTIONS`` replace what docstrings of classes say before their arguments.
+Documentation that a method inherits, or takes over with ``@like``, is written out. Examples in docstrings are awaited too, and
+``INTRODUCTIONS`` replace what docstrings of classes say before their arguments.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 RPC = Path(__file__).resolve().parents[1] / "client" / "vectordb_client" / "rpc"
@@ -24,8 +28,8 @@ NAMES = {
     "Transport": "AsyncTransport",
     "Collections[Collection]": "AsyncCollections",
     "Collections": "AsyncCollections",
-    "PointsOfCollection, Searching": "AsyncPointsOfCollection",  # whose methods don't await
-    "PointsOfCollection": "AsyncPointsOfCollection",
+    "Reads, Writing": "AsyncReads",
+    "Reads(Reading)": "AsyncReads(AsyncPointsOfCollection)",  # the methods of ``Reading`` don't await
     "PreparedSearch[Hits, list[Hits]]": "PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]",
     "Iterator": "AsyncIterator",
     "run_steps": "run_steps_async",
@@ -35,6 +39,7 @@ MODULES = {"client": "aio", "collection": "aio_collection", "reads": "aio_reads"
 COROUTINES = {"_run", "run_steps", "write_all"}
 # Names that only generated code uses → their module.
 IMPORTS = {
+    "AsyncPointsOfCollection": "..model.access",
     "Awaitable": "collections.abc",
     "awaited": "..model.access",
     "is_large": ".aio_transport",
@@ -85,6 +90,7 @@ class Source:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ClassDef):
                 self._document(node, INTRODUCTIONS.get(node.name))
+                self._write_out_documentation(node)
             if isinstance(node, ast.FunctionDef):
                 self._document(node, None)
                 self._make_async(node)
@@ -106,7 +112,7 @@ class Source:
                 values = ast.unparse(node.value.value)
                 self.edit(node, f"for each in {values}:\n{' ' * (node.col_offset + 4)}yield each")
         if isinstance(function.returns, ast.Name) and function.returns.id == "Collection":
-            first = function.decorator_list[0] if function.decorator_list else function
+            first = next((each for each in function.decorator_list if not is_like(each)), function)
             self.insert(first.lineno, function.col_offset, f"@awaited\n{' ' * function.col_offset}")
 
     def _document(self, owner: ast.ClassDef | ast.FunctionDef, introduction: str | None) -> None:
@@ -119,6 +125,22 @@ class Source:
             _, arguments, rest = text.removesuffix('"""').partition("\n\n    Args:")
             text = f'"""{introduction}{arguments}{rest.rstrip()}' + ('\n    """' if arguments or "\n" in introduction else '"""')
         self.edit(first, awaited_text(text))
+
+    def _write_out_documentation(self, owner: ast.ClassDef) -> None:
+        """Insert the docstrings that methods get at run time, and remove ``@like``."""
+        made = getattr(importlib.import_module(f"vectordb_client.rpc.{self.path.stem}"), owner.name)
+        for method in owner.body:
+            if not isinstance(method, ast.FunctionDef) or method.name.startswith("_") or is_overload(method):
+                continue
+            for decorator in method.decorator_list:
+                if is_like(decorator):
+                    self.edits.append((self.offset(decorator.lineno, 0), self.offset(decorator.end_lineno + 1, 0), ""))
+            if ast.get_docstring(method) is None:
+                first = method.body[0]
+                indent = " " * first.col_offset
+                text = inspect.getdoc(getattr(made, method.name)) or ""
+                text = awaited_text(f'"""{text}\n"""' if "\n" in text else f'"""{text}"""')
+                self.insert(first.lineno, 0, textwrap.indent(text, indent) + "\n")
 
     def _add_arguments(self) -> None:
         calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call) and called(node) == "_run"]
@@ -138,6 +160,14 @@ class Source:
         text = re.sub(r"^__all__ = .*$", lambda line: re.sub(r'"(\w+)"', lambda name: f'"{NAMES[name[1]]}"', line[0]), text, flags=re.M)
         used = [f"from {module} import {name}\n" for name, module in IMPORTS.items() if re.search(rf"\b{name}\b", text)]
         return text.replace("\nfrom . import calls", f"\n{''.join(used)}from . import calls", 1)
+
+
+def is_overload(function: ast.FunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "overload" for each in function.decorator_list)
+
+
+def is_like(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and called(decorator) == "like"
 
 
 def called(call: ast.Call) -> str:
@@ -164,7 +194,7 @@ def awaited_text(text: str) -> str:
     """A docstring whose examples await."""
 
     def code(block: re.Match[str]) -> str:
-        lines = re.sub(r"\b(docs|client)\.(?=\w+\()", r"await \1.", block[0])
+        lines = re.sub(r"\b(docs|client|db)\.(?=\w+\()", r"await \1.", block[0])
         return re.sub(r"\bwith Client\(", "async with AsyncClient(", lines)
 
     text = re.sub(r"```python.*?```", code, text, flags=re.S)

@@ -23,8 +23,9 @@ class RuntimeOptions(griffe.Extension):
         if takes_options:
             shown = [_parameter(func, each) for each in inspect.signature(method).parameters.values()]
             func.parameters = griffe.Parameters(*shown)
-        if method.__doc__:
-            func.docstring = griffe.Docstring(inspect.cleandoc(method.__doc__), parent=func, parser="google")
+        text = inspect.getdoc(method)
+        if text:
+            func.docstring = griffe.Docstring(text, parent=func, parser="google")
 
 
 def _parameter(func: griffe.Function, each: inspect.Parameter) -> griffe.Parameter:

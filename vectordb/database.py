@@ -173,24 +173,6 @@ class Database(Collections[Collection]):
 
     @named
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> Collection:
-        """Create a collection.
-
-        Args:
-            name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
-            schema: the vector fields and attributes.
-            exist_ok: return a collection that exists with the same schema.
-
-        Raises:
-            AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
-            SchemaError: the name or the schema is not valid.
-            EncoderError: an encoder of the schema is unknown, is not installed or doesn't fit its field.
-
-        Example:
-            ```python
-            schema = Schema(vectors={"v": Dense(384)}, attributes={"year": Int(), "tags": Keyword(array=True)})
-            docs = db.create_collection("docs", schema, exist_ok=True)
-            ```
-        """
         self._check_open()
         check_schema(schema)
         check_flag("exist_ok", exist_ok)
@@ -209,21 +191,18 @@ class Database(Collections[Collection]):
 
     @named
     def collection(self, name: str) -> Collection:
-        """Open a collection that exists. ``db[name]`` does the same. Raises NotFoundError, which lists the collections that exist."""
         self._check_open()
         with self.directory.env.read() as txn:
             number = catalog.number_of(txn, name)
         return self._collection(name, number)
 
     def collections(self) -> list[str]:
-        """The names of all collections, sorted."""
         self._check_open()
         with self.directory.env.read() as txn:
             return list(catalog.names(txn))
 
     @named
     def drop_collection(self, name: str) -> None:
-        """Delete a collection with all its points. Raises NotFoundError."""
         self._check_open()
         self._handle.write(lambda txn: catalog.drop(txn, name))
         self.directory.maintainer.dropped()
@@ -253,7 +232,6 @@ class Database(Collections[Collection]):
         return backup.snapshot(self.directory.env, path, archive)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
-        """``Collection.purge`` for all collections, those that were dropped included."""
         self._check_open()
         self._handle.check_writable()
         with self.directory.env.read() as txn:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .model.tuning import FusionTuning
     from .model.values import Id
     from .rpc.aio import AsyncClient, AsyncCollection
-    from .rpc.bulk import BulkResult, FailedPoint
+    from .model.bulk import BulkResult, FailedPoint
     from .rpc.client import Client
     from .rpc.collection import Collection
 
@@ -45,7 +45,7 @@ _EXPORTS = {
     "rpc.aio": "AsyncClient AsyncCollection",
     "model.aliases": "DenseVector FilterLike FusionLike Ids MultiVectors PointsLike SparseVector Vector VectorColumn",
     "model.batch": "Batch UNSET make_batch",
-    "rpc.bulk": "BulkResult FailedPoint",
+    "model.bulk": "BulkResult FailedPoint",
     "rpc.client": "Client",
     "rpc.collection": "Collection",
     "errors": (

@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from vectordb_client.model import filter as nodes
+from vectordb_client.model import filter_nodes as nodes
+from vectordb_client.model.filter import to_dict
 
 from tests.congruence.filled import EVERY, N, every_point
 from tests.support import filter_model
@@ -55,7 +56,7 @@ def test_a_filter_selects_the_same_points_in_every_notation(same, node):
     ids = [point.id for point in same(lambda docs: docs.iterate(filter=node, with_attributes=False))]
     assert (len(ids) < N - 2) or isinstance(node, nodes.All)
     assert ids or isinstance(node, nodes.Nothing)
-    for notation in (node, filter_model.printed(node), nodes.to_dict(node)):
+    for notation in (node, filter_model.printed(node), to_dict(node)):
         assert same(lambda docs, notation=notation: docs.count(notation)) == len(ids)
         hits = same(lambda docs, notation=notation: docs.search({"d": [1] * 8}, filter=notation, limit=N))
         assert {hit.id for hit in hits} == set(ids)

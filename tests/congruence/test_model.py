@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from vectordb_client import Client
-from vectordb_client.model import filter as f
+from vectordb_client.model import filter_nodes as f
 
 import vectordb
 from tests.support import filter_model

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vectordb_client.model import filter as f
+from vectordb_client.model import filter_nodes as f
 from vectordb_client.model.filter import to_dict
 
 import vectordb

@@ -53,14 +53,14 @@ def test_a_service_ends_though_a_long_search_is_under_way(tmp_path):
 
 STUCK = """
     import sys, threading, time
-    from vectordb.index import exact
+    from vectordb.fields import dense
     from vectordb.server import main, workers
-    real = exact.search_dense
+    real = dense.search_dense
     def stuck(table, queries, *rest):
         while queries[0][0] == 7:  # never looks at the deadline
             time.sleep(0.05)
         return real(table, queries, *rest)
-    exact.search_dense = stuck
+    dense.search_dense = stuck
 """
 
 

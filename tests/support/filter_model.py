@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 from hypothesis import strategies as st
-from vectordb_client.model import filter as f
+from vectordb_client.model import filter_nodes as f
 from vectordb_client.model.attributes import ATTRIBUTE_TYPES
 from vectordb_client.model.schema import Bool, Datetime, Dense, Float, Geo, Int, Keyword, Schema, Text, Uuid
 

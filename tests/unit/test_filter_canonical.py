@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError
-from vectordb_client.model.filter import (
+from vectordb_client.model.filter import F
+from vectordb_client.model.filter_nodes import (
     MAX_DEPTH,
     All,
     And,
     Between,
     Compare,
     Count,
-    F,
     GeoBox,
     GeoRadius,
     Glob,

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectordb_client.errors import FilterError, InvalidArgumentError, LimitError
-from vectordb_client.model.filter import (
+from vectordb_client.model.filter import F, from_dict, to_dict
+from vectordb_client.model.filter_nodes import (
     MAX_DEPTH,
     All,
     And,
@@ -21,7 +22,6 @@ from vectordb_client.model.filter import (
     ContainsAll,
     ContainsAny,
     Count,
-    F,
     GeoBox,
     GeoRadius,
     Glob,
@@ -34,9 +34,7 @@ from vectordb_client.model.filter import (
     Nothing,
     Or,
     Prefix,
-    from_dict,
     join,
-    to_dict,
 )
 
 from tests.support.filter_model import filters, leaves, printed

@@ -10,7 +10,7 @@ from typing import Any
 
 from vectordb_client.errors import AlreadyExistsError, NotFoundError, StorageError
 
-from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
+from .options import Command, add_collection, add_directory, add_order, add_word, console, counted, open_directory
 
 _FORMS = ".jsonl, .csv (or these with .gz) or .parquet; - writes JSON lines to stdout"
 
@@ -19,21 +19,13 @@ def add_arguments(parser: Command) -> None:
     add_order(parser, ("directory", "data"), ("named", "collection"), ("file", "out"))
     add_directory(parser)
     add_collection(parser, required=True)
-    parser.add_argument("file", metavar="FILE", nargs="?", help=_FORMS)
-    parser.add_argument("--out", metavar="FILE", help="same as FILE")
+    add_word(parser, "file", "FILE", "out", _FORMS, required=True)
     parser.add_argument("--filter", metavar="EXPR", help="only points that match, such as \"lines > 20 AND module = 'json'\"")
     parser.add_argument("--with-vectors", action="store_true", help="export vectors too; without them, an import encodes the texts again")
     parser.add_argument(
         "--schema", metavar="FILE", type=Path, help="also write the collection's schema and term words to this file, for import --schema"
     )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-
-    def check(arguments: argparse.Namespace) -> None:
-        arguments.out = one("FILE", "--out", arguments.file, arguments.out)
-        if arguments.out is None:
-            raise argparse.ArgumentTypeError(parser.too_few())
-
-    parser.checks.append(check)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -98,17 +98,26 @@ class Command(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({' '.join(self.format_usage().split())})\n")
 
 
-def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
-    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None if not required and not given)."""
-    parser.add_argument("directory", metavar="DIR", type=Path, nargs="?", help=about)
-    parser.add_argument("--data", metavar="DIR", type=Path, help="same as DIR")
+def add_word(parser: Command, word: str, form: str, flag: str, about: str, required: bool, **flag_options: Any) -> None:
+    """A word that a flag may give instead: ``arguments.FLAG`` is its value (None if not required and not given)."""
+    kind = flag_options.get("type")
+    parser.add_argument(word, metavar=form, type=kind, nargs="?", help=about)
+    parser.add_argument(f"--{flag}", help=f"same as {form}", **{"metavar": form, **flag_options})
 
     def check(arguments: argparse.Namespace) -> None:
-        arguments.data = one("DIR", "--data", arguments.directory, arguments.data)
-        if required and arguments.data is None:
+        first, second = getattr(arguments, word), getattr(arguments, flag)
+        if first is not None and second is not None and first != second:
+            raise argparse.ArgumentTypeError(f"{form} is {str(first)!r}, but --{flag} is {str(second)!r}: give only one of them")
+        if required and first is None and second is None:
             raise argparse.ArgumentTypeError(parser.too_few())
+        setattr(arguments, flag, second if first is None else first)
 
     parser.checks.append(check)
+
+
+def add_directory(parser: Command, required: bool = True, about: str = DIR_HELP) -> None:
+    """DIR, or ``--data DIR``: ``arguments.data`` is its path (None if not required and not given)."""
+    add_word(parser, "directory", "DIR", "data", about, required, type=Path)
 
 
 def add_collection(parser: Command, required: bool = False, about: str | None = None, ask: bool = True) -> None:
@@ -117,15 +126,7 @@ def add_collection(parser: Command, required: bool = False, about: str | None = 
     ask: check here that a required collection is given.
     """
     about = about or ("the collection" if required else "only this collection (default: all)")
-    parser.add_argument("named", metavar="COLLECTION", nargs="?", help=about)
-    parser.add_argument("--collection", metavar="NAME", help="same as COLLECTION")
-
-    def check(arguments: argparse.Namespace) -> None:
-        arguments.collection = one("COLLECTION", "--collection", arguments.named, arguments.collection)
-        if required and ask and arguments.collection is None:
-            raise argparse.ArgumentTypeError(parser.too_few())
-
-    parser.checks.append(check)
+    add_word(parser, "named", "COLLECTION", "collection", about, required and ask, metavar="NAME")
 
 
 def add_order(parser: Command, *words: tuple[str, str], rest: str | None = None) -> None:
@@ -157,12 +158,6 @@ def _reorder(arguments: argparse.Namespace, words: Sequence[tuple[str, str]], re
         setattr(arguments, word, Path(value) if value is not None and word == "directory" else value)
     if rest is not None:
         setattr(arguments, rest, given[len(free) :])
-
-
-def one(word: str, flag: str, first: Any, second: Any) -> Any:
-    if first is not None and second is not None and first != second:
-        raise argparse.ArgumentTypeError(f"{word} is {str(first)!r}, but {flag} is {str(second)!r}: give only one of them")
-    return second if first is None else first
 
 
 def add_service(parser: Command, required: bool = True) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vectordb_client.errors import AlreadyExistsError
 
-from .options import Command, add_collection, add_directory, add_order, console, counted, one, open_directory
+from .options import Command, add_collection, add_directory, add_order, add_word, console, counted, open_directory
 
 
 def add_arguments(parser: Command) -> None:
@@ -16,19 +16,11 @@ def add_arguments(parser: Command) -> None:
     add_order(parser, ("directory", "data"), ("named", "collection"), ("of", "field"))
     add_directory(parser)
     add_collection(parser, required=True)
-    parser.add_argument("of", metavar="FIELD", nargs="?", help="a sparse vector field")
-    parser.add_argument("--field", metavar="NAME", help="same as FIELD")
+    add_word(parser, "of", "FIELD", "field", "a sparse vector field", required=True, metavar="NAME")
     ways = parser.add_mutually_exclusive_group(required=True)
     ways.add_argument("--import", metavar="FILE", type=Path, dest="source", help="set the words of the terms in this file")
     ways.add_argument("--export", metavar="FILE", dest="out", help="write all terms and words to this file; - writes .tsv to stdout")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-
-    def check(arguments: argparse.Namespace) -> None:
-        arguments.field = one("FIELD", "--field", arguments.of, arguments.field)
-        if arguments.field is None:
-            raise argparse.ArgumentTypeError(parser.too_few())
-
-    parser.checks.append(check)
 
 
 def run(arguments: argparse.Namespace) -> int:

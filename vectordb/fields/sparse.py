@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from vectordb_client.model.fields import Sparse, SparseColumn
-from vectordb_client.model.filter import HasVector
+from vectordb_client.model.filter_nodes import HasVector
 
 from .. import encoders
 from ..common import deadline

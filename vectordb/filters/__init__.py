@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vectordb_client.model.filter import Filter, from_dict, not_a_filter
+from vectordb_client.model.filter import from_dict, not_a_filter
+from vectordb_client.model.filter_nodes import Filter
 
 from .parse import parse
 

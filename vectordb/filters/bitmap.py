@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.model.filter import All, And, Filter, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
+from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import All, And, GeoBox, GeoRadius, Glob, HasId, HasVector, In, IsNull, Not, Nothing, Or, Prefix
 from vectordb_client.model.schema import Schema
 
 from ..common import deadline, memory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from vectordb_client.model.filter import And, Not, Or
+from vectordb_client.model.filter_nodes import And, Not, Or
 
 from .nodes import make
 from .sets import COUNTS, Elements, Scalar

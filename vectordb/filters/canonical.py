@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vectordb_client.errors import FilterError, InvalidArgumentError, listing, shown
-from vectordb_client.model.filter import (
+from vectordb_client.model.filter_nodes import (
     All,
     And,
     Between,

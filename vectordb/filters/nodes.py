@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vectordb_client.model.filter import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
+from vectordb_client.model.filter_nodes import And, ContainsAll, ContainsAny, Filter, HasId, In, Match, Not, Or
 
 from ..common.tokenize import words
 

@@ -29,31 +29,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from vectordb_client.errors import FilterError, LimitError, VectorDBError, shown
-from vectordb_client.model.filter import (
-    MAX_DEPTH,
-    MAX_VALUES,
-    All,
-    And,
-    Between,
-    Compare,
-    ContainsAll,
-    ContainsAny,
-    Count,
-    Filter,
-    GeoBox,
-    GeoRadius,
-    Glob,
-    HasId,
-    HasVector,
-    In,
-    IsNull,
-    Match,
-    Not,
-    Nothing,
-    Or,
-    Prefix,
-    join,
-)
+from vectordb_client.model import filter_nodes as nodes
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.moments import read_moment
 
 from ..common import deadline
@@ -201,8 +178,8 @@ class _Parser:
 
     def _filter(self, depth: int) -> Filter:
         start = self.token.position
-        if depth > MAX_DEPTH:
-            problem = f"a filter is at most {MAX_DEPTH} levels deep"
+        if depth > nodes.MAX_DEPTH:
+            problem = f"a filter is at most {nodes.MAX_DEPTH} levels deep"
             self.fail(problem, start, LimitError(problem, field="filter", value=depth))
         either: list[Filter] = []
         both: list[Filter] = []
@@ -216,13 +193,13 @@ class _Parser:
             else:
                 node = self._predicate()
             for _ in range(nots):
-                node = self.build(position, Not, node)
+                node = self.build(position, nodes.Not, node)
             both.append(node)
             if self.accept("AND"):
                 continue
-            either.append(self.build(start, join, And, both))
+            either.append(self.build(start, nodes.join, nodes.And, both))
             if not self.accept("OR"):
-                return self.build(start, join, Or, either)
+                return self.build(start, nodes.join, nodes.Or, either)
             both = []
 
     def _predicate(self) -> Filter:
@@ -233,10 +210,10 @@ class _Parser:
         if token.kind == "name":
             if token.word == "TRUE" or token.word == "FALSE":
                 self.advance()
-                return All() if token.word == "TRUE" else Nothing()
+                return nodes.All() if token.word == "TRUE" else nodes.Nothing()
             if token.word == "ALL" and self._ends():
                 self.advance()
-                return All()
+                return nodes.All()
             if token.word in _RESERVED:
                 self.expected("a field or NOT (write a field of this name in backticks)")
             function = _FUNCTIONS.get(token.word)
@@ -277,11 +254,11 @@ class _Parser:
             self.advance()
             if self.token.word == "NULL":
                 self.fail(f"NULL can't be compared; write IS {'NOT ' if op == 'ne' else ''}NULL", self.token.position)
-            return self.build(position, Compare, field, op, self._value())
+            return self.build(position, nodes.Compare, field, op, self._value())
         if self.accept("IS"):
             negated = self.accept("NOT")
             self.expect("NULL", "NULL" if negated else "NULL or NOT NULL")
-            return Not(IsNull(field)) if negated else IsNull(field)
+            return nodes.Not(nodes.IsNull(field)) if negated else nodes.IsNull(field)
         negated = self.accept("NOT")
         word = self.token.word
         if word in _FOREIGN:
@@ -292,27 +269,27 @@ class _Parser:
             self.expected("IN, BETWEEN, CONTAINS, MATCH, STARTSWITH or GLOB" if negated else _TESTS + hint)
         self.advance()
         node = self._word_test(word, field, position)
-        return self.build(position, Not, node) if negated else node
+        return self.build(position, nodes.Not, node) if negated else node
 
     def _word_test(self, word: str, field: str, position: int) -> Filter:
         if word == "IN":
-            return self.build(position, In, field, self._list())
+            return self.build(position, nodes.In, field, self._list())
         if word == "BETWEEN":
             low = self._value()
             self.expect("AND", "AND and the upper bound")
-            return self.build(position, Between, field, low, self._value())
+            return self.build(position, nodes.Between, field, low, self._value())
         if word == "CONTAINS":
             if self.accept("ANY"):
-                return self.build(position, ContainsAny, field, self._list())
+                return self.build(position, nodes.ContainsAny, field, self._list())
             if self.accept("ALL"):
-                return self.build(position, ContainsAll, field, self._list())
-            return self.build(position, ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
+                return self.build(position, nodes.ContainsAll, field, self._list())
+            return self.build(position, nodes.ContainsAny, field, [self._value("a value, ANY (…) or ALL (…)")])
         if word == "MATCH":
             mode = next((mode for mode in ("ANY", "ALL", "PHRASE") if self.accept(mode)), "ALL")
-            return self.build(position, Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
+            return self.build(position, nodes.Match, field, mode.lower(), self._string("one string of words, such as 'red shoes'"))
         if word == "STARTSWITH":
-            return self.build(position, Prefix, field, self._string("a string in quotes"))
-        return self.build(position, Glob, field, self._string("a pattern in quotes, such as 'a*'"))
+            return self.build(position, nodes.Prefix, field, self._string("a string in quotes"))
+        return self.build(position, nodes.Glob, field, self._string("a pattern in quotes, such as 'a*'"))
 
     def _string(self, what: str) -> str:
         if self.token.kind != "string":
@@ -364,8 +341,8 @@ class _Parser:
             if not len(values) % deadline.EVERY:
                 deadline.check()
             values.append(self._value())
-            if len(values) > MAX_VALUES:
-                problem = f"a list has at most {MAX_VALUES} values"
+            if len(values) > nodes.MAX_VALUES:
+                problem = f"a list has at most {nodes.MAX_VALUES} values"
                 self.fail(problem, self.token.position, LimitError(problem, field="filter", value=len(values)))
             if not self.accept(","):
                 break
@@ -377,19 +354,19 @@ class _Parser:
         self.expect(")", "')'")
         op = _COMPARE.get(self.token.word) or self.expected("a comparison (= != < <= > >=)")
         self.advance()
-        return self.build(position, Count, field, op, self._value("an integer"))
+        return self.build(position, nodes.Count, field, op, self._value("an integer"))
 
     def _has_id(self, position: int) -> Filter:
         ids = [] if self.token.word == ")" else [self._value("an id")]
         while ids and self.accept(","):
             ids.append(self._value("an id"))
         self.expect(")", "',' or ')'")
-        return self.build(position, HasId, ids)
+        return self.build(position, nodes.HasId, ids)
 
     def _has_vector(self, position: int) -> Filter:
         field = self._field()
         self.expect(")", "')'")
-        return self.build(position, HasVector, field)
+        return self.build(position, nodes.HasVector, field)
 
     def _geo(self, position: int, kind: type[Filter], *parts: str) -> Filter:
         given: list = [self._field()]
@@ -406,8 +383,8 @@ _FUNCTIONS: dict[str, Callable[[_Parser, int], Filter]] = {
     "COUNT": _Parser._count,
     "HAS_ID": _Parser._has_id,
     "HAS_VECTOR": _Parser._has_vector,
-    "GEO_RADIUS": lambda parser, position: parser._geo(position, GeoRadius, "lat", "lon", "meters"),
-    "GEO_BOX": lambda parser, position: parser._geo(position, GeoBox, "south", "west", "north", "east"),
+    "GEO_RADIUS": lambda parser, position: parser._geo(position, nodes.GeoRadius, "lat", "lon", "meters"),
+    "GEO_BOX": lambda parser, position: parser._geo(position, nodes.GeoBox, "south", "west", "north", "east"),
 }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from vectordb_client.model.filter import And, Filter, HasId, In, IsNull, Not, Or
+from vectordb_client.model.filter_nodes import And, Filter, HasId, In, IsNull, Not, Or
 
 from .nodes import CountRange, Range, make
 

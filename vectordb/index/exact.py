@@ -116,9 +116,9 @@ def _shares(n: int, cost: int) -> Iterator[slice]:
     before each slice.
     """
     most = max(deadline.WORK // max(cost, 1), 1)
-    for at in range(0, n, most):
+    for first in range(0, n, most):
         deadline.check()
-        yield slice(at, at + most)
+        yield slice(first, first + most)
 
 
 def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str, k: int, rows: np.ndarray | None) -> list[Found]:
@@ -127,7 +127,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
     queries: float32 ``(n, dim)``. rows: the docids to consider (uint32, ascending); None: all. Scores are dot products, cosines or negated
     squared distances. Ties go to the lower docid.
     """
-    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    chosen, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     total = int(table[:, COUNT].sum()) if rows is None else len(rows)
     k = min(k, total)
     if k == 0:
@@ -136,7 +136,7 @@ def search_dense(table: np.ndarray, queries: np.ndarray, dtype: str, metric: str
 
     def work(low: int, high: int) -> list[np.ndarray]:
         heaps, sizes = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.int64)
-        scan_dense(table, queries, half, METRICS[metric], wanted, filtered, low, high, heaps, sizes)
+        scan_dense(table, queries, half, METRICS[metric], chosen, filtered, low, high, heaps, sizes)
         return [heaps[q, : sizes[q]] for q in range(len(queries))]
 
     nbytes = total * queries.shape[1] * (2 if half else 4) * min(len(queries), 8)
@@ -149,7 +149,7 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
     """The exact top k by MaxSim (aggregation "maxsim": the sum, over the query's rows, of the best match) or by the best pair. query:
     float32 ``(rows, dim)``.
     """
-    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    chosen, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0:
         return nothing()
@@ -160,14 +160,14 @@ def search_multi(table: np.ndarray, query: np.ndarray, dtype: str, metric: str, 
         costs = table[low:high, ITEMS] * (query.shape[1] + _ROW_WORK)  # for each row of the query
         for begin, end in deadline.stretches(costs * len(query)):
             most = int(table[low + begin : low + end, COUNT].sum())
-            most = min(most, len(wanted)) if filtered else most
+            most = min(most, len(chosen)) if filtered else most
             totals, tops, docids = np.zeros(most, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
-            found = 0
+            count = 0
             for some in _shares(len(query), int(costs[begin:end].sum())):
-                found = dense.maxsim_add(
-                    table, query[some], half, cosine, wanted, filtered, low + begin, low + end, totals, tops, docids
+                count = dense.maxsim_add(
+                    table, query[some], half, cosine, chosen, filtered, low + begin, low + end, totals, tops, docids
                 )  # fmt: skip
-            size = dense.offer_rows(docids[:found], (totals if aggregation == "maxsim" else tops)[:found], heap, size)
+            size = dense.offer_rows(docids[:count], (totals if aggregation == "maxsim" else tops)[:count], heap, size)
         return [heap[:size]]
 
     nbytes = int(table[:, ITEMS].sum()) * query.size * (2 if half else 4)
@@ -180,7 +180,7 @@ def search_sparse(
     """The exact top k among the rows that share a term with the query, by inner product, or by BM25 if ``saturation`` is given (the stored
     weights are then term frequencies). terms: uint64, ascending. weights: float32.
     """
-    wanted, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
+    chosen, filtered = (_NO_ROWS, False) if rows is None else (rows, True)
     k = min(k, int(table[:, COUNT].sum()) if rows is None else len(rows))
     if k == 0 or not len(terms) or not len(table):
         return nothing()
@@ -192,7 +192,7 @@ def search_sparse(
     best = _NO_KEYS
     for low, high in deadline.stretches(_term_costs(table, len(terms))):
         heap = np.empty(k, np.int64)
-        given = (table, terms, weights, signed, wanted, filtered, low, high, lengths, numbers, norms)
+        given = (table, terms, weights, signed, chosen, filtered, low, high, lengths, numbers, norms)
         size = sparse.sparse_topk(*given, scores, touched, heap)
         best = np.sort(np.concatenate([best, heap[:size]]))[-k:] if len(best) else heap[:size]
     return unpacked(best)

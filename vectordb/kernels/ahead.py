@@ -79,21 +79,21 @@ def compile_missing(signatures: Iterable[Signature]) -> int:
     """Compile those that are missing, in other processes, and keep them; returns how many. 0 as well where no process can do so: then
     numba compiles each in this process when it is called.
     """
-    wanted = missing(signatures)
-    if not wanted or not internals.supported():
+    needed = missing(signatures)
+    if not needed or not internals.supported():
         return 0
     folder = store.local()
     if folder is None or not _can_start():
-        _say_once(f"vectordb: compiling {len(wanted)} search kernels for this processor, for this process alone", "alone")
+        _say_once(f"vectordb: compiling {len(needed)} search kernels for this processor, for this process alone", "alone")
         return 0
     try:
         with _locked(folder.path):
-            wanted = missing(wanted)  # another process may have made them meanwhile
-            if not wanted:
+            needed = missing(needed)  # another process may have made them meanwhile
+            if not needed:
                 return 1
             store.forget_old_folders()
-            job = Job(wanted, folder.path)
-            outcome = run(job, progress_for(len(wanted), job.processes(), job.seconds(), folder.path))
+            job = Job(needed, folder.path)
+            outcome = run(job, progress_for(len(needed), job.processes(), job.seconds(), folder.path))
     except OSError as error:
         _say_once(f"vectordb: compiled search kernels can't be kept in {folder.path}: {error.strerror or error}", "kept")
         return 0

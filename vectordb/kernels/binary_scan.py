@@ -16,25 +16,25 @@ FIRST_PASS = 10  # rows that the first pass scores by codes, times the results a
 
 
 @inner
-def tighten(histogram, total, threshold, wanted):
+def tighten(histogram, total, threshold, needed):
     """Lowers the threshold while enough rows stay; returns (rows at or under it, threshold)."""
-    while threshold > 0 and total - histogram[threshold] >= wanted:
+    while threshold > 0 and total - histogram[threshold] >= needed:
         total -= histogram[threshold]
         threshold -= 1
     return total, threshold
 
 
 @inner
-def near_blocks(signs, signs_of_query, allowed, low, high, wanted, space, threshold, total, n):
+def near_blocks(signs, signs_of_query, allowed, low, high, needed, space, threshold, total, n):
     """Hamming distances of the blocks of rows [low, high) that hold a passing row, into ``space.distances``; the passing rows within the
-    threshold are listed in ``space.near``, and it falls so that ``wanted`` rows stay. Returns (threshold, total, n).
+    threshold are listed in ``space.near``, and it falls so that ``needed`` rows stay. Returns (threshold, total, n).
     """
-    at, u64s = space.distances.ctypes.data, len(signs_of_query)
+    distances_at, u64s = space.distances.ctypes.data, len(signs_of_query)
     for w in range(low >> 6, ((high - 1) >> 6) + 1):
         word = bits_between(allowed.filtered, allowed.bits, w, low, high)
         if word == 0:
             continue
-        word &= block_distances(signs + w * u64s * 512, signs_of_query.ctypes.data, u64s, np.uint64(threshold), at + 128 * w)
+        word &= block_distances(signs + w * u64s * 512, signs_of_query.ctypes.data, u64s, np.uint64(threshold), distances_at + 128 * w)
         while word != 0:
             row = 64 * w + count_trailing_zeros(word)
             word &= word - np.uint64(1)
@@ -42,8 +42,8 @@ def near_blocks(signs, signs_of_query, allowed, low, high, wanted, space, thresh
             n += 1
             space.histogram[space.distances[row]] += 1
             total += 1
-        if total > wanted:
-            total, threshold = tighten(space.histogram, total, threshold, wanted)
+        if total > needed:
+            total, threshold = tighten(space.histogram, total, threshold, needed)
     return threshold, total, n
 
 
@@ -67,8 +67,8 @@ def binary_scan(segment, scoring, signs_of_query, allowed, spread, most, k, r, s
     rows, dim = segment[ROWS], segment[DIM]
     distances, histogram, near, results = space.distances, space.histogram, space.near, space.results
     histogram[:] = 0
-    wanted = max(np.int64(FIRST_PASS * k), r)
-    threshold, _, n = near_blocks(segment[SIGNS], signs_of_query, allowed, 0, rows, wanted, space, np.int64(dim), np.int64(0), 0)
+    needed = max(np.int64(FIRST_PASS * k), r)
+    threshold, _, n = near_blocks(segment[SIGNS], signs_of_query, allowed, 0, rows, needed, space, np.int64(dim), np.int64(0), 0)
     n = keep_near(space, n, threshold)
     size = score_rows(scoring, near, n, results, 0, r)
     if n >= allowed.matches:

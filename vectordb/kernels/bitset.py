@@ -32,12 +32,12 @@ def passing_of_clusters(bits, offsets, counts):
     total = np.int64(0)
     for c in range(len(counts)):
         low, high = np.int64(offsets[c]), np.int64(offsets[c + 1])
-        found = np.int64(0)
+        passing = np.int64(0)
         if high > low:
             for w in range(low >> 6, ((high - 1) >> 6) + 1):
-                found += np.int64(count_ones(bits_between(True, bits, w, low, high)))
-        counts[c] = found
-        total += found
+                passing += np.int64(count_ones(bits_between(True, bits, w, low, high)))
+        counts[c] = passing
+        total += passing
     return total
 
 
@@ -46,9 +46,9 @@ def local_bits(docids, inverse, first, bits):
     """Sets the bits of a segment's rows whose docids are given (uint32). inverse: int32, row of docid ``first + i`` or −1."""
     bits[:] = 0
     for i in range(len(docids)):
-        at = np.int64(docids[i]) - first
-        if 0 <= at < len(inverse):
-            row = np.int64(inverse[at])
+        offset = np.int64(docids[i]) - first
+        if 0 <= offset < len(inverse):
+            row = np.int64(inverse[offset])
             if 0 <= row < 64 * len(bits):
                 bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
@@ -74,12 +74,12 @@ def filter_by_score(scores, bound, blur, above, below, noise, start, bits):
     ``below``. noise: as in ``random_filter``.
     """
     bits[:] = 0
-    at = start
+    position = start
     high, low, wide = np.int64(above * 65536.0), np.int64(below * 65536.0), np.float32(blur / 32768.0)
     for row in range(len(scores)):
-        before = np.float32(noise[at]) - np.float32(32768)
-        at = at + 1 if at + 1 < len(noise) else 0
-        if np.int64(noise[at]) < (high if scores[row] + wide * before >= bound else low):
+        before = np.float32(noise[position]) - np.float32(32768)
+        position = position + 1 if position + 1 < len(noise) else 0
+        if np.int64(noise[position]) < (high if scores[row] + wide * before >= bound else low):
             bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
@@ -87,10 +87,10 @@ def filter_by_score(scores, bound, blur, above, below, noise, start, bits):
 def random_filter(offsets, shares, noise, start, bits):
     """Sets each row's bit with its cluster's probability. noise: uint16, used from ``start`` on, round and round."""
     bits[:] = 0
-    at = start
+    position = start
     for c in range(len(shares)):
         bound = np.int64(shares[c] * 65536.0)
         for row in range(np.int64(offsets[c]), np.int64(offsets[c + 1])):
-            at = at + 1 if at + 1 < len(noise) else 0
-            if np.int64(noise[at]) < bound:
+            position = position + 1 if position + 1 < len(noise) else 0
+            if np.int64(noise[position]) < bound:
                 bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)

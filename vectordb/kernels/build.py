@@ -28,8 +28,8 @@ class BuildError(Exception):
     """An archive can't be made; the text says why."""
 
 
-def build(tier: str, into: Path, wanted: Sequence[signatures.Signature] | None = None) -> Built:
-    """Compile the recorded signatures (or ``wanted``) for a tier, in several processes, into an archive in the folder ``into``.
+def build(tier: str, into: Path, chosen: Sequence[signatures.Signature] | None = None) -> Built:
+    """Compile the recorded signatures (or ``chosen``) for a tier, in several processes, into an archive in the folder ``into``.
 
     Raises BuildError.
     """
@@ -37,16 +37,16 @@ def build(tier: str, into: Path, wanted: Sequence[signatures.Signature] | None =
         raise BuildError(f"no tier {tier!r}; take one of {', '.join(tiers.TIERS)}")
     if not internals.supported():
         raise BuildError(f"this numba lacks what archives need: {internals.missing() or 'NUMBA_DISABLE_JIT is set'}")
-    started, wanted = time.perf_counter(), list(signatures.recorded().values()) if wanted is None else list(wanted)
+    started, chosen = time.perf_counter(), list(signatures.recorded().values()) if chosen is None else list(chosen)
     with tempfile.TemporaryDirectory(prefix="vectordb-kernels-") as folder:
         try:
-            outcome = ahead.run(ahead.Job(wanted, Path(folder), tier), Progress())
+            outcome = ahead.run(ahead.Job(chosen, Path(folder), tier), Progress())
         except OSError as error:
             raise BuildError(f"{sys.executable} can't be started: {error}") from error
         if outcome.problems:
             raise BuildError("; ".join(outcome.problems))
         kept = store.Folder(Path(folder))
-        pieces = {each.name(): kept.get(each.name()) for each in wanted}
+        pieces = {each.name(): kept.get(each.name()) for each in chosen}
     lacking = [name for name, piece in pieces.items() if piece is None]
     if lacking:
         raise BuildError(f"not compiled: {', '.join(lacking)}")
@@ -58,14 +58,14 @@ def build(tier: str, into: Path, wanted: Sequence[signatures.Signature] | None =
 
 def tiers_named(text: str) -> list[str]:
     """The tiers of a list with commas: ``host`` is the best of this machine, ``all`` is each, ``none`` is none. Raises BuildError."""
-    found: list[str] = []
+    names: list[str] = []
     for name in filter(None, (each.strip() for each in text.split(","))):
         if name == "all":
-            found += tiers.TIERS
+            names += tiers.TIERS
         elif name == "host":
-            found += tiers.tiers_of_host()[:1]
+            names += tiers.tiers_of_host()[:1]
         elif name in tiers.TIERS:
-            found.append(name)
+            names.append(name)
         elif name != "none":
             raise BuildError(f"no tier {name!r}; take host, all, none, or some of {', '.join(tiers.TIERS)}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))

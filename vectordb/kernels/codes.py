@@ -108,13 +108,13 @@ def block_distances(typingctx, block, query, u64s, threshold, out):
         word = builder.phi(i64)
         word.add_incoming(i64(0), before)
         sums = [builder.phi(wide) for _ in range(8)]
-        wanted = spread(builder.load(builder.inttoptr(builder.add(query_at, builder.mul(word, i64(8))), i64.as_pointer())))
+        query_bits = spread(builder.load(builder.inttoptr(builder.add(query_at, builder.mul(word, i64(8))), i64.as_pointer())))
         row = builder.add(block_at, builder.mul(word, i64(512)))
         more = []
         for group, total in enumerate(sums):
             total.add_incoming(ir.Constant(wide, [0] * 8), before)
-            there = builder.load(builder.inttoptr(builder.add(row, i64(64 * group)), wide.as_pointer()), align=64)
-            more.append(builder.add(total, builder.call(ones, [builder.xor(there, wanted)])))
+            row_bits = builder.load(builder.inttoptr(builder.add(row, i64(64 * group)), wide.as_pointer()), align=64)
+            more.append(builder.add(total, builder.call(ones, [builder.xor(row_bits, query_bits)])))
             total.add_incoming(more[-1], loop)
         following = builder.add(word, i64(1))
         word.add_incoming(following, loop)
@@ -138,11 +138,11 @@ def nearer(typingctx, distances, threshold):
     def codegen(context, builder, signature, args):
         i16, i32 = ir.IntType(16), ir.IntType(32)
         wide = ir.VectorType(i16, 64)
-        there = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=2)
+        row_distances = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=2)
         undefined = ir.Constant(wide, ir.Undefined)
         first = builder.insert_element(undefined, builder.trunc(args[1], i16), i32(0))
         bound = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 64), [0] * 64))
-        return builder.bitcast(builder.icmp_unsigned("<=", there, bound), ir.IntType(64))
+        return builder.bitcast(builder.icmp_unsigned("<=", row_distances, bound), ir.IntType(64))
 
     return types.uint64(types.intp, types.uint64), codegen
 

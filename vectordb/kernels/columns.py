@@ -48,15 +48,15 @@ def rows_in_range(table, low, high, ragged, start, out):
 
 
 @kernel
-def rows_in_set(table, wanted, ragged, start, out):
-    """Docids ≥ start with a value among ``wanted`` (ascending, of the column's dtype), ascending into ``out``."""
+def rows_in_set(table, members, ragged, start, out):
+    """Docids ≥ start with a value among ``members`` (ascending, of the column's dtype), ascending into ``out``."""
     n = 0
     for c in range(len(table)):
         if table[c, LAST] < start:
             continue
         count = table[c, COUNT]
         items = span_of(table, c, count - 1, ragged)[1]
-        values = carray(pointer(table[c, AUX]), items, wanted.dtype)
+        values = carray(pointer(table[c, AUX]), items, members.dtype)
         docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
         listed = table[c, DOCIDS] != 0
         first = table[c, FIRST]
@@ -64,8 +64,8 @@ def rows_in_set(table, wanted, ragged, start, out):
             begin, end = span_of(table, c, i, ragged)
             match = False
             for j in range(begin, end):
-                at = lower_bound(wanted, 0, len(wanted), values[j])
-                match |= at < len(wanted) and wanted[min(at, len(wanted) - 1)] == values[j]
+                place = lower_bound(members, 0, len(members), values[j])
+                match |= place < len(members) and members[min(place, len(members) - 1)] == values[j]
             docid = np.int64(docids[i]) if listed else first + i
             out[n] = docid
             n += match and docid >= start
@@ -124,18 +124,18 @@ def holds_phrase(values, begin, end, tokens):
 
 
 @inner
-def holds_words(values, begin, end, tokens, seen):
-    """Whether one element of values [begin, end) holds all tokens (distinct). seen: bool, as long as tokens."""
+def holds_words(values, begin, end, tokens, matched):
+    """Whether one element of values [begin, end) holds all tokens (distinct). matched: bool, as long as tokens."""
     missing = len(tokens)
-    seen[:] = False
+    matched[:] = False
     for j in range(begin, end):
         if values[j] == ELEMENT_END:
             missing = len(tokens)
-            seen[:] = False
+            matched[:] = False
             continue
         for t in range(len(tokens)):
-            if values[j] == tokens[t] and not seen[t]:
-                seen[t] = True
+            if values[j] == tokens[t] and not matched[t]:
+                matched[t] = True
                 missing -= 1
         if missing == 0:
             return True
@@ -146,8 +146,8 @@ def holds_words(values, begin, end, tokens, seen):
 def rows_with_tokens(table, tokens, phrase, rows, out):
     """Those of ``rows`` (u32, ascending) that hold ``tokens`` (u32), as a phrase or all in one element. Returns how many."""
     n = 0
-    at = 0
-    seen = np.empty(len(tokens), np.bool_)
+    cursor = 0
+    matched = np.empty(len(tokens), np.bool_)
     for c in range(len(table)):
         count = table[c, COUNT]
         listed = table[c, DOCIDS] != 0
@@ -155,19 +155,19 @@ def rows_with_tokens(table, tokens, phrase, rows, out):
         offsets = carray(pointer(table[c, DATA]), count + 1, np.uint32)
         values = carray(pointer(table[c, AUX]), np.int64(offsets[count]), np.uint32)
         position = 0
-        while at < len(rows) and np.int64(rows[at]) <= table[c, LAST]:
-            docid = np.int64(rows[at])
-            at += 1
+        while cursor < len(rows) and np.int64(rows[cursor]) <= table[c, LAST]:
+            docid = np.int64(rows[cursor])
+            cursor += 1
             if docid < table[c, FIRST]:
                 continue
-            found = next_position(docids, listed, table[c, FIRST], count, position, docid)
-            if found < 0:
-                position = -1 - found
+            place = next_position(docids, listed, table[c, FIRST], count, position, docid)
+            if place < 0:
+                position = -1 - place
                 continue
-            position = found
-            begin = np.int64(offsets[found])
-            end = np.int64(offsets[found + 1])
-            if holds_phrase(values, begin, end, tokens) if phrase else holds_words(values, begin, end, tokens, seen):
+            position = place
+            begin = np.int64(offsets[place])
+            end = np.int64(offsets[place + 1])
+            if holds_phrase(values, begin, end, tokens) if phrase else holds_words(values, begin, end, tokens, matched):
                 out[n] = docid
                 n += 1
     return n

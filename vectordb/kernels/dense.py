@@ -141,32 +141,32 @@ def next_position(docids, listed, first, count, position, docid):
 
 
 @inner
-def select(table, c, rows, filtered, at, positions):
-    """Positions in chunk c of the wanted rows (``rows[at:]`` that it spans, or all); returns (how many, the next ``at``)."""
+def select(table, c, rows, filtered, cursor, positions):
+    """Positions in chunk c of the wanted rows (``rows[cursor:]`` that it spans, or all); returns (how many, the next ``cursor``)."""
     count = table[c, COUNT]
     if not filtered:
         for i in range(count):
             positions[i] = i
-        return count, at
+        return count, cursor
     docids = carray(pointer(table[c, DOCIDS]), count, np.uint32)
     listed = table[c, DOCIDS] != 0
     first = table[c, FIRST]
     last = table[c, LAST]
     n = 0
     position = 0
-    while at < len(rows) and np.int64(rows[at]) <= last:
-        docid = np.int64(rows[at])
-        at += 1
+    while cursor < len(rows) and np.int64(rows[cursor]) <= last:
+        docid = np.int64(rows[cursor])
+        cursor += 1
         if docid < first:
             continue
-        found = next_position(docids, listed, first, count, position, docid)
-        if found < 0:
-            position = -1 - found
+        place = next_position(docids, listed, first, count, position, docid)
+        if place < 0:
+            position = -1 - place
             continue
-        position = found
-        positions[n] = found
+        position = place
+        positions[n] = place
         n += 1
-    return n, at
+    return n, cursor
 
 
 @inner
@@ -199,9 +199,9 @@ def dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, s
     k = heaps.shape[1]
     stride = queries.shape[1] * (2 if half else 4)
     positions = np.empty(widest(table, low, high), np.int64)
-    at = first_row(table, rows, filtered, low, high)
+    cursor = first_row(table, rows, filtered, low, high)
     for c in range(low, high):
-        selected, at = select(table, c, rows, filtered, at, positions)
+        selected, cursor = select(table, c, rows, filtered, cursor, positions)
         docids = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
         listed = table[c, DOCIDS] != 0
         norms = carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)
@@ -233,10 +233,10 @@ def maxsim_add(table, query, half, cosine, rows, filtered, low, high, totals, to
         query = of_unit_length(query)
     stride = query.shape[1] * (2 if half else 4)
     positions = np.empty(widest(table, low, high), np.int64)
-    at = first_row(table, rows, filtered, low, high)
+    cursor = first_row(table, rows, filtered, low, high)
     n = 0
     for c in range(low, high):
-        selected, at = select(table, c, rows, filtered, at, positions)
+        selected, cursor = select(table, c, rows, filtered, cursor, positions)
         held = carray(pointer(table[c, DOCIDS]), table[c, COUNT], np.uint32)
         listed = table[c, DOCIDS] != 0
         offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)

@@ -20,10 +20,10 @@ def fill_lists(row_at, row_terms, row_levels, low, high, starts, docs, levels):
     """Postings of rows [low, high) by term: docs (uint16, row − low), levels (uint8). starts: int64, where each term's begin; moved."""
     for row in range(low, high):
         for i in range(row_at[row], row_at[row + 1]):
-            at = starts[row_terms[i]]
-            docs[at] = row - low
-            levels[at] = row_levels[i]
-            starts[row_terms[i]] = at + 1
+            slot = starts[row_terms[i]]
+            docs[slot] = row - low
+            levels[slot] = row_levels[i]
+            starts[row_terms[i]] = slot + 1
 
 
 @kernel
@@ -33,21 +33,21 @@ def write_runs(ends, docs, levels, level_count, list_at, out):
     """
     counts = np.empty(level_count, np.int64)
     begins = np.empty(level_count, np.int64)
-    at = np.int64(0)
+    offset = np.int64(0)
     start = np.int64(0)
     for t in range(len(ends)):
-        list_at[t] = at
+        list_at[t] = offset
         counts[:] = 0
         for p in range(start, ends[t]):
             counts[levels[p]] += 1
         for level in range(level_count):
             if counts[level] > 0:
-                out[at] = level
-                out[at + 1] = counts[level]
-                begins[level] = at + 2
-                at += 2 + counts[level]
+                out[offset] = level
+                out[offset + 1] = counts[level]
+                begins[level] = offset + 2
+                offset += 2 + counts[level]
         for p in range(start, ends[t]):
             out[begins[levels[p]]] = docs[p]
             begins[levels[p]] += 1
         start = ends[t]
-    return at
+    return offset

@@ -74,9 +74,9 @@ def place_terms(segment, terms, weights, stretch, places, query):
             query[places[q]] = weights[q]
             first = levels - 1
             for b in range(blocks):
-                at = np.int64(list_at[b * vocabulary + places[q]])
-                if at < np.int64(list_at[b * vocabulary + places[q] + 1]):
-                    first = min(first, np.int64(lists[at]))
+                offset = np.int64(list_at[b * vocabulary + places[q]])
+                if offset < np.int64(list_at[b * vocabulary + places[q] + 1]):
+                    first = min(first, np.int64(lists[offset]))
             bound += np.float64(weights[q]) * np.float64(most[first] * stretch)
     return bound
 
@@ -118,17 +118,17 @@ def add_lists(segment, places, contributions, sums):
         for q in range(len(places)):
             if places[q] < 0:
                 continue
-            at = np.int64(list_at[b * vocabulary + places[q]])
+            offset = np.int64(list_at[b * vocabulary + places[q]])
             end = np.int64(list_at[b * vocabulary + places[q] + 1])
-            while at + 1 < end:
-                contribution = np.uint16(contributions[q * levels + min(np.int64(lists[at]), levels - 1)])
+            while offset + 1 < end:
+                contribution = np.uint16(contributions[q * levels + min(np.int64(lists[offset]), levels - 1)])
                 if contribution == 0:
                     break  # the rest of the list is lower still
-                count = min(np.int64(lists[at + 1]), end - at - 2)
+                count = min(np.int64(lists[offset + 1]), end - offset - 2)
                 read += count
-                for p in range(at + 2, at + 2 + count):
+                for p in range(offset + 2, offset + 2 + count):
                     block[lists[p] & LAST_ROW] += contribution
-                at += 2 + max(count, 0)
+                offset += 2 + max(count, 0)
     return read
 
 
@@ -172,14 +172,14 @@ def group_maxima(sums, bits, maxima):
 
 
 @inner
-def floor_of(maxima, wanted, histogram):
+def floor_of(maxima, needed, histogram):
     """A sum, at least 1, that so many of the maxima reach (as all do, if there aren't so many)."""
     histogram[:] = 0
     for g in range(len(maxima)):
         histogram[maxima[g] >> 6] += 1
     bucket = BUCKETS - 1
     total = np.int64(histogram[bucket])
-    while bucket > 0 and total < wanted:
+    while bucket > 0 and total < needed:
         bucket -= 1
         total += histogram[bucket]
     return max(bucket << 6, 1)

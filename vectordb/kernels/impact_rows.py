@@ -58,15 +58,15 @@ def counted_score(segment, saturation, query, row, start, end):
     if segment[WIDE]:
         wide = carray(pointer(segment[ROW_TERMS] + 4 * start), count, np.uint32)
         for i in range(count):
-            asked = query[min(np.int64(wide[i]), last)]
-            if asked != 0:
-                total += asked * saturated(frequencies[i], saturation[GAIN], norm)
+            weight = query[min(np.int64(wide[i]), last)]
+            if weight != 0:
+                total += weight * saturated(frequencies[i], saturation[GAIN], norm)
     else:
         narrow = carray(pointer(segment[ROW_TERMS] + 2 * start), count, np.uint16)
         for i in range(count):
-            asked = query[narrow[i]]
-            if asked != 0:
-                total += asked * saturated(frequencies[i], saturation[GAIN], norm)
+            weight = query[narrow[i]]
+            if weight != 0:
+                total += weight * saturated(frequencies[i], saturation[GAIN], norm)
     return total
 
 

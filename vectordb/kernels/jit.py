@@ -40,11 +40,11 @@ def kernel(function=None, *, nogil: bool = True, ordered: bool = False):
     """
     if function is None:
         return functools.partial(kernel, nogil=nogil, ordered=ordered)
-    made = numba.njit(function, nogil=nogil, fastmath=not ordered and _FAST_MATH, error_model="numpy")
+    dispatcher = numba.njit(function, nogil=nogil, fastmath=not ordered and _FAST_MATH, error_model="numpy")
     if internals.supported():
-        internals.without_literals(made)
-        internals.attach(made, Kept(made))
-    return made
+        internals.without_literals(dispatcher)
+        internals.attach(dispatcher, Kept(dispatcher))
+    return dispatcher
 
 
 @overload
@@ -59,17 +59,17 @@ def inner(function=None, *, ordered: bool = False):
         return functools.partial(inner, ordered=ordered)
     if not internals.supported():
         return kernel(function, ordered=ordered)
-    made = numba.njit(
+    dispatcher = numba.njit(
         function,
         fastmath=not ordered and _FAST_MATH,
         error_model="numpy",
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
     )
-    internals.without_literals(made)
-    internals.keep_from_python(made, functools.cache(lambda: kernel(function, ordered=ordered)))
-    internals.attach(made, Kept(made))
-    return made
+    internals.without_literals(dispatcher)
+    internals.keep_from_python(dispatcher, functools.cache(lambda: kernel(function, ordered=ordered)))
+    internals.attach(dispatcher, Kept(dispatcher))
+    return dispatcher
 
 
 def name_of(kernel: str, args: tuple) -> str:
@@ -82,13 +82,13 @@ def name_of(kernel: str, args: tuple) -> str:
 @functools.cache
 def called_by_kernels() -> frozenset:
     """The kernels that others call, of all files: numba takes their bitcode when it compiles the others."""
-    found = set()
+    named = set()
     for path in Path(__file__).parent.glob("*.py"):
         for one in vars(importlib.import_module(f".{path.stem}", __package__)).values():
             function = getattr(one, "py_func", None)
             if function is not None:
-                found.update(function.__globals__.get(name) for name in function.__code__.co_names)
-    return frozenset(each for each in found if hasattr(each, "py_func"))
+                named.update(function.__globals__.get(name) for name in function.__code__.co_names)
+    return frozenset(each for each in named if hasattr(each, "py_func"))
 
 
 class Kept:
@@ -107,10 +107,10 @@ class Kept:
         by_python = not watch.depth and not self._inner
         if by_python:
             watch.asked(self._kernel, sig)
-        found = self._load(name, target_context)
-        if found is None and by_python and watch.on_miss(name):
-            found = self._load(name, target_context)
-        return found
+        overload = self._load(name, target_context)
+        if overload is None and by_python and watch.on_miss(name):
+            overload = self._load(name, target_context)
+        return overload
 
     def _load(self, name: str, target_context: Any) -> Any:
         for look in (lambda: store.shipped()[0], store.local):  # the folder only where the archive hasn't it
@@ -118,9 +118,9 @@ class Kept:
                 place = look()
                 piece = None if place is None else place.get(name)
                 if piece is not None:
-                    found = internals.from_bytes(target_context, piece)
+                    overload = internals.from_bytes(target_context, piece)
                     watch.loaded += 1
-                    return found
+                    return overload
             except Exception as error:  # damage, or another numba than it seems: compile it
                 log.info("the compiled code of %s can't be used: %r", name, error)
         return None

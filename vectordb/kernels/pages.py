@@ -41,22 +41,22 @@ OUTSIDE, SHARED, PAGE, NODES, KIND, ORDER, DEEP, VALUE, FREE = range(1, 10)
 
 
 @inner
-def number(data, at, width):
+def number(data, offset, width):
     """``width`` (at most 8) bytes as a little-endian u64."""
     value = np.uint64(0)
     for i in range(width):
-        value |= np.uint64(data[at + i]) << np.uint64(8 * i)
+        value |= np.uint64(data[offset + i]) << np.uint64(8 * i)
     return value
 
 
 @inner
-def mixed(state, data, at, length):
+def mixed(state, data, offset, length):
     """A hash state after some bytes: eight at a time, each step one to one, so that no single change is lost."""
-    end = at + length
-    while at < end:
-        state = (state ^ number(data, at, min(8, end - at))) * np.uint64(0x9FB21C651E98DF25)
+    end = offset + length
+    while offset < end:
+        state = (state ^ number(data, offset, min(8, end - offset))) * np.uint64(0x9FB21C651E98DF25)
         state ^= state >> np.uint64(32)
-        at += 8
+        offset += 8
     return state
 
 
@@ -73,11 +73,11 @@ def record_hash(data, key_at, key_size, value_at, value_size):
 @kernel
 def sum_of_hashes(data, sizes):
     """The sum (u64) of the hashes of records. data: each one's key and head of its value; sizes: int64 ``(n, 2)``, of key and value."""
-    total, at = np.uint64(0), 0
+    total, offset = np.uint64(0), 0
     for i in range(len(sizes)):
         key_size, value_size = sizes[i, 0], sizes[i, 1]
-        total += record_hash(data, at, key_size, at + key_size, value_size)
-        at += key_size + min(value_size, HEAD)
+        total += record_hash(data, offset, key_size, offset + key_size, value_size)
+        offset += key_size + min(value_size, HEAD)
     return total
 
 
@@ -108,20 +108,20 @@ def page_problem(data, size, end, page, leaf, owned):
         return OUTSIDE
     if not take(owned, page):
         return SHARED
-    at = page * size
-    flags, lower, upper = np.int64(number(data, at + 10, 2)), np.int64(number(data, at + 12, 2)), np.int64(number(data, at + 14, 2))
-    if number(data, at, 8) != np.uint64(page) or flags != (LEAF if leaf else BRANCH):
+    base = page * size
+    flags, lower, upper = np.int64(number(data, base + 10, 2)), np.int64(number(data, base + 12, 2)), np.int64(number(data, base + 14, 2))
+    if number(data, base, 8) != np.uint64(page) or flags != (LEAF if leaf else BRANCH):
         return PAGE
     if lower & 1 or upper & 1 or lower < HEADER + 2 or lower > upper or upper > size:
         return PAGE
     nodes = 0
     for i in range((lower - HEADER) >> 1):
-        node = np.int64(number(data, at + HEADER + 2 * i, 2))
+        node = np.int64(number(data, base + HEADER + 2 * i, 2))
         if node < upper or node + 8 > size:
             return NODES
-        kind, length = np.int64(number(data, at + node + 4, 2)), 8 + np.int64(number(data, at + node + 6, 2))
+        kind, length = np.int64(number(data, base + node + 4, 2)), 8 + np.int64(number(data, base + node + 6, 2))
         if leaf:
-            length += 8 if kind & BIG else np.int64(number(data, at + node, 4))
+            length += 8 if kind & BIG else np.int64(number(data, base + node, 4))
         if node + length > size:
             return NODES
         nodes += length + (length & 1)
@@ -134,8 +134,8 @@ def value_problem(data, size, end, page, length, owned):
     count = (HEADER - 1 + length) // size + 1
     if page < 2 or page >= end or count > end - page or (page + count) * size > len(data):
         return OUTSIDE
-    at = page * size
-    if number(data, at, 8) != np.uint64(page) or number(data, at + 10, 2) != OVERFLOW or number(data, at + 12, 4) != np.uint64(count):
+    base = page * size
+    if number(data, base, 8) != np.uint64(page) or number(data, base + 10, 2) != OVERFLOW or number(data, base + 12, 4) != np.uint64(count):
         return VALUE
     for i in range(count):
         if not take(owned, page + i):
@@ -144,14 +144,14 @@ def value_problem(data, size, end, page, length, owned):
 
 
 @inner
-def free_problem(data, at, length, end, owned):
+def free_problem(data, offset, length, end, owned):
     """What is wrong with a list of free pages, 0 when nothing is."""
     room = length // 8 - 1
-    count = number(data, at, 8) if room >= 0 else np.uint64(NO_PAGE)
+    count = number(data, offset, 8) if room >= 0 else np.uint64(NO_PAGE)
     if room < 0 or count > np.uint64(room):
         return FREE
     for i in range(np.int64(count)):
-        page = number(data, at + 8 + 8 * i, 8)
+        page = number(data, offset + 8 + 8 * i, 8)
         if page < np.uint64(2) or page >= np.uint64(end):
             return FREE
         if not take(owned, np.int64(page)):
@@ -160,12 +160,12 @@ def free_problem(data, at, length, end, owned):
 
 
 @kernel
-def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
+def walk(data, size, end, root, depth, kinds, is_free, special, owned, report):
     """Every page of the tree at ``root``; returns (problem, page), (0, 0) when all is well.
 
     data: the file, uint8. size: bytes of a page. end: the page behind the last. depth: of the tree, 1 for a leaf alone. kinds: flags
     that its nodes may have. is_free: this is the tree of free pages, whose keys are integers. special: the record with this key (uint8) is
-    found, and not added to the sum of hashes. owned: uint8, one bit a page; set for those that the tree has. found: uint64 ``(WIDTH,)``,
+    found, and not added to the sum of hashes. owned: uint8, one bit a page; set for those that the tree has. report: uint64 ``(WIDTH,)``,
     what was counted.
     """
     pages, nodes = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.int64)
@@ -176,23 +176,23 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
     if depth < 1 or depth > _DEPTH:
         return DEEP, root
     level, pages[0], entering = 0, root, True
-    found[DEPTH] = np.uint64(depth)
+    report[DEPTH] = np.uint64(depth)
     while level >= 0:
         page, leaf = pages[level], level == depth - 1
         if entering:
             problem = page_problem(data, size, end, page, leaf, owned)
             if problem:
                 return problem, page
-            found[LEAVES if leaf else BRANCHES] += np.uint64(1)
+            report[LEAVES if leaf else BRANCHES] += np.uint64(1)
             nodes[level], entering = 0, False
-        at = page * size
-        count = (np.int64(number(data, at + 12, 2)) - HEADER) >> 1
+        base = page * size
+        count = (np.int64(number(data, base + 12, 2)) - HEADER) >> 1
         i = nodes[level]
         if i == count:
             level -= 1
             continue
         nodes[level] = i + 1
-        node = at + np.int64(number(data, at + HEADER + 2 * i, 2))
+        node = base + np.int64(number(data, base + HEADER + 2 * i, 2))
         key, key_size = node + 8, np.int64(number(data, node + 6, 2))
         keyed = leaf or i > 0  # the first key of a branch means everything lower
         if keyed:
@@ -204,7 +204,7 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
             if high >= 0 and not before(data, key, key_size, high, high_size, is_free):
                 return ORDER, page
             if i > (0 if leaf else 1):
-                last = at + np.int64(number(data, at + HEADER + 2 * (i - 1), 2))
+                last = base + np.int64(number(data, base + HEADER + 2 * (i - 1), 2))
                 if not before(data, last + 8, np.int64(number(data, last + 6, 2)), key, key_size, is_free):
                     return ORDER, page
         if not leaf:
@@ -213,7 +213,7 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
             if keyed:
                 bounds[level + 1, 0], bounds[level + 1, 1] = key, key_size
             if i + 1 < count:
-                after = at + np.int64(number(data, at + HEADER + 2 * (i + 1), 2))
+                after = base + np.int64(number(data, base + HEADER + 2 * (i + 1), 2))
                 bounds[level + 1, 2], bounds[level + 1, 3] = after + 8, np.int64(number(data, after + 6, 2))
             level, entering = level + 1, True
             child = number(data, node, 6)
@@ -229,18 +229,18 @@ def walk(data, size, end, root, depth, kinds, is_free, special, owned, found):
             problem = value_problem(data, size, end, np.int64(first), length, owned)
             if problem:
                 return problem, page
-            found[OVERFLOWS] += np.uint64((HEADER - 1 + length) // size + 1)
+            report[OVERFLOWS] += np.uint64((HEADER - 1 + length) // size + 1)
             value = np.int64(first) * size + HEADER
         if is_free:
             problem = free_problem(data, value, length, end, owned)
             if problem:
                 return problem, page
-        found[ENTRIES] += np.uint64(1)
+        report[ENTRIES] += np.uint64(1)
         same = key_size == len(special)
         for j in range(len(special) if same else 0):
             same = same and data[key + j] == special[j]
         if same:
-            found[SPECIAL_AT], found[SPECIAL_SIZE] = np.uint64(value), np.uint64(length)
+            report[SPECIAL_AT], report[SPECIAL_SIZE] = np.uint64(value), np.uint64(length)
         else:
-            found[DIGEST] += record_hash(data, key, key_size, value, length)
+            report[DIGEST] += record_hash(data, key, key_size, value, length)
     return 0, 0

@@ -16,9 +16,9 @@ RESCORED_AT_ONCE = 16  # rows that are asked for before they are scored [chosen,
 
 
 @inner
-def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, found):
+def rescore(segment, query, results, size, start, shift, bound, table, verified, half, heap, hits):
     """Rows of ``results`` from the ``start``-th on scored at full precision from the chunks, into ``heap`` (keys by docid), best codes
-    first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (found, chunks
+    first, until what is left can't be among the best: a score by codes, plus ``shift``, is at most ``bound`` off. Returns (hits, chunks
     newly touched, whether it ended so).
     """
     metric = segment[METRIC]
@@ -32,8 +32,8 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
     touched = 0
     done = start
     while done < size:
-        if found == k and score_of(order[size - 1 - done]) + shift + bound < score_of(heap[0]):
-            return found, touched, True
+        if hits == k and score_of(order[size - 1 - done]) + shift + bound < score_of(heap[0]):
+            return hits, touched, True
         n = min(RESCORED_AT_ONCE, size - done)
         for i in range(n):
             c, position = place_of(table, np.int64(docids[row_of(order[size - 1 - done - i])]))
@@ -49,9 +49,9 @@ def rescore(segment, query, results, size, start, shift, bound, table, verified,
                 score = score_row(query, table[c, DATA] + places[i] * width, half, metric)
                 if metric == COSINE:
                     score = cosine_of(score, carray(pointer(table[c, NORMS]), table[c, COUNT], np.float32)[places[i]])
-                found = offer(heap, found, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
+                hits = offer(heap, hits, k, make_key(score, np.int64(docids[row_of(order[size - 1 - done - i])])))
         done += n
-    return found, touched, False
+    return hits, touched, False
 
 
 @inner
@@ -60,17 +60,17 @@ def docid_bits(segment, filtered, bits):
     u64s = (segment[SPAN] + 63) >> 6
     if not filtered:
         return carray(pointer(segment[PRESENT]), u64s, np.uint64)
-    found = np.zeros(u64s, np.uint64)
+    passing = np.zeros(u64s, np.uint64)
     rows, first = segment[ROWS], segment[FIRST_DOCID]
     docids = carray(pointer(segment[DOCIDS_AT]), rows, np.uint32)
     for w in range((rows + 63) >> 6):
         word = bits_between(True, bits, w, 0, rows)
         while word != 0:
-            at = np.int64(docids[64 * w + count_trailing_zeros(word)]) - first
+            offset = np.int64(docids[64 * w + count_trailing_zeros(word)]) - first
             word &= word - np.uint64(1)
-            if 0 <= at < segment[SPAN]:
-                found[at >> 6] |= np.uint64(1) << np.uint64(at & 63)
-    return found
+            if 0 <= offset < segment[SPAN]:
+                passing[offset >> 6] |= np.uint64(1) << np.uint64(offset & 63)
+    return passing
 
 
 @inner
@@ -85,12 +85,12 @@ def place_after(docids, count, position, docid):
 
 
 @inner
-def score_all(segment, query, filtered, bits, table, verified, half, heap, found):
-    """Every row that may be found scored at full precision, into ``heap`` (keys by docid). Returns (found, chunks newly touched, rows
+def score_all(segment, query, filtered, bits, table, verified, half, heap, hits):
+    """Every row that may be found scored at full precision, into ``heap`` (keys by docid). Returns (hits, chunks newly touched, rows
     scored).
     """
     metric, first, end = segment[METRIC], segment[FIRST_DOCID], segment[FIRST_DOCID] + segment[SPAN]
-    wanted = docid_bits(segment, filtered, bits)
+    passing = docid_bits(segment, filtered, bits)
     width = segment[DIM] * (2 if half else 4)
     k = len(heap)
     touched, scored = 0, np.int64(0)
@@ -104,24 +104,24 @@ def score_all(segment, query, filtered, bits, table, verified, half, heap, found
         listed = table[c, DOCIDS] != 0
         position, used = np.int64(0), False
         for w in range((low - first) >> 6, ((high - 1 - first) >> 6) + 1):
-            word = bits_between(True, wanted, w, low - first, high - first)
+            word = bits_between(True, passing, w, low - first, high - first)
             while word != 0:
                 docid = first + 64 * w + count_trailing_zeros(word)
                 word &= word - np.uint64(1)
-                at = docid - start
+                place = docid - start
                 if listed:
-                    at = position = place_after(docids, count, position, docid)
-                    if at >= count or np.int64(docids[at]) != docid:
+                    place = position = place_after(docids, count, position, docid)
+                    if place >= count or np.int64(docids[place]) != docid:
                         continue
                 used = True
-                score = score_row(query, data + at * width, half, metric)
+                score = score_row(query, data + place * width, half, metric)
                 if metric == COSINE:
-                    score = cosine_of(score, norms[at])
+                    score = cosine_of(score, norms[place])
                 key = make_key(score, docid)
-                if found < k or key > heap[0]:
-                    found = offer(heap, found, k, key)
+                if hits < k or key > heap[0]:
+                    hits = offer(heap, hits, k, key)
                 scored += 1
         if used and verified[c] != 1:  # as in ``rescore``
             verified[c] = 2
             touched += 1
-    return found, touched, scored
+    return hits, touched, scored

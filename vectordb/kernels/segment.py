@@ -198,8 +198,8 @@ def search_segment(
         report[:] = 0
         report[R_SETTING] = report[R_LOCAL] = -1
         report[R_RECALL] = 1
-        wanted = min(k, allowed.matches)
-        if wanted == 0:
+        needed = min(k, allowed.matches)
+        if needed == 0:
             continue
         normalise(segment, queries[q], unit)
         r = min(KEPT * k + KEPT_LEAST, allowed.matches)  # kept by codes; how many of them are rescored depends on how close they come
@@ -257,12 +257,12 @@ def search_segment(
                     segment, scoring, signs, clusters, allowed, plan == CLUSTERS_BINARY, budget, first_pass, r, space
                 )
             elif plan in GRAPH_PLANS:
-                ef = min(max(np.int64(effort * measured), wanted), limit // 4)
+                ef = min(max(np.int64(effort * measured), needed), limit // 4)
                 cap = min(allowed.matches // 2 + LEAST_CAP, limit)  # about what a scan of the matching rows costs
                 size, scored = search_graph(segment, scoring, clusters, allowed, plan, ef, cap, space)
                 failed = scored > cap
             report[R_SCORED] += scored
-            if forced >= 0 or plan in (SCAN, EXACT) or (size >= wanted and not failed):
+            if forced >= 0 or plan in (SCAN, EXACT) or (size >= needed and not failed):
                 break
             report[R_FALLBACK] = 1
             setting = exact if plan in TERMINATING_PLANS else safe

@@ -60,10 +60,10 @@ def type_of(text: str) -> Any:
     array = _ARRAY.fullmatch(text)
     if array:
         return types.Array(type_of(array[2]), int(array[3]), array[4], readonly=bool(array[1]))
-    found = types.boolean if text == "bool" else getattr(types, text, None)
-    if not isinstance(found, (types.Integer, types.Float, types.Boolean)):
+    scalar = types.boolean if text == "bool" else getattr(types, text, None)
+    if not isinstance(scalar, (types.Integer, types.Float, types.Boolean)):
         raise ValueError(f"no type of a kernel's argument: {text!r}")
-    return found
+    return scalar
 
 
 def text_of(kind: Any) -> str:
@@ -79,11 +79,11 @@ def text_of(kind: Any) -> str:
 
 def read(path: Path = PATH) -> list[Signature]:
     """Those recorded. Raises ValueError for a line that is none."""
-    found = []
+    entries = []
     for line in path.read_text(encoding="ascii").splitlines():
         if line and not line.startswith("#"):
-            found.append(parsed(line))
-    return found
+            entries.append(parsed(line))
+    return entries
 
 
 def parsed(line: str) -> Signature:
@@ -92,9 +92,9 @@ def parsed(line: str) -> Signature:
     return Signature(task, float(seconds), kernel, tuple(given.split(", ")))
 
 
-def write(found: Iterable[Signature], path: Path = PATH) -> None:
+def write(entries: Iterable[Signature], path: Path = PATH) -> None:
     """Write them down, by task and kernel."""
-    ordered = sorted(found, key=lambda each: (TASKS.index(each.task), each.kernel, each.types))
+    ordered = sorted(entries, key=lambda each: (TASKS.index(each.task), each.kernel, each.types))
     path.write_text(_HEAD + "".join(each.line() + "\n" for each in ordered), encoding="ascii")
 
 

@@ -23,8 +23,8 @@ def find_term(terms, count, start, term):
         start = high + 1
         high += step
         step <<= 1
-    at = lower_bound(terms, start, min(high, count), term)
-    return at if at < count and terms[at] == term else -1 - at
+    place = lower_bound(terms, start, min(high, count), term)
+    return place if place < count and terms[place] == term else -1 - place
 
 
 @inner(ordered=True)
@@ -78,7 +78,7 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
     gain = saturation[0]
     parts = np.empty(AT_ONCE, np.float32)
     n = 0
-    at = first_row(table, rows, filtered, low, high)
+    cursor = first_row(table, rows, filtered, low, high)
     begins = np.empty(len(terms), np.int64)
     ends = np.empty(len(terms), np.int64)
     factors = np.empty(len(terms), np.float32)
@@ -94,11 +94,11 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
         valued = table[c, NORMS] != 0  # without weights each counts as 1
         values = carray(pointer(table[c, NORMS]), postings if valued else np.int64(0), np.float32)
         if filtered:
-            while at < len(rows) and np.int64(rows[at]) < first:
-                at += 1
-            if at >= len(rows):
+            while cursor < len(rows) and np.int64(rows[cursor]) < first:
+                cursor += 1
+            if cursor >= len(rows):
                 break
-            if np.int64(rows[at]) > last:
+            if np.int64(rows[cursor]) > last:
                 continue
         # With weights all well above 0 a score is 0 only where nothing was added; otherwise the rows reached are marked.
         mark = signed or (table[c, FLAGS] & SIGNED) != 0
@@ -128,11 +128,11 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
                 while p < ends[t]:  # weights of some postings first: that is vectorized
                     count = min(ends[t] - p, AT_ONCE)
                     own = carray(pointer(table[c, EXTRA] + 2 * p), count, np.uint16)
-                    said = carray(pointer(table[c, NORMS] + 4 * p), count, np.float32)
+                    frequencies = carray(pointer(table[c, NORMS] + 4 * p), count, np.float32)
                     for i in range(count):
                         parts[i] = norms[own[i]]
                     for i in range(count):
-                        parts[i] = weight * saturated(said[i], gain, parts[i])
+                        parts[i] = weight * saturated(frequencies[i], gain, parts[i])
                     for i in range(count):
                         scores[own[i]] += parts[i]
                     if mark:
@@ -155,9 +155,9 @@ def sparse_topk(table, terms, weights, signed, rows, filtered, low, high, length
         if n == k:
             floor = threshold(heap)
         if filtered:
-            while at < len(rows) and np.int64(rows[at]) <= last:
-                i = np.int64(rows[at]) - first
-                at += 1
+            while cursor < len(rows) and np.int64(rows[cursor]) <= last:
+                i = np.int64(rows[cursor]) - first
+                cursor += 1
                 if not scores[i] < floor and (touched[i] if mark else scores[i] != 0):
                     n = offer(heap, n, k, make_key(finite(scores[i]), first + i))
                     if n == k:
@@ -249,7 +249,7 @@ def postings_union(table, terms, start, words, out):
         indptr = carray(pointer(table[c, AUX]), vocabulary + 1, np.uint32)
         docs = carray(pointer(table[c, EXTRA]), np.int64(indptr[vocabulary]), np.uint16)
         position = 0
-        found = 0
+        present = 0
         only = 0
         for t in range(len(terms)):
             if position >= vocabulary:
@@ -258,20 +258,20 @@ def postings_union(table, terms, start, words, out):
             if position < 0:
                 position = -1 - position
                 continue
-            found += 1
-            if found == 1:
+            present += 1
+            if present == 1:
                 only = position  # one term's postings are ascending already: bits are set from the second term on
                 continue
-            if found == 2:
+            if present == 2:
                 set_bits(docs, indptr, only, words)
             set_bits(docs, indptr, position, words)
-        if found == 1:
+        if present == 1:
             for p in range(np.int64(indptr[only]), np.int64(indptr[only + 1])):
                 docid = first + np.int64(docs[p])
                 if docid >= start:
                     out[n] = docid
                     n += 1
-        elif found > 1:
+        elif present > 1:
             span = table[c, LAST] - first + 1
             for w in range((span + 63) >> 6):
                 word = words[w]

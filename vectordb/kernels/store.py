@@ -76,10 +76,10 @@ class Archive:
 
 def write_archive(path: Path, key: Mapping[str, str], pieces: Mapping[str, bytes]) -> None:
     """Write an archive in place of what is there."""
-    index, at = {}, 0
+    index, offset = {}, 0
     for name, piece in pieces.items():
-        index[name] = at, len(piece), zlib.crc32(piece)
-        at += len(piece)
+        index[name] = offset, len(piece), zlib.crc32(piece)
+        offset += len(piece)
     head = json.dumps({"key": key, "index": index}).encode()
     _write(path, [_HEAD.pack(_ARCHIVE, len(head), zlib.crc32(head)), head, *pieces.values()])
 
@@ -92,7 +92,7 @@ def archive_name(tier: str) -> str:
 @functools.cache
 def shipped() -> tuple[Archive | None, str]:
     """(the best archive of the package that fits this process, or None; a sentence on that for people)."""
-    said = "no compiled kernels came with this installation"
+    message = "no compiled kernels came with this installation"
     for tier in tiers.tiers_of_host():
         path = ARCHIVES / archive_name(tier)
         try:
@@ -100,9 +100,9 @@ def shipped() -> tuple[Archive | None, str]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, Unusable) as reason:
-            said = f"the kernels that came with this installation aren't used: {reason} ({path})"
-            log.info(said)
-    return None, said
+            message = f"the kernels that came with this installation aren't used: {reason} ({path})"
+            log.info(message)
+    return None, message
 
 
 class Folder:
@@ -174,9 +174,9 @@ def cache_dir(inside: str = "") -> str | None:
             if ours and (os.access(folder, os.W_OK) or (inside and (folder / inside).is_dir())):
                 return str(folder)
     with contextlib.suppress(OSError):
-        made = tempfile.mkdtemp(prefix="vectordb-kernels-")
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
-        return made
+        temporary = tempfile.mkdtemp(prefix="vectordb-kernels-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        return temporary
     return None
 
 

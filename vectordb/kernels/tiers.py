@@ -135,7 +135,7 @@ def key_of_process() -> dict[str, str]:
     """What a folder of code compiled by this process is named after: the processor with all it has, and numba's settings."""
     if _aim is not None:
         return key_of_tier(_aim)
-    features = config.CPU_FEATURES or ",".join(sorted(name for name, there in _host_features().items() if there))
+    features = config.CPU_FEATURES or ",".join(sorted(name for name, present in _host_features().items() if present))
     settings = (config.OPT, config.DEBUGINFO_DEFAULT, config.BOUNDSCHECK, config.ENABLE_AVX, config.DISABLE_INTEL_SVML)
     return identity() | {
         "cpu": config.CPU_NAME or binding.get_host_cpu_name(),

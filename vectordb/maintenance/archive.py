@@ -210,9 +210,9 @@ class SnapshotReader:
         wrong = (self._wrong(name, None) for name in self.manifest["files"])
         return [f"{self.path}: {what}" for what in wrong if what is not None]
 
-    def strangers(self, made: Path) -> list[str]:
-        """Index files that the manifest names and the registry doesn't, one line each. made: the folder with data.mdb."""
-        with read_only(made) as (txn, _):
+    def strangers(self, folder: Path) -> list[str]:
+        """Index files that the manifest names and the registry doesn't, one line each. folder: the folder with data.mdb."""
+        with read_only(folder) as (txn, _):
             named = {f"{segments.FOLDER}/{file}" for file in segments.named_files(txn, list(catalog.names(txn).values()))}
         return [
             f"{self.path}: {name} is not in the registry of index files"
@@ -220,29 +220,29 @@ class SnapshotReader:
             if name not in named | {manifests.DATA}
         ]
 
-    def copy_to(self, made: Path, mode: int) -> None:
+    def copy_to(self, folder: Path, mode: int) -> None:
         """Copy all files into a new directory and sync them. Raises CorruptionError naming a file that differs from the manifest."""
-        modes.make_folder(made / segments.FOLDER, mode)
+        modes.make_folder(folder / segments.FOLDER, mode)
         for name in self.manifest["files"]:
-            with modes.create(made / name, "wb", mode) as file:
+            with modes.create(folder / name, "wb", mode) as file:
                 wrong = self._wrong(name, file.write)
                 if wrong is not None:
                     raise CorruptionError(f"snapshot {self.path}: {wrong}", field="source", value=name)
                 file.flush()
                 os.fsync(file.fileno())
-        modes.sync_folder(made / segments.FOLDER)
-        modes.sync_folder(made)
+        modes.sync_folder(folder / segments.FOLDER)
+        modes.sync_folder(folder)
 
     def _wrong(self, name: str, write: Callable[[bytes], Any] | None) -> str | None:
-        wanted = self.manifest["files"][name]
+        recorded = self.manifest["files"][name]
         try:
             with self._open(name) as file, _archive_errors(self.path):
                 read = _pour(file, write)
         except _MissingError as error:
             return f"file {error}"
-        if read["bytes"] != wanted["bytes"]:
-            return f"file {name} has {read['bytes']} bytes, not {wanted['bytes']}"
-        return None if read["xxh3_128"] == wanted["xxh3_128"] else f"file {name} fails its checksum"
+        if read["bytes"] != recorded["bytes"]:
+            return f"file {name} has {read['bytes']} bytes, not {recorded['bytes']}"
+        return None if read["xxh3_128"] == recorded["xxh3_128"] else f"file {name} fails its checksum"
 
 
 class _MissingError(Exception):

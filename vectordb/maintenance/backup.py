@@ -55,11 +55,11 @@ def snapshot(env: Env, path: str | os.PathLike, archive: bool) -> dict[str, Any]
     target, mode = place.given(path), env.file_mode
     with of_files(target), _to_fill(target, "path", mode) as scratch:
         reach("snapshot.begun")
-        made = scratch / "snapshot"
-        with closing(ArchiveWriter(made, mode) if archive else FolderWriter(made, mode)) as sink:
+        result = scratch / "snapshot"
+        with closing(ArchiveWriter(result, mode) if archive else FolderWriter(result, mode)) as sink:
             manifest = _write(env, sink, scratch / "anew")
         reach("snapshot.written")
-        _name(made, target)
+        _name(result, target)
         reach("snapshot.named")
     return manifest | {"path": str(target)}
 
@@ -100,14 +100,14 @@ def restore(source: str | os.PathLike, directory: str | os.PathLike, *, file_mod
     with of_files(origin, "source"), SnapshotReader(origin) as snapshot:
         with of_files(target, "directory"), _to_fill(target, "directory", file_mode) as scratch:
             reach("restore.begun")
-            made = scratch / "restored"
-            snapshot.copy_to(made, file_mode)
+            folder = scratch / "restored"
+            snapshot.copy_to(folder, file_mode)
             reach("restore.copied")
-            problems = check_directory(made, untouched=True).problems or snapshot.strangers(made)
+            problems = check_directory(folder, untouched=True).problems or snapshot.strangers(folder)
             if problems:
                 raise CorruptionError(f"snapshot {source} is damaged: {problems[0]}", field="source", value=str(source))
             reach("restore.checked")
-            _name(made, target)
+            _name(folder, target)
             reach("restore.named")
         return snapshot.manifest | {"path": str(target)}
 
@@ -134,10 +134,10 @@ def _check(path: Path) -> IntegrityReport:
             return _checked(source, Path(scratch) / "copy")
 
 
-def _checked(source: SnapshotReader, made: Path) -> IntegrityReport:
-    """The report of ``check`` on the files of a snapshot, which were copied to ``made``."""
-    report = check_directory(made, untouched=True)
-    return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(made)))
+def _checked(source: SnapshotReader, folder: Path) -> IntegrityReport:
+    """The report of ``check`` on the files of a snapshot, which were copied to ``folder``."""
+    report = check_directory(folder, untouched=True)
+    return replace(report, path=str(source.path), problems=report.problems or tuple(source.strangers(folder)))
 
 
 def is_snapshot(path: Path) -> bool:
@@ -193,15 +193,15 @@ def _check_free(target: Path, field: str) -> None:
         raise AlreadyExistsError(f"{target} already exists", field=field, value=str(target))
 
 
-def _name(made: Path, target: Path) -> None:
+def _name(result: Path, target: Path) -> None:
     """Give a complete snapshot or directory its final name. Raises AlreadyExistsError if the name was taken meanwhile."""
     try:
-        if made.is_dir():
-            os.rename(made, target)
+        if result.is_dir():
+            os.rename(result, target)
         else:
             if target.is_dir():
                 target.rmdir()
-            os.link(made, target)
+            os.link(result, target)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise AlreadyExistsError(f"{target} already exists", field="path", value=str(target)) from None

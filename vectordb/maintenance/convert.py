@@ -99,8 +99,8 @@ def _prepared(view: View, name: str) -> Callable[[Any], list[str]]:
     before = encoders.load_as(spec.encoder, meta.encoders[name])
     if not isinstance(before, FrozenBM25):
         raise KeptError(f"it was written by the encoder {meta.encoders[name]}, which is not installed")
-    made = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
-    return lambda txn: _convert_bm25(txn, number, name, before, made, view.rows, view.directory.change_log)
+    encoded = list(_encoded(view.store, meta.fields[name], spec, before, view.dead, 0))
+    return lambda txn: _convert_bm25(txn, number, name, before, encoded, view.rows, view.directory.change_log)
 
 
 def _differ(store: Store, name: str, dead: BitMap, first: int) -> bool:
@@ -138,8 +138,8 @@ def _encoded(store: Store, field: int, spec: Sparse, before: FrozenBM25, dead: B
         old = fields.read(store, field, spec, docids)
         for row in _made_by_hand(before, texts, old)[:1].tolist():
             raise KeptError(f"the vector of point {records[row].id!r} wasn't made from {spec.source!r}")
-        made = encoder.encode_documents(texts)
-        yield _Made(docids, made.column, made.words(np.empty(0, np.uint64)))
+        encoded = encoder.encode_documents(texts)
+        yield _Made(docids, encoded.column, encoded.words(np.empty(0, np.uint64)))
 
 
 def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndarray:
@@ -161,22 +161,22 @@ def _made_by_hand(before: FrozenBM25, texts: list, old: SparseColumn) -> np.ndar
     return np.flatnonzero(wrong)
 
 
-def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, made: list[_Made], rows: int, limits: Limits) -> list[str]:
-    """Convert a BM25 field. made: encoded texts of rows below ``rows``. Returns files that are no longer needed. Raises KeptError before
+def _convert_bm25(txn, number: int, name: str, before: FrozenBM25, encoded: list[_Made], rows: int, limits: Limits) -> list[str]:
+    """Convert a BM25 field. encoded: encoded texts of rows below ``rows``. Returns files that are no longer needed. Raises KeptError before
     it writes anything.
     """
     store, meta, schema, dead = _opened(txn, number, name)
     spec, old = schema.vectors[name], meta.fields[name]
-    made = [*made, *_encoded(store, old, spec, before, dead, rows)]
+    encoded = [*encoded, *_encoded(store, old, spec, before, dead, rows)]
     new = _next_number(meta)
-    for part in made:
+    for part in encoded:
         alive = ~np.isin(part.docids, np.asarray(dead.to_array(), np.int64))
         if alive.any():
             column = part.column if alive.all() else part.column.take(np.flatnonzero(alive))
             fields.write(store, new, spec, column, part.docids[alive], bm25=True)
     reach("convert.written")
     term_words.copy(txn, number, old, new)
-    for part in made:
+    for part in encoded:
         term_words.add(txn, number, new, part.words)
     encoder = encoders.load(spec.encoder)
     return _finished(store, replace(meta, encoders=meta.encoders | {name: encoder.identity}), name, new, limits)
@@ -189,10 +189,10 @@ def _convert_text(txn, number: int, name: str, differs: bool, rows: int, limits:
     store, meta, schema, dead = _opened(txn, number, name)
     if not differs and not _differ(store, name, dead, rows):
         return _finished(store, meta, name, meta.fields[name], limits)
-    new, known = _next_number(meta), {}
+    new, numbers = _next_number(meta), {}
     for docids, values in _values(store, name, dead):
-        parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, known, RULE)
-        known |= used
+        parts, used = attribute_forms.write(txn, number, new, schema.attributes[name], values, docids, numbers, RULE)
+        numbers |= used
         for part, chunk in parts.items():
             store.append(new, part, chunk)
     reach("convert.written")

@@ -100,8 +100,8 @@ class Runner:
             return False
         if request.number != number:
             return True
-        wanted = self._next_optimization(number)
-        return wanted is None or (wanted.field, wanted.first, wanted.end) != (task.field, task.first, task.end)
+        best = self._next_optimization(number)
+        return best is None or (best.field, best.first, best.end) != (task.field, task.first, task.end)
 
     def repair(self, number: int) -> None:
         """Remove damaged records from the registry of index files."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from vectordb_client.errors import CorruptionError, shown
 from vectordb_client.model.checks import not_a_cursor
-from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.results import Point
 from vectordb_client.model.schema import Schema
 from vectordb_client.model.values import Id

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from vectordb_client.errors import InvalidArgumentError, shown
 from vectordb_client.model.checks import DEFAULT_RECALL, check_names, check_selection
-from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import Filter
 from vectordb_client.model.ranking import Fusion, Prefetch, checked_fusion, default_candidates
 from vectordb_client.model.schema import Schema, VectorField
 from vectordb_client.model.search_request import SearchRequest

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import Filter
 
 from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import FilterCache, matching

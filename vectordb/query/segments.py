@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from vectordb_client.model.filter import Filter
+from vectordb_client.model.filter_nodes import Filter
 
 from ..engine.audits import Audits, budget
 from ..engine.snapshot import OpenSegment, View
@@ -50,8 +50,9 @@ def _kinds(view: View, arm: Arm, opened: tuple[OpenSegment, ...]) -> Kinds:
     groups: dict[type[IndexKind], list[IndexKind]] = {}
     for part in opened:
         groups.setdefault(type(part.segment), []).append(part.segment)
-    cache[key] = opened, tuple(groups.items())
-    return cache[key][1]
+    kinds = tuple(groups.items())
+    cache[key] = opened, kinds
+    return kinds
 
 
 def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail) -> Prepared:

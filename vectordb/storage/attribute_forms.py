@@ -179,28 +179,28 @@ def write(
     spec: AttributeType,
     values: Sequence,
     docids: np.ndarray,
-    known: Ordinals,
+    numbers: Ordinals,
     rule: int,
 ) -> tuple[dict[int, Chunk], Ordinals]:
     """(part → chunk, term → number used) for one attribute: ``encode``, with the dictionary of the field, to which it adds new terms."""
     used: Ordinals = {}
 
     def number(terms: Iterable[bytes]) -> Ordinals:
-        used.update(ordinals(txn, collection, field, terms, known))
+        used.update(ordinals(txn, collection, field, terms, numbers))
         return used
 
     return encode(spec, values, docids, rule, number), used
 
 
-def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes], known: Ordinals) -> Ordinals:
-    """term → number; unknown terms get new numbers. known: committed numbers, which save look-ups; not changed."""
+def ordinals(txn: format.Txn, collection: int, field: int, terms: Iterable[bytes], committed: Ordinals) -> Ordinals:
+    """term → number; unknown terms get new numbers. committed: stored numbers, which save look-ups; not changed."""
     numbers: Ordinals = {}
     prefix = format.field_key(collection, format.TERMS, field)
     count_key = format.field_key(collection, format.TERM_COUNT, field)
     following = None
     added = []
     for term in terms:
-        ordinal = known.get(term)
+        ordinal = committed.get(term)
         if ordinal is None:
             stored = txn.get(prefix + term)
             if stored is None:

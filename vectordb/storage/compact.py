@@ -55,16 +55,16 @@ def units(table: ChunkTable, dead: np.ndarray, share: float) -> Iterator[Compact
     by_row = part in (format.FORWARD, format.LENGTHS)
     limit = CHUNK_BYTES if by_row else POSTINGS_BYTES
     counts = dead_counts(table, dead)
-    wanted = counts > share * table.rows[:, COUNT]
+    mostly_dead = counts > share * table.rows[:, COUNT]
     left = (table.sizes * (1 - counts / table.rows[:, COUNT])).astype(np.int64)  # approximate bytes without dead rows
     taken: list[int] = []
 
     def unit() -> Iterator[CompactionUnit]:
-        if wanted[taken].any():
+        if mostly_dead[taken].any():
             yield CompactionUnit(field, part, tuple(table.firsts[c] for c in taken), int(table.sizes[taken].sum()))
 
     for c in range(len(table)):
-        joins = wanted[c] or left[c] <= limit // 2
+        joins = mostly_dead[c] or left[c] <= limit // 2
         wide = not by_row and taken and int(table.rows[c, LAST]) - table.firsts[taken[0]] >= chunks.BLOCK_ROWS
         if taken and (not joins or wide or left[taken].sum() + left[c] > limit):
             yield from unit()

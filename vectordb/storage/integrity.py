@@ -108,11 +108,11 @@ def _metas(path: Path, data) -> list[_Meta]:
 
 
 def _read_meta(path: Path, data, number: int, size: int) -> _Meta:
-    at = number * size
-    page, _, flags = struct.unpack_from("<QHH", data, at)
-    magic, version, address, map_size = _meta.unpack_from(data, at + _META_AT)
-    trees = [_Tree(*_tree.unpack_from(data, at + _META_AT + _meta.size + i * _tree.size)) for i in (0, 1)]
-    last_page, transaction = _end.unpack_from(data, at + _META_AT + _meta.size + 2 * _tree.size)
+    offset = number * size
+    page, _, flags = struct.unpack_from("<QHH", data, offset)
+    magic, version, address, map_size = _meta.unpack_from(data, offset + _META_AT)
+    trees = [_Tree(*_tree.unpack_from(data, offset + _META_AT + _meta.size + i * _tree.size)) for i in (0, 1)]
+    last_page, transaction = _end.unpack_from(data, offset + _META_AT + _meta.size + 2 * _tree.size)
     if version != _VERSION and magic == _MAGIC and flags == _META_FLAG:
         raise FormatVersionError(f"{path} was written by another version of LMDB: {version}", field="path", value=str(path.parent))
     good = (page, flags, magic, address, trees[0].page_size) == (number, _META_FLAG, _MAGIC, 0, size)
@@ -165,17 +165,17 @@ def _walk(path: Path, data: np.ndarray, meta: _Meta) -> IntegrityReport | None:
     main = _walk_tree(path, data, meta, meta.main, pages.BIG | pages.SUBTREE, _NAME, owned)
     counted = None
     if meta.main.entries:
-        at, size = int(main[pages.SPECIAL_AT]), int(main[pages.SPECIAL_SIZE])
+        position, size = int(main[pages.SPECIAL_AT]), int(main[pages.SPECIAL_SIZE])
         if (meta.main.entries, size) != (1, _tree.size):
             raise FormatVersionError(f"{path.parent} holds an LMDB environment that isn't a vectordb directory", **_where(path))
-        counted = _walk_tree(path, data, meta, _Tree(*_tree.unpack_from(data, at)), pages.BIG, format.DIGEST_KEY, owned)
+        counted = _walk_tree(path, data, meta, _Tree(*_tree.unpack_from(data, position)), pages.BIG, format.DIGEST_KEY, owned)
     leaked = meta.last_page + 1 - int(np.unpackbits(owned).sum())
     if counted is None:
         if leaked:
             raise CorruptionError(f"{path} is damaged: {leaked} of its pages are used by no record", **_where(path))
         return None
-    at, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
-    return IntegrityReport(int(counted[pages.DIGEST]), format.unpack_digest(data[at : at + size]) if at else None, leaked)
+    position, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
+    return IntegrityReport(int(counted[pages.DIGEST]), format.unpack_digest(data[position : position + size]) if position else None, leaked)
 
 
 def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:

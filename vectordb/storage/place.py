@@ -233,13 +233,13 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def why_read_only(path: Path, wanted: bool) -> str | None:
-    """Why this process can't write to the database of a directory, or None. wanted: open it for reading only.
+def why_read_only(path: Path, read_only: bool) -> str | None:
+    """Why this process can't write to the database of a directory, or None. read_only: open it for reading only.
 
-    Raises StorageError for a snapshot unless ``wanted`` is set.
+    Raises StorageError for a snapshot unless ``read_only`` is set.
     """
     if is_snapshot(path):
-        if not wanted:
+        if not read_only:
             raise StorageError(
                 f"{path} is a snapshot, which must not change. To read it, use open(…, read_only=True); to write, make a database "
                 f"of it with vectordb.restore({str(path)!r}, …)",

@@ -91,8 +91,8 @@ class Rewrite:
                 return
             self._request = request  # obey each request once, even if the process that made it has died
         try:  # in another thread, because this one may have a transaction open
-            asked = partial(self._asked_by, request)
-            threading.Thread(target=self._let_go, args=(asked,), name="vectordb-swap", daemon=True).start()
+            is_open = partial(self._asked_by, request)
+            threading.Thread(target=self._let_go, args=(is_open,), name="vectordb-swap", daemon=True).start()
         except RuntimeError:  # no thread can be started: try again at the next transaction
             self._request = None
 
@@ -151,13 +151,13 @@ class Rewrite:
 
     # In a process that is asked
 
-    def _let_go(self, asked: Callable[[], bool]) -> None:
+    def _let_go(self, is_open: Callable[[], bool]) -> None:
         """Close data.mdb, wait for its replacement, and open the new file. Waits for long reads of this process without blocking new ones.
 
-        asked: says whether the request is still open.
+        is_open: says whether the request is still open.
         """
         env = self._env
-        while asked():
+        while is_open():
             try:
                 with self._still():
                     if env.closed or env.moved():  # files that were moved can't be reopened by their path
@@ -196,8 +196,8 @@ class Rewrite:
 def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
     """Copy all records that a transaction sees into a new file, in key order, and sync it. room: size of its map, bytes."""
     path.unlink(missing_ok=True)
-    with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=room, max_dbs=2, mode=modes.PRIVATE) as made:
-        db = made.open_db(b"data")
+    with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=room, max_dbs=2, mode=modes.PRIVATE) as copy:
+        db = copy.open_db(b"data")
         cursor = txn.cursor()
         more = cursor.first()
         while more:
@@ -206,6 +206,6 @@ def write_anew(txn: lmdb.Transaction, path: Path, room: int) -> None:
                 items.append((bytes(cursor.key()), bytes(cursor.value())))
                 size += len(items[-1][1])
                 more = cursor.next()
-            with made.begin(write=True, db=db) as writing:
+            with copy.begin(write=True, db=db) as writing:
                 writing.cursor().putmulti(items, append=True)
-        made.sync(True)
+        copy.sync(True)

@@ -170,15 +170,15 @@ class Store:
         write_vectors: Callable[[np.ndarray], None],
         columns: dict[str, Sequence],
         replaced: Sequence[int],
-        known: dict[int, Ordinals],
-        at: int,
+        ordinals: dict[int, Ordinals],
+        milliseconds: int,
         limits: change_log.Limits,
     ) -> tuple[dict[int, Ordinals], int]:
         """Append one row per point, map the ids to the rows, and mark replaced rows dead. Returns (term numbers used, first docid).
 
         write_vectors: called with the docids of the rows (int64) to append their vectors.
         attributes: stored forms by row, which ``get`` returns. columns: the same values by attribute, for filters.
-        at: Unix time in milliseconds.
+        milliseconds: Unix time in milliseconds.
         """
         _, rows, live = self.state()
         n = len(ids)
@@ -204,7 +204,7 @@ class Store:
         for name, values in columns.items():
             field = meta.fields[name]
             parts, numbered = attribute_forms.write(
-                self.txn, self.collection, field, schema.attributes[name], values, docids, known.get(field, {}), rule_of(schema, name)
+                self.txn, self.collection, field, schema.attributes[name], values, docids, ordinals.get(field, {}), rule_of(schema, name)
             )
             if numbered:
                 used[field] = numbered
@@ -212,14 +212,14 @@ class Store:
                 self.append(field, part, chunk)
         reach("write.attributes")
         self._add_tombstones(replaced, catalog.bm25_fields(meta, schema))
-        entry = {"op": "write", "at": at, "first": first, "rows": n, "dead": sorted(replaced)}
+        entry = {"op": "write", "at": milliseconds, "first": first, "rows": n, "dead": sorted(replaced)}
         self._finish(sequence, rows + n, live + n - len(replaced), entry, limits)
         return used, first
 
     def delete_rows(
-        self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], at: int, limits: change_log.Limits
+        self, sequence: int, ids: Sequence[Id], docids: Sequence[int], bm25: Iterable[int], milliseconds: int, limits: change_log.Limits
     ) -> None:
-        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. at: Unix time in milliseconds."""
+        """Remove ids from the map and mark their rows dead. bm25: numbers of the BM25 fields. milliseconds: Unix time in milliseconds."""
         _, rows, live = self.state()
         for value in ids:
             self.txn.delete(format.id_key(self.collection, value))
@@ -227,7 +227,7 @@ class Store:
         self._add_tombstones(docids, bm25)
         reach("delete.buried")
         named = [value.bytes if isinstance(value, uuid.UUID) else value for value in ids]
-        self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": at, "dead": sorted(docids), "ids": named}, limits)
+        self._finish(sequence, rows, live - len(docids), {"op": "delete", "at": milliseconds, "dead": sorted(docids), "ids": named}, limits)
 
     def touch(self, sequence: int, entry: dict, limits: change_log.Limits) -> None:
         """Log a change without rows, such as a new schema, so that other processes notice it."""

@@ -117,13 +117,13 @@ class ChunkTable:
             held = self.docids_of(c)
             low, high = np.searchsorted(places, [c, c + 1])
             positions = np.searchsorted(held, docids[low:high])
-            there = held[np.minimum(positions, len(held) - 1)] == docids[low:high]
-            if there.any():
+            present = held[np.minimum(positions, len(held) - 1)] == docids[low:high]
+            if present.any():
                 if self.rows[c, DATA] == self.rows[c, AUX]:
                     chunk: FixedChunk | RaggedChunk = FixedChunk(held, self.data_of(c, width))
                 else:
                     chunk = RaggedChunk(held, *self.items_of(c, width))
-                yield chunk, np.arange(low, high)[there], positions[there]
+                yield chunk, np.arange(low, high)[present], positions[present]
 
     def lists_of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
         """(terms uint64 ascending, number of rows per term uint32) of a POSTINGS chunk; terms are a view of the memory map."""
@@ -144,18 +144,18 @@ class ChunkTable:
 
         Raises CorruptionError if a row is missing or its chunk is damaged.
         """
-        firsts, known = self.firsts, self._offsets
-        found = []
+        firsts, cache = self.firsts, self._offsets
+        records = []
         for docid in docids:
             c = bisect_right(firsts, docid) - 1
-            _, data, offsets, listed = known[c] if c in known else self._known(c)
-            at = docid - firsts[c] if listed is None else _place(listed, docid)
+            _, data, offsets, listed = cache[c] if c in cache else self._known(c)
+            place = docid - firsts[c] if listed is None else _place(listed, docid)
             try:
-                start, end = offsets[at : at + 2]
+                start, end = offsets[place : place + 2]
             except ValueError:
                 raise CorruptionError(f"row {docid} has no record", field="rows") from None
-            found.append(data[start:end])
-        return found
+            records.append(data[start:end])
+        return records
 
     def _known(self, c: int) -> tuple[int, memoryview, list[int], list[int] | None]:
         """The cached values of a chunk that ``records`` uses; see ``_offsets``."""
@@ -165,8 +165,8 @@ class ChunkTable:
         count, where, address = (int(self.rows[c, column]) for column in (COUNT, DATA, AUX))
         offsets = np.frombuffer(string_at(where, 4 * (count + 1)), np.uint32).tolist()
         data = memoryview((c_uint8 * offsets[-1]).from_address(address)).cast("B")
-        self._offsets[c] = known = (address, data, offsets, self.docids_of(c).tolist() if self.rows[c, DOCIDS] else None)
-        return known
+        self._offsets[c] = entry = (address, data, offsets, self.docids_of(c).tolist() if self.rows[c, DOCIDS] else None)
+        return entry
 
 
 def _mapped(address: int, count: int, dtype: Any = np.uint8) -> np.ndarray:
@@ -177,8 +177,8 @@ def _mapped(address: int, count: int, dtype: Any = np.uint8) -> np.ndarray:
 
 def _place(listed: list[int], docid: int) -> int:
     """The position of a docid in a list; the list's length if it is missing."""
-    at = bisect_left(listed, docid)
-    return at if at < len(listed) and listed[at] == docid else len(listed) + 1
+    place = bisect_left(listed, docid)
+    return place if place < len(listed) and listed[place] == docid else len(listed) + 1
 
 
 class _Builder:
@@ -206,7 +206,7 @@ class _Builder:
             if i < n:
                 rows[i] = self._moved(old.firsts[i], value(field, part, old.firsts[i]))
         self.kept = rows, old.verified[:n].copy()
-        self.offsets = {c: known for c, known in old._offsets.items() if c < n and rows[c, AUX] == known[0]}
+        self.offsets = {c: entry for c, entry in old._offsets.items() if c < n and rows[c, AUX] == entry[0]}
 
     def is_whole(self, old: ChunkTable) -> bool:
         """Whether the kept prefix is the whole table, at unchanged addresses."""
@@ -252,20 +252,20 @@ def load(store: Store, field: int, part: int, previous: ChunkTable | None = None
 
     lazy: don't verify checksums now. generation: number of compactions of the collection.
     """
-    made = _Builder(store, field, part, lazy)
+    builder = _Builder(store, field, part, lazy)
     if previous is not None and previous.generation == generation:
-        made.keep_prefix(previous)
-        for first, value in store.chunk_values(field, part, made.firsts[-1] if made.firsts else -1):
-            made.read(first, value)
-        return previous if made.is_whole(previous) else made.table(generation)
+        builder.keep_prefix(previous)
+        for first, value in store.chunk_values(field, part, builder.firsts[-1] if builder.firsts else -1):
+            builder.read(first, value)
+        return previous if builder.is_whole(previous) else builder.table(generation)
     places = {} if previous is None else {first: i for i, first in enumerate(previous.firsts)}
     for first, value in store.chunk_values(field, part):
         i = places.get(first)
         if i is not None and _same(value, previous, i):
-            made.keep(previous, i, value)
+            builder.keep(previous, i, value)
         else:
-            made.read(first, value)
-    return made.table(generation)
+            builder.read(first, value)
+    return builder.table(generation)
 
 
 def _same(value, table: ChunkTable, i: int) -> bool:

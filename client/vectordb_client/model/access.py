@@ -1,6 +1,6 @@
-"""Operators of databases and collections: ``db["docs"]``, ``len(docs)``, ``id in docs``, iteration.
+"""The methods of a database with their documentation, and operators: ``db["docs"]``, ``"docs" in db``, ``len(db)``, iteration.
 
-The embedded database and the clients inherit them from here, so they behave alike.
+The embedded database and the clients inherit them from here, so they behave alike. ``reading`` has the operators of a collection.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from ..errors import InvalidArgumentError, shown
 from .results import Point
-from .values import check_id
+from .schema import Schema
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ _DATABASE_METHODS = {
     **dict.fromkeys(("backup", "dump", "save"), "snapshot(path)"),
     **dict.fromkeys(("commit", "persist", "sync"), "flush()"),
 }
-_COLLECTION_METHODS = {
+COLLECTION_METHODS = {
     **dict.fromkeys(("query", "query_points", "find", "similarity_search", "knn", "nearest"), "search({field: vector}, limit=…)"),
     **dict.fromkeys(("add", "insert", "put", "add_documents", "upload", "write"), "upsert(…)"),
     **dict.fromkeys(("upsert_many", "add_many", "insert_many", "upload_points", "upload_collection", "add_all"), "bulk(…)"),
@@ -94,7 +94,7 @@ def awaited(method: Callable[P, Coroutine[Any, Any, C]]) -> Callable[P, Coroutin
     return call
 
 
-class _Hinting:
+class Hinting:
     """Explains an unknown attribute where its name is known from another database."""
 
     _meant: dict[str, str] = {}
@@ -107,17 +107,53 @@ class _Hinting:
         raise NoSuchMethodError(f"{what}; write {meant}", field=name)
 
 
-class Collections(_Hinting, Generic[C]):
-    """A mapping-like view of a database: names of collections → collections."""
+class Collections(Hinting, Generic[C]):
+    """The methods of a database, and a mapping-like view of it: names of collections → collections. A subclass implements the methods."""
 
     _meant = _DATABASE_METHODS
 
+    def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False) -> C:
+        """Create a collection.
+
+        Args:
+            name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
+            schema: the vector fields and attributes.
+            exist_ok: return a collection that exists with the same schema.
+
+        Raises:
+            AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
+            SchemaError: the name or the schema is not valid.
+            EncoderError: an encoder of the schema is unknown, is not installed or doesn't fit its field.
+
+        Example:
+            ```python
+            schema = Schema(vectors={"v": Dense(384)}, attributes={"year": Int(), "tags": Keyword(array=True)})
+            docs = db.create_collection("docs", schema, exist_ok=True)
+            ```
+        """
+        raise NotImplementedError
+
     def collection(self, name: str) -> C:
-        """The collection of this name."""
+        """Open a collection that exists. A client reads its schema.
+
+        Args:
+            name: the name of the collection.
+
+        Raises:
+            NotFoundError: there is no collection of this name. The error lists those that exist.
+        """
         raise NotImplementedError
 
     def collections(self) -> list[str]:
-        """The names of all collections."""
+        """The names of all collections, sorted."""
+        raise NotImplementedError
+
+    def drop_collection(self, name: str) -> None:
+        """Delete a collection with all its points. Raises NotFoundError."""
+        raise NotImplementedError
+
+    def purge(self, timeout: float | None = None) -> dict[str, Any]:
+        """``Collection.purge`` for all collections, those that were dropped included."""
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> C:
@@ -140,40 +176,7 @@ class Collections(_Hinting, Generic[C]):
         return True  # an empty database is not a missing one
 
 
-class PointsOfCollection(_Hinting):
-    """Operators on the points of a collection."""
-
-    _meant = _COLLECTION_METHODS
-
-    def get(self, ids: Any, *, with_attributes: Any = True) -> Any:
-        """Points by id."""
-        raise NotImplementedError
-
-    def count(self) -> int:
-        """The number of points."""
-        raise NotImplementedError
-
-    def iterate(self) -> Iterator[Point]:
-        """All points."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        """The number of points: ``count()``."""
-        return self.count()
-
-    def __contains__(self, id: object) -> bool:
-        """Whether there is a point with this id. Raises InvalidArgumentError for a value that can't be an id."""
-        return self.get(check_id(id), with_attributes=False) is not None
-
-    def __iter__(self) -> Iterator[Point]:
-        """All points in id order, without vectors, read page by page: ``iterate()``."""
-        return self.iterate()
-
-    def __bool__(self) -> bool:
-        return True  # an empty collection is not a missing one
-
-
-class AsyncCollections(_Hinting):
+class AsyncCollections(Hinting):
     """The operators that an asyncio database supports: ``async for name in client``."""
 
     _meant = _DATABASE_METHODS
@@ -208,10 +211,10 @@ class AsyncCollections(_Hinting):
         return True
 
 
-class AsyncPointsOfCollection(_Hinting):
+class AsyncPointsOfCollection(Hinting):
     """The operators that an asyncio collection supports: ``async for point in collection``."""
 
-    _meant = _COLLECTION_METHODS
+    _meant = COLLECTION_METHODS
 
     def iterate(self) -> AsyncIterator[Point]:
         """All points."""

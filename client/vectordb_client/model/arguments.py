@@ -1,10 +1,11 @@
-"""Unknown and missing arguments: an error that gives the name which the argument has here, or says what to write."""
+"""Arguments of methods: an error for unknown and missing ones that says what to write, and the documentation of a timeout."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -126,10 +127,10 @@ def with_options(signature: inspect.Signature, options: Mapping[str, Any]) -> in
     return signature.replace(parameters=[*parameters.values(), *listed, *last])
 
 
-def named_class(made: Class) -> Class:
+def named_class(cls: Class) -> Class:
     """``named`` for the constructor of a class."""
-    setattr(made, "__init__", named(made.__init__))  # noqa: B010 - pyright refuses the assignment
-    return made
+    setattr(cls, "__init__", named(cls.__init__))  # noqa: B010 - pyright refuses the assignment
+    return cls
 
 
 def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> UnknownArgumentError:
@@ -139,3 +140,15 @@ def _unknown(method: str, name: str, value: Any, parameters: list[str]) -> Unkno
     meant = meant or difflib.get_close_matches(name, parameters, 1)
     advice = f"write {' or '.join(f'{ours}=…' for ours in meant)}" if meant else f"there are: {', '.join(parameters)}"
     return UnknownArgumentError(f"{method}() has no argument {name!r}; {advice}", field=name, value=value)
+
+
+def like(method: Callable[..., Any], timeout: str = "seconds") -> Callable[[Method], Method]:
+    """Give a method of a client the documentation of a method that has no timeout, with the timeout besides."""
+
+    def documented(same: Method) -> Method:
+        text, line = inspect.getdoc(method) or "", f"    timeout: {timeout}; None is the timeout of the client."
+        before, section, after = re.split(r"(\n\n(?:Returns|Yields|Raises|Example):|$)", text, maxsplit=1)
+        same.__doc__ = before + ("\n" if "\n\nArgs:" in before else "\n\nArgs:\n") + line + section + after
+        return same
+
+    return documented

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,17 @@ class Batch:
     if_filter: Any = None
 
 
+class Columns(NamedTuple):
+    """The keyword arguments of ``make_batch``."""
+
+    ids: Any
+    vectors: Any
+    attributes: Any
+    payload: Any
+    if_version: Any
+    if_filter: Any
+
+
 def make_batch(
     schema: Schema,
     kind: str,
@@ -99,11 +110,11 @@ def make_batch(
             if kind == "update":
                 removed[name] = np.arange(n, dtype=np.int32)
             continue
-        column, gone = _vector_column(name, spec, value, n, ids)
+        column, cleared = _vector_column(name, spec, value, n, ids)
         if column is not None:
             columns[name] = column
-        if kind == "update" and len(gone):
-            removed[name] = gone
+        if kind == "update" and len(cleared):
+            removed[name] = cleared
     checked = {}
     for name, values in _mapping(attributes, "attributes").items():
         spec = schema.attribute(name)
@@ -128,15 +139,15 @@ def make_batch(
 
 def _each(values: Sequence[Any], ids: Sequence[Id], convert: Callable[[Any], Any], unset: bool) -> list:
     """Convert one value for each point. unset: keep UNSET. An error of ``convert`` is raised with the point and its row."""
-    made: list = []
+    converted: list = []
     try:
         for value in values:
-            made.append(value if unset and value is UNSET else convert(value))
+            converted.append(value if unset and value is UNSET else convert(value))
     except InvalidArgumentError as error:
-        row = len(made)
+        row = len(converted)
         place = f"point {shown(ids[row])}" if len(values) == 1 else f"point {shown(ids[row])}, row {row}"
         raise type(error)(f"{error.message} ({place})", field=error.field, value=error.value) from error.__cause__
-    return made
+    return converted
 
 
 def check_ids(ids: Any) -> list[Id]:
@@ -146,11 +157,11 @@ def check_ids(ids: Any) -> list[Id]:
         raise LimitError(f"a batch has at most {MAX_BATCH} points, not {len(ids)}", field="ids", value=len(ids))
     checked = _each_checked(ids)
     if len(set(checked)) != len(checked):
-        seen = set()
+        distinct = set()
         for value in checked:
-            if value in seen:
+            if value in distinct:
                 raise InvalidArgumentError(f"id {shown(value)} appears twice in the batch", field="ids", value=value)
-            seen.add(value)
+            distinct.add(value)
     return checked
 
 
@@ -229,13 +240,13 @@ def _framed(name: str, values: Any) -> list | None:
     return read_with(name, values, frame_column)
 
 
-def _listed(name: str, values: Any, wanted: str, hint: str = "") -> Sequence:
+def _listed(name: str, values: Any, requirement: str, hint: str = "") -> Sequence:
     """The values of a column. Raises InvalidArgumentError, which says what is expected, and ``hint``."""
-    found = read_with(name, values, listed)
-    if found is None:
+    result = read_with(name, values, listed)
+    if result is None:
         hint = "; a set has no order; pass a list" if isinstance(values, (set, frozenset)) else hint
-        raise InvalidArgumentError(f"{wanted}, not {shown(values)}{hint}", field=name, value=values)
-    return found
+        raise InvalidArgumentError(f"{requirement}, not {shown(values)}{hint}", field=name, value=values)
+    return result
 
 
 def versions_of(if_version: Any, ids: Sequence[Id]) -> list[int | None] | None:
@@ -284,7 +295,7 @@ def one_value(name: str, value: Any, n: int) -> str:
 
 def _vector_column(name: str, spec: VectorField, value: Any, n: int, ids: Sequence[Id]) -> tuple[Column | None, np.ndarray]:
     """The column of a field, and the rows with None."""
-    rows, gone = None, np.empty(0, np.int32)
+    rows, cleared = None, np.empty(0, np.int32)
     if isinstance(value, Column):
         rows = value.rows
         if rows is not None and (
@@ -296,13 +307,13 @@ def _vector_column(name: str, spec: VectorField, value: Any, n: int, ids: Sequen
     if isinstance(value, (list, tuple)) and len(value) == n and any(v is UNSET or is_null(v) or is_nan(v) for v in value):
         value = [None if v is not UNSET and (is_null(v) or is_nan(v)) else v for v in value]
         rows = np.array([row for row, v in enumerate(value) if v is not None and v is not UNSET], dtype=np.int32)
-        gone = np.array([row for row, v in enumerate(value) if v is None], dtype=np.int32)
+        cleared = np.array([row for row, v in enumerate(value) if v is None], dtype=np.int32)
         value = [value[row] for row in rows]
     count = n if rows is None else len(rows)
     named = ids if rows is None else [ids[r] for r in rows]
     if count == 0:
-        return None, gone
-    return spec.column.read(name, spec, value, count, rows, named), gone
+        return None, cleared
+    return spec.column.read(name, spec, value, count, rows, named), cleared
 
 
 def _plain_json(value: Any) -> Any:
@@ -355,11 +366,11 @@ def _columns_of(points: Any, schema: Schema, kind: str) -> tuple[list, dict, dic
             )
         for key in point:
             if key not in _POINT_KEYS:
-                there = f"there are: {', '.join(sorted(_POINT_KEYS))}"
+                advice = f"there are: {', '.join(sorted(_POINT_KEYS))}"
                 part = "vectors" if key in schema.vectors else "attributes" if key in schema.attributes else None
                 if part is not None:
-                    there = f"write {{{part!r}: {{{key!r}: …}}}}, or pass a table"
-                what = f"point {shown(point['id'])} has an unknown key {shown(key)}; {there}"
+                    advice = f"write {{{part!r}: {{{key!r}: …}}}}, or pass a table"
+                what = f"point {shown(point['id'])} has an unknown key {shown(key)}; {advice}"
                 raise InvalidArgumentError(what, field="points", value=key)
         ids.append(point["id"])
         for name, value in _mapping(point.get("vectors"), "vectors").items():

@@ -170,17 +170,18 @@ def to_arrow(columns: dict[str, list[Any]], caller: str = "to_arrow()") -> pyarr
         import pyarrow
     except ImportError as error:
         raise VectorDBError(f"{caller} needs pyarrow: pip install pyarrow") from error
-    made = {}
+    arrays = {}
     for name, values in columns.items():
         if name == "id":
             integers = all(type(value) is int for value in values)
-            made[name] = pyarrow.array(values if integers else [str(v) for v in values], pyarrow.uint64() if integers else pyarrow.string())
+            ids = values if integers else [str(v) for v in values]
+            arrays[name] = pyarrow.array(ids, pyarrow.uint64() if integers else pyarrow.string())
         elif name == "payload":
             texts = [None if v is None else json.dumps(v, ensure_ascii=False, default=_json_value) for v in values]
-            made[name] = pyarrow.array(texts, pyarrow.string())
+            arrays[name] = pyarrow.array(texts, pyarrow.string())
         else:
-            made[name] = _arrow_column(pyarrow, name, values)
-    return pyarrow.table(made)
+            arrays[name] = _arrow_column(pyarrow, name, values)
+    return pyarrow.table(arrays)
 
 
 def _arrow_column(pyarrow: Any, name: str, values: list[Any]) -> Any:

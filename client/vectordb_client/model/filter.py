@@ -13,37 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import FilterError, LimitError, shown
+from . import filter_nodes as nodes
 from .attributes import ATTRIBUTE_TYPES, type_of
-from .filter_nodes import (  # noqa: F401 - the nodes are imported from here
-    COMPARISONS,
-    MAX_DEPTH,
-    MAX_NODES,
-    MAX_VALUES,
-    MODES,
-    PARENTHESES,
-    All,
-    And,
-    Between,
-    Compare,
-    ContainsAll,
-    ContainsAny,
-    Count,
-    Filter,
-    GeoBox,
-    GeoRadius,
-    Glob,
-    HasId,
-    HasVector,
-    In,
-    IsNull,
-    Match,
-    Not,
-    Nothing,
-    Or,
-    Prefix,
-    check_field,
-    join,
-)
+from .filter_nodes import Filter
 
 
 class _Comparable:
@@ -74,7 +46,7 @@ class _Comparable:
         return self._compare("ge", value)
 
     def _alone(self, *_: Any) -> Any:
-        raise FilterError(f"{self!r} alone is not a filter; write {self!r} == True, or another comparison, and {PARENTHESES}")
+        raise FilterError(f"{self!r} alone is not a filter; write {self!r} == True, or another comparison, and {nodes.PARENTHESES}")
 
     __bool__ = __and__ = __rand__ = __or__ = __ror__ = __invert__ = _alone
 
@@ -87,7 +59,7 @@ class _CountOf(_Comparable):
         return f"F({self._name!r}).count()"
 
     def _compare(self, op: str, value: Any) -> Filter:
-        return Count(self._name, op, value)
+        return nodes.Count(self._name, op, value)
 
 
 class NoSuchTestError(FilterError, AttributeError):
@@ -145,52 +117,52 @@ class F(_Comparable, metaclass=_Builder):
     """
 
     def __init__(self, field: str):
-        self._name = check_field(field)
+        self._name = nodes.check_field(field)
 
     def __repr__(self) -> str:
         return f"F({self._name!r})"
 
     def _compare(self, op: str, value: Any) -> Filter:
         if value is None and op in ("eq", "ne"):
-            return IsNull(self._name) if op == "eq" else Not(IsNull(self._name))
+            return nodes.IsNull(self._name) if op == "eq" else nodes.Not(nodes.IsNull(self._name))
         if isinstance(value, _Comparable):
             raise FilterError(f"{self!r} can be compared with a value, not with another field: {value!r}", field=self._name)
-        return Compare(self._name, op, value)
+        return nodes.Compare(self._name, op, value)
 
     def __getattr__(self, name: str) -> Any:
         raise _no_such_test(f"F({self.__dict__.get('_name')!r})", name)
 
     def isin(self, values: Iterable) -> Filter:
         """The value (or one element of an array) is one of ``values``. An empty list matches no point."""
-        return In(self._name, values)
+        return nodes.In(self._name, values)
 
     def not_in(self, values: Iterable) -> Filter:
         """The complement of ``isin``. It includes points whose value is null."""
-        return Not(In(self._name, values))
+        return nodes.Not(nodes.In(self._name, values))
 
     def between(self, low: Any, high: Any) -> Filter:
         """``low <= value <= high``. For an array, one element lies in the range."""
-        return Between(self._name, low, high)
+        return nodes.Between(self._name, low, high)
 
     def is_null(self) -> Filter:
         """The point has no value."""
-        return IsNull(self._name)
+        return nodes.IsNull(self._name)
 
     def is_not_null(self) -> Filter:
         """The point has a value. An empty array is a value."""
-        return Not(IsNull(self._name))
+        return nodes.Not(nodes.IsNull(self._name))
 
     def contains(self, value: Any) -> Filter:
         """``value`` is an element of the array. For a part of a Keyword use ``glob``, for words of a Text ``match_all``."""
-        return ContainsAny(self._name, [value])
+        return nodes.ContainsAny(self._name, [value])
 
     def contains_any(self, values: Iterable) -> Filter:
         """At least one of ``values`` is an element of the array. The list must not be empty."""
-        return ContainsAny(self._name, values)
+        return nodes.ContainsAny(self._name, values)
 
     def contains_all(self, values: Iterable) -> Filter:
         """All of ``values`` are elements of the array. The list must not be empty."""
-        return ContainsAll(self._name, values)
+        return nodes.ContainsAll(self._name, values)
 
     def count(self) -> _CountOf:
         """The number of values, to compare with an integer: ``F("tags").count() >= 2``. 0 for null, 1 for a value that is not an array."""
@@ -198,46 +170,46 @@ class F(_Comparable, metaclass=_Builder):
 
     def match_any(self, text: str) -> Filter:
         """The text contains at least one of these words, in upper or lower case."""
-        return Match(self._name, "any", text)
+        return nodes.Match(self._name, "any", text)
 
     def match_all(self, text: str) -> Filter:
         """The text contains all of these words, in any order, in upper or lower case."""
-        return Match(self._name, "all", text)
+        return nodes.Match(self._name, "all", text)
 
     def match_phrase(self, text: str) -> Filter:
         """The text contains these words one after another, in upper or lower case."""
-        return Match(self._name, "phrase", text)
+        return nodes.Match(self._name, "phrase", text)
 
     def startswith(self, prefix: str) -> Filter:
         """The keyword starts with ``prefix``. Upper and lower case differ."""
-        return Prefix(self._name, prefix)
+        return nodes.Prefix(self._name, prefix)
 
     def glob(self, pattern: str) -> Filter:
         """The whole keyword matches a pattern of ``*``, ``?``, ``[abc]``, ``[!abc]``; ``[*]`` is a star. Upper and lower case differ."""
-        return Glob(self._name, pattern)
+        return nodes.Glob(self._name, pattern)
 
     def geo_radius(self, lat: float, lon: float, meters: float) -> Filter:
         """The place is at most ``meters`` away from (lat, lon), which are in degrees."""
-        return GeoRadius(self._name, lat, lon, meters)
+        return nodes.GeoRadius(self._name, lat, lon, meters)
 
     def geo_box(self, south: float, west: float, north: float, east: float) -> Filter:
         """The place is inside the box, borders included. All are in degrees; west > east crosses the antimeridian."""
-        return GeoBox(self._name, south, west, north, east)
+        return nodes.GeoBox(self._name, south, west, north, east)
 
     @staticmethod
     def all() -> Filter:
         """Every point. In the string notation: ``ALL``."""
-        return All()
+        return nodes.All()
 
     @staticmethod
     def has_id(ids: Iterable) -> Filter:
         """The point's id is one of ``ids``."""
-        return HasId(ids)
+        return nodes.HasId(ids)
 
     @staticmethod
     def has_vector(field: str) -> Filter:
         """The point has a vector in the vector field."""
-        return HasVector(field)
+        return nodes.HasVector(field)
 
 
 def not_a_filter(value: Any) -> FilterError:
@@ -254,17 +226,17 @@ def not_a_filter(value: Any) -> FilterError:
 
 def to_dict(node: Filter) -> dict:
     """The JSON form of a filter: dicts, lists, strings, numbers and bools. ``from_dict`` reads it back as an equal filter."""
-    if isinstance(node, (And, Or)):
-        return {"op": "and" if isinstance(node, And) else "or", "filters": [to_dict(child) for child in node.children]}
-    if isinstance(node, Not):
+    if isinstance(node, (nodes.And, nodes.Or)):
+        return {"op": "and" if isinstance(node, nodes.And) else "or", "filters": [to_dict(child) for child in node.children]}
+    if isinstance(node, nodes.Not):
         child = node.child
-        return {"op": "is_not_null", "field": child.field} if isinstance(child, IsNull) else {"op": "not", "filter": to_dict(child)}
-    if isinstance(node, Compare):
+        return {"op": "is_not_null", "field": child.field} if isinstance(child, nodes.IsNull) else {"op": "not", "filter": to_dict(child)}
+    if isinstance(node, nodes.Compare):
         return {"op": node.op, "field": node.field, "value": _to_json(node.value)}
-    if isinstance(node, Count):
+    if isinstance(node, nodes.Count):
         return {"op": "count", "field": node.field, "compare": node.op, "value": node.n}
-    for op, (made, keys) in _LEAVES.items():
-        if type(node) is made:
+    for op, (leaf, keys) in _LEAVES.items():
+        if type(node) is leaf:
             return {"op": op, **{key: _to_json(part) for key, part in zip(keys, node._parts(), strict=True)}}
     raise FilterError(f"{shown(node)} is not a filter", field="filter", value=node)
 
@@ -281,31 +253,31 @@ _JSON = {str, int, float, bool}  # JSON has these
 
 # op → the class of the node, and the keys of its fields in order
 _LEAVES: dict[str, tuple[type[Filter], tuple[str, ...]]] = {
-    "in": (In, ("field", "values")),
-    "between": (Between, ("field", "low", "high")),
-    "is_null": (IsNull, ("field",)),
-    "contains_any": (ContainsAny, ("field", "values")),
-    "contains_all": (ContainsAll, ("field", "values")),
-    "match": (Match, ("field", "mode", "value")),
-    "prefix": (Prefix, ("field", "value")),
-    "glob": (Glob, ("field", "value")),
-    "has_id": (HasId, ("values",)),
-    "has_vector": (HasVector, ("field",)),
-    "geo_radius": (GeoRadius, ("field", "lat", "lon", "meters")),
-    "geo_box": (GeoBox, ("field", "south", "west", "north", "east")),
-    "all": (All, ()),
-    "nothing": (Nothing, ()),
+    "in": (nodes.In, ("field", "values")),
+    "between": (nodes.Between, ("field", "low", "high")),
+    "is_null": (nodes.IsNull, ("field",)),
+    "contains_any": (nodes.ContainsAny, ("field", "values")),
+    "contains_all": (nodes.ContainsAll, ("field", "values")),
+    "match": (nodes.Match, ("field", "mode", "value")),
+    "prefix": (nodes.Prefix, ("field", "value")),
+    "glob": (nodes.Glob, ("field", "value")),
+    "has_id": (nodes.HasId, ("values",)),
+    "has_vector": (nodes.HasVector, ("field",)),
+    "geo_radius": (nodes.GeoRadius, ("field", "lat", "lon", "meters")),
+    "geo_box": (nodes.GeoBox, ("field", "south", "west", "north", "east")),
+    "all": (nodes.All, ()),
+    "nothing": (nodes.Nothing, ()),
 }
 _FORMS: dict[str, tuple[Callable[..., Filter], tuple[str, ...]]] = {
     **_LEAVES,
-    **{op: (lambda field, value, op=op: Compare(field, op, value), ("field", "value")) for op in COMPARISONS},
-    "count": (Count, ("field", "compare", "value")),
-    "contains": (lambda field, value: ContainsAny(field, [value]), ("field", "value")),
-    "not_in": (lambda field, values: Not(In(field, values)), ("field", "values")),
-    "is_not_null": (lambda field: Not(IsNull(field)), ("field",)),
-    "and": (And, ("filters",)),
-    "or": (Or, ("filters",)),
-    "not": (Not, ("filter",)),
+    **{op: (lambda field, value, op=op: nodes.Compare(field, op, value), ("field", "value")) for op in nodes.COMPARISONS},
+    "count": (nodes.Count, ("field", "compare", "value")),
+    "contains": (lambda field, value: nodes.ContainsAny(field, [value]), ("field", "value")),
+    "not_in": (lambda field, values: nodes.Not(nodes.In(field, values)), ("field", "values")),
+    "is_not_null": (lambda field: nodes.Not(nodes.IsNull(field)), ("field",)),
+    "and": (nodes.And, ("filters",)),
+    "or": (nodes.Or, ("filters",)),
+    "not": (nodes.Not, ("filter",)),
 }
 
 
@@ -334,8 +306,8 @@ def from_dict(data: Any) -> Filter:
 
 
 def _from_dict(data: Any, depth: int) -> Filter:
-    if depth > MAX_DEPTH:
-        raise LimitError(f"a filter is at most {MAX_DEPTH} levels deep", field="filter", value=depth)
+    if depth > nodes.MAX_DEPTH:
+        raise LimitError(f"a filter is at most {nodes.MAX_DEPTH} levels deep", field="filter", value=depth)
     if not isinstance(data, Mapping):
         raise FilterError(
             f'a filter is an object with an \'op\', not {shown(data)}; for example {{"op": "all"}}', field="filter", value=data
@@ -363,9 +335,9 @@ def _from_dict(data: Any, depth: int) -> Filter:
         if key == "filter":
             part = _from_dict(part, depth + 1)
         elif key == "filters":
-            part = tuple([_from_dict(child, depth + 1) for child in _list(op, key, part, MAX_NODES)])
+            part = tuple([_from_dict(child, depth + 1) for child in _list(op, key, part, nodes.MAX_NODES)])
         elif key == "values":
-            part = _list(op, key, part, MAX_VALUES)
+            part = _list(op, key, part, nodes.MAX_VALUES)
             if dict in set(map(type, part)):
                 part = list(map(_typed, part))
         elif isinstance(part, Mapping):
@@ -385,7 +357,7 @@ def _example(data: Mapping) -> str:
         op = _OPS_ELSEWHERE.get(op, op)
         if op in ("in", "not_in") and isinstance(value, (list, tuple)) and len(value) <= 5:
             return f"Write {_as_json({'op': op, 'field': field, 'values': list(value)})}"
-        if op in COMPARISONS and isinstance(value, (str, int, float)):
+        if op in nodes.COMPARISONS and isinstance(value, (str, int, float)):
             return f"Write {_as_json({'op': op, 'field': field, 'value': value})}"
     return 'One is {"op": "eq", "field": "package", "value": "numpy"}; they are joined by {"op": "and", "filters": […]}'
 

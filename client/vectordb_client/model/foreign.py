@@ -69,16 +69,16 @@ def frame_column(values: Any) -> list | None:
     """The values of a column of pandas, polars or Arrow, with None for null and NaN. None if this is not such a column."""
     if hasattr(values, "to_pylist") and hasattr(values, "type"):
         # Arrow converts nanoseconds to Python values only if pandas is installed.
-        found = list(values.to_numpy(zero_copy_only=False)) if str(values.type).startswith("timestamp") else values.to_pylist()
+        elements = list(values.to_numpy(zero_copy_only=False)) if str(values.type).startswith("timestamp") else values.to_pylist()
     elif not hasattr(values, "dtype") or getattr(values, "ndim", 1) != 1:
         return None
     elif hasattr(values, "isna") and hasattr(values, "tolist"):
-        found = values.tolist()
+        elements = values.tolist()
     elif hasattr(values, "is_null") and hasattr(values, "to_list"):
-        found = values.to_list()
+        elements = values.to_list()
     else:
         return None
-    return [None if value is None or is_nan(value) or (type(value) not in _NUMBERS and is_null(value)) else value for value in found]
+    return [None if value is None or is_nan(value) or (type(value) not in _NUMBERS and is_null(value)) else value for value in elements]
 
 
 def whole(values: list) -> list:
@@ -101,12 +101,12 @@ def listed(values: Any) -> Sequence | None:
         return list(values) if values.ndim > 1 or values.dtype.kind in "Mm" else values.tolist()
     if hasattr(values, "columns") or hasattr(values, "column_names"):
         return None  # a table
-    found = frame_column(values)
-    if found is None and hasattr(values, "tolist"):  # tensors, array.array, memoryview
-        found = cast(Any, values).tolist()
-    elif found is None and isinstance(values, Iterable):
-        found = list(values)
-    return found if isinstance(found, list) else None
+    elements = frame_column(values)
+    if elements is None and hasattr(values, "tolist"):  # tensors, array.array, memoryview
+        elements = cast(Any, values).tolist()
+    elif elements is None and isinstance(values, Iterable):
+        elements = list(values)
+    return elements if isinstance(elements, list) else None
 
 
 def read_with(name: str, values: Any, read: Callable[[Any], Any]) -> Any:
@@ -175,7 +175,7 @@ def as_table(value: Any) -> Table | None:
         raise InvalidArgumentError(f"points are a {type(value).__name__} of polars; call collect() on it first", field="columns")
     if hasattr(value, "iloc") and hasattr(value, "columns"):
         columns = {} if value.index.name is None or value.index.name in value.columns else {value.index.name: value.index}
-        return _named([*columns, *value.columns], [*columns.values(), *(value.iloc[:, at] for at in range(value.shape[1]))], len(value))
+        return _named([*columns, *value.columns], [*columns.values(), *(value.iloc[:, c] for c in range(value.shape[1]))], len(value))
     if hasattr(value, "get_columns") and hasattr(value, "height"):
         return _named(value.columns, value.get_columns(), value.height)
     if hasattr(value, "column_names") and hasattr(value, "num_rows"):
@@ -192,12 +192,12 @@ def as_table(value: Any) -> Table | None:
 
 
 def _named(names: Sequence, columns: Sequence, rows: int) -> Table:
-    seen: dict[Any, Any] = {}
+    by_name: dict[Any, Any] = {}
     for name, column in zip(names, columns, strict=True):
-        if name in seen:
+        if name in by_name:
             raise InvalidArgumentError(f"two columns are named {shown(name)}", field="columns", value=name)
-        seen[name] = column
-    return Table(seen, rows)
+        by_name[name] = column
+    return Table(by_name, rows)
 
 
 # ---- Vectors ----

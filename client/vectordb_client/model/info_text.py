@@ -72,8 +72,8 @@ def schema_text(schema: Schema) -> str:
     lines = []
     for section in ("vectors", "attributes"):
         for name, spec in data[section].items():
-            said = options(spec)
-            lines.append(f"  {name}: {spec['kind']}{f' ({said})' if said else ''}")
+            settings = options(spec)
+            lines.append(f"  {name}: {spec['kind']}{f' ({settings})' if settings else ''}")
     return "\n".join(lines) or "  no fields"
 
 
@@ -99,7 +99,7 @@ def indexes(info: CollectionInfo) -> list[str]:
             lost = [(len(facts.get(why, ())), why) for why in ("damaged", "stale")]
             unused = "".join(f"; {many(files, f'{why} file')}, will be rebuilt" for files, why in lost if files)
             lines.append(f"index of {name}: {_segments(facts.get('segments') or ())}; {rest}{unused}")
-            lines += [f"  {_recall(found)}" for found in facts.get("recall") or ()]
+            lines += [f"  {_recall(measured)}" for measured in facts.get("recall") or ()]
     return lines
 
 
@@ -127,10 +127,10 @@ def activity(facts: Mapping[str, Any]) -> str:
     return f"{facts.get('state', 'unknown')}{': ' * bool(doing)}{doing}{share}{failed}"
 
 
-def _recall(found: Mapping[str, Any]) -> str:
-    predicted = "" if found["predicted"] is None else f", {found['predicted']:.3f} predicted"
-    searches = many(found["audited"], "audited search", "audited searches")
-    return f"recall for target {found['asked']:g}: {found['mean']:.3f} measured{predicted}, p5 {found['p5']:.3f}, {searches}"
+def _recall(measured: Mapping[str, Any]) -> str:
+    predicted = "" if measured["predicted"] is None else f", {measured['predicted']:.3f} predicted"
+    searches = many(measured["audited"], "audited search", "audited searches")
+    return f"recall for target {measured['asked']:g}: {measured['mean']:.3f} measured{predicted}, p5 {measured['p5']:.3f}, {searches}"
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:

@@ -125,9 +125,9 @@ def _best(steps: Sequence[Step], target: float) -> list[Step]:
         return not chosen, not reached, (float("inf") if cost is None else cost) if reached else -recall
 
     best: dict[Any, int] = {}
-    for at in sorted(range(len(steps)), key=lambda at: rank(steps[at])):
-        best.setdefault(steps[at][1].get("plan"), at)
-    return [steps[at] for at in sorted(best.values())]
+    for position in sorted(range(len(steps)), key=lambda position: rank(steps[position])):
+        best.setdefault(steps[position][1].get("plan"), position)
+    return [steps[position] for position in sorted(best.values())]
 
 
 def _considered(segment: Mapping[str, Any]) -> list[Step]:

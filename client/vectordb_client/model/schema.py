@@ -77,8 +77,8 @@ class Schema:
             for name, spec in fields.items():
                 check_name(name, what)
                 if not isinstance(spec, kinds):
-                    wanted = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
-                    raise SchemaError(f"{what} {name!r} {wanted}", field=name, value=spec)
+                    requirement = f"must be a definition such as {_such(what, spec)}, not {shown(spec)}"
+                    raise SchemaError(f"{what} {name!r} {requirement}", field=name, value=spec)
         both = set(self.vectors) & set(self.attributes)
         if both:
             name = min(both)
@@ -151,8 +151,8 @@ class Schema:
             if name not in existing:
                 continue
             if type(existing[name]) is not type(spec) or not _takes(existing[name], spec):
-                asked = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_TYPES.values())) else shown(spec)
-                raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {asked}", field=name, value=spec)
+                other = spelled(spec) if isinstance(spec, (*VECTOR_TYPES.values(), *ATTRIBUTE_TYPES.values())) else shown(spec)
+                raise SchemaError(f"field {name!r} exists already, as {spelled(existing[name])}, not {other}", field=name, value=spec)
             if not exist_ok:
                 raise SchemaError(f"field {name!r} exists already; exist_ok=True leaves it as it is", field=name)
         return Schema({**self.vectors, **(vectors or {})}, {**self.attributes, **(attributes or {})})
@@ -195,10 +195,10 @@ def _such(what: str, given: Any) -> str:
 _PYTHON_TYPES = {int: Int, float: Float, bool: Bool, datetime: Datetime, date: Datetime, uuid.UUID: Uuid}
 
 
-def _takes(existing: Any, asked: Any) -> bool:
+def _takes(existing: Any, new: Any) -> bool:
     """Whether both definitions are equal in the sense of ``Schema.same_as``."""
     frozen = getattr(existing, "weighting", None) == "none"
-    return existing == asked or (frozen and dataclasses.replace(existing, weighting=None) == asked)
+    return existing == new or (frozen and dataclasses.replace(existing, weighting=None) == new)
 
 
 def _spec_dict(spec: VectorField | AttributeType) -> dict:
@@ -238,10 +238,10 @@ def _specs(section: Any, kinds: Mapping[str, type], what: str) -> dict:
 
 def _built(cls: type, options: Mapping, what: str, field: str) -> Any:
     """``cls(**options)``. Raises SchemaError for an unknown option."""
-    known = {f.name for f in dataclasses.fields(cls)}
+    names = {f.name for f in dataclasses.fields(cls)}
     for option in options:
-        if option not in known:
-            raise SchemaError(f"{what} has no option {shown(option)}; there are: {', '.join(sorted(known))}", field=field, value=option)
+        if option not in names:
+            raise SchemaError(f"{what} has no option {shown(option)}; there are: {', '.join(sorted(names))}", field=field, value=option)
     try:
         return cls(**options)
     except TypeError as error:

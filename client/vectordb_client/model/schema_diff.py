@@ -6,12 +6,12 @@ from ..errors import AlreadyExistsError
 from .schema import Schema, spelled
 
 
-def differences(wanted: Schema, found: Schema) -> str:
-    """How a schema differs from the wanted one, in a few words; empty if they are equal."""
+def differences(expected: Schema, existing: Schema) -> str:
+    """How a schema differs from the expected one, in a few words; empty if they are equal."""
     parts = []
     for what, ours, theirs in (
-        ("vector field", wanted.vectors, found.vectors),
-        ("attribute", wanted.attributes, found.attributes),
+        ("vector field", expected.vectors, existing.vectors),
+        ("attribute", expected.attributes, existing.attributes),
     ):
         for name in dict.fromkeys((*ours, *theirs)):
             if name not in theirs:
@@ -23,9 +23,9 @@ def differences(wanted: Schema, found: Schema) -> str:
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "")
 
 
-def exists_already(name: str, wanted: Schema, found: Schema, exist_ok: bool) -> AlreadyExistsError:
+def exists_already(name: str, expected: Schema, existing: Schema, exist_ok: bool) -> AlreadyExistsError:
     """The error for a collection that can't be created because its name is taken."""
-    other = differences(wanted, found)
+    other = differences(expected, existing)
     if not other:
         what = f"collection {name!r} exists already; exist_ok=True opens it"
     elif exist_ok:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, Unpack
 
 from .aliases import FilterLike, Vector, VectorColumn
-from .arguments import Method, named
+from .arguments import named
 from .results import Hits
 from .schema import Schema
 from .search_request import SearchOptions, SearchRequest, takes_options
@@ -174,17 +173,6 @@ class Searching:
         """
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
         return run_steps(steps, lambda arguments: self.search_batch(**arguments))
-
-
-def like(method: Callable[..., Any]) -> Callable[[Method], Method]:
-    """For a method of a client: its documentation is that of a method here, with the timeout besides."""
-
-    def documented(same: Method) -> Method:
-        timeout = r"\n\1    timeout: seconds for each call; None is the timeout of the client.\n\n\1Returns:"
-        same.__doc__ = re.sub(r"\n\n( *)Returns:", timeout, method.__doc__ or "", count=1)
-        return same
-
-    return documented
 
 
 def no_queries(schema: Schema) -> dict[str, list]:

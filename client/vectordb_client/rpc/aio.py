@@ -81,11 +81,12 @@ class AsyncClient(AsyncTransport, AsyncCollections):
         Raises:
             AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
             SchemaError: the name or the schema is not valid.
+            EncoderError: an encoder of the schema is unknown, is not installed or doesn't fit its field.
 
         Example:
             ```python
             schema = Schema(vectors={"v": Dense(384)}, attributes={"year": Int(), "tags": Keyword(array=True)})
-            docs = await client.create_collection("docs", schema, exist_ok=True)
+            docs = await db.create_collection("docs", schema, exist_ok=True)
             ```
         """
         return AsyncCollection(self, await self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
@@ -93,7 +94,7 @@ class AsyncClient(AsyncTransport, AsyncCollections):
     @awaited
     @named
     async def collection(self, name: str, *, timeout: float | None = None) -> AsyncCollection:
-        """Open a collection that exists, and read its schema.
+        """Open a collection that exists. A client reads its schema.
 
         Args:
             name: the name of the collection.
@@ -105,12 +106,20 @@ class AsyncClient(AsyncTransport, AsyncCollections):
         return AsyncCollection(self, await self._run(calls.collection(self._service, name), timeout))
 
     async def collections(self, *, timeout: float | None = None) -> list[str]:
-        """The names of all collections, sorted."""
+        """The names of all collections, sorted.
+
+        Args:
+            timeout: seconds; None is the timeout of the client.
+        """
         return await self._run(calls.collections(), timeout)
 
     @named
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
-        """Delete a collection with all its points. Raises NotFoundError."""
+        """Delete a collection with all its points. Raises NotFoundError.
+
+        Args:
+            timeout: seconds; None is the timeout of the client.
+        """
         return await self._run(calls.drop_collection(name), timeout)
 
     async def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:

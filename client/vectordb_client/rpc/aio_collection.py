@@ -8,12 +8,13 @@ from typing import Any
 
 from ..model.aliases import Column, Durability, FilterLike, Ids, PointsLike, VectorColumn, Versions
 from ..model.arguments import named
+from ..model.batch import Columns
+from ..model.bulk import Bulk, BulkResult, write_all_async
 from ..model.results import WriteResult
 from ..model.schema import AttributeType, VectorField
 from . import calls
 from .aio_reads import AsyncReads
 from .aio_transport import is_large
-from .bulk import Bulk, BulkResult, write_all_async
 
 
 class AsyncCollection(AsyncReads):
@@ -38,9 +39,11 @@ class AsyncCollection(AsyncReads):
     ) -> WriteResult:
         """Insert points. A point whose id exists is replaced as a whole.
 
-        The batch is atomic: either every point is written or none. A batch that is larger than one message of the service is split into
-        several batches, each atomic, which are sent in order. A batch with ``if_version`` or ``if_filter`` is never split.
+        The batch is atomic: either every point is written or none. The next read of any process sees it.
         Give either points, or columns (ids, vectors, attributes, payload).
+
+        A client splits a batch that is larger than one message of the service into several batches, each atomic, which are sent in order.
+        A batch with ``if_version`` or ``if_filter`` is never split.
 
         Args:
             points: a list of ``Point`` or of dicts with the keys id, vectors, attributes, payload. Or a table: a DataFrame of pandas or
@@ -67,6 +70,8 @@ class AsyncCollection(AsyncReads):
             LimitError: the batch has more than 100,000 points, or a value is too large, or one point is larger than a message.
             EncoderError: the encoder of a field is not installed, or is another one than the field was built with.
             PreconditionError: ``if_version`` or ``if_filter`` doesn't hold; nothing was written.
+            LockedError: another process held the write lock for too long.
+            StorageError: the file system refused the write.
 
         Example:
             ```python
@@ -75,7 +80,7 @@ class AsyncCollection(AsyncReads):
             await docs.upsert(data_frame)
             ```
         """
-        columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return await self._client._run(
             calls.write(self._remote, "upsert", points, columns, durability), timeout, large=is_large(points, ids)
         )
@@ -158,7 +163,7 @@ class AsyncCollection(AsyncReads):
             NotFoundError: a point doesn't exist. The error names the first missing id; nothing was written.
             VectorDBError: what ``upsert`` raises.
         """
-        columns = calls.Columns(ids, vectors, attributes, payload, if_version, if_filter)
+        columns = Columns(ids, vectors, attributes, payload, if_version, if_filter)
         return await self._client._run(
             calls.write(self._remote, "update", points, columns, durability), timeout, large=is_large(points, ids)
         )
@@ -177,7 +182,7 @@ class AsyncCollection(AsyncReads):
         """Delete points by id or by filter. Ids that don't exist are ignored.
 
         Args:
-            ids: one id or several.
+            ids: one id or several; a set is accepted, too.
             filter: delete the points that match; ``"ALL"`` deletes all points. Give either ids or a filter.
             if_version: as in ``upsert``; only with ids.
             if_filter: as in ``upsert``.
@@ -201,7 +206,7 @@ class AsyncCollection(AsyncReads):
         """Name the terms of a sparse field. Explained searches and ``info`` then show words instead of term numbers.
 
         Texts that the database encodes name their terms by themselves, and don't change names that are set here. No result of a search
-        depends on these names, so the write has no sequence number. It is atomic, unless the names don't fit one message.
+        depends on these names, so the write has no sequence number. It is atomic, unless a client sends more names than fit one message.
 
         Args:
             field: a sparse vector field.
@@ -233,7 +238,7 @@ class AsyncCollection(AsyncReads):
         Args:
             vectors: name → ``Dense(…)``, ``Sparse(…)`` or ``MultiVector(…)``.
             attributes: name → ``Keyword()``, ``Int()`` and so on.
-            exist_ok: accept a field that exists with the same definition, so that several clients may add the same fields.
+            exist_ok: accept a field that exists with the same definition, so that several processes may add the same fields.
             timeout: seconds; None is the timeout of the client.
 
         Raises:
@@ -257,11 +262,16 @@ class AsyncCollection(AsyncReads):
         Raises:
             DeadlineError: the timeout passed.
             LockedError: another process maintained the directory during the whole timeout.
+            CorruptionError: stored data is damaged. The error names it; everything else was done.
         """
         return await self._client._run(calls.optimize(self._remote, wait, timeout), calls.call_timeout(timeout), endless=wait)
 
     async def purge(self, timeout: float | None = None) -> dict[str, Any]:
         """Erase deleted and replaced points from every file of the directory, then search all files for leftovers.
+
+        Index files that contain deleted rows are rebuilt, chunks are compacted, the change log forgets the ids of deleted points, and
+        data.mdb is rewritten, which needs free space for a second copy. Reads continue, except for the moment in which the files are
+        exchanged. Writes wait. Every process that has the directory open must run this version of vectordb.
 
         Not erased: names in dictionaries (keywords and words that no point uses any more), earlier snapshots and exports, and blocks that
         the disk itself keeps of removed files.
@@ -277,5 +287,7 @@ class AsyncCollection(AsyncReads):
         Raises:
             LockedError: another process maintained the directory during the whole timeout, or didn't release the old file.
             DeadlineError: the timeout passed.
+            StorageError: the file system refused a write.
+            CorruptionError: stored data is damaged.
         """
         return await self._client._run(calls.purge(self._remote, timeout), calls.call_timeout(timeout), endless=True)

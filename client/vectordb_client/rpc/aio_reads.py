@@ -12,7 +12,7 @@ from ..model.arguments import named
 from ..model.results import Change, CollectionInfo, Hits, Page, Point
 from ..model.schema import Schema
 from ..model.search_request import SearchOptions, SearchRequest, takes_options
-from ..model.searching import PreparedSearch, Searching, like
+from ..model.searching import PreparedSearch
 from ..model.steps import run_steps_async
 from ..model.tuning import FusionTuning, tune
 from ..model.values import Id, is_single_id
@@ -90,7 +90,6 @@ class AsyncReads(AsyncPointsOfCollection):
             large=is_large(request.limit) or (batch and is_large(*lists_in(vectors), *lists_in(text))),
         )
 
-    @like(Searching.search)
     @takes_options
     async def search(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes the timeout for an option
         self,
@@ -100,9 +99,51 @@ class AsyncReads(AsyncPointsOfCollection):
         timeout: float | None = None,
         **options: Unpack[SearchOptions],
     ) -> Hits:
+        """Find the best ``limit`` points for a query of one or several arms. An arm is a vector field with its query.
+
+        Args:
+            vectors: field → query. Dense: ``(dim,)`` numbers (list, array, tensor, Series). Sparse: ``{term: weight}``, ``(indices,
+                values)`` or a list of ``(term, weight)``. Multi-vector: ``(rows, dim)`` numbers.
+            text: a string, encoded for every field that has an encoder. Or a mapping from field to string.
+            filter: an ``F`` expression, a string such as ``"year >= 2020 AND lang = 'en'"``, or its JSON form such as
+                ``{"op": "ge", "field": "year", "value": 2020}``. Only matching points are returned.
+            limit: the number of hits, at least 1.
+            recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
+                0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
+                average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
+                always searched exactly.
+            exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
+                does the same.
+            fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
+                ``DBSF(…)``, ``Linear(…)`` with weights. "linear" finds the true best sums over all points, unless a recall is given; then
+                it only sums the scores of the candidates. ``missing`` of a fusion says how it ranks points that have no vector in a field.
+            candidates: how many of its best rows each arm passes to the fusion. None is ``max(100, 4 * limit)``, so another limit can
+                change the first hits. With a number given, the first hits are the same for every limit up to it.
+            prefetch: a ``Prefetch`` stage. Only its hits are ranked, by exact scores.
+            with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+            with_vectors: True for all vector fields, a list of fields, or False for none.
+            explain: fill in ``hits.plan``, which says how the search was run.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            The hits, best first: ``min(limit, number of matching points)`` of them, or fewer after a prefetch.
+
+        Raises:
+            InvalidArgumentError: a query or an option is not valid, for example ``(dim,)`` numbers of another dimension.
+            SchemaError: a field is not in the schema.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+            EncoderError: the text can't be encoded.
+
+        Example:
+            ```python
+            hits = await docs.search({"v": query}, filter=F("year") >= 2020, limit=5)
+            hits = await docs.search(text="a short question", recall=0.99)
+            hits = await docs.search({"v": query}, text={"terms": "exact words"}, fusion=RRF(weights={"terms": 2.0}), explain=True)
+            print(hits.plan)
+            ```
+        """
         return await self._search(SearchRequest.of(options), vectors, text, False, timeout)
 
-    @like(Searching.search_batch)
     @takes_options
     async def search_batch(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -112,18 +153,61 @@ class AsyncReads(AsyncPointsOfCollection):
         timeout: float | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Hits]:
+        """Run many searches at once, on all cores, and of a service in one message. All queries share the options of ``search``.
+
+        Args:
+            vectors: field → n queries: an ``(n, dim)`` array, a sparse matrix of n rows, or a list of n queries.
+            text: n strings, or a mapping from field to n strings.
+            filter: as in ``search``.
+            limit: as in ``search``.
+            recall: as in ``search``.
+            exact: as in ``search``.
+            fusion: as in ``search``.
+            candidates: as in ``search``.
+            prefetch: as in ``search``; its queries are n as well.
+            with_attributes: as in ``search``.
+            with_vectors: as in ``search``.
+            explain: as in ``search``; every result has the plan of the first query.
+            timeout: seconds; None is the timeout of the client.
+
+        Returns:
+            n results, one for each query.
+
+        Raises:
+            VectorDBError: what ``search`` raises.
+        """
         return await self._search(SearchRequest.of(options), vectors, text, True, timeout)
 
-    @like(Searching.prepare)
     @takes_options
     async def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, timeout: float | None = None, **options: Unpack[SearchOptions]
     ) -> PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]:
+        """Check the options of a search once, to run it many times: ``prepared({"v": query})``.
+
+        Args:
+            filter: as in ``search``.
+            limit: as in ``search``.
+            recall: as in ``search``.
+            exact: as in ``search``.
+            fusion: as in ``search``.
+            candidates: as in ``search``.
+            prefetch: as in ``search``.
+            with_attributes: as in ``search``.
+            with_vectors: as in ``search``.
+            explain: as in ``search``.
+            timeout: seconds for each call; None is the timeout of the client.
+
+        Returns:
+            The prepared search. It sees later writes, like any search.
+
+        Raises:
+            InvalidArgumentError: an option is not valid, or ``prefetch`` is given, which has queries of its own.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+        """
         request = SearchRequest.prepared(options)
         await self._client._run(calls.prepare(self._remote, request), timeout)
         return PreparedSearch(request, functools.partial(self._search, timeout=timeout))
 
-    @like(Searching.tune_fusion)
     async def tune_fusion(
         self,
         vectors: Mapping[str, VectorColumn] | None,
@@ -138,6 +222,29 @@ class AsyncReads(AsyncPointsOfCollection):
         seed: int = 0,
         timeout: float | None = None,
     ) -> FusionTuning:
+        """Learn the weights of ``Linear`` fusion from judged queries, and measure them on queries they were not learned from.
+
+        Args:
+            vectors: as in ``search_batch``. With text there must be at least two arms.
+            qrels: for each query a mapping from id to grade (a number ≥ 0; a missing id has grade 0). Queries without a relevant point are
+                ignored.
+            text: as in ``search_batch``.
+            filter: as in ``search``.
+            limit: nDCG is measured on the best ``limit`` points.
+            candidates: learn from this many of the best points of each arm.
+            recall: as in ``search``.
+            folds: the number of folds of the cross-validation, at least 2.
+            seed: of the assignment of queries to folds. The same seed gives the same result.
+            timeout: seconds for each call; None is the timeout of the client.
+
+        Returns:
+            The fusion with weights learned on all queries, and nDCG of each fold: of linear fusion with weights learned on the other
+            folds, of rrf, and of each arm alone.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong, or there are fewer judged queries than folds.
+            VectorDBError: what ``search_batch`` raises.
+        """
         steps = tune(vectors, qrels, text, filter, limit, candidates, recall, folds, seed)
         return await run_steps_async(steps, lambda arguments: self.search_batch(**arguments, timeout=timeout))
 
@@ -174,7 +281,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
         Args:
             filter: only points that match.
-            limit: the number of points in a page. A page has fewer if more don't fit a message.
+            limit: the number of points in a page. A page of a service has fewer if more don't fit a message.
             cursor: ``page.cursor`` of the page before; None starts from the beginning.
             with_vectors: as in ``get``.
             with_attributes: as in ``get``.
@@ -239,7 +346,7 @@ class AsyncReads(AsyncPointsOfCollection):
         Args:
             field: a sparse vector field.
             after: the page starts behind this term; None starts from the beginning.
-            limit: the number of terms in the page, 1 to 100,000. The page has fewer if more don't fit a message.
+            limit: the number of terms in the page, 1 to 100,000. A page of a service has fewer if more don't fit a message.
             timeout: seconds; None is the timeout of the client.
 
         Returns:
@@ -254,7 +361,7 @@ class AsyncReads(AsyncPointsOfCollection):
     async def info(self, *, timeout: float | None = None) -> CollectionInfo:
         """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text.
 
-        The schema is read again.
+        A client also reads the schema again.
 
         Args:
             timeout: seconds; None is the timeout of the client.
@@ -276,7 +383,7 @@ class AsyncReads(AsyncPointsOfCollection):
 
         Args:
             since: a sequence number; 0 starts from the beginning.
-            follow: wait for further changes, until the timeout passes or the client is closed.
+            follow: wait for further changes, until the timeout passes or the database or client is closed.
             with_vectors: add the written points with these vector fields: True, False or a list of names.
             with_attributes: add the written points with these attributes and the payload: True, False or a list of names.
             timeout: seconds; None has no limit.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidArgumentError, SchemaError
-from ..model.batch import Batch, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
+from ..model.batch import Batch, Columns, check_deleted_ids, check_each_id, check_not_a_filter, make_batch, versions_of
 from ..model.checks import LONGEST_WAIT, check_count, check_durability, check_flag, check_wait, not_a_cursor
 from ..model.foreign import repeatable
 from ..model.results import CollectionInfo, Page, WriteResult
@@ -157,17 +157,6 @@ def call_timeout(timeout: Any) -> float | None:
 
 
 # ---- Writes ----
-
-
-class Columns(NamedTuple):
-    """The keyword arguments of ``make_batch``."""
-
-    ids: Any
-    vectors: Any
-    attributes: Any
-    payload: Any
-    if_version: Any
-    if_filter: Any
 
 
 def write(remote: Remote, kind: str, points: Any, columns: Columns, durability: Any) -> Steps[WriteResult]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..model.access import Collections
-from ..model.arguments import named
+from ..model.arguments import like, named
 from ..model.schema import Schema
 from . import calls
 from .collection import Collection
@@ -64,48 +64,23 @@ class Client(Transport, Collections[Collection]):
     ):
         super().__init__(target, timeout, retries, options, api_key, tls, tls_cert, tls_key)
 
+    @like(Collections.create_collection)
     @named
     def create_collection(self, name: str, schema: Schema, *, exist_ok: bool = False, timeout: float | None = None) -> Collection:
-        """Create a collection.
-
-        Args:
-            name: 1 to 64 letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
-            schema: the vector fields and attributes.
-            exist_ok: return a collection that exists with the same schema.
-            timeout: seconds; None is the timeout of the client.
-
-        Raises:
-            AlreadyExistsError: the name is taken, or with exist_ok its schema differs. The error says how.
-            SchemaError: the name or the schema is not valid.
-
-        Example:
-            ```python
-            schema = Schema(vectors={"v": Dense(384)}, attributes={"year": Int(), "tags": Keyword(array=True)})
-            docs = client.create_collection("docs", schema, exist_ok=True)
-            ```
-        """
         return Collection(self, self._run(calls.create_collection(self._service, name, schema, exist_ok), timeout))
 
+    @like(Collections.collection)
     @named
     def collection(self, name: str, *, timeout: float | None = None) -> Collection:
-        """Open a collection that exists, and read its schema.
-
-        Args:
-            name: the name of the collection.
-            timeout: seconds; None is the timeout of the client.
-
-        Raises:
-            NotFoundError: there is no collection of this name. The error lists those that exist.
-        """
         return Collection(self, self._run(calls.collection(self._service, name), timeout))
 
+    @like(Collections.collections)
     def collections(self, *, timeout: float | None = None) -> list[str]:
-        """The names of all collections, sorted."""
         return self._run(calls.collections(), timeout)
 
+    @like(Collections.drop_collection)
     @named
     def drop_collection(self, name: str, *, timeout: float | None = None) -> None:
-        """Delete a collection with all its points. Raises NotFoundError."""
         return self._run(calls.drop_collection(name), timeout)
 
     def server_info(self, *, timeout: float | None = None) -> dict[str, Any]:
@@ -136,5 +111,4 @@ class Client(Transport, Collections[Collection]):
         return self._run(calls.snapshot(path, archive), timeout, endless=True)
 
     def purge(self, timeout: float | None = None) -> dict[str, Any]:
-        """``Collection.purge`` for all collections, those that were dropped included."""
         return self._run(calls.purge(None, timeout), calls.call_timeout(timeout), endless=True)

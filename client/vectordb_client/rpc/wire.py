@@ -187,7 +187,8 @@ def pack_filter(value: Any, field: str = "filter") -> pb.Filter | None:
     if isinstance(value, str):
         return pb.Filter(text=text_of(value, field))
     if not isinstance(value, Mapping):
-        from ..model.filter import Filter, not_a_filter, to_dict
+        from ..model.filter import not_a_filter, to_dict
+        from ..model.filter_nodes import Filter
 
         if not isinstance(value, Filter):
             raise not_a_filter(value)

@@ -133,13 +133,13 @@ def _spread(rhos: np.ndarray, recalls: np.ndarray, costs: np.ndarray) -> tuple[n
     weights[right - 1, np.arange(len(rhos))] = 1 - part
     weights[right, np.arange(len(rhos))] = part
     sums = weights.sum(axis=1)
-    known = np.flatnonzero(sums >= min(FEWEST, sums.max()))
-    nearest = known[np.argmin(np.abs(points[known][None, :] - points[:, None]), axis=1)]
-    means = [(weights[known] @ values) / sums[known, None] for values in (recalls, costs)]
+    filled = np.flatnonzero(sums >= min(FEWEST, sums.max()))
+    nearest = filled[np.argmin(np.abs(points[filled][None, :] - points[:, None]), axis=1)]
+    means = [(weights[filled] @ values) / sums[filled, None] for values in (recalls, costs)]
     # Subtract some standard errors from the mean recall, which is less certain where queries differ much or are few.
-    squares = (weights[known] @ np.square(recalls)) / sums[known, None] - np.square(means[0])
-    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[known, None])
-    places = np.searchsorted(known, nearest)
+    squares = (weights[filled] @ np.square(recalls)) / sums[filled, None] - np.square(means[0])
+    means[0] = means[0] - DOUBT * np.sqrt(np.maximum(squares, 0) / sums[filled, None])
+    places = np.searchsorted(filled, nearest)
     return means[0][places].astype(np.float32), means[1][places].astype(np.float32)
 
 
@@ -216,10 +216,10 @@ class _Bench:
         kind: of the filters. share: their selectivity; None: no filter. full: the cost of the exact scan, an upper bound on useful costs.
         """
         few = 1 if share is None else FEWER if k == DEPTHS[0] else 3 * FEWER
-        asked = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
-        cell, rhos = self._requests(kind, share, asked, k)
-        recalls = np.zeros((len(asked), len(self.settings.table)), np.float32)
-        costs = np.full((len(asked), len(self.settings.table)), NEVER, np.float32)
+        sample = self.rng.permutation(len(self.queries))[: -(-len(self.queries) // few)]
+        cell, rhos = self._requests(kind, share, sample, k)
+        recalls = np.zeros((len(sample), len(self.settings.table)), np.float32)
+        costs = np.full((len(sample), len(self.settings.table)), NEVER, np.float32)
         enough, given = full, {*self.segment.meta["codecs"]}
         given |= ({"graph"} if self.segment.has_graph else set()) | ({"filter"} if cell.filtered else set())
         for family in self.settings.families:
@@ -227,18 +227,18 @@ class _Bench:
                 enough = self._sweep(family, cell, recalls, costs, enough)
         return rhos, recalls, costs
 
-    def _requests(self, kind: str, share: float | None, asked: np.ndarray, k: int) -> tuple[_Cell, np.ndarray]:
+    def _requests(self, kind: str, share: float | None, sample: np.ndarray, k: int) -> tuple[_Cell, np.ndarray]:
         """Draw a filter of a kind for each of some queries. Returns the cell and the filters' log2 ρ."""
-        count = len(asked)
+        count = len(sample)
         bits = np.zeros((count, self.words), np.uint64)
         counts = np.zeros((count, self.clusters), np.int32)
         matches = np.zeros(count, np.int64)
-        for i, query in enumerate(asked):
+        for i, query in enumerate(sample):
             self._filter(kind, share, query, bits[i])
             matches[i] = bitset.passing_of_clusters(bits[i], self.offsets, counts[i])
-        needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(asked)])
-        rhos = self._rho(asked, bits, counts, matches) if share is not None else np.zeros(count)
-        return _Cell(share is not None, asked, bits, counts, matches, needed, k, _groups(rhos)), rhos
+        needed = np.array([planner.kth_score(self.scores[query], True, bits[i], k) for i, query in enumerate(sample)])
+        rhos = self._rho(sample, bits, counts, matches) if share is not None else np.zeros(count)
+        return _Cell(share is not None, sample, bits, counts, matches, needed, k, _groups(rhos)), rhos
 
     def _sweep(self, family: np.ndarray, cell: _Cell, recalls: np.ndarray, costs: np.ndarray, enough: float) -> float:
         """Measure the settings of one plan by rising effort, until more effort is of no use. enough: the lowest cost (microseconds) so far
@@ -302,10 +302,11 @@ class _Bench:
             return near, 0.0, share / (1 - near)
         return share, 0.95, 0.0  # "around another": nearly all rows near another query, and no others
 
-    def _rho(self, asked: np.ndarray, bits: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    def _rho(self, sample: np.ndarray, bits: np.ndarray, counts: np.ndarray, matches: np.ndarray) -> np.ndarray:
         """log2 ρ of each query, as a search estimates it."""
-        reports, one = np.zeros((len(asked), REPORT_WIDTH)), np.zeros(len(asked), np.int64)
-        self._search(kernel.LOOK, True, (bits, counts, matches, self.queries[asked]), 1, np.zeros((len(asked), 1), np.int64), one, reports)
+        reports, one = np.zeros((len(sample), REPORT_WIDTH)), np.zeros(len(sample), np.int64)
+        given, heaps = (bits, counts, matches, self.queries[sample]), np.zeros((len(sample), 1), np.int64)
+        self._search(kernel.LOOK, True, given, 1, heaps, one, reports)
         near, shares = np.maximum(reports[:, R_LOCAL], 0.0), np.maximum(matches, 1) / self.n
         return np.array([planner.log_correlation(*pair) for pair in zip(near, shares, strict=True)])
 
@@ -323,20 +324,20 @@ class _Bench:
             heaps, sizes = np.empty((len(some), k + 1), np.int64), np.zeros(len(some), np.int64)
             times[group] = self._timed(setting, cell, some, heaps, sizes)
             filled = np.arange(k + 1) < sizes[:, None]
-            others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.asked[some]][:, None])
+            others = filled & ((np.int64(0xFFFFFFFF) - (heaps & np.int64(0xFFFFFFFF))) != self.own_docids[cell.queries[some]][:, None])
             kth = cell.needed[some]
             rounding = self.rounding[0] + self.rounding[1] * np.where(np.isfinite(kth), np.abs(kth), 0)
-            needed = kth - np.minimum(rounding, self.telling[cell.asked[some]])
+            needed = kth - np.minimum(rounding, self.telling[cell.queries[some]])
             right = (others & (scores_of(heaps) >= needed[:, None])).sum(axis=1)
-            wanted = np.minimum(k, cell.matches[some])
-            shares = np.where(wanted > 0, np.minimum(right, wanted) / np.maximum(wanted, 1), 1.0)
+            possible = np.minimum(k, cell.matches[some])
+            shares = np.where(possible > 0, np.minimum(right, possible) / np.maximum(possible, 1), 1.0)
             recalls[group] = shares.mean() if scan else shares
         return recalls, times
 
     def _timed(self, setting: int, cell: _Cell, queries: np.ndarray, heaps: np.ndarray, sizes: np.ndarray) -> float:
         """Microseconds per query of one call for some queries, without the overhead of the call."""
         reports = np.zeros((len(queries), REPORT_WIDTH))
-        given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.asked[queries]])
+        given = (cell.bits[queries], cell.counts[queries], cell.matches[queries], self.queries[cell.queries[queries]])
         started = time.thread_time_ns()
         self._search(setting, cell.filtered, given, cell.k, heaps, sizes, reports)
         return max((time.thread_time_ns() - started) / 1e3 - CALL_MICROSECONDS, 0.1) / max(len(queries), 1)
@@ -359,12 +360,12 @@ class _Bench:
 
 @dataclass(frozen=True)
 class _Cell:
-    """The requests of a cell. asked: indexes of the queries. bits, counts, matches: their filters, as ``search_segment`` takes them.
+    """The requests of a cell. queries: indexes of the queries. bits, counts, matches: their filters, as ``search_segment`` takes them.
     needed: the k-th best score of each. groups: indexes of requests with similar ρ.
     """
 
     filtered: bool
-    asked: np.ndarray
+    queries: np.ndarray
     bits: np.ndarray
     counts: np.ndarray
     matches: np.ndarray

@@ -105,8 +105,8 @@ class HnswlibBuilder:
         state = next(part for part in self._index.__getstate__() if isinstance(part, dict) and "data_level0" in part)
         n, size = state["cur_element_count"], state["size_data_per_element"]
         base = np.asarray(state["data_level0"]).view(np.uint8)[: n * size].reshape(n, size)
-        at = state["label_offset"]
-        labels = np.ascontiguousarray(base[:, at : at + 8]).view(np.uint64).reshape(-1).astype(np.int64)
+        offset = state["label_offset"]
+        labels = np.ascontiguousarray(base[:, offset : offset + 8]).view(np.uint64).reshape(-1).astype(np.int64)
         levels = np.zeros(n, np.int64)
         inner_levels = np.asarray(state["element_levels"])[:n].astype(np.int64)
         levels[labels] = inner_levels

@@ -173,14 +173,14 @@ def _lists(
         size = int(indptr[high] - indptr[low])
         docs, own = np.empty(size, np.uint16), np.empty(size, np.uint8)
         impact_build.fill_lists(indptr, row_terms, level, low, high, ends - counts, docs, own)
-        at = np.empty(vocabulary, np.uint32)
+        offsets = np.empty(vocabulary, np.uint32)
         runs = np.empty(size + 2 * int(np.minimum(counts, levels).sum()), np.uint16)
-        used = impact_build.write_runs(ends, docs, own, levels, at, runs)
+        used = impact_build.write_runs(ends, docs, own, levels, offsets, runs)
         step("lists", high / rows)
-        return at, runs[:used].copy()
+        return offsets, runs[:used].copy()
 
     with ThreadPoolExecutor(threads) as pool:
         blocks = list(pool.map(block, starts))
     begins = np.cumsum([0, *(len(runs) for _, runs in blocks)])
-    list_at = np.concatenate([*(at + np.uint32(begin) for (at, _), begin in zip(blocks, begins, strict=False)), begins[-1:]])
+    list_at = np.concatenate([*(offsets + np.uint32(begin) for (offsets, _), begin in zip(blocks, begins, strict=False)), begins[-1:]])
     return list_at.astype(np.uint32), np.concatenate([runs for _, runs in blocks])

@@ -96,9 +96,9 @@ class _Bench:
             weights = np.ones(high - low, np.float32) if ones else sections["row_weights"][low:high]
             for form, size in zip(forms, (high - low, -(-(high - low) // 3), FEW_TERMS), strict=True):
                 kept = np.sort(self.rng.choice(high - low, min(size, high - low, MAX_QUERY_TERMS), replace=False))
-                asked = weights[kept] * self.idf[places[kept]]
-                if (asked >= TINY_WEIGHT).all():
-                    form.append((row, sections["terms"][places[kept]], asked))
+                products = weights[kept] * self.idf[places[kept]]
+                if (products >= TINY_WEIGHT).all():
+                    form.append((row, sections["terms"][places[kept]], products))
         return forms
 
     def _run(self, setting: int, query: tuple[int, np.ndarray, np.ndarray], k: int, bits: np.ndarray, matches: int = 0) -> np.ndarray:
@@ -156,9 +156,9 @@ class _Bench:
         forms = [form if k == DEPTHS[0] else form[::2] for form in self.forms if form]
         if not forms:
             return recalls, costs
-        groups = [[self._asked(query, share, False, k) for query in asked] for asked in forms]
+        groups = [[self._asked(query, share, False, k) for query in form] for form in forms]
         if share < 1:
-            groups.append([self._asked(query, share, True, k) for asked in forms for query in asked])
+            groups.append([self._asked(query, share, True, k) for form in forms for query in form])
         for setting in range(len(SETTINGS)):
             if setting == SCAN or SETTINGS[setting, PLAN] == kernel.POSTINGS:
                 continue
@@ -181,13 +181,13 @@ class _Bench:
         scores = scores_of(self._run(SAFE, query, k, bits))
         return query, bits, matches, float(scores.min()) if len(scores) == k else -np.inf
 
-    def _timed(self, setting: int, asked: list[tuple], k: int) -> tuple[float, float]:
+    def _timed(self, setting: int, requests: list[tuple], k: int) -> tuple[float, float]:
         """(mean recall minus DOUBT standard errors, microseconds per request) of one setting on some requests."""
-        if not asked:
+        if not requests:
             return 1.0, 0.0
         started = time.thread_time_ns()
-        answers = [self._run(setting, query, k, bits, matches) for query, bits, matches, _ in asked]
-        elapsed = (time.thread_time_ns() - started) / 1e3 / len(asked) - CALL_MICROSECONDS
-        truth = [kth for _, _, _, kth in asked]
+        answers = [self._run(setting, query, k, bits, matches) for query, bits, matches, _ in requests]
+        elapsed = (time.thread_time_ns() - started) / 1e3 / len(requests) - CALL_MICROSECONDS
+        truth = [kth for _, _, _, kth in requests]
         right = [1.0 if kth == -np.inf else float((scores_of(keys) >= kth).sum()) / k for keys, kth in zip(answers, truth, strict=True)]
         return lowered(right), max(elapsed, 0.1)

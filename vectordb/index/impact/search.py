@@ -86,23 +86,23 @@ def _search_segment(request: SegmentRequest, target: SegmentTarget, query: Query
     """(keys of one segment, how it was searched if that is ``recorded``)."""
     segment, allowed = target.segment, target.allowed
     matches = int(allowed.matches[0])
-    wanted = min(request.k, matches)
-    if wanted == 0 or not segment.vocabulary:
+    needed = min(request.k, matches)
+    if needed == 0 or not segment.vocabulary:
         return np.empty(0, np.int64), _NOTHING if request.timed else _NOTHING._replace(elapsed=None)
     forced = request.forced
     choice = _chosen(target, request.k, request.recall) if forced < 0 else Choice(forced, 0.0, 1.0)
     plan, share, misses = segment.model(request.k).settings[choice.setting].tolist()
-    heap, facts = np.empty(wanted, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
+    heap, facts = np.empty(needed, np.int64), np.zeros(impact_layout.REPORT_WIDTH, np.int64)
     started = time.perf_counter()
     if plan == kernel.POSTINGS:
-        heap = by_postings(request, target, query, wanted)
+        heap = by_postings(request, target, query, needed)
         size = len(heap)
         facts[impact_layout.R_POSTINGS] = segment.postings_of(query[0])
     else:
         space = ImpactScratch.of_thread(segment.rows, segment.vocabulary)
         bits = allowed.bits[0] if allowed.filtered else segment.every_bit
         given = segment.description, space.work, numbers_for(request.saturation, segment.mean)
-        size = kernel.search_impacts(*given, int(plan), share, misses, first_pass(wanted), matches, bits, *query, heap, facts)
+        size = kernel.search_impacts(*given, int(plan), share, misses, first_pass(needed), matches, bits, *query, heap, facts)
     corrections = segment.corrections
     corrections.calls += 1
     elapsed = None
@@ -143,8 +143,8 @@ def _chosen(target: SegmentTarget, k: int, recall: float) -> Choice:
     return choice
 
 
-def _keys(found: Found) -> np.ndarray:
-    docids, scores = found
+def _keys(hits: Found) -> np.ndarray:
+    docids, scores = hits
     keys = np.empty(len(docids), np.int64)
     topk.pack(docids, scores, keys)
     return keys

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
-from vectordb_client.model.filter import And, Filter, HasVector, Not
+from vectordb_client.model.filter_nodes import And, Filter, HasVector, Not
 
 from ...engine.snapshot import View
 from ...filters.bitmap import FilterCache, matching

@@ -21,7 +21,7 @@ def check_attribute(rows: FieldRows, spec: AttributeType, values: Sequence, term
     """Check the parts of an attribute. values: of the records. terms: its dictionary. rule: the version of the word rules."""
     having = np.array([rows.first + i for i, value in enumerate(values) if value is not None], dtype=np.int64)
     docids = np.arange(rows.first, rows.end)
-    expected = attribute_forms.encode(spec, values, docids, rule, lambda wanted: {term: terms.get(term, _NO_TERM) for term in wanted})
+    expected = attribute_forms.encode(spec, values, docids, rule, lambda needed: {term: terms.get(term, _NO_TERM) for term in needed})
     for part in attribute_forms.parts_of(spec):
         if rows.is_damaged(part):
             continue

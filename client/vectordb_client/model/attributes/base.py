@@ -188,9 +188,9 @@ class AttributeType:
         return [None if value is None else self.to_arrow(value) for value in column]
 
 
-def wrong(name: str, value: Any, wanted: str) -> VectorDBError:
+def wrong(name: str, value: Any, expected: str) -> VectorDBError:
     """The error for a value of a wrong type."""
-    return InvalidArgumentError(f"{name} must be {wanted}, not {shown(value)} ({type(value).__name__})", field=name, value=value)
+    return InvalidArgumentError(f"{name} must be {expected}, not {shown(value)} ({type(value).__name__})", field=name, value=value)
 
 
 def utf8(value: str, name: str) -> bytes:

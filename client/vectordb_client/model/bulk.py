@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import InvalidArgumentError, VectorDBError, shown
-from ..model.batch import listed_ids, one_value
-from ..model.foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
-from ..model.info_text import many
-from ..model.results import Point, WriteResult
-from ..model.steps import run_steps, run_steps_async
+from .batch import listed_ids, one_value
+from .foreign import Table, as_table, is_sparse, listed, repeatable, size_of, sliced, sparse_rows
+from .info_text import many
+from .results import Point, WriteResult
+from .steps import run_steps, run_steps_async
 
 MAX_PARALLEL = 64
 

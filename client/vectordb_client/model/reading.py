@@ -1,0 +1,200 @@
+"""The methods of a collection that read, with their documentation. The embedded collection inherits them; a client adds timeouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, overload
+
+from .access import COLLECTION_METHODS, Hinting
+from .aliases import FilterLike, Ids, Selection, SupportsArray
+from .arguments import named
+from .checks import check_count
+from .results import Change, CollectionInfo, Page, Point
+from .searching import Searching
+from .values import Id, check_id
+
+
+class Reading(Hinting, Searching):
+    """Operators, searches, and the methods that read points.
+
+    A subclass implements ``count``, ``terms``, ``info`` and the steps below. Or it replaces the methods that call a step.
+    """
+
+    _meant = COLLECTION_METHODS
+    _get: Callable[..., Any]
+    _scroll: Callable[..., Page]
+    _changes: Callable[..., Iterator[Change]]
+
+    @overload
+    def get(self, ids: Id, *, with_vectors: Selection = False, with_attributes: Selection = True) -> Point | None: ...
+
+    @overload
+    def get(
+        self, ids: Iterable[Id] | SupportsArray, *, with_vectors: Selection = False, with_attributes: Selection = True
+    ) -> list[Point | None]: ...
+
+    @named
+    def get(self, ids: Ids, *, with_vectors: Selection = False, with_attributes: Selection = True) -> list[Point | None] | Point | None:
+        """Read points by id.
+
+        Args:
+            ids: one id or several. The ids 1 and "1" are different.
+            with_vectors: True for all vector fields, a list of fields, or False for none.
+            with_attributes: True for all attributes and the payload, a list of attributes, or False for neither.
+
+        Returns:
+            For one id the point, or None if it doesn't exist. For several ids a list in the order of the ids.
+
+        Raises:
+            InvalidArgumentError: an id is not valid, or a name is not in the schema.
+        """
+        return self._get(ids, with_vectors, with_attributes)
+
+    def count(self, filter: FilterLike | None = None) -> int:
+        """Count points.
+
+        Args:
+            filter: count the points that match; None counts all points.
+
+        Returns:
+            The number of points.
+
+        Raises:
+            FilterError: the filter can't be read, or doesn't fit the schema.
+        """
+        raise NotImplementedError
+
+    @named
+    def scroll(
+        self,
+        *,
+        filter: FilterLike | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        with_vectors: Selection = False,
+        with_attributes: Selection = True,
+    ) -> Page:
+        """Read one page of points in the order of ids: integers, then strings, then UUIDs.
+
+        The order is stable under writes: a point that exists during the whole scroll appears exactly once.
+
+        Args:
+            filter: only points that match.
+            limit: the number of points in a page. A page of a service has fewer if more don't fit a message.
+            cursor: ``page.cursor`` of the page before; None starts from the beginning.
+            with_vectors: as in ``get``.
+            with_attributes: as in ``get``.
+
+        Returns:
+            The page. Its ``cursor`` is None if it is the last one.
+
+        Raises:
+            InvalidArgumentError: the limit or the cursor is not valid.
+            FilterError: the filter can't be read, or doesn't fit the schema.
+
+        Example:
+            ```python
+            page = docs.scroll(limit=100)
+            while page.cursor is not None:
+                page = docs.scroll(limit=100, cursor=page.cursor)
+            ```
+        """
+        return self._scroll(filter, limit, cursor, with_vectors, with_attributes)
+
+    def iterate(
+        self, *, filter: FilterLike | None = None, page: int = 1000, with_vectors: Selection = False, with_attributes: Selection = True
+    ) -> Iterator[Point]:
+        """Read all points, page by page, in the order of ``scroll``. ``for point in docs`` does the same.
+
+        Args:
+            filter: only points that match.
+            page: the number of points read at a time.
+            with_vectors: as in ``get``.
+            with_attributes: as in ``get``.
+
+        Yields:
+            The points.
+
+        Raises:
+            VectorDBError: what ``scroll`` raises.
+        """
+        check_count("page", page)
+        cursor = None
+        while True:
+            points = self.scroll(filter=filter, limit=page, cursor=cursor, with_vectors=with_vectors, with_attributes=with_attributes)
+            yield from points
+            cursor = points.cursor
+            if cursor is None:
+                return
+
+    def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:
+        """Read a page of the words of a sparse field's terms, in ascending order of terms.
+
+        Args:
+            field: a sparse vector field.
+            after: the page starts behind this term; None starts from the beginning.
+            limit: the number of terms in the page, 1 to 100,000. A page of a service has fewer if more don't fit a message.
+
+        Returns:
+            Term → word. An empty page is the end.
+
+        Raises:
+            SchemaError: the field is not a sparse field.
+            InvalidArgumentError: ``after`` or ``limit`` is not valid.
+        """
+        raise NotImplementedError
+
+    def info(self) -> CollectionInfo:
+        """Schema, counts, sequence number and statistics of the fields. ``print(docs.info())`` shows them as a short text.
+
+        A client also reads the schema again.
+        """
+        raise NotImplementedError
+
+    def changes(
+        self,
+        since: int = 0,
+        *,
+        follow: bool = False,
+        with_vectors: Selection = False,
+        with_attributes: Selection = False,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """Read what each batch after a sequence number did, in order and without gaps.
+
+        Whoever applies all changes has an equal collection. To resume, pass the sequence number of the last change that was applied.
+
+        Args:
+            since: a sequence number; 0 starts from the beginning.
+            follow: wait for further changes, until the timeout passes or the database or client is closed.
+            with_vectors: add the written points with these vector fields: True, False or a list of names.
+            with_attributes: add the written points with these attributes and the payload: True, False or a list of names.
+            timeout: seconds; None has no limit.
+
+        Yields:
+            One Change for each batch.
+
+        Raises:
+            NotFoundError: changes that far back are not kept (field "since"). By default the newest 65,536 batches are kept, at most 64
+                MiB and 30 days; a purge also removes the changes of deleted points.
+            InvalidArgumentError: ``since`` is higher than the newest sequence number.
+            DeadlineError: the timeout passed without ``follow``.
+            LimitError: the service answers as many streams as it may.
+            UnavailableError: the service ended.
+        """
+        return self._changes(since, follow, with_vectors, with_attributes, timeout)
+
+    def __len__(self) -> int:
+        """The number of points: ``count()``."""
+        return self.count()
+
+    def __contains__(self, id: object) -> bool:
+        """Whether there is a point with this id. Raises InvalidArgumentError for a value that can't be an id."""
+        return self.get(check_id(id), with_attributes=False) is not None
+
+    def __iter__(self) -> Iterator[Point]:
+        """All points in id order, without vectors, read page by page: ``iterate()``."""
+        return self.iterate()
+
+    def __bool__(self) -> bool:
+        return True  # an empty collection is not a missing one
