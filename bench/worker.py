@@ -167,9 +167,8 @@ class Worker:
 
     def _searchable(self, row: int) -> float | None:
         """Seconds from the call that adds a point until a search for its vector finds it. None: not within a minute."""
-        query = self.dataset.vectors[row] if self.dataset.vectors is not None else _sparse_row(self.dataset.sparse, row)
         system = self.system
-        queries, filters = system.prepare([query], [None])
+        queries, filters = system.prepare([self.dataset.point(row)], [None])
         start = time.perf_counter()
         system.insert(self.dataset, np.array([row]))
         while time.perf_counter() - start < _SENTINEL_SECONDS:
@@ -263,11 +262,6 @@ class Worker:
     def close(self) -> dict:
         self.system.close()
         return {}
-
-
-def _sparse_row(matrix, row: int) -> tuple[np.ndarray, np.ndarray]:
-    low, high = matrix.indptr[row : row + 2]
-    return matrix.indices[low:high].astype(np.int32), matrix.data[low:high].astype(np.float32)
 
 
 def main(path: str) -> None:

@@ -83,12 +83,11 @@ class Dataset:
 
     def query(self, i: int) -> Any:
         """Query i in the form of ``System.prepare``: a contiguous float32 array, (int32 indices, float32 values), or a pair of both."""
-        dense = None if self.queries is None else np.ascontiguousarray(self.queries[i], np.float32)
-        return dense if self.sparse is None else self._sparse_query(i) if self.vectors is None else (dense, self._sparse_query(i))
+        return _form(self.queries, self.sparse_queries, i)
 
-    def _sparse_query(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.sparse_queries.indptr[i : i + 2]
-        return self.sparse_queries.indices[low:high].astype(np.int32), self.sparse_queries.data[low:high].astype(np.float32)
+    def point(self, i: int) -> Any:
+        """The vectors of row i in the form of a query."""
+        return _form(self.vectors, self.sparse, i)
 
     def describe(self) -> dict:
         """The facts about the data set that the report shows."""
@@ -110,6 +109,15 @@ class Dataset:
         if self.qrels is not None:
             facts["judged_queries"] = len(self.qrels)
         return facts
+
+
+def _form(vectors: np.ndarray | None, matrix: Any, i: int) -> Any:
+    dense = None if vectors is None else np.ascontiguousarray(vectors[i], np.float32)
+    if matrix is None:
+        return dense
+    low, high = matrix.indptr[i : i + 2]
+    sparse = matrix.indices[low:high].astype(np.int32), matrix.data[low:high].astype(np.float32)
+    return sparse if dense is None else (dense, sparse)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

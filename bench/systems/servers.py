@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import facts
 from .base import System, Unsupported
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Server:
     """A server as a child process. The constructor raises Unsupported, with the end of the log, if the server doesn't become ready."""
 
     def __init__(self, command: Sequence[str], log: Path, ready: Callable[[], bool], env: dict | None = None, stop: int = signal.SIGTERM):
-        self.log, self._stop = log, stop
+        self._stop = stop
         with open(log, "ab") as out:
             try:
                 self.process = subprocess.Popen(
@@ -85,15 +86,12 @@ class Server:
         while not ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise Unsupported(f"{Path(command[0]).name} did not become ready: {self.tail()}")
+                raise Unsupported(f"{Path(command[0]).name} did not become ready: {facts.tail(log, 600)}")
             time.sleep(0.05)
 
     @property
     def pid(self) -> int:
         return self.process.pid
-
-    def tail(self, size: int = 600) -> str:
-        return " ".join(self.log.read_text(errors="replace")[-size:].split())
 
     def stop(self) -> None:
         """Ask the server to stop, and kill it if it doesn't."""
