@@ -23,13 +23,13 @@ VALUES: dict[str, Callable[[np.ndarray], float]] = {
 
 def figures(probed: Iterable[dict]) -> list[dict]:
     """A dict for each figure of each system: suite, dataset, system, cell, what, unit, and its value in each round."""
-    found: dict[tuple, dict] = {}
+    figures_of: dict[tuple, dict] = {}
     for fact in probed:
         place = {name: fact[name] for name in ("suite", "dataset", "cell", "system")}
         for what, value, unit in fact["figures"]:
-            one = found.setdefault((*place.values(), what), {**place, "what": what, "unit": unit, "values": []})
+            one = figures_of.setdefault((*place.values(), what), {**place, "what": what, "unit": unit, "values": []})
             one["values"].append(value)
-    return list(found.values())
+    return list(figures_of.values())
 
 
 def ratios(one: dict, other: dict) -> list[float]:
@@ -55,13 +55,13 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return float(np.median(values)), float(low), float(high)
 
 
-def checked(found: Sequence[dict]) -> list[dict]:
+def checked(figures_found: Sequence[dict]) -> list[dict]:
     """The suites' checks for which there are figures: suite, dataset, what is bounded, the value, the bound, and whether it is met."""
     result = []
-    for suite, dataset in dict.fromkeys((one["suite"], one["dataset"]) for one in found):
-        here = [one for one in found if (one["suite"], one["dataset"]) == (suite, dataset)]
+    for suite, dataset in dict.fromkeys((one["suite"], one["dataset"]) for one in figures_found):
+        figures_here = [one for one in figures_found if (one["suite"], one["dataset"]) == (suite, dataset)]
         for check in SUITES[suite].checks:
-            value = _value(check, here) if check.data in ("", dataset) else None
+            value = _value(check, figures_here) if check.data in ("", dataset) else None
             if value is not None:
                 met = value <= check.limit if check.most else value >= check.limit
                 what = f"{check.system}: {check.what}{f' {check.other}' if check.other else ''}, {check.value}".replace(".*", "…")
@@ -71,24 +71,24 @@ def checked(found: Sequence[dict]) -> list[dict]:
     return result
 
 
-def _value(check: Check, found: Sequence[dict]) -> float | None:
+def _value(check: Check, figures_found: Sequence[dict]) -> float | None:
     values: list[float] = []
-    for one in found:
+    for one in figures_found:
         if one["system"] != check.system or not re.fullmatch(check.what, one["what"]):
             continue
         if not check.other:
             values += one["values"]
             continue
         sign, name = check.other.split(" ", 1)
-        same = [other for other in found if other["system"] == name and all(other[part] == one[part] for part in ("cell", "what"))]
+        same = [other for other in figures_found if other["system"] == name and all(other[part] == one[part] for part in ("cell", "what"))]
         for other in same:
             values += ratios(one, other) if sign == "÷" else [a - b for a, b in zip(one["values"], other["values"])]
     return VALUES[check.value](np.array(values)) if values else None
 
 
-def missed(found: dict) -> list[str]:
+def missed(results: dict) -> list[str]:
     """The checks that aren't met, one text each."""
-    return [f"{one['suite']} · {one['dataset']}: {bound(one)}" for one in found.get("checks", ()) if not one["met"]]
+    return [f"{one['suite']} · {one['dataset']}: {bound(one)}" for one in results.get("checks", ()) if not one["met"]]
 
 
 def bound(one: dict) -> str:

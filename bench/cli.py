@@ -24,11 +24,11 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
 
     def command(name: str, run: Any, about: str, details: str = "", usage: str | None = None) -> argparse.ArgumentParser:
         whole = f"{about[0].upper()}{about[1:]}."
-        made = commands.add_parser(
+        parser = commands.add_parser(
             name, usage=usage, help=about, description=whole, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        made.set_defaults(run=run)
-        return made
+        parser.set_defaults(run=run)
+        return parser
 
     run = command("run", _run, "measure systems with one or more suites; write results.json, report.md and plots", _RUN_DETAILS)
     run.add_argument(
@@ -145,11 +145,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _names(given: Sequence[str], known: Sequence[str], what: str) -> list[str]:
+def _names(given: Sequence[str], valid: Sequence[str], what: str) -> list[str]:
     chosen = [name for part in given for name in part.split(",") if name]
     for name in chosen:
-        if name not in known:
-            raise _Usage(f"unknown {what} {name!r}; known: {', '.join(known)}")
+        if name not in valid:
+            raise _Usage(f"unknown {what} {name!r}; known: {', '.join(valid)}")
     return list(dict.fromkeys(chosen))
 
 
@@ -222,15 +222,15 @@ def _run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     console.print(f"{', '.join(chosen)}: {', '.join(every)}; results go to {out}", markup=False, highlight=False)
     try:
-        found = run(plan, out, Progress(console), arguments.keep)
+        results = run(plan, out, Progress(console), arguments.keep)
     except KeyboardInterrupt:
         _say(f"\nstopped; to continue, give the same command with --out {out}")
         return 130
-    found["plan"]["floors"] = [f"{system}{f'@{suite}' if suite else ''}: {least:g}" for system, suite, least in arguments.floor]
-    found["floors_missed"] = journal.floors_missed(found, arguments.floor)
-    journal.write(found, out / "results.json")
-    _written(found, out)
-    missed = [f"floor missed: {text}" for text in found["floors_missed"]] + [f"missed: {text}" for text in checks.missed(found)]
+    results["plan"]["floors"] = [f"{system}{f'@{suite}' if suite else ''}: {least:g}" for system, suite, least in arguments.floor]
+    results["floors_missed"] = journal.floors_missed(results, arguments.floor)
+    journal.write(results, out / "results.json")
+    _written(results, out)
+    missed = [f"floor missed: {text}" for text in results["floors_missed"]] + [f"missed: {text}" for text in checks.missed(results)]
     for text in missed:
         _say(text)
     return 1 if missed else 0
@@ -249,7 +249,7 @@ def _data_of(suite: str, arguments: argparse.Namespace) -> Sequence[str]:
     return names
 
 
-def _written(found: dict, out: Path) -> None:
+def _written(results: dict, out: Path) -> None:
     """Write report.md and the plots into the folder ``out``. Prints the figures of probes, and the report's path."""
     from . import report, sections
 
@@ -257,11 +257,11 @@ def _written(found: dict, out: Path) -> None:
     try:
         from . import plots
 
-        pictures = {suite: [f"plots/{name}" for name in names] for suite, names in plots.draw(found, out / "plots").items()}
+        pictures = {suite: [f"plots/{name}" for name in names] for suite, names in plots.draw(results, out / "plots").items()}
     except ImportError as error:
         _say(f"no plots: {error}; pip install matplotlib")
-    (out / "report.md").write_text(report.markdown(found, pictures), encoding="utf-8")
-    print("\n\n".join(sections.probed(found)), end="\n\n")
+    (out / "report.md").write_text(report.markdown(results, pictures), encoding="utf-8")
+    print("\n\n".join(sections.probed(results)), end="\n\n")
     print(out / "report.md")
 
 
@@ -270,10 +270,10 @@ def _report(arguments: argparse.Namespace) -> int:
     from . import journal
 
     paths = [path / "results.json" if path.is_dir() else path for path in arguments.results]
-    found = journal.merged([journal.read(path) for path in paths])
+    results = journal.merged([journal.read(path) for path in paths])
     out = arguments.out or paths[0].parent
     out.mkdir(parents=True, exist_ok=True)
-    _written(found, out)
+    _written(results, out)
     return 0
 
 
@@ -287,10 +287,10 @@ def _tune(arguments: argparse.Namespace) -> int:
 def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
     """Set ``data`` and ``collection`` from DIR and COLLECTION or from the flags. Raises _Usage where both are given and differ."""
     for name, word, flag in (("directory", "DIR", "data"), ("named", "COLLECTION", "collection")):
-        given, said = getattr(arguments, name), getattr(arguments, flag)
-        if given is not None and said is not None and given != said:
-            raise _Usage(f"{word} is {str(given)!r} and --{flag} is {str(said)!r}: leave one of them out")
-        setattr(arguments, flag, said if given is None else given)
+        word_value, flag_value = getattr(arguments, name), getattr(arguments, flag)
+        if word_value is not None and flag_value is not None and word_value != flag_value:
+            raise _Usage(f"{word} is {str(word_value)!r} and --{flag} is {str(flag_value)!r}: leave one of them out")
+        setattr(arguments, flag, flag_value if word_value is None else word_value)
     if arguments.data is not None and arguments.collection is None:
         arguments.data, arguments.collection = arguments.data.parent, arguments.data.name
         if (arguments.data / arguments.collection / "data.mdb").exists():
@@ -302,41 +302,27 @@ def _placed(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.table import Table
 
     from . import data, suites, systems
+    from .tables import terminal_table
 
-    console = Console(highlight=False)
-
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in columns:
-            made.add_column(column, overflow="fold")
-        return made
-
-    shown = table("suites", "name", "time (≈: an estimate)", "measures")
-    for name, kind in suites.SUITES.items():
-        shown.add_row(name, kind.time, kind.about)
-    console.print(shown, "")
-    shown = table(
-        "data sets (a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels)",
-        "name",
-        "content",
-    )
-    for name, about in data.names().items():
-        shown.add_row(name, about)
-    console.print(shown, "")
-    shown = table("systems", "name", "kind", "supports", "installed")
-    for name in systems.SYSTEMS:
+    def about(name: str) -> tuple[str, str, str, str]:
         reason = systems.available(name)
         try:
             kind = systems.load(name)
-            about = (kind.kind, " ".join(sorted(kind.does & {"dense", "sparse", "hybrid", "filtered"})))
+            supports = (kind.kind, " ".join(sorted(kind.does & {"dense", "sparse", "hybrid", "filtered"})))
         except (ImportError, AttributeError):
-            about = ("", "")
+            supports = ("", "")
         own = "" if systems.python_of(name) == sys.executable else " (own environment)"
-        shown.add_row(name, *about, f"yes{own}" if reason is None else reason.partition(":")[0])
-    console.print(shown, "\nTo install a system into an environment of its own: vectordb bench install NAME", markup=False)
+        return name, *supports, f"yes{own}" if reason is None else reason.partition(":")[0]
+
+    console = Console(highlight=False)
+    rows = [(name, kind.time, kind.about) for name, kind in suites.SUITES.items()]
+    console.print(terminal_table("suites", ("name", "time (≈: an estimate)", "measures"), rows), "")
+    sizes = "a size may follow, as in clustered-20k; or the path of a .npy, .fvecs, .hdf5 or .parquet file or a folder with qrels"
+    console.print(terminal_table(f"data sets ({sizes})", ("name", "content"), data.names().items()), "")
+    console.print(terminal_table("systems", ("name", "kind", "supports", "installed"), map(about, systems.SYSTEMS)), end="")
+    console.print("\nTo install a system into an environment of its own: vectordb bench install NAME", markup=False)
     return 0
 
 
@@ -346,10 +332,10 @@ def _install(arguments: argparse.Namespace) -> int:
     from .systems import envs
 
     try:
-        made = envs.install(_names(arguments.systems, list(systems.SYSTEMS), "system"))
+        reasons = envs.install(_names(arguments.systems, list(systems.SYSTEMS), "system"))
     except KeyError as error:
         raise _Usage(error.args[0]) from None
-    return 1 if any(made.values()) else 0
+    return 1 if any(reasons.values()) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

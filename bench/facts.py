@@ -32,8 +32,8 @@ def _cpu() -> str:
 
 def software() -> dict:
     """Versions of Python, of vectordb and of the libraries of the harness, and the commit (with "+" if files differ from it)."""
-    found = {"python": platform.python_version(), "vectordb": _version("hybrid-vectordb"), "commit": commit()}
-    return found | {name: _version(name) for name in _SHOWN if _version(name) != "not installed"}
+    versions = {"python": platform.python_version(), "vectordb": _version("hybrid-vectordb"), "commit": commit()}
+    return versions | {name: _version(name) for name in _SHOWN if _version(name) != "not installed"}
 
 
 def _version(name: str) -> str:
@@ -48,12 +48,12 @@ def _version(name: str) -> str:
 
 
 def commit() -> str:
-    here = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parent
     try:
-        named = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=20)
+        named = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=20)
         if named.returncode:
             return "unknown"
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=20).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=20).stdout.strip()
         return named.stdout.strip() + ("+" if changed else "")
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
@@ -83,13 +83,13 @@ def tree(pids: Iterable[int]) -> list[int]:
             stat = _text(f"/proc/{entry}/stat")
             if stat:
                 children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
-    found, left = [], list(pids)
+    ids, left = [], list(pids)
     while left:
         pid = left.pop()
-        if pid not in found:
-            found.append(pid)
+        if pid not in ids:
+            ids.append(pid)
             left += children.get(pid, [])
-    return found
+    return ids
 
 
 _MEMORY = {"rss": "VmRSS", "anon": "RssAnon", "file": "RssFile", "peak": "VmHWM"}

@@ -57,13 +57,13 @@ class Columns:
         if op in ("is_null", "is_not_null"):
             return ~present if op == "is_null" else present.copy()
         if op in ("contains_any", "contains_all") or kind == "list":
-            wanted = expression["values"] if "values" in expression else [expression["value"]]
-            return self._elements(values, rows, codes, wanted, every=op == "contains_all")
+            operands = expression["values"] if "values" in expression else [expression["value"]]
+            return self._elements(values, rows, codes, operands, every=op == "contains_all")
         if op in ("eq", "ne", "in", "not_in"):
-            wanted = expression["values"] if op in ("in", "not_in") else [expression["value"]]
-            known = [codes[w] for w in wanted if w in codes] if codes is not None else list(wanted)
-            found = np.isin(values, np.asarray(known, dtype=values.dtype)) & present if known else np.zeros(self.n, dtype=bool)
-            return ~found if op in ("ne", "not_in") else found
+            operands = expression["values"] if op in ("in", "not_in") else [expression["value"]]
+            accepted = [codes[w] for w in operands if w in codes] if codes is not None else list(operands)
+            matches = np.isin(values, np.asarray(accepted, dtype=values.dtype)) & present if accepted else np.zeros(self.n, dtype=bool)
+            return ~matches if op in ("ne", "not_in") else matches
         if kind != "number":
             raise ValueError(f"the benchmark's evaluator has no operator {op!r} for a {kind} attribute")
         if op == "between":
@@ -71,13 +71,13 @@ class Columns:
         compare = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}[op]
         return compare(values, expression["value"]) & present
 
-    def _elements(self, codes_of, rows, codes, wanted: Sequence, every: bool) -> np.ndarray:
-        found = np.zeros(self.n, dtype=np.int32)
-        for value in set(wanted):
+    def _elements(self, codes_of, rows, codes, elements: Sequence, every: bool) -> np.ndarray:
+        counts = np.zeros(self.n, dtype=np.int32)
+        for value in set(elements):
             holds = np.zeros(self.n, dtype=bool)
             holds[rows[codes_of == codes.get(value, -1)]] = True
-            found += holds
-        return found == len(set(wanted)) if every else found > 0
+            counts += holds
+        return counts == len(set(elements)) if every else counts > 0
 
 
 @dataclass(eq=False)
@@ -112,13 +112,13 @@ class Where:
 
     def filters(self, columns: Columns) -> list[Filter]:
         """One Filter per query, in query order."""
-        made: dict[str, Filter] = {}
+        by_key: dict[str, Filter] = {}
         result = []
         for expression in self.expressions:
             key = json.dumps(expression, sort_keys=True)
-            if key not in made:
-                made[key] = Filter(expression, columns)
-            result.append(made[key])
+            if key not in by_key:
+                by_key[key] = Filter(expression, columns)
+            result.append(by_key[key])
         return result
 
     def fields(self) -> set[str]:
@@ -136,19 +136,8 @@ def fields_of(expression: Mapping) -> Iterator[str]:
 # The grid
 
 SHAPES = (
-    "equality",
-    "in-10",
-    "in-1000",
-    "in-100000",
-    "range",
-    "contains-any",
-    "contains-all",
-    "and-2",
-    "and-3",
-    "or",
-    "not",
-    "null",
-    "equality-range",
+    *("equality", "in-10", "in-1000", "in-100000", "range", "contains-any", "contains-all"),
+    *("and-2", "and-3", "or", "not", "null", "equality-range"),
 )
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 CORRELATIONS = ("none", "positive", "negative")
@@ -289,9 +278,9 @@ def natural(attributes: Mapping[str, Any], n: int, queries: int, selectivities: 
     cells = []
     for name, values in attributes.items():
         for share in selectivities:
-            found = _natural(name, values, share, n)
-            if found is not None:
-                shape, expression = found
+            cell = _natural(name, values, share, n)
+            if cell is not None:
+                shape, expression = cell
                 cells.append(Where(f"{name} {shape} {share * 100:g} %", f"{name} {shape}", share, "natural", [expression] * queries))
     return cells
 
@@ -299,9 +288,9 @@ def natural(attributes: Mapping[str, Any], n: int, queries: int, selectivities: 
 def _natural(name: str, values: Any, share: float, n: int) -> tuple[str, dict] | None:
     some = next((value for value in values if value is not None), None)
     if isinstance(some, (int, np.integer)):
-        known = np.sort(np.array([value for value in values if value is not None]))
-        edge = known[min(len(known) - 1, int(len(known) * (1 - share)))]
-        matching = int((known >= edge).sum())
+        ordered = np.sort(np.array([value for value in values if value is not None]))
+        edge = ordered[min(len(ordered) - 1, int(len(ordered) * (1 - share)))]
+        matching = int((ordered >= edge).sum())
         return ("range", {"op": "ge", "field": name, "value": int(edge)}) if _close(matching / n, share) else None
     flat = [element for value in values if value for element in value] if isinstance(some, (list, tuple)) else values
     counts: dict[str, int] = {}
@@ -318,5 +307,5 @@ def _natural(name: str, values: Any, share: float, n: int) -> tuple[str, dict] |
     return "contains", {"op": "contains_any", "field": name, "values": [value]}
 
 
-def _close(found: float, wanted: float) -> bool:
-    return wanted / 2 <= found <= wanted * 2
+def _close(share: float, target: float) -> bool:
+    return target / 2 <= share <= target * 2

@@ -59,15 +59,15 @@ def results(journal: Journal, about: dict) -> dict:
     for fact in journal.of("pass"):
         names = ("suite", "dataset", "stage", "cell", "system", "setting", "exact")
         groups.setdefault(key_of(*(fact[name] for name in names)), []).append(fact)
-    found = {"format": FORMAT, **about}
+    whole = {"format": FORMAT, **about}
     parts = {"datasets": "dataset", "systems": "system", "cells": "cell", "operations": "operation", "loads": "load"}
     for name, kind in (parts | {"exact_modes": "exact mode"}).items():
-        found[name] = [_bare(fact) for fact in journal.of(kind)]
-    found["measurements"] = [_measurement(passes) for passes in groups.values()]
-    found["figures"] = checks.figures(journal.of("probe"))
-    found["checks"] = checks.checked(found["figures"])
-    found["problems"] = [_bare(fact) for fact in journal.of("problem")]
-    return found
+        whole[name] = [_bare(fact) for fact in journal.of(kind)]
+    whole["measurements"] = [_measurement(passes) for passes in groups.values()]
+    whole["figures"] = checks.figures(journal.of("probe"))
+    whole["checks"] = checks.checked(whole["figures"])
+    whole["problems"] = [_bare(fact) for fact in journal.of("problem")]
+    return whole
 
 
 def _bare(fact: dict) -> dict:
@@ -97,10 +97,10 @@ def _measurement(passes: list[dict]) -> dict:
     }
 
 
-def write(found: dict, path: Path) -> None:
+def write(results: dict, path: Path) -> None:
     """Write the results as JSON, gzipped if the name ends in .gz. The file is replaced atomically."""
     scratch = path.with_name(f".{path.name}.part")
-    text = json.dumps(found, ensure_ascii=False)
+    text = json.dumps(results, ensure_ascii=False)
     with gzip.open(scratch, "wt", encoding="utf-8") if path.suffix == ".gz" else open(scratch, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(scratch, path)
@@ -108,10 +108,10 @@ def write(found: dict, path: Path) -> None:
 
 def read(path: Path) -> dict:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-        found = json.load(file)
-    if found.get("format") != FORMAT:
-        raise ValueError(f"{path} has results of format {found.get('format')}; this version reads format {FORMAT}")
-    return found
+        results = json.load(file)
+    if results.get("format") != FORMAT:
+        raise ValueError(f"{path} has results of format {results.get('format')}; this version reads format {FORMAT}")
+    return results
 
 
 def merged(runs: list[dict]) -> dict:
@@ -140,7 +140,7 @@ def merged(runs: list[dict]) -> dict:
     return whole
 
 
-def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) -> list[str]:
+def floors_missed(results: dict, floors: Iterable[tuple[str, str | None, float]]) -> list[str]:
     """The reasons why a run fails, one text each. floors: (system, suite or None for all suites, recall).
 
     A floor holds if, in every cell, some setting has at least this mean recall. Independent of the floors, exact searches of vectordb must
@@ -149,7 +149,7 @@ def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) 
     missed = []
     for system, suite, least in floors:
         best: dict[tuple, float] = {}
-        for one in found["measurements"]:
+        for one in results["measurements"]:
             if one["system"] == system and suite in (None, one["suite"]):
                 place = (one["suite"], one["dataset"], one["stage"], one["cell"])
                 best[place] = max(best.get(place, 0.0), one["recall"]["mean"])
@@ -158,8 +158,8 @@ def floors_missed(found: dict, floors: Iterable[tuple[str, str | None, float]]) 
         for place, value in best.items():
             if value < least:
                 missed.append(f"{system}: recall {value:.4f} is below the floor of {least:g} in {' · '.join(place)}")
-    ours = {one["name"] for one in found["systems"] if one["kind"] == "ours"}
-    for one in found["measurements"]:
+    ours = {one["name"] for one in results["systems"] if one["kind"] == "ours"}
+    for one in results["measurements"]:
         if one["system"] in ours and one["exact"] and (one["recall"]["min"] < 1 or one["wrong"] or one["under_returned"]):
             place = " · ".join((one["suite"], one["dataset"], one["stage"], one["cell"]))
             why = f"recall {one['recall']['mean']:.4f}, {one['under_returned']} short answers, {one['wrong']} wrong rows"

@@ -23,8 +23,8 @@ def passed(
     quality: bool,
 ) -> dict:
     """The times of a pass and the recall of each answer. answers: the worker's file. quality: rank metrics too, if there are judgements."""
-    with np.load(answers) as found:
-        times, ids, ends = found["times"].tolist(), found["ids"], found["ends"]
+    with np.load(answers) as arrays:
+        times, ids, ends = arrays["times"].tolist(), arrays["ids"], arrays["ends"]
     recall, returned, wrong, under, answered = [], [], 0, 0, {}
     for i in range(len(times)):
         rows = ids[ends[i] : ends[i + 1]]
@@ -43,20 +43,20 @@ def passed(
     return fact
 
 
-def loaded(made: dict, dataset: Dataset, queries: Sequence[int]) -> dict:
+def loaded(load: dict, dataset: Dataset, queries: Sequence[int]) -> dict:
     """The figures of a load. Its answers are judged like those of searches; each distinct answer is weighted by its count."""
-    every = np.array(made["milliseconds"])
+    every = np.array(load["milliseconds"])
     expected = truth.exact(dataset, queries, loads.K)
     total, right, under = 0, 0.0, 0
-    for i, count, rows in made["answers"]:
+    for i, count, rows in load["answers"]:
         judged = truth.judge(expected, dataset, i, queries[i], np.array(rows), loads.K)
         matches = int(expected.matches[i])
         right += count * metrics.recall(judged.good, loads.K, matches)
         under += count * (judged.returned < min(loads.K, matches))
         total += count
-    rest = {name: made[name] for name in ("failed", "reason", "timed_out", "asked_rate", "seconds", "milliseconds")}
+    rest = {name: load[name] for name in ("failed", "reason", "timed_out", "asked_rate", "seconds", "milliseconds")}
     figures = metrics.percentiles(every) if len(every) else {}
-    return {"qps": len(every) / made["seconds"], "recall": right / total if total else None, "under": under, **figures, **rest}
+    return {"qps": len(every) / load["seconds"], "recall": right / total if total else None, "under": under, **figures, **rest}
 
 
 def changed(original: Dataset, share: float, folder: Path) -> tuple[Dataset, np.ndarray, dict[str, str]]:
@@ -74,11 +74,11 @@ def changed(original: Dataset, share: float, folder: Path) -> tuple[Dataset, np.
     vectors[updated] = other + spread * rng.standard_normal(other.shape, dtype=np.float32)
     if original.metric == "cosine":
         vectors[updated] = data.unit(vectors[updated])
-    made = Dataset(**{**vars(original), "vectors": vectors, "hash": ""})
-    store.write(made, folder / "changed.data")
+    dataset = Dataset(**{**vars(original), "vectors": vectors, "hash": ""})
+    store.write(dataset, folder / "changed.data")
     paths = {"dataset": str(folder / "changed.data"), "rows": str(folder / "rows.npy"), "deleted": str(folder / "gone.npy")}
     np.save(paths["rows"], updated)
     np.save(paths["deleted"], deleted)
     alive = np.ones(n, dtype=bool)
     alive[deleted] = False
-    return made, alive, paths
+    return dataset, alive, paths

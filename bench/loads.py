@@ -22,21 +22,21 @@ class _Log:
 
     def __init__(self):
         self.seconds: list[float] = []
-        self.found: list[tuple[int, Any]] = []
+        self.answers: list[tuple[int, Any]] = []
         self.failed = 0
         self.reason = ""
 
     def request(self, system: Any, prepared: tuple, i: int, due: float) -> None:
-        asked, wheres = prepared
-        i %= len(asked)
+        queries, wheres = prepared
+        i %= len(queries)
         try:
-            answer = system.search(asked[i], K, wheres[i])
+            answer = system.search(queries[i], K, wheres[i])
         except Exception as error:
             self.failed += 1
             self.reason = f"{type(error).__name__}: {error}"[:300]
         else:
             self.seconds.append(time.perf_counter() - due)
-            self.found.append((i, answer))
+            self.answers.append((i, answer))
 
 
 def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int, rate: float, seconds: float, timeout: float) -> dict:
@@ -50,9 +50,9 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
     try:
         prepared = [system.prepare(queries, [None] * len(queries)) for system in systems]
         logs = [_Log() for _ in systems]
-        for system, (asked, wheres) in zip(systems, prepared, strict=True):
-            for i in range(min(10, len(asked))):
-                system.search(asked[i], K, wheres[i])
+        for system, (prepared_queries, wheres) in zip(systems, prepared, strict=True):
+            for i in range(min(10, len(prepared_queries))):
+                system.search(prepared_queries[i], K, wheres[i])
         begin = time.perf_counter() + 0.1
         if mode == "closed":
             bodies = [_closed(*parts, begin, seconds, i) for i, parts in enumerate(zip(systems, prepared, logs, strict=True))]
@@ -68,7 +68,7 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
         for thread in threads:
             thread.join()
         elapsed = time.perf_counter() - begin
-        answers = _distinct(systems[0], [pair for log in logs for pair in log.found])
+        answers = _distinct(systems[0], [pair for log in logs for pair in log.answers])
     finally:
         for system in systems:
             system.close()
@@ -85,10 +85,10 @@ def drive(client: Callable[[], Any], queries: Sequence, mode: str, clients: int,
     }
 
 
-def _distinct(system: Any, found: list[tuple[int, Any]]) -> list[list]:
+def _distinct(system: Any, answers: list[tuple[int, Any]]) -> list[list]:
     """[query index, count, rows] of each distinct answer. Most queries get the same answer each time, so the list is short."""
     counts: dict[tuple, int] = {}
-    for i, answer in found:
+    for i, answer in answers:
         key = (i, *system.ids(answer).tolist())
         counts[key] = counts.get(key, 0) + 1
     return [[key[0], count, list(key[1:])] for key, count in counts.items()]

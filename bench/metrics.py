@@ -70,20 +70,20 @@ def rankings(qrels: Mapping[int, Mapping[int, float]], run: Mapping[int, Sequenc
         import ir_measures
     except ImportError:
         return {}
-    asked = [query for query in run if query in qrels]
-    if not asked:
+    judged_queries = [query for query in run if query in qrels]
+    if not judged_queries:
         return {}
-    judged = [ir_measures.Qrel(str(q), str(row), int(grade)) for q in asked for row, grade in qrels[q].items()]
-    ranked = [ir_measures.ScoredDoc(str(q), str(row), float(-place)) for q in asked for place, row in enumerate(run[q])]
-    wanted = {"nDCG@10": ir_measures.nDCG @ 10, f"recall@{k}": ir_measures.R @ k, "MRR@10": ir_measures.RR @ 10}
-    values: dict[str, dict[int, float]] = {name: dict.fromkeys(asked, 0.0) for name in wanted}
-    names = {measure: name for name, measure in wanted.items()}
-    for found in ir_measures.iter_calc(list(wanted.values()), judged, ranked):
-        values[names[found.measure]][int(found.query_id)] = found.value
+    judged = [ir_measures.Qrel(str(q), str(row), int(grade)) for q in judged_queries for row, grade in qrels[q].items()]
+    ranked = [ir_measures.ScoredDoc(str(q), str(row), float(-place)) for q in judged_queries for place, row in enumerate(run[q])]
+    measures = {"nDCG@10": ir_measures.nDCG @ 10, f"recall@{k}": ir_measures.R @ k, "MRR@10": ir_measures.RR @ 10}
+    values: dict[str, dict[int, float]] = {name: dict.fromkeys(judged_queries, 0.0) for name in measures}
+    names = {measure: name for name, measure in measures.items()}
+    for metric in ir_measures.iter_calc(list(measures.values()), judged, ranked):
+        values[names[metric.measure]][int(metric.query_id)] = metric.value
     result = {}
     for name, each in values.items():
         low, high = interval(list(each.values()))
-        result[name] = {"mean": float(np.mean(list(each.values()))), "low": low, "high": high, "queries": [each[q] for q in asked]}
+        result[name] = {"mean": float(np.mean(list(each.values()))), "low": low, "high": high, "queries": [each[q] for q in judged_queries]}
     return result
 
 
@@ -100,5 +100,5 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | None:
     """The highest measured QPS at a recall of at least ``target``, without interpolation. None if no setting reached the target."""
-    reached = [qps for found, qps in points if found >= target - 1e-9]
+    reached = [qps for recall, qps in points if recall >= target - 1e-9]
     return max(reached) if reached else None

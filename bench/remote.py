@@ -90,8 +90,8 @@ class Remote:
         code = self.process.poll()
         self.kill()
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        said = facts.tail(self.log)
-        return Died(f"the process ended during {op} ({how})" + (f": {said}" if said else ""))
+        log = facts.tail(self.log)
+        return Died(f"the process ended during {op} ({how})" + (f": {log}" if log else ""))
 
     @property
     def alive(self) -> bool:

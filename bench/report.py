@@ -21,75 +21,71 @@ and filters were converted to each system's format before timing, and ids were r
 of a system: before its library was imported (this includes the data set), after the build, and at the peak."""
 
 
-def markdown(found: dict, pictures: dict[str, list[str]] | None = None) -> str:
-    """The report as Markdown. found: the results. pictures: suite → paths of its plots, relative to the report."""
+def markdown(results: dict, pictures: dict[str, list[str]] | None = None) -> str:
+    """The report as Markdown. results: of ``journal.results``. pictures: suite → paths of its plots, relative to the report."""
     pictures = pictures or {}
     blocks = [
         "# Benchmark report",
-        *_environment(found["environment"], found),
-        *_summary(found),
+        *_environment(results["environment"], results),
+        *_summary(results),
         "## How it was measured",
         METHOD,
-        *_systems(found),
+        *_systems(results),
     ]
-    blocks += _datasets(found)
+    blocks += _datasets(results)
     for suite in SUITES:
-        part = Part(found, suite)
+        part = Part(results, suite)
         if part.there:
             about = SUITES[suite].about
             blocks += [f"## {suite.capitalize()}", f"{about[0].upper()}{about[1:]}."]
             blocks += [f"![{Path(path).stem}]({path})" for path in pictures.get(suite, ())]
             blocks += section(part)
-    blocks += _exact_modes(found) + _problems(found)
+    blocks += _exact_modes(results) + _problems(results)
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 # The whole run: environment, floors, systems, data
 
 
-def _environment(environment: dict, found: dict) -> list[str]:
+def _environment(environment: dict, results: dict) -> list[str]:
     software = environment["software"]
     seen = environment.get("overhead", {})
+    when, minutes = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(results["started"])), (results["ended"] - results["started"]) / 60
+    loop, inside = seen.get("loop_us", 0), seen.get("in_figures_us", 0)
     rows = [
-        (
-            "when",
-            time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found["started"])) + f", {(found['ended'] - found['started']) / 60:.1f} min",
-        ),
+        ("when", f"{when}, {minutes:.1f} min"),
         ("processor", f"{environment['cpu']}, {environment['cores']} cores"),
         ("memory", f"{environment.get('ram_gib', '?')} GiB"),
         ("system", environment["system"]),
         ("load when it began", " ".join(str(value) for value in environment["load"])),
         ("software", ", ".join(f"{name} {version}" for name, version in software.items())),
-        (
-            "harness",
-            f"{seen.get('loop_us', 0):.2f} µs per request beside an empty loop, {seen.get('in_figures_us', 0):.2f} µs of it in the figures",
-        ),
+        ("harness", f"{loop:.2f} µs per request beside an empty loop, {inside:.2f} µs of it in the figures"),
         ("command", f"`{environment['command']}`"),
-        ("scale", words(found["plan"]["scale"])),
+        ("scale", words(results["plan"]["scale"])),
     ]
     return [table(("", ""), rows, left=2)]
 
 
-def _summary(found: dict) -> list[str]:
-    missed = found.get("floors_missed", [])
+def _summary(results: dict) -> list[str]:
+    missed = results.get("floors_missed", [])
     verdict = [f"- **missed**: {text}" for text in missed]
-    if found["plan"].get("floors") and not missed:
-        verdict = [f"All floors hold: {', '.join(found['plan']['floors'])}."]
+    if results["plan"].get("floors") and not missed:
+        verdict = [f"All floors hold: {', '.join(results['plan']['floors'])}."]
     floors = ["## Floors", "\n".join(verdict)] if verdict else []
-    return [*floors, *check_lines(found)]
+    return [*floors, *check_lines(results)]
 
 
-def _systems(found: dict) -> list[str]:
+def _systems(results: dict) -> list[str]:
     settings: dict[str, dict] = {}
-    for one in found["operations"]:
+    for one in results["operations"]:
         settings.setdefault(one["system"], {}).update(one.get("settings") or {})
-    rows = [(one["name"], one["kind"], one["version"], words(settings.get(one["name"], {})), one["notes"]) for one in found["systems"]]
+    rows = [(one["name"], one["kind"], one["version"], words(settings.get(one["name"], {})), one["notes"]) for one in results["systems"]]
     return ["## Systems", table(("system", "kind", "version", "built with", "to know"), rows, left=5)]
 
 
-def _datasets(found: dict) -> list[str]:
+def _datasets(results: dict) -> list[str]:
     rows = []
-    for one in {one["name"]: one for one in found["datasets"]}.values():
+    for one in {one["name"]: one for one in results["datasets"]}.values():
         form = [f"{one['dim']} dim, {one['metric']}"] if "dim" in one else []
         form += [f"{one['terms']:,} terms, {one['non_zeros']} a row"] if "terms" in one else []
         texts = (one["name"], "; ".join(form), one["about"], f"`{one['hash'][:12]}`")
@@ -97,11 +93,11 @@ def _datasets(found: dict) -> list[str]:
     return ["## Data", table(("name", "form", "what it is", "SHA-256", "points", "queries"), rows, left=4)]
 
 
-def _exact_modes(found: dict) -> list[str]:
+def _exact_modes(results: dict) -> list[str]:
     """The recall of each system's exact mode. Less than 1.000 means that the harness or the system is wrong."""
-    measured: dict[tuple[str, str], list] = {(one["system"], one["suite"]): [] for one in found.get("exact_modes", ())}
-    none = {(one["system"], one["suite"]) for one in found.get("exact_modes", ()) if one["setting"] is None}
-    for one in found["measurements"]:
+    measured: dict[tuple[str, str], list] = {(one["system"], one["suite"]): [] for one in results.get("exact_modes", ())}
+    none = {(one["system"], one["suite"]) for one in results.get("exact_modes", ()) if one["setting"] is None}
+    for one in results["measurements"]:
         if one["exact"]:
             measured.setdefault((one["system"], one["suite"]), []).append(one)
     rows = []
@@ -116,11 +112,11 @@ def _exact_modes(found: dict) -> list[str]:
     return ["## Exact modes", table(header, rows, left=2)] if rows else []
 
 
-def _problems(found: dict) -> list[str]:
-    if not found["problems"]:
+def _problems(results: dict) -> list[str]:
+    if not results["problems"]:
         return []
     groups: dict[tuple[str, str, str], list[str]] = {}
-    for one in found["problems"]:
+    for one in results["problems"]:
         message = " ".join(one["message"].split()).replace("|", "\\|")[:300]
         groups.setdefault((one["system"], one["kind"], message), []).append(f"{one['suite']} · {one['dataset']}: {one['where']}")
     rows = [(*group, _some(places)) for group, places in groups.items()]

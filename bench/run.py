@@ -208,30 +208,30 @@ class _Pair:
     def _operate(self, stage: Stage, name: str, op: str, arguments: dict) -> None:
         self.stage(f"{name}: {op}")
         try:
-            made = self.crew.operate(name, op, arguments)
+            answer = self.crew.operate(name, op, arguments)
         except (Unsupported, Failed) as error:
             self.problem(name, f"{stage.name}: {op}", error)
             if op != "ingest" or isinstance(error, Died):
                 self.crew.drop(name)
             return
         fact = {"fact": "operation", **self.place, "stage": stage.name, "system": name, "op": op}
-        self.journal.add(self.key(stage.name, op, arguments, name), {**fact, **made})
+        self.journal.add(self.key(stage.name, op, arguments, name), {**fact, **answer})
 
     def _sweep(self, name: str) -> list[tuple[dict, bool, bool]]:
         """(setting, whether it is the exact mode, whether it runs only once) in order of rising effort. A suite without sweeps uses one
         setting, at two thirds of the list."""
         try:
-            found = self.crew.workers[name].ask("sweep", suite=self.name)
+            answer = self.crew.workers[name].ask("sweep", suite=self.name)
         except (Unsupported, Failed) as error:
             self._failed(name, "sweep", error)
             return []
         if self.suite.sweeps:
-            fact = {"fact": "exact mode", **self.place, "system": name, "setting": found["exact"]}
+            fact = {"fact": "exact mode", **self.place, "system": name, "setting": answer["exact"]}
             self.journal.add(self.key("exact mode", name), fact)
-        chosen = found["sweep"] if self.suite.sweeps else found["sweep"][len(found["sweep"]) * 2 // 3 :][:1]
-        turns = [(setting, setting == found["exact"], False) for setting in chosen]
-        if found["exact"] is not None and self.suite.sweeps and not any(exact for _, exact, _ in turns):
-            turns.append((found["exact"], True, True))
+        chosen = answer["sweep"] if self.suite.sweeps else answer["sweep"][len(answer["sweep"]) * 2 // 3 :][:1]
+        turns = [(setting, setting == answer["exact"], False) for setting in chosen]
+        if answer["exact"] is not None and self.suite.sweeps and not any(exact for _, exact, _ in turns):
+            turns.append((answer["exact"], True, True))
         return turns
 
     # Cells
@@ -311,9 +311,9 @@ class _Pair:
         queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
         out = self.scratch / f"{short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
-        said = self.crew.workers[name].ask("measure", limit=6 * cap + 600, **arguments)
+        answer = self.crew.workers[name].ask("measure", limit=6 * cap + 600, **arguments)
         judged = judging.passed(out, self.dataset, queries, cell.k, expected, filters, self.alive, cell.quality)
-        return judged | {"cores": said["cores"]}
+        return judged | {"cores": answer["cores"]}
 
     # Probes
 
@@ -342,14 +342,14 @@ class _Pair:
                     if probe.fresh:
                         self.crew.renew(name)
                     options = probe.options | (probe.warm or {} if turn < 0 else {})
-                    made = self.crew.workers[name].ask("probe", limit=self.plan.limit, turn=max(turn, 0), options=options, **arguments)
+                    answer = self.crew.workers[name].ask("probe", limit=self.plan.limit, turn=max(turn, 0), options=options, **arguments)
                 except (Unsupported, Failed) as error:
                     names = [other for other in names if other != name]
                     self._recover(name, stage, label, error)
                     continue
                 if turn >= 0:
                     fact = {"fact": "probe", **self.place, "cell": probe.cell.name if probe.cell else "", "system": name, "round": turn}
-                    self.journal.add(key, fact | made)
+                    self.journal.add(key, fact | answer)
 
     # Loads
 
@@ -371,9 +371,9 @@ class _Pair:
                         seconds = self.plan.scale.load_seconds
                         arguments = {"mode": load.mode, "clients": load.clients, "rate": load.share * best, "seconds": seconds}
                         arguments |= {"timeout": _TIMEOUT, "queries": self.queries, "setting": sweep[0][0], "address": address}
-                        made = client.ask("load", limit=120 + 10 * seconds, **arguments)
+                        answer = client.ask("load", limit=120 + 10 * seconds, **arguments)
                         place = {**self.place, "stage": stage.name, "system": name, "load": load.name, "setting": sweep[0][0]}
-                        figures = judging.loaded(made, self.dataset, self.queries)
+                        figures = judging.loaded(answer, self.dataset, self.queries)
                         self.journal.add(key, {"fact": "load", **place, "repeat": repeat, **figures})
                     if load.mode == "closed":
                         best = max(best, self.journal.facts[key]["qps"])

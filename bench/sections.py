@@ -7,7 +7,7 @@ import math
 from . import checks, metrics
 from .filters import CORRELATIONS
 from .suites import TARGETS
-from .tables import Part, milliseconds, qps_spread, rate, recall_text, seconds, size, table, words
+from .tables import Part, folded, listed, milliseconds, points, qps_spread, rate, recall_text, seconds, size, table, words
 
 _FILTER_TARGET = 0.95
 _NOISE = 1.03  # ratio from which on two systems differ
@@ -24,9 +24,8 @@ def _curves(part: Part) -> list[str]:
         for system in part.systems:
             measured = part.of(place, system)
             if measured:
-                points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
-                best = max(measured, key=lambda one: (one["recall"]["mean"], one["latency"]["qps"]))
-                rows.append((system, *(rate(metrics.at_recall(points, target)) for target in TARGETS), f"{best['recall']['mean']:.4f}"))
+                figures = points(measured)
+                rows.append((system, *(rate(metrics.at_recall(figures, target)) for target in TARGETS), f"{max(figures)[0]:.4f}"))
         blocks.append(f"### {' · '.join(place)}")
         blocks.append(table(("QPS at recall ≥", *(f"{target:.2f}" for target in TARGETS), "highest recall"), rows))
         blocks.append(_settings([one for system in part.systems for one in part.of(place, system)]))
@@ -34,18 +33,15 @@ def _curves(part: Part) -> list[str]:
     return [*blocks, *_builds(part)]
 
 
+_SETTINGS = {"system": "system", "setting": lambda one: words(one["setting"]), "recall": lambda one: recall_text(one["recall"])}
+_SETTINGS |= {name: lambda one, name=name: f"{one['recall'][name]:.2f}" for name in ("p5", "p1")}
+_SETTINGS["QPS"] = lambda one: qps_spread(one["latency"])
+_SETTINGS |= {f"p{p:g}{' ms' * (p == 50)}": lambda one, p=p: milliseconds(one["latency"][f"p{p:g}_ms"]) for p in metrics.PERCENTILES}
+_SETTINGS |= {"cores": lambda one: "–" if one["cores"] is None else f"{one['cores']:.1f}", "short": "under_returned", "wrong": "wrong"}
+
+
 def _settings(measured: list[dict]) -> str:
-    """A collapsed table of every setting."""
-    rows = []
-    for one in measured:
-        latency, recall = one["latency"], one["recall"]
-        percentiles = [milliseconds(latency[f"p{p:g}_ms"]) for p in metrics.PERCENTILES]
-        cores = "–" if one["cores"] is None else f"{one['cores']:.1f}"
-        low = [f"{recall['p5']:.2f}", f"{recall['p1']:.2f}"]
-        row = (one["system"], words(one["setting"]), recall_text(recall), *low, qps_spread(latency), *percentiles, cores)
-        rows.append((*row, one["under_returned"], one["wrong"]))
-    header = ("system", "setting", "recall", "p5", "p1", "QPS", "p50 ms", "p95", "p99", "p99.9", "cores", "short", "wrong")
-    return f"<details><summary>Every setting</summary>\n\n{table(header, rows, left=2)}\n\n</details>"
+    return folded("Every setting", listed(_SETTINGS, measured, left=2))
 
 
 def _quality(part: Part, place: tuple[str, str, str]) -> str:
@@ -61,16 +57,14 @@ def _quality(part: Part, place: tuple[str, str, str]) -> str:
     return table(("against judgements", "setting", *names), rows, left=2) if rows else ""
 
 
+_ADDED = {"added after": lambda one: size(one["after"] - one["before"]), "added at peak": lambda one: size(one["peak"] - one["before"])}
+_BUILDS = {"build": "system", "data": "dataset", "insert": "insert_s", "finish": "finish_s"}
+_BUILDS |= {"points/s": lambda one: rate(one["points"] / one["build_s"] if one["build_s"] else None), "memory before": "before"}
+_BUILDS |= {**_ADDED, "disk": "disk"}
+
+
 def _builds(part: Part) -> list[str]:
-    rows = []
-    for one in part.operations:
-        if one["op"] == "build":
-            speed = one["points"] / one["build_s"] if one["build_s"] else None
-            times = (seconds(one["insert_s"]), seconds(one["finish_s"]), rate(speed))
-            sizes = (size(one["before"]), size(one["after"] - one["before"]), size(one["peak"] - one["before"]), size(one["disk"]))
-            rows.append((one["system"], one["dataset"], *times, *sizes))
-    header = ("build", "data", "insert", "finish", "points/s", "memory before", "added after", "added at peak", "disk")
-    return [table(header, rows, left=2)] if rows else []
+    return [listed(_BUILDS, part.operated("build"), left=2)]
 
 
 _SUMMARY_NOTE = """\
@@ -81,18 +75,17 @@ how many did, if not all. *Lowest recall* is the minimum over the cells of the r
 def summary(part: Part, dataset: str) -> dict[tuple[str, str, float], tuple[float | None, int, int]]:
     """(system, correlation, selectivity) → (QPS, reached, tried): the geometric mean QPS at the target recall over the filter shapes that
     reached it (None if none did), their number, and the number of all shapes."""
-    made: dict[tuple[str, str, float], list[float | None]] = {}
+    qps_of: dict[tuple[str, str, float], list[float | None]] = {}
     for cell in part.cells:
         where = cell.get("where")
         if cell["dataset"] == dataset and where and where["correlation"] in CORRELATIONS:
             for system in part.systems:
                 measured = part.of((dataset, cell["stage"], cell["cell"]), system)
                 if measured:
-                    points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
-                    found = made.setdefault((system, where["correlation"], where["selectivity"]), [])
-                    found.append(metrics.at_recall(points, _FILTER_TARGET))
+                    rates = qps_of.setdefault((system, where["correlation"], where["selectivity"]), [])
+                    rates.append(metrics.at_recall(points(measured), _FILTER_TARGET))
     result = {}
-    for key, every in made.items():
+    for key, every in qps_of.items():
         reached = [qps for qps in every if qps is not None]
         mean = math.exp(sum(map(math.log, reached)) / len(reached)) if reached else None
         result[key] = (mean, len(reached), len(every))
@@ -100,16 +93,16 @@ def summary(part: Part, dataset: str) -> dict[tuple[str, str, float], tuple[floa
 
 
 def _summarized(part: Part, dataset: str) -> list[str]:
-    found = summary(part, dataset)
-    shares = sorted({share for _, _, share in found}, reverse=True)
-    columns = [(side, share) for side in CORRELATIONS for share in shares if any(key[1:] == (side, share) for key in found)]
+    cells = summary(part, dataset)
+    shares = sorted({share for _, _, share in cells}, reverse=True)
+    columns = [(side, share) for side in CORRELATIONS for share in shares if any(key[1:] == (side, share) for key in cells)]
     if not columns:
         return []
     rows = []
     for system in part.systems:
         row = [system]
         for side, share in columns:
-            mean, reached, tried = found.get((system, side, share), (None, 0, 0))
+            mean, reached, tried = cells.get((system, side, share), (None, 0, 0))
             row.append("–" if not tried else f"{rate(mean) if mean else '×'}{'' if reached == tried else f' ({reached}/{tried})'}")
         rows.append((*row, _lowest(part, dataset, system)))
     header = ("QPS", *(f"{side} {share * 100:g} %" for side, share in columns), "lowest recall")
@@ -136,57 +129,44 @@ def _filtered(part: Part) -> list[str]:
             row = [place[2], f"{about['measured_selectivity'] * 100:.3g} %", "–" if rho is None else f"{rho:.2f}"]
             rows.append((*row, *(_at_target(part.of(place, system)) for system in part.systems)))
         blocks.append(table(("filter", "s", "ρ", *part.systems), rows))
-    short_rows = []
-    for system in part.systems:
-        mine = [one for one in part.measurements if one["system"] == system]
-        requests = sum(one["requests"] for one in mine)
-        row = (sum(one["under_returned"] for one in mine), sum(one["wrong"] for one in mine))
-        short_rows.append((system, f"{requests:,}", *(f"{value:,}" for value in row)))
-    blocks.append(table(("all settings together", "requests", "short answers", "wrong rows"), short_rows))
-    measured = [one for system in part.systems for one in part.measurements if one["system"] == system]
-    return [*blocks, _by_cell(measured), *_builds(part)]
+    measured = {system: [one for one in part.measurements if one["system"] == system] for system in part.systems}
+    sums = [(system, *(f"{sum(one[name] for one in mine):,}" for name in _SUMS.values())) for system, mine in measured.items()]
+    blocks.append(table(("all settings together", *_SUMS), sums))
+    cells = listed(_BY_CELL, [one for mine in measured.values() for one in mine], left=3)
+    return [*blocks, folded("Every setting", cells), *_builds(part)]
+
+
+_SUMS = {"requests": "requests", "short answers": "under_returned", "wrong rows": "wrong"}
+_BY_CELL = {"filter": "cell"} | {name: _SETTINGS[name] for name in ("system", "setting", "recall", "p5", "QPS")}
+_BY_CELL |= {"p99 ms": _SETTINGS["p99"], "short": "under_returned", "wrong": "wrong"}
 
 
 def _at_target(measured: list[dict]) -> str:
     if not measured:
         return "–"
-    qps = metrics.at_recall([(one["recall"]["mean"], one["latency"]["qps"]) for one in measured], _FILTER_TARGET)
-    return rate(qps) if qps is not None else f"× {max(one['recall']['mean'] for one in measured):.2f}"
+    qps = metrics.at_recall(points(measured), _FILTER_TARGET)
+    return rate(qps) if qps is not None else f"× {max(points(measured))[0]:.2f}"
 
 
-def _by_cell(measured: list[dict]) -> str:
-    rows = []
-    for one in measured:
-        figures = (
-            recall_text(one["recall"]),
-            f"{one['recall']['p5']:.2f}",
-            qps_spread(one["latency"]),
-            milliseconds(one["latency"]["p99_ms"]),
-        )
-        rows.append((one["cell"], one["system"], words(one["setting"]), *figures, one["under_returned"], one["wrong"]))
-    header = ("filter", "system", "setting", "recall", "p5", "QPS", "p99 ms", "short", "wrong")
-    return f"<details><summary>Every setting</summary>\n\n{table(header, rows, left=3)}\n\n</details>"
+_INGEST = {
+    "system": "system",
+    "durable": lambda one: "yes" if one["durable"] else "no",
+    "batch": lambda one: f"{one['batch']:,}",
+    "points": lambda one: f"{one['rows']:,}",
+    "points/s": lambda one: rate((one["rows"] - 1) / sum(one["batch_s"])),
+    "with finish": lambda one: rate((one["rows"] - 1) / (sum(one["batch_s"]) + one["finish_s"])),
+    "worst batch": lambda one: seconds(max(one["batch_s"])),
+    "finish": "finish_s",
+    "new point found after": lambda one: "not in 60 s" if one["searchable_s"] is None else seconds(one["searchable_s"]),
+}
 
 
 def _ingest(part: Part) -> list[str]:
-    rows = []
-    for one in part.operations:
-        times = one["batch_s"]
-        speed = (one["rows"] - 1) / sum(times)
-        whole = (one["rows"] - 1) / (sum(times) + one["finish_s"])
-        found_in = seconds(one["searchable_s"]) if one["searchable_s"] is not None else "not in 60 s"
-        figures = (
-            f"{one['batch']:,}",
-            f"{one['rows']:,}",
-            rate(speed),
-            rate(whole),
-            seconds(max(times)),
-            seconds(one["finish_s"]),
-            found_in,
-        )
-        rows.append((one["system"], "yes" if one["durable"] else "no", *figures))
-    header = ("system", "durable", "batch", "points", "points/s", "with finish", "worst batch", "finish", "new point found after")
-    return [table(header, rows, left=2)]
+    return [listed(_INGEST, part.operations, left=2)]
+
+
+_CHANGES = {"the change": "system", "delete": "delete_s", "update": "update_s", "finish": "finish_s"}
+_CHANGES |= {"memory after": "after", "disk after": "disk"}
 
 
 def _churn(part: Part) -> list[str]:
@@ -194,23 +174,13 @@ def _churn(part: Part) -> list[str]:
     for dataset in part.datasets:
         for system in part.systems:
             for stage in dict.fromkeys(one["stage"] for one in part.measurements):
-                mine = [one for one in part.measurements if (one["dataset"], one["stage"], one["system"]) == (dataset, stage, system)]
-                points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in mine]
-                if mine:
-                    speeds = (rate(metrics.at_recall(points, target)) for target in TARGETS)
-                    wrong = sum(one["wrong"] for one in mine)
-                    rows.append((system, stage, *speeds, f"{max(point[0] for point in points):.4f}", wrong))
+                measured = part.measured(dataset, stage, system)
+                if measured:
+                    figures = points(measured)
+                    speeds = (rate(metrics.at_recall(figures, target)) for target in TARGETS)
+                    rows.append((system, stage, *speeds, f"{max(figures)[0]:.4f}", sum(one["wrong"] for one in measured)))
     header = ("QPS at recall ≥", "stage", *(f"{target:.2f}" for target in TARGETS), "highest recall", "wrong rows")
-    changes = [
-        (one["system"], seconds(one["delete_s"]), seconds(one["update_s"]), seconds(one["finish_s"]), size(one["after"]), size(one["disk"]))
-        for one in part.operations
-        if one["op"] == "change"
-    ]
-    return [
-        table(header, rows, left=2),
-        table(("the change", "delete", "update", "finish", "memory after", "disk after"), changes) if changes else "",
-        *_builds(part),
-    ]
+    return [table(header, rows, left=2), listed(_CHANGES, part.operated("change")), *_builds(part)]
 
 
 def _service(part: Part) -> list[str]:
@@ -224,29 +194,23 @@ def _service(part: Part) -> list[str]:
         speeds = (
             f"{rate(middle['qps'])} [{rate(min(o['qps'] for o in answered))}–{rate(max(o['qps'] for o in answered))}]" if middle else "–"
         )
-        asked = rate(repeats[0]["asked_rate"]) if repeats[0]["asked_rate"] else ""
+        asked_rate = rate(repeats[0]["asked_rate"]) if repeats[0]["asked_rate"] else ""
         tails = [milliseconds(middle[f"p{p:g}_ms"]) if middle else "–" for p in metrics.PERCENTILES]
         recall = [one["recall"] for one in repeats if one["recall"] is not None]
         bad = (sum(one["timed_out"] for one in repeats), sum(one["failed"] for one in repeats))
-        rows.append((system, load, asked, speeds, *tails, f"{min(recall):.4f}" if recall else "–", *bad))
+        rows.append((system, load, asked_rate, speeds, *tails, f"{min(recall):.4f}" if recall else "–", *bad))
     header = ("system", "load", "asked QPS", "answered QPS", "p50 ms", "p95", "p99", "p99.9", "recall", "timed out", "failed")
     note = "Clients are threads of one Python process on the same machine. In the open loop a latency is measured from the time the request"
     note += " was scheduled. More than a second counts as timed out. Latencies are those of the repeat with the median rate."
     return [note, table(header, rows, left=2)]
 
 
+_OPENED = {"system": "system", "files": lambda one: "cold" if one["cold"] else "warm", "open": "open_s", "first answer": "first_answer_s"}
+_OPENED |= {"memory added": _ADDED["added after"], "at peak": _ADDED["added at peak"]}
+
+
 def _footprint(part: Part) -> list[str]:
-    rows = []
-    for one in part.operations:
-        if one["op"] == "restart":
-            figures = (
-                seconds(one["open_s"]),
-                seconds(one["first_answer_s"]),
-                size(one["after"] - one["before"]),
-                size(one["peak"] - one["before"]),
-            )
-            rows.append((one["system"], "cold" if one["cold"] else "warm", *figures))
-    return [*_builds(part), table(("system", "files", "open", "first answer", "memory added", "at peak"), rows, left=2) if rows else ""]
+    return [*_builds(part), listed(_OPENED, part.operated("restart"), left=2)]
 
 
 _FIGURES_NOTE = """\
@@ -261,32 +225,32 @@ def _figures(part: Part) -> list[str]:
     for dataset in part.datasets:
         blocks.append(f"### {dataset}")
         for cells in (False, True):
-            found: dict[tuple[str, str], dict[str, dict]] = {}
+            figures: dict[tuple[str, str], dict[str, dict]] = {}
             for one in part.figures:
                 if one["dataset"] == dataset and bool(one["cell"]) == cells:
-                    found.setdefault((one["cell"], one["what"]), {})[one["system"]] = one
+                    figures.setdefault((one["cell"], one["what"]), {})[one["system"]] = one
             make = _side_by_side if len(part.systems) == 2 and not cells else _one_by_one
-            text = make(found, part.systems)
-            if found:
-                blocks.append(f"<details><summary>By cell</summary>\n\n{text}\n\n</details>" if cells else text)
+            text = make(figures, part.systems)
+            if figures:
+                blocks.append(folded("By cell", text) if cells else text)
     return blocks
 
 
-def _one_by_one(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+def _one_by_one(figures: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
     rows = []
-    for (cell, what), by_system in found.items():
+    for (cell, what), by_system in figures.items():
         first, *others = (by_system[system] for system in systems if system in by_system)
         for one in (first, *others):
             ratio = "" if one is first else _ratio(checks.ratios(first, one))
             rows.append((*((cell,) if cell else ()), what, one["system"], _values(one), one["unit"], ratio))
-    header = (*(("cell",) if any(cell for cell, _ in found) else ()), "figure", "system", "", "unit", "×")
+    header = (*(("cell",) if any(cell for cell, _ in figures) else ()), "figure", "system", "", "unit", "×")
     return table(header, rows, left=len(header) - 3)
 
 
-def _side_by_side(found: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
+def _side_by_side(figures: dict[tuple[str, str], dict[str, dict]], systems: list[str]) -> str:
     """Also the ratio of the best rounds, which other work on the machine disturbs least, and a list of what differs beyond the noise."""
     rows, slower, faster = [], [], []
-    for (_, what), by_system in found.items():
+    for (_, what), by_system in figures.items():
         first, second = (by_system.get(system) for system in systems)
         ratios = checks.ratios(first, second) if first and second else []
         best = checks.ratios(*({**one, "values": [checks.best(one)]} for one in (first, second))) if ratios else []
@@ -315,15 +279,15 @@ def _ratio(ratios: list[float]) -> str:
     return "{} [{}–{}]".format(*map(checks.factor, checks.spread(ratios)))
 
 
-def probed(found: dict) -> list[str]:
+def probed(results: dict) -> list[str]:
     """The figures of all suites' probes, and their checks, for a terminal."""
-    parts = [Part(found, suite) for suite in dict.fromkeys(one["suite"] for one in found.get("figures", ()))]
-    return [block for part in parts for block in _figures(part)] + check_lines(found)
+    parts = [Part(results, suite) for suite in dict.fromkeys(one["suite"] for one in results.get("figures", ()))]
+    return [block for part in parts for block in _figures(part)] + check_lines(results)
 
 
-def check_lines(found: dict) -> list[str]:
+def check_lines(results: dict) -> list[str]:
     """A list of the suites' bounds. Empty if there are none."""
-    bounds = found.get("checks", ())
+    bounds = results.get("checks", ())
     lines = [f"- {'' if one['met'] else '**missed**: '}{checks.bound(one)} ({one['suite']} · {one['dataset']})" for one in bounds]
     return ["## Checks", "\n".join(lines)] if lines else []
 

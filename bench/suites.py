@@ -150,32 +150,25 @@ def make(name: str, dataset: Dataset, scale: Scale, own: Sequence[int] | None, c
     return replace(suite, attributes=sorted(used | set(suite.attributes)))
 
 
-def _plain(scale: Scale) -> list[Cell]:
-    return [Cell("k=10"), Cell("k=100", 100)] if scale.full_grid else [Cell("k=10")]
+def _searched(arm: str, *counts: int, quality: bool = False) -> Callable[[Dataset, Scale, Sequence[int] | None], Suite]:
+    """The maker of a suite that fills the systems and searches them for each number of hits; a quick run only for the first."""
 
+    def make(dataset: Dataset, scale: Scale, own) -> Suite:
+        cells = [Cell(f"k={k}", k, quality=quality) for k in (counts if scale.full_grid else counts[:1])]
+        return Suite(arm, frozenset({arm}), [Stage("built", [("build", {})], cells)])
 
-def _dense(dataset: Dataset, scale: Scale, own) -> Suite:
-    return Suite("dense", frozenset({"dense"}), [Stage("built", [("build", {})], _plain(scale))])
-
-
-def _sparse(dataset: Dataset, scale: Scale, own) -> Suite:
-    return Suite("sparse", frozenset({"sparse"}), [Stage("built", [("build", {})], [Cell("k=10", quality=True)])])
-
-
-def _hybrid(dataset: Dataset, scale: Scale, own) -> Suite:
-    cells = [Cell("k=10", quality=True)] + ([Cell("k=100", 100, quality=True)] if scale.full_grid else [])
-    return Suite("hybrid", frozenset({"hybrid"}), [Stage("built", [("build", {})], cells)])
+    return make
 
 
 def _filtered(dataset: Dataset, scale: Scale, own) -> Suite:
     q = dataset.query_count if own is None else len(own)
-    known = dict(dataset.attributes)
+    attributes = dict(dataset.attributes)
     cells: list[Where] = []
-    if own is not None and "place" in known:
+    if own is not None and "place" in attributes:
         shapes, shares = (filters.SHAPES, filters.SELECTIVITIES) if scale.full_grid else (("equality", "range"), (0.1, 0.01))
         cells += filters.grid(len(dataset), own, shapes, shares)
-    made = _grid_attributes()
-    cells += filters.natural({k: v for k, v in known.items() if k not in made}, len(dataset), min(q, scale.queries))
+    generated = _grid_attributes()
+    cells += filters.natural({k: v for k, v in attributes.items() if k not in generated}, len(dataset), min(q, scale.queries))
     cells_of = [Cell(where.name, where=where) for where in cells]
     arm = "dense" if dataset.vectors is not None else "sparse"
     return Suite(arm, frozenset({arm, "filtered"}), [Stage("built", [("build", {})], cells_of)])
@@ -228,19 +221,17 @@ def _release(dataset: Dataset, scale: Scale, own) -> Suite:
     if len(dataset) >= 1_000:
         probes.append(Probe("release.space", frozenset({"reopen"}), 1))
     if len(dataset) >= 1_000 and arm == "dense":
-        some = [
-            Probe(f"release.{name}", frozenset({need})) for name, need in (("batch", "batch"), ("upsert", "durable"), ("rows", "durable"))
-        ]
-        probes += [*some, Probe("release.threads", ours), *(Probe(f"parts.{name}", ours) for name in ("filters", "text", "start"))]
+        needs = {"release.batch": "batch", "release.upsert": "durable", "release.rows": "durable", "release.threads": "ours"}
+        needs |= dict.fromkeys(("parts.filters", "parts.text", "parts.start"), "ours")
+        probes += [Probe(name, frozenset({need})) for name, need in needs.items()]
         probes += [Probe("parts.compiling", ours, 1), Probe("parts.changes", ours)]
     attributes = [name for name in ("u_20", "price", "grade") if name in dataset.attributes and arm != "sparse"]
     return Suite(arm, frozenset({arm}), [Stage("filled", [("build", {"finish": False})], probes=probes)], attributes, quiet=True)
 
 
 def _planner(dataset: Dataset, scale: Scale, own) -> Suite:
-    cells = [
-        cell for stage in _filtered(dataset, scale, own).stages for cell in stage.cells if cell.where.correlation in filters.CORRELATIONS
-    ]
+    [stage] = _filtered(dataset, scale, own).stages
+    cells = [cell for cell in stage.cells if cell.where.correlation in filters.CORRELATIONS]
     ours = frozenset({"ours"})
     probes = [Probe("planner.cell", ours, 1, cell=cell) for cell in (Cell("no filter"), *cells)]
     probes += [Probe("release.threads", ours, options={"exact": False}), Probe("release.space", ours, 1)]
@@ -290,7 +281,7 @@ SUITES = {
     "dense": Kind(
         "recall against QPS for every setting of every system, k = 10 and 100",
         "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
-        _dense,
+        _searched("dense", 10, 100),
     ),
     "filtered": Kind(
         "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
@@ -300,13 +291,13 @@ SUITES = {
     "sparse": Kind(
         "recall against QPS on learned sparse vectors",
         "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
-        _sparse,
+        _searched("sparse", 10, quality=True),
         ("sparse-100k",),
     ),
     "hybrid": Kind(
         "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
         "6 min for 6 systems, 20k, 100 queries × 2 repeats",
-        _hybrid,
+        _searched("hybrid", 10, 100, quality=True),
         ("hybrid-100k",),
     ),
     "ingest": Kind(

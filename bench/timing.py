@@ -14,7 +14,7 @@ import numpy as np
 _WARM_SECONDS = 0.1
 
 
-def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, found: list, low: int = 0) -> None:
+def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None, times: array, answers: list, low: int = 0) -> None:
     """Call ``search(query, k, filter)`` for each query. Writes nanoseconds to ``times`` and answers to ``found``, from index ``low`` on.
 
     Both are preallocated, all names are local and the garbage collector is off, so only the call is between the two readings of the clock.
@@ -28,7 +28,7 @@ def timed(search: Callable, queries: Sequence, k: int, filters: Sequence | None,
             answer = search(query, k, where)
             end = clock()
             times[place] = end - start
-            found[place] = answer
+            answers[place] = answer
             place += 1
     finally:
         if collecting:
@@ -53,13 +53,13 @@ def measure(
     wheres = None if filters is None else filters
     if warm:
         _warm(search, queries, k, wheres, cap, warm)
-    times, found = array("q", bytes(8 * len(queries))), [None] * len(queries)
+    times, answers = array("q", bytes(8 * len(queries))), [None] * len(queries)
     done, started = 0, time.monotonic()
     while done < len(queries) and (done == 0 or time.monotonic() - started < cap):
         part = slice(done, min(done + chunk, len(queries)))
-        timed(search, queries[part], k, None if wheres is None else wheres[part], times, found, done)
+        timed(search, queries[part], k, None if wheres is None else wheres[part], times, answers, done)
         done = part.stop
-    return times[:done].tolist(), found[:done], time.monotonic() - started
+    return times[:done].tolist(), answers[:done], time.monotonic() - started
 
 
 def _warm(search: Callable, queries: Sequence, k: int, filters: Sequence | None, cap: float, least: int) -> None:
@@ -120,7 +120,7 @@ def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
     time. Each is the minimum over ``rounds``.
     """
     queries, filters = [None] * n, [None] * n
-    times, found = array("q", bytes(8 * n)), [None] * n
+    times, answers = array("q", bytes(8 * n)), [None] * n
 
     def search(query, k, where):
         return query
@@ -130,7 +130,7 @@ def overhead(n: int = 20_000, rounds: int = 7) -> dict[str, float]:
         start = time.perf_counter()
         bare(search, queries, 10, filters)
         middle = time.perf_counter()
-        timed(search, queries, 10, filters, times, found)
+        timed(search, queries, 10, filters, times, answers)
         end = time.perf_counter()
         added.append(((end - middle) - (middle - start)) / n * 1e6)
         seen.append(sum(times) / n / 1e3 - (middle - start) / n * 1e6)

@@ -67,15 +67,15 @@ def exact(
     key = _key(dataset, queries, k, filters, alive)
     path = cache_folder() / "truth" / f"{key}.npz"
     if cache and path.exists():
-        with np.load(path) as found:
-            return Truth(found["ids"], found["scores"], found["matches"])
-    made = _hybrid(dataset, queries, k, filters, alive) if dataset.arm == "hybrid" else _compute(dataset, queries, k, filters, alive)
+        with np.load(path) as arrays:
+            return Truth(arrays["ids"], arrays["scores"], arrays["matches"])
+    truth = _hybrid(dataset, queries, k, filters, alive) if dataset.arm == "hybrid" else _compute(dataset, queries, k, filters, alive)
     if cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part.npz")
-        np.savez(scratch, ids=made.ids, scores=made.scores, matches=made.matches)
+        np.savez(scratch, ids=truth.ids, scores=truth.scores, matches=truth.matches)
         scratch.replace(path)
-    return made
+    return truth
 
 
 def _key(dataset: Dataset, queries, k: int, filters, alive) -> str:
@@ -113,8 +113,8 @@ def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray 
         shared = (dataset.sparse_queries[block] != 0).astype(np.float32) @ (dataset.sparse != 0).astype(np.float32).T
         return scores, np.asarray(shared.todense()) > 0
     vectors = np.asarray(dataset.vectors)
-    asked = np.asarray(dataset.queries[block], dtype=np.float32)
-    scores = asked @ vectors.T
+    queries = np.asarray(dataset.queries[block], dtype=np.float32)
+    scores = queries @ vectors.T
     if dataset.metric == "l2":
         scores = 2 * scores - np.einsum("ij,ij->i", vectors, vectors)
     return scores, None
@@ -122,9 +122,9 @@ def _scores(dataset: Dataset, block: list[int]) -> tuple[np.ndarray, np.ndarray 
 
 def _best(dataset: Dataset, query: int, rows: np.ndarray, rough: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, float64 scores) of the k best of these rows. float32 scores preselect candidates, with a margin for their rounding error."""
-    wanted = k + _SLACK
-    if wanted < len(rows):
-        edge = np.partition(rough, len(rough) - wanted)[len(rough) - wanted]
+    kept_rows = k + _SLACK
+    if kept_rows < len(rows):
+        edge = np.partition(rough, len(rough) - kept_rows)[len(rough) - kept_rows]
         kept = rough >= edge - 1e-5 * max(1.0, float(np.abs(rough).max()))
         rows = rows[kept]
     scores = score(dataset, query, rows)
@@ -139,11 +139,11 @@ def score(dataset: Dataset, query: int, rows: np.ndarray) -> np.ndarray:
         low, high = dataset.sparse_queries.indptr[query : query + 2]
         whole[dataset.sparse_queries.indices[low:high]] = dataset.sparse_queries.data[low:high]
         return np.asarray(dataset.sparse[rows].astype(np.float64) @ whole)
-    vectors, asked = np.asarray(dataset.vectors[rows], dtype=np.float64), np.asarray(dataset.queries[query], dtype=np.float64)
+    vectors, query_vector = np.asarray(dataset.vectors[rows], dtype=np.float64), np.asarray(dataset.queries[query], dtype=np.float64)
     if dataset.metric == "l2":
-        return -((vectors - asked) ** 2).sum(axis=1)
-    scores = vectors @ asked
-    return scores / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked) + 1e-300) if dataset.metric == "cosine" else scores
+        return -((vectors - query_vector) ** 2).sum(axis=1)
+    scores = vectors @ query_vector
+    return scores / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query_vector) + 1e-300) if dataset.metric == "cosine" else scores
 
 
 def candidates(k: int) -> int:
@@ -169,19 +169,19 @@ def _hybrid(dataset: Dataset, queries, k: int, filters, alive) -> Truth:
     return truth
 
 
-def judge(truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Judged:
+def judge(truth: Truth, dataset: Dataset, place: int, query: int, hits: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Judged:
     """Judge one answer. place: the query's index in ``truth``. query: its index in the data set. allowed: rows that may be hits, bool."""
-    found = np.asarray(found, dtype=np.int64)[:k]
-    known = (found >= 0) & (found < len(dataset))
-    valid = known.copy()
-    valid[known] &= True if allowed is None else allowed[found[known]]
-    valid &= np.isin(np.arange(len(found)), np.unique(found, return_index=True)[1])
-    wrong = int(len(found) - valid.sum())
+    hits = np.asarray(hits, dtype=np.int64)[:k]
+    existing = (hits >= 0) & (hits < len(dataset))
+    valid = existing.copy()
+    valid[existing] &= True if allowed is None else allowed[hits[existing]]
+    valid &= np.isin(np.arange(len(hits)), np.unique(hits, return_index=True)[1])
+    wrong = int(len(hits) - valid.sum())
     expected = int(min(k, truth.matches[place]))
     if expected == 0:
-        return Judged(0, len(found), wrong)
+        return Judged(0, len(hits), wrong)
     edge = truth.scores[place, expected - 1]
-    rows = found[valid]
+    rows = hits[valid]
     if dataset.arm == "hybrid":
         fused = dict(zip(truth.ids[place].tolist(), truth.scores[place].tolist(), strict=True))
         scores = np.array([fused.get(row, -np.inf) for row in rows.tolist()])
@@ -190,7 +190,7 @@ def judge(truth: Truth, dataset: Dataset, place: int, query: int, found: np.ndar
     good = scores >= edge - TIE * abs(edge)
     if dataset.arm == "sparse":
         good &= scores > 0
-    return Judged(min(int(good.sum()), expected), len(found), wrong)
+    return Judged(min(int(good.sum()), expected), len(hits), wrong)
 
 
 def reach(dataset: Dataset, truth: Truth, filters: Sequence[Filter | None]) -> tuple[float, float]:

@@ -8,9 +8,10 @@ a search says whether it is exact. The recall that float16 vectors would have is
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .tune_report import advice, show
 _DEPTH = 50  # rows beyond k that the ground truth keeps, so that ties with the k-th row are known
 _FILTER_QUERIES = 50
 _CELLS = 16
+_FILTERED = ("int64", "string")  # stored forms of the attributes for which ``filters.natural`` makes filters
 _SECONDS = 3.0  # longest time of one pass over the queries
 _ROUNDS = 1.0  # seconds for each batch size and each number of threads
 
@@ -36,13 +38,31 @@ class Scan:
     sampled: list[Any]
 
 
-@dataclass
 class Truth:
-    """The best points of each query. ids, scores: best first. matches: (queries,), number of points that each query could find."""
+    """The ``keep`` best points of each query, collected page by page. Unlike ``truth.Truth`` it never holds all vectors.
 
-    ids: list[list[Any]]
-    scores: list[np.ndarray]
-    matches: np.ndarray
+    ids, scores: lists with an entry for each query, best first. matches: (queries,), number of points that each query could find.
+    """
+
+    def __init__(self, queries: int, keep: int):
+        self.keep = keep
+        self.ids: list[list[Any]] = [[] for _ in range(queries)]
+        self.scores = [np.empty(0) for _ in range(queries)]
+        self.matches = np.zeros(queries, np.int64)
+
+    def add(self, ids: Sequence[Any], scores: np.ndarray, reached: np.ndarray | None = None) -> None:
+        """Add a page. scores: (queries, points of the page). reached: which points each query could find, same shape; None: all."""
+        self.matches += len(ids) if reached is None else reached.sum(axis=1)
+        for i, new in enumerate(scores):
+            new_ids = ids
+            if reached is not None:
+                places = np.flatnonzero(reached[i])
+                new, new_ids = new[places], [ids[j] for j in places.tolist()]
+            if not len(new) or (len(self.scores[i]) >= self.keep and new.max() < self.scores[i][-1]):
+                continue
+            all_scores, all_ids = np.concatenate([self.scores[i], new]), [*self.ids[i], *new_ids]
+            order = np.argsort(-all_scores, kind="stable")[: self.keep]
+            self.scores[i], self.ids[i] = all_scores[order], [all_ids[j] for j in order.tolist()]
 
     def edge(self, query: int, k: int) -> float:
         """The lowest score of a correct hit: that of the k-th best point, minus a tolerance for float32. The query must have a match."""
@@ -56,50 +76,14 @@ class Truth:
         edge = self.edge(query, k)
         return {id for id, score in zip(self.ids[query], self.scores[query].tolist(), strict=True) if score >= edge}
 
-    def recall(self, query: int, found: Sequence[Any], k: int, tied: Collection[Any] = ()) -> float:
+    def recall(self, query: int, hits: Sequence[Any], k: int, tied: Collection[Any] = ()) -> float:
         """Recall of one answer. tied: ids that also count as correct, although they are not kept."""
-        expected = min(k, int(self.matches[query]))
-        if not expected:
-            return 1.0
-        good = self.good(query, k).union(tied)
-        return min(expected, sum(id in good for id in set(found[:k]))) / expected
+        good, matches = self.good(query, k).union(tied), int(self.matches[query])
+        return metrics.recall(min(k, matches, len(good.intersection(hits[:k]))), k, matches)
 
     def knows(self, k: int) -> bool:
         """Whether enough points are kept to judge k hits of every query."""
         return all(len(ids) >= min(k, matches) for ids, matches in zip(self.ids, self.matches.tolist(), strict=True))
-
-
-@dataclass
-class Best:
-    """Collects the best points of each query, page by page."""
-
-    queries: int
-    keep: int
-    ids: list[list[Any]] = field(init=False)
-    scores: list[np.ndarray] = field(init=False)
-    matches: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        self.ids = [[] for _ in range(self.queries)]
-        self.scores = [np.empty(0) for _ in range(self.queries)]
-        self.matches = np.zeros(self.queries, np.int64)
-
-    def add(self, ids: Sequence[Any], scores: np.ndarray, reached: np.ndarray | None = None) -> None:
-        """Add a page. scores: (queries, points of the page). reached: which points each query could find, same shape; None: all."""
-        self.matches += len(ids) if reached is None else reached.sum(axis=1)
-        for i, new in enumerate(scores):
-            names = ids
-            if reached is not None:
-                there = np.flatnonzero(reached[i])
-                new, names = new[there], [ids[j] for j in there.tolist()]
-            if not len(new) or (len(self.scores[i]) >= self.keep and new.max() < self.scores[i][-1]):
-                continue
-            every, names = np.concatenate([self.scores[i], new]), [*self.ids[i], *names]
-            order = np.argsort(-every, kind="stable")[: self.keep]
-            self.scores[i], self.ids[i] = every[order], [names[j] for j in order.tolist()]
-
-    def truth(self) -> Truth:
-        return Truth(self.ids, self.scores, self.matches)
 
 
 def main(arguments: Any) -> int:
@@ -121,13 +105,13 @@ def main(arguments: Any) -> int:
         with vectordb.open(path, create=False, maintenance=False, recall_audit=0) as database, Progress(console) as progress:
             collection = database.collection(name)
             options = {"field": arguments.field, "queries": arguments.queries, "count": arguments.count, "k": arguments.limit}
-            found = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
+            results = tune(collection, progress=progress, memory_before=before, targets=targets, **options)
     except vectordb.VectorDBError as error:
         raise ValueError(str(error)) from error
-    found["advice"] = advice(found, targets)
-    show(Console(highlight=False, soft_wrap=True), found, targets)
+    results["advice"] = advice(results, targets)
+    show(Console(highlight=False, soft_wrap=True), results, targets)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+        arguments.json.write_text(json.dumps(results, indent=1, default=str), encoding="utf-8")
     return 0
 
 
@@ -155,25 +139,25 @@ def tune(
     scan = read(collection, chosen, count)
     if not scan.points:
         raise ValueError(f"{collection.name} has no points")
-    asked = _queries(collection, chosen, scan, queries, count)
-    chosen.ask(asked)
-    cells = _cells(scan, len(asked))
-    progress.stage(f"computing exact results of {len(asked)} queries and {len(cells)} filters over {scan.points:,} points")
+    query_vectors = _queries(collection, chosen, scan, queries, count)
+    chosen.ask(query_vectors)
+    cells = _cells(scan, len(query_vectors))
+    progress.stage(f"computing exact results of {len(query_vectors)} queries and {len(cells)} filters over {scan.points:,} points")
     truth, by_cell, half = _truths(collection, chosen, cells, scan, max(k, 100))
     progress.stage("searching")
     bench = _Bench(collection, chosen, k)
     exact = bench.is_exact()
-    bench.pass_over(asked[:20], k)  # warm-up: first searches read files and compile kernels
+    bench.pass_over(query_vectors[:20], k)  # warm-up: first searches read files and compile kernels
     limits = [bench.judged(truth, limit) for limit in sorted({1, 10, 100, 1000, k}) if limit <= max(scan.points, k)]
     base = next(one for one in limits if one["limit"] == k)
     memory = facts.memory(["self"])
-    found = {
+    results = {
         "collection": collection.name,
         "field": chosen.name,
         **chosen.about(),
         "points": info.points,
         "deleted_rows": info.deleted_rows,
-        "queries": len(asked),
+        "queries": len(query_vectors),
         "queries_from": str(queries) if queries else "points of the collection",
         "k": k,
         "exact": exact,
@@ -191,7 +175,7 @@ def tune(
     }
     if bench.is_exact() != exact:
         raise ValueError(f"another process built an index of {chosen.name!r} during the measurement; run the command again")
-    return found
+    return results
 
 
 def _field(schema: Any, name: str | None) -> Field:
@@ -206,7 +190,7 @@ def _field(schema: Any, name: str | None) -> Field:
 
 def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
     """Read the attributes of all points as columns, and sample ``count`` ids (reservoir sampling, Vitter 1985, algorithm R)."""
-    names = [name for name, spec in collection.schema.attributes.items() if spec.kind in ("keyword", "int")]
+    names = [name for name, spec in collection.schema.attributes.items() if spec.plain and spec.stored in _FILTERED]
     columns: dict[str, list] = {name: [] for name in names}
     rng, sampled, n = np.random.default_rng(seed), [], 0
     for page in tune_fields.pages(collection, field.page, with_attributes=names, with_vectors=[field.name] if field.sees else False):
@@ -217,8 +201,8 @@ def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
                 columns[name].append(point.attributes.get(name))
             if len(sampled) < count:
                 sampled.append(point.id)
-            elif (at := int(rng.integers(0, n + 1))) < count:
-                sampled[at] = point.id
+            elif (place := int(rng.integers(0, n + 1))) < count:
+                sampled[place] = point.id
             n += 1
     return Scan(n, {name: values for name, values in columns.items() if any(value is not None for value in values)}, sampled)
 
@@ -226,23 +210,23 @@ def read(collection: Any, field: Field, count: int, seed: int = 0) -> Scan:
 def _queries(collection: Any, field: Field, scan: Scan, path: Path | None, count: int) -> list:
     if path is not None:
         texts = path.suffix.lower() == ".txt"
-        asked = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
+        vectors = tune_fields.encoded(field.spec, path, count) if texts else field.from_file(path)[:count]
         none = f"{path} contains no query"
     else:
         points = collection.get(scan.sampled, with_vectors=[field.name], with_attributes=False)
-        asked = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
+        vectors = [field.query(point.vectors[field.name]) for point in points if point is not None and field.name in point.vectors]
         none = f"none of {len(scan.sampled)} sampled points has a vector in the field {field.name!r}; pass --queries FILE"
-    asked = [query for query in asked if field.asks(query)]
-    if not asked:
+    vectors = [query for query in vectors if field.asks(query)]
+    if not vectors:
         raise ValueError(none)
-    return asked
+    return vectors
 
 
 def _cells(scan: Scan, queries: int) -> list[filters.Where]:
     """Filters on the collection's attributes with selectivities near 50, 10, 1 and 0.1 %: at most 16, spread over the attributes."""
-    found = filters.natural(scan.columns, scan.points, min(queries, _FILTER_QUERIES))
+    natural_cells = filters.natural(scan.columns, scan.points, min(queries, _FILTER_QUERIES))
     by_share: dict[float, list] = {}
-    for where in found:
+    for where in natural_cells:
         by_share.setdefault(where.selectivity, []).append(where)
     chosen: list[filters.Where] = []
     while len(chosen) < _CELLS and any(by_share.values()):
@@ -258,12 +242,12 @@ def _truths(
     """(truth without filter, cell name → its truth, recall that float16 vectors would have), in one pass over the vectors."""
     columns = filters.Columns(scan.columns, scan.points)
     masks = [where.filters(columns)[0].mask for where in cells]
-    queries, some = len(field.asked), min(len(field.asked), _FILTER_QUERIES)
-    whole, half, best = Best(queries, k + _DEPTH), Best(queries, k), [Best(some, k + _DEPTH) for _ in cells]
+    queries, some = len(field.queries), min(len(field.queries), _FILTER_QUERIES)
+    whole, half, by_cell = Truth(queries, k + _DEPTH), Truth(queries, k), {where.name: Truth(some, k + _DEPTH) for where in cells}
     low = 0
     for page in tune_fields.pages(collection, field.page, with_vectors=[field.name], with_attributes=False):
-        here = [i for i, point in enumerate(page) if field.name in point.vectors]
-        ids, values = [page[i].id for i in here], [page[i].vectors[field.name] for i in here]
+        having = [i for i, point in enumerate(page) if field.name in point.vectors]
+        ids, values = [page[i].id for i in having], [page[i].vectors[field.name] for i in having]
         if ids:
             field.count(values)
             scores, reached = field.scores(values)
@@ -271,111 +255,93 @@ def _truths(
             rounded = field.rounded(values)
             if rounded is not None:
                 half.add(ids, field.scores(rounded)[0])
-            for mask, kept in zip(masks, best, strict=True):
-                match = [j for j, i in enumerate(here) if mask[low + i]]
+            for mask, kept in zip(masks, by_cell.values(), strict=True):
+                match = [j for j, i in enumerate(having) if mask[low + i]]
                 kept.add([ids[j] for j in match], scores[:some, match], None if reached is None else reached[:some, match])
         low += len(page)
-    truth = whole.truth()
-    kept16 = [truth.recall(i, ids, k) for i, ids in enumerate(half.ids)] if half.matches.any() else []
-    return truth, {where.name: kept.truth() for where, kept in zip(cells, best, strict=True)}, float(np.mean(kept16)) if kept16 else None
+    kept16 = [whole.recall(i, ids, k) for i, ids in enumerate(half.ids)] if half.matches.any() else []
+    return whole, by_cell, float(np.mean(kept16)) if kept16 else None
 
 
 class _Bench:
     """Times the searches of a collection and judges their recall."""
 
     def __init__(self, collection: Any, field: Field, k: int):
-        self.collection, self.field, self.asked, self.k = collection, field, field.asked, k
+        self.collection, self.field, self.queries, self.k = collection, field, field.queries, k
 
-    def pass_over(self, asked: Sequence, limit: int, filter: Any = None, **options: Any) -> tuple[list[int], list]:
-        search, name = self.collection.search, self.field.name
-        options = {"with_attributes": False, **options}
+    def pass_over(self, queries: Sequence, limit: int, **options: Any) -> tuple[list[int], list]:
+        options = {"limit": limit, "with_attributes": False, **options}
 
-        def one(query, k, where):
-            return search(query, limit=k, filter=where, **options)
+        def search(query: dict, k: int, where: Any) -> Any:
+            return self.collection.search(query, **options)
 
-        times, found, _ = timing.measure(one, [{name: query} for query in asked], limit, [filter] * len(asked), _SECONDS)
-        return times, found
+        times, answers, _ = timing.measure(search, [{self.field.name: query} for query in queries], limit, None, _SECONDS)
+        return times, answers
 
     def is_exact(self) -> bool:
         """Whether the plan of a search with default options says that it is exact."""
-        hits = self.collection.search({self.field.name: self.asked[0]}, limit=self.k, explain=True, with_attributes=False)
+        hits = self.collection.search({self.field.name: self.queries[0]}, limit=self.k, explain=True, with_attributes=False)
         return bool(hits.plan["arms"][0].get("exact", hits.plan["exact"]))
 
-    def recalls(self, truth: Truth, found: Sequence, k: int) -> list[float]:
+    def recalls(self, truth: Truth, answers: Sequence, k: int) -> list[float]:
         """The recall of each query. Hits that the truth doesn't keep are scored here; those that tie with the k-th best are correct."""
-        answers = [list(hits.ids)[:k] for hits in found]
+        answers = [list(hits.ids)[:k] for hits in answers]
         others = [[id for id in ids if id not in good] for ids, good in ((ids, truth.good(i, k)) for i, ids in enumerate(answers))]
         tied: list[set] = [set() for _ in answers]
-        wanted = list(dict.fromkeys(id for ids in others for id in ids))
-        for low in range(0, len(wanted), self.field.page):
-            ids = wanted[low : low + self.field.page]
+        unknown = list(dict.fromkeys(id for ids in others for id in ids))
+        for low in range(0, len(unknown), self.field.page):
+            ids = unknown[low : low + self.field.page]
             points = self.collection.get(ids, with_vectors=[self.field.name], with_attributes=False)
-            there = [point for point in points if point is not None and self.field.name in point.vectors]
-            if not there:
+            points = [point for point in points if point is not None and self.field.name in point.vectors]
+            if not points:
                 continue
-            scores = self.field.rescored([point.vectors[self.field.name] for point in there])
-            column = {point.id: j for j, point in enumerate(there)}
+            scores = self.field.rescored([point.vectors[self.field.name] for point in points])
+            column = {point.id: j for j, point in enumerate(points)}
             for i, ids_of in enumerate(others):
                 if ids_of and truth.matches[i]:
                     edge = truth.edge(i, k)
                     tied[i].update(id for id in ids_of if id in column and scores[i, column[id]] >= edge)
         return [truth.recall(i, ids, k, tied[i]) for i, ids in enumerate(answers)]
 
-    def judged(self, truth: Truth, limit: int, **options: Any) -> dict:
-        times, found = self.pass_over(self.asked, limit, **options)
-        recall = None
-        if truth.knows(limit):
-            recall = metrics.recalls(self.recalls(truth, found, limit))
+    def judged(self, truth: Truth, limit: int, count: int | None = None, **options: Any) -> dict:
+        """Recall and latency of the first ``count`` queries, by default all. options: of ``search``."""
+        times, answers = self.pass_over(self.queries[:count], limit, **options)
+        recall = metrics.recalls(self.recalls(truth, answers, limit)) if truth.knows(limit) else None
         return {"limit": limit, "recall": recall, **metrics.latencies([times])}
 
-    def targets(self, truth: Truth, wanted: Sequence[float]) -> list[dict]:
+    def targets(self, truth: Truth, targets: Sequence[float]) -> list[dict]:
         """Measured recall and latency for each recall target, and last of ``exact=True``."""
-        made = [{"target": target, **self.judged(truth, self.k, recall=target)} for target in wanted]
-        return [*made, {"target": None, **self.judged(truth, self.k, exact=True)}]
+        measured = [{"target": target, **self.judged(truth, self.k, recall=target)} for target in targets]
+        return [*measured, {"target": None, **self.judged(truth, self.k, exact=True)}]
 
     def filtered(self, where: filters.Where, truth: Truth) -> dict:
         from vectordb_client.model.filter import from_dict
 
         expression = where.expressions[0]
-        times, found = self.pass_over(self.asked[:_FILTER_QUERIES], self.k, from_dict(expression))
-        recall = metrics.recalls(self.recalls(truth, found, self.k))
-        return {
-            "filter": expression,
-            "name": where.name,
-            "field": expression.get("field", ""),
-            "matches": int(np.median(truth.matches)),  # equal for all queries, except of sparse fields
-            "recall": recall,
-            **metrics.latencies([times]),
-        }
+        matches = int(np.median(truth.matches))  # equal for all queries, except of sparse fields
+        about = {"filter": expression, "name": where.name, "field": expression.get("field", ""), "matches": matches}
+        return about | self.judged(truth, self.k, _FILTER_QUERIES, filter=from_dict(expression))
 
     def batches(self, milliseconds: float) -> list[dict]:
         """Queries per second of ``search_batch`` by batch size, without sizes that take too long. milliseconds: the time of one search."""
-        made = []
-        for batch in (size for size in (1, 8, 64, 256) if size == 1 or size * milliseconds < 1000 * _SECONDS):
-            asked = self.field.many(batch)
-
-            def call(asked: Any = asked) -> None:
-                self.collection.search_batch({self.field.name: asked}, limit=self.k, with_attributes=False)
-
-            call()
-            made.append({"batch": batch, "qps": timing.rate(call, _ROUNDS) * batch})
-        return made
-
-    def _search(self, query: Any) -> Any:
-        return self.collection.search({self.field.name: query}, limit=self.k, with_attributes=False)
+        sizes = [size for size in (1, 8, 64, 256) if size == 1 or size * milliseconds < 1000 * _SECONDS]
+        search = partial(self.collection.search_batch, limit=self.k, with_attributes=False)
+        return [{"batch": size, "qps": self._rate(partial(search, {self.field.name: self.field.many(size)}), size)} for size in sizes]
 
     def threads(self, milliseconds: float) -> list[dict]:
         """Searches per second by number of threads that share the collection. milliseconds: the time of one search."""
-        cores, made = facts.machine()["cores"], []
+        cores, rates = facts.machine()["cores"], []
         each = max(2, min(32, int(500 / milliseconds)))
+        search = partial(self.collection.search, limit=self.k, with_attributes=False)
         for workers in sorted({1, 2, cores, 2 * cores}):
-            queries = list(self.field.many(each * workers))
-
+            queries = [{self.field.name: query} for query in self.field.many(each * workers)]
             with ThreadPoolExecutor(workers) as pool:
+                rate = self._rate(lambda pool=pool, queries=queries: list(pool.map(search, queries)), len(queries))
+                rates.append({"threads": workers, "qps": rate})
+        return rates
 
-                def call(queries: list = queries, pool: Any = pool) -> None:
-                    list(pool.map(self._search, queries))
-
-                call()
-                made.append({"threads": workers, "qps": timing.rate(call, _ROUNDS) * len(queries)})
-        return made
+    @staticmethod
+    def _rate(call: Callable[[], Any], queries: int) -> float:
+        """Queries per second of a call with so many queries."""
+        call()
+        return timing.rate(call, _ROUNDS) * queries

@@ -40,7 +40,7 @@ class Field:
 
     def ask(self, queries: Sequence) -> None:
         """Set the queries, in the form that ``search`` accepts. At least one."""
-        self.asked = list(queries)
+        self.queries = list(queries)
 
     def scores(self, values: Sequence) -> tuple[np.ndarray, np.ndarray | None]:
         """(scores, reached) of a page. scores: (queries, rows) float64, higher is better. reached: rows that each query can find, bool of
@@ -57,7 +57,7 @@ class Field:
 
     def many(self, count: int) -> Any:
         """``count`` queries in the form that ``search_batch`` accepts. They repeat if there are fewer."""
-        return [self.asked[i % len(self.asked)] for i in range(count)]
+        return [self.queries[i % len(self.queries)] for i in range(count)]
 
     def from_file(self, path: Path) -> list:
         """Read queries from a file of vectors. Raises ValueError for a wrong format or shape."""
@@ -85,7 +85,7 @@ def make(name: str, spec: Any) -> Field:
 
 class Dense(Field):
     def scores(self, values):
-        rows, queries = np.stack(values).astype(np.float64), np.stack(self.asked).astype(np.float64)
+        rows, queries = np.stack(values).astype(np.float64), np.stack(self.queries).astype(np.float64)
         if self.spec.metric == "l2":
             return 2 * queries @ rows.T - (rows**2).sum(axis=1) - (queries**2).sum(axis=1)[:, None], None
         if self.spec.metric == "cosine":
@@ -93,7 +93,7 @@ class Dense(Field):
         return queries @ rows.T, None
 
     def rescored(self, values):
-        rows, queries = (np.linalg.norm(np.stack(side).astype(np.float64), axis=1) for side in (values, self.asked))
+        rows, queries = (np.linalg.norm(np.stack(side).astype(np.float64), axis=1) for side in (values, self.queries))
         scores, _ = self.scores(values)
         if self.spec.metric == "l2":
             return scores + 1e-11 * (queries[:, None] ** 2 + rows**2)  # bound of the cancellation error in the sums above
@@ -111,10 +111,10 @@ class Dense(Field):
         reader = files._READERS.get(path.suffix.lower())
         if reader is None:
             raise ValueError(f"{path}: queries of a dense field must be .npy or .fvecs{_or_texts(self.spec)}")
-        asked = np.asarray(reader(path).vectors)
-        if asked.shape[1] != self.spec.dim:
-            raise ValueError(f"{path} has vectors of {asked.shape[1]} dimensions, but the field {self.name!r} has {self.spec.dim}")
-        return list(asked)
+        queries = np.asarray(reader(path).vectors)
+        if queries.shape[1] != self.spec.dim:
+            raise ValueError(f"{path} has vectors of {queries.shape[1]} dimensions, but the field {self.name!r} has {self.spec.dim}")
+        return list(queries)
 
     def count(self, values):
         super().count(values)
@@ -132,7 +132,7 @@ class Multi(Field):
 
     def ask(self, queries):
         super().ask(queries)
-        self.wide = [self._scored(np.asarray(query)) for query in self.asked]
+        self.wide = [self._scored(np.asarray(query)) for query in self.queries]
 
     def _scored(self, rows: np.ndarray) -> np.ndarray:
         rows = rows.astype(np.float64)
@@ -141,23 +141,23 @@ class Multi(Field):
     def scores(self, values):
         starts = np.concatenate([[0], np.cumsum([len(value) for value in values[:-1]])]).astype(np.int64)
         rows = self._scored(np.concatenate(values))
-        found = np.empty((len(self.wide), len(values)))
+        scores = np.empty((len(self.wide), len(values)))
         for i, query in enumerate(self.wide):
             best = np.maximum.reduceat(query @ rows.T, starts, axis=1)  # per document and vector of the query
-            found[i] = best.sum(axis=0) if self.spec.aggregation == "maxsim" else best.max(axis=0)
-        return found, None
+            scores[i] = best.sum(axis=0) if self.spec.aggregation == "maxsim" else best.max(axis=0)
+        return scores, None
 
     rounded = Dense.rounded
 
     def from_file(self, path):
         if path.suffix.lower() != ".npy":
             raise ValueError(f"{path}: queries of a multi-vector field must be .npy, (queries, vectors, dim){_or_texts(self.spec)}")
-        asked = np.load(path)
-        if asked.ndim != 3 or asked.shape[2] != self.spec.dim or not asked.shape[1]:
+        queries = np.load(path)
+        if queries.ndim != 3 or queries.shape[2] != self.spec.dim or not queries.shape[1]:
             raise ValueError(
-                f"{path} has shape {asked.shape}; queries of {self.name!r} must have shape (queries, vectors, {self.spec.dim})"
+                f"{path} has shape {queries.shape}; queries of {self.name!r} must have shape (queries, vectors, {self.spec.dim})"
             )
-        return list(asked.astype(np.float32))
+        return list(queries.astype(np.float32))
 
     def count(self, values):
         super().count(values)
@@ -193,22 +193,22 @@ class Sparse(Field):
 
     def _frequencies(self, terms: np.ndarray) -> np.ndarray:
         """Document frequencies: the number of rows that contain each term. terms: ascending."""
-        found = np.zeros(len(terms), np.int64)
-        for known, counts in self._seen:
-            at, there = _places(terms, known)
-            found[at[there]] += counts[there]
-        return found
+        counts_of = np.zeros(len(terms), np.int64)
+        for seen, counts in self._seen:
+            places, existing = _places(terms, seen)
+            counts_of[places[existing]] += counts[existing]
+        return counts_of
 
     def ask(self, queries):
         import scipy.sparse
 
         super().ask(queries)
-        self.terms = np.unique(np.concatenate([_terms(query) for query in self.asked]))
+        self.terms = np.unique(np.concatenate([_terms(query) for query in self.queries]))
         weights = np.ones(len(self.terms))
         if self.sees:
             df = self._frequencies(self.terms)
             weights = np.log(1 + (self._rows_seen - df + 0.5) / (df + 0.5))
-        self.matrix = self._matrix([(_terms(query), query[1]) for query in self.asked]) @ scipy.sparse.diags_array(weights)
+        self.matrix = self._matrix([(_terms(query), query[1]) for query in self.queries]) @ scipy.sparse.diags_array(weights)
         self.shared = (self.matrix != 0).astype(np.float64)
 
     def _matrix(self, values: Sequence):
@@ -218,8 +218,8 @@ class Sparse(Field):
         terms = np.concatenate([terms for terms, _ in values])
         weights = np.concatenate([weights for _, weights in values]).astype(np.float64)
         owner = np.repeat(np.arange(len(values)), [len(terms) for terms, _ in values])
-        at, there = _places(self.terms, terms)
-        return scipy.sparse.csr_array((weights[there], (owner[there], at[there])), shape=(len(values), len(self.terms)))
+        places, existing = _places(self.terms, terms)
+        return scipy.sparse.csr_array((weights[existing], (owner[existing], places[existing])), shape=(len(values), len(self.terms)))
 
     def scores(self, values):
         rows = self._matrix(values)
@@ -253,9 +253,9 @@ class Sparse(Field):
         return f"~{self.numbers / max(1, self.points):.0f} terms{weighting}"
 
     def about(self):
-        asked = len(self.asked)
-        terms = sum(len(_terms(query)) for query in self.asked) / max(1, asked)
-        return super().about() | {"postings": self.postings / max(1, asked), "query_terms": terms}
+        count = len(self.queries)
+        terms = sum(len(_terms(query)) for query in self.queries) / max(1, count)
+        return super().about() | {"postings": self.postings / max(1, count), "query_terms": terms}
 
 
 def encoded(spec: Any, path: Path, count: int) -> list:
@@ -285,10 +285,10 @@ def _terms(query: tuple) -> np.ndarray:
     return np.asarray(query[0]).astype(np.uint64)
 
 
-def _places(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(index of each of ``asked`` in ``known``, whether it is in ``known``). known: ascending."""
-    at = np.minimum(np.searchsorted(known, asked), max(0, len(known) - 1))
-    return at, (known[at] == asked) if len(known) else np.zeros(len(asked), bool)
+def _places(ordered: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(index of each term in ``ordered``, whether it is there). ordered: ascending."""
+    places = np.minimum(np.searchsorted(ordered, terms), max(0, len(ordered) - 1))
+    return places, (ordered[places] == terms) if len(ordered) else np.zeros(len(terms), bool)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

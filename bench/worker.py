@@ -167,9 +167,8 @@ class Worker:
 
     def _searchable(self, row: int) -> float | None:
         """Seconds from the call that adds a point until a search for its vector finds it. None: not within a minute."""
-        asked = self.dataset.vectors[row] if self.dataset.vectors is not None else _sparse_row(self.dataset.sparse, row)
         system = self.system
-        queries, filters = system.prepare([asked], [None])
+        queries, filters = system.prepare([self.dataset.point(row)], [None])
         start = time.perf_counter()
         system.insert(self.dataset, np.array([row]))
         while time.perf_counter() - start < _SENTINEL_SECONDS:
@@ -179,13 +178,13 @@ class Worker:
 
     def change(self, dataset: str, rows: str, deleted: str) -> dict:
         """Replace some rows by those of another data set, delete others, and call ``finish``. rows, deleted: paths of .npy files."""
-        changed, rows_at, gone = self._dataset(dataset), np.load(rows), np.load(deleted)
+        changed, changed_rows, deleted_rows = self._dataset(dataset), np.load(rows), np.load(deleted)
         start, step = time.perf_counter(), min(self.system.batch(), 1000)
-        for low in range(0, len(gone), step):
-            self.system.delete(gone[low : low + step])
+        for low in range(0, len(deleted_rows), step):
+            self.system.delete(deleted_rows[low : low + step])
         deleted_at = time.perf_counter()
-        for low in range(0, len(rows_at), step):
-            self.system.insert(changed, rows_at[low : low + step])
+        for low in range(0, len(changed_rows), step):
+            self.system.insert(changed, changed_rows[low : low + step])
         updated = time.perf_counter()
         self.system.finish()
         finished = time.perf_counter()
@@ -193,19 +192,19 @@ class Worker:
         self.system.save(self.folder)
         times = {"delete_s": deleted_at - start, "update_s": updated - deleted_at, "finish_s": finished - updated}
         sizes = {"after": facts.memory(self.pids())["rss"], "disk": self.system.disk(self.folder)}
-        return {"deleted": len(gone), "updated": len(rows_at), **times, **sizes}
+        return {"deleted": len(deleted_rows), "updated": len(changed_rows), **times, **sizes}
 
     # Searching
 
     def measure(self, cell: str, queries: list[int], filters: str | None, setting: dict, k: int, cap: float, out: str) -> dict:
         """One pass over the queries with a setting. Writes times and answers to the file ``out``."""
-        asked, wheres = self._prepared(cell, queries, filters)
+        prepared, wheres = self._prepared(cell, queries, filters)
         self.system.set(setting)
         pids = self.pids()
         cpu, wall = facts.cpu_seconds(pids), time.perf_counter()
-        times, found, seconds = timing.measure(self.system.search, asked, k, wheres, cap)
+        times, answers, seconds = timing.measure(self.system.search, prepared, k, wheres, cap)
         cpu, wall = facts.cpu_seconds(pids) - cpu, time.perf_counter() - wall
-        ids = [np.asarray(self.system.ids(answer), dtype=np.int64).reshape(-1) for answer in found]
+        ids = [np.asarray(self.system.ids(answer), dtype=np.int64).reshape(-1) for answer in answers]
         ends = np.cumsum([0] + [len(rows) for rows in ids])
         np.savez(out, times=np.array(times, dtype=np.int64), ids=np.concatenate(ids) if ids else np.zeros(0, np.int64), ends=ends)
         return {"requests": len(times), "seconds": seconds, "cores": cpu / wall if wall > 0.2 else None}
@@ -234,7 +233,7 @@ class Worker:
         self.turn, self.queries, self.filters = turn, queries, self._filters(filters, len(queries))
         return {"figures": [(what, float(value), unit) for what, value, unit in probe(self, **options)]}
 
-    def asked(self, count: int | None = None) -> Sequence:
+    def first_queries(self, count: int | None = None) -> Sequence:
         """For probes: the first ``count`` queries in the system's format."""
         return self.system.prepare([self.dataset.query(i) for i in self.queries[:count]], [None] * len(self.queries[:count]))[0]
 
@@ -263,11 +262,6 @@ class Worker:
     def close(self) -> dict:
         self.system.close()
         return {}
-
-
-def _sparse_row(matrix, row: int) -> tuple[np.ndarray, np.ndarray]:
-    low, high = matrix.indptr[row : row + 2]
-    return matrix.indices[low:high].astype(np.int32), matrix.data[low:high].astype(np.float32)
 
 
 def main(path: str) -> None:

@@ -76,14 +76,18 @@ class Dataset:
         """The data set with these attributes only."""
         return replace(self, attributes={name: self.attributes[name] for name in names})
 
-    def query(self, i: int) -> Any:
-        """Query i in the form of ``System.prepare``: a float32 array, (int32 indices, float32 values), or a pair of both."""
-        dense = None if self.queries is None else self.queries[i]
-        return dense if self.sparse is None else self._sparse_query(i) if self.vectors is None else (dense, self._sparse_query(i))
+    def attributes_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """The attributes of these rows: name → column."""
+        listed, columns = rows.tolist(), self.attributes.items()
+        return {name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in listed] for name, column in columns}
 
-    def _sparse_query(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.sparse_queries.indptr[i : i + 2]
-        return self.sparse_queries.indices[low:high].astype(np.int32), self.sparse_queries.data[low:high].astype(np.float32)
+    def query(self, i: int) -> Any:
+        """Query i in the form of ``System.prepare``: a contiguous float32 array, (int32 indices, float32 values), or a pair of both."""
+        return _form(self.queries, self.sparse_queries, i)
+
+    def point(self, i: int) -> Any:
+        """The vectors of row i in the form of a query."""
+        return _form(self.vectors, self.sparse, i)
 
     def describe(self) -> dict:
         """The facts about the data set that the report shows."""
@@ -107,6 +111,15 @@ class Dataset:
         return facts
 
 
+def _form(vectors: np.ndarray | None, matrix: Any, i: int) -> Any:
+    dense = None if vectors is None else np.ascontiguousarray(vectors[i], np.float32)
+    if matrix is None:
+        return dense
+    low, high = matrix.indptr[i : i + 2]
+    sparse = matrix.indices[low:high].astype(np.int32), matrix.data[low:high].astype(np.float32)
+    return sparse if dense is None else (dense, sparse)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """The rows scaled to length 1, float32. Zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -115,7 +128,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 # By name
 
-_SYNTHETIC = {"clustered": "clustered", "sparse": "sparse", "hybrid": "hybrid"}
+_SYNTHETIC = ("clustered", "sparse", "hybrid")
 _REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
 _VERSION = 3  # part of the cache folder's name; increase it when the generated data changes
@@ -125,9 +138,8 @@ def names() -> dict[str, str]:
     """Name of each data set → its description."""
     from . import packages, synthetic
 
-    made = {name: getattr(synthetic, function).__doc__ for name, function in _SYNTHETIC.items()}
-    found = {name: packages.PACKAGED[name].__doc__ for name in _REAL}
-    return {name: text.strip().splitlines()[0] for name, text in (made | found).items()}
+    makers = {name: getattr(synthetic, name) for name in _SYNTHETIC} | {name: packages.PACKAGED[name] for name in _REAL}
+    return {name: maker.__doc__.strip().splitlines()[0] for name, maker in makers.items()}
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -169,13 +181,12 @@ def _make(name: str, options: dict[str, Any]) -> Dataset:
     sized = re.fullmatch(r"(.+?)-(\d+)([km])", base)
     base, size = (sized[1], int(sized[2]) * _SIZES[sized[3]]) if sized and base not in _REAL else (base, None)
     if base in _SYNTHETIC:
-        chosen = {
-            key: float(value) if "." in value else int(value) for key, _, value in (part.partition("=") for part in tail.split(",") if part)
-        }
+        given = [part.partition("=") for part in tail.split(",") if part]
+        chosen = {key: float(value) if "." in value else int(value) for key, _, value in given}
         if size is not None:
             chosen["n"] = size
         try:
-            dataset = getattr(synthetic, _SYNTHETIC[base])(**chosen)
+            dataset = getattr(synthetic, base)(**chosen)
         except TypeError as error:
             raise DataError(f"{name}: {error}") from None
     elif base in _REAL and not tail:
@@ -193,8 +204,7 @@ def first(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
         return dataset
     rows = np.sort(np.random.default_rng(seed).choice(len(dataset), n, replace=False))
     where, pick = {int(row): i for i, row in enumerate(rows)}, rows.tolist()
-    taken = {k: v[rows] if isinstance(v, np.ndarray) else [v[row] for row in pick] for k, v in dataset.attributes.items()}
-    changed: dict[str, Any] = {"attributes": taken}
+    changed: dict[str, Any] = {"attributes": dataset.attributes_of(rows)}
     if dataset.vectors is not None:
         changed["vectors"] = np.asarray(dataset.vectors[rows])
     if dataset.sparse is not None:
@@ -218,9 +228,9 @@ def with_grid(dataset: Dataset, clusters: int = 256, seed: int = 0) -> Dataset:
         return dataset
     rng = np.random.default_rng(seed)
     labels = _clusters(np.asarray(dataset.vectors), min(clusters, max(2, len(dataset) // 20)), rng)
-    made = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
-    own = {f"own_{name}" if name in made else name: values for name, values in dataset.attributes.items()}
-    return replace(dataset, attributes={**made, **own})
+    grid = synthetic.attributes_of(synthetic.place_of(dataset.vectors, labels, rng), rng)
+    own = {f"own_{name}" if name in grid else name: values for name, values in dataset.attributes.items()}
+    return replace(dataset, attributes={**grid, **own})
 
 
 def _clusters(vectors: np.ndarray, count: int, rng: np.random.Generator, rounds: int = 6) -> np.ndarray:

@@ -47,16 +47,13 @@ def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
     count = min(count, n // 10)
     if count == 0:
         raise DataError(f"{dataset.name}: {n} vectors are too few to hold out queries; pass --queries-file FILE")
-    asked = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
-    kept = np.setdiff1d(np.arange(n), asked)
+    query_rows = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+    kept = np.setdiff1d(np.arange(n), query_rows)
     pick = kept.tolist()
-    dataset.attributes = {
-        name: values[kept] if isinstance(values, np.ndarray) else [values[row] for row in pick]
-        for name, values in dataset.attributes.items()
-    }
+    dataset.attributes = dataset.attributes_of(kept)
     if dataset.texts is not None:
-        dataset.query_texts, dataset.texts = [dataset.texts[row] for row in asked.tolist()], [dataset.texts[row] for row in pick]
-    dataset.queries, dataset.vectors = np.asarray(dataset.vectors[asked]), np.asarray(dataset.vectors[kept])
+        dataset.query_texts, dataset.texts = [dataset.texts[row] for row in query_rows.tolist()], [dataset.texts[row] for row in pick]
+    dataset.queries, dataset.vectors = np.asarray(dataset.vectors[query_rows]), np.asarray(dataset.vectors[kept])
     return dataset
 
 
@@ -88,12 +85,12 @@ def hdf5(path: Path) -> Dataset:
     except ImportError:
         raise DataError("reading .hdf5 needs h5py: pip install h5py") from None
     with h5py.File(path, "r") as file:
-        known = {"angular": "cosine", "euclidean": "l2", "dot": "dot", "ip": "dot"}
+        metrics = {"angular": "cosine", "euclidean": "l2", "dot": "dot", "ip": "dot"}
         distance = str(file.attrs.get("distance", "euclidean"))
-        if distance not in known or "train" not in file:
-            raise DataError(f"{path}: needs a 'train' data set and a distance of {', '.join(known)}, not {distance!r}")
+        if distance not in metrics or "train" not in file:
+            raise DataError(f"{path}: needs a 'train' data set and a distance of {', '.join(metrics)}, not {distance!r}")
         queries = np.asarray(file["test"], dtype=np.float32) if "test" in file else None
-        return Dataset(path.stem, known[distance], vectors=np.asarray(file["train"], dtype=np.float32), queries=queries)
+        return Dataset(path.stem, metrics[distance], vectors=np.asarray(file["train"], dtype=np.float32), queries=queries)
 
 
 def parquet(path: Path, column: str | None = None) -> Dataset:
@@ -137,10 +134,10 @@ def folder(path: Path, metric: str = "cosine") -> Dataset:
     """
     from . import texts
 
-    corpus, asked = list(_lines(path, "corpus")), list(_lines(path, "queries"))
+    corpus, query_entries = list(_lines(path, "corpus")), list(_lines(path, "queries"))
     dense, sparse = _pair(path, ".npy"), _pair(path, ".npz")
     documents = [f"{entry.get('title', '')} {entry['text']}".strip() for entry in corpus]
-    questions = [entry["text"] for entry in asked]
+    questions = [entry["text"] for entry in query_entries]
     dataset = Dataset(path.name, metric, texts=documents, query_texts=questions, about=str(path))
     if dense:
         dataset.vectors, dataset.queries = (np.load(part).astype(np.float32) for part in dense)
@@ -155,9 +152,9 @@ def folder(path: Path, metric: str = "cosine") -> Dataset:
     else:
         dataset.sparse, dataset.sparse_queries = texts.bm25(documents, questions)
     rows = {str(entry["_id"]): row for row, entry in enumerate(corpus)}
-    dataset.qrels = _qrels(path, {str(entry["_id"]): i for i, entry in enumerate(asked)}, rows)
-    if len(dataset.vectors) != len(corpus) or len(dataset.queries) != len(asked) or dataset.sparse.shape[0] != len(corpus):
-        raise DataError(f"{path}: the number of vectors differs from the {len(corpus)} documents or the {len(asked)} queries")
+    dataset.qrels = _qrels(path, {str(entry["_id"]): i for i, entry in enumerate(query_entries)}, rows)
+    if len(dataset.vectors) != len(corpus) or len(dataset.queries) != len(query_entries) or dataset.sparse.shape[0] != len(corpus):
+        raise DataError(f"{path}: the number of vectors differs from the {len(corpus)} documents or the {len(query_entries)} queries")
     return dataset
 
 

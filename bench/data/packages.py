@@ -69,10 +69,10 @@ def fashion_mnist() -> Dataset:
         shape = np.frombuffer(raw, dtype=">i4", count=raw[3], offset=4)
         return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
 
-    images, asked = (idx(f"{part}-images").reshape(-1, 784).astype(np.float32) for part in ("train", "t10k"))
+    images, queries = (idx(f"{part}-images").reshape(-1, 784).astype(np.float32) for part in ("train", "t10k"))
     labels = [f"class{label}" for label in idx("train-labels").tolist()]
     about = "Debian package dataset-fashion-mnist; the attribute label is the image's class"
-    return Dataset("fashion-mnist", "l2", images, asked[:QUERIES], attributes={"label": labels}, about=about)
+    return Dataset("fashion-mnist", "l2", images, queries[:QUERIES], attributes={"label": labels}, about=about)
 
 
 def glove() -> Dataset:
@@ -89,16 +89,26 @@ def glove() -> Dataset:
 
 
 def _of_texts(name: str, documents: list[str], questions: list[str], attributes: dict[str, Any], qrels=None, about: str = "") -> Dataset:
-    sparse, asked = texts.bm25(documents, questions)
+    sparse, sparse_queries = texts.bm25(documents, questions)
     return Dataset(
-        name, "cosine", texts.embed(documents), texts.embed(questions), sparse, asked, attributes, qrels, documents, questions, about=about
+        name,
+        "cosine",
+        texts.embed(documents),
+        texts.embed(questions),
+        sparse,
+        sparse_queries,
+        attributes,
+        qrels,
+        documents,
+        questions,
+        about=about,
     )
 
 
 def _split(rows: int, seed: int = 0) -> tuple[list[int], list[int]]:
     """(rows kept as points, rows held out as queries)."""
-    asked = np.sort(np.random.default_rng(seed).choice(rows, min(QUERIES, rows // 10), replace=False))
-    return np.setdiff1d(np.arange(rows), asked).tolist(), asked.tolist()
+    query_rows = np.sort(np.random.default_rng(seed).choice(rows, min(QUERIES, rows // 10), replace=False))
+    return np.setdiff1d(np.arange(rows), query_rows).tolist(), query_rows.tolist()
 
 
 _CATEGORIES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
@@ -132,10 +142,10 @@ def wordnet() -> Dataset:
             columns["links"].append(int(parts[4 + 2 * count]))
     columns |= {name: np.array(columns[name], dtype=np.int64) for name in ("senses", "links")}
     having = [row for row, example in enumerate(examples) if example]
-    asked = np.sort(np.random.default_rng(0).choice(having, QUERIES, replace=False)).tolist()
-    qrels = {i: {row: 1.0} for i, row in enumerate(asked)}
+    query_rows = np.sort(np.random.default_rng(0).choice(having, QUERIES, replace=False)).tolist()
+    qrels = {i: {row: 1.0} for i, row in enumerate(query_rows)}
     about = "Debian package wordnet-base; embedded by wordllama, weighted by BM25; a query is an example sentence, its synset is relevant"
-    return _of_texts("wordnet", documents, [examples[row] for row in asked], columns, qrels, about)
+    return _of_texts("wordnet", documents, [examples[row] for row in query_rows], columns, qrels, about)
 
 
 def debian() -> Dataset:
@@ -151,7 +161,7 @@ def debian() -> Dataset:
             records[fields["Package"]] = fields
     if len(records) < 1000:
         raise DataError(f"apt-cache dumpavail lists only {len(records)} packages; run apt-get update first")
-    kept, asked = _split(len(records))
+    kept, query_rows = _split(len(records))
     every = [records[name] for name in sorted(records)]
     documents = [f"{fields['Package']}: {fields['Description']}" for fields in every]
     chosen = [every[row] for row in kept]
@@ -161,13 +171,13 @@ def debian() -> Dataset:
         "priority": [fields.get("Priority", "optional") for fields in chosen],
         "arch": [fields.get("Architecture", "all") for fields in chosen],
         "maintainer": [fields.get("Maintainer", "unknown") for fields in chosen],
-        "host": [found.group(1).lower() if found else None for found in host],
+        "host": [match.group(1).lower() if match else None for match in host],
         "tags": [[tag for tag in re.split(r",\s*", fields.get("Tag", "").strip(" ,")) if tag] for fields in chosen],
         "installed_size": np.array([int(fields.get("Installed-Size", 0)) for fields in chosen], dtype=np.int64),
         "depends": np.array([fields.get("Depends", "").count(",") for fields in chosen], dtype=np.int64),
     }
     about = "apt-cache dumpavail of this machine: name and synopsis, embedded by wordllama, weighted by BM25; packages held out are queries"
-    return _of_texts("debian", [documents[row] for row in kept], [documents[row] for row in asked], attributes, about=about)
+    return _of_texts("debian", [documents[row] for row in kept], [documents[row] for row in query_rows], attributes, about=about)
 
 
 def stdlib() -> Dataset:
@@ -177,12 +187,12 @@ def stdlib() -> Dataset:
     except ImportError as error:
         raise DataError(f"the data set stdlib needs vectordb, whose demo collects the docstrings: {error}") from None
     every = list(collect())
-    kept, asked = _split(len(every))
+    kept, query_rows = _split(len(every))
     chosen = [every[row] for row in kept]
     attributes: dict[str, Any] = {name: [getattr(entry, name) for entry in chosen] for name in ("module", "package", "kind", "lines")}
     attributes["parameters"] = [list(entry.parameters) for entry in chosen]
     about = f"docstrings of Python {sys.version.split()[0]}, embedded by wordllama, weighted by BM25; some are held out as queries"
-    return _of_texts("stdlib", [entry.body for entry in chosen], [every[row].body for row in asked], attributes, about=about)
+    return _of_texts("stdlib", [entry.body for entry in chosen], [every[row].body for row in query_rows], attributes, about=about)
 
 
 PACKAGED: dict[str, Callable[[], Dataset]] = {

@@ -91,11 +91,11 @@ def sparse(n: int = 100_000, queries: int = 1000, topics: int = 64, seed: int = 
     rng = np.random.default_rng(seed)
     source = SparseSource(rng, topics)
     labels = rng.integers(0, topics, n + queries)
-    documents, asked = source.rows(labels[:n], 130), source.rows(labels[n:], 41)
+    documents, sparse_queries = source.rows(labels[:n], 130), source.rows(labels[n:], 41)
     place = np.argsort(np.argsort(labels[:n], kind="stable"))
     about = f"{topics} topics, Zipf–Mandelbrot terms, seed {seed}"
     attributes = attributes_of(place, np.random.default_rng(seed + 1))
-    return Dataset("sparse", "dot", sparse=documents, sparse_queries=asked, attributes=attributes, about=about)
+    return Dataset("sparse", "dot", sparse=documents, sparse_queries=sparse_queries, attributes=attributes, about=about)
 
 
 def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int = 256, seed: int = SEED) -> Dataset:
@@ -109,7 +109,7 @@ def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int =
     documents = source.rows(labels, 130)
     targets = rng.choice(n, queries, replace=False)
     moved = unit(vectors[targets] + 0.9 * unit(rng.standard_normal((queries, dim), dtype=np.float32)))
-    asked = _third(documents[targets], rng) + source.rows(labels[targets], 8)
+    sparse_queries = _third(documents[targets], rng) + source.rows(labels[targets], 8)
     place = place_of(vectors, labels, rng)
     return Dataset(
         "hybrid",
@@ -117,7 +117,7 @@ def hybrid(n: int = 100_000, dim: int = 384, queries: int = 1000, centres: int =
         vectors,
         moved,
         documents,
-        asked.tocsr(),
+        sparse_queries.tocsr(),
         attributes_of(place, np.random.default_rng(seed + 1)),
         qrels={i: {int(row): 1} for i, row in enumerate(targets)},
         about=f"{centres} clusters that are topics too; a query is about one point; seed {seed}",
@@ -140,9 +140,9 @@ def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
     Clusters are chained greedily, and rows within a cluster are sorted along its main direction. A correlated filter selects a window of
     places.
     """
-    known = np.unique(labels)
-    middles = np.stack([vectors[labels == label].mean(axis=0) for label in known])
-    chain, left = [0], set(range(1, len(known)))
+    clusters = np.unique(labels)
+    middles = np.stack([vectors[labels == label].mean(axis=0) for label in clusters])
+    chain, left = [0], set(range(1, len(clusters)))
     while left:
         rest = np.fromiter(left, dtype=np.int64)
         nearest = int(rest[np.argmin(((middles[rest] - middles[chain[-1]]) ** 2).sum(axis=1))])
@@ -150,7 +150,7 @@ def place_of(vectors: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
         left.remove(nearest)
     place, low = np.empty(len(vectors), dtype=np.int64), 0
     for step in chain:
-        rows = np.flatnonzero(labels == known[step])
+        rows = np.flatnonzero(labels == clusters[step])
         inside = vectors[rows] - middles[step]
         direction = rng.standard_normal(vectors.shape[1]).astype(np.float32)
         for _ in range(3):  # power iteration: close to the first principal component
@@ -170,19 +170,19 @@ def attributes_of(place: np.ndarray, rng: np.random.Generator) -> dict[str, list
     """
     n = len(place)
     lines = {"u": rng.permutation(n), "place": np.asarray(place)}
-    made: dict[str, list | np.ndarray] = {name: line.astype(np.int64) for name, line in lines.items()}
+    columns: dict[str, list | np.ndarray] = {name: line.astype(np.int64) for name, line in lines.items()}
     for name, line in lines.items():
         for count in BUCKETS:
             words = [f"{name[0]}{bucket}" for bucket in range(count)]
-            made[f"{name}_{count}"] = [words[bucket] for bucket in (line * count // n).tolist()]
-    made["tags"] = _tags(lines, rng)
-    made["grade"] = rng.integers(0, 10, n)
-    made["flag"] = np.where(rng.random(n) < 0.9, "yes", "no").tolist()
-    made["price"] = rng.integers(0, 1_000_000, n)
+            columns[f"{name}_{count}"] = [words[bucket] for bucket in (line * count // n).tolist()]
+    columns["tags"] = _tags(lines, rng)
+    columns["grade"] = rng.integers(0, 10, n)
+    columns["flag"] = np.where(rng.random(n) < 0.9, "yes", "no").tolist()
+    columns["price"] = rng.integers(0, 1_000_000, n)
     for name, share in NULLS.items():
-        gone, values = rng.random(n) < share, rng.integers(0, 100, n)
-        made[name] = [None if null else value for null, value in zip(gone.tolist(), values.tolist(), strict=True)]
-    return made
+        nulls, values = rng.random(n) < share, rng.integers(0, 100, n)
+        columns[name] = [None if null else value for null, value in zip(nulls.tolist(), values.tolist(), strict=True)]
+    return columns
 
 
 def _tags(lines: dict[str, np.ndarray], rng: np.random.Generator) -> list[list[str]]:

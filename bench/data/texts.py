@@ -44,8 +44,8 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 def words(text: str) -> list[str]:
     """Lower-case words without stop words and without a plural's s."""
     stop = _STOP.split()
-    found = (word for word in _WORD.findall(text.lower()) if word not in stop)
-    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
+    kept = (word for word in _WORD.findall(text.lower()) if word not in stop)
+    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in kept]
 
 
 def bm25(documents: Sequence[str], queries: Sequence[str], k1: float = 0.9, b: float = 0.4):
@@ -65,12 +65,12 @@ def bm25(documents: Sequence[str], queries: Sequence[str], k1: float = 0.9, b: f
         ends = np.cumsum([0] + [sum(word in terms for word in counts) for counts in rows])
         return scipy.sparse.csr_matrix((np.array(data, dtype=np.float32), np.array(places, dtype=np.int32), ends), (len(rows), len(terms)))
 
-    made = matrix(counted)
-    holding = np.bincount(made.indices, minlength=len(terms))
+    weighted = matrix(counted)
+    holding = np.bincount(weighted.indices, minlength=len(terms))
     idf = np.log1p((len(documents) - holding + 0.5) / (holding + 0.5))
-    norms = np.repeat(k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9)), np.diff(made.indptr))
-    made.data = (idf[made.indices] * made.data * (k1 + 1) / (made.data + norms)).astype(np.float32)
-    made.sort_indices()
-    asked = matrix([Counter(words(text)) for text in queries])
-    asked.sort_indices()
-    return made, asked
+    norms = np.repeat(k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9)), np.diff(weighted.indptr))
+    weighted.data = (idf[weighted.indices] * weighted.data * (k1 + 1) / (weighted.data + norms)).astype(np.float32)
+    weighted.sort_indices()
+    query_matrix = matrix([Counter(words(text)) for text in queries])
+    query_matrix.sort_indices()
+    return weighted, query_matrix

@@ -16,7 +16,7 @@ from .maps import filter_map, filter_summary
 from .style import STYLE, Pens
 
 
-def draw(found: dict, folder: Path) -> dict[str, list[str]]:
+def draw(results: dict, folder: Path) -> dict[str, list[str]]:
     """Draw all plots of the results into a folder. Returns suite → file names of the PNGs. Raises ImportError without matplotlib."""
     import matplotlib
 
@@ -24,9 +24,9 @@ def draw(found: dict, folder: Path) -> dict[str, list[str]]:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, list[str]] = {}
-    pens = Pens({one["name"]: one["kind"] for one in found["systems"]})
+    pens = Pens({one["name"]: one["kind"] for one in results["systems"]})
     with matplotlib.rc_context(STYLE):
-        for suite, name, figure in _figures(found, pens):
+        for suite, name, figure in _figures(results, pens):
             for kind in ("png", "svg"):
                 figure.savefig(folder / f"{name}.{kind}", dpi=160, bbox_inches="tight", pad_inches=0.25)
             _fewer_colours(folder / f"{name}.png")
@@ -44,33 +44,31 @@ def _fewer_colours(path: Path) -> None:
     small.save(path, optimize=True)
 
 
-def _figures(found: dict, pens: Pens):
+def _figures(results: dict, pens: Pens):
     """Yield (suite, file name, matplotlib figure) of every plot."""
     for suite in ("dense", "sparse", "hybrid"):
-        part = Part(found, suite)
+        part = Part(results, suite)
         for place in part.places():
             yield suite, _name(suite, *place), curves(part, place, pens)
             tails = latency(part, place, pens)
             if tails is not None:
                 yield suite, _name(suite, "latency", *place), tails
-    part = Part(found, "filtered")
+    part = Part(results, "filtered")
     for dataset in part.datasets:
-        for name, made in (("summary", filter_summary(part, dataset)), ("", filter_map(part, dataset))):
-            if made is not None:
-                yield "filtered", _name("filtered", name, dataset), made
+        for name, heat_map in (("summary", filter_summary(part, dataset)), ("", filter_map(part, dataset))):
+            if heat_map is not None:
+                yield "filtered", _name("filtered", name, dataset), heat_map
     for suite in ("dense", "sparse", "footprint"):
-        part = Part(found, suite)
+        part = Part(results, suite)
         for dataset in part.datasets:
             figure = bars(part, dataset, pens)
             if figure is not None:
                 yield suite, _name(suite, "build", dataset), figure
-    part = Part(found, "ingest")
-    for dataset in part.datasets:
-        yield "ingest", _name("ingest", dataset), ingest(part, dataset, pens)
-    part = Part(found, "churn")
-    for dataset in part.datasets:
-        yield "churn", _name("churn", dataset), churn(part, dataset, pens)
-    part = Part(found, "service")
+    for suite, plot in (("ingest", ingest), ("churn", churn)):
+        part = Part(results, suite)
+        for dataset in part.datasets:
+            yield suite, _name(suite, dataset), plot(part, dataset, pens)
+    part = Part(results, "service")
     if part.loads:
         yield "service", "service", loads(part, pens)
 

@@ -11,7 +11,7 @@ from .style import FAINT, INK, PAPER, TARGET, Pens, new, no_label, spread_labels
 
 def bars(part: Any, dataset: str, pens: Pens):
     """Bars of build time, added memory and disk, side by side, with a row for each system."""
-    built = [one for one in part.operations if one["op"] == "build" and one["dataset"] == dataset]
+    built = part.operated("build", dataset)
     if not built:
         return None
     built = sorted({one["system"]: one for one in built}.values(), key=lambda one: one["build_s"])
@@ -31,10 +31,10 @@ def bars(part: Any, dataset: str, pens: Pens):
             axes.scatter(peaks, range(len(built)), marker="|", s=110, color=colours, zorder=4, linewidths=1.6)
             top = max(top, *peaks)
         for y, shown in enumerate(values):
-            text, at = show(shown), shown
+            text, x = show(shown), shown
             if name == "memory added" and peaks[y] > 1.05 * shown:
-                text, at = f"{show(shown).removesuffix(' MiB')} → {show(peaks[y])}", peaks[y]
-            axes.text(at + 0.03 * top, y, text, va="center", fontsize=8.5, color=INK)
+                text, x = f"{show(shown).removesuffix(' MiB')} → {show(peaks[y])}", peaks[y]
+            axes.text(x + 0.03 * top, y, text, va="center", fontsize=8.5, color=INK)
         axes.set_xlim(0, 1.5 * top)
         axes.set_xticks([])
         axes.grid(False)
@@ -55,9 +55,7 @@ def ingest(part: Any, dataset: str, pens: Pens):
     figure, [[axes]] = new(8.5, 5)
     labels = []
     for system in part.systems:
-        mine = sorted(
-            (one for one in part.operations if one["system"] == system and one["dataset"] == dataset), key=lambda one: one["batch"]
-        )
+        mine = sorted((one for one in part.operated("ingest", dataset) if one["system"] == system), key=lambda one: one["batch"])
         if not mine:
             continue
         x, y = [one["batch"] for one in mine], [(one["rows"] - 1) / sum(one["batch_s"]) for one in mine]
@@ -83,9 +81,8 @@ def churn(part: Any, dataset: str, pens: Pens):
     for system in part.systems:
         points = []
         for x, stage in enumerate(stages):
-            mine = [one for one in part.measurements if (one["dataset"], one["stage"], one["system"]) == (dataset, stage, system)]
-            if mine:
-                pairs = [(one["recall"]["mean"], one["latency"]["qps"]) for one in mine]
+            pairs = tables.points(part.measured(dataset, stage, system))
+            if pairs:
                 qps = metrics.at_recall(pairs, TARGET)
                 points.append((x, qps if qps is not None else max(pairs)[1], qps is not None, max(pairs)[0]))
         if points:

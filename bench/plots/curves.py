@@ -29,10 +29,10 @@ def curves(part: Any, place: tuple[str, str, str], pens: Pens):
         left += len(measured) - len(shown)
         if not shown:
             continue
-        x = _nines([one["recall"]["mean"] for one in shown])
-        y = np.array([one["latency"]["qps"] for one in shown])
+        recall, y = np.array(tables.points(shown)).T
+        x = _nines(recall)
         low, high = (np.array([one["latency"][key] for one in shown]) for key in ("qps_low", "qps_high"))
-        best = metrics.pareto([(one["recall"]["mean"], one["latency"]["qps"]) for one in shown])
+        best = metrics.pareto(tables.points(shown))
         pen = pens.line(system)
         axes.errorbar(x, y, yerr=[y - low, high - y], fmt="none", ecolor=pen["color"], alpha=0.35, linewidth=1.2, zorder=2)
         axes.scatter(x, y, s=20, color=pen["color"], marker=pens.marker[system], alpha=0.35, linewidths=0, zorder=pen["zorder"])

@@ -14,19 +14,19 @@ from .style import FAINT, INK, PAPER, TARGET, new
 
 def filter_summary(part: Any, dataset: str):
     """Heat map of all systems: a row for each system, a column for each correlation × selectivity, geometric means over filter shapes."""
-    found = sections.summary(part, dataset)
-    shares = sorted({share for _, _, share in found}, reverse=True)
-    sides = [side for side in CORRELATIONS if any(key[1] == side for key in found)]
+    cells = sections.summary(part, dataset)
+    shares = sorted({share for _, _, share in cells}, reverse=True)
+    sides = [side for side in CORRELATIONS if any(key[1] == side for key in cells)]
     columns = [(side, share) for side in sides for share in shares]
-    known = [mean for mean, _, _ in found.values() if mean]
-    if not known or len(part.systems) < 2:
+    means = [mean for mean, _, _ in cells.values() if mean]
+    if not means or len(part.systems) < 2:
         return None
-    norm, colours = _scale(known), _map_colours()
+    norm, colours = _scale(means), _map_colours()
     figure, [[place]] = new(max(7.5, 0.72 * len(columns) + 2), 0.5 * len(part.systems) + 2)
     place.grid(False)
     for y, system in enumerate(part.systems):
         for x, (side, share) in enumerate(columns):
-            mean, reached, tried = found.get((system, side, share), (None, 0, 0))
+            mean, reached, tried = cells.get((system, side, share), (None, 0, 0))
             share_of = f"{reached}/{tried}" if reached < tried else None
             _map_cell(place, x, y, mean, tables.short(mean) if mean else share_of or "·", norm, colours, hatched=bool(tried) and not mean)
             if mean and share_of:
@@ -43,10 +43,10 @@ def filter_summary(part: Any, dataset: str):
     return figure
 
 
-def _scale(known: list[float]):
+def _scale(rates: list[float]):
     from matplotlib.colors import LogNorm
 
-    return LogNorm(min(known), max(max(known), min(known) * 10))
+    return LogNorm(min(rates), max(max(rates), min(rates) * 10))
 
 
 def _map_cell(place: Any, x: int, y: int, qps: float | None, text: str, norm: Any, colours: Any, hatched: bool) -> None:
@@ -70,10 +70,10 @@ def filter_map(part: Any, dataset: str):
     sides = [side for side in CORRELATIONS if any(where["correlation"] == side for where in grid.values())]
     columns = [(side, share) for side in sides for share in shares]
     values = {system: _reached(part, dataset, system, grid) for system in part.systems}
-    known = [qps for cells in values.values() for qps, _ in cells.values() if qps]
-    if not known:
+    rates = [qps for cells in values.values() for qps, _ in cells.values() if qps]
+    if not rates:
         return None
-    norm = _scale(known)
+    norm = _scale(rates)
     across = 1 if len(columns) > 6 else 2
     down = math.ceil(len(part.systems) / across)
     wide, high = 0.52 * len(columns) * across + 2.4 * across, down * (0.36 * len(shapes) + 1.25) + 0.9
@@ -124,7 +124,7 @@ def _reached(part: Any, dataset: str, system: str, grid: dict) -> dict:
             measured = part.of(one_place, system)
             if measured:
                 where = grid[one_place[2]]
-                points = [(one["recall"]["mean"], one["latency"]["qps"]) for one in measured]
+                points = tables.points(measured)
                 key = (where["shape"], where["correlation"], where["selectivity"])
                 result[key] = (metrics.at_recall(points, TARGET), max(point[0] for point in points))
     return result

@@ -115,10 +115,10 @@ def start(worker) -> Figures:
         np.save(query, worker.dataset.query(0))
         np.save(vectors, worker.dataset.vectors)
         data = [str(worker.folder), query]
-        worker.system.search(worker.asked(1)[0], 10, None)  # compiles the kernels into the disk cache
-        found = child(_FIRST, *data)
-        yield "new process to first answer", found.pop("wall"), "s"
-        for part, seconds in found.items():
+        worker.system.search(worker.first_queries(1)[0], 10, None)  # compiles the kernels into the disk cache
+        seconds_of = child(_FIRST, *data)
+        yield "new process to first answer", seconds_of.pop("wall"), "s"
+        for part, seconds in seconds_of.items():
             yield f"new process: {part}", seconds, "s"
         yield "new process to first answer, without scipy", child(_FIRST, *data, "without scipy")["wall"], "s"
         yield "new process to first answer, NumPy over a mapped file", child(_NUMPY, vectors, query)["wall"], "s"
@@ -224,7 +224,7 @@ def proofs(worker, weights: tuple[float, ...] = (1.0, 0.1, 0.03, 0.01)) -> Figur
     """Linear fusion that is proven exact, by the weight of the sparse arm."""
     import vectordb
 
-    docs, queries = worker.system.collection, worker.asked()
+    docs, queries = worker.system.collection, worker.first_queries()
     for weight in weights:
         fusion = vectordb.Linear({"dense": 1.0, "sparse": weight})
         proven = [docs.search(query, fusion=fusion, explain=True).plan["fusion"]["proven"] for query in queries]

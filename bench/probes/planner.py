@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from .. import timing, truth
+from .. import metrics, timing, truth
 from .release import Figures
 
 TARGETS = (0.90, 0.95, 0.99)
@@ -27,11 +27,11 @@ def cell(worker) -> Figures:
     queries = np.ascontiguousarray(dataset.queries[worker.queries], np.float32)
     with worker.system.collection._snapshots.pin() as view:
         table, [opened] = view.chunks(view.fields["dense"]), view.snapshot.segments(view.fields["dense"])
-        segment, made = opened.segment, {}
+        segment, masks = opened.segment, {}
         for where in filters:
-            if where not in made:
-                made[where] = SegmentMask(segment, None if where is None else np.flatnonzero(where.mask).astype(np.uint32))
-        allowed = [made[where] for where in filters]
+            if where not in masks:
+                masks[where] = SegmentMask(segment, None if where is None else np.flatnonzero(where.mask).astype(np.uint32))
+        allowed = [masks[where] for where in filters]
         settings, spec = segment.model(K).settings, view.schema.vectors["dense"]
         expected = truth.exact(dataset, worker.queries, K, filters)
 
@@ -83,5 +83,4 @@ def cell(worker) -> Figures:
 def _recall(worker, expected: truth.Truth, i: int, hits: np.ndarray) -> float:
     where = worker.filters[i]
     judged = truth.judge(expected, worker.dataset, i, worker.queries[i], hits, K, None if where is None else where.mask)
-    correct = min(K, int(expected.matches[i]))
-    return judged.good / correct if correct else 1.0
+    return metrics.recall(judged.good, K, int(expected.matches[i]))

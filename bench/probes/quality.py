@@ -40,11 +40,11 @@ def judged(worker) -> Figures:
         docs.optimize()
         for arms in ARMS:
             vectors = {arm: columns[arm] for arm in arms if arm in columns}
-            asked = {"vectors": vectors or None, "text": {"bm25": texts} if "bm25" in arms else None}
+            request = {"vectors": vectors or None, "text": {"bm25": texts} if "bm25" in arms else None}
 
-            def ndcg(asked: dict = asked, **options) -> float:
-                hits = docs.search_batch(**asked, limit=LIMIT, with_attributes=False, **options)
-                run = {query: found.ids.tolist() for query, found in zip(queries, hits, strict=True)}
+            def ndcg(request: dict = request, **options) -> float:
+                hits = docs.search_batch(**request, limit=LIMIT, with_attributes=False, **options)
+                run = {query: answer.ids.tolist() for query, answer in zip(queries, hits, strict=True)}
                 return metrics.rankings(dataset.qrels, run, LIMIT)[f"nDCG@{LIMIT}"]["mean"]
 
             name = " + ".join(arms)
@@ -54,7 +54,7 @@ def judged(worker) -> Figures:
             if len(arms) == 1:
                 continue
             qrels = [dataset.qrels[query] for query in queries]
-            exact, indexed = docs.tune_fusion(**asked, qrels=qrels), docs.tune_fusion(**asked, qrels=qrels, recall=0.95)
+            exact, indexed = docs.tune_fusion(**request, qrels=qrels), docs.tune_fusion(**request, qrels=qrels, recall=0.95)
             label = f"nDCG@{LIMIT}, linear({name})"
             yield f"{label}, learned on other queries, exact", exact.ndcg["linear"], ""
             yield f"{label}, learned on other queries, indexed", indexed.ndcg["linear"], ""

@@ -17,9 +17,9 @@ UPSERTED, SINGLES, BATCH = 50_000, 200, 1_000
 def search(worker) -> Figures:
     """One exact search at a time. The answers are compared with the ground truth first."""
     _verify(worker)
-    yield "exact search, p50", timing.p50(lambda query: worker.system.search(query, 10, None), worker.asked(), 10.0), "µs"
+    yield "exact search, p50", timing.p50(lambda query: worker.system.search(query, 10, None), worker.first_queries(), 10.0), "µs"
     if "ours" in worker.system.does:
-        yield "search with all defaults, p50", timing.p50(worker.system.collection.search, worker.asked(), 10.0), "µs"
+        yield "search with all defaults, p50", timing.p50(worker.system.collection.search, worker.first_queries(), 10.0), "µs"
 
 
 def _verify(worker) -> None:
@@ -27,7 +27,7 @@ def _verify(worker) -> None:
     system, dataset, queries = worker.system, worker.dataset, worker.queries[:5]
     system.set(system.exact())
     expected = truth.exact(dataset, queries, 10)
-    for i, query in enumerate(worker.asked(5)):
+    for i, query in enumerate(worker.first_queries(5)):
         hits = system.ids(system.search(query, 10, None))
         judged = truth.judge(expected, dataset, i, queries[i], hits, 10)
         assert judged.good == min(10, expected.matches[i]), f"query {queries[i]}: exact search returned {hits.tolist()}"
@@ -35,7 +35,7 @@ def _verify(worker) -> None:
 
 def batch(worker) -> Figures:
     """64 queries one by one and in one call."""
-    system, queries = worker.system, worker.asked(64)
+    system, queries = worker.system, worker.first_queries(64)
     system.set(system.exact())
     alone = len(queries) / timing.seconds(lambda: [system.search(query, 10, None) for query in queries])
     together = len(queries) / timing.seconds(system.search_batch, queries, 10)
@@ -46,7 +46,7 @@ def batch(worker) -> Figures:
 
 def threads(worker, exact: bool = True, seconds: float = 1.0) -> Figures:
     """Single searches from one and from two threads."""
-    system, queries = worker.system, worker.asked()
+    system, queries = worker.system, worker.first_queries()
     system.set(system.exact() if exact else {})
 
     def rate(count: int) -> float:
@@ -122,11 +122,11 @@ def _empty_call(size: int) -> float:
     import grpc
 
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_echo, args=(there, 1_500), daemon=True)
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_echo, args=(child_end, 1_500), daemon=True)
     process.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{here.recv()}") as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{parent_end.recv()}") as channel:
             return timing.p50(channel.unary_unary("/bench/Echo"), [bytes(size)] * 500)
     finally:
         process.terminate()

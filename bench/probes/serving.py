@@ -51,10 +51,10 @@ def service(worker, seconds: float = 10.0, rates: tuple[int | None, ...] = (1_00
         for rate in rates:
             what = f"while writing {'as fast as possible' if rate is None else f'{rate:,} points/s'}"
             with _writing(ours, dataset.vectors, rate, rows) as written:
-                found = timing.stream(search, queries, timing.lasting(seconds))
+                times = timing.stream(search, queries, timing.lasting(seconds))
             yield f"{what}: written", written[0] / seconds, "points/s"
-            yield f"{what}: searches", len(found) / seconds, "searches/s"
-            yield from _latencies(what, found)
+            yield f"{what}: searches", len(times) / seconds, "searches/s"
+            yield from _latencies(what, times)
             rows += written[0]
 
 
@@ -91,7 +91,7 @@ def background(worker, searches: int = 20_000, indexing: float = 10.0) -> Figure
     """Latency of single searches beside audits, the verification of files after opening, writes, index builds and ``optimize``."""
     import vectordb
 
-    dataset, folder, queries = worker.dataset, worker.folder, worker.asked()
+    dataset, folder, queries = worker.dataset, worker.folder, worker.first_queries()
     rows, warm = len(dataset), searches // 10
 
     @contextmanager
@@ -104,9 +104,9 @@ def background(worker, searches: int = 20_000, indexing: float = 10.0) -> Figure
         """Searches while another thread runs ``work`` once."""
         thread = threading.Thread(target=work)
         thread.start()
-        found = stream(lambda done: thread.is_alive() or done < 100)
+        times = stream(lambda done: thread.is_alive() or done < 100)
         thread.join()
-        return found
+        return times
 
     def write(collection) -> None:
         for low in range(0, rows // 10, 1_000):

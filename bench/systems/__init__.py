@@ -49,14 +49,14 @@ def load(name: str) -> type[System]:
     own, written like those here (``from .base import System``).
     """
     if is_file(name):
-        path, _, wanted = name.rpartition(":")
+        path, _, class_name = name.rpartition(":")
         spec = importlib.util.spec_from_file_location(f"{__name__}.own_{Path(path).stem}", path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        return getattr(module, wanted)
-    module, _, wanted = SYSTEMS[name if checkout_of(name) is None else name.partition("@")[0]].partition(":")
-    return getattr(import_module(f".{module}", __name__), wanted)
+        return getattr(module, class_name)
+    module, _, class_name = SYSTEMS[name if checkout_of(name) is None else name.partition("@")[0]].partition(":")
+    return getattr(import_module(f".{module}", __name__), class_name)
 
 
 def is_file(name: str) -> bool:
@@ -65,8 +65,8 @@ def is_file(name: str) -> bool:
 
 def checkout_of(name: str) -> Path | None:
     """The folder of ``vectordb@FOLDER``, a checkout of another version that a worker imports instead of this one. None for other names."""
-    base, at, folder = name.partition("@")
-    return Path(folder).resolve() if at and base in ("vectordb", "vectordb-service") else None
+    base, separator, folder = name.partition("@")
+    return Path(folder).resolve() if separator and base in ("vectordb", "vectordb-service") else None
 
 
 def python_of(name: str, envs: Path | None = None) -> str:

@@ -10,8 +10,9 @@ The worker calls ``create``, ``insert`` (batch by batch) and ``finish``, or ``re
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..filters import Filter
 
 BATCH = 1000
+WHOLE = 2**62  # rows per call: all
 EFFORTS = (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800)
 
 
@@ -37,44 +39,53 @@ class System:
     """An adapter for a vector index or database.
 
     name: the name on the command line. kind: "ours", "library", "database" or "server". needs: pip requirements. imports: modules that
-    must be importable; ``available`` looks for them without importing them.
+    must be importable; ``available`` looks for them without importing them. environment: systems of the same name share a virtual
+    environment ("small": few dependencies); "" for those that run in vectordb's own.
 
     does: what the system supports. "dense", "sparse", "hybrid": searches of these vectors. "filtered": filters. "delete": deletes, and
     upserts of existing ids. "durable": a batch survives a power cut once ``insert`` has returned. "reopen": ``reopen``. "serve":
     ``address`` and ``attach``. "batch": ``search_batch``. "ours": ``collection`` is vectordb's, for probes of its parts.
 
-    effort: the setting that says how many candidates a graph search keeps, if it is the only one. exact_setting: see ``exact``.
-    exact_filters: whether the exact mode supports filters. metrics: supported metrics of dense data sets. The data set holds only the
-    vectors that the suite searches, so ``dataset.arm`` says which.
+    rows_per_call: see ``batch``. effort, efforts: a search setting and the values to measure, least effort first; or several settings,
+    separated by spaces, and tuples of their values. exact_setting: see ``exact``. exact_sparse: sparse searches are exact and have no
+    settings (then ``create`` sets ``arm``). exact_filters: whether the exact mode supports filters. metrics: supported metrics of dense
+    data sets. The data set holds only the vectors that the suite searches, so ``dataset.arm`` says which.
     """
 
     name: ClassVar[str] = ""
     kind: ClassVar[str] = "library"
     needs: ClassVar[tuple[str, ...]] = ()
     imports: ClassVar[tuple[str, ...]] = ()
+    environment: ClassVar[str] = "small"
     does: ClassVar[frozenset[str]] = frozenset({"dense"})
+    rows_per_call: ClassVar[int] = BATCH
     effort: ClassVar[str] = ""
+    efforts: ClassVar[Sequence] = EFFORTS
     exact_setting: ClassVar[dict | None] = None
+    exact_sparse: ClassVar[bool] = False
     exact_filters: ClassVar[bool] = True
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "dot", "l2"})
     notes: ClassVar[str] = ""  # one line for the report: what its readers must know to judge the figures
     # Set before ``create`` and ``reopen``. synced: a durable system syncs each batch. quiet: nothing may run in the background.
     synced: bool = True
     quiet: bool = False
+    setting: Mapping[str, Any] = MappingProxyType({})  # the applied setting
+    is_exact: bool = False  # whether it asks for the exact mode, as {"exact": True}
+    condition: Callable[[tuple], Any] | None = None  # writes a tree of ``expressions`` in the system's language
     converting: float = 0.0  # seconds that ``insert`` has spent on converting arrays into the system's own form
 
     def version(self) -> str:
         """Versions of the libraries and of the server, such as "faiss-cpu 1.11". Default: those of the distributions in ``needs``."""
         from importlib.metadata import PackageNotFoundError, version
 
-        found = []
+        versions = []
         for need in self.needs:
             name = need.split(";")[0].split("[")[0].split("=")[0].split("<")[0].split(">")[0].split("~")[0].strip()
             try:
-                found.append(f"{name} {version(name)}")
+                versions.append(f"{name} {version(name)}")
             except PackageNotFoundError:
-                found.append(f"{name} ?")
-        return ", ".join(found)
+                versions.append(f"{name} ?")
+        return ", ".join(versions)
 
     # Filling
 
@@ -97,10 +108,11 @@ class System:
         """Do everything that makes searches fast: train, build the graph, optimize, wait for indexing. Part of the build time."""
 
     def batch(self) -> int:
-        """Rows per call of ``insert``. ``2**62`` passes the whole data set in one call, for indexes that can't grow."""
-        return BATCH
+        """Rows per call of ``insert``. WHOLE passes all rows of the data set in one call and in order, for indexes that can't grow."""
+        return self.rows_per_call
 
     def delete(self, ids: np.ndarray) -> None:
+        """Delete these points, at most BATCH at a time."""
         raise Unsupported(f"{self.name} can't delete")
 
     def reopen(self, dataset: Dataset, folder: Path, threads: int) -> None:
@@ -110,28 +122,48 @@ class System:
     def save(self, folder: Path) -> None:
         """Write the files for ``reopen`` and ``disk``, if ``insert`` and ``finish`` don't (libraries). Not part of the build time."""
 
+    def file(self, folder: Path) -> str:
+        """A path for ``save``, for indexes of one file."""
+        return str(Path(folder, "index"))
+
     # Searching
 
     def sweep(self, dataset: Dataset, suite: str) -> list[dict]:
-        """Search settings to measure, least effort first, as the system's documentation advises. [{}] if it has no settings. Default: the
-        values EFFORTS of ``effort``; for the filtered suite, which has about a hundred cells, every second value and the last."""
-        return [{self.effort: value} for value in spread(EFFORTS, suite)] if self.effort else [{}]
+        """Search settings to measure, least effort first, as the system's documentation advises. [{}] if it has no settings. Default:
+        ``efforts``; for the filtered suite, which has about a hundred cells, every second of them and the last."""
+        if not self.effort or (self.exact_sparse and dataset.arm == "sparse"):
+            return [{}]
+        values = [value if isinstance(value, tuple) else (value,) for value in spread(self.efforts, suite)]
+        return [dict(zip(self.effort.split(), value, strict=True)) for value in values]
 
     def exact(self) -> dict | None:
         """The setting of the system's exact mode, whose recall must be 1.000. None if it has none."""
-        return self.exact_setting
+        return {} if self.exact_sparse and self.arm == "sparse" else self.exact_setting
 
     def set(self, setting: dict) -> None:
         """Apply a setting from ``sweep`` or ``exact``. Not timed."""
+        self.setting, self.is_exact = dict(setting), bool(setting.get("exact"))
 
     def prepare(self, queries: Sequence, filters: Sequence[Filter | None]) -> tuple[Sequence, Sequence]:
         """Convert queries and filters to the system's format. Not timed, for any system.
 
-        A query is a float32 array (dense), (int32 indices, float32 values) (sparse), or a pair of both (hybrid). There is one filter per
-        query: None, or a ``Filter`` with ``.expression`` (a dict in vectordb's JSON notation) and ``.mask`` ((n,) bool, computed on first
-        use). Many queries share a Filter object, so convert each object once. Raises Unsupported if the system can't express a filter.
+        There is one filter per query. Many queries share a Filter object, so each object is converted once. Default: by ``query`` and
+        ``filter``. Raises Unsupported if the system can't express a filter.
         """
-        return queries, filters
+        converted: dict[int, Any] = {id(where): where for where in filters}
+        converted = {key: None if where is None else self.filter(where) for key, where in converted.items()}
+        return [self.query(query) for query in queries], [converted[id(where)] for where in filters]
+
+    def query(self, query: Any) -> Any:
+        """Convert a query: a contiguous float32 array (dense), (int32 indices, float32 values) (sparse), or a pair of both (hybrid)."""
+        return query
+
+    def filter(self, where: Filter) -> Any:
+        """Convert a filter. It has ``expression`` (a dict in vectordb's JSON notation) and ``mask`` ((n,) bool, computed on first use).
+        Default: the ``condition`` of its tree, if the system has a language of filters."""
+        from .expressions import tree
+
+        return where if self.condition is None else self.condition(tree(where.expression))
 
     def search(self, query: Any, k: int, where: Any) -> Any:
         """The best k for one prepared query and filter. THIS CALL IS TIMED. Its result is passed to ``ids``, untimed."""
@@ -141,9 +173,10 @@ class System:
         """The best k for each of these prepared queries, in one call."""
         raise Unsupported(f"{self.name} searches one query at a time")
 
-    def ids(self, found: Any) -> np.ndarray:
-        """The rows in a result of ``search``, best first: at most k, without padding. Not timed."""
-        return np.asarray(found, dtype=np.int64)
+    def ids(self, hits: Any) -> np.ndarray:
+        """The rows in a result of ``search``, best first: at most k, without padding. Not timed. Default: for arrays, padded with -1."""
+        rows = np.asarray(hits, dtype=np.int64).reshape(-1)
+        return rows[rows != -1]
 
     # A server, and clients in other processes
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import System, Unsupported
-from .common import each
+from .base import WHOLE, System, Unsupported
 
 
 class BM25S(System):
@@ -18,21 +17,18 @@ class BM25S(System):
     needs = ("bm25s==0.3.16", "numba>=0.60", "scipy>=1.11")
     imports = ("bm25s", "numba", "scipy")
     does = frozenset({"sparse", "filtered"})
+    rows_per_call = WHOLE
     exact_setting = {}
     notes = "exact; queries without weights only; Numba backend; filters are passed as precomputed weight masks"
 
     def create(self, dataset, folder, threads):
         return {"backend": "numba"}
 
-    def batch(self):
-        return 2**62
-
     def insert(self, dataset, rows):
         import bm25s
 
         columns = dataset.sparse[rows].tocsc()
         columns.sort_indices()
-        self.rows = np.asarray(rows, np.int64)
         self.index = bm25s.BM25(backend="numba")
         terms = columns.shape[1]
         self.index.scores = {
@@ -49,18 +45,18 @@ class BM25S(System):
         self.index.activate_numba_scorer()
         self.search([0], 1, None)  # compiles the Numba kernels
 
-    def prepare(self, queries, filters):
+    def query(self, query):
+        terms, values = query
+        if len(values) and np.ptp(values) > 1e-6 * np.max(values):
+            raise Unsupported("bm25s has no query weights, but these queries have them")
+        return terms.tolist()
 
-        made = []
-        for terms, values in queries:
-            if len(values) and np.ptp(values) > 1e-6 * np.max(values):
-                raise Unsupported("bm25s has no query weights, but these queries have them")
-            made.append(np.asarray(terms).tolist())
-        return made, each(filters, lambda where: np.asarray(where.mask)[self.rows].astype(np.float32))
+    def filter(self, where):
+        return where.mask.astype(np.float32)
 
     def search(self, query, k, where):
         return self.index.retrieve([query], k=k, n_threads=1, show_progress=False, weight_mask=where)
 
-    def ids(self, found):
-        rows, scores = found
-        return self.rows[np.asarray(rows[0], np.int64)[np.asarray(scores[0]) > 0]]
+    def ids(self, hits):
+        rows, scores = hits
+        return np.asarray(rows[0], np.int64)[np.asarray(scores[0]) > 0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from .base import System, Unsupported
-from .common import Attributes, each
-from .expressions import negation, tree
+from .common import Attributes
+from .expressions import negation, outside
 
 MOST_VALUES = 32_000  # each value is a variable of one SQL statement, and SQLite allows 32,766
 
@@ -20,6 +21,7 @@ class Chroma(System):
     kind = "database"
     needs = ("chromadb==1.5.9",)
     imports = ("chromadb",)
+    environment = "chromadb"  # depends on onnxruntime, kubernetes and OpenTelemetry: 400 MB
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen"})
     effort = "ef_search"
     notes = "no filters on null; no exact mode"
@@ -33,9 +35,8 @@ class Chroma(System):
         return hnsw
 
     def _begin(self, dataset, folder):
-        self.path = Path(folder, "chroma")
+        self.path, self.attributes = Path(folder, "chroma"), Attributes(dataset)
         self._open()
-        self.attributes = Attributes(dataset)
 
     def _open(self):
         import chromadb
@@ -53,8 +54,7 @@ class Chroma(System):
             self.collection.upsert(ids=ids, embeddings=vectors, metadatas=facts if self.attributes.kinds else None)
 
     def delete(self, ids):
-        for low in range(0, len(ids), 1000):
-            self.collection.delete(ids=[str(row) for row in ids[low : low + 1000].tolist()])
+        self.collection.delete(ids=list(map(str, ids.tolist())))
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, folder)
@@ -66,54 +66,44 @@ class Chroma(System):
         self._open()
         self.collection = self.client.get_collection("points", embedding_function=None)
 
-    def prepare(self, queries, filters):
-        queries = [np.ascontiguousarray(query, np.float32)[None] for query in queries]
-        return queries, each(filters, lambda where: self.condition(tree(where.expression)))
+    def query(self, query):
+        return query[None]
 
-    def condition(self, node) -> dict:
+    def condition(self, node, negated: bool = False) -> dict:
+        """The condition of a tree, or its negation, only of a leaf."""
         kind, field = node[0], node[1]
-        if kind in ("and", "or"):
-            parts = [self.condition(child) for child in field]
-            return parts[0] if len(parts) == 1 else {f"${kind}": parts}
         if kind == "not":
-            return self.negated(field)
+            return self.condition(negation(field)) if field[0] in ("and", "or", "not") else self.condition(field, True)
+        if kind in ("and", "or"):
+            return joined(f"${kind}", map(self.condition, field))
         if kind == "null":
             raise Unsupported("its filters can't ask for a missing value")
-        if kind == "range":
-            _, _, low, high, low_open, high_open = node
-            sides = [] if low is None else [{field: {"$gt" if low_open else "$gte": low}}]
-            sides += [] if high is None else [{field: {"$lt" if high_open else "$lte": high}}]
-            return sides[0] if len(sides) == 1 else {"$and": sides}
-        if field in self.attributes.arrays:
-            parts = [{field: {"$contains": value}} for value in node[2]]
-            return parts[0] if len(parts) == 1 else {"$and" if kind == "all" else "$or": parts}
-        if len(node[2]) > MOST_VALUES:
-            raise Unsupported(f"it supports at most about {MOST_VALUES:,} values in a filter")
-        return {field: {"$eq": node[2][0]}} if len(node[2]) == 1 else {field: {"$in": node[2]}}
-
-    def negated(self, node) -> dict:
-        kind, field = node[0], node[1]
-        if kind in ("and", "or", "not"):
-            return self.condition(negation(node))
-        if kind == "null":
-            raise Unsupported("its filters can't ask for a missing value")
-        if kind == "range":
+        if kind == "range" and negated:
             if field in self.attributes.nullable:
                 raise Unsupported("its filters can't match rows without a value")
+            return joined("$or", map(self.condition, outside(node)))
+        if kind == "range":
             _, _, low, high, low_open, high_open = node
-            sides = [] if low is None else [{field: {"$lte" if low_open else "$lt": low}}]
-            sides += [] if high is None else [{field: {"$gte" if high_open else "$gt": high}}]
-            return sides[0] if len(sides) == 1 else {"$or": sides}
+            bounds = {"$gt" if low_open else "$gte": low, "$lt" if high_open else "$lte": high}
+            return joined("$and", [{field: {op: bound}} for op, bound in bounds.items() if bound is not None])
+        equals, is_in, contains = ("$ne", "$nin", "$not_contains") if negated else ("$eq", "$in", "$contains")
+        values = node[2]
         if field in self.attributes.arrays:
-            parts = [{field: {"$not_contains": value}} for value in node[2]]
-            return parts[0] if len(parts) == 1 else {"$or" if kind == "all" else "$and": parts}
-        return {field: {"$ne": node[2][0]}} if len(node[2]) == 1 else {field: {"$nin": node[2]}}
+            return joined("$and" if (kind == "all") != negated else "$or", [{field: {contains: value}} for value in values])
+        if len(values) > MOST_VALUES:
+            raise Unsupported(f"it supports at most about {MOST_VALUES:,} values in a filter")
+        return {field: {equals: values[0]} if len(values) == 1 else {is_in: values}}
 
     def search(self, query, k, where):
         return self.collection.query(query_embeddings=query, n_results=k, where=where, include=[])
 
-    def ids(self, found):
-        return np.array([int(name) for name in found["ids"][0]], dtype=np.int64)
+    def ids(self, hits):
+        return np.array([int(name) for name in hits["ids"][0]], dtype=np.int64)
 
     def close(self):
         self.client.close()
+
+
+def joined(op: str, conditions: Iterable[dict]) -> dict:
+    conditions = list(conditions)
+    return conditions[0] if len(conditions) == 1 else {op: conditions}

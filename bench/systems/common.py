@@ -1,21 +1,10 @@
-"""Helpers for adapters: attributes and sparse vectors as Python values, sweeps, and filters that are converted once."""
+"""Helpers for adapters: attributes and sparse vectors as Python values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
-
-
-def each(filters: Iterable, make: Callable[[Any], Any]) -> list:
-    """Apply ``make`` to every filter, once per object. None stays None."""
-    made: dict[int, Any] = {}
-    found = []
-    for given in filters:
-        if given is not None and id(given) not in made:
-            made[id(given)] = make(given)
-        found.append(None if given is None else made[id(given)])
-    return found
 
 
 def sparse_rows(matrix) -> Iterator[tuple[list[int], list[float]]]:

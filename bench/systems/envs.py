@@ -1,7 +1,8 @@
 """Virtual environments for peers: which systems share one, and how they are made.
 
-An environment is the folder ``venvs/_GROUP`` in the cache folder. A link ``venvs/SYSTEM`` to it means that the system was installed there
-and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters (``System.needs``).
+An environment is the folder ``venvs/_GROUP`` in the cache folder; ``System.environment`` names the group. A link ``venvs/SYSTEM`` to it
+means that the system was installed there and could be imported; ``python_of`` looks for this link. Requirements are pinned in the adapters
+(``System.needs``).
 """
 
 from __future__ import annotations
@@ -15,42 +16,15 @@ from pathlib import Path
 from . import SYSTEMS, load
 
 BASE = ("numpy==2.4.6", "scipy==1.17.1")  # needed by the worker
-GROUPS = {
-    "small": (  # libraries and extensions with few dependencies
-        "hnswlib",
-        "faiss-hnsw",
-        "faiss-ivf",
-        "faiss-ivfpq",
-        "usearch",
-        "usearch-bf16",
-        "svs",
-        "svs-lvq",
-        "seismic",
-        "kannolo",
-        "kannolo-sparse",
-        "bm25s",
-        "scipy-sparse",
-        "qdrant-edge",
-        "qdrant-edge-int8",
-        "zvec",
-        "zvec-int8",
-        "sqlite-vec",
-        "pgvector",
-    ),
-    "arrow": ("lancedb", "milvus-lite"),
-    "chromadb": ("chromadb",),  # depends on onnxruntime, kubernetes and OpenTelemetry: 400 MB
-    "redis": ("redis",),  # gets OpenSSL 1.1 from a wheel that pins an old protobuf
-    "milvus": ("milvus",),  # pymilvus pins its own grpcio and protobuf
-}
 SECONDS = 1800
 
 
 def group_of(name: str) -> str:
     """The group whose environment a system shares. Raises KeyError for an unknown system and for one without an environment."""
-    for group, names in GROUPS.items():
-        if name in names:
-            return group
-    raise KeyError(f"{name!r} needs no environment: it runs in vectordb's own" if name in SYSTEMS else f"unknown system {name!r}")
+    group = load(name).environment if name in SYSTEMS else None
+    if not group:
+        raise KeyError(f"unknown system {name!r}" if group is None else f"{name!r} needs no environment: it runs in vectordb's own")
+    return group
 
 
 def root() -> Path:
@@ -97,13 +71,13 @@ def _run(command: list[str], log: Path) -> str | None:
     """Run a command. Returns None on success, else the last error line. The whole output goes to the log."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     with open(log, "a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{made.stdout}{made.stderr}\n")
-    if not made.returncode:
+        file.write(f"$ {' '.join(command)}\n{completed.stdout}{completed.stderr}\n")
+    if not completed.returncode:
         return None
-    lines = [line.strip() for line in (made.stdout + made.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in (completed.stdout + completed.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it failed"])[-1][:300]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System
+from .base import BATCH, WHOLE, System
 
 
 class Exact(System):
@@ -16,6 +16,7 @@ class Exact(System):
     kind = "library"
     needs = ("numpy", "scipy")
     imports = ("numpy",)
+    environment = ""
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "reopen", "batch"})
     exact_setting = {}
     notes = "every row is scored by BLAS (dense) or SciPy (sparse): no index"
@@ -44,7 +45,7 @@ class Exact(System):
         return old.tocsr().T.tocsr()
 
     def batch(self) -> int:
-        return 2**62 if self.arm != "dense" else 1000
+        return WHOLE if self.arm != "dense" else BATCH
 
     def delete(self, ids: np.ndarray) -> None:
         self.alive[ids] = False
@@ -68,10 +69,8 @@ class Exact(System):
 
             self.terms = scipy.sparse.load_npz(folder / "terms.npz")
 
-    def prepare(self, queries, filters):
-        # A filter is converted to row numbers once, because every exact search with a mask begins with that.
-        rows = {id(f): np.flatnonzero(f.mask) for f in filters if f is not None}
-        return queries, [None if f is None else rows[id(f)] for f in filters]
+    def filter(self, where):
+        return np.flatnonzero(where.mask)  # every exact search with a mask begins with that
 
     def search(self, query, k: int, where):
         if self.arm == "hybrid":

@@ -18,37 +18,32 @@ from .base import Unsupported
 
 Tree = tuple
 
+_NEGATED = {"ne": "eq", "not_in": "in", "is_not_null": "is_null"}
+_LISTS = {"in": "in", "contains_any": "in", "contains_all": "all"}
 _BOUNDS = {"lt": (False, True), "le": (False, False), "gt": (True, True), "ge": (True, False)}  # (is it the lower bound, is it open)
 
 
 def tree(expression: dict) -> Tree:
     """The tree of a JSON filter. Raises Unsupported for operators that the benchmark doesn't use with peers."""
-    op = expression["op"]
+    op, field = expression["op"], expression.get("field")
     if op in ("and", "or"):
         return op, [tree(child) for child in expression["filters"]]
     if op == "not":
         return "not", tree(expression["filter"])
-    field = expression.get("field")
+    if op in _NEGATED:
+        return "not", tree({**expression, "op": _NEGATED[op]})
     if op == "eq":
         return "in", field, [expression["value"]]
-    if op == "ne":
-        return "not", ("in", field, [expression["value"]])
-    if op in ("in", "contains_any"):
-        return "in", field, list(expression["values"])
-    if op == "not_in":
-        return "not", ("in", field, list(expression["values"]))
-    if op == "contains_all":
-        return "all", field, list(expression["values"])
+    if op in _LISTS:
+        return _LISTS[op], field, list(expression["values"])
     if op == "between":
         return "range", field, expression["low"], expression["high"], False, False
     if op in _BOUNDS:
-        low, is_open = _BOUNDS[op]
+        is_low, is_open = _BOUNDS[op]
         value = expression["value"]
-        return ("range", field, value, None, is_open, False) if low else ("range", field, None, value, False, is_open)
+        return ("range", field, value, None, is_open, False) if is_low else ("range", field, None, value, False, is_open)
     if op == "is_null":
         return "null", field
-    if op == "is_not_null":
-        return "not", ("null", field)
     raise Unsupported(f"filter op {op!r} isn't translated for peers")
 
 
@@ -60,6 +55,13 @@ def negation(node: Tree) -> Tree:
     if kind in ("and", "or"):
         return ("or" if kind == "and" else "and"), [negation(child) for child in node[1]]
     return "not", node
+
+
+def outside(node: Tree) -> list[Tree]:
+    """The one or two ranges outside of a range."""
+    _, field, low, high, low_open, high_open = node
+    below, above = ("range", field, None, low, False, not low_open), ("range", field, high, None, not high_open, False)
+    return [*([below] if low is not None else []), *([above] if high is not None else [])]
 
 
 def fields_of(node: Tree) -> set[str]:
@@ -113,8 +115,7 @@ class Sql:
             return self.not_null(node[1])
         # NOT of a closed range can't use an ordered index, but the two ranges outside of it can.
         if node[0] == "range" and None not in node[2:4] and node[1] not in self.nullable:
-            _, field, low, high, low_open, high_open = node
-            return f"({self.range(field, None, low, False, not low_open)} or {self.range(field, high, None, not high_open, False)})"
+            return f"({' or '.join(map(self, outside(node)))})"
         if self.nullable & fields_of(node):
             return self.negated_or_null(node)
         return f"not ({self(node)})"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from .base import System, spread
-from .common import each
-
-FILE = "faiss.index"
+from .base import WHOLE, System, spread
 
 
 class Faiss(System):
@@ -19,12 +14,13 @@ class Faiss(System):
     imports = ("faiss",)
     does = frozenset({"dense", "filtered", "reopen"})
     exact_setting = {"exact": True}
+    rows_per_call = WHOLE
     effort = "efSearch"
     notes = "no attributes; filters are passed as precomputed bitmaps"
 
     def create(self, dataset, folder, threads):
         self._begin(dataset, threads)
-        self.index, settings = self.made(dataset)
+        self.index, settings = self.make(dataset)
         return settings
 
     def _begin(self, dataset, threads):
@@ -33,14 +29,11 @@ class Faiss(System):
         self.faiss = faiss
         faiss.omp_set_num_threads(threads)
         self.metric = faiss.METRIC_L2 if dataset.metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        self.setting, self.parameters, self.kept, self.is_exact = {}, [], [], False
+        self.parameters, self.kept = [], []
 
-    def made(self, dataset):
+    def make(self, dataset):
         """Make the empty index. Returns (index, build settings)."""
         raise NotImplementedError
-
-    def batch(self):
-        return 2**62
 
     def insert(self, dataset, rows):
         vectors = np.ascontiguousarray(dataset.vectors[rows])
@@ -52,25 +45,28 @@ class Faiss(System):
         self.faiss.omp_set_num_threads(1)
 
     def save(self, folder):
-        self.faiss.write_index(self.index, str(Path(folder, FILE)))
+        self.faiss.write_index(self.index, self.file(folder))
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, threads)
-        self.index = self.faiss.read_index(str(Path(folder, FILE)))
+        self.index = self.faiss.read_index(self.file(folder))
         self.finish()
 
     def set(self, setting):
-        self.setting, self.is_exact = dict(setting), bool(setting.get("exact"))
+        super().set(setting)
         for parameters in self.parameters:
             self.apply(parameters, self.setting)
 
     def prepare(self, queries, filters):
         self.parameters, self.kept = [], []
-        everything = self._parameters(None)
-        filters = [everything if where is None else where for where in each(filters, self._parameters)]
-        return [np.ascontiguousarray(query, np.float32)[None] for query in queries], filters
+        queries, filters = super().prepare(queries, filters)
+        everything = self.filter(None)
+        return queries, [where or everything for where in filters]
 
-    def _parameters(self, where):
+    def query(self, query):
+        return query[None]
+
+    def filter(self, where):
         selector = None
         if where is not None:
             bits = np.packbits(np.asarray(where.mask, bool), bitorder="little")
@@ -99,9 +95,6 @@ class Faiss(System):
             return self.exact_index().search(query, k, params=where[1])[1]
         return self.index.search(query, k, params=where[0])[1]
 
-    def ids(self, found):
-        return found[0][found[0] >= 0]
-
 
 class FaissHNSW(Faiss):
     """HNSW32, the factory string that faiss's guidelines recommend."""
@@ -109,7 +102,7 @@ class FaissHNSW(Faiss):
     name = "faiss-hnsw"
     M, EF_CONSTRUCTION = 32, 200
 
-    def made(self, dataset):
+    def make(self, dataset):
         index = self.faiss.IndexHNSWFlat(dataset.dim, self.M, self.metric)
         index.hnsw.efConstruction = self.EF_CONSTRUCTION
         return index, {"M": self.M, "efConstruction": self.EF_CONSTRUCTION}
@@ -134,7 +127,7 @@ class FaissIVF(Faiss):
     def lists(dataset) -> int:
         return max(1, min(2 ** round(np.log2(4 * np.sqrt(len(dataset)))), len(dataset) // 39))  # faiss warns below 39 points per list
 
-    def made(self, dataset):
+    def make(self, dataset):
         lists = self.lists(dataset)
         self.present = np.zeros(len(dataset), bool)
         return self.faiss.index_factory(dataset.dim, f"IVF{lists},Flat", self.metric), {"factory": f"IVF{lists},Flat"}
@@ -176,7 +169,7 @@ class FaissIVFPQ(Faiss):
 
     name = "faiss-ivfpq"
 
-    def made(self, dataset):
+    def make(self, dataset):
         factory = f"IVF{FaissIVF.lists(dataset)},PQ{max(1, dataset.dim // 2) if dataset.dim % 2 == 0 else dataset.dim}x4fs,RFlat"
         return self.faiss.index_factory(dataset.dim, factory, self.metric), {"factory": factory}
 

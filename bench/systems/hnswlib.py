@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from .base import System
-from .common import each
-
-FILE = "hnswlib.bin"
+from .base import WHOLE, System
 
 
 class Hnswlib(System):
@@ -23,6 +18,7 @@ class Hnswlib(System):
     imports = ("hnswlib",)
     does = frozenset({"dense", "filtered", "delete", "reopen"})
     exact_setting = {"exact": True}
+    rows_per_call = WHOLE
     effort = "ef"
     exact_filters = False
     notes = "filters are precomputed lists of bools, read point by point through a Python callback (its only interface)"
@@ -38,10 +34,7 @@ class Hnswlib(System):
 
         # Rows have unit length for cosine. With the inner product hnswlib need not normalise every query.
         self.index = hnswlib.Index(space="l2" if dataset.metric == "l2" else "ip", dim=dataset.dim)
-        self.threads, self.flat, self.is_exact = threads, None, False
-
-    def batch(self):
-        return 2**62
+        self.threads, self.flat = threads, None
 
     def insert(self, dataset, rows):
         self.flat = None
@@ -56,15 +49,15 @@ class Hnswlib(System):
             self.index.mark_deleted(row)
 
     def save(self, folder):
-        self.index.save_index(str(Path(folder, FILE)))
+        self.index.save_index(self.file(folder))
 
     def reopen(self, dataset, folder, threads):
         self._make(dataset, threads)
-        self.index.load_index(str(Path(folder, FILE)), max_elements=len(dataset))
+        self.index.load_index(self.file(folder), max_elements=len(dataset))
         self.finish()
 
     def set(self, setting):
-        self.is_exact = bool(setting.get("exact"))
+        super().set(setting)
         if not self.is_exact:
             self.index.set_ef(setting["ef"])
         elif self.flat is None:
@@ -85,12 +78,11 @@ class Hnswlib(System):
         flat.add_items(np.array(vectors), rows)
         return flat
 
-    def prepare(self, queries, filters):
-        def asked(where):
-            mask = np.asarray(where.mask)
-            return mask.tolist().__getitem__, int(mask.sum())
+    def query(self, query):
+        return query[None]
 
-        return [np.asarray(query, np.float32)[None] for query in queries], each(filters, asked)
+    def filter(self, where):
+        return where.mask.tolist().__getitem__, int(where.mask.sum())
 
     def search(self, query, k, where):
         if self.is_exact:
@@ -105,6 +97,3 @@ class Hnswlib(System):
             except RuntimeError:
                 k //= 2
         return np.empty((1, 0))
-
-    def ids(self, found):
-        return found[0].astype(np.int64)

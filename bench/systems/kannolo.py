@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from .base import System
-from .common import each
-
-FILE = "kannolo.bin"
+from .base import WHOLE, System
 
 
 class Kannolo(System):
@@ -23,6 +19,7 @@ class Kannolo(System):
     needs = ("kannolo==0.15.1",)
     imports = ("kannolo",)
     does = frozenset({"dense", "filtered", "reopen"})
+    rows_per_call = WHOLE
     effort = "ef_search"
     notes = "stores 16-bit vectors; filters (ACORN-1) are precomputed lists of bools, read point by point through a Python callback"
     M, EF_CONSTRUCTION = 32, 200
@@ -37,39 +34,29 @@ class Kannolo(System):
 
         self.kannolo, self.ef = kannolo, 100
         self.metric = "euclidean" if dataset.metric == "l2" else "dotproduct"
-        self.rows = np.arange(len(dataset))
-
-    def batch(self):
-        return 2**62
 
     def insert(self, dataset, rows):
-        self.rows = np.asarray(rows, np.int64)
         flat = np.ascontiguousarray(dataset.vectors[rows]).ravel()
         build = self.kannolo.DensePlainHNSW.build_from_array
         self.index = build(flat, dataset.dim, self.M, self.EF_CONSTRUCTION, self.metric, "compressed")
 
     def save(self, folder):
-        self.index.save(str(Path(folder, FILE)))
+        self.index.save(self.file(folder))
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, threads)
-        self.index = self.kannolo.DensePlainHNSW.load(str(Path(folder, FILE)), self.metric, "compressed")
+        self.index = self.kannolo.DensePlainHNSW.load(self.file(folder), self.metric, "compressed")
 
     def set(self, setting):
         self.ef = setting["ef_search"]
 
-    def prepare(self, queries, filters):
-        queries = [np.ascontiguousarray(query, np.float32) for query in queries]
-        return queries, each(filters, lambda where: np.asarray(where.mask)[self.rows].tolist().__getitem__)
+    def filter(self, where):
+        return where.mask.tolist().__getitem__
 
     def search(self, query, k, where):
         if where is None:
             return self.index.search(query, k, self.ef)[1]
         return self.index.search_filtered(query, k, where, self.ef)[1]
-
-    def ids(self, found):
-        found = np.asarray(found, np.int64)
-        return self.rows[found[found >= 0]]
 
 
 class KannoloSparse(Kannolo):
@@ -80,16 +67,12 @@ class KannoloSparse(Kannolo):
     notes = "stores 16-bit values; no filters with sparse vectors"
 
     def insert(self, dataset, rows):
-        self.rows = np.asarray(rows, np.int64)
         matrix = dataset.sparse[rows]
         self.index = self.kannolo.SparsePlainHNSW.build_from_arrays(*arrays(matrix), self.M, self.EF_CONSTRUCTION, "compressed")
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, threads)
-        self.index = self.kannolo.SparsePlainHNSW.load(str(Path(folder, FILE)), "compressed")
-
-    def prepare(self, queries, filters):
-        return [(np.ascontiguousarray(terms, np.int32), np.ascontiguousarray(values, np.float32)) for terms, values in queries], filters
+        self.index = self.kannolo.SparsePlainHNSW.load(self.file(folder), "compressed")
 
     def search(self, query, k, where):
         return self.index.search(*query, k, self.ef)[1]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System, spread
-from .common import Attributes, each
-from .expressions import Sql, tree
+from .base import System
+from .common import Attributes
+from .expressions import Sql
 
 
 class DataFusion(Sql):
@@ -30,7 +30,11 @@ class LanceDB(System):
     kind = "database"
     needs = ("lancedb==0.40.0", "pyarrow>=17")
     imports = ("lancedb", "pyarrow")
+    environment = "arrow"
     does = frozenset({"dense", "filtered", "delete", "reopen"})
+    rows_per_call = 10_000  # every call writes a file; LanceDB advises large ones
+    effort = "ef refine_factor"
+    efforts = ((10, 1), (20, 2), (40, 2), (60, 3), (80, 4), (120, 4), (160, 8), (240, 8), (400, 16), (800, 16))
     exact_setting = {"bypass_vector_index": True}
     notes = "files are written but not synced; prefiltering; searched through the asynchronous interface, which is faster"
     M, EF_CONSTRUCTION = 20, 300
@@ -58,7 +62,7 @@ class LanceDB(System):
         self.database = lancedb.connect(str(self.path))
         self.distance = "l2" if dataset.metric == "l2" else "dot"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
-        self.sql = DataFusion(self.attributes.arrays, self.attributes.nullable)
+        self.condition = DataFusion(self.attributes.arrays, self.attributes.nullable)
         self.setting, self.stale = {"ef": 100, "refine_factor": 4}, True
 
     def insert(self, dataset, rows):
@@ -75,9 +79,6 @@ class LanceDB(System):
         else:
             self.table.add(records)
         self.present[rows], self.stale = True, True
-
-    def batch(self):
-        return 10_000  # every call writes a file; LanceDB advises large ones
 
     def delete(self, ids):
         self.table.delete(f"id in ({', '.join(map(str, ids.tolist()))})")
@@ -103,13 +104,6 @@ class LanceDB(System):
         self.table = self.database.open_table("points")
         self.present, self.indexed = np.ones(len(dataset), bool), True
 
-    def sweep(self, dataset, suite):
-        tried = ((10, 1), (20, 2), (40, 2), (60, 3), (80, 4), (120, 4), (160, 8), (240, 8), (400, 16), (800, 16))
-        return [{"ef": ef, "refine_factor": factor} for ef, factor in spread(tried, suite)]
-
-    def set(self, setting):
-        self.setting = dict(setting)
-
     def _read(self) -> None:
         """Open the current version of the table for searches."""
         if self.loop is None:
@@ -122,23 +116,23 @@ class LanceDB(System):
     def prepare(self, queries, filters):
         if self.stale:
             self._read()
-        return [np.ascontiguousarray(query, np.float32) for query in queries], each(filters, lambda where: self.sql(tree(where.expression)))
+        return super().prepare(queries, filters)
 
     def search(self, query, k, where):
         if self.stale:
             self._read()
-        made = self.reader.query().nearest_to(query).distance_type(self.distance).limit(k).select(["id", "_distance"])
+        request = self.reader.query().nearest_to(query).distance_type(self.distance).limit(k).select(["id", "_distance"])
         if where is not None:
-            made = made.where(where)
+            request = request.where(where)
         if "ef" in self.setting:
             refined = self.setting["refine_factor"]
-            made = made.nprobes(1).ef(max(self.setting["ef"], k * refined)).refine_factor(refined)  # LanceDB refuses a smaller ef
+            request = request.nprobes(1).ef(max(self.setting["ef"], k * refined)).refine_factor(refined)  # LanceDB refuses a smaller ef
         else:
-            made = made.bypass_vector_index()
-        return self.loop.run_until_complete(made.to_arrow())
+            request = request.bypass_vector_index()
+        return self.loop.run_until_complete(request.to_arrow())
 
-    def ids(self, found):
-        return found["id"].to_numpy()
+    def ids(self, hits):
+        return hits["id"].to_numpy()
 
     def close(self):
         if self.loop is not None:

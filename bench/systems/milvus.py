@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .base import System, Unsupported
-from .common import Attributes, each, sparse_rows, weights_of
+from .common import Attributes, sparse_rows, weights_of
 from .expressions import Sql, double_quoted, fields_of, negation, tree
+from .servers import ServerSystem
 
 MAX_LENGTH, MAX_ELEMENTS = 512, 1024
+TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "VARCHAR"}
 
 
 class Expression(Sql):
@@ -34,6 +37,17 @@ class Expression(Sql):
         return f"(not ({self(node)}) or {self.null(node[1])})"
 
 
+def attribute_fields(attributes: Attributes, types: Any) -> dict[str, dict]:
+    """The options of each attribute's field. types: the enumeration DataType of the library."""
+    fields = {}
+    for name, kind in attributes.kinds.items():
+        options = {"datatype": getattr(types, TYPES[kind])}
+        if name in attributes.arrays:
+            options = {"datatype": types.ARRAY, "element_type": options["datatype"], "max_capacity": MAX_ELEMENTS}
+        fields[name] = options | ({"max_length": MAX_LENGTH} if kind == "keyword" else {})
+    return fields
+
+
 class MilvusLite(System):
     """Milvus Lite through its embedded interface, without the gRPC server that pymilvus starts. Defaults: M 16, efConstruction 200."""
 
@@ -41,8 +55,10 @@ class MilvusLite(System):
     kind = "database"
     needs = ("milvus-lite==3.2.2",)
     imports = ("milvus_lite",)
+    environment = "arrow"
     does = frozenset({"dense", "sparse", "filtered", "delete", "reopen"})
     effort = "ef"
+    exact_sparse = True
     notes = "Python over faiss, each search loops over all rows in Python; embedded interface; exact sparse search; its log is not synced"
     M, EF_CONSTRUCTION = 16, 200
 
@@ -50,18 +66,14 @@ class MilvusLite(System):
         from milvus_lite import CollectionSchema, DataType, FieldSchema
 
         self._begin(dataset, folder, threads)
-        types = {"int": DataType.INT64, "float": DataType.DOUBLE, "bool": DataType.BOOL, "keyword": DataType.VARCHAR}
         fields = [FieldSchema("id", DataType.INT64, is_primary=True)]
         if self.arm == "dense":
             fields.append(FieldSchema("v", DataType.FLOAT_VECTOR, dim=dataset.dim))
         else:
             fields.append(FieldSchema("v", DataType.SPARSE_FLOAT_VECTOR))
-        for name, kind in self.attributes.kinds.items():
-            array = name in self.attributes.arrays
-            element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
-            length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
+        for name, options in attribute_fields(self.attributes, DataType).items():
             nulls = name in self.attributes.nullable
-            fields.append(FieldSchema(name, DataType.ARRAY if array else types[kind], nullable=nulls, **element, **length))
+            fields.append(FieldSchema(name, options.pop("datatype"), nullable=nulls, **options))
         self.collection = self.database.create_collection("points", CollectionSchema(fields=fields))
         return {**self.index(), "scalar index": "INVERTED"}
 
@@ -70,9 +82,9 @@ class MilvusLite(System):
         from milvus_lite import MilvusLite as Database
 
         faiss.omp_set_num_threads(threads)
-        self.arm, self.setting, self.attributes = dataset.arm, {}, Attributes(dataset)
+        self.arm, self.attributes = dataset.arm, Attributes(dataset)
         self.metric = "L2" if dataset.metric == "l2" and dataset.arm == "dense" else "IP"  # vectors have unit length for cosine
-        self.sql = Expression(self.attributes.arrays, self.attributes.nullable)
+        self.condition = Expression(self.attributes.arrays, self.attributes.nullable)
         self.database = Database(str(Path(folder, "milvus")))
 
     def index(self) -> dict:
@@ -113,35 +125,22 @@ class MilvusLite(System):
         self.collection = self.database.get_collection("points")
         self._load()
 
-    def sweep(self, dataset, suite):
-        return [{}] if dataset.arm == "sparse" else super().sweep(dataset, suite)
-
-    def exact(self):
-        return {} if self.arm == "sparse" else None
-
-    def set(self, setting):
-        self.setting = dict(setting)
-
-    def prepare(self, queries, filters):
-        if self.arm == "dense":
-            queries = [[np.ascontiguousarray(query, np.float32)] for query in queries]
-        else:
-            queries = [[weights_of(query)] for query in queries]
-        return queries, each(filters, lambda where: self.sql(tree(where.expression)))
+    def query(self, query):
+        return [query if self.arm == "dense" else weights_of(query)]
 
     def search(self, query, k, where):
         return self.collection.search(
             query, top_k=k, metric_type=self.metric, expr=where, output_fields=[], anns_field="v", search_params=self.setting
         )
 
-    def ids(self, found):
-        return np.array([hit["id"] for hit in found[0]], dtype=np.int64)
+    def ids(self, hits):
+        return np.array([hit["id"] for hit in hits[0]], dtype=np.int64)
 
     def close(self):
         self.database.close()
 
 
-class MilvusServer(System):
+class MilvusServer(ServerSystem):
     """Milvus 2.3.5, the last server that is available as a wheel.
 
     M 18 and efConstruction 240 are the values of AUTOINDEX. Attributes have Trie and STL_SORT indexes. Searches don't wait for the newest
@@ -149,33 +148,27 @@ class MilvusServer(System):
     """
 
     name = "milvus"
-    kind = "server"
     needs = ("milvus==2.3.5", "pymilvus==3.0.2")
     imports = ("milvus", "pymilvus")
+    environment = "milvus"  # pymilvus pins its own grpcio and protobuf
     does = frozenset({"dense", "filtered", "delete", "reopen", "serve"})
     effort = "ef"
     notes = "server 2.3.5 of January 2024, the last as a wheel: no nulls, no sparse vectors, no exact mode; gRPC on loopback"
     M, EF_CONSTRUCTION = 18, 240
-    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
-        self._start(Path(folder))
-        self.connect(dataset, self.port)
         from pymilvus import DataType
 
-        types = {"int": DataType.INT64, "float": DataType.DOUBLE, "bool": DataType.BOOL, "keyword": DataType.VARCHAR}
+        self.launch(dataset, folder, threads)
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("v", DataType.FLOAT_VECTOR, dim=dataset.dim)
-        for name, kind in self.attributes.kinds.items():
-            array = name in self.attributes.arrays
-            length = {"max_length": MAX_LENGTH} if kind == "keyword" else {}
-            element = {"element_type": types[kind], "max_capacity": MAX_ELEMENTS} if array else {}
-            schema.add_field(name, DataType.ARRAY if array else types[kind], **element, **length)
+        for name, options in attribute_fields(self.attributes, DataType).items():
+            schema.add_field(name, options.pop("datatype"), **options)
         self.client.create_collection("points", schema=schema, consistency_level="Eventually")
         return {"index_type": "HNSW", "M": self.M, "efConstruction": self.EF_CONSTRUCTION, "metric_type": self.metric}
 
-    def _start(self, folder: Path) -> None:
+    def start(self, folder, threads):
         import milvus
 
         if not os.access("/run", os.W_OK) and not os.access("/run/milvus", os.W_OK):
@@ -188,14 +181,14 @@ class MilvusServer(System):
             raise Unsupported(f"its server can't be started: {error}") from None
         self.port, self.loaded = self.server.listen_port, False
 
-    def connect(self, dataset, port: int) -> None:
+    def connect(self, dataset, port):
         from pymilvus import MilvusClient
 
         self.client, self.setting = MilvusClient(f"http://127.0.0.1:{port}"), {"params": {"ef": 100}}
         self.metric = "L2" if dataset.metric == "l2" else "IP"  # vectors have unit length for cosine
         self.attributes = Attributes(dataset)
         self.attributes.without(set(self.attributes.nullable))  # this version has no nulls
-        self.sql = Expression(self.attributes.arrays)
+        self.condition = Expression(self.attributes.arrays)
 
     _records = MilvusLite._records
     arm = "dense"
@@ -204,8 +197,7 @@ class MilvusServer(System):
         self.client.upsert("points", self._records(dataset, rows))
 
     def delete(self, ids):
-        for low in range(0, len(ids), 1000):
-            self.client.delete("points", ids=ids[low : low + 1000].tolist())
+        self.client.delete("points", ids=ids.tolist())
 
     def finish(self):
         self.client.flush("points")
@@ -227,43 +219,30 @@ class MilvusServer(System):
         self.client.query("points", filter="id == 0", output_fields=["id"], consistency_level="Strong")  # waits for every write
 
     def reopen(self, dataset, folder, threads):
-        self._start(Path(folder))
-        self.connect(dataset, self.port)
+        self.launch(dataset, folder, threads)
         self.client.load_collection("points")
         self.loaded = True
 
     def set(self, setting):
         self.setting = {"params": dict(setting)}
 
-    def prepare(self, queries, filters):
-        def condition(where) -> str:
-            node = tree(where.expression)
-            if missing := fields_of(node) - set(self.attributes.kinds):
-                raise Unsupported(f"this version has no nulls, but {', '.join(sorted(missing))} has nulls")
-            return self.sql(node)
+    def query(self, query):
+        return [query]
 
-        return [[np.ascontiguousarray(query, np.float32)] for query in queries], each(filters, condition)
+    def filter(self, where):
+        node = tree(where.expression)
+        if missing := fields_of(node) - set(self.attributes.kinds):
+            raise Unsupported(f"this version has no nulls, but {', '.join(sorted(missing))} has nulls")
+        return self.condition(node)
 
     def search(self, query, k, where):
         setting = self.setting if self.setting["params"]["ef"] >= k else {"params": {"ef": k}}  # ef below k is an error
         return self.client.search("points", query, filter=where or "", limit=k, search_params=setting, anns_field="v")
 
-    def ids(self, found):
-        return np.array([hit["id"] for hit in found[0]], dtype=np.int64)
-
-    def address(self):
-        return {"port": self.port}
-
-    def attach(self, dataset, address):
-        self.connect(dataset, address["port"])
+    ids = MilvusLite.ids
 
     def pids(self):
         return [self.server.server_proc.pid] if self.server else []
 
     def disk(self, folder):
         return super().disk(Path(folder, "milvus", "data"))  # without the program, which the wheel unpacks beside it
-
-    def close(self):
-        self.client.close()
-        if self.server:
-            self.server.stop()

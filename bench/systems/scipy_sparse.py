@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import System
-from .common import each
+from .base import WHOLE, System
 
 
 class ScipySparse(System):
@@ -15,28 +14,28 @@ class ScipySparse(System):
     needs = ("scipy>=1.11",)
     imports = ("scipy",)
     does = frozenset({"sparse", "filtered"})
+    rows_per_call = WHOLE
     exact_setting = {}
     notes = "exact; filters are passed as precomputed masks"
 
     def create(self, dataset, folder, threads):
         return {"layout": "terms × rows, CSR"}
 
-    def batch(self):
-        return 2**62
-
     def insert(self, dataset, rows):
-        self.rows, self.by_term = np.asarray(rows, np.int64), dataset.sparse[rows].T.tocsr()
+        self.by_term = dataset.sparse[rows].T.tocsr()
 
-    def prepare(self, queries, filters):
+    def query(self, query):
         import scipy.sparse
 
-        terms = self.by_term.shape[0]
-        made = [scipy.sparse.csr_matrix((v, t, [0, len(t)]), shape=(1, terms), dtype=np.float32) for t, v in queries]
-        return made, each(filters, lambda where: np.asarray(where.mask)[self.rows])
+        terms, values = query
+        return scipy.sparse.csr_matrix((values, terms, [0, len(terms)]), shape=(1, self.by_term.shape[0]), dtype=np.float32)
+
+    def filter(self, where):
+        return where.mask
 
     def search(self, query, k, where):
-        found = query @ self.by_term
-        rows, scores = found.indices, found.data
+        hits = query @ self.by_term
+        rows, scores = hits.indices, hits.data
         if where is not None:
             passing = where[rows]
             rows, scores = rows[passing], scores[passing]
@@ -44,6 +43,3 @@ class ScipySparse(System):
             best = np.argpartition(scores, -k)[-k:]
             rows, scores = rows[best], scores[best]
         return rows[np.argsort(-scores)]
-
-    def ids(self, found):
-        return self.rows[found]

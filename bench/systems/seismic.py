@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System
-
-FILE = "seismic"
+from .base import WHOLE, System
 
 
 class Seismic(System):
@@ -23,6 +21,12 @@ class Seismic(System):
     needs = ("pyseismic-lsr==0.5.4",)
     imports = ("seismic",)
     does = frozenset({"sparse", "reopen"})
+    rows_per_call = WHOLE
+    effort = "query_cut heap_factor n_knn"
+    efforts = (
+        *((3, 1.0, 0), (5, 1.0, 0), (5, 0.9, 0), (5, 0.9, 5), (8, 0.9, 5)),
+        *((10, 0.8, 5), (10, 0.8, 10), (12, 0.7, 10), (20, 0.6, 10), (40, 0.5, 10)),
+    )
     notes = "stores 16-bit values; no filters"
     BUILD = {"n_postings": 3500, "centroid_fraction": 0.1, "min_cluster_size": 2, "summary_energy": 0.4, "doc_cut": 15, "nknn": 10}
 
@@ -34,14 +38,10 @@ class Seismic(System):
         os.environ["RAYON_NUM_THREADS"] = str(threads)
         import seismic
 
-        self.seismic, self.folder, self.rows = seismic, Path(folder), np.arange(len(dataset))
+        self.seismic, self.folder = seismic, Path(folder)
         self.cut, self.heap, self.knn = 10, 0.8, 0
 
-    def batch(self):
-        return 2**62
-
     def insert(self, dataset, rows):
-        self.rows = np.asarray(rows, np.int64)
         source = self.folder / "rows.bin"
         inner_format(dataset.sparse[rows], source)
         try:
@@ -50,29 +50,21 @@ class Seismic(System):
             source.unlink(missing_ok=True)
 
     def save(self, folder):
-        self.index.save(str(Path(folder, FILE)))
+        self.index.save(self.file(folder))
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, folder, threads)
-        self.index = self.seismic.SeismicIndexRaw.load(str(next(Path(folder).glob(FILE + "*"))))
-
-    def sweep(self, dataset, suite):
-        tried = [(3, 1.0, 0), (5, 1.0, 0), (5, 0.9, 0), (5, 0.9, 5), (8, 0.9, 5)]
-        tried += [(10, 0.8, 5), (10, 0.8, 10), (12, 0.7, 10), (20, 0.6, 10), (40, 0.5, 10)]
-        return [{"query_cut": cut, "heap_factor": heap, "n_knn": knn} for cut, heap, knn in tried]
+        self.index = self.seismic.SeismicIndexRaw.load(str(next(Path(folder).glob("index*"))))
 
     def set(self, setting):
         self.cut, self.heap, self.knn = setting["query_cut"], setting["heap_factor"], setting["n_knn"]
-
-    def prepare(self, queries, filters):
-        return [(np.ascontiguousarray(terms, np.int32), np.ascontiguousarray(values, np.float32)) for terms, values in queries], filters
 
     def search(self, query, k, where):
         terms, values = query
         return self.index.search(terms, values, k, self.cut, self.heap, self.knn, True)
 
-    def ids(self, found):
-        return self.rows[np.array([number for _, number in found], dtype=np.int64)]
+    def ids(self, hits):
+        return np.array([row for _, row in hits], dtype=np.int64)
 
 
 def inner_format(matrix, path: Path) -> None:

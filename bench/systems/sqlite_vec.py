@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import System
-from .common import Attributes, each
+from .common import Attributes
 from .expressions import Sql, tree
 
 TYPES = {"int": "integer", "float": "float", "bool": "boolean", "keyword": "text"}
@@ -73,13 +73,13 @@ class SqliteVec(System):
             self._delete(rows)
             vectors = np.ascontiguousarray(dataset.vectors[rows], np.float32)
             names = ["rowid", "embedding", *self.metadata]
-            made = ((row, vectors[i].tobytes(), *(columns[n][row] for n in self.metadata)) for i, row in enumerate(rows))
-            self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", made)
-            made = ((row, *(columns[n][row] for n in scalar)) for row in rows)
-            self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", made)
+            records = ((row, vectors[i].tobytes(), *(columns[n][row] for n in self.metadata)) for i, row in enumerate(rows))
+            self._many(f"insert into vectors({', '.join(names)}) values ({', '.join('?' * len(names))})", records)
+            records = ((row, *(columns[n][row] for n in scalar)) for row in rows)
+            self._many(f"insert into facts values ({', '.join('?' * (1 + len(scalar)))})", records)
             for name in self.attributes.arrays:
-                made = ((value, row) for row in rows for value in set(columns[name][row] or ()))
-                self._many(f"insert into elements_{name} values (?, ?)", made)
+                records = ((value, row) for row in rows for value in set(columns[name][row] or ()))
+                self._many(f"insert into elements_{name} values (?, ?)", records)
 
     def _many(self, statement, rows):
         self.connection.executemany(statement, rows)
@@ -105,10 +105,11 @@ class SqliteVec(System):
     def set(self, setting):
         self.plan = setting["plan"]
 
-    def prepare(self, queries, filters):
-        return [np.ascontiguousarray(query, np.float32).tobytes() for query in queries], each(filters, self._statements)
+    def query(self, query):
+        return query.tobytes()
 
-    def _statements(self, where) -> dict[str, str]:
+    def filter(self, where) -> dict[str, str]:
+        """The statements of both plans."""
         node = tree(where.expression)
         condition = self.sql(node)
         inside = condition if self._is_metadata(node) else f"rowid in (select id from facts where {condition})"
@@ -128,9 +129,6 @@ class SqliteVec(System):
     def search(self, query, k, where):
         statement = "select rowid from vectors where embedding match ?1 and k = ?2" if where is None else where[self.plan]
         return self.run(statement, (query, k)).fetchall()
-
-    def ids(self, found):
-        return np.array([row for (row,) in found], dtype=np.int64)
 
     def version(self):
         import apsw

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import System, Unsupported
+from .base import WHOLE, System, Unsupported
 
 
 class SVS(System):
@@ -17,13 +17,14 @@ class SVS(System):
     imports = ("svs",)
     does = frozenset({"dense", "reopen"})
     exact_setting = {"exact": True}
+    rows_per_call = WHOLE
     effort = "window"
     notes = "static graph; compression (LVQ, LeanVec) needs an Intel processor: see svs-lvq"
     DEGREE, WINDOW = 64, 200
 
     def create(self, dataset, folder, threads):
         self._begin(dataset, threads)
-        self.folder, self.flat = Path(folder), None
+        self.folder = Path(folder)
         alpha = 1.2 if dataset.metric == "l2" else 0.95
         svs = self.svs
         self.built = svs.VamanaBuildParameters(graph_max_degree=self.DEGREE, window_size=self.WINDOW, alpha=alpha)
@@ -35,14 +36,10 @@ class SVS(System):
         self.svs, self.threads = svs, threads
         # Rows have unit length for cosine, so the inner product gives the same ranking.
         self.distance = svs.DistanceType.L2 if dataset.metric == "l2" else svs.DistanceType.MIP
-        self.rows = np.arange(len(dataset))
-        self.vectors, self.is_exact, self.flat = dataset.vectors, False, None
-
-    def batch(self):
-        return 2**62
+        self.vectors, self.flat = dataset.vectors, None
 
     def insert(self, dataset, rows):
-        self.rows, self.vectors = np.asarray(rows, np.int64), np.ascontiguousarray(dataset.vectors[rows])
+        self.vectors = np.ascontiguousarray(dataset.vectors[rows])
         self.index = self.svs.Vamana.build(self.built, self.source(), self.distance, num_threads=self.threads)
 
     def source(self):
@@ -53,18 +50,22 @@ class SVS(System):
         self.set({"window": 40})
 
     def save(self, folder):
-        self.index.save(*(str(Path(folder, name)) for name in ("config", "graph", "data")))
+        self.index.save(*self._files(folder))
+
+    @staticmethod
+    def _files(folder):
+        return [str(Path(folder, name)) for name in ("config", "graph", "data")]
 
     def reopen(self, dataset, folder, threads):
         self._begin(dataset, threads)
         svs = self.svs
-        config, graph, data = (str(Path(folder, name)) for name in ("config", "graph", "data"))
+        config, graph, data = self._files(folder)
         loader = svs.VectorDataLoader(data, svs.DataType.float32, dims=dataset.dim)
         self.index = svs.Vamana(config, svs.GraphLoader(graph), loader, self.distance, num_threads=1)
         self.finish()
 
     def set(self, setting):
-        self.is_exact = bool(setting.get("exact"))
+        super().set(setting)
         if self.is_exact:
             self.flat = self.flat or self.svs.Flat(self.vectors, self.distance, 1)
             return
@@ -72,14 +73,11 @@ class SVS(System):
         parameters.buffer_config = self.svs.SearchBufferConfig(setting["window"])
         self.index.search_parameters = parameters
 
-    def prepare(self, queries, filters):
-        return [np.ascontiguousarray(query, np.float32)[None] for query in queries], filters
+    def query(self, query):
+        return query[None]
 
     def search(self, query, k, where):
         return (self.flat if self.is_exact else self.index).search(query, k)[0]
-
-    def ids(self, found):
-        return self.rows[found[0].astype(np.int64)]
 
 
 class SVSLVQ(SVS):
@@ -87,6 +85,7 @@ class SVSLVQ(SVS):
 
     name = "svs-lvq"
     does = frozenset({"dense"})
+    exact_setting = None
     notes = "needs an Intel processor"
 
     def create(self, dataset, folder, threads):
@@ -101,6 +100,3 @@ class SVSLVQ(SVS):
         svs.convert_vecs_to_svs(str(rows), str(converted))
         rows.unlink()
         return svs.LVQLoader(svs.VectorDataLoader(str(converted), svs.DataType.float32), primary=4, residual=8)
-
-    def exact(self):
-        return None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from .base import System
-
-FILE = "usearch.index"
+from .base import WHOLE, System
 
 
 class USearch(System):
@@ -19,6 +15,7 @@ class USearch(System):
     imports = ("usearch",)
     does = frozenset({"dense", "delete", "reopen"})
     exact_setting = {"exact": True}
+    rows_per_call = WHOLE
     effort = "expansion_search"
     notes = "no filters in Python: predicates exist only in the C++ and C interfaces"
     DTYPE = "f32"
@@ -32,29 +29,26 @@ class USearch(System):
         from usearch.index import Index
 
         self.index = Index(ndim=dataset.dim, metric="l2sq" if dataset.metric == "l2" else "ip", dtype=self.DTYPE)
-        self.threads, self.is_exact = threads, False
-
-    def batch(self):
-        return 2**62
+        self.threads = threads
 
     def insert(self, dataset, rows):
-        known = self.index.contains(rows)
-        if np.any(known):
-            self.index.remove(rows[known], threads=self.threads)
+        existing = self.index.contains(rows)
+        if np.any(existing):
+            self.index.remove(rows[existing], threads=self.threads)
         self.index.add(np.asarray(rows, np.uint64), dataset.vectors[rows], threads=self.threads)
 
     def delete(self, ids):
         self.index.remove(np.asarray(ids, np.uint64), threads=self.threads)
 
     def save(self, folder):
-        self.index.save(str(Path(folder, FILE)))
+        self.index.save(self.file(folder))
 
     def reopen(self, dataset, folder, threads):
         self._make(dataset, threads)
-        self.index.load(str(Path(folder, FILE)))
+        self.index.load(self.file(folder))
 
     def set(self, setting):
-        self.is_exact = bool(setting.get("exact"))
+        super().set(setting)
         if not self.is_exact:
             self.index.expansion_search = setting["expansion_search"]
 
@@ -67,6 +61,4 @@ class USearchBF16(USearch):
 
     name = "usearch-bf16"
     DTYPE = "bf16"
-
-    def exact(self):
-        return None  # a full scan of rounded vectors is not exact
+    exact_setting = None  # a full scan of rounded vectors is not exact

@@ -24,6 +24,7 @@ class Embedded(System):
     kind = "ours"
     needs = ("vectordb",)
     imports = ("vectordb",)
+    environment = ""
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen", "batch", "ours"})
     exact_setting = {"exact": True}
     notes = "its setting is the recall target, not a search effort"
@@ -54,9 +55,9 @@ class Embedded(System):
             vectors["dense"] = dataset.vectors[rows]
         if dataset.sparse is not None:
             vectors["sparse"] = dataset.sparse[rows]
-        pick = rows.tolist()
-        taken = {k: v[rows] if isinstance(v, np.ndarray) else [v[row] for row in pick] for k, v in dataset.attributes.items()}
-        self.collection.upsert(ids=rows, vectors=vectors, attributes={name: _plain(values) for name, values in taken.items()})
+        columns = dataset.attributes_of(rows).items()
+        attributes = {name: column.tolist() if isinstance(column, np.ndarray) else column for name, column in columns}
+        self.collection.upsert(ids=rows, vectors=vectors, attributes=attributes)
 
     def delete(self, ids: np.ndarray) -> None:
         self.collection.delete(ids.tolist())
@@ -76,31 +77,27 @@ class Embedded(System):
         finely = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
         return [{"recall": recall} for recall in ((0.9, 0.95, 0.99) if suite == "filtered" else finely)]
 
-    def set(self, setting: dict) -> None:
-        self.options = dict(setting)
+    def query(self, query):
+        return dict(zip(("dense", "sparse"), query, strict=True)) if self.arm == "hybrid" else {self.arm: query}
 
-    def prepare(self, queries, filters):
-        """Queries as dicts for ``search``; filters as trees of ``F``, which an application also builds once."""
+    def filter(self, where):
+        """A tree of ``F``, which an application also builds once."""
         try:
             from vectordb_client.model.filter import from_dict
         except ImportError:  # a checkout of version 0.1
             from vectordb_client.filter import from_dict
 
-        made = {id(f): from_dict(f.expression) for f in filters if f is not None}
-        asked = [{"dense": q[0], "sparse": q[1]} if self.arm == "hybrid" else {self.arm: q} for q in queries]
-        return asked, [None if f is None else made[id(f)] for f in filters]
-
-    options: dict = {}
+        return from_dict(where.expression)
 
     def search(self, query, k: int, where):
-        return self.collection.search(query, filter=where, limit=k, with_attributes=False, **self.options)
+        return self.collection.search(query, filter=where, limit=k, with_attributes=False, **self.setting)
 
     def search_batch(self, queries, k: int):
         columns = {name: np.stack([query[name] for query in queries]) for name in queries[0]}
-        return self.collection.search_batch(columns, limit=k, with_attributes=False, **self.options)
+        return self.collection.search_batch(columns, limit=k, with_attributes=False, **self.setting)
 
-    def ids(self, found) -> np.ndarray:
-        return np.fromiter(found.ids, dtype=np.int64, count=len(found))
+    def ids(self, hits) -> np.ndarray:
+        return np.fromiter(hits.ids, dtype=np.int64, count=len(hits))
 
     def close(self) -> None:
         if getattr(self, "database", None) is not None:
@@ -170,7 +167,3 @@ def _schema(dataset):
         kind = Keyword if listed or isinstance(some, str) else Int
         attributes[name] = kind(array=True) if listed else kind()
     return Schema(vectors=vectors, attributes=attributes)
-
-
-def _plain(values):
-    return values.tolist() if isinstance(values, np.ndarray) else values

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from .base import System, spread
-from .common import Attributes, each, sparse_rows, weights_of
-from .expressions import Sql, negation, tree
+from .common import Attributes, sparse_rows, weights_of
+from .expressions import Sql, negation, outside
 
 DEPTH = 100
 MOST = 1024  # largest number of documents per call
 LONGEST = 20_000  # largest number of values in a list of a filter
 TYPES = {"int": "INT64", "float": "DOUBLE", "bool": "BOOL", "keyword": "STRING"}
-EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
 
 
 def backslashed(value) -> str:
@@ -34,9 +34,7 @@ class ZvecSql(Sql):
         if kind == "null":
             return self.not_null(field)
         if kind == "range":
-            _, _, low, high, low_open, high_open = node
-            sides = [] if low is None else [self.range(field, None, low, False, not low_open)]
-            sides += [] if high is None else [self.range(field, high, None, not high_open, False)]
+            sides = list(map(self, outside(node)))
         elif kind == "all":
             sides = [f"{field} not contain_all ({self.values(node[2])})"]
         elif field in self.arrays:
@@ -72,9 +70,12 @@ class Zvec(System):
     needs = ("zvec==0.8.0",)
     imports = ("zvec",)
     does = frozenset({"dense", "sparse", "hybrid", "filtered", "delete", "durable", "reopen"})
+    effort = "ef"
+    efforts = (10, 16, 24, 32, 48, 64, 96, 128, 192, 300, 600)
     exact_setting = {"is_linear": True}
     notes = "searched through query_internal_ids (row numbers, no documents), opened read-only; hybrid through query; sparse ignores ef"
     M, EF_CONSTRUCTION = 50, 500
+    ABOUT: ClassVar[dict] = {}
 
     def create(self, dataset, folder, threads):
         z = self._begin(dataset, folder, threads)
@@ -94,7 +95,7 @@ class Zvec(System):
         schema = z.CollectionSchema(name="points", fields=fields, vectors=vectors)
         option = z.CollectionOption(read_only=False, enable_mmap=True)
         self.collection = z.create_and_open(path=str(self.path), schema=schema, option=option)
-        return {"m": self.M, "ef_construction": self.EF_CONSTRUCTION, "use_contiguous_memory": True, **self.about()}
+        return {"m": self.M, "ef_construction": self.EF_CONSTRUCTION, "use_contiguous_memory": True, **self.ABOUT}
 
     def _begin(self, dataset, folder, threads):
         import zvec
@@ -104,16 +105,14 @@ class Zvec(System):
         except RuntimeError:  # can be called only once per process
             pass
         self.api, self.arm, self.path, self.threads = zvec, dataset.arm, Path(folder) / "zvec", threads
-        self.reads, self.prepared, self.setting = False, [], {}
-        self.attributes = Attributes(dataset)
-        self.sql = ZvecSql(self.attributes.arrays, self.attributes.nullable)
+        self.reads, self.prepared = False, []
+        self.attributes, self.reranker = Attributes(dataset), zvec.RrfReRanker(rank_constant=60)
+        self.condition = ZvecSql(self.attributes.arrays, self.attributes.nullable)
         return zvec
 
-    def index(self, metric):
-        return self.api.HnswIndexParam(metric_type=metric, m=self.M, ef_construction=self.EF_CONSTRUCTION, use_contiguous_memory=True)
-
-    def about(self) -> dict:
-        return {}
+    def index(self, metric, **more):
+        options = {"m": self.M, "ef_construction": self.EF_CONSTRUCTION, "use_contiguous_memory": True}
+        return self.api.HnswIndexParam(metric_type=metric, **options, **more)
 
     def _open(self, reads: bool) -> None:
         if self.reads != reads or self.collection is None:
@@ -142,8 +141,7 @@ class Zvec(System):
 
     def delete(self, ids):
         self._open(reads=False)
-        for low in range(0, len(ids), MOST):
-            self.collection.delete([str(row) for row in ids[low : low + MOST].tolist()])
+        self.collection.delete(list(map(str, ids.tolist())))
         self.collection.flush()
 
     def finish(self):
@@ -157,12 +155,10 @@ class Zvec(System):
         self._open(reads=True)
 
     def sweep(self, dataset, suite):
-        if dataset.arm == "sparse":  # ef has no effect on sparse searches
-            return [{}]
-        return [{"ef": ef} for ef in spread(EFS, suite)]
+        return [{}] if dataset.arm == "sparse" else super().sweep(dataset, suite)  # ef has no effect on sparse searches
 
     def set(self, setting):
-        self.setting = dict(setting)
+        super().set(setting)
         self._open(reads=True)
         self._make()
 
@@ -183,14 +179,14 @@ class Zvec(System):
 
     def prepare(self, queries, filters):
         """zvec's Query objects contain the search parameters, so ``set`` makes them. The prepared queries are indices into their list."""
-        dense = [np.ascontiguousarray(q if self.arm == "dense" else q[0], np.float32) for q in queries] if self.arm != "sparse" else []
-        if self.arm == "hybrid":
-            self.prepared = list(zip(dense, [weights_of(sparse) for _, sparse in queries], strict=True))
-            self.reranker = self.api.RrfReRanker(rank_constant=60)
-        else:
-            self.prepared = dense or [weights_of(query) for query in queries]
+        self.prepared, filters = super().prepare(queries, filters)
         self._make()
-        return range(len(self.prepared)), each(filters, lambda where: self.sql(tree(where.expression)))
+        return range(len(self.prepared)), filters
+
+    def query(self, query):
+        if self.arm == "hybrid":
+            return query[0], weights_of(query[1])
+        return query if self.arm == "dense" else weights_of(query)
 
     def search(self, query, k, where):
         if self.arm != "hybrid" and self.reads:
@@ -200,10 +196,10 @@ class Zvec(System):
         depth = max(DEPTH, 4 * k)
         return self.collection.query(self.queries[query], topk=depth, filter=where, output_fields=[], reranker=self.reranker)[:k]
 
-    def ids(self, found):
-        if isinstance(found, list):
-            return np.array([int(doc.id) for doc in found], dtype=np.int64)
-        return np.array([int(name) for name in self.collection.resolve_internal_ids(found) if name is not None], dtype=np.int64)
+    def ids(self, hits):
+        if isinstance(hits, list):
+            return np.array([int(doc.id) for doc in hits], dtype=np.int64)
+        return np.array([int(name) for name in self.collection.resolve_internal_ids(hits) if name is not None], dtype=np.int64)
 
     def disk(self, folder):
         return super().disk(self.path)
@@ -218,27 +214,15 @@ class ZvecInt8(Zvec):
 
     name = "zvec-int8"
     does = Zvec.does - {"sparse"}
+    exact_setting = None  # a linear search of rounded vectors is not exact
+    ABOUT = {"quantize_type": "INT8", "refiner": True, "use_flat_contiguous_memory": True}
 
     def index(self, metric):
-        z = self.api
-        return z.HnswIndexParam(
-            metric_type=metric,
-            m=self.M,
-            ef_construction=self.EF_CONSTRUCTION,
-            quantize_type=z.QuantizeType.INT8,
-            use_contiguous_memory=True,
-            use_flat_contiguous_memory=True,
-        )
-
-    def about(self):
-        return {"quantize_type": "INT8", "refiner": True, "use_flat_contiguous_memory": True}
+        return super().index(metric, quantize_type=self.api.QuantizeType.INT8, use_flat_contiguous_memory=True)
 
     def sweep(self, dataset, suite):
         rough = [{"ef": ef, "is_using_refiner": False} for ef in (10, 32)]
-        return rough + [{"ef": ef, "is_using_refiner": True} for ef in spread(EFS, suite)]
-
-    def exact(self):
-        return None  # a linear search of rounded vectors is not exact
+        return rough + [{"ef": ef, "is_using_refiner": True} for ef in spread(self.efforts, suite)]
 
     def parameters(self, setting):
         make = self.api.HnswQueryParam

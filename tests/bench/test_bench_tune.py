@@ -156,17 +156,16 @@ def test_scores_of_matrices_are_those_worked_by_hand():
 
 
 def test_matches_are_counted_for_each_query():
-    best = tune.Best(2, 3)
-    best.add(["a", "b"], np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[True, True], [True, False]]))
-    best.add(["c"], np.array([[5.0], [0.0]]), np.array([[True], [False]]))
-    truth = best.truth()
+    truth = tune.Truth(2, 3)
+    truth.add(["a", "b"], np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[True, True], [True, False]]))
+    truth.add(["c"], np.array([[5.0], [0.0]]), np.array([[True], [False]]))
     assert truth.ids == [["c", "b", "a"], ["a"]] and truth.matches.tolist() == [3, 1]
     assert truth.recall(1, ["a"], 10) == 1.0 and truth.recall(1, ["b"], 10) == 0.0
     assert truth.recall(0, ["c", "a"], 2) == 0.5 and truth.recall(0, ["c", "c"], 2) == 0.5
-    assert truth.knows(3) and not tune.Best(1, 2).truth().matches.any()
-    short = tune.Best(1, 1)
+    assert truth.knows(3) and not tune.Truth(1, 2).matches.any()
+    short = tune.Truth(1, 1)
     short.add(["a", "b"], np.array([[1.0, 2.0]]))
-    assert short.truth().knows(1) and not short.truth().knows(2)
+    assert short.knows(1) and not short.knows(2)
 
 
 def written(path, spec):
