@@ -75,7 +75,8 @@ def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, .
     cache = view.snapshot.prepared
     if len(cache) >= MAX_PREPARED:
         cache.clear()
-    prepared = cache[arm.name, id(rows.node)] = Prepared(rows.node, opened, kinds, groups, table, rows.matches, tail_rows, view.directory.audits)
+    prepared = Prepared(rows.node, opened, kinds, groups, table, rows.matches, tail_rows, view.directory.audits)
+    cache[arm.name, id(rows.node)] = prepared
     return prepared
 
 
