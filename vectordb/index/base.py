@@ -206,7 +206,7 @@ class Report:
 
     def plan_names(self) -> list[str]:
         """The name of the plan by which each segment was searched."""
-        return [target.segment.model(self.k).plan_name(run) for target, run in self._pairs()]
+        return [target.segment.model(self.k).plan_name(run) for target, run in zip(self.targets, self.runs, strict=True)]
 
     def judged(self) -> list[tuple[int, float] | None]:
         """(plan, predicted recall) of each segment; None where an audit can't judge the plan: nothing matched, or it fell back."""

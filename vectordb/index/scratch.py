@@ -56,6 +56,6 @@ class Scratch:
     def of_thread(cls, *sizes: int) -> Self:
         """This thread's scratch space, grown to at least these sizes."""
         scratch = cls._local.scratch
-        if scratch is None or not all(map(le, sizes, scratch.sizes)):
+        if scratch is None or (sizes != scratch.sizes and not all(map(le, sizes, scratch.sizes))):
             scratch = cls._local.scratch = cls(*(sizes if scratch is None else map(max, sizes, scratch.sizes)))
         return scratch

@@ -20,6 +20,7 @@ from .row_filter import RowFilter
 from .trace import ArmTrace, current
 
 MAX_PREPARED = 64  # prepared arms and filters cached per snapshot [chosen, not measured]
+_request = tuple.__new__  # a third of the cost of the named tuple's constructor
 Tail = Sequence[tuple[int, int]]  # ranges of docids [low, high) that no segment covers
 Kinds = tuple[tuple[type[IndexKind], list[IndexKind]], ...]  # the open files of each kind
 
@@ -28,12 +29,13 @@ Kinds = tuple[tuple[type[IndexKind], list[IndexKind]], ...]  # the open files of
 class Prepared:
     """The segments, masks and tail of an arm under a filter. They are the same for every query on one snapshot.
 
-    groups: for each kind its segments with their masks, and the ranges to scan besides: the first kind has the whole tail, and the outliers
-    of all segments. tail_rows: rows in these ranges, None if there is none. audits: of the directory.
+    kinds: the segments by kind. groups: for each kind its segments with their masks, and the ranges to scan besides: the first kind has the
+    whole tail, and the outliers of all segments. tail_rows: rows in these ranges, None if there is none. audits: of the directory.
     """
 
     node: Filter | None
     opened: tuple[OpenSegment, ...]
+    kinds: Kinds
     groups: tuple[tuple[type[IndexKind], list[SegmentTarget], list[TailRange]], ...]
     table: ChunkTable
     matches: int
@@ -41,26 +43,23 @@ class Prepared:
     audits: Audits
 
 
-def _kinds(view: View, arm: Arm, opened: tuple[OpenSegment, ...]) -> Kinds:
-    """The segments by kind, cached in the snapshot."""
-    cache, key = view.snapshot.prepared, ("kinds", arm.name)
-    known = cache.get(key)
-    if known is not None and known[0] is opened:
-        return known[1]
+def _kinds(opened: tuple[OpenSegment, ...]) -> Kinds:
+    """The segments by kind."""
     groups: dict[type[IndexKind], list[IndexKind]] = {}
     for part in opened:
         groups.setdefault(type(part.segment), []).append(part.segment)
-    kinds = tuple(groups.items())
-    cache[key] = opened, kinds
-    return kinds
+    return tuple(groups.items())
 
 
-def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail) -> Prepared:
-    """The ``Prepared`` of an arm, cached in the snapshot. Raises CorruptionError."""
-    cache, key = view.snapshot.prepared, (arm.name, id(rows.node))
-    known = cache.get(key)
-    if known is not None and known.node is rows.node and known.opened is opened:
-        return known
+def _cached(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...]) -> Prepared | None:
+    """The ``Prepared`` of an arm that an earlier search cached in the snapshot."""
+    node = rows.node
+    known = view.snapshot.prepared.get((arm.name, id(node)))
+    return known if known is not None and known.node is node and known.opened is opened else None
+
+
+def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, ...], tail: Tail, kinds: Kinds) -> Prepared:
+    """Make the ``Prepared`` of an arm, and cache it in the snapshot. Raises CorruptionError."""
     table = view.chunks(view.fields[arm.name], FIELD_TYPES[arm.spec.kind].search_part)
     ranges = [TailRange(*table.covering(low, high), rows.between(low, high)) for low, high in tail]
     for piece in ranges:
@@ -73,9 +72,11 @@ def _prepared(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, 
             ranges.append(TailRange(*table.covering(int(docids[0]), int(docids[-1]) + 1), docids))
     groups = tuple((kind, of_kind, [] if i else ranges) for i, (kind, of_kind) in enumerate(targets.items()))
     tail_rows = sum(len(piece.docids) for piece in ranges) if ranges else None
+    cache = view.snapshot.prepared
     if len(cache) >= MAX_PREPARED:
         cache.clear()
-    prepared = cache[key] = Prepared(rows.node, opened, groups, table, rows.matches, tail_rows, view.directory.audits)
+    prepared = Prepared(rows.node, opened, kinds, groups, table, rows.matches, tail_rows, view.directory.audits)
+    cache[arm.name, id(rows.node)] = prepared
     return prepared
 
 
@@ -90,10 +91,13 @@ def search_segments(
     if not opened:
         return None
     saturation = FIELD_TYPES[spec.kind].saturation(view, arm.name)
-    for kind, files in _kinds(view, arm, opened):
+    ready = _cached(view, arm, rows, opened)
+    kinds = _kinds(opened) if ready is None else ready.kinds
+    for kind, files in kinds:
         if not kind.usable(files, queries, k, search.exact, saturation):
             return None
-    ready = _prepared(view, arm, rows, opened, tail)
+    if ready is None:
+        ready = _prepare(view, arm, rows, opened, tail, kinds)
     k = min(k, ready.matches)
     if k == 0:
         hits = [nothing()] * len(queries)
@@ -105,7 +109,7 @@ def search_segments(
     fixed = ready.table, queries, spec, k, search.recall, saturation, -1, recorded, timed
     if len(ready.groups) == 1:
         ((kind, targets, ranges),) = ready.groups
-        hits, report = kind.search(SegmentRequest(targets, ranges, *fixed))
+        hits, report = kind.search(_request(SegmentRequest, (targets, ranges, *fixed)))
     else:
         hits, report = _merged([kind.search(SegmentRequest(targets, ranges, *fixed)) for kind, targets, ranges in ready.groups], k)
     if report is None:
@@ -185,7 +189,7 @@ def bounded(
     if search.exact or not search.proven or rows.given is not None or arm.spec.index_options is None:
         return None
     opened, tail = view.snapshot.cover(view.fields[arm.name])
-    kinds = _kinds(view, arm, opened)
+    kinds = _kinds(opened)
     if len(kinds) != 1:
         return None
     ((kind, files),) = kinds
@@ -194,7 +198,7 @@ def bounded(
         return None
 
     def best(k: int, threshold: float) -> tuple[Found, np.ndarray]:
-        ready = _prepared(view, arm, rows, opened, tail)
+        ready = _cached(view, arm, rows, opened) or _prepare(view, arm, rows, opened, tail, kinds)
         ((_, targets, ranges),) = ready.groups
         return bounds.search(SegmentRequest(targets, ranges, ready.table, queries, arm.spec, k, search.recall), threshold)
 

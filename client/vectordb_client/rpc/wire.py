@@ -212,7 +212,7 @@ def unpack_filter(holder: Any, field: str = "filter") -> Any:
 
 def pack_selection(value: Any, field: str) -> pb.Selection | None:
     """``with_vectors=`` / ``with_attributes=``: True, False or names."""
-    names = check_selection(field, value)
+    names = value if value is True or value is False else check_selection(field, value)
     if isinstance(names, bool):
         return pb.Selection(all=True) if names else None
     return pb.Selection(names=[text_of(name, field) for name in names])

@@ -84,13 +84,12 @@ _FORMS = {
     "Selection": _Form(False, _submessage(wire.pack_selection), wire.unpack_selection),
 }
 _OPTIONAL = _Form(None, setattr, _optional)
-_NUMBER = _Form(0, setattr, getattr)
 
 
 def _forms(message: Any) -> dict[str, _Form]:
     """Option → its form in a message that has a field for it. ``prefetch`` is a message of its own."""
     fields = {name: field for name, field in message.DESCRIPTOR.fields_by_name.items() if name in OPTIONS and name != "prefetch"}
-    scalar = {name: _OPTIONAL if field.has_presence else _NUMBER for name, field in fields.items()}
+    scalar = {name: _OPTIONAL if field.has_presence else _Form(field.default_value, setattr, getattr) for name, field in fields.items()}
     return {name: _FORMS[field.message_type.name] if field.message_type else scalar[name] for name, field in fields.items()}
 
 
@@ -164,15 +163,13 @@ def unpack_search(message: pb.SearchRequest, schema: Schema) -> tuple[SearchRequ
     if n != 1 and not message.batch:
         raise InvalidArgumentError(f"'queries' is {n}; without 'batch' it must be 1", field="queries", value=n)
     vectors, text, options = _unpack_stage(message, n, schema, message.batch, 0)
-    for name, data in message.options.items():
-        if name in options:
-            raise InvalidArgumentError(f"option {name!r} has a field of its own in a search", field=name)
-        options[name] = wire.unpack_json(data, name)
-    return SearchRequest.of({name: value for name, value in options.items() if value is not _default(name)}), vectors, text
-
-
-def _default(name: str) -> Any:
-    return OPTIONS[name].default if name in OPTIONS else None
+    if message.options:
+        for name, data in message.options.items():
+            if name in options:
+                raise InvalidArgumentError(f"option {name!r} has a field of its own in a search", field=name)
+            options[name] = wire.unpack_json(data, name)
+    given = {name: value for name, value in options.items() if value is not (OPTIONS[name].default if name in OPTIONS else None)}
+    return SearchRequest.of(given), vectors, text
 
 
 def _unpack_stage(message: pb.SearchRequest | pb.Prefetch, n: int, schema: Schema, batch: bool, depth: int) -> tuple[Any, Any, dict]:

@@ -39,9 +39,13 @@ def usable(segments: Sequence[ImpactSegment], queries: Sequence[Query], k: int, 
     """
     if exact and not all(segment.verified for segment in segments):
         return False
-    if k > MAX_DEPTH or any(segment.signed for segment in segments):
+    if k > MAX_DEPTH:
         return False
-    most = max((segment.most * stretch(saturation, segment.mean) for segment in segments), default=0.0)
+    most = 0.0
+    for segment in segments:
+        if segment.signed:
+            return False
+        most = max(most, segment.most if saturation is None else segment.most * stretch(saturation, segment.mean))
     for terms, weights in queries:
         if not len(terms):
             continue
