@@ -83,10 +83,10 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
             "started": journal.facts["environment"]["started"],
             "ended": time.time(),
         }
-        found = results(journal, about)
-        write(found, out / "results.json")
+        whole = results(journal, about)
+        write(whole, out / "results.json")
         journal.close()
-    return found
+    return whole
 
 
 def _groups(plan: Plan, suite: str) -> list[list[str]]:

@@ -146,8 +146,8 @@ def child(code: str, *arguments: str, **environment: str) -> dict[str, float]:
     if ended.returncode:
         raise RuntimeError(f"a new process failed: {ended.stderr[-2000:]}")
     answer = json.loads(ended.stdout.splitlines()[-1])
-    at = answer.pop("at")
-    return answer | {"wall": at - start, "exit": time.time() - at}
+    answered = answer.pop("at")
+    return answer | {"wall": answered - start, "exit": time.time() - answered}
 
 
 _DONE = """
