@@ -125,7 +125,9 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
 
 def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) -> Search:
     """The search with the stages before it."""
-    inner = search._replace(
+    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch)
+    arms = _arms(view, prefetch.vectors, prefetch.text, batch)
+    inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
         candidates=_candidates(prefetch),
@@ -133,9 +135,7 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) ->
         vectors=(),
         steps=(),
     )
-    if prefetch.prefetch is not None:
-        inner = _with_stages(view, inner, prefetch.prefetch, batch)
-    return search._replace(prefetch=_checked(inner.with_arms(_arms(view, prefetch.vectors, prefetch.text, batch))))
+    return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
 
 def _candidates(stage: SearchRequest | Prefetch) -> int:
