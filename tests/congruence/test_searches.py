@@ -199,3 +199,12 @@ def test_weights_are_learned_from_judged_queries(same):
 def test_the_first_of_several_errors_is_the_one_to_mend_first(same, options, text):
     with pytest.raises(InvalidArgumentError, match=text):
         same(lambda docs: docs.search({"d": D}, **options))
+
+
+def test_plans_show_the_weights_of_a_fusion_by_field(same):
+    query = {"s": {3: 1.0}, "d": D}
+    request = same(lambda docs: docs.search(query, fusion=RRF(weights={"s": 2.0, "d": 0.5}), explain=True).plan["request"])
+    assert list(request["fusion"]["weights"].items()) == [("d", 0.5), ("s", 2.0)]
+    same(
+        lambda docs: str(docs.search(query, fusion=Linear({"s": 2.0, "d": 0.5}), explain=True).plan).partition("request:")[2].split("\n")[0]
+    )

@@ -44,6 +44,10 @@ class Fusion:
     weights: Mapping[str, float]
     missing: str
 
+    def __post_init__(self):
+        if isinstance(self.weights, Mapping):  # ``check`` refuses others
+            object.__setattr__(self, "weights", dict(self.weights))  # a copy, which the caller can't change
+
     def normalise(self, scores: np.ndarray) -> np.ndarray:
         """Bring the scores of an arm's candidates to a scale that all arms share.
 
