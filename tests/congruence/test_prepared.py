@@ -95,3 +95,29 @@ def test_a_prepared_search_sees_later_writes_and_fields(database):
     docs.upsert(ids=[3], vectors={"d": [[1, 1]], "e": [[1, 0]]}, attributes={"n": [7]})
     assert prepared({"e": [1, 0]}).ids.tolist() == [3]
     assert {hit.id: hit.attributes.get("n") for hit in prepared({"d": [1, 1]})} == {3: 7, 1: None, 2: None}
+
+
+def test_a_prepared_search_does_not_change_with_the_objects_of_its_options(same):
+    def run(docs):
+        filter, inner = {"op": "and", "filters": [{"op": "gt", "field": "n", "value": 20}]}, {"s": 0.25}
+        names, weights = ["s"], {"d": 2.0}
+        prepared = docs.prepare(filter=filter, fusion=Linear(inner), with_vectors=names, with_attributes=(attributes := ["n"]))
+        fused = docs.prepare(fusion=RRF(weights=weights), explain=True)
+        query = {"d": D, "s": {3: 1.0}}
+        before = list(prepared(query)), fused(query)
+        filter["filters"][0]["value"] = 10**6
+        inner["s"] = 90.0
+        names[0], attributes[0], weights["d"] = "d", "lang", 0.0
+        after = list(prepared(query)), fused(query)
+        assert plain(after[0]) == plain(before[0]) and len(before[0]) == 10
+        assert list(after[1]) == list(before[1]) and after[1].plan["request"]["fusion"]["weights"] == {"d": 2.0}
+        return before[0]
+
+    same(run)
+
+
+def test_a_filter_that_is_a_dict_is_checked_when_it_is_prepared(same):
+    with pytest.raises(FilterError, match="gt"):
+        same(lambda docs: docs.prepare(filter={"op": "gt", "field": "n"}))
+    options = {"filter": {"op": "eq", "field": "at", "value": np.datetime64("2024-01-01")}}  # not a JSON value
+    assert same(lambda docs: len(docs.prepare(**options)({"d": D}))) >= 0

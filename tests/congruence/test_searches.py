@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.congruence.filled import N
-from vectordb import DBSF, RRF, F, Linear, Plan, Prefetch, Relative
+from vectordb import DBSF, RRF, F, InvalidArgumentError, Linear, Plan, Prefetch, Relative
 
 D = np.arange(1.0, 9.0)
 QUERIES = {
@@ -183,3 +183,28 @@ def test_weights_are_learned_from_judged_queries(same):
     qrels = [{int(3 * i + 6): 2.0, f"id {3 * i + 7}": 1.0} for i in range(12)]
     for options in ({"folds": 3}, {"folds": 2, "filter": "HAS_VECTOR(far)", "candidates": 30, "seed": 2}):
         assert same(lambda docs, o=options: docs.tune_fusion(queries, qrels, limit=5, **o)).queries == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"fusion": RRF({"d": 2.0}, missing="x")}, "k of RRF must be a number"),  # weights given by position
+        ({"fusion": RRF(-1, weights={"d": -1.0}, missing="x")}, "the weight of 'd'"),
+        ({"fusion": RRF(missing="x")}, "missing of a fusion must be"),
+        ({"prefetch": Prefetch({"d": [1.0]}, fusion=RRF({"d": 2.0}))}, "'d'"),
+        ({"prefetch": Prefetch({"d": D}, fusion=RRF({"d": 2.0}))}, "k of RRF must be a number"),
+    ],
+    ids=str,
+)
+def test_the_first_of_several_errors_is_the_one_to_mend_first(same, options, text):
+    with pytest.raises(InvalidArgumentError, match=text):
+        same(lambda docs: docs.search({"d": D}, **options))
+
+
+def test_plans_show_the_weights_of_a_fusion_by_field(same):
+    query = {"s": {3: 1.0}, "d": D}
+    request = same(lambda docs: docs.search(query, fusion=RRF(weights={"s": 2.0, "d": 0.5}), explain=True).plan["request"])
+    assert list(request["fusion"]["weights"].items()) == [("d", 0.5), ("s", 2.0)]
+    same(
+        lambda docs: str(docs.search(query, fusion=Linear({"s": 2.0, "d": 0.5}), explain=True).plan).partition("request:")[2].split("\n")[0]
+    )

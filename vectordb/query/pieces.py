@@ -16,7 +16,7 @@ from vectordb_client.model.values import Id
 from ..engine.snapshot import Snapshots, View
 from ..filters.bitmap import FilterCache
 from . import changes, execute, read
-from .request import PreparedSearchCache
+from .request import RequestCache
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class PieceReader:
     def __init__(self, snapshots: Snapshots, filters: FilterCache):
         self._snapshots = snapshots
         self._filters = filters
-        self._prepared = PreparedSearchCache(filters)
+        self._requests = RequestCache(filters)
 
     def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
@@ -54,7 +54,7 @@ class PieceReader:
     def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
         with self._snapshots.pin() as view:
-            search = self._prepared.search(view, request, vectors, text, batch)
+            search = self._requests.search(view, request, vectors, text, batch)
             return take(execute.Answers(view, search, self._filters))
 
     def changes(

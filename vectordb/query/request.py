@@ -18,7 +18,7 @@ from ..engine.encoding import load_encoder
 from ..engine.snapshot import View
 from ..filters.bitmap import FilterCache
 
-MAX_PREPARED = 512  # requests kept by ``PreparedSearchCache``
+MAX_KEPT = 512  # requests kept by ``RequestCache``
 
 Words = Callable[[Sequence[int]], dict[int, str]]
 Step = Callable[[View, "Search", tuple], tuple]
@@ -75,7 +75,7 @@ class Search(NamedTuple):
         return self._replace(arms=arms, queries=1, prefetch=inner)
 
 
-class PreparedSearchCache:
+class RequestCache:
     """Requests bound to the schema of a collection, so that a search that differs from an earlier one only in its queries checks only
     these.
     """
@@ -94,7 +94,7 @@ class PreparedSearchCache:
         if bound is None:
             bound = _bind(request, view.schema, self._filters)
             if request.reusable:
-                if schema is not view.schema or len(kept) >= MAX_PREPARED:
+                if schema is not view.schema or len(kept) >= MAX_KEPT:
                     self._bound = (view.schema, kept := {})
                 kept[request] = bound
         if request.prefetch is not None:
@@ -125,7 +125,9 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
 
 def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) -> Search:
     """The search with the stages before it."""
-    inner = search._replace(
+    inner = search if prefetch.prefetch is None else _with_stages(view, search, prefetch.prefetch, batch)
+    arms = _arms(view, prefetch.vectors, prefetch.text, batch)
+    inner = inner._replace(
         limit=int(prefetch.limit),
         fusion=checked_fusion(prefetch.fusion),
         candidates=_candidates(prefetch),
@@ -133,9 +135,7 @@ def _with_stages(view: View, search: Search, prefetch: Prefetch, batch: bool) ->
         vectors=(),
         steps=(),
     )
-    if prefetch.prefetch is not None:
-        inner = _with_stages(view, inner, prefetch.prefetch, batch)
-    return search._replace(prefetch=_checked(inner.with_arms(_arms(view, prefetch.vectors, prefetch.text, batch))))
+    return search._replace(prefetch=_checked(inner.with_arms(arms)))
 
 
 def _candidates(stage: SearchRequest | Prefetch) -> int:

@@ -44,6 +44,10 @@ class Fusion:
     weights: Mapping[str, float]
     missing: str
 
+    def __post_init__(self):
+        if isinstance(self.weights, Mapping):  # ``check`` refuses others
+            object.__setattr__(self, "weights", dict(self.weights))  # a copy, which the caller can't change
+
     def normalise(self, scores: np.ndarray) -> np.ndarray:
         """Bring the scores of an arm's candidates to a scale that all arms share.
 
@@ -57,6 +61,10 @@ class Fusion:
 
     def check(self) -> None:
         """Check the options. Raises InvalidArgumentError, which says what to write."""
+        self._check_weights()
+        self._check_missing()
+
+    def _check_weights(self) -> None:
         if not isinstance(self.weights, Mapping):
             example = f'{type(self).__name__}(weights={{"text": 2.0}})'
             what = f"the weights of a fusion must map fields to numbers, as in {example}, not {shown(self.weights)}"
@@ -65,6 +73,8 @@ class Fusion:
             if not 0.0 <= _number(weight) <= MAX_NUMBER:
                 what = f"the weight of {shown(name)} in a fusion must be a number from 0 to {MAX_NUMBER:g}, not {shown(weight)}"
                 raise InvalidArgumentError(what, field="fusion", value=weight)
+
+    def _check_missing(self) -> None:
         if not isinstance(self.missing, str) or self.missing not in MISSING:
             what = f"missing of a fusion must be {' or '.join(map(repr, MISSING))}, not {shown(self.missing)}"
             raise InvalidArgumentError(what, field="fusion", value=self.missing)
@@ -95,10 +105,11 @@ class RRF(Fusion):
         return 1.0 / (self.k + np.arange(1, len(scores) + 1))
 
     def check(self) -> None:
-        super().check()
-        if not 0.0 < _number(self.k) <= MAX_NUMBER:
+        self._check_weights()
+        if not 0.0 < _number(self.k) <= MAX_NUMBER:  # before ``missing``: weights given by position are k
             what = f"k of RRF must be a number above 0 and at most {MAX_NUMBER:g}, not {shown(self.k)}"
             raise InvalidArgumentError(what, field="fusion", value=self.k)
+        self._check_missing()
 
 
 @named_class

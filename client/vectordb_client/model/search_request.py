@@ -18,6 +18,7 @@ from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
+from .filter import from_dict
 from .filter_nodes import Filter
 from .foreign import is_number
 from .ranking import Fusion, Prefetch, check_prefetch
@@ -39,7 +40,7 @@ def _as_json(value: Any) -> Any:
     """A value as plans and logs show it: of a fusion its name, with the options that aren't their defaults."""
     if isinstance(value, Fusion):
         options, defaults = value.options, type(value)().options
-        options["weights"] = {name: float(weight) for name, weight in value.weights.items()}
+        options["weights"] = {name: float(weight) for name, weight in sorted(value.weights.items())}
         options = {name: float(each) if is_number(each) else each for name, each in options.items() if each != defaults[name]}
         return {"method": value.name, **options} if options else value.name
     return list(value) if isinstance(value, tuple) else value
@@ -159,11 +160,13 @@ class SearchRequest:
 
     @classmethod
     def prepared(cls, options: Mapping[str, Any]) -> SearchRequest:
-        """The request of a prepared search."""
+        """The request of a prepared search. It doesn't change with a dict that the caller gave as the filter."""
         request = cls(options, True)
         if request.prefetch is not None:
             what = "a prefetch has queries of its own, so it can't be prepared: write search(…, prefetch=…)"
             raise InvalidArgumentError(what, field="prefetch")
+        if isinstance(request.filter, Mapping):
+            request.__dict__["filter"] = from_dict(request.filter)
         return request
 
     def shown(self) -> dict[str, Any]:
