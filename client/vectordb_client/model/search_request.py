@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
+import numpy as np
+
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
 from .arguments import Method, UnknownArgumentError, named, with_options
@@ -68,6 +70,14 @@ class Option:
     show: Callable[[Any], Any] | None = _as_json
     to_json: Callable[[Any], Any] = _as_json
     type: str = "Any"
+
+    def is_default(self, value: Any) -> bool:
+        """Whether a value is the default, or equal to it. The same NaN is; an array is where all of its elements are equal."""
+        if value is self.default:
+            return True
+        if isinstance(value, np.ndarray) or isinstance(self.default, np.ndarray):
+            return np.array_equal(value, self.default)
+        return bool(value == self.default)
 
 
 _FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
@@ -169,10 +179,14 @@ class SearchRequest:
             request.__dict__["filter"] = from_dict(request.filter)
         return request
 
+    def changed(self) -> dict[str, Any]:
+        """The values of the options that differ from their defaults."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in values.items() if not OPTIONS[name].is_default(value)}
+
     def shown(self) -> dict[str, Any]:
         """The options that differ from their defaults, as JSON values, for plans and logs."""
-        given = {name: option for name, option in OPTIONS.items() if getattr(self, name) is not option.default}
-        return {name: option.show(getattr(self, name)) for name, option in given.items() if option.show is not None}
+        return {name: show(value) for name, value in self.changed().items() if (show := OPTIONS[name].show) is not None}
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTIONS:  # it was added to the table after this request was made
@@ -183,8 +197,7 @@ class SearchRequest:
         raise AttributeError(f"a search request can't be changed: {name}")
 
     def __repr__(self) -> str:
-        given = [name for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
-        return f"SearchRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
 
 
 _kept: dict[tuple, SearchRequest] = {}
