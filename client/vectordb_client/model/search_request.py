@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
-from .arguments import Method, UnknownArgumentError, named, with_options
+from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
@@ -173,8 +173,7 @@ class SearchRequest:
         """The request of a prepared search. It doesn't change with a dict that the caller gave as the filter."""
         request = cls(options, True)
         if request.prefetch is not None:
-            what = "a prefetch has queries of its own, so it can't be prepared: write search(…, prefetch=…)"
-            raise InvalidArgumentError(what, field="prefetch")
+            raise InvalidArgumentError(NOT_PREPARED, field="prefetch")
         if isinstance(request.filter, Mapping):
             request.__dict__["filter"] = from_dict(request.filter)
         return request
@@ -224,14 +223,19 @@ def _key(options: Mapping[str, Any]) -> tuple | None:
 
 def takes_options(method: Method) -> Method:
     """Wrap a method with ``**options: Unpack[SearchOptions]``: its signature and its docstring get a line for each option, and unknown
-    names raise UnknownArgumentError. In the docstring the options stand in the place of an argument ``options``.
+    names raise UnknownArgumentError. In the docstring the options stand in the place of an argument ``options``. ``prepare`` refuses a
+    prefetch, so it doesn't list it.
     """
-    wrapped = named(method, OPTIONS)
-    setattr(wrapped, "__signature__", with_options(inspect.signature(method), OPTIONS))  # noqa: B010
+
+    def options() -> dict[str, Option]:
+        return {name: option for name, option in OPTIONS.items() if (method.__name__, name) != ("prepare", "prefetch")}
+
+    wrapped = named(method, options)
+    setattr(wrapped, "__signature__", with_options(inspect.signature(method), options()))  # noqa: B010
     if method.__name__ == "search":
         lines = textwrap.dedent(inspect.cleandoc(SearchOptions.__doc__ or "").partition("Attributes:\n")[2])
     else:
         batch = method.__name__ == "search_batch"
-        lines = "\n".join(f"{name}: as in ``search``{option.batch_doc * batch}." for name, option in OPTIONS.items())
+        lines = "\n".join(f"{name}: as in ``search``{option.batch_doc * batch}." for name, option in options().items())
     wrapped.__doc__ = re.sub(r"^( *)options: .*$", lambda line: textwrap.indent(lines, line[1]), method.__doc__ or "", count=1, flags=re.M)
     return wrapped
