@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
+import vectordb_client
 
+import vectordb
 from tests.support.places import plain
 from vectordb import RRF, Dense, F, FilterError, Int, InvalidArgumentError, Linear, Prefetch, Schema, SchemaError
 
@@ -45,6 +49,62 @@ def test_one_prepared_search_takes_other_queries_and_fields(same):
     answers = same(run)
     assert [len(hits) for hits in answers] == [4] * 6 and answers[0] != answers[1]
     assert answers[0] == same(lambda docs: docs.search({"d": D}, limit=4, with_attributes=False))
+
+
+HINTS = {
+    "queries": (
+        lambda docs: docs.prepare(vectors={"d": D}),
+        "prepare() has no argument 'vectors'; queries go to the call: prepared(vectors, ",
+    ),
+    "text": (lambda docs: docs.prepare(text="x"), "prepare() has no argument 'text'; queries go to the call: prepared(vectors, text=…)"),
+    "prefetch": (
+        lambda docs: docs.prepare(prefetch=Prefetch({"d": D})),
+        "a prefetch has queries of its own, so it can't be prepared: write ",
+    ),
+    "prefetch with another": (
+        lambda docs: docs.prepare(prefetch=Prefetch({"d": D}), lim=3),
+        "prepare() has no argument 'prefetch'; a prefetch has",
+    ),
+    "dense": (lambda docs: docs.prepare()({"d": [D, D]}), "for several queries write prepared.batch"),
+    "sparse": (lambda docs: docs.prepare()({"s": [{1: 1.0}, {2: 1.0}]}), "for several queries write prepared.batch"),
+    "multi": (lambda docs: docs.prepare()({"m": np.ones((2, 2, 4))}), "for several queries write prepared.batch"),
+    "texts": (lambda docs: docs.prepare()(text=["dog", "fox"]), "for several queries write prepared.batch"),
+    "one text": (lambda docs: docs.prepare().batch(text="dog"), "for one query write prepared"),
+    "option": (lambda docs: docs.prepare()({"d": D}, limit=3), "prepared() has no argument 'limit'; there are: vectors, text"),
+    "option of a batch": (
+        lambda docs: docs.prepare().batch({"d": [D]}, limit=3),
+        "prepared.batch() has no argument 'limit'; there are: vectors, ",
+    ),
+    "position": (lambda docs: docs.prepare()({"d": D}, "dog"), "prepared() takes vectors by position, and the others by name: text=…"),
+    "position of a batch": (lambda docs: docs.prepare().batch({"d": [D]}, "dog"), "prepared.batch() takes vectors by position"),
+    "twice": (lambda docs: docs.prepare()({"d": D}, vectors={"d": D}), "prepared() has vectors both by position and by name; give one"),
+    "twice in a search": (
+        lambda docs: docs.search({"d": D}, vectors=1),
+        "search() has vectors both by position and by name; give one of them",
+    ),
+    "twice in a batch": (
+        lambda docs: docs.search_batch({"d": [D]}, vectors=1, lim=2),
+        "search_batch() has no argument 'lim'; write limit=…",
+    ),
+    "twice in another method": (lambda docs: docs.get(1, ids=2), "get() has ids both by position and by name; give one of them"),
+}
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_errors_name_the_prepared_search(same, name):
+    call, text = HINTS[name]
+    with pytest.raises(InvalidArgumentError) as caught:
+        same(call)
+    assert text in str(caught.value) and "search_batch" not in str(caught.value).replace("search_batch() has", "")
+    assert caught.value.args == (caught.value.message,)
+
+
+@pytest.mark.parametrize("kind", [vectordb.Collection, vectordb_client.Collection, vectordb_client.AsyncCollection])
+def test_prepare_does_not_list_a_prefetch(kind):
+    assert {"filter", "explain"} <= inspect.signature(kind.prepare).parameters.keys()
+    assert "prefetch" not in inspect.signature(kind.prepare).parameters and "prefetch:" not in inspect.getdoc(kind.prepare)
+    assert "A prefetch has queries of its own, so it can't be prepared." in inspect.getdoc(kind.prepare)
+    assert "prefetch" in inspect.signature(kind.search).parameters and "prefetch: as in" in inspect.getdoc(kind.search_batch)
 
 
 WRONG = {

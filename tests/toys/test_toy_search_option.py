@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -110,6 +111,35 @@ def test_wrong_values_are_refused_on_both_sides(registered, docs, embedded):
     message.options["limit"] = b"1000000"  # would pass by the limits of a service
     with pytest.raises(InvalidArgumentError, match="option 'limit' has a field of its own"):
         unpack_search(message, embedded.schema)
+
+
+def test_an_option_that_plans_do_not_show_runs_its_step(monkeypatch, docs):
+    monkeypatch.setitem(OPTIONS, "reverse", dataclasses.replace(REVERSE, show=None))
+    monkeypatch.setitem(RANKING_STEPS, "reverse", reverse)
+    plain, turned = docs.search(QUERY, limit=5), docs.search(QUERY, limit=5, reverse=True, explain=True)
+    assert turned.ids.tolist() == plain.ids.tolist()[::-1] and turned.plan["request"] == {"limit": 5}
+    assert docs.prepare(limit=5, reverse=True)(QUERY).ids.tolist() == turned.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("default", "same", "other"),
+    [(1e300, 1e299 * 10, 2.0), ("rrf", "".join(["r", "rf"]), "dbsf"), (np.arange(3), np.arange(3), np.arange(4)), (np.nan, np.nan, 1.0)],
+    ids=["number", "text", "array", "nan"],
+)
+def test_a_value_equal_to_the_default_is_not_shown_and_not_sent(monkeypatch, embedded, default, same, other):
+    to_json = lambda value: np.asarray(value).tolist()  # noqa: E731
+    option = Option(default, lambda name, value: value, show=to_json, to_json=to_json)
+    monkeypatch.setitem(OPTIONS, "extra", option)
+    for value, shown in ((same, {}), (other, {"extra": to_json(other)})):
+        request = SearchRequest({"extra": value})
+        assert request.shown() == shown and ("extra" in repr(request)) == bool(shown)
+        message = pack_search("docs", embedded.schema, request, QUERY, None, False)
+        assert set(message.options) == set(shown)
+
+
+def test_options_given_as_their_defaults_are_not_shown():
+    assert SearchRequest({"fusion": "".join(["r", "rf"]), "limit": np.int64(10), "filter": None}).shown() == {}
+    assert repr(SearchRequest({"fusion": np.arange(3)})) == "SearchRequest(fusion=array([0, 1, 2]))"  # a search refuses it
 
 
 def test_the_command_line_has_its_flag(registered):

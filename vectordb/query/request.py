@@ -119,7 +119,7 @@ def _bind(request: SearchRequest, schema: Schema, filters: FilterCache) -> Searc
         vectors=check_names("with_vectors", request.with_vectors, schema.vectors),
         explain=request.explain,
         proven=exact or request.recall is None,
-        steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.shown()]),
+        steps=tuple([step for name, step in RANKING_STEPS.items() if name in request.changed()]),
     )
 
 

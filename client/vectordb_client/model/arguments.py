@@ -41,7 +41,8 @@ _MEANT = {
 }
 # Argument → an example of it, for a call that leaves it out.
 _SUCH = {"dim": "384", "target": "'localhost:7070'"}
-# (method, argument of another database) → what to do here.
+NOT_PREPARED = "a prefetch has queries of its own, so it can't be prepared: write search(…, prefetch=…)"
+# (method, argument of another database or method) → what to do here.
 _ADVICE = {
     ("search", "offset"): "search with limit = offset + n, and slice: hits[offset:]",
     ("search", "score_threshold"): "filter the hits: [hit for hit in hits if hit.score >= …]",
@@ -62,16 +63,23 @@ _ADVICE |= {("search", name): _ADVICE["search", "ef"] for name in ("nprobe", "nu
 _ADVICE |= {("search", name): _ADVICE["search", "score_threshold"] for name in ("threshold", "min_score", "max_distance", "distance")}
 for _also in ("search_batch", "prepare"):
     _ADVICE |= {(_also, name): advice for (method, name), advice in _ADVICE.items() if method == "search"}
+_ADVICE |= {("prepare", name): "queries go to the call: prepared(vectors, text=…)" for name in ("vectors", "text")}
+_ADVICE["prepare", "prefetch"] = NOT_PREPARED
+
+
+# Methods that errors don't call by their own name.
+_CALLED = {"PreparedSearch.__call__": "prepared", "PreparedSearch.batch": "prepared.batch"}
 
 
 class UnknownArgumentError(InvalidArgumentError, TypeError):
-    """A method has no argument of this name, or one is missing. The message says what to write instead."""
+    """A method has no argument of this name, or one is missing or given twice. The message says what to write instead."""
 
 
-def named(method: Method, options: Mapping[str, Any] | None = None) -> Method:
-    """Wrap a method or function so that unknown, superfluous and missing arguments raise UnknownArgumentError instead of a TypeError.
+def named(method: Method, options: Callable[[], Mapping[str, Any]] = dict) -> Method:
+    """Wrap a method or function so that unknown, superfluous, repeated and missing arguments raise UnknownArgumentError instead of a
+    TypeError.
 
-    options: the names that ``**options`` of the method takes, looked up at each error.
+    options: gives the names that ``**options`` of the method takes; it is called at each error.
     """
     signature = inspect.signature(method)
     positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
@@ -79,11 +87,15 @@ def named(method: Method, options: Mapping[str, Any] | None = None) -> Method:
     bound = int("self" in signature.parameters)
 
     def check(args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        called = type(args[0]).__name__ if method.__name__ in ("__init__", "__call__") else method.__name__
-        parameters = [name for name in with_options(signature, options or {}).parameters if name != "self"]
+        called = _CALLED.get(method.__qualname__) or (type(args[0]).__name__ if method.__name__ == "__init__" else method.__name__)
+        parameters = [name for name in with_options(signature, options()).parameters if name != "self"]
         for name, value in given.items():
             if name not in parameters:
                 raise _unknown(called, name, value, parameters) from None
+        repeated = [name for name in positional[: max(len(args) - bound, 0)] if name in given]
+        if repeated:
+            what = f"{called}() has {repeated[0]} both by position and by name; give one of them"
+            raise UnknownArgumentError(what, field=repeated[0], value=given[repeated[0]]) from None
         missing = [name for name in required[max(len(args) - bound, 0) :] if name not in given]
         if missing:
             write = f"{called}({', '.join(_SUCH.get(name, name) for name in required)})"

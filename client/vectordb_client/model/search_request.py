@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
+import numpy as np
+
 from ..errors import InvalidArgumentError
 from .aliases import FilterLike, FusionLike, Selection
-from .arguments import Method, UnknownArgumentError, named, with_options
+from .arguments import NOT_PREPARED, Method, UnknownArgumentError, named, with_options
 from .checks import check_count, check_flag, check_recall, check_selection
 from .filter import from_dict
 from .filter_nodes import Filter
@@ -68,6 +70,14 @@ class Option:
     show: Callable[[Any], Any] | None = _as_json
     to_json: Callable[[Any], Any] = _as_json
     type: str = "Any"
+
+    def is_default(self, value: Any) -> bool:
+        """Whether a value is the default, or equal to it. The same NaN is; an array is where all of its elements are equal."""
+        if value is self.default:
+            return True
+        if isinstance(value, np.ndarray) or isinstance(self.default, np.ndarray):
+            return np.array_equal(value, self.default)
+        return bool(value == self.default)
 
 
 _FILTER = Flag("text", "search only points that match, such as \"lines > 20 AND module = 'json'\"", "EXPR")
@@ -163,16 +173,19 @@ class SearchRequest:
         """The request of a prepared search. It doesn't change with a dict that the caller gave as the filter."""
         request = cls(options, True)
         if request.prefetch is not None:
-            what = "a prefetch has queries of its own, so it can't be prepared: write search(…, prefetch=…)"
-            raise InvalidArgumentError(what, field="prefetch")
+            raise InvalidArgumentError(NOT_PREPARED, field="prefetch")
         if isinstance(request.filter, Mapping):
             request.__dict__["filter"] = from_dict(request.filter)
         return request
 
+    def changed(self) -> dict[str, Any]:
+        """The values of the options that differ from their defaults."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in values.items() if not OPTIONS[name].is_default(value)}
+
     def shown(self) -> dict[str, Any]:
         """The options that differ from their defaults, as JSON values, for plans and logs."""
-        given = {name: option for name, option in OPTIONS.items() if getattr(self, name) is not option.default}
-        return {name: option.show(getattr(self, name)) for name, option in given.items() if option.show is not None}
+        return {name: show(value) for name, value in self.changed().items() if (show := OPTIONS[name].show) is not None}
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTIONS:  # it was added to the table after this request was made
@@ -183,8 +196,7 @@ class SearchRequest:
         raise AttributeError(f"a search request can't be changed: {name}")
 
     def __repr__(self) -> str:
-        given = [name for name, option in OPTIONS.items() if getattr(self, name) is not option.default]
-        return f"SearchRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+        return f"SearchRequest({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
 
 
 _kept: dict[tuple, SearchRequest] = {}
@@ -211,14 +223,19 @@ def _key(options: Mapping[str, Any]) -> tuple | None:
 
 def takes_options(method: Method) -> Method:
     """Wrap a method with ``**options: Unpack[SearchOptions]``: its signature and its docstring get a line for each option, and unknown
-    names raise UnknownArgumentError. In the docstring the options stand in the place of an argument ``options``.
+    names raise UnknownArgumentError. In the docstring the options stand in the place of an argument ``options``. ``prepare`` refuses a
+    prefetch, so it doesn't list it.
     """
-    wrapped = named(method, OPTIONS)
-    setattr(wrapped, "__signature__", with_options(inspect.signature(method), OPTIONS))  # noqa: B010
+
+    def options() -> dict[str, Option]:
+        return {name: option for name, option in OPTIONS.items() if (method.__name__, name) != ("prepare", "prefetch")}
+
+    wrapped = named(method, options)
+    setattr(wrapped, "__signature__", with_options(inspect.signature(method), options()))  # noqa: B010
     if method.__name__ == "search":
         lines = textwrap.dedent(inspect.cleandoc(SearchOptions.__doc__ or "").partition("Attributes:\n")[2])
     else:
         batch = method.__name__ == "search_batch"
-        lines = "\n".join(f"{name}: as in ``search``{option.batch_doc * batch}." for name, option in OPTIONS.items())
+        lines = "\n".join(f"{name}: as in ``search``{option.batch_doc * batch}." for name, option in options().items())
     wrapped.__doc__ = re.sub(r"^( *)options: .*$", lambda line: textwrap.indent(lines, line[1]), method.__doc__ or "", count=1, flags=re.M)
     return wrapped

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import CoroutineType
 from typing import Any, Generic, TypeVar, Unpack
 
+from ..errors import InvalidArgumentError
 from .aliases import FilterLike, Vector, VectorColumn
 from .arguments import named
 from .results import Hits
@@ -38,17 +40,40 @@ class PreparedSearch(Generic[One, Many]):
     @named
     def __call__(self, vectors: Mapping[str, Vector] | None = None, *, text: str | Mapping[str, str] | None = None) -> One:
         """Search for one query. The arguments, the result and the errors are those of ``Collection.search``."""
-        return self._search(self.request, vectors, text, False)
+        return self._hits(vectors, text, False)
 
     @named
     def batch(
         self, vectors: Mapping[str, VectorColumn] | None = None, *, text: Sequence[str] | Mapping[str, Sequence[str]] | None = None
     ) -> Many:
         """Search for n queries at once. The arguments, the result and the errors are those of ``Collection.search_batch``."""
-        return self._search(self.request, vectors, text, True)
+        return self._hits(vectors, text, True)
+
+    def _hits(self, vectors: Any, text: Any, batch: bool) -> Any:
+        try:
+            hits = self._search(self.request, vectors, text, batch)
+        except InvalidArgumentError as error:
+            _name_prepared(error)
+            raise
+        return _awaited(hits) if type(hits) is CoroutineType else hits
 
     def __repr__(self) -> str:
         return repr(self.request).replace("SearchRequest", "PreparedSearch", 1)
+
+
+async def _awaited(hits: Awaitable[Any]) -> Any:
+    try:
+        return await hits
+    except InvalidArgumentError as error:
+        _name_prepared(error)
+        raise
+
+
+def _name_prepared(error: InvalidArgumentError) -> None:
+    """Let an error about queries name the methods of ``PreparedSearch`` in the place of those of a collection."""
+    text = error.message.replace("several queries write search_batch", "several queries write prepared.batch")
+    error.message = text.replace("one query write search", "one query write prepared")
+    error.args = (error.message,)
 
 
 class Searching:
@@ -122,6 +147,8 @@ class Searching:
     def prepare(self, **options: Unpack[SearchOptions]) -> PreparedSearch[Hits, list[Hits]]:
         """Check the options of a search once, to run it many times: ``prepared({"v": query})``.
 
+        A prefetch has queries of its own, so it can't be prepared.
+
         Args:
             options: those of ``SearchOptions``.
 
@@ -129,7 +156,7 @@ class Searching:
             The prepared search. It sees later writes, like any search.
 
         Raises:
-            InvalidArgumentError: an option is not valid, or ``prefetch`` is given, which has queries of its own.
+            InvalidArgumentError: an option is not valid, or ``prefetch`` is given.
             FilterError: the filter can't be read, or doesn't fit the schema.
         """
         request = SearchRequest.prepared(options)

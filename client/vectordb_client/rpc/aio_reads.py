@@ -184,6 +184,8 @@ class AsyncReads(AsyncPointsOfCollection):
     ) -> PreparedSearch[Awaitable[Hits], Awaitable[list[Hits]]]:
         """Check the options of a search once, to run it many times: ``prepared({"v": query})``.
 
+        A prefetch has queries of its own, so it can't be prepared.
+
         Args:
             filter: as in ``search``.
             limit: as in ``search``.
@@ -191,7 +193,6 @@ class AsyncReads(AsyncPointsOfCollection):
             exact: as in ``search``.
             fusion: as in ``search``.
             candidates: as in ``search``.
-            prefetch: as in ``search``.
             with_attributes: as in ``search``.
             with_vectors: as in ``search``.
             explain: as in ``search``.
@@ -201,7 +202,7 @@ class AsyncReads(AsyncPointsOfCollection):
             The prepared search. It sees later writes, like any search.
 
         Raises:
-            InvalidArgumentError: an option is not valid, or ``prefetch`` is given, which has queries of its own.
+            InvalidArgumentError: an option is not valid, or ``prefetch`` is given.
             FilterError: the filter can't be read, or doesn't fit the schema.
         """
         request = SearchRequest.prepared(options)

@@ -113,7 +113,7 @@ def pack_search(collection: str, schema: Schema, request: SearchRequest, vectors
     for name, option in OPTIONS.items():
         if name not in _NAMES:
             value = getattr(request, name)
-            if value != option.default:
+            if not option.is_default(value):
                 message.options[name] = wire.pack_json(option.to_json(value), name)
     return message
 
