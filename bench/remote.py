@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from . import facts
-from .data import cache_folder
 from .systems import Unsupported, checkout_of, python_of
 
 _GRACE = 20.0
@@ -123,12 +121,11 @@ class Remote:
 
 
 def _environment(system: str, python: str) -> dict[str, str]:
-    """Environment variables of a worker. With the current interpreter it imports the same vectordb, or that of the system's checkout, with
-    a folder of its own for compiled kernels; others get no PYTHONPATH."""
+    """Environment variables of a worker. With the current interpreter it imports the same vectordb, or that of the system's checkout;
+    others get no PYTHONPATH. Compiled kernels are kept by their source, so checkouts share a folder."""
     environment, checkout = dict(os.environ, PYTHONUNBUFFERED="1"), checkout_of(system)
     if checkout is not None:
-        kernels = cache_folder() / "kernels" / hashlib.sha256(str(checkout).encode()).hexdigest()[:16]
-        return dict(environment, PYTHONPATH=os.pathsep.join(map(str, (checkout, checkout / "client"))), VECTORDB_CACHE_DIR=str(kernels))
+        return dict(environment, PYTHONPATH=os.pathsep.join(map(str, (checkout, checkout / "client"))))
     if python != sys.executable:
         environment.pop("PYTHONPATH", None)
         return environment

@@ -101,9 +101,10 @@ def more(folder: Path) -> None:
 
 
 TASKS = {"search": search, "index": index, "more": more}
-# What depends on how much data there is, so that it would take long to call it here: (task, kernel, types).
+# What depends on how much data there is, so that it would take long to call it here, or on the plan: (task, kernel, types).
 ALSO = [
     ("search", "topk.unpack", "int64[1A], int64[1C], float32[1C]"),
+    ("index", "topk.pack", "int64[1C], float32[1C], int64[1C]"),
     ("search", "columns.integer_ids", "int64[2C], int64[1C], uint8[1C], uint64[1C]"),
     ("index", "impact_build.count_postings", "int64[1C], uint32[1C], int64, int64, int64[1C]"),
     ("index", "impact_build.fill_lists", "int64[1C], uint32[1C], uint8[1C], int64, int64, int64[1C], uint16[1C], uint8[1C]"),

@@ -17,9 +17,18 @@ import vectordb
 from tests.server.test_serve import ready, serving
 from tests.server.test_workers import children, until
 from tests.support.paths import ROOT
+from vectordb.server import ending
 
 SCHEMA = Schema({"m": MultiVector(64)}, {})
 HANG = 300.0  # seconds: no machine is so slow
+
+
+def test_a_signal_that_interrupts_the_wait_itself_is_not_lost():
+    stop = ending.Stop()
+    with stop._cond:  # where the waiting thread is for a moment: set() would wait for itself
+        stop.request(signal.SIGTERM, None)
+    stop.wait_for_request()
+    assert stop.is_set()
 
 
 def test_a_service_ends_though_a_long_search_is_under_way(tmp_path):

@@ -20,6 +20,25 @@ _NOTICE_SECONDS = 1.0  # for calls to end with their own error once told to
 _CANCELLED_SECONDS = 0.5  # for calls that gRPC then cancels
 _CLOSE_SECONDS = 4.0  # for closing the database
 _LOOK_SECONDS = 0.01
+SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
+
+
+class Stop(threading.Event):
+    """Set when the service is to end. A signal handler calls ``request``: ``set`` takes a lock, which the interrupted thread may hold."""
+
+    def __init__(self):
+        super().__init__()
+        self._requested = False
+
+    def request(self, *_: Any) -> None:
+        """Have ``wait_for_request`` end. Safe in a signal handler."""
+        self._requested = True
+
+    def wait_for_request(self) -> None:
+        """Wait until ``request`` or ``set`` was called; the event is then set."""
+        while not self._requested and not self.wait(SIGNAL_SECONDS):
+            pass
+        self.set()
 
 
 def drain(server: grpc.Server, guard: Guard, grace: float) -> int:

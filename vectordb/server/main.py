@@ -27,7 +27,7 @@ from .methods.service import Service
 from .settings import Settings
 from .telemetry import logs
 from .telemetry.telemetry import Telemetry
-from .workers import SIGNAL_SECONDS, supervise
+from .workers import supervise
 
 log = logging.getLogger("vectordb.server")
 _SWITCH_SECONDS = 0.0005  # the interpreter's switch interval: a small call passes through several threads
@@ -64,11 +64,11 @@ def serve(path: str | os.PathLike[str], settings: Settings) -> int:
                     "a database in memory can be served by one process only: workers must be 1", field="workers", value=settings.workers
                 )
             return supervise(path, settings, new)
-        stop = threading.Event()
+        stop = ending.Stop()
         before = {}
 
         def ready(address: str) -> None:
-            before.update({number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)})
+            before.update({number: signal.signal(number, stop.request) for number in (signal.SIGINT, signal.SIGTERM)})
             announce(path, address, settings, new)
 
         def stopping() -> None:
@@ -119,7 +119,7 @@ def check(path: str | os.PathLike[str], settings: Settings) -> None:
 def run(
     path: str | os.PathLike[str],
     settings: Settings,
-    stop: threading.Event,
+    stop: ending.Stop,
     ready: Callable[[str], Any],
     stopping: Callable[[], None] = lambda: None,
     shared: bool = False,
@@ -152,8 +152,7 @@ def run(
             log.info("serving", extra={"address": address, "threads": settings.threads})
             if database.read_only is not None:
                 log.warning("%s is read-only: writes are refused", database.path)
-            while not stop.wait(SIGNAL_SECONDS):
-                pass
+            stop.wait_for_request()
             log.info("stopping", extra={"grace": settings.grace})
             stopping()
             health_servicer.enter_graceful_shutdown()

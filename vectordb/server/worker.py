@@ -10,6 +10,7 @@ import threading
 
 from vectordb_client.errors import VectorDBError
 
+from .ending import Stop
 from .main import run
 from .settings import Settings
 from .workers import READY
@@ -17,9 +18,9 @@ from .workers import READY
 
 def work() -> int:
     """The worker: read the job, serve until the supervisor or SIGTERM stops it. Returns the exit status."""
-    stop = threading.Event()
+    stop = Stop()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, stop.request)
     job = json.loads(_line())
     threading.Thread(target=_live_with_supervisor, args=(stop,), daemon=True).start()
     try:
@@ -41,7 +42,7 @@ def _line() -> bytes:
     return data
 
 
-def _live_with_supervisor(stop: threading.Event) -> None:
+def _live_with_supervisor(stop: Stop) -> None:
     while os.read(0, 1):
         pass
     if stop.is_set():  # asked to end a second time

@@ -24,10 +24,9 @@ from typing import Any
 from vectordb_client.errors import InvalidArgumentError, UnavailableError
 
 from .address import address_of, announce, check_free, reason
+from .ending import SIGNAL_SECONDS
 from .settings import Settings
 from .telemetry import metrics
-
-SIGNAL_SECONDS = 0.25  # between two checks for a signal: it may reach any thread, and the main thread must wake up to handle it
 
 COMMAND = (sys.executable, "-m", "vectordb.server.worker")
 QUICK_SECONDS = 10.0  # a worker that ends sooner counts as failed at the start
