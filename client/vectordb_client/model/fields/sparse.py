@@ -113,7 +113,8 @@ class SparseColumn(Column):
     @classmethod
     def of(cls, spec: Sparse, vectors: Sequence[Any], rows: np.ndarray | None = None) -> Self:
         if len(vectors) == 1:
-            return cls(np.array([0, len(vectors[0][0])]), *vectors[0], rows)
+            terms, weights = vectors[0]
+            return cls(np.array([0, len(terms)]), terms, weights, rows)
         indptr = np.cumsum([0, *(len(terms) for terms, _ in vectors)])
         terms = np.concatenate([np.empty(0, np.uint64), *(terms for terms, _ in vectors)])
         weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in vectors)])
