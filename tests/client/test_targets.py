@@ -1,12 +1,15 @@
 """Addresses of a client: an invalid ``host:port`` is refused with advice, and a failed connection names what to check."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from vectordb_client import AsyncClient, Client, InvalidArgumentError, UnavailableError
+from vectordb_client.rpc import channel
 from vectordb_client.rpc.channel import check_target
 
 import vectordb
@@ -104,3 +107,20 @@ def test_a_connection_that_speaks_tls_on_one_side_only_says_so(tmp_path, capsys)
         finally:
             secure.stop(0).wait()
             plain.stop(0).wait()
+
+
+def test_a_fork_during_a_call_concerns_the_child_only(monkeypatch):
+    monkeypatch.setattr(channel, "_inside_grpc", lambda frame: True)
+    more = threading.Event()
+    thread = threading.Thread(target=more.wait)
+    thread.start()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            channel.check_fork()
+            os._exit(1)
+        os._exit(0)
+    more.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    channel.check_fork()

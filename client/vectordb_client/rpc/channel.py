@@ -168,13 +168,19 @@ def metadata_of(error: grpc.RpcError) -> Sequence[tuple[str, Any]]:
 #
 # gRPC restarts in a forked process, unless a thread was inside gRPC during the fork. Then it can't restart, and calls would hang.
 
-_forked_inside = False
+_inside_at_fork = False  # at the last fork of this process; it concerns the child only
+_broken = False  # in this process
 
 
-def _look_before_fork() -> None:
-    global _forked_inside
+def _before_fork() -> None:
+    global _inside_at_fork
     mine = threading.get_ident()
-    _forked_inside = any(_inside_grpc(frame) for thread, frame in sys._current_frames().items() if thread != mine)
+    _inside_at_fork = any(_inside_grpc(frame) for thread, frame in sys._current_frames().items() if thread != mine)
+
+
+def _after_fork_in_child() -> None:
+    global _broken
+    _broken = _broken or _inside_at_fork
 
 
 def _inside_grpc(frame: Any) -> bool:
@@ -187,9 +193,9 @@ def _inside_grpc(frame: Any) -> bool:
 
 def check_fork() -> None:
     """Raise ClosedError in a process that was forked while another thread was in a call."""
-    if _forked_inside:
+    if _broken:
         raise ClosedError("gRPC doesn't work in a process that was forked during a call of another thread; start processes with 'spawn'")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_look_before_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
