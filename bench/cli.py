@@ -82,7 +82,7 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     compare.add_argument("--data", action="append", metavar="NAME", help="a data set (default: each suite has its own)")
     compare.add_argument("--cells", metavar="TEXT", help="run only the cells and probes whose name contains TEXT")
     compare.add_argument("--rounds", type=_count, metavar="N", help="measured rounds (6; with --quick: 3)")
-    compare.add_argument("--quick", action="store_true", help="fewer rounds and calls; takes less than 90 seconds")
+    compare.add_argument("--quick", action="store_true", help="fewer rounds and calls; takes about two minutes")
     compare.add_argument("--out", metavar="DIR", type=Path, help=out)
 
     report = command("report", _report, "write the report and the plots again, from the results of one or more runs")

@@ -361,7 +361,7 @@ SUITES = {
     ),
     "compare": Kind(
         "the cost of calls in two checkouts of vectordb, in turns and in new processes; see `bench compare`",
-        "≈ 4 min; 80 s with --quick",
+        "2 min with --quick; longer without, not timed",
         _probed("compare.checkout", "dense", False, _calls, warm={"calls": 20}, fresh=True),
         (TEN,),
         OURS,

@@ -35,7 +35,7 @@ _MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
-class IntegrityReport:
+class PageReport:
     """The digest of all records as counted, and the stored digest; ``stored`` is None if a directory of an older format has none.
 
     leaked: pages that no tree uses, which is damage, though all records can be read. digested: whether the format requires a digest.
@@ -123,7 +123,7 @@ def _read_meta(path: Path, data, number: int, size: int) -> _Meta:
     return _Meta(map_size, *trees, last_page, transaction)
 
 
-def survey(env: lmdb.Environment, path: Path) -> IntegrityReport | None:
+def survey(env: lmdb.Environment, path: Path) -> PageReport | None:
     """Walk all pages of the newest transaction. None if nothing was ever written.
 
     env: the open environment; none of its trees needs to have been read. path: its data file. Raises CorruptionError naming the first
@@ -140,7 +140,7 @@ def survey(env: lmdb.Environment, path: Path) -> IntegrityReport | None:
     raise AssertionError
 
 
-def _survey(path: Path, transaction: int) -> IntegrityReport | None:
+def _survey(path: Path, transaction: int) -> PageReport | None:
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with the last array over it
     return _walk(path, np.frombuffer(mapped, np.uint8), _current(path, mapped, transaction))
@@ -157,7 +157,7 @@ def _current(path: Path, mapped: mmap.mmap, transaction: int) -> _Meta:
     raise _damaged(path, 0, f"is not of transaction {transaction} (was the file replaced while a process had the database open?)")
 
 
-def _walk(path: Path, data: np.ndarray, meta: _Meta) -> IntegrityReport | None:
+def _walk(path: Path, data: np.ndarray, meta: _Meta) -> PageReport | None:
     owned = np.zeros(meta.last_page // 8 + 1, np.uint8)
     for page in (0, 1):
         pages.take(owned, page)
@@ -175,7 +175,7 @@ def _walk(path: Path, data: np.ndarray, meta: _Meta) -> IntegrityReport | None:
             raise CorruptionError(f"{path} is damaged: {leaked} of its pages are used by no record", **_where(path))
         return None
     position, size = int(counted[pages.SPECIAL_AT]), int(counted[pages.SPECIAL_SIZE])
-    return IntegrityReport(int(counted[pages.DIGEST]), format.unpack_digest(data[position : position + size]) if position else None, leaked)
+    return PageReport(int(counted[pages.DIGEST]), format.unpack_digest(data[position : position + size]) if position else None, leaked)
 
 
 def _walk_tree(path: Path, data: np.ndarray, meta: _Meta, tree: _Tree, kinds: int, special: bytes, owned: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ class Env:
         )
         self.files.note(with_lock=writable)
 
-    def _check_records(self, survey: integrity.IntegrityReport | None, salvage: bool) -> None:
+    def _check_records(self, survey: integrity.PageReport | None, salvage: bool) -> None:
         data = self.path / place.DATA
         with self.read() as txn:
             version = format.check_version(self.path, txn.get(format.FORMAT_KEY))
@@ -305,7 +305,7 @@ class Env:
             raise
         return result
 
-    def survey(self) -> integrity.IntegrityReport:
+    def survey(self) -> integrity.PageReport:
         """Walk every page of the data file again. Raises CorruptionError naming the first damaged one."""
         with self.gate.entered(), in_our_words(self.path):
             self.files.check()  # the survey opens the file by its path

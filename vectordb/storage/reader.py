@@ -16,7 +16,7 @@ from .lmdb_errors import in_our_words
 
 
 @contextmanager
-def read_only(path: Path, alone: bool = True) -> Iterator[tuple[Txn, integrity.IntegrityReport]]:
+def read_only(path: Path, alone: bool = True) -> Iterator[tuple[Txn, integrity.PageReport]]:
     """A read transaction over a directory, and the survey of its data file. Creates and changes no file.
 
     alone: nobody else writes to the directory, for example a snapshot. Otherwise writers of other processes wait until the end.
