@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from operator import le
 from typing import Any, ClassVar, Self
 
@@ -35,6 +36,7 @@ class Scratch:
     """
 
     width: ClassVar[int]
+    arrays: ClassVar[Callable[..., dict[int, np.ndarray]]]  # column of ``work`` → array
     _local: ClassVar[_OfThread]
 
     def __init_subclass__(cls) -> None:
@@ -47,10 +49,6 @@ class Scratch:
         for column, array in self._arrays.items():
             self.work[column] = array.ctypes.data
 
-    @staticmethod
-    def arrays(*sizes: int) -> dict[int, np.ndarray]:
-        """Column of ``work`` → array."""
-        raise NotImplementedError
 
     @classmethod
     def of_thread(cls, *sizes: int) -> Self:

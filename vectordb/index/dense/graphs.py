@@ -103,7 +103,8 @@ class HnswlibBuilder:
         self._count += len(vectors)
 
     def export(self) -> Graph:
-        state = next(part for part in self._index.__getstate__() if isinstance(part, dict) and "data_level0" in part)
+        parts: Any = self._index.__getstate__()
+        state = next(part for part in parts if isinstance(part, dict) and "data_level0" in part)
         n, size = state["cur_element_count"], state["size_data_per_element"]
         base = np.asarray(state["data_level0"]).view(np.uint8)[: n * size].reshape(n, size)
         offset = state["label_offset"]

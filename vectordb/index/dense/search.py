@@ -100,6 +100,7 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
         if segment.uncompiled:
             touched += _run_uncompiled(request, target, queries, heaps, sizes, facts)
         corrections.calls += 1
+        elapsed = None
         if timed or corrections.calls % MEASURED_EVERY == 0:
             elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / n
             setting = int(facts[0, R_SETTING])
@@ -138,6 +139,7 @@ def _run_uncompiled(request: SegmentRequest, target: SegmentTarget, queries: np.
 
 def run_plan(plan: Plan, segment: DenseSegment, bits: np.ndarray | None, query: np.ndarray, setting: np.ndarray, k: int):
     """The rows to score at full precision, by a plan with a kernel of its own, and the number of rows that it scored; see ``plans``."""
+    assert plan.kernel is not None
     return plan.kernel(segment, bits, query, tuple(setting[planner.EFFORT :].tolist()), planner.KEPT * k + kernel.KEPT_LEAST)
 
 

@@ -107,7 +107,7 @@ class DenseSegment(IndexKind):
         """An upper bound of the dot product of a query (float32 ``(dim,)``) with any row: the query's norm times the largest norm of
         a row.
         """
-        longest = max(self.max_norm + float(np.linalg.norm(self.sections["mean"])), self.meta.get("apart_longest", 0.0))
+        longest = max((self.max_norm or 0.0) + float(np.linalg.norm(self.sections["mean"])), self.meta.get("apart_longest", 0.0))
         return float(np.linalg.norm(query)) * longest
 
 
