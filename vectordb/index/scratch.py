@@ -49,7 +49,6 @@ class Scratch:
         for column, array in self._arrays.items():
             self.work[column] = array.ctypes.data
 
-
     @classmethod
     def of_thread(cls, *sizes: int) -> Self:
         """This thread's scratch space, grown to at least these sizes."""
