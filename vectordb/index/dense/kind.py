@@ -33,7 +33,7 @@ class HNSWFile(DenseSegment):
     large = frozenset({"graph"})
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "upper_rows", "upper_offsets", "upper_links",
-        "settings", "levels", "locals", "recalls", "costs", "apart",
+        "settings", "levels", "locals", "recalls", "costs", "apart", "medoids",
     }  # fmt: skip
 
     build = staticmethod(build_rows)

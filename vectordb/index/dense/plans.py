@@ -32,6 +32,10 @@ def _ef(setting, k, depth) -> dict[str, float]:
     return {"ef": int(setting[0] * max(k, depth))}
 
 
+def _gamma(setting, k, depth) -> dict[str, float]:
+    return {"gamma": setting[0]}
+
+
 def _deviations(setting, k, depth) -> dict[str, float]:
     return {"deviations": setting[0]}
 
@@ -51,6 +55,14 @@ _APPROXIMATE = (
     # ef, times the results; "two-hop graph" is ACORN-1
     (planner.GRAPH_BEAM, "graph", _single(1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7.5, 9, 12, 16, 22, 30, 40), _GRAPH, _ef),
     (planner.ACORN, "two-hop graph", _single(1, 1.5, 2, 3, 4, 6, 9, 14, 24), _FILTERED_GRAPH, _ef),
+    # γ, and the rank of the result that it is relative to, times the results
+    (
+        planner.ADAPTIVE_BEAM,
+        "adaptive graph",
+        [(g, 1.25) for g in (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)],
+        _GRAPH,
+        _gamma,
+    ),
     (planner.POST_FILTER, "post-filter", _single(2, 3, 4, 6, 8, 12, 16, 24, 32), _FILTERED_GRAPH, _ef),
 )
 PLANS: dict[int, Plan] = {
