@@ -83,7 +83,9 @@ class _Plain:
 def _make(way):
     @intrinsic
     def four(typingctx, row0, row1, row2, row3, query, lines, out):
-        """Σ row·query of four rows' unsigned bytes and a query's signed ones, ``64·lines`` each (``lines`` ≥ 1), into four int32: addresses."""
+        """Σ row·query of four rows of unsigned bytes and a query of signed ones, into four int32. All are addresses but ``lines``: 64 bytes
+        each, at least one.
+        """
 
         def codegen(context, builder, signature, args):
             rows, query_at, count, out_at = args[:4], args[4], args[5], args[6]
