@@ -21,7 +21,7 @@ from .jit import inner, pointer, prefetch_lines
 from .scoring import prefetch_row
 from .topk import make_key, offer, pop_best, push_best, row_of, score_of
 
-NOTHING = np.int64(-1) << np.int64(62)  # a key below all others
+NOTHING = np.int64(-1) << np.int64(63)  # the lowest key
 LEAST = -float(1 << 30)  # a raw product far below all others, and the lowest that a bound is set to
 MOST_LINKS = 128  # links of a row: the schema allows a degree of 64, and the bottom layer has twice as many
 SOON = 8  # a row that enters the buffer so few places behind the next to be expanded has its links asked for [prototype]

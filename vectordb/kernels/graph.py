@@ -205,9 +205,7 @@ def search_graph(segment, scoring, clusters, allowed, plan, ending, kept, space)
     links = Links(segment[ROWS], segment[GRAPH], segment[DEGREE])
     if plan == ACORN:
         n, size = seed(scoring, clusters, allowed, ending.count, mark, space)
-        size, scored = acorn(
-            scoring, links, allowed.bits, ending.count, ending.cap, space.visited, mark, buffer, n, results, size
-        )
+        size, scored = acorn(scoring, links, allowed.bits, ending.count, ending.cap, space.visited, mark, buffer, n, results, size)
         return size, scored + n
     fresh, products = np.empty(MOST_LINKS + 4, np.int64), np.empty(MOST_LINKS + 4, np.int32)
     n = enter(segment, scoring, clusters, mark, space)

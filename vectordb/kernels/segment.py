@@ -114,6 +114,7 @@ def plan_for(
 ):
     """The setting for a request, and one that takes over when that doesn't end well: (setting, safe). Fills its part of the report.
 
+    recalls: the mean recalls; then the targets that settings reach, where these differ.
     growth, extra: as for ``cost_of``.
     """
     share, graph = allowed.matches / segment[ROWS], segment[GRAPH] != 0
@@ -127,7 +128,8 @@ def plan_for(
         weights_of(levels, correlations, min(np.log2(share), levels[1]), log_correlation(local, share), cells, weights)
     else:
         weights_of(levels, correlations, levels[0], 0.0, cells, weights)  # the first level is that of no filter at all
-    setting, safe = choose(settings, recalls, costs, corrections, cells, weights, target, graph, growth, extra)
+    reached = recalls[len(recalls) - len(costs) :]
+    setting, safe = choose(settings, reached, costs, corrections, cells, weights, target, graph, growth, extra)
     exact = setting_of(settings, EXACT)
     report[R_MICROSECONDS] = cost_of(setting, settings, cells, weights, costs, exact, growth, extra)
     report[R_RECALL] = predict(setting, cells, weights, recalls)
