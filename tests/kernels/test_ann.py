@@ -52,7 +52,7 @@ def with_earlier_plans(indexed: Indexed) -> Indexed:
     models = []
     for model in indexed.segment.models:
         tables = {}
-        for name, value in (("recalls", 0.0), ("costs", 1e9)):
+        for name, value in (("recalls", 0.0), ("lows", 0.0), ("costs", 1e9)):
             table = getattr(model, name)
             tables[name] = np.hstack([table, np.full((len(table), len(EARLIER)), value, np.float32)])
         models.append(dataclasses.replace(model, settings=SETTINGS, **tables))
@@ -129,7 +129,7 @@ def preferring(one: HNSWFile, plan: int) -> HNSWFile:
     models = []
     for model in one.models:
         tables = {name: np.ascontiguousarray(np.broadcast_to(row, model.recalls.shape)) for name, row in claims.items()}
-        models.append(dataclasses.replace(model, **tables))
+        models.append(dataclasses.replace(model, lows=None, **tables))
     other = object.__new__(HNSWFile)
     other.__dict__.update(one.__dict__, models=tuple(models), corrections=Corrections.of(PLANS))
     return other

@@ -16,9 +16,9 @@ import numpy as np
 from numba import carray
 
 from .bitset import passes
-from .dots import dot_rows
+from .dots import LINE, dot_four
 from .jit import inner, pointer, prefetch_lines
-from .scoring import prefetch_row
+from .scoring import prefetch_row, score_of_product
 from .topk import make_key, offer, pop_best, push_best, row_of, score_of
 
 NOTHING = np.int64(-1) << np.int64(63)  # the lowest key
@@ -49,8 +49,7 @@ def buffer_key(scoring, product, row):
     """The key of a row that isn't expanded yet, from the raw product of its codes and the query's."""
     order = np.int64(product)
     if scoring.biased:
-        score = np.float32(np.int64(product) - scoring.offset) * scoring.scale + scoring.bias[row]
-        order = make_key(score, 0) >> 32
+        order = make_key(score_of_product(scoring, product, row), 0) >> 32
     return (order << 32) | (row << 1) | 1
 
 
@@ -129,7 +128,19 @@ def score_links(scoring, links, row, visited, mark, fresh, products):
         visited[other] = mark
     for j in range(n):
         prefetch_row(scoring, fresh[j])
-    dot_rows(scoring.codes, scoring.stride, scoring.query, fresh, n, products)
+    for j in range(n, n + 3 if n else 0):
+        fresh[j] = fresh[n - 1]
+    codes, stride, lines, out = scoring.codes, scoring.stride, scoring.stride // LINE, products.ctypes.data
+    for j in range(0, n, 4):
+        dot_four(
+            codes + fresh[j] * stride,
+            codes + fresh[j + 1] * stride,
+            codes + fresh[j + 2] * stride,
+            codes + fresh[j + 3] * stride,
+            scoring.query,
+            lines,
+            out + 4 * j,
+        )
     return n
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from .beam import buffer_key, insert, row_in
 from .binary_scan import keep_near, near_blocks
 from .bitset import gather, passes
-from .codes import LINE, block_distances
-from .dots import dot_four
-from .jit import inner
+from .codes import block_distances
+from .dots import LINE, dot_four, room_for_four
+from .jit import inner, pointer
 from .layout import DIM, SIGNS
-from .scoring import code_score, score_rows
-from .topk import make_key, pop_best, row_of, sift_best
+from .scoring import score_each, score_rows
+from .topk import pop_best, row_of, sift_best
 
 # Rows. The selectivity near a query is that of the nearest rows by binary codes, among the rows of the nearest clusters. Checked by the
 # suite "planner" of 22 November 2026, commit e7bcf53 (bench/RESULTS.md, "Under filters").
@@ -27,8 +28,7 @@ def nearest_cluster(clusters, i):
     if i >= count:
         return np.int64(-1)
     if taken[0] < 0:
-        for c in range(count):
-            heap[c] = make_key(code_score(clusters.scoring, c), c)
+        score_each(clusters.scoring, count, heap)
         for c in range(count // 2 - 1, -1, -1):
             sift_best(heap, count, c)
         taken[0] = 0
@@ -48,7 +48,8 @@ def nearest_few(clusters, nearest, few):
             nearest[size] = nearest_cluster(clusters, size)
             size += 1
         return size
-    best, products = np.empty(few, np.int64), np.empty(4, np.int32)
+    best, room = np.empty(few, np.int64), room_for_four()
+    products = carray(pointer(room), 4, np.int32)
     at, stride, last = scoring.codes, scoring.stride, count - 1
     for c in range(0, count, 4):
         dot_four(
@@ -58,7 +59,7 @@ def nearest_few(clusters, nearest, few):
             at + min(c + 3, last) * stride,
             scoring.query,
             stride // LINE,
-            products.ctypes.data,
+            room,
         )
         for i in range(min(4, count - c)):
             size, _ = insert(best, size, few, buffer_key(scoring, products[i], np.int64(c + i)))

@@ -13,7 +13,7 @@ from numba import carray
 from .beam import MOST_LINKS, Links, buffer_key, filtered_beam, insert, result_key, sorted_beam
 from .bitset import gather, passes
 from .clusters import nearest_cluster, nearest_few
-from .codes import LINE, code_dot
+from .dots import LINE, code_dot
 from .jit import inner, pointer, prefetch_lines
 from .layout import (
     DEGREE,

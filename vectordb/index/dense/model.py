@@ -5,7 +5,7 @@ a plan (``kernels/planner.py``); this module does it in Python, for ``explain``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,18 @@ BEYOND = 1 / 3  # share of (1 − target) added to the target for k > 2·depth, 
 class DenseModel(PlanModel):
     """levels: log2 selectivity, descending; the first is "no filter". correlations: log2 ρ, ascending. recalls, costs: float32 ``(levels ·
     correlations, settings)``. lows: the mean recall of the queries with the lowest, as ``recalls``; None in files of earlier versions.
-    table: the recalls as ``search_segment`` takes them: the mean ones, then those that it plans by (``held_by``).
+    table: the recalls as ``search_segment`` takes them: the mean ones, then the targets that settings reach (``held_by``).
     """
 
     levels: np.ndarray
     correlations: np.ndarray
     lows: np.ndarray | None
-    table: np.ndarray
+    table: np.ndarray = field(init=False)
     unusable = NEVER / 10
+
+    def __post_init__(self) -> None:
+        held = self.recalls if self.lows is None else held_by(self.recalls, self.lows)
+        object.__setattr__(self, "table", np.concatenate([self.recalls, held]))
 
     def predictions(self, target: SegmentTarget, local: float, k: int) -> tuple[Sequence[float], Sequence[float]]:
         exact = planner.setting_of(self.settings, planner.EXACT)
@@ -89,7 +93,5 @@ def models_of(sections: Mapping[str, np.ndarray], rows: int, dim: int) -> tuple[
     lows = sections.get("lows")
     models = []
     for i, depth in enumerate(DEPTHS):
-        low = None if lows is None else lows[i]
-        table = recalls[i] if low is None else np.concatenate([recalls[i], held_by(recalls[i], low)])
-        models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations, low, table))
+        models.append(DenseModel(depth, PLANS, settings, recalls[i], costs[i], levels, correlations, None if lows is None else lows[i]))
     return tuple(models)
