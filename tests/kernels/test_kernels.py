@@ -162,6 +162,8 @@ def interpreted():
         dots.dot_one: dot_of_codes,
         dots.dot_four: four_dots_of_codes,
         dots.room_for_four: lambda: FOUR.ctypes.data,
+        codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
+        codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
         hadamard.transform_16s: functools.partial(blocks_transformed, 16),
         hadamard.transform_256s: functools.partial(blocks_transformed, 256),
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
@@ -947,8 +949,7 @@ def test_a_heap_of_candidates_gives_the_best_first(seed):
             for key in keys:
                 n = topk.push_best(heap, n, key)
             made = keys.copy()
-            for i in range(len(made) // 2 - 1, -1, -1):
-                topk.sift_best(made, len(made), i)
+            assert topk.heap_of_best(made, len(made)) == len(made)
             for each in (heap, made):
                 taken, n = [], len(keys)
                 while n:
@@ -1374,6 +1375,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.present_rows",
         "sparse.sparse_scores",
         "sparse.sparse_topk",
+        "topk.heap_of_best",
         "topk.make_key",
         "topk.offer",
         "topk.pack",
