@@ -569,14 +569,22 @@ def test_ranked_lists_are_merged_by_their_sums(seed):
             expected[docid] = expected.get(docid, 0.0) + part
     ranking = sorted(expected, key=lambda docid: (-expected[docid], docid))
     limit = int(rng.integers(1, 50))
-    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros((limit, len(lists)), np.int64)
-    ends = np.cumsum([len(each) for each in lists])
-    for count, (*_, best, sums, places) in both("fusion.merge_lists", np.concatenate(lists), np.concatenate(given), ends, *out):
-        assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
-        assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
-        for a, docids in enumerate(lists):
-            where = {docid: at for at, docid in enumerate(docids.tolist())}
-            assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+    shape, lengths = (limit, len(lists)), [len(each) for each in lists]
+    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros(shape, np.int64), np.zeros((3, *shape))
+    docids, parts, scores = np.concatenate(lists), np.concatenate(given), rng.random(sum(lengths), np.float32)
+    weights = 2.0 ** rng.integers(-2, 3, len(lists))  # powers of two: products are exact
+    for each, factors in ((False, weights), (True, np.repeat(weights, lengths))):
+        normal = parts / np.repeat(weights, lengths)
+        lists_given = docids, scores, normal, np.cumsum(lengths), factors, each
+        for count, (*_, best, sums, places, facts) in both("fusion.merge_lists", *lists_given, *out):
+            assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
+            assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
+            for a, some in enumerate(lists):
+                where = {docid: at for at, docid in enumerate(some.tolist())}
+                assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+                listed = [sum(lengths[:a]) + where[docid] if docid in where else -1 for docid in ranking[:limit]]
+                for fact, values in zip(facts, (scores, normal, parts), strict=True):
+                    assert fact[:count, a].tolist() == [float(values[i]) if i >= 0 else 0.0 for i in listed]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
