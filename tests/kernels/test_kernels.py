@@ -732,6 +732,12 @@ def test_inner_products_of_codes_of_four_rows(lines):
             out = np.full((4, 5), 77, np.int32)
             call_dots(rows.ctypes.data + stride * np.array(chosen), query.ctypes.data, lines, out)
             np.testing.assert_array_equal(out, [[*expected[chosen], 77]] * 4)
+        for n in (0, 1, 3, 4, 5, 8, 13):
+            wanted = rng.integers(0, 10, n)
+            for _, (*_, found) in both(
+                "dots.dot_rows", rows.ctypes.data, stride, query.ctypes.data, wanted, n, np.full(n + 1, 77, np.int32)
+            ):
+                np.testing.assert_array_equal(found, [*expected[wanted], 77])
 
 
 @numba.njit
@@ -1353,6 +1359,7 @@ def test_no_kernel_is_without_a_test():
         "dense.of_unit_length",
         "dense.offer_rows",
         "dots.code_dot",
+        "dots.dot_rows",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.beam",
