@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
-from ...index.exact import Found
+from ...index.exact import Found, nothing
+from ...kernels.fusion import merge_lists
 
 # Constants: unit and meaning, then the source in brackets. [float]: from the rounding of the type. [by hand]: a round value, no benchmark
 # of it is recorded.
@@ -84,7 +86,15 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
 
     exact: the arms' lists are exact, so longer lists can prove the result. Otherwise every listed row is scored and nothing is proven.
     """
-    pool = _first_pool(sources, limit, depth)
+    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
+    looked_up: LookedUp | None = None
+    plain = not any(source.needed for source in sources) and all(listed.slack is None for listed in lists)
+    if exact and plain and sum(len(listed.hits[0]) for listed in lists) <= max(2 * limit, SCORED_AT_ONCE):
+        looked_up = _looked_up(sources, lists)
+        ranking = _proven_at_once(sources, lists, looked_up, limit)
+        if ranking is not None:
+            return ranking
+    pool = _first_pool(sources, lists, looked_up, limit, depth)
     while True:
         pool.score_best(limit, exact)
         best, proven = pool.best(limit)
@@ -101,11 +111,62 @@ def top(sources: Sequence[Source], limit: int, depth: int, exact: bool) -> Ranki
         )
 
 
-def _first_pool(sources: Sequence[Source], limit: int, depth: int) -> _Pool:
-    """The first lists of all arms. The last arm that can guess is listed with a floor, computed from the sums of the guessed rows."""
-    lists = [source.best(depth, -np.inf) if source.guess is None else _guessed(source.guess(limit)) for source in sources]
+class LookedUp(NamedTuple):
+    """Rows that only other arms list. found: of each arm, those that match, with scores. rows: that were looked up, in all."""
+
+    found: list[Found]
+    rows: int
+
+
+def _looked_up(sources: Sequence[Source], lists: Sequence[Listed]) -> LookedUp:
+    docids = np.unique(np.concatenate([listed.hits[0] for listed in lists]))
+    found, count = [], 0
+    for source, listed in zip(sources, lists, strict=True):
+        unknown = np.ones(len(docids), np.bool_)
+        unknown[np.searchsorted(docids, listed.hits[0])] = False
+        rows = docids[unknown]
+        found.append(source.scores(rows) if len(rows) else nothing())
+        count += len(rows)
+    return LookedUp(found, count)
+
+
+def _proven_at_once(sources: Sequence[Source], lists: Sequence[Listed], looked_up: LookedUp, limit: int) -> Ranking | None:
+    """The ranking, if it is proven by the first lists, the looked-up scores and the ceilings of arms that only guessed; else None."""
+    ends = [
+        listed if source.guess is None else listed._replace(unseen_bound=source.ceiling)
+        for source, listed in zip(sources, lists, strict=True)
+    ]
+    complete = all(listed.unseen_bound is None for listed in ends)
+    threshold = -np.inf if complete else sum(_unseen_part(source, listed) for source, listed in zip(sources, ends, strict=True))
+    if threshold == np.inf:
+        return None
+    pairs = [(listed.hits, more) for listed, more in zip(lists, looked_up.found, strict=True)]
+    docids, scores = (np.concatenate([part[i] for pair in pairs for part in pair]) for i in range(2))
+    lengths = [len(hits[0]) + len(more[0]) for hits, more in pairs]
+    arms, most = len(sources), min(limit, len(docids))
+    best, sums, places, facts = np.empty(most, np.int64), np.empty(most), np.empty((most, arms), np.int64), np.empty((3, most, arms))
+    weights = np.array([source.weight for source in sources])
+    ends_at = np.array(list(accumulate(lengths)), np.int64)
+    count = merge_lists(docids, scores, scores.astype(np.float64), ends_at, weights, False, best, sums, places, facts)
+    if not complete and (count < limit or not threshold < sums[count - 1]):
+        return None
+    places, scores = places[:count].T, facts[0, :count].T
+    scores[places < 0] = np.nan
+    ranks = places + 1
+    for a, (source, listed) in enumerate(zip(sources, lists, strict=True)):
+        ranks[a, (places[a] >= len(listed.hits[0])) | (source.guess is not None)] = 0
+    return Ranking(best[:count], sums[:count], scores, ranks, True, max(len(listed.hits[0]) for listed in lists), looked_up.rows)
+
+
+def _first_pool(sources: Sequence[Source], lists: list[Listed], looked_up: LookedUp | None, limit: int, depth: int) -> _Pool:
+    """The first lists of all arms. The last arm that can guess is listed with a floor, computed from the sums of the guessed rows.
+
+    lists: of the arms, guesses where an arm can guess. looked_up: scores of rows that only other arms list, if they are known.
+    """
     guessing = [a for a, source in enumerate(sources) if source.guess is not None]
     pool = _Pool(sources, lists)
+    if looked_up is not None:
+        pool.know(looked_up.found)
     if not guessing:
         return pool
     pool.score_best(limit, True)
@@ -161,6 +222,14 @@ class _Pool:
                 self.upper_bound[a, self._positions[a]] = sources[a].weight * listed.hits[1].astype(np.float64)
         if before is not None:
             self._take_over(before)
+
+    def know(self, looked_up: Sequence[Found]) -> None:
+        """Take the scores of all rows that were looked up, one ``Found`` for each arm. A row without one doesn't match the arm."""
+        for a, (docids, scores) in enumerate(looked_up):
+            unknown = ~self.known[a]
+            self.known[a, unknown], self.upper_bound[a, unknown] = True, -np.inf if self.sources[a].needed else 0.0
+            self._learn(a, np.searchsorted(self.docids, docids), scores)
+            self.scored += int(unknown.sum())
 
     def _take_over(self, before: _Pool) -> None:
         """Know the scores that an earlier pool knows."""
