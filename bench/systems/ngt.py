@@ -8,7 +8,7 @@ from .base import WHOLE, System
 
 
 class NGT(System):
-    """ONNG: an ANNG whose edges ``Optimizer`` reconstructs, with its defaults of 10 outgoing and 120 incoming edges. Searches use all edges.
+    """ONNG: an ANNG whose edges ``Optimizer`` reconstructs, with its default of 10 outgoing and 120 incoming edges, all searched.
 
     Its quantized graph (QG) can't be made from Python: it needs the command ``qbg``, which the wheel doesn't have. The wheel is also
     compiled for old processors, as its page says.
