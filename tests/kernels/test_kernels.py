@@ -1374,6 +1374,7 @@ def test_no_kernel_is_without_a_test():
         "clusters.selectivity_near",
         "columns.holds_phrase",
         "columns.holds_words",
+        "columns.integer_of",
         "columns.span_of",
         "dense.cosine_of",
         "dense.first_row",
