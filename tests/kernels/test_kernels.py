@@ -164,6 +164,8 @@ def interpreted():
         dots.dot_one: dot_of_codes,
         dots.dot_four: four_dots_of_codes,
         dots.room_for_four: lambda: FOUR.ctypes.data,
+        codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
+        codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
         hadamard.transform_16s: functools.partial(blocks_transformed, 16),
         hadamard.transform_256s: functools.partial(blocks_transformed, 256),
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
@@ -732,6 +734,12 @@ def test_inner_products_of_codes_of_four_rows(lines):
             out = np.full((4, 5), 77, np.int32)
             call_dots(rows.ctypes.data + stride * np.array(chosen), query.ctypes.data, lines, out)
             np.testing.assert_array_equal(out, [[*expected[chosen], 77]] * 4)
+        for n in (0, 1, 3, 4, 5, 8, 13):
+            wanted = rng.integers(0, 10, n)
+            for _, (*_, found) in both(
+                "dots.dot_rows", rows.ctypes.data, stride, query.ctypes.data, wanted, n, np.full(n + 1, 77, np.int32)
+            ):
+                np.testing.assert_array_equal(found, [*expected[wanted], 77])
 
 
 @numba.njit
@@ -957,8 +965,7 @@ def test_a_heap_of_candidates_gives_the_best_first(seed):
             for key in keys:
                 n = topk.push_best(heap, n, key)
             made = keys.copy()
-            for i in range(len(made) // 2 - 1, -1, -1):
-                topk.sift_best(made, len(made), i)
+            assert topk.heap_of_best(made, len(made)) == len(made)
             for each in (heap, made):
                 taken, n = [], len(keys)
                 while n:
@@ -1452,6 +1459,7 @@ def test_no_kernel_is_without_a_test():
         "dense.of_unit_length",
         "dense.offer_rows",
         "dots.code_dot",
+        "dots.dot_rows",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.descend",
@@ -1481,6 +1489,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.present_rows",
         "sparse.sparse_scores",
         "sparse.sparse_topk",
+        "topk.heap_of_best",
         "topk.make_key",
         "topk.offer",
         "topk.pack",
