@@ -22,12 +22,12 @@ from ..trace import paused
 
 # Constants: unit and meaning, then the source in brackets. [H]: checked on SciFact, Debian's package descriptions and the data set
 # "hybrid-20k" with held-out queries (tests/engine/test_fused_recall.py has the floors). [chosen]: chosen, not measured.
-SHARES = ((1.0, (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)), (0.5, (0.8, 0.95)), (0.3, (0.8, 0.95)))  # of the candidates, recalls of a list [H]
+SHARES = ((1.0, (0.6, 0.8, 0.9, 0.95, 0.98)), (0.5, (0.9,)), (0.3, (0.9,)))  # of the candidates, recalls of a list [H]
 SHALLOW = 0.9  # recall of a list of ``limit`` rows, where it is shorter than the others [chosen]
 REFERENCE = 0.998  # recall of the reference's lists [chosen]
 HIGHEST = 0.99  # targets above it hold every arm to the target, because the reference is no better [chosen]
 FIRST = 32  # searches that are measured before a combination is chosen [H]
-EVERY = 64  # later searches for each one that is measured [chosen]
+EVERY = 2_000  # later searches for each one that is measured, which takes some twenty times as long as another [chosen]
 KEPT = 192  # measured searches that are remembered [chosen]
 DOUBT = 1.0  # standard errors subtracted from a mean recall: the cheapest of many combinations is one that was lucky [H]
 USUAL = 0.25  # quantile of the measured times of a point that is taken for its cost: other work disturbs the others [chosen]
