@@ -20,6 +20,7 @@ FEW = 4_096  # rows times queries that are scored on one thread, without a limit
 
 class DenseType(FieldType):
     kind = "dense"
+    direct = True
 
     def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}
