@@ -205,7 +205,7 @@ class _Pair:
         if stage.changed and self.dataset is self.original:
             self.dataset, self.alive, self.crew.change = judging.changed(self.original, suites.CHANGED, self.scratch)
         for op, arguments in stage.ops:
-            with self.clock.share(2):  # at least as much time for searches as for what comes before them
+            with self.clock.share(1.5):  # a third of the time is left for searches
                 for name in list(workers):
                     self._operate(stage, name, op, arguments)
         sweeps = {name: self._sweep(name) for name in list(workers)} if stage.cells else {}
