@@ -42,6 +42,7 @@ from vectordb.kernels import (
     codes,
     columns,
     dense,
+    dots,
     fusion,
     graph,
     impact,
@@ -68,6 +69,7 @@ MODULES = (
     sparse,
     columns,
     codes,
+    dots,
     scoring,
     binary_scan,
     clusters,
@@ -110,6 +112,11 @@ def dot_of_codes(row: int, query: int, lines: int) -> np.int32:
     return np.int32(a.astype(np.int32) @ b.astype(np.int32))
 
 
+def four_dots_of_codes(row0: int, row1: int, row2: int, row3: int, query: int, lines: int, out: int) -> None:
+    """``dots.dot_four``."""
+    at_address(out, 4, np.int32)[:] = [dot_of_codes(row, query, lines) for row in (row0, row1, row2, row3)]
+
+
 def ones(words: np.ndarray) -> np.ndarray:
     """Set bits of each word."""
     return np.bitwise_count(words).astype(np.int64)
@@ -138,6 +145,7 @@ def interpreted():
         jit.prefetch_lines: lambda address, lines: None,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
         codes._dot_vnni: dot_of_codes,
+        dots.dot_four: four_dots_of_codes,
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
         codes.block_distances: distances_of_block,
         codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
@@ -647,6 +655,32 @@ def test_inner_products_of_codes(lines):
         assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
         with interpreted():
             assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+
+
+@numba.njit
+def call_four_plain(rows, query, lines, out):
+    dots.four_plain(rows[0], rows[1], rows[2], rows[3], query, lines, out.ctypes.data)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 6, 9])
+def test_inner_products_of_codes_of_several_rows(lines):
+    """Any number of rows, in any order and more than once; at the ends of what a byte holds too. Nothing beyond the room is written."""
+    rng = np.random.default_rng(lines)
+    stride = 64 * lines
+    for many, low, high in ((40, 0, 256), (3, 255, 256)):
+        rows, query = aligned((many, stride), np.uint8), aligned((stride,), np.int8)
+        rows[:] = rng.integers(low, high, rows.shape)
+        query[:] = rng.integers(-127, 128, stride) if low == 0 else 127
+        expected = rows.astype(np.int64) @ query.astype(np.int64)
+        for n in (0, 1, 2, 3, 4, 5, 8, 13, 16, 33):
+            wanted = rng.integers(0, many, n + 3).astype(np.int64)
+            given = (rows.ctypes.data, stride, query.ctypes.data, wanted, n, np.full(-(-n // 4) * 4 + 1, 77, np.int32))
+            for _, (*_, found) in both("dots.dot_rows", *given):
+                np.testing.assert_array_equal(found[:n], expected[wanted[:n]])
+                assert found[-1] == 77
+        out = np.full(5, 77, np.int32)
+        call_four_plain(rows.ctypes.data + stride * np.array([2, 0, 1, 1]), query.ctypes.data, lines, out)
+        np.testing.assert_array_equal(out, [*expected[[2, 0, 1, 1]], 77])
 
 
 @numba.njit
@@ -1253,6 +1287,7 @@ def test_no_kernel_is_without_a_test():
         "dense.maxsim_add",
         "dense.of_unit_length",
         "dense.offer_rows",
+        "dots.dot_rows",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.beam",
