@@ -1,6 +1,6 @@
-"""Inner products of byte codes, four rows at a time.
+"""Inner products of byte codes: unsigned bytes of rows and signed ones of a query, one row or four at a time.
 
-The four rows share each load of the query, and their four sums are added up together: with one row at a time, adding up the 16 numbers of a
+Four rows share each load of the query, and their four sums are added up together: with one row at a time, adding up the 16 numbers of a
 register takes as long as multiplying some 300 bytes. Both forms give the same integers: one for processors that multiply bytes in one
 instruction (``jit.FAST_DOT``), one in plain vector instructions for all others.
 """
@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .codes import LINE
-from .jit import FAST_DOT, inner, prefetch
+from .jit import FAST_DOT, inner
 
-AHEAD = 8  # rows whose codes are asked for before they are multiplied [chosen, not measured]
+LINE = 64  # bytes of a cache line
 
 _BYTE, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -80,56 +80,71 @@ class _Plain:
         return total
 
 
+def _sums(builder, way, rows, query, lines):
+    """A vector of sums for each row, of which the row's inner product is the sum. Leaves the builder behind the loop over the lines."""
+    before, loop, after = builder.block, builder.append_basic_block("line"), builder.append_basic_block("added")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    line = builder.phi(_I64)
+    totals = [builder.phi(way.sums) for _ in rows]
+    offset = builder.mul(line, _I64(LINE))
+    query_line = builder.add(query, offset)
+    more = [way.add(builder, total, builder.add(row, offset), query_line) for total, row in zip(totals, rows, strict=True)]
+    following = builder.add(line, _I64(1))
+    line.add_incoming(_I64(0), before)
+    line.add_incoming(following, loop)
+    for total, grown in zip(totals, more, strict=True):
+        total.add_incoming(ir.Constant(way.sums, [0] * way.sums.count), before)
+        total.add_incoming(grown, loop)
+    builder.cbranch(builder.icmp_signed("<", following, lines), loop, after)
+    builder.position_at_end(after)
+    return more
+
+
 def _make(way):
     @intrinsic
-    def four(typingctx, row0, row1, row2, row3, query, lines, out):
-        """Σ row·query of four rows of unsigned bytes and a query of signed ones, into four int32. All are addresses but ``lines``: 64 bytes
-        each, at least one.
+    def one(typingctx, row, query, lines):
+        """Σ row·query of a row of unsigned bytes and a query of signed ones at two addresses, ``lines`` times 64 of them (at least once),
+        int32.
         """
 
         def codegen(context, builder, signature, args):
-            rows, query_at, count, out_at = args[:4], args[4], args[5], args[6]
-            before, loop, after = builder.block, builder.append_basic_block("line"), builder.append_basic_block("added")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            line = builder.phi(_I64)
-            totals = [builder.phi(way.sums) for _ in rows]
-            offset = builder.mul(line, _I64(LINE))
-            query_line = builder.add(query_at, offset)
-            more = [way.add(builder, total, builder.add(row, offset), query_line) for total, row in zip(totals, rows, strict=True)]
-            following = builder.add(line, _I64(1))
-            line.add_incoming(_I64(0), before)
-            line.add_incoming(following, loop)
-            for total, grown in zip(totals, more, strict=True):
-                total.add_incoming(ir.Constant(way.sums, [0] * way.sums.count), before)
-                total.add_incoming(grown, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-            builder.position_at_end(after)
-            builder.store(_sums_of_four(builder, more), builder.inttoptr(out_at, ir.VectorType(_I32, 4).as_pointer()), align=4)
+            (total,) = _sums(builder, way, args[:1], *args[1:])
+            kind = ir.FunctionType(_I32, [way.sums])
+            add = builder.module.declare_intrinsic(f"llvm.vector.reduce.add.v{way.sums.count}i32", fnty=kind)
+            return builder.call(add, [total])
+
+        return types.int32(*[types.intp] * 3), codegen
+
+    @intrinsic
+    def four(typingctx, row0, row1, row2, row3, query, lines, out):
+        """As ``one``, of four rows, into four int32 at the address ``out``."""
+
+        def codegen(context, builder, signature, args):
+            totals = _sums(builder, way, args[:4], *args[4:6])
+            builder.store(_sums_of_four(builder, totals), builder.inttoptr(args[6], ir.VectorType(_I32, 4).as_pointer()), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 7), codegen
 
-    return four
+    return one, four
 
 
-four_by_instruction, four_plain = _make(_ByInstruction), _make(_Plain)
-dot_four = four_by_instruction if FAST_DOT else four_plain
+plain_one, plain_four = _make(_Plain)
+dot_one, dot_four = _make(_ByInstruction) if FAST_DOT else (plain_one, plain_four)
+
+
+@inner
+def code_dot(row, query, lines):
+    """``dot_one``, which Python can call too."""
+    return dot_one(row, query, lines)
 
 
 @inner
 def dot_rows(codes, stride, query, rows, n, out):
-    """Σ row·query of the codes of rows[:n] into out[:n] (int32, room for n rounded up to four). codes, query: addresses; stride: bytes of a
-    row, a multiple of 64.
-    """
-    lines, out_at = stride // LINE, out.ctypes.data
-    whole = n - n % 4
-    for i in range(0, whole, 4):
-        if i + AHEAD + 4 <= n:
-            for j in range(i + AHEAD, i + AHEAD + 4):
-                at = codes + np.int64(rows[j]) * stride
-                for line in range(lines):
-                    prefetch(at + line * LINE)
+    """Σ row·query of the codes of rows[:n] into out[:n] (int32). codes, query: addresses; stride: bytes of a row, a multiple of 64."""
+    lines, out_at, fours = stride // LINE, out.ctypes.data, n - n % 4
+    for i in range(0, fours, 4):
         dot_four(
             codes + np.int64(rows[i]) * stride,
             codes + np.int64(rows[i + 1]) * stride,
@@ -139,7 +154,16 @@ def dot_rows(codes, stride, query, rows, n, out):
             lines,
             out_at + 4 * i,
         )
-    if whole < n:  # the last row stands for those that lack
-        last = codes + np.int64(rows[n - 1]) * stride
-        second = codes + np.int64(rows[min(whole + 1, n - 1)]) * stride
-        dot_four(codes + np.int64(rows[whole]) * stride, second, last, last, query, lines, out_at + 4 * whole)
+    for i in range(fours, n):
+        out[i] = dot_one(codes + np.int64(rows[i]) * stride, query, lines)
+
+
+@intrinsic
+def room_for_four(typingctx):
+    """The address of four int32 on the stack of the function that asks."""
+
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(_I32, 4), name="four")
+        return builder.ptrtoint(place, _I64)
+
+    return types.intp(), codegen
