@@ -114,7 +114,8 @@ def tables(results: dict) -> str:
     about = (
         f"{environment['cpu']}, {environment['cores']} cores, load {environment['load'][0]} when it began; commit {software['commit']}; "
     )
-    about += f"{scale['queries']} queries × {scale['repeats']} repeats, one request at a time: `{environment['command']}`"
+    about += f"{scale['queries']} queries × {scale['repeats']} repeats, one request at a time: "
+    about += f"`{' '.join(map(_short, environment['command'].split(' ')))}`"  # without the folders of this machine
     blocks = [about, *ratios(results)]
     for suite in SUITES:
         part = Part(results, suite)
