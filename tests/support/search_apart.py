@@ -51,7 +51,8 @@ def search_all(indexed: Indexed, opened: IndexKind) -> None:
 
 def damaged_sparse(folder: Path, section: str) -> None:
     indexed = sparse_indexed.small()
-    file = indexed.path.read_bytes()
+    path = sparse_indexed.earlier(indexed.path, folder / "earlier") if section == "lists" else indexed.path
+    file = path.read_bytes()
     start, end = places(file)[section]
     fills = [random_bytes(file, start, end, seed) for seed in RNG_SEEDS]
     fills += [file[:start] + bytes([byte]) * (end - start) + file[end:] for byte in (0, 255, 127)]
