@@ -14,7 +14,7 @@ from vectordb_client.model.search_request import SearchRequest
 from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
-from ..filters.bitmap import FilterCache
+from ..filters.cache import FilterCache
 from . import changes, execute, read
 from .request import RequestCache
 
