@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.indexed import METRICS, Indexed, Trace, clustered, held_out, small
-from vectordb.index.base import FEW_ROWS, SegmentMask
+from vectordb.index.mask import FEW_ROWS, SegmentMask
 from vectordb.kernels import few, planner
 
 

@@ -12,7 +12,7 @@ from vectordb_client.model.filter_nodes import Filter
 from ..engine.snapshot import OpenSegment, View
 from ..filters.bitmap import bitmap_of, matching, matching_rows
 from ..filters.cache import FilterCache
-from ..index.base import FEW_ROWS, SegmentMask
+from ..index.mask import FEW_ROWS, SegmentMask
 from .trace import current
 
 
