@@ -32,8 +32,8 @@ class HNSWFile(DenseSegment):
     depths = len(DEPTHS)
     large = frozenset({"graph"})
     own_sections = large | {
-        "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "upper_rows", "upper_offsets", "upper_links",
-        "settings", "levels", "locals", "recalls", "costs", "apart",
+        "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
+        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "costs", "apart",
     }  # fmt: skip
 
     build = staticmethod(build_rows)
