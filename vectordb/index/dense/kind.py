@@ -12,6 +12,7 @@ from ...kernels import planner
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, EARLIER
+from .direct import columns_of, scratch
 from .search import bounds, search, usable
 from .segment import DenseSegment
 
@@ -40,6 +41,8 @@ class HNSWFile(DenseSegment):
     usable = staticmethod(usable)
     search = staticmethod(search)
     bounds = staticmethod(bounds)
+    direct = staticmethod(columns_of)
+    direct_scratch = staticmethod(scratch)
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:
