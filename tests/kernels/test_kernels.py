@@ -544,13 +544,15 @@ def test_search_few(metric, dtype, n):
     searched, queries = indexed.segment, held_out(3, 20)
     scratch = DenseScratch(searched.rows, searched.clusters, searched.dim)
     wanted = np.arange(indexed.docids[0], indexed.docids[n] + 1, dtype=np.uint32)  # some of them are of no row
-    heaps, sizes = np.zeros((3, 7), np.int64), np.zeros(3, np.int64)
+    heaps, sizes, held = np.zeros((3, 7), np.int64), np.zeros(3, np.int64), np.zeros(len(wanted), np.bool_)
     (touched, one), (also_touched, other) = both(
-        "few.search_few", searched.description, scratch.work, searched.inverse, wanted, queries, 7, indexed.table,
+        "few.search_few", searched.description, scratch.work, searched.inverse, wanted, held, queries, 7, indexed.table,
         np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes,
     )  # fmt: skip
     assert touched == also_touched > 0
     assert one[-1].tolist() == other[-1].tolist() == [7, 7, 7]
+    for ran in (one, other):
+        np.testing.assert_array_equal(ran[4], np.isin(wanted, searched.docids))
     same_ranking(keys_of(one[-2], one[-1], 40), keys_of(other[-2], other[-1], 40))
 
 
@@ -1337,6 +1339,7 @@ def test_no_kernel_is_without_a_test():
         "conditions.ordered_key",
         "conditions.place_in_order",
         "conditions.sort_docids",
+        "few.score_others",
         "few.score_places",
         "sparse.set_bits",
         "sparse.threshold",

@@ -40,6 +40,8 @@ class Reader(Protocol):
     def dead(self) -> BitMap: ...
     @property
     def sequence(self) -> int: ...
+    @property
+    def sources(self) -> dict[str, Any]: ...
     def table(self, field: int, part: int) -> np.ndarray: ...
 
 
@@ -60,7 +62,6 @@ class FilterCache:
         self._bytes = 0
         self._entries: OrderedDict[tuple, tuple[int, Any, int]] = OrderedDict()
         self._bound: dict[str | Filter, tuple[Schema, Filter]] = {}
-        self._addresses: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
 
     def bind(self, given: Any, schema: Schema) -> Filter | None:
         """The canonical form of a filter as the user gave it. Raises FilterError or LimitError."""
@@ -104,11 +105,3 @@ class FilterCache:
             self._bytes += nbytes
             while self._bytes > self.capacity and self._entries:
                 self._bytes -= self._entries.popitem(last=False)[1][2]
-
-    def table(self, reader: Reader, field: int, part: int) -> tuple[int, int]:
-        """(address, rows) of the chunk table of a part. To ask NumPy for an address takes a microsecond, so it is asked once."""
-        rows = reader.table(field, part)
-        known = self._addresses.get((field, part))
-        if known is None or known[0] is not rows:
-            known = self._addresses[field, part] = (rows, rows.ctypes.data)
-        return known[1], len(rows)

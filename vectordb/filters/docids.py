@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from vectordb_client.model.attributes import AttributeType
@@ -29,6 +29,7 @@ MAX_LISTED = 64  # values of a condition
 LEAST_MANY, SHARE = 4_096, 8  # rows, and one in so many of all rows: a list of no more than either is never too long
 SCANS = 2  # ranges of an attribute that are looked for in all its values, before the values are put in order
 NEWER, NEWER_SHARE = 2_048, 32  # rows, and one in so many: with more newer rows than either the values are put in order again
+MAX_NUMBERS = 10_000  # numbers of terms that are kept of an attribute
 ORDERED_SHARE = 4  # one in so many bytes of the cache is the most that one attribute in order takes
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
@@ -48,6 +49,22 @@ class Ordered(NamedTuple):
     covered: int
 
 
+class Source(NamedTuple):
+    """Where the values of an attribute are looked up in one snapshot.
+
+    form: of its values. rows: its chunk table, of postings for terms. at, chunks: the table's address and length. numbers: a value → the
+    number of its term, or None where no row has it, as far as they were asked for.
+    """
+
+    field: int
+    spec: AttributeType
+    form: Any
+    rows: np.ndarray
+    at: int
+    chunks: int
+    numbers: dict[Any, int | None]
+
+
 def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | None:
     """The docids that match a canonical filter, uint32 ascending, dead ones too; None if the filter isn't simple or many rows match."""
     nodes = node.children if type(node) is And else (node,)
@@ -55,44 +72,76 @@ def docids_of(node: Filter, reader: Reader, cache: FilterCache) -> np.ndarray | 
         return None
     columns: list[int] = []
     listed: list[int] = []
-    count, positive, kept = 0, False, []  # kept: arrays whose addresses are in ``columns``
+    positive, kept = False, []  # kept: arrays whose addresses are in ``columns``
     for each in nodes:
         negated = type(each) is Not
         inner = each.child if negated else each
         kind = type(inner)
         if kind is not In and kind is not Range:
             return None
-        numbers = _terms(inner, reader) if kind is In else None
-        if numbers is None:
-            described = _ranges(inner, reader, cache)
-            if described is None:
-                return None
-            numbers, source, ordered = described
-            kept.append(ordered)
-        else:
+        source = reader.sources.get(inner.field) or _source(inner.field, reader)
+        if kind is In and len(inner.values) > MAX_LISTED:
+            return None
+        if source.form.dtype is None:
+            numbers = [number for value in inner.values if (number := _number(value, source, reader)) is not None]
             if not numbers:  # no row has any of the values
                 if negated:
                     continue
                 return np.empty(0, np.uint32)
-            source = (TERMS, *cache.table(reader, reader.fields[inner.field], format.POSTINGS), 0, 0, 0, 0, 0, 0)
-        if len(numbers) > 2 * MAX_LISTED:
-            return None
-        columns += (source[0], negated, source[1], source[2], len(listed), len(numbers), *source[3:])
+            numbers.sort()
+            columns += (TERMS, negated, source.at, source.chunks, len(listed), len(numbers), 0, 0, 0, 0, 0, 0)
+        else:
+            floats = source.form.dtype is np.float64
+            numbers, ordered = _ranges(inner, floats), _ordered(source, reader, cache)
+            columns += (RANGES, negated, source.at, source.chunks, len(listed), len(numbers))
+            if ordered is None:
+                columns += (0, 0, 0, 0, floats, source.spec.array)
+            else:
+                kept.append(ordered)
+                columns += (ordered.keys_at, ordered.owners_at, len(ordered.keys), ordered.covered, floats, source.spec.array)
         listed += numbers
-        count += 1
         positive = positive or not negated
     if not positive:
         return None
-    base = count * conditions.CONDITION_WIDTH
+    base = len(columns)
     for i in range(conditions.LIST, base, conditions.CONDITION_WIDTH):
         columns[i] += base
     most = min(max(LEAST_MANY, reader.rows // SHARE), reader.rows)
     deadline.check()
+    given = np.array(columns + listed, np.int64), base // conditions.CONDITION_WIDTH, reader.rows, most
+    if 8 * most < memory.SMALL:
+        return _met(*given)
     with memory.held(8 * most, "the rows that a filter matches"):
-        out, spare = np.empty(most + 1, np.uint32), np.empty(most + 1, np.uint32)
-        n = conditions.rows_that_meet(np.array(columns + listed, np.int64), count, reader.rows, most, out, spare)
-        del kept
-        return None if n == conditions.MANY else out[:n].copy()
+        return _met(*given)
+
+
+def _met(described: np.ndarray, count: int, rows: int, most: int) -> np.ndarray | None:
+    """What ``conditions.rows_that_meet`` finds; None if these are many."""
+    out = np.empty(most + 1, np.uint32)
+    n = conditions.rows_that_meet(described, count, rows, most, out, np.empty(most + 1, np.uint32))
+    return None if n == conditions.MANY else out[:n].copy()
+
+
+def _source(name: str, reader: Reader) -> Source:
+    """The source of an attribute, which is kept in the snapshot. Raises CorruptionError."""
+    spec, field = reader.schema.attributes[name], reader.fields[name]
+    form = FORMS[spec.stored]
+    rows = reader.table(field, format.POSTINGS if form.dtype is None else format.FORWARD)
+    source = reader.sources[name] = Source(field, spec, form, rows, rows.ctypes.data, len(rows), {})
+    return source
+
+
+def _number(value: Any, source: Source, reader: Reader) -> int | None:
+    """The number of a value's term; None if no row has it."""
+    numbers = source.numbers
+    try:
+        return numbers[value]
+    except KeyError:
+        if len(numbers) >= MAX_NUMBERS:
+            numbers.clear()
+    found = source.form.numbers((value,), lambda terms: numbers_of(reader, source.field, terms))
+    number = numbers[value] = found[0] if found else None
+    return number
 
 
 def numbers_of(reader: Reader, field: int, terms: Iterable[bytes]) -> Ordinals:
@@ -109,39 +158,15 @@ def numbers_of(reader: Reader, field: int, terms: Iterable[bytes]) -> Ordinals:
     return numbers
 
 
-def _terms(node: In, reader: Reader) -> list[int] | None:
-    """The numbers of a condition's values, ascending; None if they are values of a column."""
-    form = FORMS[reader.schema.attributes[node.field].stored]
-    if form.dtype is not None:
-        return None
-    if len(node.values) > MAX_LISTED:
-        return [0] * (2 * MAX_LISTED + 1)  # more than may be listed
-    field = reader.fields[node.field]
-    return sorted(form.numbers(node.values, lambda terms: numbers_of(reader, field, terms)))
-
-
-def _ranges(node: In | Range, reader: Reader, cache: FilterCache) -> tuple[list[int], tuple, Ordered | None] | None:
-    """(ranges of keys, one after another, columns of the condition without the list, what they have addresses of) of a condition on
-    numbers. None if it lists too many values.
-    """
-    spec, field = reader.schema.attributes[node.field], reader.fields[node.field]
-    floats = FORMS[spec.stored].dtype is np.float64
+def _ranges(node: In | Range, floats: bool) -> list[int]:
+    """The ranges of keys of a condition on numbers, one after another."""
     if type(node) is In:
-        if len(node.values) > MAX_LISTED:
-            return None
         keys = sorted(map(_float_key, node.values)) if floats else sorted(node.values)
-        numbers = [key for key in keys for _ in range(2)]
-    else:
-        low, high = node.low, node.high
-        if floats:
-            low, high = _float_key(-np.inf if low is None else low), _float_key(np.inf if high is None else high)
-        numbers = [_LOWEST if low is None else low, _HIGHEST if high is None else high]
-    ordered = _ordered(field, spec, reader, cache)
-    table = cache.table(reader, field, format.FORWARD)
-    if ordered is None:
-        return numbers, (RANGES, *table, 0, 0, 0, 0, floats, spec.array), None
-    columns = (RANGES, *table, ordered.keys_at, ordered.owners_at, len(ordered.keys), ordered.covered, floats, spec.array)
-    return numbers, columns, ordered
+        return [key for key in keys for _ in range(2)]
+    low, high = node.low, node.high
+    if floats:
+        low, high = _float_key(-np.inf if low is None else low), _float_key(np.inf if high is None else high)
+    return [_LOWEST if low is None else low, _HIGHEST if high is None else high]
 
 
 def _float_key(value: float) -> int:
@@ -150,8 +175,9 @@ def _float_key(value: float) -> int:
     return bits if bits >= 0 else bits ^ _HIGHEST
 
 
-def _ordered(field: int, spec: AttributeType, reader: Reader, cache: FilterCache) -> Ordered | None:
+def _ordered(source: Source, reader: Reader, cache: FilterCache) -> Ordered | None:
     """The values of an attribute in order, from the cache or put in order now; None if that isn't worth it yet or takes too much memory."""
+    field, table = source.field, source.rows
     key = ("ordered", field)
     cached = cache.get(key)
     ordered = None if cached is None else cached[1]
@@ -161,14 +187,13 @@ def _ordered(field: int, spec: AttributeType, reader: Reader, cache: FilterCache
     if scans < SCANS:
         return ordered
     cache.scans[field] = 0
-    table = reader.table(field, format.FORWARD)
     values = int(np.maximum(table[:, COUNT], table[:, ITEMS]).sum())
     nbytes = 12 * values + 512
     if nbytes * ORDERED_SHARE > cache.capacity or not values:
         return None
     with memory.held(40 * values, "the values of an attribute in order"):
         keys, owners = np.empty(values, np.int64), np.empty(values, np.uint32)
-        n = conditions.column_keys(table, FORMS[spec.stored].dtype is np.float64, spec.array, keys, owners)
+        n = conditions.column_keys(table, source.form.dtype is np.float64, source.spec.array, keys, owners)
         order = np.argsort(keys[:n])
         keys, owners = keys[:n][order], owners[:n][order]
     ordered = Ordered(keys, owners, keys.ctypes.data, owners.ctypes.data, reader.rows)

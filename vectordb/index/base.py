@@ -225,7 +225,8 @@ class IndexKind:
     sections whose checksums are verified in the background; damage of one can only cost recall. depths: the number of models in a file.
 
     direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
-    direct_scratch: from its sizes to a thread's scratch space. Both are None for a kind that has no direct search.
+    direct_scratch: from its sizes to a thread's scratch space; direct_few: from (target, k) to how a segment is searched of which few rows
+    match. All are None for a kind that has no direct search.
 
     Of an open file: rows, those with an entry in the index. docids: uint32 ``(rows,)``, in the segment's own order. first: the lowest
     docid. inverse: int32, docid − first → row, −1 where there is none. offsets: int32, the first row of each cluster, and the end. apart:
@@ -245,6 +246,7 @@ class IndexKind:
     depths: ClassVar[int] = 0
     direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
     direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
+    direct_few: ClassVar[Callable[[SegmentTarget, int], Run] | None] = None
     corrections: Corrections
     verified = False  # whether the checksums of the whole file have been verified
 

@@ -232,7 +232,12 @@ def keep_with_terms(conditions, at, docids, n):
                         begins[t], ends[t] = np.int64(indptr[position]), np.int64(indptr[position + 1])
             own = np.uint16(docid - table[c, FIRST])
             for t in range(listed):
-                begins[t] = lower_bound(docs, begins[t], ends[t], own)
+                high, step = begins[t], np.int64(1)  # docids come ascending: the next one is near, so by steps that double
+                while high < ends[t] and docs[high] < own:
+                    begins[t] = high + 1
+                    high += step
+                    step <<= 1
+                begins[t] = lower_bound(docs, begins[t], min(high, ends[t]), own)
                 if begins[t] < ends[t] and docs[begins[t]] == own:
                     meets = True
                     break

@@ -23,9 +23,11 @@ UNCODED = 80  # rows; so many or fewer are scored at full precision right away [
 
 
 @inner
-def score_places(segment, query, docids, n, table, verified, half, heap, hits):
-    """docids[:n] (uint32) scored at full precision from the chunks, into ``heap`` (keys by docid). Returns (hits, chunks newly touched)."""
-    metric, width, k = segment[METRIC], segment[DIM] * (2 if half else 4), len(heap)
+def score_places(metric, query, docids, n, table, verified, half, heap, hits):
+    """docids[:n] (uint32) scored at full precision from the chunks, into ``heap`` (keys by docid); those that no chunk holds are left out.
+    Returns (hits, chunks newly touched).
+    """
+    width, k = len(query) * (2 if half else 4), len(heap)
     chunks, places = np.empty(RESCORED_AT_ONCE, np.int64), np.empty(RESCORED_AT_ONCE, np.int64)
     touched = 0
     for start in range(0, n, RESCORED_AT_ONCE):
@@ -52,12 +54,12 @@ def score_places(segment, query, docids, n, table, verified, half, heap, hits):
 
 
 @kernel
-def search_few(segment, work, inverse, docids, queries, k, table, verified, half, heaps, sizes):
+def search_few(segment, work, inverse, docids, held, queries, k, table, verified, half, heaps, sizes):
     """The best k of given rows of a segment for each query, merged into ``heaps`` ``(n, k)`` of docid keys with ``sizes`` filled; returns
     chunks newly touched.
 
-    docids: uint32, ascending; those without a row in the segment are left out. inverse: int32, the row of docid ``first + i`` or −1.
-    queries, table, verified, half, heaps, sizes: as in ``search_segment``.
+    docids: uint32, ascending; those without a row in the segment are left out, the others set in ``held`` (bool, as long). inverse: int32,
+    the row of docid ``first + i`` or −1. queries, table, verified, half, heaps, sizes: as in ``search_segment``.
     """
     rows, dim, stride, first, metric = segment[ROWS], segment[DIM], segment[STRIDE], segment[FIRST_DOCID], segment[METRIC]
     own, n = np.empty(len(docids), np.int32), 0
@@ -67,6 +69,7 @@ def search_few(segment, work, inverse, docids, queries, k, table, verified, half
         if 0 <= row < rows:
             own[n] = row
             n += 1
+            held[i] = True
     by_row = carray(pointer(segment[DOCIDS_AT]), rows, np.uint32)
     unit, found = np.empty(dim, np.float32), np.empty(n, np.uint32)
     biased = metric == L2
@@ -81,7 +84,7 @@ def search_few(segment, work, inverse, docids, queries, k, table, verified, half
         if not coded:
             for i in range(n):
                 found[i] = by_row[own[i]]
-            sizes[q], fresh = score_places(segment, unit, found, n, table, verified, half, heaps[q], sizes[q])
+            sizes[q], fresh = score_places(metric, unit, found, n, table, verified, half, heaps[q], sizes[q])
             touched += fresh
             continue
         for i in range(min(SCORED_AHEAD, n)):
@@ -98,7 +101,7 @@ def search_few(segment, work, inverse, docids, queries, k, table, verified, half
                 size = offer(best, size, k, keys[i])
         for i in range(size):
             found[i] = by_row[row_of(best[i])]
-        sizes[q], fresh = score_places(segment, unit, found, size, table, verified, half, heaps[q], sizes[q])
+        sizes[q], fresh = score_places(metric, unit, found, size, table, verified, half, heaps[q], sizes[q])
         touched += fresh
         # A score by codes, plus ``shift``, is at most ``bound`` off the true one.
         least = score_of(heaps[q][0]) - shift - bound if sizes[q] == k else np.float32(-np.inf)
@@ -107,6 +110,24 @@ def search_few(segment, work, inverse, docids, queries, k, table, verified, half
             if keys[i] < best[0] and score_of(keys[i]) >= least:
                 found[more] = by_row[row_of(keys[i])]
                 more += 1
-        sizes[q], fresh = score_places(segment, unit, found, more, table, verified, half, heaps[q], sizes[q])
+        sizes[q], fresh = score_places(metric, unit, found, more, table, verified, half, heaps[q], sizes[q])
         touched += fresh
     return touched
+
+
+@inner
+def score_others(metric, docids, held, query, table, verified, half, heap, hits):
+    """The docids not set in ``held`` scored at full precision, into ``heap``: rows that no segment holds. query: float32, as given. Returns
+    (hits, chunks newly touched).
+    """
+    found, n = np.empty(len(docids), np.uint32), 0
+    for i in range(len(docids)):
+        if not held[i]:
+            found[n] = docids[i]
+            n += 1
+    if n == 0:
+        return hits, 0
+    described, unit = np.zeros(METRIC + 1, np.int64), np.empty(len(query), np.float32)
+    described[METRIC] = metric
+    normalise(described, query, unit)
+    return score_places(metric, unit, found, n, table, verified, half, heap, hits)

@@ -45,6 +45,12 @@ class RowFilter:
             notes.clock.charge("filter", time.perf_counter() - started)
         return matches
 
+    @property
+    def few(self) -> np.ndarray | None:
+        """The docids that match the filter, uint32 ascending, if they are known to be FEW_ROWS at most; else None."""
+        matches = self._matching
+        return matches if isinstance(matches, np.ndarray) and len(matches) <= FEW_ROWS else None
+
     @cached_property
     def bitmap(self) -> BitMap | None:
         """The live rows that match the filter; None without a filter."""

@@ -123,22 +123,30 @@ def _search(request: SegmentRequest, queries: np.ndarray, report: Report | None)
     return [exact.unpacked(heaps[q, : sizes[q]]) for q in range(n)]
 
 
+def few_run(target: SegmentTarget, k: int, elapsed: float | None = None) -> Run:
+    """How a segment is searched of which few rows match. elapsed: microseconds, None if they weren't measured."""
+    segment, matches = target.segment, int(target.allowed.matches[0])
+    facts = np.zeros(REPORT_WIDTH)
+    facts[R_SETTING] = planner.setting_of(segment.model(k).settings, planner.SCAN) if matches else -1
+    facts[R_LOCAL], facts[R_SCORED], facts[R_RECALL] = -1, matches, 1
+    facts[R_MICROSECONDS] = FEW_FIXED + matches * (FEW_ROW + segment.dim * FEW_NUMBER)
+    return _run(Run, (*facts.tolist(), elapsed, None))
+
+
 def _search_few(request: SegmentRequest, target: SegmentTarget, queries: np.ndarray, heaps, sizes, report: Report | None) -> int:
     """Search a segment of which few rows match. Returns the chunks newly touched."""
     segment, chunks, k = target.segment, request.chunks, request.k
     space = DenseScratch.of_thread(segment.rows, segment.clusters, segment.dim)
-    docids, half = target.allowed.few, request.spec.dtype == "float16"
+    docids = target.allowed.few
+    assert docids is not None
+    held, half = np.empty(len(docids), np.bool_), request.spec.dtype == "float16"
     started = time.perf_counter()
     touched = few.search_few(
-        segment.description, space.work, segment.inverse, docids, queries, k, chunks.rows, chunks.verified, half, heaps, sizes
+        segment.description, space.work, segment.inverse, docids, held, queries, k, chunks.rows, chunks.verified, half, heaps, sizes
     )
     if report is not None:
-        matches, model = int(target.allowed.matches[0]), segment.model(k)
         elapsed = max(1e6 * (time.perf_counter() - started) - CALL_MICROSECONDS, 0.1) / len(queries) if request.timed else None
-        facts = np.zeros(REPORT_WIDTH)
-        facts[R_SETTING], facts[R_LOCAL], facts[R_SCORED] = planner.setting_of(model.settings, planner.SCAN) if matches else -1, -1, matches
-        facts[R_RECALL], facts[R_MICROSECONDS] = 1, FEW_FIXED + matches * (FEW_ROW + segment.dim * FEW_NUMBER)
-        report.runs.append(_run(Run, (*facts.tolist(), elapsed, None)))
+        report.runs.append(few_run(target, k, elapsed))
     return touched
 
 
