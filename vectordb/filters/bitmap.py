@@ -22,7 +22,7 @@ from ..kernels import COUNT, FIRST, ITEMS, LAST, columns, sparse
 from ..storage import format
 from ..storage.attribute_forms import FORMS, main_part
 from .cache import FilterCache, Reader
-from .docids import docids_of, numbers_of
+from .docids import LEAST_MANY, docids_of, numbers_of
 from .nodes import CountRange, MatchWords, Range
 
 MAX_COUNT = 65_535  # elements of an array, at most
@@ -44,17 +44,14 @@ def matching_rows(node: Filter, reader: Reader, cache: FilterCache) -> BitMap | 
     cached = cache.get(("filter", node))
     if cached is not None and cached[0] == reader.sequence:
         return cached[1]
-    docids = docids_of(node, reader, cache)
-    if docids is not None:
-        if reader.dead and len(docids):
-            docids = np.asarray((bitmap_of(docids) - reader.dead).to_array(), dtype=np.uint32)
-        cache.put(("filter", node), reader.sequence, docids, docids.nbytes + 256)
-        return docids
-    bitmap = _evaluate(node, reader, cache)
-    if reader.dead:
-        bitmap = bitmap - reader.dead
-    cache.put(("filter", node), reader.sequence, bitmap)
-    return bitmap
+    rows: BitMap | np.ndarray | None = docids_of(node, reader, cache)
+    if rows is None or (reader.dead and len(rows)):
+        bitmap = _evaluate(node, reader, cache) if rows is None else bitmap_of(rows)
+        if reader.dead:
+            bitmap = bitmap - reader.dead
+        rows = np.asarray(bitmap.to_array(), dtype=np.uint32) if len(bitmap) <= LEAST_MANY else bitmap
+    cache.put(("filter", node), reader.sequence, rows, rows.nbytes + 256 if isinstance(rows, np.ndarray) else None)
+    return rows
 
 
 def bitmap_of(docids: np.ndarray) -> BitMap:

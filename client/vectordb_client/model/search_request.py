@@ -176,7 +176,7 @@ class SearchRequest:
                     _forget()
                 _kept[key] = request
                 if request.filter is not None:
-                    request.__dict__["_unfiltered"] = cls.of({name: value for name, value in options.items() if name != "filter"})
+                    request.__dict__["_unfiltered"] = cls.of({name: options[name] for name in sorted(options) if name != "filter"})
         return request
 
     @classmethod
