@@ -35,6 +35,7 @@ from vectordb.index.scratch import aligned
 from vectordb.kernels import (
     COUNT,
     TABLE_WIDTH,
+    beam,
     binary_scan,
     bitset,
     bounded,
@@ -43,9 +44,11 @@ from vectordb.kernels import (
     columns,
     conditions,
     dense,
+    dots,
     few,
     fusion,
     graph,
+    hadamard,
     impact,
     impact_build,
     impact_layout,
@@ -70,7 +73,10 @@ MODULES = (
     sparse,
     columns,
     codes,
+    dots,
+    hadamard,
     scoring,
+    beam,
     binary_scan,
     clusters,
     graph,
@@ -109,9 +115,14 @@ def at_address(address: int, shape, dtype) -> np.ndarray:
 
 
 def dot_of_codes(row: int, query: int, lines: int) -> np.int32:
-    """``_dot_vnni``."""
+    """``dots.dot_one``."""
     a, b = at_address(row, lines * codes.LINE, np.uint8), at_address(query, lines * codes.LINE, np.int8)
     return np.int32(a.astype(np.int32) @ b.astype(np.int32))
+
+
+def four_dots_of_codes(row0: int, row1: int, row2: int, row3: int, query: int, lines: int, out: int) -> None:
+    """``dots.dot_four``."""
+    at_address(out, 4, np.int32)[:] = [dot_of_codes(row, query, lines) for row in (row0, row1, row2, row3)]
 
 
 def ones(words: np.ndarray) -> np.ndarray:
@@ -132,6 +143,19 @@ def distances_of_block(block: int, query: int, words: int, threshold, out: int) 
     return mask_of(found <= int(threshold))
 
 
+FOUR = np.zeros(4, np.int32)
+
+
+def blocks_transformed(width: int, address: int, count: int, scale: np.float32) -> None:
+    """``hadamard.transform_16s`` and ``transform_256s``."""
+    blocks, h = at_address(address, (count, width), np.float32), 1
+    while h < width:
+        pairs = blocks.reshape(count, -1, 2, h)
+        blocks[:] = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2).reshape(count, width)
+        h *= 2
+    blocks *= scale
+
+
 @contextlib.contextmanager
 def interpreted():
     """All kernels uncompiled."""
@@ -141,7 +165,13 @@ def interpreted():
         jit.prefetch: lambda address: None,
         jit.prefetch_lines: lambda address, lines: None,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
-        codes._dot_vnni: dot_of_codes,
+        dots.dot_one: dot_of_codes,
+        dots.dot_four: four_dots_of_codes,
+        dots.room_for_four: lambda: FOUR.ctypes.data,
+        codes.positive_of_64: lambda numbers: mask_of(at_address(numbers, 64, np.float32) > 0),
+        codes.above_of_64: lambda numbers, limit: mask_of(at_address(numbers, 64, np.uint8) > limit),
+        hadamard.transform_16s: functools.partial(blocks_transformed, 16),
+        hadamard.transform_256s: functools.partial(blocks_transformed, 256),
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
         codes.block_distances: distances_of_block,
         codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
@@ -649,14 +679,22 @@ def test_ranked_lists_are_merged_by_their_sums(seed):
             expected[docid] = expected.get(docid, 0.0) + part
     ranking = sorted(expected, key=lambda docid: (-expected[docid], docid))
     limit = int(rng.integers(1, 50))
-    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros((limit, len(lists)), np.int64)
-    ends = np.cumsum([len(each) for each in lists])
-    for count, (*_, best, sums, places) in both("fusion.merge_lists", np.concatenate(lists), np.concatenate(given), ends, *out):
-        assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
-        assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
-        for a, docids in enumerate(lists):
-            where = {docid: at for at, docid in enumerate(docids.tolist())}
-            assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+    shape, lengths = (limit, len(lists)), [len(each) for each in lists]
+    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros(shape, np.int64), np.zeros((3, *shape))
+    docids, parts, scores = np.concatenate(lists), np.concatenate(given), rng.random(sum(lengths), np.float32)
+    weights = 2.0 ** rng.integers(-2, 3, len(lists))  # powers of two: products are exact
+    for each, factors in ((False, weights), (True, np.repeat(weights, lengths))):
+        normal = parts / np.repeat(weights, lengths)
+        lists_given = docids, scores, normal, np.cumsum(lengths), factors, each
+        for count, (*_, best, sums, places, facts) in both("fusion.merge_lists", *lists_given, *out):
+            assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
+            assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
+            for a, some in enumerate(lists):
+                where = {docid: at for at, docid in enumerate(some.tolist())}
+                assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+                listed = [sum(lengths[:a]) + where[docid] if docid in where else -1 for docid in ranking[:limit]]
+                for fact, values in zip(facts, (scores, normal, parts), strict=True):
+                    assert fact[:count, a].tolist() == [float(values[i]) if i >= 0 else 0.0 for i in listed]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -695,11 +733,11 @@ def flips_of(rng, dim):
     return rng.choice(np.array([-1, 1], np.float32), (codes.ROUNDS, dim))
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 24, 64, 100, 129])
+@pytest.mark.parametrize("dim", [1, 2, 3, 16, 24, 64, 100, 129, 256, 300, 600, 1_024])
 def test_a_rotation_keeps_inner_products(dim):
     rng = np.random.default_rng(dim)
-    flips, spare = flips_of(rng, dim), np.empty(dim, np.float32)
-    for _, (found, *_) in both("codes.rotate", np.ones(dim, np.float32), flips, spare):
+    flips = flips_of(rng, dim)
+    for _, (found, *_) in both("codes.rotate", np.ones(dim, np.float32), flips):
         assert np.linalg.norm(found) == pytest.approx(math.sqrt(dim), rel=1e-5)
     rows, mean = rng.standard_normal((9, dim)).astype(np.float32), rng.standard_normal(dim).astype(np.float32)
     for unit in (False, True):
@@ -708,20 +746,43 @@ def test_a_rotation_keeps_inner_products(dim):
         np.testing.assert_allclose(*turned, atol=1e-5)
         np.testing.assert_allclose(turned[0] @ turned[0].T, centred @ centred.T, rtol=1e-4, atol=1e-4)
     alone = mean.copy()
-    codes.rotate(alone, flips, spare)
+    codes.rotate(alone, flips)
     zero = both("codes.rotate_rows", np.zeros((1, dim), np.float32), True, mean, flips, np.empty((1, dim), np.float32))
     for _, given in zero:  # has no direction, and none is made up
         np.testing.assert_allclose(given[-1][0], -alone, atol=1e-5)
 
 
+def hadamard_matrix(n: int) -> np.ndarray:
+    """Sylvester's, float64."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < n:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 16, 32, 128, 256, 512, 2_048])
+def test_hadamard_transforms(n):
+    """The matrix is that of earlier versions: rows of their files were rotated with it."""
+    rng = np.random.default_rng(n)
+    values = rng.standard_normal(n).astype(np.float32)
+    (_, (one,)), (_, (other,)) = both("hadamard.transform", values)
+    np.testing.assert_allclose(one, hadamard_matrix(n) @ values / math.sqrt(n), atol=3e-6)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    longer = np.full(n + 3, 7, np.float32)
+    longer[1 : n + 1] = values
+    hadamard.transform(longer[1 : n + 1])  # at any address, and nothing around it
+    assert (longer[[0, n + 1, n + 2]] == 7).all()
+    np.testing.assert_array_equal(longer[1 : n + 1], one)
+
+
 def test_a_rotation_spreads_one_number_over_all():
     """Whichever it is: one step then serves all numbers."""
     for dim in (64, 100, 384):
-        flips, spare = flips_of(np.random.default_rng(0), dim), np.empty(dim, np.float32)
+        flips = flips_of(np.random.default_rng(0), dim)
         for j in range(dim):
             row = np.zeros(dim, np.float32)
             row[j] = 1
-            codes.rotate(row, flips, spare)
+            codes.rotate(row, flips)
             assert np.abs(row).max() < 0.6
 
 
@@ -738,6 +799,14 @@ def test_codes_are_at_most_half_a_step_off(dim):
     assert inside.any() and np.abs(back - numbers)[inside].max() <= 0.5001 * step
     np.testing.assert_allclose(back[~inside], np.sign(numbers[~inside]) * 127 * step, rtol=1e-5)
     assert (one[:, dim:] == codes.ZERO).all()
+    given = (numbers, step, np.zeros((20, stride), np.uint8), np.zeros(20), np.zeros(20, np.float32))
+    for _, (*_, made, lengths, missing) in both("codes.encode_and_measure", *given):
+        assert (made != one).mean() < 0.001
+        np.testing.assert_allclose(lengths, np.linalg.norm(numbers.astype(np.float64), axis=1), rtol=1e-12)
+        gaps = numbers - (made[:, :dim].astype(np.float32) - codes.ZERO) * step
+        np.testing.assert_allclose(missing, np.linalg.norm(gaps.astype(np.float64), axis=1), rtol=1e-4, atol=1e-6)
+    for found, _ in both("codes.rounding_error", numbers, 0.02, 3.0):
+        assert found == pytest.approx(float(np.square((back - numbers) / 3.0, dtype=np.float64).mean()), rel=1e-4)
     for row in numbers:
         ((step, total), (_, found)), ((other_step, _), _) = both("codes.encode_query", row, np.ones(stride, np.int8))
         assert step == pytest.approx(other_step) and total == found.sum() and not found[dim:].any()
@@ -752,9 +821,41 @@ def test_inner_products_of_codes(lines):
     for _ in range(20):
         row, query = rng.integers(0, 256, 64 * lines, np.uint8), rng.integers(-127, 128, 64 * lines).astype(np.int8)
         expected = int(row.astype(int) @ query.astype(int))
-        assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+        assert dots.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
         with interpreted():
-            assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+            assert dots.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+
+
+@numba.njit
+def call_dots(rows, query, lines, out):
+    """Each way of multiplying, into the rows of ``out``."""
+    dots.plain_four(rows[0], rows[1], rows[2], rows[3], query, lines, out[0].ctypes.data)
+    dots.dot_four(rows[0], rows[1], rows[2], rows[3], query, lines, out[1].ctypes.data)
+    for i in range(4):
+        out[2, i] = dots.plain_one(rows[i], query, lines)
+        out[3, i] = dots.dot_one(rows[i], query, lines)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 6, 9])
+def test_inner_products_of_codes_of_four_rows(lines):
+    """One row may stand for several; at the ends of what a byte holds too. Nothing beyond the room is written."""
+    rng = np.random.default_rng(lines)
+    stride = 64 * lines
+    for low, high in ((0, 256), (255, 256)):
+        rows, query = aligned((10, stride), np.uint8), aligned((stride,), np.int8)
+        rows[:] = rng.integers(low, high, rows.shape)
+        query[:] = rng.integers(-127, 128, stride) if low == 0 else -127
+        expected = rows.astype(np.int64) @ query.astype(np.int64)
+        for chosen in ([0, 1, 2, 3], [9, 0, 9, 9], [5, 5, 5, 5], [7, 3, 0, 1]):
+            out = np.full((4, 5), 77, np.int32)
+            call_dots(rows.ctypes.data + stride * np.array(chosen), query.ctypes.data, lines, out)
+            np.testing.assert_array_equal(out, [[*expected[chosen], 77]] * 4)
+        for n in (0, 1, 3, 4, 5, 8, 13):
+            wanted = rng.integers(0, 10, n)
+            for _, (*_, found) in both(
+                "dots.dot_rows", rows.ctypes.data, stride, query.ctypes.data, wanted, n, np.full(n + 1, 77, np.int32)
+            ):
+                np.testing.assert_array_equal(found, [*expected[wanted], 77])
 
 
 @numba.njit
@@ -980,8 +1081,7 @@ def test_a_heap_of_candidates_gives_the_best_first(seed):
             for key in keys:
                 n = topk.push_best(heap, n, key)
             made = keys.copy()
-            for i in range(len(made) // 2 - 1, -1, -1):
-                topk.sift_best(made, len(made), i)
+            assert topk.heap_of_best(made, len(made)) == len(made)
             for each in (heap, made):
                 taken, n = [], len(keys)
                 while n:
@@ -1022,43 +1122,130 @@ class Links:
     def key(self, row):
         return topk.make_key(self.scores[row], row)
 
-    def search(self, name, starts, ef, cap, *middle):
-        """Both ways; returns [(results best first, rows scored, visited rows)]."""
-        visited = np.zeros(self.n, np.uint32)
+    @property
+    def links(self):
+        return beam.Links(self.n, self.graph.ctypes.data, self.degree)
+
+    def reach(self):
+        """The score at distance 0: a little more than any row's."""
+        return float(self.scores.max()) + 3.0
+
+    def visits(self, starts):
+        """Marks of a search that begins at ``starts``, one more than rows."""
+        visited = np.zeros(self.n + 1, np.uint8)
         visited[starts] = 4
-        heaps = np.empty(self.n + 200, np.int64), np.empty(ef, np.int64)
-        n = size = 0
+        return visited
+
+    def heaps(self, starts, count, passing):
+        """(candidates, their number, results, their number) of a search that begins at ``starts``."""
+        candidates, results, n, size = np.empty(self.n + 200, np.int64), np.empty(count, np.int64), 0, 0
         for row in starts:
-            n = topk.push_best(heaps[0], n, self.key(row))
-            if name == "graph.acorn" or not middle[0] or self.passing[row]:
-                size = topk.offer(heaps[1], size, ef, self.key(row))
-        given = (self.scoring(), self.n, self.graph.ctypes.data, self.degree, *middle)
-        ran = both(name, *given, ef, cap, visited, np.uint32(4), heaps[0], n, heaps[1], size)
-        return [(np.sort(given[-2][:size])[::-1], scored, given[-6] == 4) for (size, scored), given in ran]
+            n = topk.push_best(candidates, n, self.key(row))
+            if passing[row]:
+                size = topk.offer(results, size, count, self.key(row))
+        return candidates, n, results, size
+
+    def best(self, rows, count):
+        """The highest keys of some rows."""
+        return sorted((self.key(row) for row in rows), reverse=True)[:count]
+
+
+def scratch_of_links():
+    return np.zeros(beam.MOST_LINKS + 4, np.int64), np.zeros(beam.MOST_LINKS + 4, np.int32)
+
+
+# K, γ, the most rows scored. With a γ of 1e9 all that links lead to is near enough.
+ENDINGS = ((1, 0.0, 1_000), (10, 0.0, 1_000), (10, 0.3, 1_000), (10, 1e9, 1_000), (400, 0.0, 1_000), (10, 0.3, 5))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("biased", "filtered"), list(itertools.product([False, True], repeat=2)))
-def test_beam(seed, biased, filtered):
+@pytest.mark.parametrize("biased", [False, True])
+def test_scores_of_several_rows(seed, biased):
+    links = Links(seed, biased)
+    keys = np.array([links.key(row) for row in range(links.n)])
+    for n in {0, 1, 2, 3, 4, 5, 7, links.n // 2, links.n}:
+        n = min(n, links.n)
+        for _, (*_, found) in both("scoring.score_each", links.scoring(), n, np.full(links.n + 1, 77)):
+            np.testing.assert_array_equal(found[:n], keys[:n])
+            assert (found[n:] == 77).all()
+        rows = links.rng.permutation(links.n)[:n].astype(np.int32)
+        for r in (1, 9, links.n):
+            for size, (*_, heap, _, _) in both("scoring.score_rows", links.scoring(), rows, n, np.zeros(links.n + 1, np.int64), 0, r):
+                np.testing.assert_array_equal(np.sort(heap[:size])[::-1], np.sort(keys[rows])[::-1][:r])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_sorted_beam(seed, biased):
     links = Links(seed, biased)
     for row in range(min(links.n, 9)):
         for score, _ in both("scoring.code_score", links.scoring(), row):
             assert score == links.scores[row]
-    for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
-        one, other = links.search("graph.beam", np.array([0]), ef, cap, filtered, links.bits)
-        for mine, its in zip(one, other, strict=True):
-            np.testing.assert_array_equal(mine, its)
-        results, scored, visited = one
-        rows = [topk.row_of(key) for key in results]
-        assert len(set(rows)) == len(rows) and visited[rows].all() and scored == visited.sum() - 1
-        assert all(links.key(row) == key for row, key in zip(rows, results, strict=True))
-        reached = np.flatnonzero(visited & (links.passing | (not filtered)))
-        if ef >= links.n:  # everything that links lead to was looked at
-            assert sorted(rows) == reached.tolist()
-        else:
-            best = sorted((links.key(row) for row in reached), reverse=True)[:ef]
-            np.testing.assert_array_equal(results, best)
-        assert scored <= cap + links.degree
+    product = int(links.codes[0].astype(np.int64) @ links.query.astype(np.int64))
+    (first, _), (same, _) = both("beam.buffer_key", links.scoring(), np.int32(product), 0)
+    assert first == same and first & 1 and beam.row_in(first) == 0
+    assert all(key == links.key(0) for key, _ in both("beam.result_key", links.scoring(), first))
+    for (count, gamma, cap), most in itertools.product(ENDINGS, (500, 40)):
+        buffer = np.zeros(500, np.int64)
+        buffer[0] = first
+        ending = beam.Ending(count, gamma, links.reach(), cap)
+        given = (links.scoring(), links.links, ending, 20, max(most, count), links.visits([0]), np.uint8(4), buffer, 1, *scratch_of_links())
+        ((size, scored), one), ((others_size, others_scored), other) = both("beam.sorted_beam", *given)
+        assert (size, scored) == (others_size, others_scored)
+        np.testing.assert_array_equal(one[7][:size], other[7][:size])
+        np.testing.assert_array_equal(one[5], other[5])
+        visited = np.flatnonzero(one[5][: links.n] == 4)
+        assert scored == len(visited) - 1 <= cap + links.degree
+        keys = one[7][:size]
+        rows = [beam.row_in(key) for key in keys]
+        assert (keys[:-1] > keys[1:]).all() and len(set(rows)) == len(rows) and set(rows) <= set(visited.tolist())
+        found = [beam.result_key(links.scoring(), key) for key in keys]
+        assert found == [links.key(row) for row in rows]
+        # Rows of equal score come in another order in the buffer.
+        assert [topk.score_of(key) for key in found[:count]] == [topk.score_of(key) for key in links.best(visited, count)][: len(found)]
+        assert len(found) >= min(count, len(visited))
+        if gamma > 1 and most >= links.n:
+            assert set(rows) == set(visited.tolist()) and not (keys & 1).any()
+        if cap == 1_000 and most >= links.n:  # it ended where no row near enough is left to be expanded
+            limit = beam.farthest(float(topk.score_of(found[count - 1])), ending) if len(found) >= count else -np.inf
+            assert all(topk.score_of(each) <= limit + 1e-3 for key, each in zip(keys, found, strict=True) if key & 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_filtered_beam(seed, biased):
+    links = Links(seed, biased)
+    for count, gamma, cap in ENDINGS:
+        ending = beam.Ending(count, gamma, links.reach(), cap)
+        candidates, n, results, size = links.heaps([0], count, links.passing)
+        given = (links.scoring(), links.links, ending, links.bits, links.visits([0]), np.uint8(4), candidates, n, results, size)
+        ((size, scored), one), (other, copies) = both("beam.filtered_beam", *given, *scratch_of_links())
+        assert (size, scored) == other
+        np.testing.assert_array_equal(one[8][:size], copies[8][:size])
+        np.testing.assert_array_equal(one[4], copies[4])
+        visited = np.flatnonzero(one[4][: links.n] == 4)
+        assert scored == len(visited) - 1 <= cap + links.degree
+        best = links.best(visited[links.passing[visited]], count)
+        assert sorted(one[8][:size].tolist(), reverse=True) == best
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_beam_goes_farther_with_a_larger_gamma(biased):
+    """Over all seeds, so that it holds whatever the graph of one is."""
+    visited = []
+    for gamma in (0.0, 0.2, 0.6, 1e9):
+        total = 0
+        for seed in SEEDS:
+            links = Links(seed, biased)
+            buffer = np.zeros(500, np.int64)
+            buffer[0] = beam.buffer_key(links.scoring(), np.int32(links.codes[0].astype(np.int64) @ links.query.astype(np.int64)), 0)
+            ending = beam.Ending(3, gamma, links.reach(), 1_000)
+            marks = links.visits([0])
+            total += beam.sorted_beam(
+                links.scoring(), links.links, ending, 5, 500, marks, np.uint8(4), buffer, 1, *scratch_of_links()
+            )[1]  # fmt: skip
+        visited.append(total)
+    assert visited == sorted(visited) and visited[0] < visited[1] < visited[2] < visited[3]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1067,15 +1254,25 @@ def test_two_hop(seed, biased):
     links = Links(seed, biased)
     starts = np.flatnonzero(links.passing)[:3]
     for ef, cap in ((1, 1_000), (10, 1_000), (400, 1_000), (10, 5)):
-        one, other = links.search("graph.acorn", starts, ef, cap, links.bits)
-        for mine, its in zip(one, other, strict=True):
-            np.testing.assert_array_equal(mine, its)
-        results, scored, visited = one
+        given = (
+            links.scoring(),
+            links.links,
+            links.bits,
+            ef,
+            cap,
+            links.visits(starts),
+            np.uint8(4),
+            *links.heaps(starts, ef, links.passing),
+        )
+        ((size, scored), one), (other, copies) = both("graph.acorn", *given)
+        assert (size, scored) == other
+        np.testing.assert_array_equal(one[9][:size], copies[9][:size])
+        np.testing.assert_array_equal(one[5], copies[5])
+        results, visited = np.sort(one[9][:size])[::-1], one[5][: links.n] == 4
         rows = [topk.row_of(key) for key in results]
         assert links.passing[rows].all() and len(set(rows)) == len(rows)
         assert scored == (visited & links.passing).sum() - len(starts) <= cap + 64 + links.degree
-        best = sorted((links.key(row) for row in np.flatnonzero(visited & links.passing)), reverse=True)[:ef]
-        np.testing.assert_array_equal(results, best)
+        np.testing.assert_array_equal(results, links.best(np.flatnonzero(visited & links.passing), ef))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1118,7 +1315,10 @@ def test_search_segment(metric, dtype, plan):
     indexed = made_segment(metric, dtype)
     searched = indexed.segment
     model = searched.models[0]
-    settings = np.flatnonzero(model.settings[:, planner.PLAN] == plan)
+    table = model.settings
+    settings = np.flatnonzero(table[:, planner.PLAN] == plan)
+    if plan >= 0 and not len(settings):  # a plan of files of earlier versions
+        table, settings = np.vstack([table, (plan, 4, 0)]), [len(table)]
     forced = -1 if plan < 0 else int(settings[min(1, len(settings) - 1)])
     queries = held_out(3, 20)
     rng = np.random.default_rng(plan + 1)
@@ -1129,7 +1329,7 @@ def test_search_segment(metric, dtype, plan):
         allowed = SegmentMask(searched, wanted)
         heaps, sizes, report = np.zeros((3, k), np.int64), np.zeros(3, np.int64), np.zeros((3, layout.REPORT_WIDTH))
         (touched, one), (also_touched, other) = both(
-            "segment.search_segment", searched.description, scratch.work, model.settings, model.levels, model.correlations, model.recalls,
+            "segment.search_segment", searched.description, scratch.work, table, model.levels, model.correlations, model.table,
             model.costs, searched.corrections.table, 0.95, forced, model.depth, allowed.filtered, allowed.bits, allowed.counts,
             allowed.matches, queries, k, indexed.table, np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes, report,
         )  # fmt: skip
@@ -1274,16 +1474,23 @@ def test_pack():
 def test_no_kernel_is_without_a_test():
     """A new kernel belongs into a test above, or is called by one that is there."""
     nested = {
+        "beam.buffer_bound",
+        "beam.farthest",
+        "beam.insert",
+        "beam.row_in",
+        "beam.score_bound",
+        "beam.score_links",
         "binary_scan.binary_scan",
         "binary_scan.keep_near",
         "binary_scan.near_blocks",
         "binary_scan.tighten",
         "clusters.nearest_cluster",
+        "clusters.nearest_few",
         "clusters.search_clusters",
         "clusters.selectivity_near",
-        "codes._transform",
         "columns.holds_phrase",
         "columns.holds_words",
+        "columns.integer_of",
         "columns.span_of",
         "dense.cosine_of",
         "dense.first_row",
@@ -1297,8 +1504,11 @@ def test_no_kernel_is_without_a_test():
         "fusion.comes_before",
         "fusion.sink",
         "graph.enter",
+        "graph.next_mark",
         "graph.search_graph",
         "graph.seed",
+        "graph.top_row",
+        "hadamard.add_and_subtract",
         "impact.by_impacts",
         "impact.least_sum",
         "impact.rows_of_groups",
@@ -1321,12 +1531,13 @@ def test_no_kernel_is_without_a_test():
         "query_codes.encode",
         "query_codes.encode_signs",
         "query_codes.normalise",
+        "query_codes.reach_of",
         "rescore.docid_bits",
         "rescore.place_after",
         "rescore.rescore",
         "rescore.score_all",
         "scoring.prefetch_row",
-        "scoring.score_rows",
+        "scoring.score_of_product",
         "segment.plan_for",
         "sparse.finite",
         "sparse.saturated",
@@ -1345,6 +1556,10 @@ def test_no_kernel_is_without_a_test():
         "sparse.threshold",
     }
     assert set(KERNELS) == nested | {
+        "beam.buffer_key",
+        "beam.filtered_beam",
+        "beam.result_key",
+        "beam.sorted_beam",
         "bitset.bits_between",
         "bitset.filter_by_score",
         "bitset.gather",
@@ -1353,12 +1568,13 @@ def test_no_kernel_is_without_a_test():
         "bitset.passing_of_clusters",
         "bitset.random_filter",
         "bounded.bounded_topk",
-        "codes.code_dot",
+        "codes.encode_and_measure",
         "codes.encode_query",
         "codes.encode_rows",
         "codes.pack_signs",
         "codes.rotate",
         "codes.rotate_rows",
+        "codes.rounding_error",
         "codes.sign_bits",
         "columns.integer_ids",
         "columns.rows_in_area",
@@ -1374,11 +1590,13 @@ def test_no_kernel_is_without_a_test():
         "dense.maxsim_add",
         "dense.of_unit_length",
         "dense.offer_rows",
+        "dots.code_dot",
+        "dots.dot_rows",
         "few.search_few",
         "fusion.merge_lists",
         "graph.acorn",
-        "graph.beam",
         "graph.descend",
+        "hadamard.transform",
         "impact.search_impacts",
         "impact_build.count_postings",
         "impact_build.fill_lists",
@@ -1394,6 +1612,8 @@ def test_no_kernel_is_without_a_test():
         "planner.setting_of",
         "planner.weights_of",
         "scoring.code_score",
+        "scoring.score_each",
+        "scoring.score_rows",
         "segment.search_segment",
         "sparse.document_frequencies",
         "sparse.find_term",
@@ -1402,6 +1622,7 @@ def test_no_kernel_is_without_a_test():
         "sparse.present_rows",
         "sparse.sparse_scores",
         "sparse.sparse_topk",
+        "topk.heap_of_best",
         "topk.make_key",
         "topk.offer",
         "topk.pack",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
+from .beam import buffer_key, insert, row_in
 from .binary_scan import keep_near, near_blocks
 from .bitset import gather, passes
 from .codes import block_distances
-from .jit import inner
+from .dots import LINE, dot_four, room_for_four
+from .jit import inner, pointer
 from .layout import DIM, SIGNS
-from .scoring import code_score, score_rows
-from .topk import make_key, pop_best, row_of, sift_best
+from .scoring import score_each, score_rows
+from .topk import pop_best, row_of, sift_best
 
 # Rows. The selectivity near a query is that of the nearest rows by binary codes, among the rows of the nearest clusters. Checked by the
 # suite "planner" of 22 November 2026, commit e7bcf53 (bench/RESULTS.md, "Under filters").
@@ -25,8 +28,7 @@ def nearest_cluster(clusters, i):
     if i >= count:
         return np.int64(-1)
     if taken[0] < 0:
-        for c in range(count):
-            heap[c] = make_key(code_score(clusters.scoring, c), c)
+        score_each(clusters.scoring, count, heap)
         for c in range(count // 2 - 1, -1, -1):
             sift_best(heap, count, c)
         taken[0] = 0
@@ -35,6 +37,35 @@ def nearest_cluster(clusters, i):
         pop_best(heap, count - taken[0])
         taken[0] += 1
     return clusters.order[i]
+
+
+@inner
+def nearest_few(clusters, nearest, few):
+    """The ``few`` nearest clusters, of those with the best first, into ``nearest``; returns how many there are."""
+    scoring, count, size = clusters.scoring, len(clusters.offsets) - 1, 0
+    if clusters.taken[0] >= 0:  # ranked before
+        while size < min(few, count):
+            nearest[size] = nearest_cluster(clusters, size)
+            size += 1
+        return size
+    best, room = np.empty(few, np.int64), room_for_four()
+    products = carray(pointer(room), 4, np.int32)
+    at, stride, last = scoring.codes, scoring.stride, count - 1
+    for c in range(0, count, 4):
+        dot_four(
+            at + c * stride,
+            at + min(c + 1, last) * stride,
+            at + min(c + 2, last) * stride,
+            at + min(c + 3, last) * stride,
+            scoring.query,
+            stride // LINE,
+            room,
+        )
+        for i in range(min(4, count - c)):
+            size, _ = insert(best, size, few, buffer_key(scoring, products[i], np.int64(c + i)))
+    for i in range(size):
+        nearest[i] = row_in(best[i])
+    return size
 
 
 @inner

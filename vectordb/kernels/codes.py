@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from .jit import FAST_DOT, inner, kernel, pointer
+from .dots import LINE
+from .hadamard import transform
+from .jit import inner, kernel
 
-LINE = 64  # bytes of a cache line, and rows of a block of sign bits
 ROUNDS = 3  # of a rotation: sign flips and a Hadamard transform each [chosen, not measured]
 ZERO = 128  # the byte of 0
 
@@ -26,61 +27,6 @@ def stride_of(dim: int) -> int:
 def u64s_of(dim: int) -> int:
     """u64s of the sign bits of a row."""
     return -(-dim // 64)
-
-
-@intrinsic
-def _dot_vnni(typingctx, row, query, lines):
-    """Inner product of unsigned bytes and signed bytes, 64 at a time, with AVX-512 VNNI's ``vpdpbusd``."""
-
-    def codegen(context, builder, signature, args):
-        i32, i64 = ir.IntType(32), ir.IntType(64)
-        wide = ir.VectorType(i32, 16)
-        multiply = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", fnty=ir.FunctionType(wide, [wide, wide, wide]))
-        add = builder.module.declare_intrinsic("llvm.vector.reduce.add.v16i32", fnty=ir.FunctionType(i32, [wide]))
-        row_at, query_at, count = args
-        zero = ir.Constant(wide, [0] * 16)
-        before = builder.block
-        loop, after = builder.append_basic_block("dot"), builder.append_basic_block("dotted")
-        builder.cbranch(builder.icmp_signed(">", count, i64(0)), loop, after)
-        builder.position_at_end(loop)
-        line, total = builder.phi(i64), builder.phi(wide)
-        offset = builder.mul(line, i64(LINE))
-        a = builder.load(builder.inttoptr(builder.add(row_at, offset), wide.as_pointer()), align=1)
-        b = builder.load(builder.inttoptr(builder.add(query_at, offset), wide.as_pointer()), align=1)
-        more = builder.call(multiply, [total, a, b])
-        following = builder.add(line, i64(1))
-        line.add_incoming(i64(0), before)
-        line.add_incoming(following, loop)
-        total.add_incoming(zero, before)
-        total.add_incoming(more, loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        result = builder.phi(wide)
-        result.add_incoming(zero, before)
-        result.add_incoming(more, loop)
-        return builder.call(add, [result])
-
-    return types.int32(types.intp, types.intp, types.intp), codegen
-
-
-if FAST_DOT:
-
-    @inner
-    def code_dot(row, query, lines):
-        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
-        return _dot_vnni(row, query, lines)
-
-else:
-
-    @inner
-    def code_dot(row, query, lines):
-        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
-        a = carray(pointer(row), lines * LINE, np.uint8)
-        b = carray(pointer(query), lines * LINE, np.int8)
-        total = np.int32(0)
-        for j in range(lines * LINE):
-            total = np.int32(total + np.int32(a[j]) * np.int32(b[j]))
-        return total
 
 
 @intrinsic
@@ -147,32 +93,10 @@ def nearer(typingctx, distances, threshold):
     return types.uint64(types.intp, types.uint64), codegen
 
 
-@inner
-def _transform(values, spare):
-    """Walsh–Hadamard transform in place, scaled to keep lengths; the length is a power of two. Each step has the same shape, which
-    vectorizes.
-    """
-    half = len(values) // 2
-    size = 1
-    while size < len(values):
-        for j in range(half):
-            a = values[2 * j]
-            b = values[2 * j + 1]
-            spare[j] = a + b
-            spare[j + half] = a - b
-        for j in range(2 * half):
-            values[j] = spare[j]
-        size *= 2
-    scale = np.float32(1.0 / np.sqrt(len(values)))
-    for j in range(len(values)):
-        values[j] *= scale
-
-
 @kernel
-def rotate(values, flips, spare):
-    """A random rotation in place: sign flips (float32 ``(ROUNDS, dim)``, ±1) and Hadamard transforms of both ends, which overlap.
-
-    spare: float32 ``(dim,)``, overwritten.
+def rotate(values, flips):
+    """A random rotation of float32 ``(dim,)`` in place: sign flips (float32 ``(ROUNDS, dim)``, ±1) and Hadamard transforms of both ends,
+    which overlap.
     """
     dim = len(values)
     size = 1
@@ -181,15 +105,14 @@ def rotate(values, flips, spare):
     for r in range(len(flips)):
         for j in range(dim):
             values[j] *= flips[r, j]
-        _transform(values[:size], spare)
+        transform(values[:size])
         if size < dim:
-            _transform(values[dim - size :], spare)
+            transform(values[dim - size :])
 
 
 @kernel
 def rotate_rows(vectors, unit, mean, flips, out):
     """Each row brought to unit length if ``unit``, less the mean, rotated; into ``out`` float32 ``(n, dim)``."""
-    spare = np.empty(vectors.shape[1], np.float32)
     for i in range(len(vectors)):
         scale = np.float32(1)
         if unit:
@@ -199,7 +122,7 @@ def rotate_rows(vectors, unit, mean, flips, out):
             scale = np.float32(1.0 / np.sqrt(total)) if total > 0 else np.float32(0)
         for j in range(vectors.shape[1]):
             out[i, j] = vectors[i, j] * scale - mean[j]
-        rotate(out[i], flips, spare)
+        rotate(out[i], flips)
 
 
 @kernel
@@ -213,41 +136,105 @@ def encode_rows(rotated, step, out):
             out[i, j] = np.uint8(ZERO)
 
 
+@kernel
+def encode_and_measure(rotated, step, out, lengths, residual_norms):
+    """As ``encode_rows``; and the norm of each row into ``lengths`` (float64), of the row less its codes into ``residual_norms``
+    (float32).
+    """
+    encode_rows(rotated, step, out)
+    for i in range(len(rotated)):
+        square, missing = 0.0, 0.0
+        for j in range(rotated.shape[1]):
+            number = rotated[i, j]
+            gap = np.float64(number - np.float32(np.int32(out[i, j]) - ZERO) * step)
+            square += np.float64(number) * np.float64(number)
+            missing += gap * gap
+        lengths[i] = np.sqrt(square)
+        residual_norms[i] = np.float32(np.sqrt(missing))
+
+
+@kernel
+def rounding_error(numbers, step, unit):
+    """Mean square of the error of numbers (float32 ``(n, dim)``) that are rounded to codes of a step, in multiples of ``unit``, whose
+    square may be out of range.
+    """
+    total = 0.0
+    for i in range(len(numbers)):
+        for j in range(numbers.shape[1]):
+            number = np.float64(numbers[i, j])
+            gap = (number - min(max(np.rint(number / step), -127.0), 127.0) * step) / unit
+            total += gap * gap
+    return total / numbers.size
+
+
 @inner
 def encode_query(rotated, codes):
     """A query's signed codes (int8 ``(stride,)``, zeros past ``dim``); returns (its step, Σ codes)."""
-    largest = np.float32(0)
+    largest = np.int32(0)
+    for j in range(len(rotated)):  # magnitudes order as their bits do, and a maximum of integers vectorizes
+        largest = max(largest, np.float32(rotated[j]).view(np.int32) & np.int32(0x7FFFFFFF))
+    step = np.int32(largest).view(np.float32) / np.float32(127) if largest > 0 else np.float32(1)
+    inverse = np.float32(1) / step
+    total = np.int32(0)
     for j in range(len(rotated)):
-        largest = max(largest, abs(rotated[j]))
-    step = largest / np.float32(127) if largest > 0 else np.float32(1)
-    total = np.int64(0)
-    for j in range(len(rotated)):
-        number = np.int32(np.rint(rotated[j] / step))
+        number = np.int32(np.rint(rotated[j] * inverse))
         codes[j] = np.int8(number)
         total += number
     for j in range(len(rotated), len(codes)):
         codes[j] = np.int8(0)
-    return step, total
+    return step, np.int64(total)
+
+
+@intrinsic
+def positive_of_64(typingctx, address):
+    """A bit for each of 64 float32 at an address, set where it is above 0; the first is the lowest."""
+
+    def codegen(context, builder, signature, args):
+        wide = ir.VectorType(ir.FloatType(), 64)
+        numbers = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=4)
+        return builder.bitcast(builder.fcmp_ordered(">", numbers, ir.Constant(wide, [0.0] * 64)), ir.IntType(64))
+
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def above_of_64(typingctx, address, limit):
+    """As ``positive_of_64``, of bytes above a limit."""
+
+    def codegen(context, builder, signature, args):
+        i8, i32 = ir.IntType(8), ir.IntType(32)
+        wide = ir.VectorType(i8, 64)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = builder.insert_element(undefined, args[1], i32(0))
+        bound = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, 64), [0] * 64))
+        numbers = builder.load(builder.inttoptr(args[0], wide.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned(">", numbers, bound), ir.IntType(64))
+
+    return types.uint64(types.intp, types.uint8), codegen
 
 
 @inner
 def sign_bits(rotated, out):
-    """Sign bits (1 where positive) of a vector, lowest bit first, into uint64 ``(u64s,)``."""
-    for w in range(len(out)):
+    """Sign bits (1 where positive) of a vector, contiguous, lowest bit first, into uint64 ``(u64s,)``."""
+    whole = len(rotated) // 64
+    for w in range(whole):
+        out[w] = positive_of_64(rotated.ctypes.data + 256 * w)
+    for w in range(whole, len(out)):
         word = np.uint64(0)
-        for j in range(64 * w, min(64 * w + 64, len(rotated))):
-            if rotated[j] > 0:
-                word |= np.uint64(1) << np.uint64(j - 64 * w)
+        for j in range(64 * w, len(rotated)):
+            word |= np.uint64(rotated[j] > 0) << np.uint64(j - 64 * w)
         out[w] = word
 
 
 @kernel
 def pack_signs(codes, dim, blocks):
-    """Sign bits of rows of codes into their lanes of uint64 ``(blocks, u64s, 64)``: 1 where a byte is above ``ZERO``."""
+    """Sign bits of rows of codes, uint8 ``(n, stride)``, into their lanes of uint64 ``(blocks, u64s, 64)``: 1 where a byte is above
+    ``ZERO``.
+    """
+    rest = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(-dim & 63)
+    last = blocks.shape[1] - 1
     for row in range(len(codes)):
-        for w in range(blocks.shape[1]):
-            word = np.uint64(0)
-            for j in range(64 * w, min(64 * w + 64, dim)):
-                if codes[row, j] > ZERO:
-                    word |= np.uint64(1) << np.uint64(j - 64 * w)
-            blocks[row >> 6, w, row & 63] = word
+        at = codes[row].ctypes.data
+        for w in range(last):
+            blocks[row >> 6, w, row & 63] = above_of_64(at + 64 * w, np.uint8(ZERO))
+        blocks[row >> 6, last, row & 63] = above_of_64(at + 64 * last, np.uint8(ZERO)) & rest

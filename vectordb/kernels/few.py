@@ -10,13 +10,13 @@ import numpy as np
 from numba import carray
 
 from . import COUNT, DATA, NORMS
-from .codes import LINE
 from .dense import COSINE, L2, cosine_of, place_of, score_row
+from .dots import LINE, dot_four, room_for_four
 from .jit import inner, kernel, pointer, prefetch_lines
 from .layout import BIAS, CODES, DIM, DOCIDS_AT, FIRST_DOCID, METRIC, QUERY, QUERY_CODES, ROWS, SPARE, STRIDE
 from .query_codes import encode, normalise
 from .rescore import RESCORED_AT_ONCE
-from .scoring import SCORED_AHEAD, Scoring, code_score, prefetch_row
+from .scoring import SCORED_AHEAD, Scoring, code_score, score_of_product
 from .topk import make_key, offer, row_of, score_of
 
 UNCODED = 80  # rows; so many or fewer are scored at full precision right away [measured: 384 dimensions]
@@ -78,6 +78,8 @@ def search_few(segment, work, inverse, docids, held, queries, k, table, verified
     codes = carray(pointer(work[QUERY_CODES]), stride, np.int8)
     coded = n > max(UNCODED, k)
     keys, best = np.empty(n if coded else 0, np.int64), np.empty(k if coded else 0, np.int64)
+    room = room_for_four()
+    products = carray(pointer(room), 4, np.int32)
     touched = 0
     for q in range(len(queries)):
         normalise(segment, queries[q], unit)
@@ -91,12 +93,28 @@ def search_few(segment, work, inverse, docids, held, queries, k, table, verified
             prefetch_lines(segment[CODES] + np.int64(own[i]) * stride, stride // LINE)
         scale, offset, shift, bound = encode(segment, unit, rotated, spare, codes)
         scoring = Scoring(segment[CODES], stride, work[QUERY_CODES], scale, offset, bias, biased)
-        size = 0
-        for i in range(n):
-            if i + SCORED_AHEAD < n:
-                prefetch_row(scoring, np.int64(own[i + SCORED_AHEAD]))
+        for i in range(0, n - n % 4, 4):
+            for j in range(min(4, n - i - SCORED_AHEAD)):
+                ahead = segment[CODES] + np.int64(own[i + SCORED_AHEAD + j]) * stride
+                for line in range(0, stride // LINE, 8):
+                    prefetch_lines(ahead + line * LINE, stride // LINE - line)
+            dot_four(
+                segment[CODES] + np.int64(own[i]) * stride,
+                segment[CODES] + np.int64(own[i + 1]) * stride,
+                segment[CODES] + np.int64(own[i + 2]) * stride,
+                segment[CODES] + np.int64(own[i + 3]) * stride,
+                work[QUERY_CODES],
+                stride // LINE,
+                room,
+            )
+            for j in range(4):
+                row = np.int64(own[i + j])
+                keys[i + j] = make_key(score_of_product(scoring, products[j], row), row)
+        for i in range(n - n % 4, n):
             row = np.int64(own[i])
             keys[i] = make_key(code_score(scoring, row), row)
+        size = 0
+        for i in range(n):
             if size < k or keys[i] > best[0]:
                 size = offer(best, size, k, keys[i])
         for i in range(size):

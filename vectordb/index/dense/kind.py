@@ -34,7 +34,8 @@ class HNSWFile(DenseSegment):
     large = frozenset({"graph"})
     own_sections = large | {
         "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
-        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "costs", "apart",
+        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "lows",
+        "costs", "apart",
     }  # fmt: skip
 
     build = staticmethod(build_rows)
@@ -44,6 +45,9 @@ class HNSWFile(DenseSegment):
     direct = staticmethod(columns_of)
     direct_scratch = staticmethod(scratch)
     direct_few = staticmethod(few_run)
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {name: value for name, value in self.meta.get("linking", {}).items() if value is not None}
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:
