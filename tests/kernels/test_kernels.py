@@ -42,8 +42,10 @@ from vectordb.kernels import (
     clusters,
     codes,
     columns,
+    conditions,
     dense,
     dots,
+    few,
     fusion,
     graph,
     hadamard,
@@ -85,6 +87,8 @@ MODULES = (
     rescore,
     segment,
     bounded,
+    conditions,
+    few,
     impact_lists,
     impact_runs,
     impact_windows,
@@ -308,8 +312,8 @@ def test_maxsim(seed, metric, dtype, aggregation, filtered):
     same_ranking(keys_of([one[-2]], [n], 12 * spec.dim), keys_of([other[-2]], [m], 12 * spec.dim))
 
 
-def sparse_table(rng, signed, part=1):
-    pool = np.sort(rng.integers(0, 2**64, 12, dtype=np.uint64))
+def sparse_table(rng, signed, part=1, highest=2**64):
+    pool = np.sort(rng.integers(0, highest, 12, dtype=np.uint64))
 
     def make(docids):
         sizes = rng.integers(0, 5, len(docids))
@@ -497,6 +501,110 @@ def test_numeric_predicates(seed, dtype, ragged):
     ):
         (n, one), (m, other) = both(name, table.rows, *values, ragged, start, out)
         np.testing.assert_array_equal(one[-1][:n], other[-1][:m])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("dtype", "ragged"), list(itertools.product([np.int64, np.float64], [False, True])))
+def test_conditions(seed, dtype, ragged):
+    """Terms and ranges, in order or not, alone and together, some negated, against NumPy."""
+    rng = np.random.default_rng(seed)
+    drawn: dict[int, np.ndarray] = {}
+
+    def make(docids):
+        sizes = rng.integers(0, 4, len(docids)) if ragged else np.ones(len(docids), np.int64)
+        values = rng.integers(-5, 6, int(sizes.sum())).astype(dtype) * dtype(-1 if dtype is np.float64 else 1)  # −0.0 too
+        drawn.update(zip(docids.tolist(), np.split(values, np.cumsum(sizes)[:-1]), strict=True))
+        return chunks.ragged(docids, np.concatenate([[0], np.cumsum(sizes)]), values) if ragged else chunks.fixed(docids, values)
+
+    numbers, (postings, pool) = table_of(rng, make), sparse_table(rng, False, highest=2**32)
+    terms_of: dict[int, set[int]] = {}
+    for c in range(len(postings.rows)):
+        for term in pool.tolist():
+            out = np.zeros(int(postings.docids[-1]) + 2, np.uint32)
+            n = sparse.postings_union(postings.rows[c : c + 1], np.array([term], np.uint64), 0, np.zeros(1024, np.uint64), out)
+            for docid in out[:n].tolist():
+                terms_of.setdefault(docid, set()).add(term)
+    rows = int(max(numbers.docids[-1], postings.docids[-1])) + 1
+    floats = dtype is np.float64
+    count = sum(map(len, drawn.values()))
+    keys, owners = np.zeros(count, np.int64), np.zeros(count, np.uint32)
+    (n, one), (m, other) = both("conditions.column_keys", numbers.rows, floats, ragged, keys, owners)
+    assert n == m == count
+    for mine, theirs in zip(one[-2:], other[-2:], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    covered = int(rng.integers(0, rows + 1))
+    order = np.argsort(one[-2], kind="stable")
+    order = order[one[-1][order] < covered]
+    keys, owners = one[-2][order].copy(), one[-1][order].copy()
+    for _ in range(12):
+        described, expected = [], set(range(rows))
+        for place in range(int(rng.integers(1, 4))):
+            negated = bool(place and rng.random() < 0.4)
+            if rng.random() < 0.5:
+                wanted = np.unique(rng.choice(pool, int(rng.integers(1, 4)))).tolist()
+                described.append(((conditions.TERMS, negated, postings.rows.ctypes.data, len(postings.rows)), wanted, (0,) * 6))
+                met = {docid for docid, terms in terms_of.items() if terms.intersection(wanted)}
+            else:
+                cuts = np.unique(rng.integers(-6, 7, 4))[: 2 * int(rng.integers(1, 3))]
+                cuts = cuts[: len(cuts) // 2 * 2].astype(dtype)
+                if not len(cuts):
+                    continue
+                as_keys = [int(conditions.ordered_key(int((cut + 0.0 if floats else cut).view(np.int64)), floats)) for cut in cuts]
+                ready = (keys.ctypes.data, owners.ctypes.data, len(keys), covered) if rng.random() < 0.8 else (0, 0, 0, 0)
+                described.append(
+                    ((conditions.RANGES, negated, numbers.rows.ctypes.data, len(numbers.rows)), as_keys, (*ready, floats, ragged))
+                )
+                pairs = cuts.reshape(-1, 2)
+                met = {docid for docid, some in drawn.items() if any(low <= value <= high for value in some for low, high in pairs)}
+            expected = expected - met if negated else expected & met
+        flat, listed = [], []
+        base = len(described) * conditions.CONDITION_WIDTH
+        for head, own, tail in described:
+            flat += [*head, base + len(listed), len(own), *tail]
+            listed += own
+        most = 2 * (count + len(pool) * len(terms_of)) + rows
+        out = np.zeros(most + 1, np.uint32)
+        given = np.array(flat + listed, np.int64), len(described), rows, most, out, out.copy()
+        (n, one), (m, other) = both("conditions.rows_that_meet", *given)
+        assert n == m
+        looked_up = [head[0] == conditions.TERMS or tail[2] > 0 for head, _, tail in described if not head[1]]
+        if n == conditions.MANY:
+            assert not any(looked_up)
+            continue
+        np.testing.assert_array_equal(one[-2][:n], other[-2][:m])
+        assert one[-2][:n].tolist() == sorted(expected)
+        (few_rows, _), _ = both("conditions.rows_that_meet", *given[:3], 0, *given[4:])
+        assert few_rows == conditions.MANY or few_rows == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("dtype", "n"), [("float32", 20), ("float32", 200), ("float16", 200)])
+def test_search_few(metric, dtype, n):
+    indexed = made_segment(metric, dtype)
+    searched, queries = indexed.segment, held_out(3, 20)
+    scratch = DenseScratch(searched.rows, searched.clusters, searched.dim)
+    wanted = np.arange(indexed.docids[0], indexed.docids[n] + 1, dtype=np.uint32)  # some of them are of no row
+    heaps, sizes, held = np.zeros((3, 7), np.int64), np.zeros(3, np.int64), np.zeros(len(wanted), np.bool_)
+    (touched, one), (also_touched, other) = both(
+        "few.search_few", searched.description, scratch.work, searched.inverse, wanted, held, queries, 7, indexed.table,
+        np.zeros(len(indexed.table), np.uint8), dtype == "float16", heaps, sizes,
+    )  # fmt: skip
+    assert touched == also_touched > 0
+    assert one[-1].tolist() == other[-1].tolist() == [7, 7, 7]
+    for ran in (one, other):
+        np.testing.assert_array_equal(ran[4], np.isin(wanted, searched.docids))
+    same_ranking(keys_of(one[-2], one[-1], 40), keys_of(other[-2], other[-1], 40))
+
+
+def test_docids_are_sorted_and_come_once():
+    rng = np.random.default_rng(1)
+    for n in (0, 1, 2, 24, 25, 400):
+        for high in (5, 300, 70_000, 2**32):
+            docids = rng.integers(0, high, n).astype(np.uint32)
+            (kept, one), (also, other) = both("conditions.sort_docids", docids, n, docids.copy())
+            assert kept == also
+            np.testing.assert_array_equal(one[0][:kept], np.unique(docids))
+            np.testing.assert_array_equal(other[0][:kept], np.unique(docids))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1532,6 +1640,17 @@ def test_no_kernel_is_without_a_test():
         "segment.plan_for",
         "sparse.finite",
         "sparse.saturated",
+        "conditions.in_ranges",
+        "conditions.keep_with_terms",
+        "conditions.keep_with_values",
+        "conditions.list_ranges",
+        "conditions.list_terms",
+        "conditions.most_that_meet",
+        "conditions.ordered_key",
+        "conditions.place_in_order",
+        "conditions.sort_docids",
+        "few.score_others",
+        "few.score_places",
         "sparse.set_bits",
         "sparse.threshold",
     }
@@ -1561,6 +1680,8 @@ def test_no_kernel_is_without_a_test():
         "columns.rows_in_range",
         "columns.rows_in_set",
         "columns.rows_with_tokens",
+        "conditions.column_keys",
+        "conditions.rows_that_meet",
         "dense.dense_topk",
         "dense.half_to_float",
         "dense.hold",
@@ -1570,6 +1691,7 @@ def test_no_kernel_is_without_a_test():
         "dense.offer_rows",
         "dots.code_dot",
         "dots.dot_rows",
+        "few.search_few",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.descend",

@@ -82,8 +82,8 @@ def hits(metric: str, file: Path) -> dict:
         found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
     rng = np.random.default_rng(0)
     rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
-    dots = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
-    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": dots}
+    products = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
+    return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": products}
 
 
 if __name__ == "__main__":
