@@ -41,7 +41,7 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
         "--systems",
         default=None,
         metavar="NAME[,NAME…]",
-        help="systems to measure (default: vectordb and every installed peer, or those of the suite; `bench list` shows them)",
+        help="systems to measure (default: vectordb and every installed peer at its best setting, or those of the suite)",
     )
     run.add_argument(
         "--data", action="append", metavar="NAME", help="a data set, by name or path; may be repeated (default: each suite has its own)"
@@ -65,6 +65,18 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for building an index (default: one per core)")
     run.add_argument("--group", type=_count, default=0, metavar="N", help="keep only N systems in memory at a time (default: all at once)")
+    run.add_argument(
+        "--minutes",
+        type=_positive,
+        metavar="M",
+        help="stop measuring after M minutes, shared by the data sets and their cells; the same command goes on for another M",
+    )
+    run.add_argument(
+        "--memory",
+        type=_positive,
+        metavar="GIB",
+        help="leave out a system with which all that are alive would hold more than this after its build (default: no bound)",
+    )
     run.add_argument("--limit", type=float, default=7200, metavar="SECONDS", help="longest time for a build (7200)")
     run.add_argument(
         "--floor",
@@ -84,10 +96,13 @@ def add_commands(bench: argparse.ArgumentParser) -> None:
     compare.add_argument("--rounds", type=_count, metavar="N", help="measured rounds (6; with --quick: 3)")
     compare.add_argument("--quick", action="store_true", help="fewer rounds and calls; takes about two minutes")
     compare.add_argument("--out", metavar="DIR", type=Path, help=out)
+    compare.set_defaults(minutes=None, memory=None)
 
     report = command("report", _report, "write the report and the plots again, from the results of one or more runs")
     report.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="a results.json, a results.json.gz or a run's folder")
     report.add_argument("--out", metavar="DIR", type=Path, help="the folder for the report (default: the folder of the first RESULTS)")
+
+    report.add_argument("--tables", metavar="FILE", type=Path, help="also write the tables of RESULTS.md into FILE, between two marks")
 
     tune = command("tune", _tune, "measure a collection of yours: recall, latency, memory and slow filters", _TUNE_DETAILS, _TUNE)
     tune.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="the database's directory; DIR/COLLECTION names both at once")
@@ -121,6 +136,16 @@ The command reads only. To measure a fully indexed collection, run first: vector
 Query files: .npy or .fvecs (dense field); .npz with a SciPy CSR matrix, one column per term (sparse field); .npy of shape
 queries × vectors × dim (multi-vector field); or .txt with one text per line, if the field has an encoder. Encoding is not timed.
 """
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
 
 
 def _count(text: str) -> int:
@@ -202,11 +227,12 @@ def _run(arguments: argparse.Namespace) -> int:
         given = [name for name in arguments.systems.split(",") if systems.is_file(name) or systems.checkout_of(name)]
         named = _names([arguments.systems], [*systems.SYSTEMS, *given], "system")
     else:
-        installed = [name for name in systems.SYSTEMS if systems.available(name) is None]
+        kinds = {suite: suites.SUITES[suite] for suite in chosen}
         own = {
-            suite: [name for name in suites.SUITES[suite].systems if name in installed] for suite in chosen if suites.SUITES[suite].systems
+            suite: [name for name in kind.systems if systems.missing(name) is None] if kind.systems else systems.usual(kind.needs)
+            for suite, kind in kinds.items()
         }
-        named = [name for name in installed if name != "exact"] if set(chosen) - set(own) else []
+        named = []
     every = dict.fromkeys([*named, *(name for names in own.values() for name in names)])
     for system, suite, _ in arguments.floor:
         if system not in every or suite not in (None, *chosen):
@@ -217,7 +243,8 @@ def _run(arguments: argparse.Namespace) -> int:
     options = {"queries": arguments.queries_file, "metric": arguments.metric, "column": arguments.column}
     options = {name: str(value) for name, value in options.items() if value is not None}
     scale = replace(scale, **given)
-    plan = Plan(pairs, named, scale, arguments.cells, arguments.threads, arguments.limit, arguments.group, options, own)
+    bounds = {"minutes": arguments.minutes, "memory": arguments.memory}
+    plan = Plan(pairs, named, scale, arguments.cells, arguments.threads, arguments.limit, arguments.group, options, own, **bounds)
     out = arguments.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     console = Console(stderr=True)
     console.print(f"{', '.join(chosen)}: {', '.join(every)}; results go to {out}", markup=False, highlight=False)
@@ -233,6 +260,8 @@ def _run(arguments: argparse.Namespace) -> int:
     missed = [f"floor missed: {text}" for text in results["floors_missed"]] + [f"missed: {text}" for text in checks.missed(results)]
     for text in missed:
         _say(text)
+    if results["left"]:
+        _say(f"the time was up; to measure what is left, give the same command with --out {out}")
     return 1 if missed else 0
 
 
@@ -240,7 +269,8 @@ def _data_of(suite: str, arguments: argparse.Namespace) -> Sequence[str]:
     """The names of the data sets on which the suite runs."""
     from . import suites
 
-    names = arguments.data or suites.SUITES[suite].data
+    kind = suites.SUITES[suite]
+    names = arguments.data or (arguments.quick and kind.quick) or kind.data
     if not names:
         raise _Usage(f"the suite {suite} has no data of its own: pass --data")
     if arguments.quick and not arguments.data:
@@ -267,13 +297,16 @@ def _written(results: dict, out: Path) -> None:
 
 @_guarded
 def _report(arguments: argparse.Namespace) -> int:
-    from . import journal
+    from . import headlines, journal
 
     paths = [path / "results.json" if path.is_dir() else path for path in arguments.results]
     results = journal.merged([journal.read(path) for path in paths])
     out = arguments.out or paths[0].parent
     out.mkdir(parents=True, exist_ok=True)
     _written(results, out)
+    if arguments.tables is not None:
+        headlines.rewrite(arguments.tables, results)
+        print(arguments.tables)
     return 0
 
 

@@ -46,6 +46,10 @@ class Crew:
         if worker is not None:
             worker.close()
 
+    def memory(self) -> int:
+        """Bytes that all living workers and their servers hold (resident)."""
+        return facts.memory(facts.tree(worker.process.pid for worker in self.workers.values()))["rss"]
+
     def close(self, keep: bool) -> None:
         for name in list(self.workers):
             self.drop(name)

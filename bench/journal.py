@@ -136,6 +136,7 @@ def merged(runs: list[dict]) -> dict:
         for run in runs:
             kept |= {key_of(*(one[name] for name in names)): one for one in run.get(part, ())}
         whole[part] = list(kept.values())
+    whole["left"] = [text for run in runs for text in run.get("left", ())]
     whole["floors_missed"] = [text for run in runs for text in run.get("floors_missed", ())]
     return whole
 

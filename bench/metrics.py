@@ -98,6 +98,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept[::-1]
 
 
+def fastest(measured: Sequence[dict], target: float) -> dict | None:
+    """The measurement (a dict of ``journal.results``) with the highest QPS among those whose mean recall is at least ``target``."""
+    reached = [one for one in measured if one["recall"]["mean"] >= target - 1e-9]
+    return max(reached, key=lambda one: one["latency"]["qps"], default=None)
+
+
 def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | None:
     """The highest measured QPS at a recall of at least ``target``, without interpolation. None if no setting reached the target."""
     reached = [qps for recall, qps in points if recall >= target - 1e-9]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import headlines
 from .sections import check_lines, section
 from .suites import SUITES
 from .tables import Part, table, words
@@ -18,7 +19,8 @@ as correct. The brackets after a recall hold its 95 % confidence interval over q
 *Cores* is processor time ÷ wall time of the system's processes while searching, with all their threads: 1.0 means one busy core. *Short*
 counts answers with fewer than min(k, matches) rows. *Wrong* counts rows that don't match the filter, are deleted or are duplicates. Queries
 and filters were converted to each system's format before timing, and ids were read after it. Memory is the resident size of all processes
-of a system: before its library was imported (this includes the data set), after the build, and at the peak."""
+of a system: before its library was imported (this includes the data set), after the build, and at the peak. Kernels that are compiled at
+run time are compiled before the build; points/s doesn't include it, and *compiling, before* shows it where it took 50 ms or more."""
 
 
 def markdown(results: dict, pictures: dict[str, list[str]] | None = None) -> str:
@@ -28,6 +30,7 @@ def markdown(results: dict, pictures: dict[str, list[str]] | None = None) -> str
         "# Benchmark report",
         *_environment(results["environment"], results),
         *_summary(results),
+        *headlines.ratios(results),
         "## How it was measured",
         METHOD,
         *_systems(results),
@@ -40,7 +43,7 @@ def markdown(results: dict, pictures: dict[str, list[str]] | None = None) -> str
             blocks += [f"## {suite.capitalize()}", f"{about[0].upper()}{about[1:]}."]
             blocks += [f"![{Path(path).stem}]({path})" for path in pictures.get(suite, ())]
             blocks += section(part)
-    blocks += _exact_modes(results) + _problems(results)
+    blocks += _exact_modes(results) + _problems(results) + _left(results)
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -121,6 +124,11 @@ def _problems(results: dict) -> list[str]:
         groups.setdefault((one["system"], one["kind"], message), []).append(f"{one['suite']} · {one['dataset']}: {one['where']}")
     rows = [(*group, _some(places)) for group, places in groups.items()]
     return ["## What didn't run", table(("system", "kind", "why", "where"), rows, left=4)]
+
+
+def _left(results: dict) -> list[str]:
+    """What the bound on time left out."""
+    return ["## What the time didn't suffice for", "\n".join(f"- {text}" for text in results["left"])] if results.get("left") else []
 
 
 def _some(places: Sequence[str]) -> str:

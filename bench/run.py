@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import data, facts, judging, suites, systems, truth
+from .clock import Clock, TimeUp
 from .crew import Crew, short
 from .data import store
 from .filters import Columns, Filter
@@ -33,8 +34,9 @@ _TIMEOUT = 1.0  # seconds; the service suite counts a slower request as timed ou
 
 @dataclass
 class Plan:
-    """What to run. pairs: (suite, data set). of_suite: the systems of suites that are not made for all. limit: longest time of a build in
-    seconds. group: systems alive at a time, 0 for all."""
+    """What to run. pairs: (suite, data set). of_suite: the systems of a suite, where they aren't ``systems``. limit: longest time of a
+    build in seconds. group: systems alive at a time, 0 for all. minutes: when to stop measuring, None for never. memory: GiB that the
+    systems alive may hold together, None for any."""
 
     pairs: list[tuple[str, str]]
     systems: list[str]
@@ -45,6 +47,8 @@ class Plan:
     group: int = 0
     data_options: dict[str, Any] = field(default_factory=dict)
     of_suite: dict[str, list[str]] = field(default_factory=dict)
+    minutes: float | None = None
+    memory: float | None = None
 
     def to_dict(self) -> dict:
         return json.loads(json.dumps(asdict(self), default=str))
@@ -59,7 +63,7 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
     out.mkdir(parents=True, exist_ok=True)
     path = out / "plan.json"
     # One report must not mix figures of two versions of the code.
-    this = {**plan.to_dict(), "commit": facts.commit()}
+    this = {name: value for name, value in plan.to_dict().items() if name != "minutes"} | {"commit": facts.commit()}
     if path.exists() and json.loads(path.read_text()) != this:
         raise ValueError(f"{out} holds a run with other options or of another commit; choose another --out, or delete the folder")
     path.write_text(json.dumps(this, indent=1))
@@ -70,18 +74,21 @@ def run(plan: Plan, out: Path, progress: Progress | None = None, keep: bool = Fa
         progress.say(f"this run was completed at {journal.facts['complete']['at']}; nothing is measured again (to do so, delete {out})")
     environment = journal.facts.get("environment", {}).get("environment") or facts.environment()
     journal.add("environment", {"fact": "environment", "environment": environment, "started": started})
+    clock = Clock(plan.minutes)
     try:
-        for suite, dataset in plan.pairs:
-            with progress:
-                for names in _groups(plan, suite):
-                    _Pair(plan, suite, dataset, names, out, journal, progress).run(keep)
-        journal.add("complete", {"fact": "complete", "at": time.strftime("%Y-%m-%d %H:%M")})
+        groups = [(suite, dataset, names) for suite, dataset in plan.pairs for names in _groups(plan, suite)]
+        for number, (suite, dataset, names) in enumerate(groups):
+            with progress, clock.share(len(groups) - number):
+                _Pair(plan, suite, dataset, names, out, journal, progress, clock).run(keep)
+        if not clock.left:
+            journal.add("complete", {"fact": "complete", "at": time.strftime("%Y-%m-%d %H:%M")})
     finally:
         about = {
             "environment": environment,
             "plan": plan.to_dict(),
             "started": journal.facts["environment"]["started"],
             "ended": time.time(),
+            "left": clock.left,
         }
         whole = results(journal, about)
         write(whole, out / "results.json")
@@ -99,7 +106,10 @@ def _groups(plan: Plan, suite: str) -> list[list[str]]:
 class _Pair:
     """One suite on one data set, with a group of systems."""
 
-    def __init__(self, plan: Plan, suite: str, dataset: str, names: list[str], out: Path, journal: Journal, progress: Progress):
+    def __init__(
+        self, plan: Plan, suite: str, dataset: str, names: list[str], out: Path, journal: Journal, progress: Progress, clock: Clock
+    ):
+        self.clock, self.left = clock, len(clock.left)
         self.plan, self.name, self.dataset_name, self.names, self.out = plan, suite, dataset, names, out
         self.journal, self.progress = journal, progress
         self.place = {"suite": suite, "dataset": dataset}
@@ -130,6 +140,8 @@ class _Pair:
                 self._start(name)
             for stage in self.suite.stages:
                 self._stage(stage)
+        except TimeUp:
+            self.clock.leave(f"{self.name} · {self.dataset_name}: {', '.join(self.crew.workers)}")
         finally:
             self.crew.close(keep)
 
@@ -156,7 +168,8 @@ class _Pair:
         self.scratch = self.out / "work" / f"{self.name}-{short(self.dataset_name)}"
         job = {"dataset": str(self.folder), "attributes": self.suite.attributes, "arm": self.suite.arm, "quiet": self.suite.quiet}
         threads = self.plan.threads or facts.machine()["cores"]
-        self.crew = Crew(job | {"threads": threads}, self.scratch, self.plan.limit, self.progress)
+        limit = min(self.plan.limit, max(1.0, self.clock.seconds()))
+        self.crew = Crew(job | {"threads": threads}, self.scratch, limit, self.progress)
 
     def _start(self, name: str) -> None:
         """Start the system's worker, unless the journal says that the system has finished this suite."""
@@ -191,27 +204,38 @@ class _Pair:
         if stage.changed and self.dataset is self.original:
             self.dataset, self.alive, self.crew.change = judging.changed(self.original, suites.CHANGED, self.scratch)
         for op, arguments in stage.ops:
-            for name in list(workers):
-                self._operate(stage, name, op, arguments)
+            with self.clock.share(2):  # at least as much time for searches as for what comes before them
+                for name in list(workers):
+                    self._operate(stage, name, op, arguments)
         sweeps = {name: self._sweep(name) for name in list(workers)} if stage.cells else {}
         for number, cell in enumerate(stage.cells):
-            self._cell(stage, cell, sweeps, f"{number + 1}/{len(stage.cells)}")
+            with self.clock.share(len(stage.cells) - number):
+                self._cell(stage, cell, sweeps, f"{number + 1}/{len(stage.cells)}")
         for number, probe in enumerate(stage.probes):
+            self.clock.check()
             self._probe(stage, probe, f"{number + 1}/{len(stage.probes)}")
         if stage.loads:
             for name in list(workers):
+                self.clock.check()
                 self._loads(stage, name)
-        if stage is self.suite.stages[-1]:
+        if stage is self.suite.stages[-1] and len(self.clock.left) == self.left:
             for name in workers:
                 self.journal.add(self.key("finished", name), {"fact": "finished", "system": name})
 
     def _operate(self, stage: Stage, name: str, op: str, arguments: dict) -> None:
         self.stage(f"{name}: {op}")
+        if self.clock.up():
+            self.clock.leave(f"{self.name} · {self.dataset_name} · {stage.name}: {name} ({op})")
+            self.crew.drop(name)
+            return
         try:
             answer = self.crew.operate(name, op, arguments)
+            held = self.crew.memory()
+            if self.plan.memory is not None and held > self.plan.memory * 2**30:
+                raise Unsupported(f"with it the systems hold {held / 2**30:.1f} GiB, above the bound of {self.plan.memory:g}; see --group")
         except (Unsupported, Failed) as error:
             self.problem(name, f"{stage.name}: {op}", error)
-            if op != "ingest" or isinstance(error, Died):
+            if op != "ingest" or isinstance(error, (Died, Unsupported)):
                 self.crew.drop(name)
             return
         fact = {"fact": "operation", **self.place, "stage": stage.name, "system": name, "op": op}
@@ -249,6 +273,9 @@ class _Pair:
             self.progress.step(f"{self.name} · {self.dataset_name} · {cell.name} ({count}): {name} {_words(setting)}", i, len(turns))
             if key in self.journal or self._skipped(key) or name not in self.crew.workers:
                 continue
+            if self.clock.up():
+                self.clock.leave(f"{self.name} · {self.dataset_name} · {stage.name} · {cell.name}: {len(turns) - i} of {len(turns)} passes")
+                return
             try:
                 fact = self._pass(name, cell, setting, exact, path, expected, filters)
             except (Unsupported, Failed) as error:
@@ -309,6 +336,7 @@ class _Pair:
     def _pass(self, name: str, cell: Cell, setting: dict, exact: bool, path: str | None, expected: truth.Truth, filters) -> dict:
         """One pass over the queries with one setting: run it in the worker and judge the answers. Returns the fact for the journal."""
         queries, cap = self.queries[: len(expected.ids)], self.plan.scale.cap
+        cap = min(cap, max(1.0, self.clock.seconds()))
         out = self.scratch / f"{short(name)}.answers.npz"
         arguments = {"cell": cell.name, "queries": queries, "filters": path, "setting": setting, "k": cell.k, "cap": cap, "out": str(out)}
         answer = self.crew.workers[name].ask("measure", limit=6 * cap + 600, **arguments)

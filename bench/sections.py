@@ -28,9 +28,28 @@ def _curves(part: Part) -> list[str]:
                 rows.append((system, *(rate(metrics.at_recall(figures, target)) for target in TARGETS), f"{max(figures)[0]:.4f}"))
         blocks.append(f"### {' · '.join(place)}")
         blocks.append(table(("QPS at recall ≥", *(f"{target:.2f}" for target in TARGETS), "highest recall"), rows))
+        blocks.append(at_targets(part, place))
         blocks.append(_settings([one for system in part.systems for one in part.of(place, system)]))
         blocks.append(_quality(part, place))
     return [*blocks, *_builds(part)]
+
+
+_AT_TARGETS = (0.95, 0.99)
+
+
+def at_targets(part: Part, place: tuple[str, str, str]) -> str:
+    """Each system's fastest setting that reached a recall: the recall of bad queries (p5, p1) and the latency of slow ones (p99)."""
+    rows = []
+    for target in _AT_TARGETS:
+        reached = [(system, metrics.fastest(part.of(place, system), target)) for system in part.systems]
+        for system, one in sorted(((system, one) for system, one in reached if one), key=lambda pair: -pair[1]["latency"]["qps"]):
+            recall, latency = one["recall"], one["latency"]
+            tail = latency["p99_ms"] / latency["p50_ms"] if latency["p50_ms"] else 0.0
+            figures = (f"{recall['mean']:.4f}", f"{recall['p5']:.2f}", f"{recall['p1']:.2f}", rate(latency["qps"]))
+            times = (milliseconds(latency["p50_ms"]), milliseconds(latency["p99_ms"]), f"{tail:.1f}")
+            rows.append((f"{target:.2f}", system, words(one["setting"]), *figures, *times))
+    header = ("recall ≥", "system", "fastest setting", "recall", "p5", "p1", "QPS", "p50 ms", "p99 ms", "p99 ÷ p50")
+    return table(header, rows, left=3) if rows else ""
 
 
 _SETTINGS = {"system": "system", "setting": lambda one: words(one["setting"]), "recall": lambda one: recall_text(one["recall"])}
@@ -59,7 +78,9 @@ def _quality(part: Part, place: tuple[str, str, str]) -> str:
 
 _ADDED = {"added after": lambda one: size(one["after"] - one["before"]), "added at peak": lambda one: size(one["peak"] - one["before"])}
 _BUILDS = {"build": "system", "data": "dataset", "insert": "insert_s", "finish": "finish_s"}
-_BUILDS |= {"points/s": lambda one: rate(one["points"] / one["build_s"] if one["build_s"] else None), "memory before": "before"}
+_BUILDS |= {"points/s": lambda one: rate(one["points"] / one["build_s"] if one["build_s"] else None)}
+_BUILDS |= {"compiling, before": lambda one: seconds(one.get("compile_s")) if one.get("compile_s", 0) >= 0.05 else "–"}
+_BUILDS |= {"memory before": "before"}
 _BUILDS |= {**_ADDED, "disk": "disk"}
 
 

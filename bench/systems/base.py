@@ -49,7 +49,8 @@ class System:
     rows_per_call: see ``batch``. effort, efforts: a search setting and the values to measure, least effort first; or several settings,
     separated by spaces, and tuples of their values. exact_setting: see ``exact``. exact_sparse: sparse searches are exact and have no
     settings (then ``create`` sets ``arm``). exact_filters: whether the exact mode supports filters. metrics: supported metrics of dense
-    data sets. The data set holds only the vectors that the suite searches, so ``dataset.arm`` says which.
+    data sets. The data set holds only the vectors that the suite searches, so ``dataset.arm`` says which. texts: ``query`` gets the text
+    of a query instead of its vectors.
     """
 
     name: ClassVar[str] = ""
@@ -65,6 +66,7 @@ class System:
     exact_sparse: ClassVar[bool] = False
     exact_filters: ClassVar[bool] = True
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "dot", "l2"})
+    texts: ClassVar[bool] = False
     notes: ClassVar[str] = ""  # one line for the report: what its readers must know to judge the figures
     # Set before ``create`` and ``reopen``. synced: a durable system syncs each batch. quiet: nothing may run in the background.
     synced: bool = True
@@ -86,6 +88,14 @@ class System:
             except PackageNotFoundError:
                 versions.append(f"{name} ?")
         return ", ".join(versions)
+
+    @classmethod
+    def unfit(cls) -> str | None:
+        """Why the system can't run on this machine, though it is installed. None if it can."""
+        return None
+
+    def warm(self) -> None:
+        """Compile what is compiled at run time, so that neither the build nor a search pays for it. Timed on its own."""
 
     # Filling
 
@@ -155,7 +165,8 @@ class System:
         return [self.query(query) for query in queries], [converted[id(where)] for where in filters]
 
     def query(self, query: Any) -> Any:
-        """Convert a query: a contiguous float32 array (dense), (int32 indices, float32 values) (sparse), or a pair of both (hybrid)."""
+        """Convert a query: a contiguous float32 array (dense), (int32 indices, float32 values) (sparse), a pair of both (hybrid), or its
+        text (``texts``)."""
         return query
 
     def filter(self, where: Filter) -> Any:

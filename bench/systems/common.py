@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 
 def sparse_rows(matrix) -> Iterator[tuple[list[int], list[float]]]:
     """Yield (terms, weights) of every row of a CSR matrix."""
@@ -76,3 +78,10 @@ def _kind(values: Iterable) -> tuple[str, bool, bool]:
 def _plain(values: Any) -> list:
     values = values.tolist() if hasattr(values, "tolist") else list(values)
     return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+def padded(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """(n, dim) float32, contiguous: the vectors with zeros appended, which change no inner product and no distance."""
+    wide = np.zeros((len(vectors), dim), dtype=np.float32)
+    wide[:, : vectors.shape[1]] = vectors
+    return wide

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import WHOLE, System, Unsupported
+from .base import WHOLE, System
 
 
 class SVS(System):
@@ -88,10 +88,14 @@ class SVSLVQ(SVS):
     exact_setting = None
     notes = "needs an Intel processor"
 
-    def create(self, dataset, folder, threads):
+    @classmethod
+    def unfit(cls):
         # On other processors the library ends the whole process.
         if "GenuineIntel" not in Path("/proc/cpuinfo").read_text():
-            raise Unsupported("LVQ needs an Intel processor")
+            return "its compression (LVQ) runs on Intel's processors only: elsewhere the library ends the process"
+        return None
+
+    def create(self, dataset, folder, threads):
         return super().create(dataset, folder, threads) | {"compression": "LVQ4x8"}
 
     def source(self):

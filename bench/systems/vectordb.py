@@ -34,6 +34,13 @@ class Embedded(System):
 
         return f"vectordb {vectordb.__version__}"
 
+    def warm(self) -> None:
+        try:
+            from vectordb.warm import warm
+        except ImportError:  # a checkout of an earlier version compiles as it goes
+            return
+        warm()
+
     def create(self, dataset, folder: Path, threads: int) -> dict:
         self._connect(folder)
         self.collection = self.database.create_collection(_NAME, _schema(dataset))

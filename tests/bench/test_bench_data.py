@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import data
-from bench.data import DataError, files, packages, store, synthetic, texts
+from bench.data import DataError, files, minilm, packages, store, synthetic, texts
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,105 @@ def test_a_seed_gives_the_same_data_and_another_seed_another():
     first, again, other = (synthetic.clustered(n=200, dim=8, queries=5, centres=4, seed=seed) for seed in (1, 1, 2))
     same(first, again)
     assert not np.array_equal(first.vectors, other.vectors)
+
+
+def test_shared_noise_lies_in_few_directions_that_all_clusters_share():
+    made = synthetic.shared_noise(n=4000, dim=64, queries=10, centres=8, shared=6)
+    assert made.vectors.shape == (4000, 64) and np.allclose(np.linalg.norm(made.queries, axis=1), 1, atol=1e-5)
+    assert {"place", "u_10", "tags"} <= made.attributes.keys()
+    _, parts, _ = np.linalg.svd(made.vectors - made.vectors.mean(axis=0), full_matrices=False)
+    power = parts**2 / np.sum(parts**2)
+    assert power[:13].sum() > 0.95, "8 centres and 6 directions hold nearly everything"
+    assert power[:6].sum() > 0.4, "the shared directions hold the most"
+
+
+def test_data_sets_are_made_by_name_with_a_size():
+    assert len(data.load("shared-noise-2k")) == 2000
+    assert data.load("shared-noise:n=500,dim=16").vectors.shape == (500, 16)
+    assert list(data.names())[:3] == ["debian-minilm", "glove-50", "fashion-mnist"]  # real ones first
+
+
+def test_a_folder_of_arrays_is_data_with_the_rows_held_out_that_it_names(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "minilm.f16.npy", rng.standard_normal((60, 8)).astype(np.float16))
+    np.save(tmp_path / "query_rows.npy", np.array([3, 50]))
+    np.save(tmp_path / "truth.npy", np.zeros((2, 100), np.int32))
+    with gzip.open(tmp_path / "points.jsonl.gz", "wt") as file:
+        for i in range(60):
+            entry = {"id": f"p{i}", "text": f"text {i}", "section": f"s{i % 3}", "size": i, "tags": [f"t{i % 2}"], "host": None}
+            file.write(json.dumps(entry | ({"host": "h"} if i % 2 else {})) + "\n")
+    found = files.load(tmp_path)
+    assert found.vectors.shape == (58, 8) and found.queries.shape == (2, 8)
+    assert found.query_texts == ["text 3", "text 50"] and found.texts[3] == "text 4"
+    assert set(found.attributes) == {"section", "size", "tags", "host"}  # an id tells nothing that a filter could ask
+    assert found.attributes["size"][3] == 4 and found.attributes["host"][:2] == [None, "h"]
+    np.save(tmp_path / "base.npy", rng.standard_normal((40, 4)).astype(np.float32))
+    np.save(tmp_path / "query.npy", rng.standard_normal((5, 4)).astype(np.float32))
+    with pytest.raises(DataError, match="60 lines for 40 vectors"):
+        files.load(tmp_path)
+    (tmp_path / "points.jsonl.gz").unlink()
+    found = files.load(tmp_path, metric="l2")
+    assert (found.vectors.shape, found.queries.shape, found.metric) == ((40, 4), (5, 4), "l2")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="neither corpus"):
+        files.load(tmp_path / "none")
+
+
+def naive_encoder(weights, heads, ids):
+    """BERT for one text, word by word and head by head, in float64."""
+    from scipy.special import erf
+
+    def normed(x, name):
+        centred = x - x.mean()
+        return centred / np.sqrt((centred**2).mean() + 1e-12) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def linear(x, name):
+        return weights[f"{name}.weight"].astype(float) @ x + weights[f"{name}.bias"]
+
+    words, places = weights["embeddings.word_embeddings.weight"], weights["embeddings.position_embeddings.weight"]
+    kind = weights["embeddings.token_type_embeddings.weight"][0]
+    hidden = [normed((words[word] + places[i] + kind).astype(float), "embeddings.LayerNorm") for i, word in enumerate(ids)]
+    for layer in range(2):
+        name = f"encoder.layer.{layer}"
+        q, k, v = ([linear(x, f"{name}.attention.self.{part}") for x in hidden] for part in ("query", "key", "value"))
+        size, after = len(hidden[0]) // heads, []
+        for i, x in enumerate(hidden):
+            mixed = []
+            for head in range(heads):
+                part = slice(head * size, (head + 1) * size)
+                shares = np.exp([q[i][part] @ other[part] / np.sqrt(size) for other in k])
+                mixed.append(sum(share * other[part] for share, other in zip(shares / shares.sum(), v, strict=True)))
+            x = normed(x + linear(np.concatenate(mixed), f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
+            inner = linear(x, f"{name}.intermediate.dense")
+            after.append(normed(x + linear(inner * (1 + erf(inner / np.sqrt(2))) / 2, f"{name}.output.dense"), f"{name}.output.LayerNorm"))
+        hidden = after
+    mean = np.mean(hidden, axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def test_minilm_in_numpy_computes_what_the_model_says(tmp_path):
+    rng, hidden, heads = np.random.default_rng(0), 12, 3
+    shapes = {f"embeddings.{name}_embeddings.weight": (rows, hidden) for name, rows in (("word", 30), ("position", 16), ("token_type", 2))}
+    shapes |= {"embeddings.LayerNorm.weight": (hidden,), "embeddings.LayerNorm.bias": (hidden,)}
+    for layer in range(2):
+        sizes = {f"attention.self.{part}": (hidden, hidden) for part in ("query", "key", "value")}
+        sizes |= {"attention.output.dense": (hidden, hidden), "intermediate.dense": (20, hidden), "output.dense": (hidden, 20)}
+        sizes |= {"attention.output.LayerNorm": (hidden,), "output.LayerNorm": (hidden,)}
+        for name, shape in sizes.items():
+            shapes |= {f"encoder.layer.{layer}.{name}.weight": shape, f"encoder.layer.{layer}.{name}.bias": shape[:1]}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    tokens = [rng.integers(0, 30, size).tolist() for size in (3, 9, 1, 16)]
+    found = minilm.Encoder(weights, heads).embed(tokens)
+    assert found == pytest.approx(np.array([naive_encoder(weights, heads, ids) for ids in tokens]), abs=1e-4)
+
+    header, blob = {"__metadata__": {"format": "pt"}}, b""
+    for name, values in weights.items():
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [len(blob), len(blob) + values.nbytes]}
+        blob += values.tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + blob)
+    read = minilm.tensors(tmp_path / "model.safetensors")
+    assert read.keys() == weights.keys() and all(np.array_equal(read[name], weights[name]) for name in weights)
 
 
 def test_what_is_cached_is_what_was_made(cache):

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench import metrics, report, sections, tables
+from bench import headlines, metrics, report, sections, tables
 from tests.support.paths import GOLDEN
 
 REPORT = GOLDEN / "bench_report.md"
@@ -204,6 +204,64 @@ def test_the_report_reads_as_written_down(found):
         REPORT.parent.mkdir(exist_ok=True)
         REPORT.write_text(text, encoding="utf-8")
     assert text == REPORT.read_text(encoding="utf-8")
+
+
+def test_losses_stand_first_beside_the_best_peer(found):
+    found["measurements"] += [
+        measurement("dense", "k=100", name, {}, recall, ms) for name, recall, ms in (("vectordb", 0.97, 0.1), ("peer", 0.96, 0.3))
+    ]
+    every = headlines.standings(found)
+    assert [(one.suite, one.cell, one.target) for one in every] == [
+        ("dense", "k=10", 0.95),
+        ("dense", "k=10", 0.99),
+        ("dense", "k=100", 0.95),
+    ]  # nobody reached .99 for k = 100, and in "hybrid" vectordb is alone
+    by_place = {(one.cell, one.target): one for one in every}
+    assert by_place["k=10", 0.95].ratio(["peer"]) == pytest.approx(0.25)
+    assert by_place["k=10", 0.99].ratio(["peer"]) == pytest.approx(0.75)
+    assert by_place["k=100", 0.95].ratio(["peer"]) == pytest.approx(3)
+    lines = [line for line in headlines.ratios(found)[2].splitlines() if "made-2k" in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| **0.25**", "| **0.75**", "| 3.00"]
+    for one in found["measurements"]:
+        if one["system"] == "vectordb" and one["suite"] == "dense":
+            one["recall"] = one["recall"] | {"mean": 0.9}
+    lines = [line for line in headlines.ratios(found)[2].splitlines() if "made-2k" in line]
+    assert all(line.startswith("| **not reached**") for line in lines) and len(lines) == 3
+
+
+def test_the_tables_of_the_results_are_written_between_their_marks(found, tmp_path):
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Results\n\nWords before.\n")
+    headlines.rewrite(path, found)
+    path.write_text(path.read_text() + "\nWords after.\n")
+    first = path.read_text()
+    headlines.rewrite(path, found | {"left": ["dense · other: 3 of 9 passes"]})
+    second = path.read_text()
+    for text in (first, second):
+        assert text.startswith("# Results\n\nWords before.\n") and text.endswith("\nWords after.\n")
+        assert text.count(headlines.BEGIN) == text.count(headlines.END) == text.count("## vectordb beside the best peer") == 1
+    assert "3 of 9 passes" in second and "3 of 9 passes" not in first
+    assert "| peer | 10,000 / 10,000 / 3,333 | 0.9950 | 1,000 | – | 40 MiB |" in second
+    path.write_text(headlines.BEGIN)
+    with pytest.raises(ValueError, match="has no line"):
+        headlines.rewrite(path, found)
+
+
+def test_slow_and_bad_queries_stand_beside_the_rates(found):
+    text = sections.at_targets(tables.Part(found, "dense"), ("made-2k", "built", "k=10"))
+    [row] = [line for line in text.splitlines() if "ef 64" in line]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "0.95",
+        "peer",
+        "ef 64",
+        "0.9600",
+        "0.96",
+        "0.96",
+        "10,000",
+        "0.1",
+        "0.11",
+        "1.1",
+    ]
 
 
 def test_every_table_is_whole(found):

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from bench import cli, journal, suites
+from bench.clock import Clock
 from bench.progress import Progress
 from bench.run import Plan, run
 from tests.support.paths import ROOT, SUPPORT
 
 BAD = SUPPORT / "bench_bad_systems.py"
-SMALL = replace(suites.QUICK, queries=20, repeats=2, ingest=600, load_seconds=0.3, clients=(1, 2))
+# cap: the queries are one chunk, which is always measured whole, so only the warm-up is short
+SMALL = replace(suites.QUICK, queries=20, repeats=2, cap=0.2, ingest=600, load_seconds=0.3, clients=(1, 2))
 DENSE = "clustered:n=2000,dim=32,queries=40,centres=40"
 
 
@@ -138,6 +140,35 @@ class Said(Progress):
 
     def stage(self, text):
         self.stages.append(text)
+
+
+def test_a_run_ends_when_its_time_is_up_and_goes_on_with_the_same_command(tmp_path):
+    """The first run has time for nothing, and says so; the second for everything."""
+    pairs = [("dense", DENSE)]
+    first = run(Plan(pairs, ["exact"], SMALL, minutes=1e-6), tmp_path)
+    assert not first["measurements"] and len(first["left"]) == 1 and "exact (build)" in first["left"][0]
+    assert not first["problems"], "what a bound leaves out is no fault of the system"
+    again = run(Plan(pairs, ["exact"], SMALL), tmp_path)
+    assert not again["left"] and [len(one["raw"]) for one in again["measurements"]] == [SMALL.repeats]
+
+
+def test_time_is_shared_by_what_is_left():
+    clock = Clock(1.0)
+    with clock.share(4):
+        assert 14 < clock.seconds() <= 15
+        with clock.share(3):
+            assert 4 < clock.seconds() <= 5
+    with clock.share(1):  # what the first part didn't use is there for the others
+        assert 59 < clock.seconds() <= 60
+    endless = Clock()
+    with endless.share(2):
+        assert not endless.up()
+
+
+def test_a_system_over_the_bound_of_memory_is_left_out(tmp_path):
+    found = run(Plan([("dense", DENSE)], ["exact"], SMALL, memory=0.001), tmp_path)
+    assert not found["measurements"]
+    assert ["above the bound of 0.001" in one["message"] for one in found["problems"]] == [True]
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from bench.data import Dataset, store, unit
+from bench import systems
+from bench.data import Dataset, store, texts, unit
 from bench.filters import Columns
 from bench.remote import Remote
 from bench.systems import SYSTEMS, Unsupported, available, load
@@ -18,6 +19,7 @@ from bench.systems.envs import group_of
 from bench.systems.expressions import Sql, negation, tree
 
 N, DIM, TERMS, QUERIES, K = 2000, 32, 300, 20, 10
+CAP = 0.2  # seconds of a pass: the queries are one chunk, which is always measured whole, so only the warm-up is short
 
 FILTERS = {
     "equality": {"op": "eq", "field": "kind", "value": "k:3"},
@@ -58,6 +60,7 @@ CANT = {"chromadb": {"null", "not null"}, "milvus": {"null", "not null", "unequa
 # These have no exact mode, and the report says so; all others must prove theirs.
 INEXACT = {("usearch-bf16", "dense"), ("svs-lvq", "dense"), ("zvec-int8", "dense"), ("zvec-int8", "hybrid"), ("chromadb", "dense")}
 INEXACT |= {("milvus-lite", "dense"), ("milvus", "dense"), ("kannolo", "dense"), ("kannolo-sparse", "sparse"), ("seismic", "sparse")}
+INEXACT |= {(name, "dense") for name in ("rabitqlib", "rabitqlib-ivf", "pyvsag", "turbovec", "hannoy")} | {("tantivy", "sparse")}
 
 
 def made(arm: str, weighted: bool = True, seed: int = 0) -> Dataset:
@@ -87,6 +90,16 @@ def made(arm: str, weighted: bool = True, seed: int = 0) -> Dataset:
     return Dataset(f"smoke {arm}", "cosine", attributes=attributes, **dense_part, **sparse_part)
 
 
+def with_texts(dataset: Dataset) -> Dataset:
+    """Texts of random words instead of the vectors, and BM25 weights as Lucene's defaults have them."""
+    rng = np.random.default_rng(0)
+    words = [f"w{i}x" for i in range(TERMS)]
+    written = [" ".join(rng.choice(words, size).tolist()) for size in (*rng.integers(5, 40, N), *[6] * QUERIES)]
+    dataset.texts, dataset.query_texts = written[:N], written[N:]
+    dataset.sparse, dataset.sparse_queries = texts.bm25(dataset.texts, dataset.query_texts, k1=1.2, b=0.75)
+    return dataset
+
+
 def scores(dataset: Dataset) -> np.ndarray:
     if dataset.arm == "dense":
         return dataset.queries @ dataset.vectors.T
@@ -108,6 +121,8 @@ class Bench:
     def __init__(self, name: str, arm: str, folder: Path):
         self.name, self.folder = name, folder
         self.dataset = made(arm, weighted=name != "bm25s")
+        if load(name).texts:
+            self.dataset = with_texts(self.dataset)
         store.write(self.dataset, folder / "data")
         self.scores = fused(self.dataset) if arm == "hybrid" else scores(self.dataset)
         self.live = np.ones(N, bool)
@@ -121,7 +136,7 @@ class Bench:
     def found(self, setting: dict, where: dict | None = None, k: int = K, worker: Remote | None = None) -> list[np.ndarray]:
         path = self.folder / "filters.json"
         path.write_text(json.dumps([where] * QUERIES))
-        arguments = {"queries": list(range(QUERIES)), "filters": str(path) if where else None, "setting": setting, "k": k, "cap": 60.0}
+        arguments = {"queries": list(range(QUERIES)), "filters": str(path) if where else None, "setting": setting, "k": k, "cap": CAP}
         out = self.folder / "answers.npz"
         said = (worker or self.worker).ask("measure", limit=120, cell=json.dumps([where, k]), out=str(out), **arguments)
         assert said["requests"] == QUERIES
@@ -258,6 +273,19 @@ def test_every_system_names_what_it_needs():
         if kind.kind != "ours" and name != "exact":
             assert kind.needs
             assert group_of(name)
+
+
+def test_by_default_each_peer_takes_part_at_its_best_setting(monkeypatch):
+    monkeypatch.setattr(systems, "missing", lambda name: None if name != "zvec-int8" else "not installed")
+    dense = systems.usual(frozenset({"dense"}))
+    assert {"vectordb", "qdrant-edge-int8", "zvec", "faiss-ivfpq", "rabitqlib", "hnswlib"} <= set(dense)
+    assert not {"exact", "qdrant-edge", "faiss-hnsw", "rabitqlib-ivf", "bm25s"} & set(dense)
+    assert "qdrant-edge" in systems.usual(frozenset({"sparse"})), "its better setting has no sparse vectors"
+    lvq = load("svs-lvq")
+    for reason, others in (("another processor", ["svs", "svs-lvq"]), (None, ["svs-lvq"])):
+        monkeypatch.setattr(lvq, "unfit", lambda reason=reason: reason)
+        assert [name for name in systems.usual(frozenset({"dense"})) if name.startswith("svs")] == others
+        assert systems.available("svs-lvq") == reason
 
 
 def test_an_unknown_system_has_no_environment():

@@ -42,8 +42,10 @@ from vectordb.kernels import (
     codes,
     columns,
     dense,
+    dots,
     fusion,
     graph,
+    hadamard,
     impact,
     impact_build,
     impact_layout,
@@ -68,6 +70,8 @@ MODULES = (
     sparse,
     columns,
     codes,
+    dots,
+    hadamard,
     scoring,
     binary_scan,
     clusters,
@@ -105,9 +109,14 @@ def at_address(address: int, shape, dtype) -> np.ndarray:
 
 
 def dot_of_codes(row: int, query: int, lines: int) -> np.int32:
-    """``_dot_vnni``."""
+    """``dots.dot_one``."""
     a, b = at_address(row, lines * codes.LINE, np.uint8), at_address(query, lines * codes.LINE, np.int8)
     return np.int32(a.astype(np.int32) @ b.astype(np.int32))
+
+
+def four_dots_of_codes(row0: int, row1: int, row2: int, row3: int, query: int, lines: int, out: int) -> None:
+    """``dots.dot_four``."""
+    at_address(out, 4, np.int32)[:] = [dot_of_codes(row, query, lines) for row in (row0, row1, row2, row3)]
 
 
 def ones(words: np.ndarray) -> np.ndarray:
@@ -128,6 +137,19 @@ def distances_of_block(block: int, query: int, words: int, threshold, out: int) 
     return mask_of(found <= int(threshold))
 
 
+FOUR = np.zeros(4, np.int32)
+
+
+def blocks_transformed(width: int, address: int, count: int, scale: np.float32) -> None:
+    """``hadamard.transform_16s`` and ``transform_256s``."""
+    blocks, h = at_address(address, (count, width), np.float32), 1
+    while h < width:
+        pairs = blocks.reshape(count, -1, 2, h)
+        blocks[:] = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2).reshape(count, width)
+        h *= 2
+    blocks *= scale
+
+
 @contextlib.contextmanager
 def interpreted():
     """All kernels uncompiled."""
@@ -137,7 +159,11 @@ def interpreted():
         jit.prefetch: lambda address: None,
         jit.prefetch_lines: lambda address, lines: None,
         jit.count_trailing_zeros: lambda word: (int(word) & -int(word)).bit_length() - 1,
-        codes._dot_vnni: dot_of_codes,
+        dots.dot_one: dot_of_codes,
+        dots.dot_four: four_dots_of_codes,
+        dots.room_for_four: lambda: FOUR.ctypes.data,
+        hadamard.transform_16s: functools.partial(blocks_transformed, 16),
+        hadamard.transform_256s: functools.partial(blocks_transformed, 256),
         jit.count_ones: lambda word: np.uint64(int(word).bit_count()),
         codes.block_distances: distances_of_block,
         codes.nearer: lambda distances, threshold: mask_of(at_address(distances, 64, np.uint16) <= int(threshold)),
@@ -541,14 +567,22 @@ def test_ranked_lists_are_merged_by_their_sums(seed):
             expected[docid] = expected.get(docid, 0.0) + part
     ranking = sorted(expected, key=lambda docid: (-expected[docid], docid))
     limit = int(rng.integers(1, 50))
-    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros((limit, len(lists)), np.int64)
-    ends = np.cumsum([len(each) for each in lists])
-    for count, (*_, best, sums, places) in both("fusion.merge_lists", np.concatenate(lists), np.concatenate(given), ends, *out):
-        assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
-        assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
-        for a, docids in enumerate(lists):
-            where = {docid: at for at, docid in enumerate(docids.tolist())}
-            assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+    shape, lengths = (limit, len(lists)), [len(each) for each in lists]
+    out = np.zeros(limit, np.int64), np.zeros(limit), np.zeros(shape, np.int64), np.zeros((3, *shape))
+    docids, parts, scores = np.concatenate(lists), np.concatenate(given), rng.random(sum(lengths), np.float32)
+    weights = 2.0 ** rng.integers(-2, 3, len(lists))  # powers of two: products are exact
+    for each, factors in ((False, weights), (True, np.repeat(weights, lengths))):
+        normal = parts / np.repeat(weights, lengths)
+        lists_given = docids, scores, normal, np.cumsum(lengths), factors, each
+        for count, (*_, best, sums, places, facts) in both("fusion.merge_lists", *lists_given, *out):
+            assert best[:count].tolist() == ranking[:limit] and count == min(limit, len(ranking))
+            assert sums[:count].tolist() == [expected[docid] for docid in ranking[:limit]]
+            for a, some in enumerate(lists):
+                where = {docid: at for at, docid in enumerate(some.tolist())}
+                assert places[:count, a].tolist() == [where.get(docid, -1) for docid in ranking[:limit]]
+                listed = [sum(lengths[:a]) + where[docid] if docid in where else -1 for docid in ranking[:limit]]
+                for fact, values in zip(facts, (scores, normal, parts), strict=True):
+                    assert fact[:count, a].tolist() == [float(values[i]) if i >= 0 else 0.0 for i in listed]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -587,11 +621,11 @@ def flips_of(rng, dim):
     return rng.choice(np.array([-1, 1], np.float32), (codes.ROUNDS, dim))
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 24, 64, 100, 129])
+@pytest.mark.parametrize("dim", [1, 2, 3, 16, 24, 64, 100, 129, 256, 300, 600, 1_024])
 def test_a_rotation_keeps_inner_products(dim):
     rng = np.random.default_rng(dim)
-    flips, spare = flips_of(rng, dim), np.empty(dim, np.float32)
-    for _, (found, *_) in both("codes.rotate", np.ones(dim, np.float32), flips, spare):
+    flips = flips_of(rng, dim)
+    for _, (found, *_) in both("codes.rotate", np.ones(dim, np.float32), flips):
         assert np.linalg.norm(found) == pytest.approx(math.sqrt(dim), rel=1e-5)
     rows, mean = rng.standard_normal((9, dim)).astype(np.float32), rng.standard_normal(dim).astype(np.float32)
     for unit in (False, True):
@@ -600,20 +634,43 @@ def test_a_rotation_keeps_inner_products(dim):
         np.testing.assert_allclose(*turned, atol=1e-5)
         np.testing.assert_allclose(turned[0] @ turned[0].T, centred @ centred.T, rtol=1e-4, atol=1e-4)
     alone = mean.copy()
-    codes.rotate(alone, flips, spare)
+    codes.rotate(alone, flips)
     zero = both("codes.rotate_rows", np.zeros((1, dim), np.float32), True, mean, flips, np.empty((1, dim), np.float32))
     for _, given in zero:  # has no direction, and none is made up
         np.testing.assert_allclose(given[-1][0], -alone, atol=1e-5)
 
 
+def hadamard_matrix(n: int) -> np.ndarray:
+    """Sylvester's, float64."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < n:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 16, 32, 128, 256, 512, 2_048])
+def test_hadamard_transforms(n):
+    """The matrix is that of earlier versions: rows of their files were rotated with it."""
+    rng = np.random.default_rng(n)
+    values = rng.standard_normal(n).astype(np.float32)
+    (_, (one,)), (_, (other,)) = both("hadamard.transform", values)
+    np.testing.assert_allclose(one, hadamard_matrix(n) @ values / math.sqrt(n), atol=3e-6)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    longer = np.full(n + 3, 7, np.float32)
+    longer[1 : n + 1] = values
+    hadamard.transform(longer[1 : n + 1])  # at any address, and nothing around it
+    assert (longer[[0, n + 1, n + 2]] == 7).all()
+    np.testing.assert_array_equal(longer[1 : n + 1], one)
+
+
 def test_a_rotation_spreads_one_number_over_all():
     """Whichever it is: one step then serves all numbers."""
     for dim in (64, 100, 384):
-        flips, spare = flips_of(np.random.default_rng(0), dim), np.empty(dim, np.float32)
+        flips = flips_of(np.random.default_rng(0), dim)
         for j in range(dim):
             row = np.zeros(dim, np.float32)
             row[j] = 1
-            codes.rotate(row, flips, spare)
+            codes.rotate(row, flips)
             assert np.abs(row).max() < 0.6
 
 
@@ -644,9 +701,35 @@ def test_inner_products_of_codes(lines):
     for _ in range(20):
         row, query = rng.integers(0, 256, 64 * lines, np.uint8), rng.integers(-127, 128, 64 * lines).astype(np.int8)
         expected = int(row.astype(int) @ query.astype(int))
-        assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+        assert dots.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
         with interpreted():
-            assert codes.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+            assert dots.code_dot(row.ctypes.data, query.ctypes.data, lines) == expected
+
+
+@numba.njit
+def call_dots(rows, query, lines, out):
+    """Each way of multiplying, into the rows of ``out``."""
+    dots.plain_four(rows[0], rows[1], rows[2], rows[3], query, lines, out[0].ctypes.data)
+    dots.dot_four(rows[0], rows[1], rows[2], rows[3], query, lines, out[1].ctypes.data)
+    for i in range(4):
+        out[2, i] = dots.plain_one(rows[i], query, lines)
+        out[3, i] = dots.dot_one(rows[i], query, lines)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 6, 9])
+def test_inner_products_of_codes_of_four_rows(lines):
+    """One row may stand for several; at the ends of what a byte holds too. Nothing beyond the room is written."""
+    rng = np.random.default_rng(lines)
+    stride = 64 * lines
+    for low, high in ((0, 256), (255, 256)):
+        rows, query = aligned((10, stride), np.uint8), aligned((stride,), np.int8)
+        rows[:] = rng.integers(low, high, rows.shape)
+        query[:] = rng.integers(-127, 128, stride) if low == 0 else -127
+        expected = rows.astype(np.int64) @ query.astype(np.int64)
+        for chosen in ([0, 1, 2, 3], [9, 0, 9, 9], [5, 5, 5, 5], [7, 3, 0, 1]):
+            out = np.full((4, 5), 77, np.int32)
+            call_dots(rows.ctypes.data + stride * np.array(chosen), query.ctypes.data, lines, out)
+            np.testing.assert_array_equal(out, [[*expected[chosen], 77]] * 4)
 
 
 @numba.njit
@@ -930,6 +1013,22 @@ class Links:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("biased", [False, True])
+def test_scores_of_several_rows(seed, biased):
+    links = Links(seed, biased)
+    keys = np.array([links.key(row) for row in range(links.n)])
+    for n in {0, 1, 2, 3, 4, 5, 7, links.n // 2, links.n}:
+        n = min(n, links.n)
+        for _, (*_, found) in both("scoring.score_each", links.scoring(), n, np.full(links.n + 1, 77)):
+            np.testing.assert_array_equal(found[:n], keys[:n])
+            assert (found[n:] == 77).all()
+        rows = links.rng.permutation(links.n)[:n].astype(np.int32)
+        for r in (1, 9, links.n):
+            for size, (*_, heap, _, _) in both("scoring.score_rows", links.scoring(), rows, n, np.zeros(links.n + 1, np.int64), 0, r):
+                np.testing.assert_array_equal(np.sort(heap[:size])[::-1], np.sort(keys[rows])[::-1][:r])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("biased", "filtered"), list(itertools.product([False, True], repeat=2)))
 def test_beam(seed, biased, filtered):
     links = Links(seed, biased)
@@ -1173,7 +1272,6 @@ def test_no_kernel_is_without_a_test():
         "clusters.nearest_cluster",
         "clusters.search_clusters",
         "clusters.selectivity_near",
-        "codes._transform",
         "columns.holds_phrase",
         "columns.holds_words",
         "columns.span_of",
@@ -1191,6 +1289,7 @@ def test_no_kernel_is_without_a_test():
         "graph.enter",
         "graph.search_graph",
         "graph.seed",
+        "hadamard.add_and_subtract",
         "impact.by_impacts",
         "impact.least_sum",
         "impact.rows_of_groups",
@@ -1218,7 +1317,7 @@ def test_no_kernel_is_without_a_test():
         "rescore.rescore",
         "rescore.score_all",
         "scoring.prefetch_row",
-        "scoring.score_rows",
+        "scoring.score_of_product",
         "segment.plan_for",
         "sparse.finite",
         "sparse.saturated",
@@ -1234,7 +1333,6 @@ def test_no_kernel_is_without_a_test():
         "bitset.passing_of_clusters",
         "bitset.random_filter",
         "bounded.bounded_topk",
-        "codes.code_dot",
         "codes.encode_query",
         "codes.encode_rows",
         "codes.pack_signs",
@@ -1253,10 +1351,12 @@ def test_no_kernel_is_without_a_test():
         "dense.maxsim_add",
         "dense.of_unit_length",
         "dense.offer_rows",
+        "dots.code_dot",
         "fusion.merge_lists",
         "graph.acorn",
         "graph.beam",
         "graph.descend",
+        "hadamard.transform",
         "impact.search_impacts",
         "impact_build.count_postings",
         "impact_build.fill_lists",
@@ -1272,6 +1372,8 @@ def test_no_kernel_is_without_a_test():
         "planner.setting_of",
         "planner.weights_of",
         "scoring.code_score",
+        "scoring.score_each",
+        "scoring.score_rows",
         "segment.search_segment",
         "sparse.document_frequencies",
         "sparse.find_term",

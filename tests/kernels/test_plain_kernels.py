@@ -15,7 +15,7 @@ from tests.support.indexed import METRICS, small
 from tests.support.paths import ROOT
 from tests.support.search_apart import hits
 from vectordb.kernels import tiers
-from vectordb.kernels.codes import code_dot
+from vectordb.kernels.dots import code_dot
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -38,7 +38,7 @@ def test_codes_are_multiplied_exactly():
     """At the ends of what a byte holds, on either path."""
     for row, query in ((255, 127), (255, -127), (0, 127), (1, -1)):
         a, b = np.full(65_536, row, np.uint8), np.full(65_536, query, np.int8)
-        for lines in (0, 1, 6, 1_024):
+        for lines in (1, 6, 1_024):
             assert code_dot(a.ctypes.data, b.ctypes.data, lines) == row * query * 64 * lines
 
 

@@ -79,6 +79,23 @@ def test_rows_of_a_cluster_are_nearer_to_its_middle_than_to_the_others(metric):
     assert (np.argmin(distances, axis=1) == own).mean() >= 0.85  # 0.91 – 0.94: the middles were found on a sample, in six rounds
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_medoid_of_a_cluster_is_its_row_nearest_to_the_middle(metric):
+    indexed = small(metric)
+    found, numbers = indexed.segment, rotated(indexed)
+    medoids, sizes = found.sections["medoids"], np.diff(found.offsets)
+    middles = (found.sections["centroids"][:, :24].astype(np.float32) - kernel_codes.ZERO) * np.float32(found.meta["step"])
+    assert medoids.dtype == np.int32 and medoids.shape == (found.clusters,)
+    ranks = []
+    for medoid, middle, low, high in zip(medoids, middles, found.offsets[:-1], found.offsets[1:], strict=True):
+        assert low <= medoid < high or (medoid == -1 and high - low < 5)
+        if medoid >= 0:
+            distances = np.linalg.norm(numbers[low:high] - middle, axis=1)
+            ranks.append((distances < distances[medoid - low]).sum())
+    # The others: a nearer row is a calibration query (one in twenty), or the codes of the middle are off by a fraction of a step.
+    assert len(ranks) >= 0.9 * (sizes > 0).sum() and np.mean(np.array(ranks) == 0) >= 0.8  # 0.9
+
+
 def reached(graph: np.ndarray, entry: int) -> int:
     """How many rows links lead to from the entry point."""
     seen, edge = np.zeros(len(graph), np.bool_), np.array([entry])

@@ -18,7 +18,7 @@ from tests.support.indexed import Indexed, held_out, places, random_bytes, small
 from vectordb.index.base import IndexKind, SegmentMask, SegmentRequest, SegmentTarget, open_file
 from vectordb.index.impact import calibrate as sparse_calibrate
 from vectordb.index.impact.kind import ImpactFile
-from vectordb.kernels import codes, jit, planner
+from vectordb.kernels import dots, jit, planner
 
 RNG_SEEDS = range(3)
 
@@ -81,7 +81,7 @@ def hits(metric: str, file: Path) -> dict:
         found[str(forced)] = [[docids.tolist(), scores.tolist()] for docids, scores in answers]
     rng = np.random.default_rng(0)
     rows, signed = rng.integers(0, 256, (20, 192), np.uint8), rng.integers(-127, 128, (20, 192)).astype(np.int8)
-    dots = [int(codes.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
+    dots = [int(dots.code_dot(row.ctypes.data, query.ctypes.data, 3)) for row, query in zip(rows, signed, strict=True)]
     return {"fast": bool(jit.FAST_DOT), "hits": found, "dots": dots}
 
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from vectordb_client.errors import DeadlineError, VectorDBError
@@ -47,6 +47,7 @@ class Deadline:
     """
 
     __slots__ = ("_error", "_within", "allowance", "end")
+    work: ClassVar[int | None] = None  # multiplications per kernel call, if they are to be fewer than ``WORK``
 
     def __init__(self, seconds: float | None = None, within: Deadline | None = None, allowance: Allowance | None = None):
         self.end = float("inf") if seconds is None else time.monotonic() + seconds
@@ -105,6 +106,12 @@ def check() -> None:
         deadline.check()
 
 
+def work() -> int:
+    """Multiplications per kernel call in this thread, approximately."""
+    deadline = _thread.deadline
+    return WORK if deadline is None or deadline.work is None else min(deadline.work, WORK)
+
+
 def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
     """Iterate with a ``check()`` before every ``every``-th item (default ``EVERY``). For loops whose length depends on user input."""
     every = every or EVERY
@@ -115,15 +122,15 @@ def each(items: Iterable[T], every: int | None = None) -> Iterator[T]:
 
 
 def stretches(costs: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Divide work into consecutive ranges [low, high) that cost at most ``WORK`` each, or have one element, with a ``check()`` before each.
+    """Divide work into consecutive ranges [low, high) that cost at most ``work()`` each, or have one element. Checks before each.
 
     costs: int64 ``(n,)``, the multiplications of each element.
     """
     ends = np.cumsum(costs)
-    low, done = 0, 0
+    low, done, most = 0, 0, work()
     while low < len(ends):
         check()
-        high = max(int(np.searchsorted(ends, done + WORK, "right")), low + 1)
+        high = max(int(np.searchsorted(ends, done + most, "right")), low + 1)
         yield low, high
         low, done = high, int(ends[high - 1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -12,9 +13,17 @@ import numpy as np
 from vectordb_client.errors import InvalidArgumentError, VectorDBError, shown
 
 from ..common import background
+from ..common.deadline import Deadline
 
+# Constants: unit and meaning. Chosen, not measured, but for those marked [tail]: by the slowest searches in a stream (see ARCHITECTURE.md).
 DEFAULT_SHARE = 1 / 64  # share of the searches that are audited
-SHARE_OF_CORE = 0.02  # share of one core's time that audits take, at most, for all databases of the process together
+SHARE_OF_CORE = 0.005  # share of one core's time that audits take, at most, for all databases of the process together [tail]
+FIRST_SECONDS = 5.0  # of a process, without audits [tail]
+PIECE_WORK = 1 << 22  # multiplications of one kernel call of an audit: about a millisecond [tail]
+PIECE_SECONDS = 0.001  # of work between two pauses, at least [tail]
+PAUSES = 9.0  # length of a pause, relative to the work before it [tail]
+LONGEST_PAUSE = 0.05  # seconds
+IDLE_SECONDS = 30.0  # after which the thread of audits ends
 KEPT = 1_000  # newest audits of a field and recall target that the statistics cover
 MOST_KINDS = 100  # distinct recall targets recorded for a field, at most
 
@@ -23,16 +32,45 @@ Key = tuple[int, str, float]  # collection, field, recall target
 Listener = Callable[[Key, float | None, float], None]
 
 
-class Budget:
-    """Limits the time of audits: one runs at a time, and after each there is a pause in proportion to its duration."""
+class Paced(Deadline):
+    """The deadline of an audit. Its checks pause, so that others get the processor and the memory between its pieces.
 
-    def __init__(self):
-        self._next = 0.0
+    hurried: whether somebody waits for its transaction to end; it doesn't pause then.
+    """
+
+    __slots__ = ("_hurried", "_since")
+    work = PIECE_WORK
+
+    def __init__(self, within: Deadline, hurried: Callable[[], bool]):
+        super().__init__(within=within)
+        self._hurried = hurried
+        self._since = time.thread_time()
+
+    def check(self) -> None:
+        super().check()
+        worked = time.thread_time() - self._since
+        if worked >= PIECE_SECONDS and not self._hurried():
+            time.sleep(min(PAUSES * worked, LONGEST_PAUSE))
+            super().check()
+            self._since = time.thread_time()
+
+
+class Budget:
+    """Runs audits, in one thread, and limits their time: one runs at a time, and after each there is a rest in proportion to the time of
+    the processor that it took. first: seconds before the first one.
+    """
+
+    def __init__(self, first: float = 0.0):
+        self._next = time.monotonic() + first
         self._busy = threading.Lock()
+        self._lock = threading.Lock()
+        self._work: Callable[[], None] | None = None
+        self._wake = threading.Event()
+        self._process: int | None = None  # that has the thread; None: there is no thread
 
     @property
     def rested(self) -> bool:
-        """Whether the pause after the last audit is over."""
+        """Whether the rest after the last audit is over."""
         return time.monotonic() >= self._next
 
     @property
@@ -41,25 +79,43 @@ class Budget:
         return self._busy.locked()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in a new thread, then pause. Does nothing while another audit is running."""
+        """Run ``work`` in the thread of audits, then rest. Does nothing while another audit is running."""
         if not self._busy.acquire(blocking=False):
             return
+        with self._lock:
+            self._work = work
+            self._wake.set()
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+        try:
+            threading.Thread(target=self._run, name="vectordb-audit", daemon=True).start()
+        except RuntimeError:  # no thread can be started: that must not fail a search
+            self._process = self._work = None
+            self._busy.release()
 
-        def run() -> None:
-            started = time.monotonic()
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(IDLE_SECONDS)
+            with self._lock:
+                work, self._work = self._work, None
+                self._wake.clear()
+                if work is None:
+                    self._process = None
+                    return
+            began = time.thread_time()
             try:
                 with background.using(1):
                     work()
             except VectorDBError:
                 pass  # the collection was closed, dropped or damaged meanwhile; the next read reports it
             finally:
-                self._next = time.monotonic() + (time.monotonic() - started) / SHARE_OF_CORE
+                del work
+                self._next = time.monotonic() + (time.thread_time() - began) / SHARE_OF_CORE
                 self._busy.release()
 
-        threading.Thread(target=run, name="vectordb-audit", daemon=True).start()
 
-
-budget = Budget()
+budget = Budget(FIRST_SECONDS)
 
 
 class Audits:
@@ -80,6 +136,16 @@ class Audits:
             return False
         self._owed = min(self._owed - 1.0, 1.0)  # skipped audits are not caught up
         return budget.rested
+
+    def is_due(self) -> bool:
+        """Whether the current search must go where it can be audited, and be counted there (``due``). If not, it is counted here."""
+        owed = self._owed + self.share
+        if owed >= 1.0:
+            if budget.rested:
+                return True
+            owed = min(owed - 1.0, 1.0)
+        self._owed = owed
+        return False
 
     def learned(self, key: Key, predicted: float | None, measured: float) -> None:
         """Record the result of an audit: the predicted recall (or None) and the measured one."""

@@ -55,6 +55,7 @@ class Directory:
         write_timeout: seconds that writes of maintenance wait for other processes; the first handle has set it.
         maintainer: the ``maintenance.Maintainer`` of the directory. It belongs to a layer above, so a handle brings it; None before that.
         handles, background: numbers of open handles, and of those that want maintenance without being asked.
+        learned: what layers above learned from the searches of this process, each under a key of its own.
         closing: the last handle is being closed. ``closed`` is set when that is done.
     """
 
@@ -70,6 +71,7 @@ class Directory:
         self.closing = False
         self.closed = threading.Event()
         self.maintainer: Any = None
+        self.learned: dict[Any, Any] = {}
 
     def attach(self, maintainer: Callable[[Directory], Any]) -> None:
         """Make the maintainer, unless there is one."""

@@ -36,7 +36,8 @@ class Snapshot:
     compactions: their number; chunk tables of an earlier one must be compared with the chunks.
     indexable: field number → definition, of fields that can have index files. vectors: the numbers of all vector fields.
     tables_before: chunk tables of the previous snapshot, from which new ones are made.
-    prepared: cache of segment lists and tail ranges per (field, filter).
+    prepared: cache of segment lists and tail ranges per (field, filter). direct: (request, field) → what ``query/direct.py`` has worked out
+    for such searches; None where one was seen, False where they can't be done directly.
     """
 
     sequence: int
@@ -54,6 +55,7 @@ class Snapshot:
     vectors: frozenset[int]
     tables_before: dict[tuple[int, int], ChunkTable]
     prepared: dict[Any, Any] = field(default_factory=dict)
+    direct: dict[tuple[Any, str], Any] = field(default_factory=dict)
     _tails: dict[int, tuple[tuple[OpenSegment, ...], list[tuple[int, int]]]] = field(default_factory=dict)
     _tables: dict[tuple[int, int], ChunkTable] = field(default_factory=dict)
     _live_rows: np.ndarray | None = None

@@ -28,6 +28,8 @@ Part = tuple[int, int]  # the kind of the chunks of a part, and the bytes of an 
 class FieldType(ABC):
     """What the engine does with the vectors of one type. spec: the definition of a field of this type. view: an ``engine.snapshot.View``.
 
+    direct: whether single queries of the field can be searched by ``kernels/direct.py``.
+
     kind: as in the definition. search_part: the part whose chunk table a search by an index takes. exact_plan: what ``explain`` calls an
     exact search.
     """
@@ -35,6 +37,7 @@ class FieldType(ABC):
     kind: str
     search_part = format.FORWARD
     exact_plan = "exact scan"
+    direct = False
 
     # ---- On disk ----
 

@@ -18,6 +18,7 @@ from .base import FieldType, Part, check_values, norms, values_of
 
 class DenseType(FieldType):
     kind = "dense"
+    direct = True
 
     def parts(self, spec: Dense, bm25: bool = False) -> dict[int, Part]:
         return {format.FORWARD: (chunks.FIXED, spec.dim * np.dtype(spec.dtype).itemsize)}

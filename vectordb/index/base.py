@@ -252,6 +252,9 @@ class IndexKind:
     default_codecs: of a file that names none. own_sections: the sections of a file beside its codecs' and its calibration's. large: the
     sections whose checksums are verified in the background; damage of one can only cost recall. depths: the number of models in a file.
 
+    direct: from (targets, k, recall) to what a direct search needs (``index/dense/direct.py``), or None where these can't be searched so;
+    direct_scratch: from its sizes to a thread's scratch space. Both are None for a kind that has no direct search.
+
     Of an open file: rows, those with an entry in the index. docids: uint32 ``(rows,)``, in the segment's own order. first: the lowest
     docid. inverse: int32, docid − first → row, −1 where there is none. offsets: int32, the first row of each cluster, and the end. apart:
     uint32 ascending, docids that the file covers without an entry (outliers); searches score them exactly. corrections: what searches
@@ -268,6 +271,8 @@ class IndexKind:
     own_sections: ClassVar[frozenset[str]]
     large: ClassVar[frozenset[str]] = frozenset()
     depths: ClassVar[int] = 0
+    direct: ClassVar[Callable[[Sequence[Any], int, float], tuple[np.ndarray, tuple[int, ...]] | None] | None] = None
+    direct_scratch: ClassVar[Callable[[tuple[int, ...]], Any] | None] = None
     corrections: Corrections
     verified = False  # whether the checksums of the whole file have been verified
 

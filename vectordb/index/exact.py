@@ -36,6 +36,12 @@ def pool() -> ThreadPoolExecutor:
     return _pool[1]
 
 
+def on_one_thread(rows: int, spec: Any) -> bool:
+    """Whether an exact search of so many rows of a dense field (spec: its definition) is one kernel call on one thread."""
+    nbytes = rows * spec.dim * (2 if spec.dtype == "float16" else 4)
+    return nbytes < _PARALLEL_BYTES and rows * (spec.dim + _ROW_WORK + _KEPT_WORK) <= deadline.WORK
+
+
 def _over_chunks(work: Callable[[int, int], list[np.ndarray]], table: np.ndarray, nbytes: int, queries: int, k: int) -> list[np.ndarray]:
     """Run ``work(low, high)`` over all chunks, on several cores if the scan is large enough. Returns the k best keys of each query."""
     heaps = 8 * queries * k
@@ -72,7 +78,7 @@ def scan_dense(
         total = min(total, len(rows))
     row = queries.shape[1] + _ROW_WORK + _KEPT_WORK * min(heaps.shape[1], total) // max(total, 1)
     costs, total = counts * row, total * row
-    if total * len(queries) <= deadline.WORK:
+    if total * len(queries) <= deadline.work():
         deadline.check()
         dense.dense_topk(table, queries, half, metric, rows, filtered, low, high, heaps, sizes)
         return
@@ -112,10 +118,10 @@ def score_dense(
 
 
 def _shares(n: int, cost: int) -> Iterator[slice]:
-    """Slices that divide n items of a cost each, so that a slice costs at most ``deadline.WORK`` or has one item. Checks the deadline
+    """Slices that divide n items of a cost each, so that a slice costs at most ``deadline.work()`` or has one item. Checks the deadline
     before each slice.
     """
-    most = max(deadline.WORK // max(cost, 1), 1)
+    most = max(deadline.work() // max(cost, 1), 1)
     for first in range(0, n, most):
         deadline.check()
         yield slice(first, first + most)

@@ -9,8 +9,8 @@ from .bitset import gather, passes
 from .codes import block_distances
 from .jit import inner
 from .layout import DIM, SIGNS
-from .scoring import code_score, score_rows
-from .topk import make_key, pop_best, row_of, sift_best
+from .scoring import score_each, score_rows
+from .topk import pop_best, row_of, sift_best
 
 # Rows. The selectivity near a query is that of the nearest rows by binary codes, among the rows of the nearest clusters. Checked by the
 # suite "planner" of 22 November 2026, commit e7bcf53 (bench/RESULTS.md, "Under filters").
@@ -25,8 +25,7 @@ def nearest_cluster(clusters, i):
     if i >= count:
         return np.int64(-1)
     if taken[0] < 0:
-        for c in range(count):
-            heap[c] = make_key(code_score(clusters.scoring, c), c)
+        score_each(clusters.scoring, count, heap)
         for c in range(count // 2 - 1, -1, -1):
             sift_best(heap, count, c)
         taken[0] = 0

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from .jit import FAST_DOT, inner, kernel, pointer
+from .dots import LINE
+from .hadamard import transform
+from .jit import inner, kernel
 
-LINE = 64  # bytes of a cache line, and rows of a block of sign bits
 ROUNDS = 3  # of a rotation: sign flips and a Hadamard transform each [chosen, not measured]
 ZERO = 128  # the byte of 0
 
@@ -26,61 +27,6 @@ def stride_of(dim: int) -> int:
 def u64s_of(dim: int) -> int:
     """u64s of the sign bits of a row."""
     return -(-dim // 64)
-
-
-@intrinsic
-def _dot_vnni(typingctx, row, query, lines):
-    """Inner product of unsigned bytes and signed bytes, 64 at a time, with AVX-512 VNNI's ``vpdpbusd``."""
-
-    def codegen(context, builder, signature, args):
-        i32, i64 = ir.IntType(32), ir.IntType(64)
-        wide = ir.VectorType(i32, 16)
-        multiply = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", fnty=ir.FunctionType(wide, [wide, wide, wide]))
-        add = builder.module.declare_intrinsic("llvm.vector.reduce.add.v16i32", fnty=ir.FunctionType(i32, [wide]))
-        row_at, query_at, count = args
-        zero = ir.Constant(wide, [0] * 16)
-        before = builder.block
-        loop, after = builder.append_basic_block("dot"), builder.append_basic_block("dotted")
-        builder.cbranch(builder.icmp_signed(">", count, i64(0)), loop, after)
-        builder.position_at_end(loop)
-        line, total = builder.phi(i64), builder.phi(wide)
-        offset = builder.mul(line, i64(LINE))
-        a = builder.load(builder.inttoptr(builder.add(row_at, offset), wide.as_pointer()), align=1)
-        b = builder.load(builder.inttoptr(builder.add(query_at, offset), wide.as_pointer()), align=1)
-        more = builder.call(multiply, [total, a, b])
-        following = builder.add(line, i64(1))
-        line.add_incoming(i64(0), before)
-        line.add_incoming(following, loop)
-        total.add_incoming(zero, before)
-        total.add_incoming(more, loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        builder.position_at_end(after)
-        result = builder.phi(wide)
-        result.add_incoming(zero, before)
-        result.add_incoming(more, loop)
-        return builder.call(add, [result])
-
-    return types.int32(types.intp, types.intp, types.intp), codegen
-
-
-if FAST_DOT:
-
-    @inner
-    def code_dot(row, query, lines):
-        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
-        return _dot_vnni(row, query, lines)
-
-else:
-
-    @inner
-    def code_dot(row, query, lines):
-        """Σ row·query of ``64·lines`` codes at two addresses: unsigned bytes and signed bytes, int32."""
-        a = carray(pointer(row), lines * LINE, np.uint8)
-        b = carray(pointer(query), lines * LINE, np.int8)
-        total = np.int32(0)
-        for j in range(lines * LINE):
-            total = np.int32(total + np.int32(a[j]) * np.int32(b[j]))
-        return total
 
 
 @intrinsic
@@ -147,32 +93,10 @@ def nearer(typingctx, distances, threshold):
     return types.uint64(types.intp, types.uint64), codegen
 
 
-@inner
-def _transform(values, spare):
-    """Walsh–Hadamard transform in place, scaled to keep lengths; the length is a power of two. Each step has the same shape, which
-    vectorizes.
-    """
-    half = len(values) // 2
-    size = 1
-    while size < len(values):
-        for j in range(half):
-            a = values[2 * j]
-            b = values[2 * j + 1]
-            spare[j] = a + b
-            spare[j + half] = a - b
-        for j in range(2 * half):
-            values[j] = spare[j]
-        size *= 2
-    scale = np.float32(1.0 / np.sqrt(len(values)))
-    for j in range(len(values)):
-        values[j] *= scale
-
-
 @kernel
-def rotate(values, flips, spare):
-    """A random rotation in place: sign flips (float32 ``(ROUNDS, dim)``, ±1) and Hadamard transforms of both ends, which overlap.
-
-    spare: float32 ``(dim,)``, overwritten.
+def rotate(values, flips):
+    """A random rotation of float32 ``(dim,)`` in place: sign flips (float32 ``(ROUNDS, dim)``, ±1) and Hadamard transforms of both ends,
+    which overlap.
     """
     dim = len(values)
     size = 1
@@ -181,15 +105,14 @@ def rotate(values, flips, spare):
     for r in range(len(flips)):
         for j in range(dim):
             values[j] *= flips[r, j]
-        _transform(values[:size], spare)
+        transform(values[:size])
         if size < dim:
-            _transform(values[dim - size :], spare)
+            transform(values[dim - size :])
 
 
 @kernel
 def rotate_rows(vectors, unit, mean, flips, out):
     """Each row brought to unit length if ``unit``, less the mean, rotated; into ``out`` float32 ``(n, dim)``."""
-    spare = np.empty(vectors.shape[1], np.float32)
     for i in range(len(vectors)):
         scale = np.float32(1)
         if unit:
@@ -199,7 +122,7 @@ def rotate_rows(vectors, unit, mean, flips, out):
             scale = np.float32(1.0 / np.sqrt(total)) if total > 0 else np.float32(0)
         for j in range(vectors.shape[1]):
             out[i, j] = vectors[i, j] * scale - mean[j]
-        rotate(out[i], flips, spare)
+        rotate(out[i], flips)
 
 
 @kernel

@@ -173,6 +173,25 @@ def rows_with_tokens(table, tokens, phrase, rows, out):
     return n
 
 
+@inner
+def integer_of(record, size):
+    """Whether a record (uint8, ``size`` bytes, msgpack) begins with an unsigned integer, its id; and that number."""
+    if size < 2 or record[0] != 0x93:
+        return False, np.uint64(0)
+    kind = record[1]
+    width = 0
+    if kind >= 0x80:
+        if kind < 0xCC or kind > 0xCF:
+            return False, np.uint64(0)
+        width = 1 << (kind - 0xCC)
+    if size < 2 + width:
+        return False, np.uint64(0)
+    value = np.uint64(kind) if width == 0 else np.uint64(0)
+    for j in range(width):
+        value = (value << np.uint64(8)) | np.uint64(record[2 + j])
+    return True, value
+
+
 @kernel(nogil=False)
 def integer_ids(table, docids, verified, out):
     """The ids of rows (int64 docids) whose records begin with an unsigned integer, into ``out`` (uint64), read as msgpack.
@@ -186,18 +205,8 @@ def integer_ids(table, docids, verified, out):
         offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
         size = np.int64(offsets[position + 1]) - np.int64(offsets[position])
         record = carray(pointer(table[c, AUX] + np.int64(offsets[position])), max(size, 0), np.uint8)
-        if size < 2 or record[0] != 0x93:
+        valid, value = integer_of(record, size)
+        if not valid:
             return False
-        kind = record[1]
-        width = 0
-        if kind >= 0x80:
-            if kind < 0xCC or kind > 0xCF:
-                return False
-            width = 1 << (kind - 0xCC)
-        if size < 2 + width:
-            return False
-        value = np.uint64(kind) if width == 0 else np.uint64(0)
-        for j in range(width):
-            value = (value << np.uint64(8)) | np.uint64(record[2 + j])
         out[i] = value
     return True

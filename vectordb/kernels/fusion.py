@@ -30,13 +30,15 @@ def sink(heap, n, i, sums, docids):
     heap[i] = row
 
 
-@kernel(nogil=False)
-def merge_lists(docids, parts, ends, best, sums, places):
+@kernel(nogil=False, ordered=True)
+def merge_lists(docids, scores, normal, ends, weights, each, best, sums, places, facts):
     """The rows with the highest sums over all lists, best first; returns how many: min(limit, different rows).
 
-    docids: int64 ``(n,)``, the lists one after another, each without repeats; ends: int64 ``(lists,)``, where each ends. parts: float64
-    ``(n,)``, what a list gives a row. Out: best int64 ``(limit,)``, sums float64 ``(limit,)``, places int64 ``(limit, lists)``: where a row
-    stands in a list, −1 where it doesn't. A sum is added up in the order of the lists; equal sums go to the lower docid.
+    docids: int64 ``(n,)``, the lists one after another, each without repeats; ends: int64 ``(lists,)``, where each ends. scores: float32
+    ``(n,)``. normal: float64 ``(n,)``; a list gives a row its weight · normal. weights: float64, of each list, or with ``each`` of each
+    entry. Out: best int64 ``(limit,)``, sums float64 ``(limit,)``, places int64 ``(limit, lists)``: where a row stands in a list, −1 where
+    it doesn't. facts: float64 ``(3, limit, lists)``, score, normal and part of a row in a list; 0 where it isn't. A sum is added up in the
+    order of the lists; equal sums go to the lower docid.
     """
     n, lists, limit = len(docids), len(ends), len(best)
     size = 2
@@ -60,7 +62,7 @@ def merge_lists(docids, parts, ends, best, sums, places):
                 row = slots[slot] = different
                 rows[row], totals[row] = docids[i], 0.0
                 different += 1
-            totals[row] += parts[i]
+            totals[row] += (weights[i] if each else weights[a]) * normal[i]
             where[row * lists + a] = i - begin
         begin = ends[a]
     count = min(limit, different)
@@ -76,8 +78,14 @@ def merge_lists(docids, parts, ends, best, sums, places):
     for left in range(count - 1, -1, -1):
         row = heap[0]
         best[left], sums[left] = rows[row], totals[row]
+        begin = 0
         for a in range(lists):
-            places[left, a] = where[row * lists + a]
+            place = places[left, a] = where[row * lists + a]
+            i = begin + place
+            facts[0, left, a] = scores[i] if place >= 0 else 0.0
+            facts[1, left, a] = normal[i] if place >= 0 else 0.0
+            facts[2, left, a] = (weights[i] if each else weights[a]) * normal[i] if place >= 0 else 0.0
+            begin = ends[a]
         heap[0] = heap[left]
         sink(heap, left, 0, totals, rows)
     return count

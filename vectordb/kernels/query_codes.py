@@ -43,7 +43,7 @@ def encode(segment, unit, rotated, spare, codes):
     for j in range(dim):
         rotated[j] = unit[j] - mean[j] if metric == L2 else unit[j]
         whole += np.float64(rotated[j]) * np.float64(rotated[j])
-    rotate(rotated, flips, spare)
+    rotate(rotated, flips)
     query_step, total = encode_query(rotated, codes)
     doubled = np.float32(2) if metric == L2 else np.float32(1)
     shift, square = np.float32(0), 0.0

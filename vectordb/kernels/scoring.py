@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import carray
 
-from .codes import LINE, code_dot
-from .jit import inner, prefetch_lines
+from .dots import LINE, code_dot, dot_four, room_for_four
+from .jit import inner, pointer, prefetch, prefetch_lines
 from .topk import make_key, offer
 
 SCORED_AHEAD = 8  # rows whose codes are asked for before they are scored [chosen, not measured]
@@ -30,11 +31,16 @@ class Scoring(NamedTuple):
 
 
 @inner
-def code_score(scoring, row):
-    """The score of a row by its codes."""
-    product = code_dot(scoring.codes + row * scoring.stride, scoring.query, scoring.stride // LINE)
+def score_of_product(scoring, product, row):
+    """The score of a row whose codes have that inner product (int32) with the query's."""
     score = np.float32(np.int64(product) - scoring.offset) * scoring.scale
     return score + scoring.bias[row] if scoring.biased else score
+
+
+@inner
+def code_score(scoring, row):
+    """The score of a row by its codes."""
+    return score_of_product(scoring, code_dot(scoring.codes + row * scoring.stride, scoring.query, scoring.stride // LINE), row)
 
 
 @inner
@@ -46,11 +52,49 @@ def prefetch_row(scoring, row):
 @inner
 def score_rows(scoring, rows, n, results, size, r):
     """Scores rows[:n] by their codes into the heap of the best r; returns its size."""
-    for i in range(n):
-        if i + SCORED_AHEAD < n:
-            prefetch_row(scoring, np.int64(rows[i + SCORED_AHEAD]))
+    codes, stride, lines = scoring.codes, scoring.stride, scoring.stride // LINE
+    room = room_for_four()
+    products = carray(pointer(room), 4, np.int32)
+    fours = n - n % 4
+    for i in range(0, fours, 4):
+        if i + SCORED_AHEAD + 4 <= n:
+            for j in range(4):
+                ahead = codes + np.int64(rows[i + SCORED_AHEAD + j]) * stride
+                for line in range(lines):
+                    prefetch(ahead + line * LINE)
+        dot_four(
+            codes + np.int64(rows[i]) * stride,
+            codes + np.int64(rows[i + 1]) * stride,
+            codes + np.int64(rows[i + 2]) * stride,
+            codes + np.int64(rows[i + 3]) * stride,
+            scoring.query,
+            lines,
+            room,
+        )
+        for j in range(4):
+            row = np.int64(rows[i + j])
+            key = make_key(score_of_product(scoring, products[j], row), row)
+            if size < r or key > results[0]:
+                size = offer(results, size, r, key)
+    for i in range(fours, n):
         row = np.int64(rows[i])
         key = make_key(code_score(scoring, row), row)
         if size < r or key > results[0]:
             size = offer(results, size, r, key)
     return size
+
+
+@inner
+def score_each(scoring, count, keys):
+    """Keys of the rows 0 … count − 1 by their codes into keys[:count]."""
+    stride = scoring.stride
+    room = room_for_four()
+    products = carray(pointer(room), 4, np.int32)
+    fours = count - count % 4
+    for row in range(0, fours, 4):
+        at = scoring.codes + row * stride
+        dot_four(at, at + stride, at + 2 * stride, at + 3 * stride, scoring.query, stride // LINE, room)
+        for j in range(4):
+            keys[row + j] = make_key(score_of_product(scoring, products[j], row + j), row + j)
+    for row in range(fours, count):
+        keys[row] = make_key(code_score(scoring, row), row)

@@ -15,6 +15,7 @@ from ..filters.text import to_string
 from ..index.exact import Found
 from ..storage import format
 from .arms import search_arm, sign
+from .fusion.lists import search_lists
 from .fusion.missing import lacking
 from .fusion.ranks import Ranked, fuse
 from .fusion.sums import sum_arms
@@ -103,14 +104,15 @@ class Answers:
             for ranking, plans, done in sum_arms(view, search, rows, self._filters, clock):
                 yield ranking, stage_plan(plans, self._fusion_plan(search, rows) | done) if search.explain else None
             return
-        lists, plans = [], []
-        for arm in search.arms:
-            results, plan = search_arm(view, search, arm, search.candidates if fused else search.limit, rows, self._filters)
+        if fused:
+            lists, plans, read = search_lists(view, search, rows, self._filters, clock)
+            stage = stage_plan(plans, self._fusion_plan(search, rows) | read) if search.explain else None
+        else:
+            (arm,) = search.arms
+            results, plan = search_arm(view, search, arm, search.limit, rows, self._filters)
             clock.lap(f"arm {arm.name}")
-            lists.append(results)
-            if plan is not None:
-                plans.append(plan | {"candidates": max((len(docids) for docids, _ in results), default=0)})
-        stage = stage_plan(plans, self._fusion_plan(search, rows) if fused else None) if search.explain else None
+            lists, found = [results], max((len(docids) for docids, _ in results), default=0)
+            stage = None if plan is None else stage_plan([plan | {"candidates": found}], None)
         for q in range(search.queries):
             deadline.check()
             best = [results[q] for results in lists]

@@ -15,7 +15,7 @@ from vectordb_client.model.values import Id
 
 from ..engine.snapshot import Snapshots, View
 from ..filters.bitmap import FilterCache
-from . import changes, execute, read
+from . import changes, direct, execute, read
 from .request import RequestCache
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ class PieceReader:
         self._snapshots = snapshots
         self._filters = filters
         self._requests = RequestCache(filters)
+        self.direct = direct.DirectSearches(snapshots)
 
     def get(self, ids: list[Id], take: Callable[[list[bool], Iterator[list[Point]]], T], *, with_vectors: Any, with_attributes: Any) -> T:
         """Return ``take(exists, pieces)``: whether each id exists, and their points, read in pieces while ``take`` consumes them."""
@@ -53,9 +54,19 @@ class PieceReader:
 
     def search(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
         """Return ``take(answers)`` of a search for one query, or with ``batch`` for many."""
+        if text is None and not batch:
+            hits = self.direct.search(request, vectors)
+            if hits is not None:
+                return take(direct.Whole(hits))
+        return self.search_anything(request, vectors, text, batch, take)
+
+    def search_anything(self, request: SearchRequest, vectors: Any, text: Any, batch: bool, take: Callable[[execute.Answers], T]) -> T:
+        """``search`` for those that can't be done directly."""
         with self._snapshots.pin() as view:
             search = self._requests.search(view, request, vectors, text, batch)
-            return take(execute.Answers(view, search, self._filters))
+            taken = take(execute.Answers(view, search, self._filters))
+            self.direct.learn(view, search, self._filters)
+            return taken
 
     def changes(
         self, since: int, *, follow: Any = False, with_vectors: Any = False, with_attributes: Any = False, timeout: Any = None

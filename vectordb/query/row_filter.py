@@ -24,6 +24,10 @@ class RowFilter:
         self.view, self.node, self._cache, self.given = view, node, cache, given
         self._rows: np.ndarray | None = given
 
+    def of(self, view: View) -> RowFilter:
+        """The same filter in another view."""
+        return RowFilter(view, self.node, self._cache)
+
     def among(self, docids: np.ndarray) -> RowFilter:
         """The same restricted to these docids, which must be rows that the search may return."""
         return RowFilter(self.view, self.node, self._cache, np.sort(docids))

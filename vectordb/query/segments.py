@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from vectordb_client.model.filter_nodes import Filter
 
-from ..engine.audits import Audits, budget
+from ..common import deadline
+from ..engine.audits import Audits, Paced, budget
 from ..engine.snapshot import OpenSegment, View
 from ..fields import FIELD_TYPES
 from ..index.base import Bounds, IndexKind, Report, SegmentRequest, SegmentTarget, TailRange, joined
@@ -80,6 +81,14 @@ def _prepare(view: View, arm: Arm, rows: RowFilter, opened: tuple[OpenSegment, .
     return prepared
 
 
+def prepared(view: View, arm: Arm, rows: RowFilter) -> Prepared | None:
+    """The ``Prepared`` of an arm; None if the field has no index. Raises CorruptionError."""
+    opened, tail = view.snapshot.cover(view.fields[arm.name])
+    if not opened:
+        return None
+    return _cached(view, arm, rows, opened) or _prepare(view, arm, rows, opened, tail, _kinds(opened))
+
+
 def search_segments(
     view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Sequence
 ) -> tuple[list[Found], dict | None] | None:
@@ -115,12 +124,17 @@ def search_segments(
     if report is None:
         return hits, None
     if audited:
-        _audit(view, search, arm, k, queries, report, hits[0], ready)
+        _audit(view, search, arm, k, rows, queries, report, hits[0], ready)
     if notes is not None:
-        notes.record_arm(
-            search, arm.name, ArmTrace(report.plan_names, ready.matches, hits, lambda: _explained(search, arm, report, ready.tail_rows))
-        )
+        record_report(search, arm, ready.matches, hits, report, ready.tail_rows)
     return hits, _explained(search, arm, report, ready.tail_rows) if search.explain else None
+
+
+def record_report(search: Search, arm: Arm, matches: int, hits: Sequence[Found], report: Report, tail_rows: int | None) -> None:
+    """Record how an arm was searched by its segments, in a thread whose searches are recorded."""
+    notes = current()
+    if notes is not None:
+        notes.record_arm(search, arm.name, ArmTrace(report.plan_names, matches, hits, lambda: _explained(search, arm, report, tail_rows)))
 
 
 def record_exact(search: Search, arm: Arm, matches: int, hits: Sequence[Found]) -> dict | None:
@@ -147,16 +161,17 @@ def _merged(answers: Sequence[tuple[list[Found], Report | None]], k: int) -> tup
     return hits, joined(reports) if reports else None
 
 
-def _audit(view: View, search: Search, arm: Arm, k: int, queries: Sequence, report: Report, hits: Found, ready: Prepared) -> None:
-    """Start an audit: repeat the search exactly in the background and compare the results."""
-    sequence, queries = view.sequence, queries.copy()
+def _audit(
+    view: View, search: Search, arm: Arm, k: int, rows: RowFilter, queries: Sequence, report: Report, hits: Found, ready: Prepared
+) -> None:
+    """Start an audit: repeat the search exactly in the background, in pieces with pauses, and compare the results."""
+    sequence, queries, env = view.sequence, queries.copy(), view.directory.env
 
     def exact() -> Found | None:
-        with view.again() as now:
+        with deadline.scope(Paced(env.deadline, lambda: env.awaited)), view.again() as now:
             if now.sequence != sequence:
                 return None
-            allowed = RowFilter(now, search.filter, None).rows()
-            return FIELD_TYPES[arm.spec.kind].search(now, arm.name, queries, k, allowed)[0]
+            return FIELD_TYPES[arm.spec.kind].search(now, arm.name, queries, k, rows.of(now).rows())[0]
 
     predictions = report.judged()
     ranges = {part.segment: (part.first, part.end) for part in ready.opened}

@@ -21,7 +21,9 @@ class Plan(dict):
       selectivity (the share of live rows that match).
     * fusion (several arms): method; candidates of each arm; missing ("zero" or "renormalise"); lacking: field → number of points that match
       the filter and have no vector in it. Linear fusion also has proven (whether the hits are certainly the true best), depth (rows
-      taken from each arm) and scored (scores looked up besides).
+      taken from each arm) and scored (scores looked up besides). Other fusions of indexed arms have lists: field → the depth and the recall
+      at which the arm was read, and recall of the fused list: target, predicted (None if no measured lists reach the target), and the
+      number of searches that were measured.
     * prefetch: the stage before this one, in the same form, with limit and hits (the number of candidates it returned).
     * arms: one dict for each arm with field, kind, plan, rows (rows scored) and candidates. Dense and sparse arms also have recall
       (target, predicted), segments and tail (rows without an index, and the microseconds their scan took).
@@ -69,10 +71,24 @@ def _fusion(fusion: Mapping[str, Any]) -> str:
     then = "their other weights are rescaled" if fusion.get("missing") == "renormalise" else "the field contributes 0"
     note = f"; {', '.join(lacking)}: {then}" if lacking else ""
     if fusion.get("proven") is None:
-        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm{note}"
+        return f"fusion: {fusion.get('method')} of the best {fusion.get('candidates', 0):,} of each arm{_lists(fusion)}{note}"
     proven = "proven to be the true best" if fusion["proven"] else "not proven"
     scored = _many(fusion.get("scored", 0), "score")
     return f"fusion: {fusion.get('method')}, {proven}, from the best {fusion.get('depth', 0):,} of each arm; {scored} looked up{note}"
+
+
+def _lists(fusion: Mapping[str, Any]) -> str:
+    """How deep the arms were read, and why."""
+    recall = fusion.get("recall")
+    if not recall:
+        return ""
+    read = ", ".join(
+        f"{field} {each.get('depth', 0):,} at recall {_recall(each.get('recall'))}" for field, each in (fusion.get("lists") or {}).items()
+    )
+    searches = _many(recall.get("searches", 0), "search", "searches")
+    if recall.get("predicted") is None:
+        return f"; read: {read}, as no other lists are known to reach recall {_recall(recall.get('target'))} ({searches} measured)"
+    return f"; read: {read}, recall {_recall(recall['predicted'])} of {searches} measured, {_recall(recall.get('target'))} requested"
 
 
 def _arm(arm: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ MISSING = ("zero", "renormalise")
 MAX_NUMBER = 1e6  # limit of a weight and of k; weighted scores of the longest vectors then stay within float32
 MIN_CANDIDATES = 100  # candidates of each arm by default, at least
 MAX_STAGES = 8
+KEPT_RANKS = 4_096  # longest list of 1 / (k + rank) that is kept between searches
 
 
 class Fusion:
@@ -85,6 +87,14 @@ class Fusion:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=64)
+def _reciprocal_ranks(k: float, n: int) -> np.ndarray:
+    """``1 / (k + rank)`` of the ranks 1 … n, float64 ``(n,)``, read-only."""
+    normal = 1.0 / (k + np.arange(1, n + 1))
+    normal.flags.writeable = False
+    return normal
+
+
 @named_class
 @dataclass(frozen=True)
 class RRF(Fusion):
@@ -102,7 +112,8 @@ class RRF(Fusion):
     name = "rrf"
 
     def normalise(self, scores: np.ndarray) -> np.ndarray:
-        return 1.0 / (self.k + np.arange(1, len(scores) + 1))
+        make = _reciprocal_ranks if len(scores) <= KEPT_RANKS else _reciprocal_ranks.__wrapped__
+        return make(self.k, len(scores))
 
     def check(self) -> None:
         self._check_weights()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -166,6 +166,23 @@ class Hit(NamedTuple):
         return export.json_text(self.to_dict(), indent)
 
 
+class HitReader(Protocol):
+    """Makes hits of what a search has found, when somebody reads them. found: as the search left it; it doesn't change any more."""
+
+    def columns(self, found: Any) -> tuple[np.ndarray | None, np.ndarray]:
+        """The ids (uint64 ``(n,)``; None if some are not integers) and scores (float32 ``(n,)``)."""
+        ...
+
+    def hits(self, found: Any) -> tuple[Hit, ...]:
+        """The hits."""
+        ...
+
+    @property
+    def bare(self) -> bool:
+        """Whether a hit consists of an id and a score only."""
+        ...
+
+
 class Hits(Sequence[Hit]):
     """The result of one query: a sequence of Hit, best first.
 
@@ -182,32 +199,59 @@ class Hits(Sequence[Hit]):
         ```
     """
 
+    # A search that is to cost little sets no more of these than it must.
+    _made: tuple[Hit, ...] | None = None
+    _bare: tuple[np.ndarray, np.ndarray] | None = None  # ids and scores of hits that consist of nothing else
+    _unread: tuple[HitReader, Any, int] | None = None  # what has yet to be read: the reader, what was found, the number of hits
+    plan: Plan | None = None
+
     def __init__(self, hits: Sequence[Hit], plan: Mapping[str, Any] | None = None):
-        self._made: tuple[Hit, ...] | None = tuple(hits)
-        self._bare: tuple[np.ndarray, np.ndarray] | None = None
+        self._made = tuple(hits)
         self.plan = None if plan is None else Plan(plan)
 
     @classmethod
     def bare(cls, ids: np.ndarray, scores: np.ndarray) -> Hits:
         """Hits that consist of ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) only. A Hit is made when it is read."""
         hits = cls.__new__(cls)
-        hits._made, hits._bare, hits.plan = None, (ids, scores), None
+        hits._bare = (ids, scores)
         return hits
+
+    @classmethod
+    def unread(cls, reader: HitReader, found: Any, count: int) -> Hits:
+        """``count`` hits that are made, by ``reader``, when they are read."""
+        hits = cls.__new__(cls)
+        hits._unread = (reader, found, count)
+        return hits
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_made": self._hits, "plan": self.plan} if self._bare is None else {"_bare": self._bare, "plan": self.plan}
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The ids (uint64 ``(n,)``) and scores (float32 ``(n,)``) of ``bare`` hits, as views that must not be written to; else None."""
+        if self._bare is None and self._unread is not None:
+            reader, found, _ = self._unread
+            if reader.bare:
+                ids, scores = reader.columns(found)
+                if ids is not None:
+                    self._bare = (ids, scores)
         return self._bare
 
     @property
     def _hits(self) -> tuple[Hit, ...]:
         if self._made is None:
-            assert self._bare is not None
-            ids, scores = self._bare
-            self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
+            if self._unread is not None:
+                reader, found, _ = self._unread
+                self._made = reader.hits(found)
+            else:
+                assert self._bare is not None
+                ids, scores = self._bare
+                self._made = tuple([Hit(i, score, {}, None, {}, {}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)])
         return self._made
 
     def __len__(self) -> int:
+        if self._unread is not None:
+            return self._unread[2]
         return len(self._bare[0]) if self._bare is not None else len(self._hits)
 
     @overload
@@ -228,8 +272,9 @@ class Hits(Sequence[Hit]):
     @property
     def ids(self) -> np.ndarray:
         """The ids: a uint64 array ``(n,)`` if all are integers, else an object array."""
-        if self._bare is not None:
-            return self._bare[0].copy()
+        integers, _ = self._columns_found()
+        if integers is not None:
+            return integers.copy()
         ids = [hit.id for hit in self._hits]
         if all(type(i) is int for i in ids):
             return np.array(ids, dtype=np.uint64)
@@ -240,10 +285,18 @@ class Hits(Sequence[Hit]):
     @property
     def scores(self) -> np.ndarray:
         """The scores: a float32 array ``(n,)``."""
-        if self._bare is not None:
-            return self._bare[1].copy()
+        _, found = self._columns_found()
+        if found is not None:
+            return found.copy()
         scores = np.array([hit.score for hit in self._hits], dtype=np.float64)  # a sum of float32 scores may exceed the float32 range
         return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
+
+    def _columns_found(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Ids and scores as arrays, each None if there is no such array. They must not be written to."""
+        if self._unread is not None:
+            reader, found, _ = self._unread
+            return reader.columns(found)
+        return (None, None) if self._bare is None else self._bare
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hits) and self._hits == other._hits

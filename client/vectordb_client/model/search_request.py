@@ -27,6 +27,7 @@ from .ranking import Fusion, Prefetch, check_prefetch
 
 MAX_KEPT = 512  # checked requests kept for searches with the same options
 MAX_KEPT_TEXT = 1 << 14  # characters of a text, such as a filter, in a request that is kept
+MAX_KEPT_PARTS = 256  # names and values of a filter given as a dict, in a request that is kept
 _PLAIN = frozenset((int, float, bool, type(None)))  # types whose values can be a part of a key
 
 
@@ -98,7 +99,7 @@ class SearchOptions(TypedDict, total=False):
         recall: the share of the true best ``limit`` points that the result should contain on average, above 0 and at most 1. None is
             0.95. For each indexed field the planner takes the cheapest plan that is predicted to reach it under this filter. The
             average is over queries; a single query may get less. Fields without an index, multi-vectors and rows not indexed yet are
-            always searched exactly.
+            always searched exactly. Of several arms, it is the recall of the fused result: its overlap with that of exact arms.
         exact: return the exact result. Dense fields are scanned; sparse fields may still use lossless index plans. ``recall=1.0``
             does the same.
         fusion: how the scores of several arms are combined: "rrf", "relative", "dbsf", "linear", or ``RRF(…)``, ``Relative(…)``,
@@ -157,12 +158,20 @@ class SearchRequest:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SearchRequest:
-        """The request of some options. The same plain options, and the same filter object, give the same request while it is kept."""
-        key = _key(options)
-        request = None if key is None else _kept.get(key)
+        """The request of some options. Equal plain options, with filters of equal value, give the same request while it is kept."""
+        # As ``_key`` makes it of values that can be a part of a key as they are. Others are of types that no key has.
+        key: tuple | None = (*map(OPTIONS.get, options), *map(type, options.values()), *options.values())
+        try:
+            request = _kept.get(key)
+        except TypeError:  # a list or dict
+            key = _key(options)
+            request = None if key is None else _kept.get(key)
         if request is None:
+            key = _key(options)
             request = cls(options, key is not None)
             if key is not None:
+                if isinstance(request.filter, dict):
+                    request.__dict__["filter"] = _copied(request.filter)
                 if len(_kept) >= MAX_KEPT:
                     _kept.clear()
                 _kept[key] = request
@@ -203,22 +212,53 @@ _kept: dict[tuple, SearchRequest] = {}
 
 
 def _key(options: Mapping[str, Any]) -> tuple | None:
-    """A key for equal options; None if their values may change or can't be compared. It has the declarations and the types of the values,
-    because 1, True and 1.0 are equal as keys, but not all of them are valid.
+    """A key for equal options: their declarations, the types of their values, and the values. The types are needed because 1, True and 1.0
+    are equal as keys, but not all of them are valid. None if some values may change or can't be compared.
     """
-    key: list[Any] = []
-    for name, value in options.items():
+    values = []
+    for value in options.values():
         kind = type(value)
-        if kind in _PLAIN or (kind is str and len(value) <= MAX_KEPT_TEXT):
-            pass
-        elif isinstance(value, Filter):
-            value = id(value)  # the request keeps the filter alive, so that no other object gets its id
+        if kind in _PLAIN or (kind is str and len(value) <= MAX_KEPT_TEXT) or isinstance(value, Filter):
+            values.append(value)
         elif kind in (list, tuple) and all(type(each) is str for each in value):
-            value = tuple(value)
+            values.append(tuple(value))
+        elif kind is dict:
+            parts: list[Any] = []
+            if not _add_parts(value, parts):
+                return None
+            values.append(tuple(parts))
         else:
             return None
-        key += (OPTIONS.get(name), kind, value)
-    return tuple(key)
+    return (*map(OPTIONS.get, options), *map(type, options.values()), *values)
+
+
+def _add_parts(value: Any, parts: list[Any]) -> bool:
+    """Add what a filter in its JSON form consists of to a list that can be compared. False if it is large, or holds something else."""
+    kind = type(value)
+    parts.append(kind)
+    if len(parts) > MAX_KEPT_PARTS:
+        return False
+    if kind in _PLAIN or (kind is str and len(value) <= MAX_KEPT_TEXT):
+        parts.append(value)
+        return True
+    if kind is dict:
+        parts.append(len(value))
+        for name, each in value.items():
+            if type(name) is not str or not _add_parts(each, parts):
+                return False
+            parts.append(name)
+        return True
+    if kind is list or kind is tuple:
+        parts.append(len(value))
+        return all(_add_parts(each, parts) for each in value)
+    return False
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a filter in its JSON form, which doesn't change with the caller's."""
+    if type(value) is dict:
+        return {name: _copied(each) for name, each in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
 
 
 def takes_options(method: Method) -> Method:

@@ -90,12 +90,13 @@ def build(
     step("clusters", 0.0)
     centroids = _centroids(frame, len(vectors), options.seed, threads)
     codecs = {name: codec.train(frame, len(vectors)) for name, codec in CODECS.items()}
-    assigned = _encode(frame, vectors, centroids, codecs.values(), step)
+    assigned, distances = _encode(frame, vectors, centroids, codecs.values(), step)
     byte = cast(ByteCodes, codecs[ByteCodes.name])
+    distances += np.square(byte.lengths / frame.step)
     near = byte.lengths <= frame.limit
     kept = np.flatnonzero(near)
     vectors, docids, far = _parted(vectors, docids, near)
-    assigned, codes = (assigned, byte.codes) if near.all() else (assigned[kept], byte.codes[kept])
+    assigned, codes, distances = (each if near.all() else each[kept] for each in (assigned, byte.codes, distances))
     apart = {name: np.concatenate([unusable[name], far[name]]) for name in far}
     n = len(vectors)
     order = np.argsort(assigned, kind="stable")
@@ -122,6 +123,8 @@ def build(
     linked = n >= GRAPH_ROWS
     held = _different(vectors, min(calibrate.QUERIES if linked else calibrate.FEW_QUERIES, n // 20), rng)
     drafts = _graphs(options, metric, vectors, codes, held, place, threads, step) if linked else iter([({}, {})] * 2)
+    if linked:
+        sections["medoids"] = _medoids(assigned, distances, held, place, len(centroids))
     links, entry = next(drafts)
     step("calibration", 0.0)
     draft = DenseSegment(meta | entry, sections | links)
@@ -137,16 +140,21 @@ def _different(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.
     return np.sort(some[np.sort(first)[:count]])
 
 
-def _encode(frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], step: Progress) -> np.ndarray:
-    """Encode all rows with each codec. Returns the nearest centroid of each row, int64."""
-    assigned = np.empty(len(vectors), np.int64)
+def _encode(
+    frame: Frame, vectors: np.ndarray, centroids: np.ndarray, codecs: Collection[Codec], step: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode all rows with each codec. Returns (the nearest centroid of each row, int64; its squared distance in steps, less the row's own
+    squared length, float64).
+    """
+    assigned, distances = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float64)
     for low in range(0, len(vectors), BLOCK):
         block = frame.rotated(vectors[low : low + BLOCK])
         for codec in codecs:
             codec.encode_rows(low, block)
-        assigned[low : low + BLOCK] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
+        here = slice(low, low + len(block))
+        assigned[here], distances[here] = _nearest(np.clip(block / frame.step, -FARTHEST, FARTHEST), centroids)
         step("codes", (low + len(block)) / len(vectors))
-    return assigned
+    return assigned, distances
 
 
 def _parted(vectors: np.ndarray, docids: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -228,15 +236,30 @@ def _centroids(frame: Frame, rows: int, seed: int, threads: int) -> np.ndarray:
     return np.ascontiguousarray(means.centroids, np.float32)
 
 
-def _nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """The nearest centroid of each row."""
-    if len(centroids) == 1:
-        return np.zeros(len(rows), np.int64)
+def _nearest(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the nearest centroid of each row; its squared distance, less the row's own squared length)."""
     lengths = np.einsum("ij,ij->i", centroids, centroids)
-    nearest = np.empty(len(rows), np.int64)
+    nearest, distances = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
     for low in range(0, len(rows), 8_192):
-        nearest[low : low + 8_192] = np.argmin(lengths - 2 * (rows[low : low + 8_192] @ centroids.T), axis=1)
-    return nearest
+        here = slice(low, low + 8_192)
+        apart = lengths - 2 * (rows[here] @ centroids.T)
+        nearest[here] = np.argmin(apart, axis=1)
+        distances[here] = np.take_along_axis(apart, nearest[here, None], axis=1)[:, 0]
+    return nearest, distances
+
+
+def _medoids(assigned: np.ndarray, distances: np.ndarray, held: np.ndarray, place: np.ndarray, clusters: int) -> np.ndarray:
+    """The row nearest to each centroid, of those assigned to it, int32 ``(clusters,)``; −1 where there is none. Searches of the graph
+    begin at these rows, so none of the held-out rows is one: the graph that is calibrated doesn't have them.
+    """
+    linked = np.ones(len(assigned), np.bool_)
+    linked[held] = False
+    rows = np.flatnonzero(linked)
+    rows = rows[np.lexsort((distances[rows], assigned[rows]))]
+    found, first = np.unique(assigned[rows], return_index=True)
+    medoids = np.full(clusters, -1, np.int32)
+    medoids[found] = place[rows[first]]
+    return medoids
 
 
 def _graph_source(metric: str, vectors: np.ndarray, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

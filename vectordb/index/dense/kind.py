@@ -12,6 +12,7 @@ from ...kernels import planner
 from ..model import DEPTHS
 from .build import build_rows, options_of
 from .codecs import CODECS, EARLIER
+from .direct import columns_of, scratch
 from .search import bounds, search, usable
 from .segment import DenseSegment
 
@@ -32,14 +33,16 @@ class HNSWFile(DenseSegment):
     depths = len(DEPTHS)
     large = frozenset({"graph"})
     own_sections = large | {
-        "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "upper_rows", "upper_offsets", "upper_links",
-        "settings", "levels", "locals", "recalls", "costs", "apart",
+        "docids", "inverse", "mean", "flips", "centroids", "centroid_bias", "offsets", "medoids",
+        "upper_rows", "upper_offsets", "upper_links", "settings", "levels", "locals", "recalls", "costs", "apart",
     }  # fmt: skip
 
     build = staticmethod(build_rows)
     usable = staticmethod(usable)
     search = staticmethod(search)
     bounds = staticmethod(bounds)
+    direct = staticmethod(columns_of)
+    direct_scratch = staticmethod(scratch)
 
     @classmethod
     def max_rows(cls, spec: Any) -> int:

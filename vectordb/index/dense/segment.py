@@ -47,7 +47,7 @@ class DenseSegment(IndexKind):
         meta, sections = self.meta, self.sections
         address = {name: array.ctypes.data for name, array in sections.items()}
         self._rotated_mean = sections["mean"].copy()
-        rotate(self._rotated_mean, sections["flips"], np.empty_like(self._rotated_mean))
+        rotate(self._rotated_mean, sections["flips"])
         present = np.zeros(-(-len(self.inverse) // 64) * 64, np.bool_)
         present[self.docids.astype(np.int64) - self.first] = True
         self._present = np.packbits(present, bitorder="little").view(np.uint64)

@@ -25,8 +25,19 @@ def arm_weights(search: Search) -> np.ndarray:
     return np.array([float(search.fusion.weights.get(arm.name, 1.0)) for arm in search.arms])
 
 
+def everywhere(view: View, arm: Arm) -> bool:
+    """Whether every row has a vector in the arm's field. False may also mean that nobody knows: rows were compacted."""
+    key = ("everywhere", arm.name)
+    known = view.snapshot.prepared.get(key)
+    if known is None:
+        known = view.snapshot.prepared[key] = view.chunks(view.fields[arm.name]).present == view.rows
+    return known
+
+
 def has_vectors(view: View, arm: Arm, docids: np.ndarray) -> np.ndarray:
     """bool ``(n,)``: which of these rows (int64 docids) have a vector in the arm's field."""
+    if everywhere(view, arm):
+        return np.ones(len(docids), np.bool_)
     present = np.empty(len(docids), np.bool_)
     hold(view.table(view.fields[arm.name]), docids, present)
     return present

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from vectordb_client.errors import InvalidArgumentError
@@ -14,9 +16,12 @@ from ...index.exact import Found
 from ...kernels.fusion import merge_lists
 from ..arms import sign
 from ..request import Search
-from .missing import arm_weights, has_vectors, rescaled
+from .missing import arm_weights, everywhere, has_vectors, rescaled
 
 Ranked = tuple[list[int], list[float], list[dict[str, ArmScore]]]  # docids, scores as users see them, each hit's scores by arm
+
+
+_arm_score = tuple.__new__  # half the cost of the named tuple's constructor
 
 
 def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:
@@ -26,43 +31,65 @@ def fuse(view: View, search: Search, lists: Sequence[Found]) -> Ranked:
     lists: (docids, scores) of each arm, best first, higher is better.
     """
     arms, weights = search.arms, arm_weights(search)
-    rescale = search.fusion.missing == "renormalise"
-    normal = [_normalised(search.fusion, scores) for _, scores in lists]
-    lengths = [len(each) for each in normal]
-    ends = np.cumsum(lengths)
-    docids = np.concatenate([docids for docids, _ in lists], dtype=np.int64)
-    own = np.repeat(weights, lengths)  # the weight of each candidate in the arm that lists it
-    if rescale:
-        has = np.array([has_vectors(view, arm, docids) for arm in arms])
-        own = rescaled(weights, has)[np.repeat(np.arange(len(arms)), lengths), np.arange(len(docids))]
-    parts = own * np.concatenate(normal)
-    limit = min(search.limit, len(parts))
-    best, sums, places = np.empty(limit, np.int64), np.empty(limit, np.float64), np.empty((limit, len(arms)), np.int64)
-    count = merge_lists(docids, parts, ends, best, sums, places)
-    best, places = best[:count], places[:count]
-    # A row that an arm lists has a vector there, so only the others are looked up.
-    has = places >= 0
+    merged = merge(view, search, lists, weights, search.limit)
+    best, places, (scores, normal, parts) = merged.docids, merged.places, merged.facts.tolist()
+    has = places >= 0  # a row that an arm lists has a vector there, so only the others are looked up
     for a, arm in enumerate(arms):
         if not has[:, a].all():
             has[~has[:, a], a] = has_vectors(view, arm, best[~has[:, a]])
-    counts = rescaled(weights, has.T) if rescale else np.repeat(weights[:, None], count, axis=1)
-    explained: list[dict[str, ArmScore]] = [{} for _ in range(count)]
-    for a, (arm, (_, scores)) in enumerate(zip(arms, lists, strict=True)):
-        begin, shown = int(ends[a]) - len(scores), sign(arm)
-        columns = explained, places[:, a].tolist(), counts[a].tolist(), has[:, a].tolist()
-        for arms_of_hit, place, weight, present in zip(*columns, strict=True):
-            if place < 0:
-                arms_of_hit[arm.name] = ArmScore(None, None, None, weight, 0.0, not present)
-            else:
-                value, part = float(normal[a][place]), float(parts[begin + place])
-                arms_of_hit[arm.name] = ArmScore(place + 1, shown * float(scores[place]), value, weight, part)
-    return best.tolist(), sums[:count].tolist(), explained
+    signs = [sign(arm) for arm in arms]
+    if search.fusion.missing == "renormalise" and not has.all():
+        counts = rescaled(weights, has.T).T.tolist()
+    else:
+        counts = [weights.tolist()] * len(best)
+    explained = [
+        {
+            arm.name: _arm_score(ArmScore, (place + 1, shown * score, value, weight, part, False))
+            if place >= 0
+            else _arm_score(ArmScore, (None, None, None, weight, 0.0, not present))
+            for arm, place, shown, score, value, part, weight, present in zip(arms, *columns, strict=True)
+        }
+        for columns in zip(places.tolist(), [signs] * len(best), scores, normal, parts, counts, has.tolist(), strict=True)
+    ]
+    return best.tolist(), merged.sums.tolist(), explained
 
 
-def _normalised(fusion: Fusion, scores: np.ndarray) -> np.ndarray:
-    """An arm's scores as the fusion normalises them: float64 of the same length, finite."""
-    normal = np.asarray(fusion.normalise(scores), np.float64)
-    if normal.shape != scores.shape or not np.isfinite(normal).all():
-        what = f"fusion {fusion.name!r} must normalise {len(scores)} scores to as many finite numbers"
+class Merged(NamedTuple):
+    """The best rows of several lists. docids: int64 ``(n,)``, best first. sums: float64 ``(n,)``. places: int64 ``(n, arms)``, from 0, −1
+    where an arm doesn't list a row. facts: float64 ``(3, n, arms)``: score, normalised score and contribution, 0 where it doesn't.
+    """
+
+    docids: np.ndarray
+    sums: np.ndarray
+    places: np.ndarray
+    facts: np.ndarray
+
+
+def merge(view: View, search: Search, lists: Sequence[Found], weights: np.ndarray, limit: int) -> Merged:
+    """The best ``limit`` rows by Σ weight · normalised score. weights: float64 ``(arms,)``. Others as ``fuse``."""
+    lengths = [len(scores) for _, scores in lists]
+    docids = np.concatenate([docids for docids, _ in lists], dtype=np.int64)
+    scores = np.concatenate([scores for _, scores in lists], dtype=np.float32)
+    normal = _normalised(search.fusion, [scores for _, scores in lists])
+    renormalised = search.fusion.missing == "renormalise" and not all(everywhere(view, arm) for arm in search.arms)
+    if renormalised:  # the weight of each candidate in the arm that lists it
+        has = np.array([has_vectors(view, arm, docids) for arm in search.arms])
+        weights = rescaled(weights, has)[np.repeat(np.arange(len(lengths)), lengths), np.arange(len(docids))]
+    limit, arms = min(limit, len(docids)), len(lengths)
+    best, sums, places = np.empty(limit, np.int64), np.empty(limit), np.empty((limit, arms), np.int64)
+    facts = np.empty((3, limit, arms))
+    ends = np.array(list(accumulate(lengths)), np.int64)
+    count = merge_lists(docids, scores, normal, ends, weights, renormalised, best, sums, places, facts)
+    return Merged(best[:count], sums[:count], places[:count], facts[:, :count])
+
+
+def _normalised(fusion: Fusion, lists: Sequence[np.ndarray]) -> np.ndarray:
+    """The scores of all arms as the fusion normalises them, one after another: float64, finite."""
+    normal = [np.asarray(fusion.normalise(scores), np.float64) for scores in lists]
+    shapes = [each.shape == scores.shape for each, scores in zip(normal, lists, strict=True)]
+    joined = np.concatenate(normal) if all(shapes) else np.empty(0)
+    if not all(shapes) or not np.isfinite(joined).all():
+        wrong = [not same or not np.isfinite(each).all() for same, each in zip(shapes, normal, strict=True)].index(True)
+        what = f"fusion {fusion.name!r} must normalise {len(lists[wrong])} scores to as many finite numbers"
         raise InvalidArgumentError(what, field="fusion", value=fusion.name)
-    return normal
+    return joined

@@ -1,0 +1,205 @@
+"""A whole search of one dense field in one call: every segment, the rows without an index, the order, the ids and the records.
+
+What is equal for many queries comes as a *block* of numbers and addresses, what belongs to the thread as a *lane* of addresses. So a call
+has four arguments, whatever is searched.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from . import AUX, COUNT, DATA, TABLE_WIDTH
+from .columns import integer_of
+from .dense import dense_topk, place_of
+from .jit import inner, kernel, pointer
+from .layout import REPORT_WIDTH, SEGMENT_WIDTH, WORK_WIDTH
+from .segment import CHOOSE, search_segment
+from .topk import row_of, score_of, sort_keys
+
+# Columns of a block (int64): the head, then TARGET_WIDTH for each segment, then RANGE_WIDTH for each range of rows without an index.
+TARGETS, RANGES, K, DIM, METRIC, HALF, TABLE, CHUNKS, VERIFIED = range(9)  # TABLE, CHUNKS, VERIFIED: the chunk table of the field
+NEGATED = 9  # users see the negated score
+ROWS_TABLE, ROWS_CHUNKS, ROWS_VERIFIED, RECORDS = range(10, 14)  # the chunk table of the records; RECORDS: 1 if they are wanted
+HEAD_WIDTH = 14
+(
+    SEGMENT, SETTINGS, SETTING_COUNT, SETTING_WIDTH, LEVELS, LEVEL_COUNT, CORRELATIONS, CORRELATION_COUNT, RECALLS, COSTS, CELLS,
+    CORRECTIONS, PLANS, RECALL, DEPTH, FILTERED, BITS, BIT_COUNT, COUNTS, COUNT_COUNT, MATCHES,
+) = range(21)  # fmt: skip
+TARGET_WIDTH = 21  # RECALL has the bits of a float64
+LOW, HIGH, SELECTED, DOCIDS, DOCID_COUNT = range(5)  # chunks [LOW, HIGH); SELECTED: only the rows DOCIDS, else all
+RANGE_WIDTH = 5
+# Columns of a lane (int64): addresses of the thread's arrays, and the length of ARENA in bytes. SIZE is written by the call.
+WORK, KEYS, REPORTS, QUERY, STARTS, ARENA, ARENA_BYTES, SIZE = range(8)
+LANE_WIDTH = 8
+
+# What a call returns: REFUSED, or the number of rows found and some of these bits.
+REFUSED = -1  # the query needs a check that isn't made here: nothing was done
+TOUCHED = 1 << 40  # chunks were read that must be confirmed
+INTEGERS = 1 << 41  # all ids are integers, and in ``out``
+STORED = 1 << 42  # the arena has a piece of msgpack for each row: its record, or an array of its id alone
+UNREAD = 1 << 43  # ids and records must be read another way: a chunk wasn't verified yet, or the arena is too small
+COUNT_BITS = (1 << 32) - 1
+# Squared norms between these are allowed for every metric, and the vector is then finite (client/vectordb_client/model/norms.py).
+LEAST_SQUARE, MOST_SQUARE = 1e-27, 1e29
+_ARRAY_OF_ONE = np.uint8(0x91)  # msgpack
+
+
+@inner
+def size_of_id(record, size):
+    """Bytes of the msgpack value after the first byte of a record (uint8, ``size`` bytes): an integer, a text or bytes; −1 for others."""
+    if size < 2:
+        return -1
+    kind = record[1]
+    length = np.int64(-1)
+    if kind < 0x80:
+        length = 1
+    elif kind >= 0xA0 and kind < 0xC0:
+        length = 1 + np.int64(kind & 0x1F)
+    elif kind >= 0xCC and kind <= 0xCF:
+        length = 1 + (np.int64(1) << np.int64(kind - 0xCC))
+    elif (kind == 0xD9 or kind == 0xC4) and size > 2:
+        length = 2 + np.int64(record[2])
+    elif (kind == 0xDA or kind == 0xC5) and size > 3:
+        length = 3 + (np.int64(record[2]) << 8) + np.int64(record[3])
+    return length if 1 + length <= size else -1
+
+
+@inner
+def read_rows(table, verified, docids, records, ids, arena, starts):
+    """The ids of rows (int64 docids), and with ``records`` their records. Returns some of these bits. INTEGERS: all ids are integers, and
+    in ``ids`` (uint64). STORED: row i is in ``arena`` (uint8) from starts[i] to starts[i + 1]; without ``records`` only where an id is
+    something else. UNREAD: nothing is to be used.
+    """
+    integers = True
+    for attempt in range(2):
+        at = np.int64(0)
+        for i in range(len(docids)):
+            c, position = place_of(table, docids[i])
+            if c < 0 or verified[c] != 1:
+                return UNREAD
+            offsets = carray(pointer(table[c, DATA]), table[c, COUNT] + 1, np.uint32)
+            low, size = np.int64(offsets[position]), np.int64(offsets[position + 1]) - np.int64(offsets[position])
+            record = carray(pointer(table[c, AUX] + low), max(size, 0), np.uint8)
+            if integers:
+                integers, value = integer_of(record, size)
+                ids[i] = value
+                if not integers and not records:
+                    break
+            if records:
+                if size < 0 or at + size > len(arena):
+                    return UNREAD
+                starts[i] = at
+                for j in range(size):
+                    arena[at + j] = record[j]
+                at += size
+            elif attempt == 1:
+                length = size_of_id(record, size)
+                if length < 0 or at + 1 + length > len(arena):
+                    return UNREAD
+                starts[i] = at
+                arena[at] = _ARRAY_OF_ONE
+                for j in range(length):
+                    arena[at + 1 + j] = record[1 + j]
+                at += 1 + length
+        if records or integers or attempt == 1:
+            starts[len(docids)] = at
+            return (INTEGERS if integers else 0) | (STORED if records or not integers else 0)
+    return UNREAD
+
+
+@inner
+def search_target(at, work, queries, k, table, verified, half, heaps, sizes, report):
+    """``search_segment`` of the segment whose columns of a block are at an address."""
+    target = carray(pointer(at), TARGET_WIDTH, np.int64)
+    settings = target[SETTING_COUNT]
+    return search_segment(
+        carray(pointer(target[SEGMENT]), SEGMENT_WIDTH, np.int64),
+        work,
+        carray(pointer(target[SETTINGS]), (settings, target[SETTING_WIDTH]), np.float64),
+        carray(pointer(target[LEVELS]), target[LEVEL_COUNT], np.float64),
+        carray(pointer(target[CORRELATIONS]), target[CORRELATION_COUNT], np.float64),
+        carray(pointer(target[RECALLS]), (target[CELLS], settings), np.float32),
+        carray(pointer(target[COSTS]), (target[CELLS], settings), np.float32),
+        carray(pointer(target[CORRECTIONS]), (2, target[PLANS]), np.float64),
+        np.int64(target[RECALL]).view(np.float64),
+        CHOOSE,
+        target[DEPTH],
+        target[FILTERED] != 0,
+        carray(pointer(target[BITS]), (1, target[BIT_COUNT]), np.uint64),
+        carray(pointer(target[COUNTS]), (1, target[COUNT_COUNT]), np.int32),
+        carray(pointer(target[MATCHES]), 1, np.int64),
+        queries,
+        k,
+        table,
+        verified,
+        half,
+        heaps,
+        sizes,
+        report,
+    )
+
+
+@kernel
+def search_direct(block_at, lane_at, query, out):
+    """The best K rows for a query (float32 ``(dim,)``) by the block and the lane at two addresses.
+
+    out: int64 ``(2·K + ⌈K/2⌉,)``: K docids, K ids (uint64; see ``read_rows``), K scores (float32) as users see them; best first. Another
+    thread may write to ``query`` meanwhile: it is checked as it is copied, and only the copy is searched for. The field's chunk table must
+    have every chunk verified that the ranges without an index are in.
+    """
+    block, lane = carray(pointer(block_at), HEAD_WIDTH, np.int64), carray(pointer(lane_at), LANE_WIDTH, np.int64)
+    dim, k, half = block[DIM], block[K], block[HALF] != 0
+    queries = carray(pointer(lane[QUERY]), (1, dim), np.float32)
+    if len(query) != dim:
+        return np.int64(REFUSED)
+    square = 0.0
+    for j in range(dim):
+        value = query[j]
+        queries[0, j] = value
+        square += np.float64(value) * np.float64(value)
+    if not (square > LEAST_SQUARE and square < MOST_SQUARE):
+        return np.int64(REFUSED)
+    work = carray(pointer(lane[WORK]), WORK_WIDTH, np.int64)
+    heaps, sizes = carray(pointer(lane[KEYS]), (1, k), np.int64), carray(pointer(lane_at + 8 * SIZE), 1, np.int64)
+    table = carray(pointer(block[TABLE]), (block[CHUNKS], TABLE_WIDTH), np.int64)
+    verified = carray(pointer(block[VERIFIED]), block[CHUNKS], np.uint8)
+    sizes[0] = 0
+    touched = np.int64(0)
+    at, report_at = block_at + 8 * HEAD_WIDTH, lane[REPORTS]
+    for _ in range(block[TARGETS]):
+        report = carray(pointer(report_at), (1, REPORT_WIDTH), np.float64)
+        touched += search_target(at, work, queries, k, table, verified, half, heaps, sizes, report)
+        at += 8 * TARGET_WIDTH
+        report_at += 8 * REPORT_WIDTH
+    for _ in range(block[RANGES]):
+        piece = carray(pointer(at), RANGE_WIDTH, np.int64)
+        docids = carray(pointer(piece[DOCIDS]), piece[DOCID_COUNT], np.uint32)
+        dense_topk(table, queries, half, block[METRIC], docids, piece[SELECTED] != 0, piece[LOW], piece[HIGH], heaps, sizes)
+        at += 8 * RANGE_WIDTH
+    n = sizes[0]
+    keys = heaps[0, :n]
+    sort_keys(keys)
+    found, ids, scores = out[:n], out[k : k + n].view(np.uint64), out[2 * k :].view(np.uint32)
+    flipped = np.uint32(0x80000000) if block[NEGATED] != 0 else np.uint32(0)  # as bits: fast arithmetic may lose the sign of a zero
+    for i in range(n):
+        key = keys[n - 1 - i]
+        found[i] = row_of(key)
+        scores[i] = np.float32(score_of(key)).view(np.uint32) ^ flipped
+    told = read_rows(
+        carray(pointer(block[ROWS_TABLE]), (block[ROWS_CHUNKS], TABLE_WIDTH), np.int64),
+        carray(pointer(block[ROWS_VERIFIED]), block[ROWS_CHUNKS], np.uint8),
+        found,
+        block[RECORDS] != 0,
+        ids,
+        carray(pointer(lane[ARENA]), lane[ARENA_BYTES], np.uint8),
+        carray(pointer(lane[STARTS]), k + 1, np.int64),
+    )
+    return np.int64(told | n | (TOUCHED if touched != 0 else 0))
+
+
+@kernel(nogil=False)
+def narrow(query, out):
+    """A query (float64) as float32, into ``out``. What is too large becomes infinite."""
+    for j in range(len(query)):
+        out[j] = np.float32(query[j])

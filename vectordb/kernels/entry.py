@@ -1,0 +1,40 @@
+"""The compiled entry points of kernels that are called for every search.
+
+A dispatcher looks at the types of all arguments at each call. The function that it then calls can be called without that, in a third of the
+time. numba doesn't publish it, so where it isn't found the dispatcher is called; tests/kernels/test_direct.py fails in that case. An entry
+point checks nothing: arrays must have the types that the kernel was compiled for, except that it takes read-only ones as well.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import direct
+
+
+def of(kernel: Any, *examples: Any) -> Callable[..., Any] | None:
+    """The entry point of a kernel for arguments of the types of ``examples``. The kernel is called with these. None if there is none."""
+    kernel(*examples)
+    compiled = [each for each in getattr(kernel, "overloads", {}).values() if len(each.signature.args) == len(examples)]
+    entry = getattr(compiled[0], "entry_point", None) if len(compiled) == 1 else None
+    return entry if callable(entry) else None
+
+
+@functools.cache
+def search() -> Callable[[int, int, np.ndarray, np.ndarray], int]:
+    """``direct.search_direct``, compiled."""
+    head, lane = np.zeros(direct.HEAD_WIDTH, np.int64), np.zeros(direct.LANE_WIDTH, np.int64)
+    query = np.zeros(1, np.float32)  # of another length than the block says: nothing is done
+    entry = of(direct.search_direct, head.ctypes.data, lane.ctypes.data, query, np.empty(1, np.int64))
+    return entry or (lambda block, lane, query, out: direct.search_direct(block, lane, np.array(query), out))
+
+
+@functools.cache
+def narrow() -> Callable[[np.ndarray, np.ndarray], None]:
+    """``direct.narrow``, compiled."""
+    entry = of(direct.narrow, np.zeros(1), np.empty(1, np.float32))
+    return entry or (lambda query, out: direct.narrow(np.array(query), out))

@@ -1,0 +1,99 @@
+"""The lists that a fusion merges: search each arm as deep, and at the recall, that the recall of the fused list needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...engine.snapshot import View
+from ...filters.bitmap import FilterCache
+from ...index.exact import Found
+from ..arms import search_arm
+from ..request import Search
+from ..row_filter import RowFilter
+from ..trace import Clock
+from .depths import Choice, FusedRecall, FusedRecalls, Point
+from .missing import arm_weights
+from .ranks import merge
+
+# Filters whose selectivities differ by less than this factor are searches of one kind. Chosen, not measured.
+MATCHES_OF_A_KIND = 4.0
+
+
+def search_lists(
+    view: View, search: Search, rows: RowFilter, filters: FilterCache, clock: Clock
+) -> tuple[list[list[Found]], list[dict], dict[str, Any]]:
+    """The list of each arm for each query, ``lists[arm][query]``; the plans of the arms if the search is explained; and how deep they were
+    read and why: entries of the fusion's plan.
+    """
+    recalls = _measured(view, search, rows)
+    points = (Point(search.candidates, search.recall),) * len(search.arms)
+    if recalls is None:
+        lists, plans = _at(view, search, points, rows, filters, clock)
+        return lists, plans, {}
+    if not search.explain:
+        for q in range(search.queries):
+            if not recalls.due():
+                break
+            reference = _measure(view, search.of_query(q), recalls, rows, filters)
+            if search.queries == 1:
+                clock.lap("arms, measured")
+                return [[found] for found in reference], [], {}
+    choice = recalls.choose(search.recall)
+    lists, plans = _at(view, search, choice.points, rows, filters, clock)
+    return lists, plans, _described(search, choice) if search.explain else {}
+
+
+def _measured(view: View, search: Search, rows: RowFilter) -> FusedRecall | None:
+    """What was measured of such searches; None if the lists are exact whatever the recall."""
+    if search.exact or rows.given is not None:
+        return None
+    indexed = tuple([arm.spec.index_options is not None and bool(view.snapshot.cover(view.fields[arm.name])[0]) for arm in search.arms])
+    if not any(indexed) or rows.matches <= search.candidates:
+        return None
+    names = tuple([arm.name for arm in search.arms])
+    kind = round(math.log(rows.matches / view.snapshot.live, MATCHES_OF_A_KIND))
+    key = (view.store.collection, names, indexed, repr(search.fusion), search.limit, search.candidates, kind)
+    known = view.directory.learned.setdefault(FusedRecalls, FusedRecalls())
+    return known.of(key, indexed, search.limit, search.candidates)
+
+
+def _at(
+    view: View, search: Search, points: Sequence[Point], rows: RowFilter, filters: FilterCache, clock: Clock
+) -> tuple[list[list[Found]], list[dict]]:
+    """The lists of the arms at given points, and their plans."""
+    lists, plans = [], []
+    for arm, point in zip(search.arms, points, strict=True):
+        asked = search if point.recall == search.recall else search._replace(recall=point.recall)
+        results, plan = search_arm(view, asked, arm, point.depth, rows, filters)
+        clock.lap(f"arm {arm.name}")
+        lists.append(results)
+        if plan is not None:
+            plans.append(plan | {"candidates": max((len(docids) for docids, _ in results), default=0)})
+    return lists, plans
+
+
+def _measure(view: View, search: Search, recalls: FusedRecall, rows: RowFilter, filters: FilterCache) -> list[Found]:
+    """Measure the recalls of the search of one query. Returns the lists of the reference."""
+    weights = arm_weights(search)
+
+    def one(a: int, point: Point) -> Found:
+        return search_arm(view, search._replace(recall=point.recall), search.arms[a], point.depth, rows, filters)[0][0]
+
+    def fused(lists: Sequence[Found]) -> np.ndarray:
+        return merge(view, search, lists, weights, search.limit).docids
+
+    return recalls.measure(one, fused)
+
+
+def _described(search: Search, choice: Choice) -> dict[str, Any]:
+    """The entries of the fusion's plan that say how deep its arms were read: depth and recall of each arm's list; of the fused list the
+    recall that was asked for and the predicted one (None: nothing is known), and the number of searches that the prediction is from.
+    """
+    return {
+        "recall": {"target": search.recall, "predicted": choice.predicted, "searches": choice.searches},
+        "lists": {arm.name: point._asdict() for arm, point in zip(search.arms, choice.points, strict=True)},
+    }
